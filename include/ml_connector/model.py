@@ -1,0 +1,141 @@
+"""What crosses a room: frozen values, without behaviour beyond their own meaning.
+
+Times are aware datetimes. An ``email_key`` is the 32-byte blind index of a normalised address
+(``vault.Vault.email_key``); the address itself appears only inside encrypted payloads.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+
+MergeValue = str | dict[str, str]
+MergeFields = Mapping[str, MergeValue]
+
+
+class Status(StrEnum):
+    """A member's status (Mailchimp's own words), plus what only we need to say."""
+
+    SUBSCRIBED = "subscribed"
+    PENDING = "pending"
+    TRANSACTIONAL = "transactional"
+    UNSUBSCRIBED = "unsubscribed"
+    CLEANED = "cleaned"
+    ARCHIVED = "archived"
+    UNKNOWN = "unknown"
+    """We wrote or saw the contact, but its status has yet to be read."""
+
+
+class Kind(StrEnum):
+    """What a change does to a contact."""
+
+    CREATE = "create"
+    UPDATE = "update"
+    RESTORE = "restore"
+    ARCHIVE = "archive"
+
+
+class ChangeState(StrEnum):
+    """Where a change stands."""
+
+    PENDING = "pending"
+    APPLIED = "applied"
+    FAILED = "failed"
+    PARKED = "parked"
+    SUPERSEDED = "superseded"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Customer:
+    """A QuickBooks customer, reduced to what the connector needs.
+
+    ``addresses`` are valid and normalised, in the order found; ``email_problem`` is
+    ``no_email`` or ``invalid_email`` where there is none. ``merge_fields`` are as Mailchimp
+    will get them; ``""`` clears a field, an absent key is not sent.
+    """
+
+    id: str
+    sync_token: str
+    active: bool
+    is_job: bool
+    is_project: bool
+    last_updated: datetime
+    display_name: str
+    addresses: tuple[str, ...]
+    email_problem: str | None
+    merge_fields: dict[str, MergeValue]
+    notes: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Member:
+    """A Mailchimp audience member as the API shows it.
+
+    ``unsubscribe_reason`` is set only for unsubscribed members; ``last_changed`` has 1 s
+    resolution, UTC.
+    """
+
+    email_address: str
+    status: Status
+    contact_id: str = ""
+    last_changed: datetime | None = None
+    unsubscribe_reason: str = ""
+    merge_fields: dict[str, Any] = field(default_factory=dict)
+    tags: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MemberWrite:
+    """One row of a batch subscribe, or the body of a single member call.
+
+    ``status_if_new`` acts on creation only. ``status`` acts always and is sent only to echo what
+    was read moments before (older contracts) and to restore (behaviour A18).
+    ``tags`` are added, never removed.
+    """
+
+    email_address: str
+    merge_fields: dict[str, MergeValue]
+    tags: tuple[str, ...] = ()
+    status_if_new: Status | None = None
+    status: Status | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RowRefusal:
+    """One refused row of a batch: Mailchimp's code and its words without the address."""
+
+    email_address: str
+    code: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BatchResult:
+    """The answer to one batch subscribe: every row is in exactly one of the three."""
+
+    created: tuple[Member, ...]
+    updated: tuple[Member, ...]
+    refused: tuple[RowRefusal, ...]
+    request_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MergeField:
+    """A merge field of the audience. ``type`` is Mailchimp's (text, address, phone ...)."""
+
+    tag: str
+    name: str
+    type: str
+    required: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunContext:
+    """Who is writing: goes into every audit row. ``actor`` is a person's name, or ``""``."""
+
+    dag_id: str = ""
+    run_id: str = ""
+    task_id: str = ""
+    try_number: int = 1
+    actor: str = ""

@@ -1,0 +1,105 @@
+"""Bytes to a system and back: the only place that touches the network.
+
+A client hands over a ``Request`` and gets a ``Response``, or ``Unavailable`` (the connection was
+refused, so nothing was applied) or ``AnswerLost`` (it may have been). What an answer means is the
+business of each system's ``protocol.py``.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import requests
+from requests.adapters import HTTPAdapter
+
+from ml_connector.errors import AnswerLost, ConnectorError, SettingsError, Unavailable
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """One call. ``url`` is absolute; ``params`` are query parameters; ``body`` is bytes."""
+
+    method: str
+    url: str
+    params: Mapping[str, str] = field(default_factory=dict)
+    headers: Mapping[str, str] = field(default_factory=dict)
+    body: bytes | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Response:
+    """One answer; header names are lower-case."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+
+class Transport(Protocol):
+    """Sends one request once."""
+
+    def send(self, request: Request) -> Response:
+        """Return the answer, whatever its status; raise ``RetryLater`` if there is none."""
+        ...
+
+
+class RequestsTransport:
+    """A kept-alive ``requests`` session with a time-out on every call.
+
+    ``timeout`` is (connect, read) in seconds; both systems end a call themselves after 120 s.
+    ``connections`` bounds the sockets kept to one host. Redirects are never followed: neither API
+    uses them and credentials must not travel to another host.
+    """
+
+    def __init__(
+        self,
+        session: requests.Session,
+        *,
+        system: str,
+        timeout: tuple[float, float] = (10.0, 125.0),
+        connections: int = 4,
+    ) -> None:
+        self._session = session
+        self._system = system
+        self._timeout = timeout
+        adapter = HTTPAdapter(pool_connections=1, pool_maxsize=connections, max_retries=0)
+        session.mount("http://", adapter)
+        session.mount("https://", adapter)
+
+    def send(self, request: Request) -> Response:
+        """Send ``request``; raise ``Unavailable``, ``AnswerLost`` or ``SettingsError``."""
+        try:
+            answer = self._session.request(
+                request.method,
+                request.url,
+                params=dict(request.params) or None,
+                headers=dict(request.headers),
+                data=request.body,
+                timeout=self._timeout,
+                allow_redirects=False,
+            )
+        except requests.RequestException as error:
+            raise self._translated(error, request.url) from None
+        headers = {name.lower(): value for name, value in answer.headers.items()}
+        return Response(status=answer.status_code, headers=headers, body=answer.content)
+
+    def _translated(self, error: requests.RequestException, url: str) -> ConnectorError:
+        host = url.split("/", 3)[2] if "://" in url else url
+        if isinstance(error, requests.exceptions.SSLError):
+            return SettingsError(f"{self._system}: {host} has no valid certificate")
+        if isinstance(
+            error,
+            requests.exceptions.InvalidURL
+            | requests.exceptions.MissingSchema
+            | requests.exceptions.InvalidSchema,
+        ):
+            return SettingsError(f"{self._system}: the connection's host is not a URL: {host}")
+        if isinstance(error, requests.exceptions.ConnectTimeout):
+            return Unavailable(f"{self._system}: {host} did not accept a connection in time")
+        if isinstance(error, requests.exceptions.ConnectionError) and "NewConnectionError" in repr(
+            error
+        ):
+            return Unavailable(
+                f"{self._system}: {host} cannot be reached; check the connection's host and the network"
+            )
+        return AnswerLost(f"{self._system}: no answer from {host}; the call may have been applied")
