@@ -1,0 +1,203 @@
+"""A typed view of ``syncs.yaml`` and of the environment.
+
+The file is checked as a whole when it is read: an unknown key, a missing one or a wrong value is
+a ``SettingsError`` that names the key and the line.
+"""
+
+import os
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+import yaml
+from croniter import croniter
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator
+
+from ml_connector.errors import SettingsError
+
+DEFAULT_FILE = Path(__file__).resolve().parents[1] / "config" / "syncs.yaml"
+M = TypeVar("M", bound=BaseModel)
+_SYNC_NAME = re.compile(r"^[a-z][a-z0-9_]{0,39}$")
+_TAG_NAME = re.compile(r"^[A-Z][A-Z0-9_]{0,9}$")
+
+
+def _as_list(value: object) -> object:
+    return [value] if isinstance(value, str) else value
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Activity(_Strict):
+    """Where members' activity is written on the QuickBooks customer."""
+
+    write_to: Literal["notes", "attachment", "both", "none"] = "notes"
+
+
+class Guard(_Strict):
+    """Above these a run waits for a person (behaviour A31)."""
+
+    max_archives: int = Field(default=25, ge=0)
+    max_archive_share: float = Field(default=0.10, ge=0, le=1)
+    max_updates: int = Field(default=100_000, ge=0)
+
+
+class Sync(_Strict):
+    """One company that feeds one audience."""
+
+    name: str
+    quickbooks_conn_id: str = "quickbooks_default"
+    mailchimp_conn_id: str = "mailchimp_default"
+    audience_id: str = Field(min_length=1)
+    schedule: str = "0 2 * * *"
+    timezone: str = "UTC"
+    new_contact_status: Literal["subscribed", "pending", "transactional"]
+    fields: dict[str, Annotated[tuple[str, ...], BeforeValidator(_as_list)]]
+    tags: tuple[str, ...] = ()
+    include_jobs: bool = True
+    on_inactive: Literal["archive", "keep", "tag"] = "archive"
+    inactive_tag: str = "Inactive"
+    activity: Activity = Activity()
+    guard: Guard = Guard()
+
+    @field_validator("timezone")
+    @classmethod
+    def _known_zone(cls, value: str) -> str:
+        try:
+            ZoneInfo(value)
+        except (ZoneInfoNotFoundError, ValueError):
+            raise ValueError(f"{value!r} is no time zone; use a name like Europe/Berlin") from None
+        return value
+
+    @field_validator("schedule")
+    @classmethod
+    def _valid_cron(cls, value: str) -> str:
+        if not croniter.is_valid(value):
+            raise ValueError(f"{value!r} is no cron expression; five fields, like '0 2 * * *'")
+        return value
+
+    @field_validator("fields")
+    @classmethod
+    def _mapped(cls, value: dict[str, tuple[str, ...]]) -> dict[str, tuple[str, ...]]:
+        for tag, sources in value.items():
+            if not _TAG_NAME.match(tag):
+                raise ValueError(
+                    f"{tag!r} is no merge field tag: at most 10 capitals, digits and underscores"
+                )
+            if not sources:
+                raise ValueError(f"{tag} needs at least one QuickBooks attribute")
+        return value
+
+
+class _File(_Strict):
+    syncs: dict[str, dict[str, Any]] = Field(min_length=1)
+
+
+def settings_file(environ: Mapping[str, str] | None = None) -> Path:
+    """Return the file in force: ``ML_CONNECTOR_SYNCS``, or the shipped one."""
+    named = (os.environ if environ is None else environ).get("ML_CONNECTOR_SYNCS")
+    return Path(named) if named else DEFAULT_FILE
+
+
+def home(environ: Mapping[str, str] | None = None) -> Path:
+    """Return the folder of keys and state: ``ML_CONNECTOR_HOME``, or ``.state``."""
+    return Path((os.environ if environ is None else environ).get("ML_CONNECTOR_HOME") or ".state")
+
+
+def load_syncs(path: Path | None = None) -> dict[str, Sync]:
+    """Return every sync by name; raise ``SettingsError`` naming the key and the line."""
+    path = path or settings_file()
+    try:
+        text = path.read_text(encoding="utf-8")
+        data = yaml.safe_load(text)
+        tree = yaml.compose(text, Loader=yaml.SafeLoader)
+    except (OSError, UnicodeDecodeError) as error:
+        raise SettingsError(f"the settings file {path} cannot be read: {error}") from None
+    except yaml.YAMLError as error:
+        raise SettingsError(f"{path} is not valid YAML: {_one_line(error)}") from None
+    _refuse_duplicates(tree, path)
+    _validated(_File, data, (), path, tree)
+    return {
+        name: _validated(Sync, {"name": name, **body}, ("syncs", name), path, tree)
+        for name, body in _named(data["syncs"], path, tree)
+    }
+
+
+def load_sync(name: str, path: Path | None = None) -> Sync:
+    """Return one sync; raise ``SettingsError`` listing the known names otherwise."""
+    syncs = load_syncs(path)
+    if name not in syncs:
+        raise SettingsError(
+            f"there is no sync named {name!r} in {path or settings_file()}; "
+            f"known: {', '.join(syncs)}"
+        )
+    return syncs[name]
+
+
+def _named(
+    syncs: dict[str, dict[str, Any]], path: Path, tree: yaml.Node
+) -> Iterator[tuple[str, dict[str, Any]]]:
+    for name, body in syncs.items():
+        if not _SYNC_NAME.match(name):
+            raise SettingsError(
+                f"{path}, line {_line(tree, ('syncs', name))}: {name!r} is no sync name; "
+                "use small letters, digits and underscores"
+            )
+        yield name, body
+
+
+def _validated(
+    model: type[M], data: object, at: tuple[str, ...], path: Path, tree: yaml.Node | None
+) -> M:
+    try:
+        return model.model_validate(data)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = (*at, *(str(part) for part in first["loc"]))
+        key = ".".join(where) or "the file"
+        what = {
+            "missing": "is missing",
+            "extra_forbidden": "is not a known setting",
+        }.get(first["type"], first["msg"].removeprefix("Value error, "))
+        if key.endswith("new_contact_status") and first["type"] == "missing":
+            what += (
+                ": it states the legal basis for mailing, so it has no default; "
+                "choose subscribed, pending or transactional"
+            )
+        raise SettingsError(f"{path}, line {_line(tree, where)}: {key}: {what}") from None
+
+
+def _line(tree: yaml.Node | None, where: tuple[str, ...]) -> int:
+    """Return the line of the deepest key of ``where`` that the file has (1-based)."""
+    node, line = tree, 1
+    for part in where:
+        if not isinstance(node, yaml.MappingNode):
+            break
+        for key, value in node.value:
+            if key.value == part:
+                line, node = key.start_mark.line + 1, value
+                break
+        else:
+            break
+    return line
+
+
+def _refuse_duplicates(node: yaml.Node | None, path: Path) -> None:
+    if not isinstance(node, yaml.MappingNode):
+        return
+    seen: set[str] = set()
+    for key, value in node.value:
+        if key.value in seen:
+            line = key.start_mark.line + 1
+            raise SettingsError(f"{path}, line {line}: {key.value} stands there twice")
+        seen.add(key.value)
+        _refuse_duplicates(value, path)
+
+
+def _one_line(error: yaml.YAMLError) -> str:
+    mark = getattr(error, "problem_mark", None)
+    where = f"line {mark.line + 1}: " if mark else ""
+    return where + str(getattr(error, "problem", None) or error).split("\n", 1)[0]

@@ -1,0 +1,137 @@
+"""Keys at work: encryption of payloads, the blind index of addresses, keyed hashes of fields.
+
+Payloads are AES-256-GCM (NIST SP 800-38D) with the row's identity as associated data, so that a
+payload copied onto another row does not open. Sealed form, in bytes::
+
+    0      version, 1
+    1..5   key id: first four bytes of SHA-256 of the key
+    5..17  nonce, random
+    17..   ciphertext and 16-byte tag
+
+Several keys may be in force: the first seals, all open, so keys can be rotated row by row.
+"""
+
+import base64
+import binascii
+import hashlib
+import hmac
+import os
+import secrets
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+from ml_connector.errors import SettingsError
+
+KEY_BYTES = 32
+KEYS_VARIABLE = "ML_CONNECTOR_ENCRYPTION_KEYS"
+INDEX_VARIABLE = "ML_CONNECTOR_INDEX_KEY"
+_VERSION = b"\x01"
+_encoder = msgspec.json.Encoder(order="deterministic")
+
+
+class Vault:
+    """Seals and opens payloads; makes blind indexes. Holds keys, so it has no useful repr."""
+
+    def __init__(self, *, encryption_keys: Sequence[bytes], index_key: bytes) -> None:
+        if not encryption_keys or any(len(key) != KEY_BYTES for key in encryption_keys):
+            raise SettingsError(f"{KEYS_VARIABLE} needs keys of {KEY_BYTES} bytes in base64")
+        if len(index_key) != KEY_BYTES:
+            raise SettingsError(f"{INDEX_VARIABLE} needs a key of {KEY_BYTES} bytes in base64")
+        self._ciphers = {_key_id(key): AESGCM(key) for key in encryption_keys}
+        self._newest = _key_id(encryption_keys[0])
+        self._index_key = index_key
+        self._fields_key = hmac.digest(index_key, b"fields", "sha256")
+
+    def __repr__(self) -> str:
+        return "Vault(...)"
+
+    def seal(self, value: Any, identity: str) -> bytes:
+        """Return ``value`` (JSON-able) encrypted for the row named ``identity``."""
+        nonce = secrets.token_bytes(12)
+        sealed = self._ciphers[self._newest].encrypt(
+            nonce, _encoder.encode(value), identity.encode()
+        )
+        return _VERSION + self._newest + nonce + sealed
+
+    def open(self, sealed: bytes, identity: str) -> Any:
+        """Return the value sealed for ``identity``; raise ``SettingsError`` without its key."""
+        cipher = self._ciphers.get(bytes(sealed[1:5]))
+        if bytes(sealed[:1]) != _VERSION or cipher is None:
+            raise SettingsError(
+                f"a stored payload was sealed with a key that is not in {KEYS_VARIABLE}; "
+                "add the former key to the end of the list"
+            )
+        try:
+            return msgspec.json.decode(
+                cipher.decrypt(bytes(sealed[5:17]), bytes(sealed[17:]), identity.encode())
+            )
+        except InvalidTag:
+            raise SettingsError(
+                f"the stored payload of {identity} does not open: altered, or moved to this row"
+            ) from None
+
+    def email_key(self, address: str) -> bytes:
+        """Return the blind index of a normalised address: HMAC-SHA256, 32 bytes."""
+        return hmac.digest(self._index_key, address.encode(), "sha256")
+
+    def fields_hash(self, value: Any) -> bytes:
+        """Return a keyed hash (16 bytes) that is equal for equal JSON values."""
+        return hmac.digest(self._fields_key, _encoder.encode(value), "sha256")[:16]
+
+    @cached_property
+    def index_fingerprint(self) -> str:
+        """Names the index key without telling it; every process must agree on it."""
+        return hmac.digest(self._index_key, b"fingerprint", "sha256")[:8].hex()
+
+
+def vault_from(environ: Mapping[str, str], home: Path) -> Vault:
+    """Return the vault of the environment, or of keys kept under ``home`` (made on first use).
+
+    ``home`` serves one machine only; where several machines work, both variables must be set.
+    Raises ``SettingsError`` for keys that are not 32 bytes in base64, or only half set.
+    """
+    given = [name for name in (KEYS_VARIABLE, INDEX_VARIABLE) if environ.get(name)]
+    if len(given) == 1:
+        raise SettingsError(f"{given[0]} is set alone; set {KEYS_VARIABLE} and {INDEX_VARIABLE}")
+    if given:
+        keys, index = environ[KEYS_VARIABLE], environ[INDEX_VARIABLE]
+    else:
+        keys, index = _kept(home / "encryption_keys"), _kept(home / "index_key")
+    return Vault(
+        encryption_keys=[_decoded(key, KEYS_VARIABLE) for key in keys.split(",")],
+        index_key=_decoded(index, INDEX_VARIABLE),
+    )
+
+
+def _kept(path: Path) -> str:
+    """Return the key in ``path``, generated with mode 0600 if the file is not there yet."""
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    fresh = base64.b64encode(secrets.token_bytes(KEY_BYTES)).decode()
+    draft = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}")
+    if not path.exists():
+        with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+            file.write(fresh)
+        try:
+            os.link(draft, path)  # atomic, and the first of two racing processes wins
+        except FileExistsError:
+            pass
+        finally:
+            draft.unlink()
+    return path.read_text().strip()
+
+
+def _decoded(text: str, name: str) -> bytes:
+    try:
+        return base64.b64decode(text.strip(), validate=True)
+    except binascii.Error:
+        raise SettingsError(f"{name} is not base64") from None
+
+
+def _key_id(key: bytes) -> bytes:
+    return hashlib.sha256(key).digest()[:4]
