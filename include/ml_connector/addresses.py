@@ -1,0 +1,44 @@
+"""One normal form for every e-mail address.
+
+QuickBooks' field may hold several addresses, separated by comma or semicolon, or junk. Mailchimp
+takes one address and treats its case as equal. Plus-addresses stay distinct.
+"""
+
+import re
+from functools import lru_cache
+
+from email_validator import EmailNotValidError, validate_email
+
+_SEPARATORS = re.compile(r"[,;]")
+
+
+def split_addresses(field: str | None) -> tuple[tuple[str, ...], str | None]:
+    """Return the valid addresses of a QuickBooks e-mail field in order, and the problem if none.
+
+    The problem is ``no_email`` for an empty field and ``invalid_email`` where nothing in it is
+    an address.
+    """
+    parts = [part.strip() for part in _SEPARATORS.split(field or "")]
+    parts = [part for part in parts if part]
+    if not parts:
+        return (), "no_email"
+    valid = dict.fromkeys(address for part in parts if (address := normalised(part)))
+    return tuple(valid), None if valid else "invalid_email"
+
+
+@lru_cache(maxsize=4096)
+def normalised(address: str) -> str | None:
+    """Return the address in lower case with an ASCII domain (IDNA 2008), or None if invalid.
+
+    Mail servers are not asked; whether an address looks fake is Mailchimp's to say.
+    """
+    try:
+        checked = validate_email(
+            address.strip(),
+            check_deliverability=False,
+            allow_smtputf8=False,
+            globally_deliverable=True,
+        )
+    except EmailNotValidError:
+        return None
+    return (checked.ascii_email or "").lower() or None

@@ -1,0 +1,113 @@
+"""Which merge field comes from which QuickBooks attribute: ranked rules, as data.
+
+A rule is a merge field and a list of attribute paths (``PrimaryPhone.FreeFormNumber``); the first
+path with a value wins. A path that ends at an address becomes a Mailchimp address, whole or not at
+all: Mailchimp refuses partial ones (behaviour A25).
+"""
+
+from collections.abc import Mapping
+from datetime import datetime
+from functools import lru_cache
+from typing import Any
+
+import pycountry
+
+from ml_connector.addresses import split_addresses
+from ml_connector.model import Customer, MergeValue
+
+TEXT_BYTES = 255
+"""Mailchimp cuts text merge fields at 255 bytes; we cut first, at a character."""
+
+INACTIVE_SUFFIX = " (deleted)"
+"""What QuickBooks appends to the names of an inactive customer; never sent on."""
+
+FieldRules = Mapping[str, tuple[str, ...]]
+
+
+def customer_from(raw: Mapping[str, Any], rules: FieldRules) -> Customer:
+    """Return the customer in a QuickBooks API object (query row, CDC row or webhook read)."""
+    addresses, problem = split_addresses(_picked(raw, "PrimaryEmailAddr.Address"))
+    active = bool(raw.get("Active", True))
+    return Customer(
+        id=str(raw["Id"]),
+        sync_token=str(raw.get("SyncToken", "0")),
+        active=active,
+        is_job=bool(raw.get("Job", False)),
+        is_project=bool(raw.get("IsProject", False)),
+        last_updated=datetime.fromisoformat(raw["MetaData"]["LastUpdatedTime"]),
+        display_name=_without_suffix(str(raw.get("DisplayName", "")), active=active),
+        addresses=addresses,
+        email_problem=problem,
+        merge_fields=merge_fields(raw, rules),
+        notes=str(raw.get("Notes", "")),
+    )
+
+
+def merge_fields(raw: Mapping[str, Any], rules: FieldRules) -> dict[str, MergeValue]:
+    """Return a value for every merge field in ``rules``; ``""`` where QuickBooks has none."""
+    active = bool(raw.get("Active", True))
+    return {tag: _first(raw, paths, active=active) for tag, paths in rules.items()}
+
+
+def _first(raw: Mapping[str, Any], paths: tuple[str, ...], *, active: bool) -> MergeValue:
+    for path in paths:
+        picked = _picked(raw, path)
+        value = _address(picked) if isinstance(picked, Mapping) else _text(picked, active=active)
+        if value:
+            return value
+    return ""
+
+
+def _picked(raw: Mapping[str, Any], path: str) -> Any:
+    value: Any = raw
+    for part in path.split("."):
+        if not isinstance(value, Mapping):
+            return None
+        value = value.get(part)
+    return value
+
+
+def _text(value: object, *, active: bool) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    text = _without_suffix(str(value).strip(), active=active)
+    return text.encode()[:TEXT_BYTES].decode(errors="ignore")
+
+
+def _without_suffix(text: str, *, active: bool) -> str:
+    return text if active else text.removesuffix(INACTIVE_SUFFIX)
+
+
+def _address(parts: Mapping[str, Any]) -> dict[str, str] | None:
+    """Return a Mailchimp address, or None if it is partial or its country is unknown."""
+    address = {
+        "addr1": parts.get("Line1"),
+        "city": parts.get("City"),
+        "state": parts.get("CountrySubDivisionCode"),
+        "zip": parts.get("PostalCode"),
+    }
+    whole = {name: str(value or "").strip() for name, value in address.items()}
+    if not all(whole.values()):
+        return None
+    rest = [str(parts.get(f"Line{n}") or "").strip() for n in (2, 3, 4, 5)]
+    if any(rest):
+        whole["addr2"] = ", ".join(line for line in rest if line)
+    written = str(parts.get("Country") or "").strip()
+    if written:
+        country = _country_code(written)
+        if country is None:
+            return None
+        whole["country"] = country
+    return whole
+
+
+@lru_cache(maxsize=512)
+def _country_code(written: str) -> str | None:
+    """Return the ISO 3166-1 alpha-2 code of a country as people write it, or None."""
+    try:
+        found = pycountry.countries.lookup({"UK": "GB"}.get(written.upper(), written))
+    except LookupError:
+        return None
+    return str(found.alpha_2)

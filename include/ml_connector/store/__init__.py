@@ -1,0 +1,1 @@
+"""Everything the connector remembers, in Postgres, schema ``ml_connector``."""

@@ -1,0 +1,83 @@
+"""The connection to Postgres: transactions, bulk copies, and what a lost database looks like."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import psycopg
+from sqlalchemy import Connection, create_engine, make_url
+from sqlalchemy.exc import ArgumentError, DBAPIError, OperationalError
+
+from ml_connector.errors import SettingsError, StorageError
+from ml_connector.store.tables import SCHEMA
+
+
+class Database:
+    """Hands out transactions. One instance a process; threads may share it."""
+
+    def __init__(self, url: str, *, connections: int = 10) -> None:
+        """Take any Postgres URL (``postgresql://...``); no connection is made yet."""
+        try:
+            parsed = make_url(url).set(drivername="postgresql+psycopg")
+        except ArgumentError:
+            raise SettingsError("the database's address is not a postgresql:// URL") from None
+        self._engine = create_engine(
+            parsed,
+            pool_size=connections,
+            pool_pre_ping=True,
+            connect_args={"connect_timeout": 5, "application_name": "ml-connector"},
+        )
+
+    @contextmanager
+    def begin(self) -> Iterator[Connection]:
+        """Yield a transaction, committed at the end of the block, rolled back on any error.
+
+        Raises ``StorageError`` in one plain sentence if the database is away or its disk is full.
+        """
+        try:
+            with self._engine.begin() as connection:
+                yield connection
+        except DBAPIError as error:
+            raise _translated(error) from error
+
+    def close(self) -> None:
+        """Close the pooled connections."""
+        self._engine.dispose()
+
+
+def _translated(error: DBAPIError) -> Exception:
+    cause = error.orig
+    if isinstance(cause, psycopg.errors.UndefinedTable | psycopg.errors.InvalidSchemaName):
+        return StorageError(
+            "the connector's tables are not there or not up to date; run `ml-connector migrate`"
+        )
+    if isinstance(cause, psycopg.errors.DiskFull):
+        return StorageError("the database's disk is full; nothing was lost, free space and retry")
+    if isinstance(cause, psycopg.errors.ReadOnlySqlTransaction):
+        return StorageError("the database is read-only; point ml_connector_db at the primary")
+    if error.connection_invalidated or isinstance(error, OperationalError):
+        first = str(cause).strip().split("\n", 1)[0]
+        return StorageError(f"the connector's database cannot be used: {first}")
+    return error
+
+
+def copy_rows(
+    connection: Connection, table: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]
+) -> int:
+    """Stream ``rows`` into ``table`` by COPY; return how many. Types follow the columns."""
+    raw = connection.connection.driver_connection
+    assert isinstance(raw, psycopg.Connection)
+    count = 0
+    with (
+        raw.cursor() as cursor,
+        cursor.copy(f"COPY {table} ({', '.join(columns)}) FROM STDIN") as copy,
+    ):
+        for row in rows:
+            copy.write_row(row)
+            count += 1
+    return count
+
+
+def qualified(name: str) -> str:
+    """Return a table's name with our schema."""
+    return f"{SCHEMA}.{name}"

@@ -1,0 +1,220 @@
+"""The tables. What a row is, is said beside each; design notes are in docs/storage.md.
+
+No column holds personal data in clear: ``payload``, ``before`` and ``after`` are sealed by
+``vault.Vault``, addresses appear as ``email_key``.
+"""
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    CheckConstraint,
+    Column,
+    DateTime,
+    ForeignKey,
+    Identity,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    Table,
+    Text,
+    text,
+)
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB
+
+SCHEMA = "ml_connector"
+metadata = MetaData(schema=SCHEMA)
+
+_now = text("clock_timestamp()")
+
+
+def _time(name: str, *, required: bool = False) -> Column[object]:
+    return Column(name, DateTime(timezone=True), nullable=not required)
+
+
+# A QuickBooks customer as last fetched. customer_no orders ids as numbers. email_key is the
+# address it has now, contact_key the one under which it was last represented in the audience.
+# dirty: fetched anew and not yet decided on. gone: merged away or deleted in QuickBooks.
+customers = Table(
+    "customers",
+    metadata,
+    Column("sync", Text, primary_key=True),
+    Column("customer_id", Text, primary_key=True),
+    Column("customer_no", BigInteger, nullable=False),
+    Column("sync_token", Text, nullable=False),
+    Column("active", Boolean, nullable=False),
+    Column("is_job", Boolean, nullable=False),
+    Column("is_project", Boolean, nullable=False),
+    Column("gone", Boolean, nullable=False, server_default=text("false")),
+    Column("email_key", LargeBinary),
+    Column("email_problem", Text),
+    Column("contact_key", LargeBinary),
+    Column("fields_hash", LargeBinary, nullable=False),
+    _time("last_updated", required=True),
+    Column("payload", LargeBinary, nullable=False),
+    Column("dirty", Boolean, nullable=False, server_default=text("true")),
+    Column("seen_in", BigInteger, nullable=False, server_default=text("0")),
+    Column("decision", Text),
+    Column("reason", Text),
+    Column("linked_to", Text),
+    Index("customers_by_email", "sync", "email_key"),
+    Index("customers_by_contact", "sync", "contact_key"),
+    Index("customers_dirty", "sync", "customer_no", postgresql_where=text("dirty")),
+    CheckConstraint("decision IN ('contact', 'linked', 'skipped')", name="customers_decision"),
+)
+
+# What we know of a contact. owner is the customer it shows; null for people who are no customers.
+# sent_fields: merge fields we filled, the only ones we may clear. refused_hash: the fields that
+# Mailchimp refused, tried again only when they change.
+contacts = Table(
+    "contacts",
+    metadata,
+    Column("sync", Text, primary_key=True),
+    Column("email_key", LargeBinary, primary_key=True),
+    Column("status", Text, nullable=False),
+    Column("previous_status", Text),
+    Column("owner", Text),
+    Column("pushed_hash", LargeBinary),
+    Column("sent_fields", ARRAY(Text), nullable=False, server_default=text("'{}'")),
+    Column("tagged_inactive", Boolean, nullable=False, server_default=text("false")),
+    Column("archived_by", Text),
+    Column("alias_of", LargeBinary),
+    Column("refused_hash", LargeBinary),
+    Column("refused_reason", Text),
+    _time("parked_until"),
+    Column("parked_times", Integer, nullable=False, server_default=text("0")),
+    Column("engagement", Text),
+    _time("last_changed"),
+    _time("seen_at"),
+    Column("payload", LargeBinary),
+    CheckConstraint("archived_by IN ('us', 'marketer')", name="contacts_archived_by"),
+    Index("contacts_by_owner", "sync", "owner"),
+    Index("contacts_parked", "sync", "parked_until", postgresql_where=text("parked_until IS NOT NULL")),
+)
+
+# One run's decisions. calls: API calls by name, added up by the run's tasks.
+plans = Table(
+    "plans",
+    metadata,
+    Column("id", BigInteger, Identity(always=True), primary_key=True),
+    Column("sync", Text, nullable=False),
+    Column("run_id", Text, nullable=False),
+    Column("kind", Text, nullable=False),
+    Column("state", Text, nullable=False, server_default="open"),
+    Column("calls", JSONB, nullable=False, server_default=text("'{}'")),
+    Column("counts", JSONB, nullable=False, server_default=text("'{}'")),
+    Column("created_at", DateTime(timezone=True), nullable=False, server_default=_now),
+    _time("finished_at"),
+    Index("plans_run", "sync", "run_id", unique=True),
+)
+
+# A decided change and its outcome. decided_hash and decided_owner are the facts it rests on:
+# if they moved, the change is dropped and decided again.
+changes = Table(
+    "changes",
+    metadata,
+    Column("id", BigInteger, Identity(always=True), primary_key=True),
+    Column("plan_id", BigInteger, ForeignKey(plans.c.id), nullable=False),
+    Column("sync", Text, nullable=False),
+    Column("shard", Integer, nullable=False, server_default=text("0")),
+    Column("email_key", LargeBinary, nullable=False),
+    Column("customer_id", Text),
+    Column("kind", Text, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("status", Text),
+    Column("decided_hash", LargeBinary),
+    Column("tag_inactive", Boolean, nullable=False, server_default=text("false")),
+    Column("state", Text, nullable=False, server_default="pending"),
+    Column("attempts", Integer, nullable=False, server_default=text("0")),
+    Column("error", Text),
+    Column("decided_at", DateTime(timezone=True), nullable=False, server_default=_now),
+    _time("settled_at"),
+    Index(
+        "changes_one_pending",
+        "sync",
+        "email_key",
+        unique=True,
+        postgresql_where=text("state = 'pending'"),
+    ),
+    Index("changes_todo", "plan_id", "shard", "id", postgresql_where=text("state = 'pending'")),
+    Index("changes_of_plan", "plan_id", "state", "kind"),
+)
+
+# One attempt to change the outside world, or a refusal to. Append-only: a trigger forbids UPDATE,
+# DELETE and TRUNCATE.
+audit = Table(
+    "audit",
+    metadata,
+    Column("id", BigInteger, Identity(always=True), primary_key=True),
+    Column("at", DateTime(timezone=True), nullable=False, server_default=_now),
+    Column("sync", Text, nullable=False),
+    Column("system", Text, nullable=False),
+    Column("action", Text, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("customer_id", Text),
+    Column("email_key", LargeBinary),
+    Column("outcome", Text, nullable=False),
+    Column("error", Text),
+    Column("attempts", Integer, nullable=False),
+    Column("request_id", Text),
+    Column("cause", Text, nullable=False),
+    Column("dag_id", Text, nullable=False),
+    Column("run_id", Text, nullable=False),
+    Column("task_id", Text, nullable=False),
+    Column("try_number", Integer, nullable=False),
+    Column("actor", Text, nullable=False),
+    Column("seal_id", Text, nullable=False),
+    Column("before", LargeBinary),
+    Column("after", LargeBinary),
+    Index("audit_by_time", "at"),
+    Index("audit_by_customer", "sync", "customer_id"),
+    Index("audit_by_email", "sync", "email_key"),
+)
+
+# Watermarks and what else a sync has to remember between runs.
+cursors = Table(
+    "cursors",
+    metadata,
+    Column("sync", Text, primary_key=True),
+    Column("name", Text, primary_key=True),
+    Column("value", JSONB, nullable=False),
+)
+
+# The refresh lock of a QuickBooks connection and the intent of whoever holds it.
+token_refreshes = Table(
+    "token_refreshes",
+    metadata,
+    Column("conn_id", Text, primary_key=True),
+    Column("intent", Text),
+    _time("intent_at"),
+    Column("state", Text, nullable=False, server_default="ok"),
+    _time("refreshed_at"),
+)
+
+# People never to import again: blind indexes only.
+suppressions = Table(
+    "suppressions",
+    metadata,
+    Column("email_key", LargeBinary, primary_key=True),
+    Column("reason", Text, nullable=False),
+    Column("created_at", DateTime(timezone=True), nullable=False, server_default=_now),
+)
+
+# When each rate window of an account is free again, for all workers together.
+pacing = Table(
+    "pacing",
+    metadata,
+    Column("account", Text, primary_key=True),
+    Column("per_second_at", DateTime(timezone=True), nullable=False, server_default=_now),
+    Column("per_minute_at", DateTime(timezone=True), nullable=False, server_default=_now),
+)
+
+# Calls made, by day: QuickBooks meters reads by the month.
+api_usage = Table(
+    "api_usage",
+    metadata,
+    Column("day", Text, primary_key=True),
+    Column("account", Text, primary_key=True),
+    Column("call", Text, primary_key=True),
+    Column("calls", BigInteger, nullable=False),
+)
