@@ -23,8 +23,20 @@ class Status(StrEnum):
     UNSUBSCRIBED = "unsubscribed"
     CLEANED = "cleaned"
     ARCHIVED = "archived"
-    UNKNOWN = "unknown"
-    """We wrote or saw the contact, but its status has yet to be read."""
+    FORGOTTEN = "forgotten"
+    """Deleted for good in Mailchimp, which refuses the address from then on (ours, not theirs)."""
+
+
+CONSENT_RANK = {
+    Status.SUBSCRIBED: 3,
+    Status.PENDING: 2,
+    Status.TRANSACTIONAL: 1,
+    Status.UNSUBSCRIBED: 0,
+    Status.CLEANED: 0,
+    Status.ARCHIVED: 0,
+    Status.FORGOTTEN: 0,
+}
+"""How much mail a status allows. No write of ours may raise it."""
 
 
 class Kind(StrEnum):

@@ -1,0 +1,298 @@
+"""What has to change: a pure function of staged customers and known contacts.
+
+``decide`` sees keys, hashes and statuses, never a name or an address, and touches nothing. Its
+answer is data: the changes to make, what each customer turned out to be, and the contacts whose
+owner moves without a call. Rules and their numbers are those of docs/behaviour.md, section A.
+"""
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from datetime import datetime
+
+import pandas as pd
+
+from ml_connector.model import CONSENT_RANK, Kind, Status
+
+CUSTOMER_COLUMNS = [
+    "customer_id", "customer_no", "email_key", "email_problem", "contact_key", "fields_hash",
+    "active", "is_job", "is_project", "gone", "decision", "reason", "linked_to",
+]  # fmt: skip
+CONTACT_COLUMNS = [
+    "email_key", "status", "previous_status", "owner", "pushed_hash", "archived_by",
+    "tagged_inactive", "refused_hash", "refused_reason", "parked_until",
+]  # fmt: skip
+CHANGE_COLUMNS = [
+    "email_key", "customer_id", "kind", "reason", "status", "decided_hash", "tag_inactive",
+]  # fmt: skip
+
+# An old address's status that follows its person to a new one, lowest first (A11, A13b).
+# Cleaned is not among them: a corrected address deserves its chance.
+_FORBIDDEN = "forbidden"
+_CARRIED = [_FORBIDDEN, Status.UNSUBSCRIBED, Status.TRANSACTIONAL, Status.PENDING]
+_CARRY_RANK = {status: rank for rank, status in enumerate(_CARRIED)}
+_UNARCHIVABLE = (Status.PENDING, Status.CLEANED)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Policy:
+    """What a sync's settings say about deciding."""
+
+    new_contact_status: str
+    include_jobs: bool = True
+    on_inactive: str = "archive"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Decisions:
+    """``changes``: CHANGE_COLUMNS. ``customers``: customer_id, decision, reason, linked_to, and
+    ``arrived`` (it is represented under its address now). ``owners``: email_key, owner, of
+    contacts that change hands without a call; ``left``: email_key, status, of contacts that
+    Mailchimp cannot archive.
+    """
+
+    changes: pd.DataFrame
+    customers: pd.DataFrame
+    owners: pd.DataFrame
+    left: pd.DataFrame
+
+
+def decide(
+    customers: pd.DataFrame,
+    contacts: pd.DataFrame,
+    *,
+    keys: Collection[bytes],
+    suppressed: Collection[bytes],
+    policy: Policy,
+    now: datetime,
+) -> Decisions:
+    """Decide on every contact in ``keys``.
+
+    ``customers`` holds every customer whose address or former contact is in ``keys``;
+    ``contacts`` what is known under ``keys`` and under those customers' other keys.
+    """
+    people = customers.assign(standing=_standing(customers, policy))
+    known = contacts.set_index("email_key")
+    owners = _owners(people[people.email_key.isin(list(keys))], policy, known)
+    wanted = _wanted(owners, people, known, set(suppressed), policy, now)
+    archives, left = _unowned(people, known, keys, owners)
+    changes = pd.concat([_changes(wanted), archives], ignore_index=True)
+    return Decisions(
+        changes=changes[CHANGE_COLUMNS],
+        customers=_verdicts(
+            people[people.email_key.isin(list(keys)) | people.email_key.isna()], wanted
+        ),
+        owners=_handovers(wanted),
+        left=left,
+    )
+
+
+def _standing(customers: pd.DataFrame, policy: Policy) -> pd.Series:
+    """Why a customer cannot be a contact, or ``ok``; the first reason that applies wins."""
+    standing = pd.Series("ok", index=customers.index, dtype=object)
+    reasons = [
+        (customers.email_problem.notna(), customers.email_problem),
+        (~customers.active.astype(bool), "inactive"),
+        (customers.is_job.astype(bool) & (not policy.include_jobs), "job_excluded"),
+        (customers.is_project.astype(bool), "project"),
+        (customers.gone.astype(bool), "gone"),
+    ]
+    for applies, reason in reasons:
+        standing = standing.mask(applies, reason)
+    return standing
+
+
+def _owners(people: pd.DataFrame, policy: Policy, known: pd.DataFrame) -> pd.DataFrame:
+    """One row an address: its owner (A9), and whether it only stays because of the policy (A16)."""
+    ranked = people.sort_values(["is_job", "customer_no"], kind="stable")
+    active = ranked[ranked.standing == "ok"].drop_duplicates("email_key").assign(stays=False)
+    if policy.on_inactive == "archive":
+        return active
+    live = known.index[
+        known.owner.notna() & ~known.status.isin([Status.ARCHIVED, Status.FORGOTTEN])
+    ]
+    staying = ranked[
+        (ranked.standing == "inactive")
+        & ranked.email_key.isin(live)
+        & ~ranked.email_key.isin(active.email_key)
+    ]
+    return pd.concat([active, staying.drop_duplicates("email_key").assign(stays=True)])
+
+
+def _carried(people: pd.DataFrame, known: pd.DataFrame, suppressed: set[bytes]) -> pd.DataFrame:
+    """By new address: the lowest status that its people bring along from former ones."""
+    movers = people[
+        (people.standing == "ok")
+        & people.contact_key.notna()
+        & (people.contact_key != people.email_key)
+    ]
+    former = known.reindex(movers.contact_key)
+    status = former.status.where(former.status != Status.ARCHIVED, former.previous_status)
+    forbidden = ((former.status == Status.ARCHIVED) & (former.archived_by != "us")) | (
+        former.status == Status.FORGOTTEN
+    )
+    forbidden = forbidden.to_numpy() | movers.contact_key.isin(list(suppressed)).to_numpy()
+    status = pd.Series(status.to_numpy(), index=movers.index, dtype=object).mask(
+        forbidden, _FORBIDDEN
+    )
+    carried = pd.DataFrame(
+        {
+            "email_key": movers.email_key,
+            "carry": status,
+            "carry_rank": status.map(_CARRY_RANK).astype(float),
+        }
+    )
+    lowest = carried.sort_values("carry_rank", na_position="last").drop_duplicates("email_key")
+    return lowest.assign(moved=True, carry=lowest.carry.where(lowest.carry_rank.notna()))
+
+
+def _wanted(
+    owners: pd.DataFrame,
+    people: pd.DataFrame,
+    known: pd.DataFrame,
+    suppressed: set[bytes],
+    policy: Policy,
+    now: datetime,
+) -> pd.DataFrame:
+    """One row an owned address: the kind of change (or none), its reason and its status."""
+    rows = owners.rename(columns={"reason": "past_reason"}).join(known, on="email_key")
+    rows = rows.merge(_carried(people, known, suppressed), on="email_key", how="left")
+    rows["tag_inactive"] = rows.stays.astype(bool) & (policy.on_inactive == "tag")
+    rows["decided_hash"] = [
+        desired_hash(fields, tag_inactive=tagged)
+        for fields, tagged in zip(rows.fields_hash, rows.tag_inactive, strict=True)
+    ]
+    exists = rows.status.notna()
+    archived = rows.status == Status.ARCHIVED
+    ours = archived & (rows.archived_by == "us")
+    forbidden = (rows.carry == _FORBIDDEN) & (~exists | archived)
+    same = rows.pushed_hash == rows.decided_hash
+    parked = pd.to_datetime(rows.parked_until, utc=True) > pd.Timestamp(now)
+    reason = pd.Series("fields_changed", index=rows.index, dtype=object)
+    kind = pd.Series(Kind.UPDATE.value, index=rows.index, dtype=object)
+    status = pd.Series(None, index=rows.index, dtype=object)
+    restored = [_restored(p, c) for p, c in zip(rows.previous_status, rows.carry, strict=True)]
+    created = rows.carry.where(rows.carry.notna(), policy.new_contact_status)
+    tagged = rows.tagged_inactive.eq(True)  # noqa: FBT003 -- a comparison, missing means False
+    # From the weakest rule to the strongest: a later line overrules the ones before it.
+    for applies, the_kind, the_reason, the_status in (
+        (exists & rows.owner.notna() & (rows.owner != rows.customer_id), Kind.UPDATE, "owner_changed", None),
+        (exists & rows.owner.isna(), Kind.UPDATE, "adopted", None),
+        (rows.tag_inactive & ~tagged, Kind.UPDATE, "inactive_tagged", None),
+        (~rows.tag_inactive & tagged, Kind.UPDATE, "reactivated", None),
+        (same, None, "unchanged", None),
+        (rows.stays.astype(bool) & (policy.on_inactive == "keep"), None, "kept_inactive", None),
+        (~exists, Kind.CREATE, "new_customer", created),
+        (~exists & rows.moved.eq(True), Kind.CREATE, "address_changed", created),  # noqa: FBT003
+        (ours, Kind.RESTORE, "reactivated", restored),
+        (ours & rows.moved.eq(True), Kind.RESTORE, "address_returned", restored),  # noqa: FBT003
+        (rows.refused_hash == rows.decided_hash, None, rows.refused_reason, None),
+        (parked, None, "parked", None),
+        (forbidden, None, "opted_out_elsewhere", None),
+        (archived & ~ours, None, "archived_by_marketer", None),
+        (rows.status == Status.FORGOTTEN, None, "forgotten", None),
+        (rows.email_key.isin(list(suppressed)), None, "suppressed", None),
+    ):  # fmt: skip
+        kind = kind.mask(applies, None if the_kind is None else the_kind.value)
+        reason = reason.mask(applies, the_reason)
+        status = status.mask(applies, pd.Series(the_status, index=rows.index, dtype=object))
+    present = exists & ~rows.status.isin([Status.ARCHIVED, Status.FORGOTTEN])
+    return rows.assign(kind=kind, why=reason, new_status=status, present=present)
+
+
+def desired_hash(fields_hash: bytes, *, tag_inactive: bool) -> bytes:
+    """Return what a contact's ``pushed_hash`` is once it shows these fields and that tag."""
+    return bytes(fields_hash) + (b"\x01" if tag_inactive else b"\x00")
+
+
+def _restored(previous: object, carried: object) -> str:
+    """The status a contact comes back with: what it had, or less if its person opted out."""
+    had = previous if previous in CONSENT_RANK else Status.UNSUBSCRIBED
+    brought = carried if carried in CONSENT_RANK else had
+    return str(min(had, brought, key=lambda status: CONSENT_RANK[Status(str(status))]))
+
+
+def _changes(wanted: pd.DataFrame) -> pd.DataFrame:
+    due = wanted[wanted.kind.notna()]
+    return pd.DataFrame(
+        {
+            "email_key": due.email_key,
+            "customer_id": due.customer_id,
+            "kind": due.kind,
+            "reason": due.why,
+            "status": due.new_status,
+            "decided_hash": due.decided_hash,
+            "tag_inactive": due.tag_inactive,
+        },
+        columns=CHANGE_COLUMNS,
+    )
+
+
+def _unowned(
+    people: pd.DataFrame, known: pd.DataFrame, keys: Collection[bytes], owners: pd.DataFrame
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Contacts of ours that no customer owns any more: to archive, or left because they cannot be."""
+    rows = known[
+        known.index.isin(list(keys))
+        & known.owner.notna()
+        & ~known.index.isin(owners.email_key)
+        & ~known.status.isin([Status.ARCHIVED, Status.FORGOTTEN])
+    ].reset_index()
+    # A customer whose new address cannot be used yet keeps the former contact until it can.
+    stuck = people[(people.standing == "invalid_email")].contact_key
+    rows = rows[~rows.email_key.isin(stuck)]
+    moved = people[people.contact_key.notna() & (people.contact_key != people.email_key)]
+    why = {
+        **dict.fromkeys(moved.contact_key, "address_changed"),
+        **dict.fromkeys(people[people.standing == "no_email"].contact_key, "no_email"),
+        **dict(people[people.standing != "ok"][["email_key", "standing"]].to_numpy()),
+    }
+    rows = rows.assign(reason=[why.get(key, "no_customer") for key in rows.email_key])
+    impossible = rows.status.isin(_UNARCHIVABLE)
+    due = rows[~impossible]
+    archives = pd.DataFrame(
+        {
+            "email_key": due.email_key,
+            "customer_id": due.owner,
+            "kind": Kind.ARCHIVE.value,
+            "reason": due.reason,
+            "status": None,
+            "decided_hash": None,
+            "tag_inactive": False,
+        },
+        columns=CHANGE_COLUMNS,
+    )
+    return archives, rows.loc[impossible, ["email_key", "status", "owner"]]
+
+
+def _verdicts(people: pd.DataFrame, wanted: pd.DataFrame) -> pd.DataFrame:
+    """What every customer turned out to be: a contact, linked to one, or skipped, and why."""
+    by_key = wanted.set_index("email_key")[["customer_id", "kind", "why", "present"]].rename(
+        columns={"customer_id": "owner_id"}
+    )
+    rows = people.join(by_key, on="email_key")
+    usable = (rows.standing == "ok") & rows.owner_id.notna()
+    served = usable & (rows.present.eq(True) | rows.kind.notna())  # noqa: FBT003
+    owner = rows.customer_id == rows.owner_id
+    stays = (rows.standing == "inactive") & rows.owner_id.notna()
+    decision = pd.Series("skipped", index=rows.index, dtype=object)
+    decision = decision.mask(served & owner, "contact").mask(served & ~owner, "linked")
+    reason = rows.standing.mask(usable, rows.why)
+    reason = reason.mask(served & ~owner, "shared_address").mask(stays, "inactive")
+    return pd.DataFrame(
+        {
+            "customer_id": rows.customer_id,
+            "decision": decision,
+            "reason": reason,
+            "linked_to": rows.owner_id.where(served & ~owner),
+            "arrived": usable & rows.present.eq(True),  # noqa: FBT003
+        }
+    )
+
+
+def _handovers(wanted: pd.DataFrame) -> pd.DataFrame:
+    """Contacts that already show what they should, for another owner."""
+    moved = wanted[
+        wanted.kind.isna() & wanted.present & (wanted.why == "unchanged")
+        & (wanted.owner != wanted.customer_id)
+    ]  # fmt: skip
+    return moved[["email_key", "customer_id"]].rename(columns={"customer_id": "owner"})
