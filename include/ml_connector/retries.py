@@ -53,7 +53,7 @@ class Retries:
         raise AssertionError("unreachable: tries is at least 1")
 
     def _wait(self, error: RetryLater, tried: int) -> float:
-        ceiling = min(self.longest_wait, self.first_wait * 2 ** (tried - 1))
+        ceiling = min(self.longest_wait, self.first_wait * 2.0 ** (tried - 1))
         jittered = self.chance() * ceiling
         return error.retry_after + jittered if error.retry_after is not None else jittered
 

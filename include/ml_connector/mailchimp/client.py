@@ -1,0 +1,305 @@
+"""What the connector asks of Mailchimp: one audience read, and its members written.
+
+Every write is safe to repeat: an upsert, or one whose refusal is checked against the member.
+"""
+
+import re
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Any, Literal
+
+from ml_connector.errors import (
+    AnswerLost,
+    AudienceNotReady,
+    CallRefused,
+    QuotaExhausted,
+    RecordRefused,
+)
+from ml_connector.mailchimp import protocol
+from ml_connector.model import BatchResult, Member, MemberWrite, MergeField, MergeValue, Status
+from ml_connector.retries import Retries
+from ml_connector.transport import Request, Transport
+
+TICK = timedelta(seconds=1)
+"""The resolution of ``last_changed``."""
+
+LOST_ANSWER_WAIT = 5.0
+"""Seconds: a call that timed out here may still hold one of the account's 10 connections."""
+
+_START = datetime.min.replace(tzinfo=UTC)
+
+Document = dict[str, Any]
+
+
+class MailchimpClient:
+    """One audience.
+
+    ``base_url`` ends in ``/3.0`` (``protocol.base_url_of``), ``auth`` are its headers
+    (``protocol.auth_headers``). ``pace`` is called before every call and may wait. ``calls``
+    counts every call sent, by kind: ``mailchimp.members``, ``.batch``, ``.put`` ...
+    """
+
+    def __init__(
+        self,
+        *,
+        transport: Transport,
+        base_url: str,
+        audience_id: str,
+        auth: Mapping[str, str],
+        pace: Callable[[], None],
+        retries: Retries,
+        calls: Counter[str],
+        page_size: int = protocol.MAX_COUNT,
+    ) -> None:
+        self._transport = transport
+        self._base_url = base_url
+        self._audience_id = audience_id
+        self._auth = auth
+        self._pace = pace
+        self._retries = retries
+        self._calls = calls
+        self._page_size = page_size
+
+    # ── account and audience ──────────────────────────────────────────────────────────────────
+
+    def ping(self) -> str:
+        """Return Mailchimp's greeting: the key, its data centre and the network are right."""
+        return str(self._call("ping", "GET", "ping").get("health_status", ""))
+
+    def account(self) -> Document:
+        """Return the account: ``account_name``, ``pricing_plan_type`` and more."""
+        return self._call("account", "GET", "")
+
+    def audience(self) -> Document:
+        """Return the audience: ``name``, ``double_optin``, ``stats`` ...
+
+        Raises ``AudienceNotReady`` if the account has no such audience.
+        """
+        return self._in_audience("audience", "GET", "")
+
+    def merge_fields(self) -> list[MergeField]:
+        """Return the audience's merge fields."""
+        document = self._in_audience(
+            "merge_fields", "GET", "/merge-fields", params={"count": str(protocol.MAX_COUNT)}
+        )
+        return [protocol.parse_merge_field(found) for found in document.get("merge_fields", [])]
+
+    def create_merge_field(self, tag: str, name: str, type: str) -> MergeField:  # noqa: A002
+        """Add a merge field that nobody has to fill in and no sign-up form shows."""
+        body = {"tag": tag, "name": name, "type": type, "required": False, "public": False}
+        document = self._in_audience("create_merge_field", "POST", "/merge-fields", body=body)
+        return protocol.parse_merge_field(document)
+
+    # ── members ───────────────────────────────────────────────────────────────────────────────
+
+    def iter_members(
+        self, *, since: datetime | None, archived: bool = False
+    ) -> Iterator[list[Member]]:
+        """Yield pages of members, longest unchanged first, changed about ``since`` or later.
+
+        ``since`` None = all. A listing has either all but the archived, or only these. A member
+        that changes meanwhile comes again, later; no other is missed.
+
+        The next page starts a second before the last time seen, so that it does not matter
+        whether Mailchimp takes ``since_last_changed`` as included. Where many members share
+        a second that would read most of a page twice: there an offset leads on, one row back, so
+        that a row which left the list shows as a shift, and the page before is read again.
+        """
+        offset, anchor = 0, ""
+        delivered: dict[str, datetime] = {}
+        while True:
+            page = self._page(since, archived, offset)
+            if anchor and (not page or _key(page[0]) != anchor):
+                offset, anchor = max(0, offset - self._page_size), ""
+                continue
+            if fresh := [m for m in page if delivered.get(_key(m)) != _changed(m)]:
+                yield fresh
+            if len(page) < self._page_size:
+                return
+            restart = _changed(page[-1]) - TICK if _changed(page[-1]) > _START else _START
+            delivered = {key: time for key, time in delivered.items() if time >= restart}
+            delivered |= {_key(member): _changed(member) for member in page}
+            again = sum(_changed(member) >= restart for member in page)
+            if again <= self._page_size // 2 and (since is None or restart > since):
+                since, offset, anchor = restart, 0, ""
+            else:
+                offset, anchor = offset + len(page) - 1, _key(page[-1])
+
+    def _page(self, since: datetime | None, archived: bool, offset: int) -> list[Member]:
+        params = protocol.members_params(
+            since=since, archived=archived, offset=offset, count=self._page_size
+        )
+        document = self._in_audience("members", "GET", "/members", params=params)
+        return [protocol.parse_member(found) for found in document.get("members", [])]
+
+    def get(self, email: str) -> Member | None:
+        """Return a member, archived ones included; None if Mailchimp knows no such address."""
+        try:
+            return protocol.parse_member(self._call("get", "GET", self._member(email)))
+        except RecordRefused as error:
+            if error.code == "not_found":
+                return None
+            raise
+
+    def upsert_batch(self, rows: Sequence[MemberWrite]) -> BatchResult:
+        """Create or update up to 500 members; their addresses differ.
+
+        Raises ``CallRefused`` if Mailchimp refused the call as a whole: nothing was applied.
+        """
+        if not rows:
+            return BatchResult(created=(), updated=(), refused=())
+        document, request_id = self._batch(rows)
+        return protocol.parse_batch(document, rows, request_id)
+
+    def batch_contract(self) -> Literal["current", "status_required"]:
+        """Tell whether a batch may leave out ``status``, as the current contract allows.
+
+        Sends a batch of one member that can never be created, since what it has for an address
+        is none. It counts as a write call, and writes nothing.
+        """
+        probe = MemberWrite(
+            email_address="not-an-address", merge_fields={}, status_if_new=Status.TRANSACTIONAL
+        )
+        try:
+            self._batch([probe])
+        except CallRefused as error:
+            if re.search(r"\bstatus(_if_new)?\b", error.message):
+                return "status_required"
+            if error.code == "invalid_email":
+                return "current"
+            raise
+        return "current"
+
+    def _batch(self, rows: Sequence[MemberWrite]) -> tuple[Document, str | None]:
+        try:
+            return self._answer("batch", "POST", self._list(), body=protocol.batch_body(rows))
+        except CallRefused:
+            raise
+        except RecordRefused as error:
+            if error.code == "not_found":
+                raise self._no_audience(error) from error
+            raise CallRefused(
+                error.message, code=error.code, request_id=error.request_id
+            ) from error
+
+    def put(self, row: MemberWrite) -> Member:
+        """Create or update one member."""
+        document = self._call(
+            "put", "PUT", self._member(row.email_address), body=protocol.member_body(row)
+        )
+        return protocol.parse_member(document)
+
+    def patch(self, email: str, merge_fields: Mapping[str, MergeValue]) -> Member:
+        """Update the merge fields of a known member; ``not_found`` if there is none."""
+        body = {"merge_fields": merge_fields}
+        return protocol.parse_member(self._call("patch", "PATCH", self._member(email), body=body))
+
+    def restore(self, row: MemberWrite) -> Member:
+        """Bring an archived member back with ``row.status``: the one write that sets a status."""
+        if row.status is None:
+            raise ValueError("a restored member needs the status it had")
+        return self.put(replace(row, status_if_new=None, tags=()))
+
+    def archive(self, email: str) -> None:
+        """Archive a member; one that is archived already stays so.
+
+        Raises ``RecordRefused`` with ``not_found``, or with ``method_not_allowed`` for a pending
+        or cleaned member, whom Mailchimp does not archive.
+        """
+        try:
+            self._call("archive", "DELETE", self._member(email))
+        except RecordRefused as error:
+            # Also how a repetition ends whose first answer was lost.
+            if error.code == "method_not_allowed":
+                member = self.get(email)
+                if member is not None and member.status is Status.ARCHIVED:
+                    return
+            raise
+
+    def add_tags(self, email: str, names: Sequence[str], *, active: bool = True) -> None:
+        """Add tags to a member, or take them off, without setting off tag automations."""
+        status = "active" if active else "inactive"
+        body = {"tags": [{"name": name, "status": status} for name in names], "is_syncing": True}
+        self._call("tags", "POST", f"{self._member(email)}/tags", body=body)
+
+    # ── calls ─────────────────────────────────────────────────────────────────────────────────
+
+    def _list(self) -> str:
+        return f"lists/{self._audience_id}"
+
+    def _member(self, email: str) -> str:
+        return f"{self._list()}/members/{protocol.subscriber_hash(email)}"
+
+    def _in_audience(
+        self,
+        kind: str,
+        method: str,
+        path: str,
+        *,
+        params: Mapping[str, str] | None = None,
+        body: Document | None = None,
+    ) -> Document:
+        try:
+            return self._call(kind, method, self._list() + path, params=params, body=body)
+        except RecordRefused as error:
+            if error.code == "not_found":
+                raise self._no_audience(error) from error
+            raise
+
+    def _no_audience(self, error: RecordRefused) -> AudienceNotReady:
+        return AudienceNotReady(
+            f"Mailchimp: this account has no audience {self._audience_id}; copy the audience id"
+            " from the audience's settings into audience_id in syncs.yaml",
+            request_id=error.request_id,
+        )
+
+    def _call(
+        self,
+        kind: str,
+        method: str,
+        path: str,
+        *,
+        params: Mapping[str, str] | None = None,
+        body: Mapping[str, Any] | None = None,
+    ) -> Document:
+        return self._answer(kind, method, path, params=params, body=body)[0]
+
+    def _answer(
+        self,
+        kind: str,
+        method: str,
+        path: str,
+        *,
+        params: Mapping[str, str] | None = None,
+        body: Mapping[str, Any] | None = None,
+    ) -> tuple[Document, str | None]:
+        call = protocol.request(method, self._base_url, path, params=params, body=body)
+        call = replace(call, headers={**call.headers, **self._auth})
+        try:
+            return self._retries.call(lambda: self._send(kind, call))
+        except QuotaExhausted as error:
+            raise QuotaExhausted(
+                f"{error.message}. Mailchimp blocked or rate limited this account or network;"
+                " nothing is lost and the run is resumable: once Mailchimp answers again (a block"
+                " can last hours), clear the failed task",
+                request_id=error.request_id,
+            ) from error
+
+    def _send(self, kind: str, call: Request) -> tuple[Document, str | None]:
+        self._pace()
+        self._calls[f"mailchimp.{kind}"] += 1
+        try:
+            response = self._transport.send(call)
+        except AnswerLost as error:
+            raise AnswerLost(error.message, retry_after=LOST_ANSWER_WAIT) from error
+        return protocol.read(response), response.headers.get("x-request-id")
+
+
+def _key(member: Member) -> str:
+    return member.contact_id or member.email_address
+
+
+def _changed(member: Member) -> datetime:
+    return member.last_changed or _START

@@ -1,0 +1,396 @@
+"""Mailchimp's Marketing API 3.0 as values: requests to send, answers to read. No I/O.
+
+``read`` is the one place that knows what a status code or a problem of Mailchimp means.
+API: https://mailchimp.com/developer/marketing/api/
+"""
+
+import base64
+import hashlib
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+
+from ml_connector.errors import (
+    CallRefused,
+    ConnectorError,
+    CredentialsError,
+    RateLimited,
+    RecordRefused,
+    SettingsError,
+    StopRun,
+    Unavailable,
+)
+from ml_connector.model import BatchResult, Member, MemberWrite, MergeField, RowRefusal, Status
+from ml_connector.transport import Request, Response
+
+MAX_ROWS = 500
+"""https://mailchimp.com/developer/marketing/api/lists/batch-subscribe-or-unsubscribe/"""
+
+MAX_COUNT = 1000
+"""Of every list; the default is 10: https://mailchimp.com/developer/marketing/docs/methods-parameters/"""
+
+DATA_CENTRE = re.compile(r"[a-z]{2,4}\d{1,3}")
+
+_MEMBER_FIELDS = (
+    "email_address",
+    "contact_id",
+    "status",
+    "last_changed",
+    "unsubscribe_reason",
+    "merge_fields",
+    "tags",
+)
+
+# What Mailchimp says about one contact, and our code for it. First match counts.
+_REFUSALS: tuple[tuple[str, str, str], ...] = (
+    ("compliance", "in a compliance state", "opted out, bounced or under review"),
+    ("forgotten", "permanently deleted", "permanently deleted; may not be imported again"),
+    ("forgotten", "forgotten email", "permanently deleted; may not be imported again"),
+    ("signup_throttled", "signed up to a lot of lists", "signed up to many lists lately"),
+    ("fake_email", "looks fake or invalid", "Mailchimp takes the address for a fake"),
+    ("member_exists", "already a list member", "already in the audience"),
+    ("member_exists", "already in this list", "already in the audience"),
+    ("invalid_email", "valid email address", "not an address Mailchimp accepts"),
+    ("invalid_email", "must contain a single @", "not an address Mailchimp accepts"),
+    ("invalid_email", "of the email address", "not an address Mailchimp accepts"),
+)
+_STATUSES = frozenset(Status)
+_ADDRESS = re.compile(r"[^\s\"'<>(),:;]+@[^\s\"'<>(),:;]*[^\s\"'<>(),:;.]")
+
+
+def base_url_of(key: str, host: str = "") -> str:
+    """Return the base URL up to and including ``/3.0``: ``host`` if given, else from the key.
+
+    The part of an API key after its dash names the account's data centre.
+    """
+    if host:
+        return host.rstrip("/") if "://" in host else f"https://{host.rstrip('/')}"
+    suffix = key.rpartition("-")[2]
+    if "-" not in key or not DATA_CENTRE.fullmatch(suffix):
+        raise CredentialsError(
+            "Mailchimp: the key does not end in a data centre like -us19; copy the whole key into"
+            " the connection's password, or put the API's base URL"
+            " (https://us19.api.mailchimp.com/3.0) into its host"
+        )
+    return f"https://{suffix}.api.mailchimp.com/3.0"
+
+
+def auth_headers(key: str) -> dict[str, str]:
+    """Return the Authorization header: Basic for an API key, Bearer for an OAuth token."""
+    if DATA_CENTRE.fullmatch(key.rpartition("-")[2]) and "-" in key:
+        pair = base64.b64encode(f"ml-connector:{key}".encode()).decode()
+        return {"Authorization": f"Basic {pair}"}
+    return {"Authorization": f"Bearer {key}"}
+
+
+def subscriber_hash(email: str) -> str:
+    """Return the md5 of the lower-cased address, by which Mailchimp knows a member."""
+    return hashlib.md5(email.lower().encode(), usedforsecurity=False).hexdigest()
+
+
+def moment(time: datetime) -> str:
+    """Return an aware ``time`` as RFC 3339 in UTC with ``Z``: a plus sign gets lost in a query."""
+    return time.astimezone(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+
+
+# ── requests ──────────────────────────────────────────────────────────────────────────────────
+
+
+def request(
+    method: str,
+    base_url: str,
+    path: str,
+    *,
+    params: Mapping[str, str] | None = None,
+    body: Mapping[str, Any] | None = None,
+) -> Request:
+    """One call; ``path`` is relative to the base URL."""
+    headers = {"Accept": "application/json"}
+    if body is not None:
+        headers["Content-Type"] = "application/json"
+    return Request(
+        method=method,
+        url=f"{base_url.rstrip('/')}/{path}",
+        params=params or {},
+        headers=headers,
+        body=None if body is None else msgspec.json.encode(body),
+    )
+
+
+def members_params(
+    *, since: datetime | None, archived: bool, offset: int, count: int = MAX_COUNT
+) -> dict[str, str]:
+    """Return the query of one page of members, longest unchanged first.
+
+    A listing without a status leaves out the archived: they are asked for separately.
+    """
+    params = {
+        "count": str(count),
+        "offset": str(offset),
+        "sort_field": "last_changed",
+        "sort_dir": "ASC",
+        "fields": ",".join(["total_items", *(f"members.{name}" for name in _MEMBER_FIELDS)]),
+    }
+    if since is not None:
+        params["since_last_changed"] = moment(since)
+    if archived:
+        params["status"] = Status.ARCHIVED.value
+    return params
+
+
+def member_body(row: MemberWrite) -> dict[str, Any]:
+    """Return a member as sent: what ``row`` does not set is not mentioned."""
+    body: dict[str, Any] = {"email_address": row.email_address}
+    if row.merge_fields:
+        body["merge_fields"] = row.merge_fields
+    if row.tags:
+        body["tags"] = list(row.tags)
+    if row.status_if_new is not None:
+        body["status_if_new"] = row.status_if_new.value
+    if row.status is not None:
+        body["status"] = row.status.value
+    return body
+
+
+def batch_body(rows: Sequence[MemberWrite]) -> dict[str, Any]:
+    """Return a batch subscribe: known members are updated, tags are added to those they have."""
+    if len(rows) > MAX_ROWS:
+        raise ValueError(f"a batch takes {MAX_ROWS} members, not {len(rows)}")
+    return {"members": [member_body(row) for row in rows], "update_existing": True}
+
+
+# ── answers ───────────────────────────────────────────────────────────────────────────────────
+
+
+def read(response: Response) -> dict[str, Any]:
+    """Return the answer's document (``{}`` for an empty 2xx), or raise what its problem means."""
+    request_id = response.headers.get("x-request-id")
+    document = _document(response.body)
+    if 200 <= response.status < 300:
+        if document is not None:
+            return document
+        if not response.body.strip():
+            return {}
+        raise Unavailable("Mailchimp: the answer is not JSON", request_id=request_id)
+    raise _error(response, document, request_id)
+
+
+def parse_time(text: str) -> datetime | None:
+    """Return Mailchimp's time as aware UTC; ``""`` is None."""
+    if not text:
+        return None
+    time = datetime.fromisoformat(text)
+    return time.replace(tzinfo=UTC) if time.tzinfo is None else time.astimezone(UTC)
+
+
+def parse_member(document: Mapping[str, Any]) -> Member:
+    """Return a member; the rows of a batch's answer lack some of its fields.
+
+    Raises ``StopRun`` for a status that is not known here: what it allows cannot be guessed.
+    """
+    status = str(document.get("status") or "")
+    if status not in _STATUSES:
+        raise StopRun(
+            f"Mailchimp: a member has the status {status!r}, which this version does not know;"
+            " nothing more is written until it is taught what that status allows"
+        )
+    return Member(
+        email_address=str(document.get("email_address") or ""),
+        status=Status(status),
+        contact_id=str(document.get("contact_id") or ""),
+        last_changed=parse_time(document.get("last_changed") or ""),
+        unsubscribe_reason=str(document.get("unsubscribe_reason") or ""),
+        merge_fields=dict(document.get("merge_fields") or {}),
+        tags=tuple(str(tag.get("name", "")) for tag in document.get("tags") or ()),
+    )
+
+
+def parse_merge_field(document: Mapping[str, Any]) -> MergeField:
+    """Return a merge field of the audience."""
+    return MergeField(
+        tag=str(document.get("tag") or ""),
+        name=str(document.get("name") or ""),
+        type=str(document.get("type") or ""),
+        required=bool(document.get("required")),
+    )
+
+
+def parse_batch(
+    document: Mapping[str, Any], rows: Sequence[MemberWrite], request_id: str | None = None
+) -> BatchResult:
+    """Return what became of every row, in one of three ways.
+
+    A row that the answer does not mention counts as refused with code ``unanswered``.
+    """
+    refused = tuple(_refusal(error) for error in document.get("errors") or ())
+    named = {refusal.email_address.lower() for refusal in refused}
+    created = _unnamed(document.get("new_members") or (), named)
+    updated = _unnamed(document.get("updated_members") or (), named)
+    unanswered = tuple(
+        RowRefusal(
+            email_address=row.email_address,
+            code="unanswered",
+            message="Mailchimp's answer does not mention this row",
+        )
+        for row in rows
+        if row.email_address.lower() not in named
+    )
+    return BatchResult(
+        created=created, updated=updated, refused=refused + unanswered, request_id=request_id
+    )
+
+
+def classify_row_error(error: str, error_code: str = "", field: str = "") -> str:
+    """Return our code for Mailchimp's words about one contact.
+
+    ``compliance``, ``forgotten``, ``signup_throttled``, ``fake_email``, ``member_exists``,
+    ``invalid_email``, ``merge_fields``, or ``invalid`` for anything else.
+    """
+    words = error.lower()
+    for code, phrase, _ in _REFUSALS:
+        if phrase in words:
+            return code
+    if error_code == "ERROR_CONTACT_EXISTS":
+        return "member_exists"
+    if field.lower() in {"email", "email_address", "email address"}:
+        return "invalid_email"
+    return "merge_fields" if "merge field" in words or field else "invalid"
+
+
+def impersonal(text: str, email: str = "") -> str:
+    """Return vendor words with every address replaced by "the address"."""
+    if email:
+        text = re.sub(re.escape(email), "the address", text, flags=re.IGNORECASE)
+    return _ADDRESS.sub("the address", text)
+
+
+def _document(body: bytes) -> dict[str, Any] | None:
+    try:
+        document = msgspec.json.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return None
+    return document if isinstance(document, dict) else None
+
+
+def _unnamed(documents: Iterable[Mapping[str, Any]], named: set[str]) -> tuple[Member, ...]:
+    members = []
+    for member in map(parse_member, documents):
+        if member.email_address.lower() not in named:
+            named.add(member.email_address.lower())
+            members.append(member)
+    return tuple(members)
+
+
+def _refusal(row: Mapping[str, Any]) -> RowRefusal:
+    email = str(row.get("email_address") or "")
+    words, field = str(row.get("error") or ""), str(row.get("field") or "")
+    code = classify_row_error(words, str(row.get("error_code") or ""), field)
+    fields = [(field, str(row.get("field_message") or ""))] if field else []
+    return RowRefusal(
+        email_address=email, code=code, message=_explained(code, words, fields, email)
+    )
+
+
+def _explained(code: str, words: str, fields: Sequence[tuple[str, str]], email: str = "") -> str:
+    for known, _, meaning in _REFUSALS:
+        if code == known:
+            return meaning
+    named = "; ".join(f"{name}: {said}" if name else said for name, said in fields)
+    return impersonal(f"{words} ({named})" if named else words, email)
+
+
+def _error(
+    response: Response, document: Mapping[str, Any] | None, request_id: str | None
+) -> ConnectorError:
+    return (
+        _refused_access(response.status, document, request_id)
+        or _come_back(response, document, request_id)
+        or _refused(response.status, document, request_id)
+    )
+
+
+def _refused_access(
+    status: int, document: Mapping[str, Any] | None, request_id: str | None
+) -> ConnectorError | None:
+    # An account of another data centre is simply unknown here: the same 401 as for a wrong key.
+    # https://mailchimp.com/developer/marketing/docs/errors/
+    if status == 401:
+        return CredentialsError(
+            "Mailchimp does not know this key (401): check the connection's password (the whole"
+            " API key, or a token that was not revoked), and its host: the data centre there must"
+            " be the one the key ends in",
+            request_id=request_id,
+        )
+    if status == 403 and document is not None:
+        words = impersonal(str(document.get("detail") or document.get("title") or ""))
+        return CredentialsError(
+            f"Mailchimp refuses this account or key (403): {words}. Check in Mailchimp that the"
+            " account is active and that the key's user may manage the audience",
+            request_id=request_id,
+        )
+    return None
+
+
+def _come_back(
+    response: Response, document: Mapping[str, Any] | None, request_id: str | None
+) -> ConnectorError | None:
+    # Neither 429 nor the blocks of the edge need to carry JSON: the status alone decides.
+    # https://mailchimp.com/developer/marketing/docs/fundamentals/#api-limits
+    status, asked = response.status, retry_after(response.headers)
+    if status == 429:
+        return RateLimited(
+            "Mailchimp: too many requests at once (429; 10 connections per user)",
+            request_id=request_id,
+            retry_after=asked,
+        )
+    if status in {403, 503} and document is None:
+        reference = re.search(rb"Reference\s*(?:&#35;|#)\s*([0-9a-fA-F.]+)", response.body)
+        named = f", reference {reference[1].decode()}" if reference else ""
+        return RateLimited(
+            f"Mailchimp: this network is blocked at the edge ({status}{named})",
+            request_id=request_id,
+            retry_after=asked,
+        )
+    if status >= 500 or status == 408:
+        return Unavailable(
+            f"Mailchimp: out of order ({status})", request_id=request_id, retry_after=asked
+        )
+    return None
+
+
+def _refused(
+    status: int, document: Mapping[str, Any] | None, request_id: str | None
+) -> ConnectorError:
+    if document is None:
+        return SettingsError(
+            f"Mailchimp: nothing answers at this address ({status}); check that the connection's"
+            " host is the API's base URL and ends in /3.0",
+            request_id=request_id,
+        )
+    if status == 404:
+        return RecordRefused("Mailchimp: not found", code="not_found", request_id=request_id)
+    title, detail = str(document.get("title") or ""), str(document.get("detail") or "")
+    if status == 405:
+        return RecordRefused(
+            f"Mailchimp: {impersonal(detail)}", code="method_not_allowed", request_id=request_id
+        )
+    fields = [
+        (str(error.get("field") or ""), str(error.get("message") or ""))
+        for error in document.get("errors") or ()
+        if isinstance(error, Mapping)
+    ]
+    words = f"{title} {detail} {' '.join(said for _, said in fields)}"
+    code = classify_row_error(words)
+    message = f"Mailchimp refused: {_explained(code, detail or title, fields)}"
+    if status == 400 and code != "invalid":
+        return RecordRefused(message, code=code, request_id=request_id)
+    return CallRefused(message, code=code, request_id=request_id)
+
+
+def retry_after(headers: Mapping[str, str]) -> float | None:
+    """Return a Retry-After in seconds; one that is missing, a date or nonsense is None."""
+    said = headers.get("retry-after", "")
+    return float(said) if re.fullmatch(r"\d{1,6}(\.\d+)?", said) else None

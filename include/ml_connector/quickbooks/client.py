@@ -1,0 +1,269 @@
+"""What the connector asks of QuickBooks Online: customers read, counted, looked up and written.
+
+Reads are metered and writes are free (https://developer.intuit.com/app/developer/qbo/docs/learn/
+limits-and-throttles), so a page is as large as it may be and nothing is read twice on purpose.
+"""
+
+import hashlib
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from itertools import pairwise
+from typing import Any, Protocol
+
+import msgspec
+
+from ml_connector.errors import (
+    ConnectorError,
+    CredentialsError,
+    IncompleteRead,
+    QuotaExhausted,
+    TokenExpired,
+)
+from ml_connector.quickbooks import protocol, statements
+from ml_connector.quickbooks.protocol import BatchItem
+from ml_connector.retries import Retries
+from ml_connector.transport import Request, Transport
+
+IDS_PER_QUERY = 100
+CDC_LOOK_BACK = timedelta(days=30)
+CDC_MARGIN = timedelta(hours=1)
+CDC_CAP = 1000
+TICK = timedelta(seconds=1)
+"""QuickBooks shows update times to the second, whatever it keeps inside."""
+
+Row = dict[str, Any]
+
+
+class AccessTokens(Protocol):
+    """Where access tokens come from."""
+
+    def current(self) -> str:
+        """Return a token that should be accepted."""
+        ...
+
+    def renewed(self, rejected: str) -> str:
+        """Return another token than ``rejected``, which QuickBooks refused."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tombstones:
+    """Ids of customers that are gone since a moment.
+
+    ``truncated``: the answer may lack some, so a full comparison is due. ``server_time`` is
+    QuickBooks' clock, None where it was not asked.
+    """
+
+    ids: tuple[str, ...]
+    server_time: datetime | None
+    truncated: bool
+
+
+class QuickBooksClient:
+    """One company's customers.
+
+    ``base_url`` has no path. ``pace`` is called before every call and may wait. ``calls`` counts
+    every call sent, by kind: ``quickbooks.query``, ``.cdc``, ``.companyinfo``, ``.batch``.
+    """
+
+    def __init__(
+        self,
+        *,
+        transport: Transport,
+        base_url: str,
+        realm_id: str,
+        tokens: AccessTokens,
+        pace: Callable[[], None],
+        retries: Retries,
+        calls: Counter[str],
+        page_size: int = statements.MAX_RESULTS,
+        batch_size: int = 25,
+        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
+        self._transport = transport
+        self._base_url = base_url
+        self._realm = realm_id
+        self._tokens = tokens
+        self._pace = pace
+        self._retries = retries
+        self._calls = calls
+        self._page_size = page_size
+        self._batch_size = batch_size
+        self._clock = clock
+
+    def iter_changed(self, *, since: datetime | None, until: datetime) -> Iterator[list[Row]]:
+        """Yield pages of the customers last updated in ``since`` to ``until``, both included.
+
+        ``since`` None = all. ``until`` lies in the past: update times only move to now, so the
+        window can lose rows while it is read (they come with the next one) but never gain any.
+        No row is skipped and none comes twice with the same update time.
+
+        Offsets skip rows when a row before them leaves the set, so the next page starts at the
+        last time seen instead, and what was delivered of that second is dropped. A page within a
+        single second cannot move on like that: see ``_iter_second``.
+        """
+        floor, delivered = since, set[str]()
+        while floor is None or floor <= until:
+            page = self._rows(statements.changed_statement(floor, until, 1, self._page_size))
+            times = [protocol.updated(row) for row in page]
+            if any(later < earlier for earlier, later in pairwise(times)):
+                raise IncompleteRead(
+                    "QuickBooks: the list is not in the order asked for, so its pages cannot be"
+                    " joined; nothing was planned"
+                )
+            if fresh := _without(page, times, floor, delivered):
+                yield fresh
+            if len(page) < self._page_size:
+                return
+            last = _second(times[-1])
+            seen = {
+                row["Id"] for row, time in zip(page, times, strict=True) if _second(time) == last
+            }
+            if _second(times[0]) == last:
+                yield from self._iter_second(last, until, seen)
+                floor, delivered = last + TICK, set()
+            else:
+                floor, delivered = last, seen
+
+    def _iter_second(
+        self, second: datetime, until: datetime, delivered: set[str]
+    ) -> Iterator[list[Row]]:
+        # More rows in one second than a page holds: a bulk import. Only offsets are left. The set
+        # can only shrink, so it is read from its end: whatever leaves, no unread row moves to a
+        # position that was read already.
+        before = second + TICK
+        total = self._total(statements.count_statement(second, until, before))
+        starts = range(1, total + 1, self._page_size)
+        for start in reversed(starts):
+            statement = statements.changed_statement(
+                second, until, start, self._page_size, before=before
+            )
+            fresh = [row for row in self._rows(statement) if row["Id"] not in delivered]
+            delivered.update(row["Id"] for row in fresh)
+            if fresh:
+                yield fresh
+
+    def count(self) -> int:
+        """Return how many customers there are, inactive ones included."""
+        return self._total(statements.count_statement())
+
+    def fetch_by_ids(self, ids: Sequence[str]) -> list[Row]:
+        """Return these customers, inactive ones included; ids that are gone are left out."""
+        rows: list[Row] = []
+        for first in range(0, len(ids), IDS_PER_QUERY):
+            rows += self._rows(statements.ids_statement(ids[first : first + IDS_PER_QUERY]))
+        return rows
+
+    def fetch_tombstones(self, *, since: datetime) -> Tombstones:
+        """Return the ids of customers merged away or deleted since ``since``.
+
+        Change data capture reaches back 30 days and lists 1,000 objects at most. Further back it
+        may answer without a word of what it left out, so it is not asked.
+        """
+        if since < self._clock() - CDC_LOOK_BACK + CDC_MARGIN:
+            return Tombstones(ids=(), server_time=None, truncated=True)
+        document = self._call("cdc", protocol.cdc_request(self._base_url, self._realm, since))
+        rows = [
+            row
+            for answer in document.get("CDCResponse", [])
+            for part in answer.get("QueryResponse", [])
+            for row in part.get("Customer", [])
+        ]
+        gone = tuple(row["Id"] for row in rows if row.get("status") == "Deleted")
+        time = document.get("time")
+        return Tombstones(
+            ids=gone,
+            server_time=statements.parse_time(time) if time else None,
+            truncated=len(rows) >= CDC_CAP,
+        )
+
+    def company_name(self) -> str:
+        """Return the company's name: the cheapest proof that keys, host and realm are right."""
+        request = protocol.company_info_request(self._base_url, self._realm)
+        document = self._call("companyinfo", request)
+        return str(document.get("CompanyInfo", {}).get("CompanyName", ""))
+
+    def write_customers(
+        self, items: Sequence[BatchItem], *, operation_id: str
+    ) -> dict[str, Row | ConnectorError]:
+        """Write ``items`` and return the object as written, or the error, by bId.
+
+        ``operation_id`` names what is being done: the same id with the same items is applied once
+        however often it is sent, by this process or its successor. An item that got no answer is
+        missing from the result.
+        """
+        results: dict[str, Row | ConnectorError] = {}
+        for first in range(0, len(items), self._batch_size):
+            chunk = items[first : first + self._batch_size]
+            content = msgspec.json.encode([operation_id, chunk])
+            request = protocol.batch_request(
+                self._base_url,
+                self._realm,
+                chunk,
+                requestid=hashlib.sha256(content).hexdigest()[:32],
+            )
+            document, request_id = self._answer("batch", request)
+            results |= protocol.read_batch(document, request_id)
+        return results
+
+    def _rows(self, statement: str) -> list[Row]:
+        return protocol.read_rows(self._query(statement))
+
+    def _total(self, statement: str) -> int:
+        return int(self._query(statement).get("QueryResponse", {}).get("totalCount", 0))
+
+    def _query(self, statement: str) -> Row:
+        return self._call("query", protocol.query_request(self._base_url, self._realm, statement))
+
+    def _call(self, kind: str, request: Request) -> Row:
+        return self._answer(kind, request)[0]
+
+    def _answer(self, kind: str, request: Request) -> tuple[Row, str | None]:
+        try:
+            return self._retries.call(lambda: self._authorised(kind, request))
+        except QuotaExhausted as error:
+            raise QuotaExhausted(
+                f"{error.message}. If it lasts, the month's reads may be used up (500,000 on the"
+                " Builder plan; blocked until the next month): see the app's usage in the Intuit"
+                " developer portal",
+                request_id=error.request_id,
+            ) from error
+
+    def _authorised(self, kind: str, request: Request) -> tuple[Row, str | None]:
+        token = self._tokens.current()
+        try:
+            return self._send(kind, request, token)
+        except TokenExpired:
+            token = self._tokens.renewed(token)
+        try:
+            return self._send(kind, request, token)
+        except TokenExpired as error:
+            raise CredentialsError(
+                "QuickBooks: a fresh access token was refused as well; check that client id,"
+                " secret and host belong to the same app and environment, or connect again",
+                request_id=error.request_id,
+            ) from error
+
+    def _send(self, kind: str, request: Request, token: str) -> tuple[Row, str | None]:
+        self._pace()
+        self._calls[f"quickbooks.{kind}"] += 1
+        headers = {**request.headers, "Authorization": f"Bearer {token}"}
+        response = self._transport.send(replace(request, headers=headers))
+        return protocol.read(response), response.headers.get("intuit_tid")
+
+
+def _second(time: datetime) -> datetime:
+    return time.replace(microsecond=0)
+
+
+def _without(
+    page: list[Row], times: list[datetime], floor: datetime | None, delivered: set[str]
+) -> list[Row]:
+    """Return ``page`` without the rows of second ``floor`` that were delivered before."""
+    return [
+        row
+        for row, time in zip(page, times, strict=True)
+        if not (row["Id"] in delivered and _second(time) == floor)
+    ]

@@ -1,0 +1,326 @@
+"""QuickBooks Online's Accounting API as values: requests to send, answers to read. No I/O.
+
+``read`` is the one place that knows what a status code or a fault code of QuickBooks means.
+API: https://developer.intuit.com/app/developer/qbo/docs/api/accounting/all-entities/customer
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, cast
+
+import msgspec
+
+from ml_connector.errors import (
+    CallRefused,
+    ConnectorError,
+    CredentialsError,
+    RateLimited,
+    RecordRefused,
+    SettingsError,
+    StaleObject,
+    StopRun,
+    TokenExpired,
+    Unavailable,
+)
+from ml_connector.quickbooks.statements import moment, parse_time
+from ml_connector.transport import Request, Response
+
+PRODUCTION_URL = "https://quickbooks.api.intuit.com"
+MINOR_VERSION = "75"
+"""The only one left: https://blogs.intuit.com/2025/01/21/changes-to-our-accounting-api-that-may-impact-your-application/"""
+
+MAX_BATCH_ITEMS = 30
+"""https://developer.intuit.com/app/developer/qbo/docs/api/accounting/all-entities/batch"""
+
+THROTTLE_WAIT = 60.0
+"""Seconds: https://developer.intuit.com/app/developer/qbo/docs/learn/limits-and-throttles"""
+
+# Details of these faults name properties, limits or query tokens; those of others can quote people.
+_IMPERSONAL_DETAILS = frozenset({"500", "610", "1040", "2010", "2020", "2050", "4000", "4001"})
+
+
+# ── requests ──────────────────────────────────────────────────────────────────────────────────
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BatchItem:
+    """One write of a batch; ``b_id`` has at most 10 characters and comes back with its result.
+
+    ``payload`` of an update holds Id, SyncToken and ``sparse: true``: an update that is not
+    sparse empties every field it does not mention.
+    """
+
+    b_id: str
+    payload: Mapping[str, Any] = field(repr=False)
+    operation: str = "update"
+    entity: str = "Customer"
+
+
+def query_request(base_url: str, realm: str, statement: str) -> Request:
+    """A query by POST, which spares the URL's length and its plus signs."""
+    return _request(
+        "POST",
+        base_url,
+        realm,
+        "query",
+        content_type="application/text",
+        body=statement.encode(),
+    )
+
+
+def batch_request(
+    base_url: str, realm: str, items: Sequence[BatchItem], *, requestid: str
+) -> Request:
+    """Independent writes in one call, repeatable with the same ``requestid`` (36 characters)."""
+    if len(items) > MAX_BATCH_ITEMS:
+        raise ValueError(f"a batch takes {MAX_BATCH_ITEMS} items, not {len(items)}")
+    if any(len(item.b_id) > 10 for item in items):
+        raise ValueError("a bId has at most 10 characters")
+    rows = [
+        {"bId": item.b_id, "operation": item.operation, item.entity: item.payload} for item in items
+    ]
+    return _request(
+        "POST",
+        base_url,
+        realm,
+        "batch",
+        requestid=_checked(requestid, 36),
+        body=msgspec.json.encode({"BatchItemRequest": rows}),
+    )
+
+
+def customer_write_request(
+    base_url: str, realm: str, customer: Mapping[str, Any], *, requestid: str
+) -> Request:
+    """One customer written; repeatable with the same ``requestid`` (50 characters)."""
+    return _request(
+        "POST",
+        base_url,
+        realm,
+        "customer",
+        requestid=_checked(requestid, 50),
+        body=msgspec.json.encode(customer),
+    )
+
+
+def cdc_request(base_url: str, realm: str, since: datetime) -> Request:
+    """Customers changed or gone since ``since``: 30 days and 1,000 objects at most, no paging."""
+    return _request(
+        "GET",
+        base_url,
+        realm,
+        "cdc",
+        params={"entities": "Customer", "changedSince": moment(since)},
+    )
+
+
+def company_info_request(base_url: str, realm: str) -> Request:
+    """The company's own name and address."""
+    return _request("GET", base_url, realm, f"companyinfo/{realm}")
+
+
+def _checked(requestid: str, longest: int) -> str:
+    if not 0 < len(requestid) <= longest:
+        raise ValueError(f"a requestid has 1 to {longest} characters")
+    return requestid
+
+
+def _request(
+    method: str,
+    base_url: str,
+    realm: str,
+    path: str,
+    *,
+    params: Mapping[str, str] | None = None,
+    requestid: str | None = None,
+    content_type: str = "application/json",
+    body: bytes | None = None,
+) -> Request:
+    query = {**(params or {}), "minorversion": MINOR_VERSION}
+    if requestid:
+        query["requestid"] = requestid
+    headers = {"Accept": "application/json"}
+    if body is not None:
+        headers["Content-Type"] = content_type
+    url = f"{base_url.rstrip('/')}/v3/company/{realm}/{path}"
+    return Request(method=method, url=url, params=query, headers=headers, body=body)
+
+
+# ── answers ───────────────────────────────────────────────────────────────────────────────────
+
+
+@dataclass(frozen=True, slots=True)
+class _Fault:
+    code: str = ""
+    type: str = ""
+    message: str = ""
+    element: str = ""
+
+
+def read(response: Response) -> dict[str, Any]:
+    """Return the answer's document, or raise what its fault or status means."""
+    request_id = response.headers.get("intuit_tid")
+    document = _document(response.body)
+    fault = _json_fault(document) if document is not None else _xml_fault(response.body)
+    if fault is None and document is not None and 200 <= response.status < 300:
+        return document
+    raise _error(response.status, fault or _Fault(), response.headers, request_id)
+
+
+def read_batch(
+    document: Mapping[str, Any], request_id: str | None = None
+) -> dict[str, dict[str, Any] | ConnectorError]:
+    """Return each item's object or error by its bId."""
+    results: dict[str, dict[str, Any] | ConnectorError] = {}
+    for item in document.get("BatchItemResponse", []):
+        fault = _json_fault(item)
+        body: dict[str, Any] = next((value for key, value in item.items() if key != "bId"), {})
+        results[str(item.get("bId", ""))] = _error(400, fault, {}, request_id) if fault else body
+    return results
+
+
+def read_rows(document: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return the customers of a query's answer; past the end there is none."""
+    return cast("list[dict[str, Any]]", document.get("QueryResponse", {}).get("Customer", []))
+
+
+def updated(row: Mapping[str, Any]) -> datetime:
+    """Return a row's LastUpdatedTime as aware UTC."""
+    return parse_time(row["MetaData"]["LastUpdatedTime"])
+
+
+def _document(body: bytes) -> dict[str, Any] | None:
+    try:
+        document = msgspec.json.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return None
+    return document if isinstance(document, dict) else None
+
+
+def _json_fault(document: Mapping[str, Any]) -> _Fault | None:
+    # The API says Fault/Error/Message, the gateway in front of it fault/error/message.
+    found = document.get("Fault") or document.get("fault")
+    if not isinstance(found, dict):
+        return None
+    errors = found.get("Error") or found.get("error") or [{}]
+    first = {key.lower(): str(value or "") for key, value in errors[0].items()}
+    return _fault(
+        code=first.get("code", ""),
+        type_=str(found.get("type") or ""),
+        message=first.get("message", ""),
+        detail=first.get("detail", ""),
+        element=first.get("element", ""),
+    )
+
+
+def _xml_fault(body: bytes) -> _Fault | None:
+    # Sent by the gateway, and by the API where an Accept header was lost on the way.
+    text = body.decode("utf-8", errors="replace")
+    start = re.search(r"<Fault\b([^>]*)>", text)
+    error = re.search(r"<Error\b([^>]*)>", text)
+    if not start or not error:
+        return None
+    return _fault(
+        code=_found(r'code="([^"]*)"', error[1]),
+        type_=_found(r'type="([^"]*)"', start[1]),
+        message=_found(r"<Message>([^<]*)</Message>", text),
+        detail=_found(r"<Detail>([^<]*)</Detail>", text),
+        element=_found(r'element="([^"]*)"', error[1]),
+    )
+
+
+def _found(pattern: str, text: str) -> str:
+    match = re.search(pattern, text)
+    return match[1] if match else ""
+
+
+def _fault(*, code: str, type_: str, message: str, detail: str, element: str) -> _Fault:
+    said = f"{message}: {detail}" if detail and code in _IMPERSONAL_DETAILS else message
+    return _Fault(code=code, type=type_, message=said, element=element)
+
+
+def _error(
+    status: int, fault: _Fault, headers: Mapping[str, str], request_id: str | None
+) -> ConnectorError:
+    return (
+        _refused_access(status, fault, request_id)
+        or _come_back(status, fault, headers, request_id)
+        or _refused(status, fault, request_id)
+    )
+
+
+def _refused_access(status: int, fault: _Fault, request_id: str | None) -> ConnectorError | None:
+    # Codes: https://developer.intuit.com/app/developer/qbo/docs/develop/troubleshooting/error-codes
+    if fault.code == "120":
+        return CredentialsError(
+            "QuickBooks: the person who connected this app is no longer an administrator of the"
+            " company; let an administrator connect it again",
+            request_id=request_id,
+        )
+    if fault.code == "6190":
+        return StopRun(
+            "QuickBooks: the company's subscription has ended or is suspended; renew it in"
+            " QuickBooks",
+            request_id=request_id,
+        )
+    if status == 401 or fault.type.upper() in {"AUTHENTICATION", "AUTHENTICATIONFAULT"}:
+        # The gateway echoes the access token in its detail: nothing of it is repeated here.
+        return TokenExpired("QuickBooks: the access token was not accepted", request_id=request_id)
+    if status == 403 or fault.code == "3100":
+        return CredentialsError(
+            f"QuickBooks: this app may not use this company (403, code {fault.code or 'none'})."
+            " Check that realm_id is the company that was connected, and that keys and host belong"
+            " together: sandbox keys work only on sandbox-quickbooks.api.intuit.com, production"
+            " keys only on quickbooks.api.intuit.com",
+            request_id=request_id,
+        )
+    return None
+
+
+def _come_back(
+    status: int, fault: _Fault, headers: Mapping[str, str], request_id: str | None
+) -> ConnectorError | None:
+    asked = retry_after(headers)
+    if status == 429 or fault.code == "3001":
+        wait = THROTTLE_WAIT if asked is None else asked
+        return RateLimited(
+            "QuickBooks: too many requests (429)", request_id=request_id, retry_after=wait
+        )
+    if status >= 500 or status == 408:
+        return Unavailable(
+            f"QuickBooks: out of order ({status})", request_id=request_id, retry_after=asked
+        )
+    if fault.code == "10000" or fault.type == "SystemFault":
+        return Unavailable(f"QuickBooks: system fault {fault.code}", request_id=request_id)
+    if 200 <= status < 300 and not fault.code:
+        return Unavailable("QuickBooks: the answer is not JSON", request_id=request_id)
+    return None
+
+
+def _refused(status: int, fault: _Fault, request_id: str | None) -> ConnectorError:
+    unknown_path = fault.code == "500" and "Unsupported Operation" in fault.message
+    if not fault.code or unknown_path:
+        return SettingsError(
+            f"QuickBooks: nothing answers at this address ({status}); check that the connection's"
+            " host is QuickBooks' API and that realm_id is a company id",
+            request_id=request_id,
+        )
+    about = f", field {fault.element}" if fault.element else ""
+    message = f"QuickBooks refused the call: {fault.message or 'no reason given'}{about}"
+    if fault.code == "5010":
+        return StaleObject(
+            "QuickBooks: somebody else wrote this object first",
+            code=fault.code,
+            request_id=request_id,
+        )
+    if fault.code in {"1040", "4000", "4001"}:
+        return CallRefused(message, code=fault.code, request_id=request_id)
+    return RecordRefused(message, code=fault.code, request_id=request_id)
+
+
+def retry_after(headers: Mapping[str, str]) -> float | None:
+    """Return a Retry-After in seconds; one that is missing, a date or nonsense is None."""
+    said = headers.get("retry-after", "")
+    return float(said) if re.fullmatch(r"\d{1,6}(\.\d+)?", said) else None

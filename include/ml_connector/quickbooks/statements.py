@@ -1,0 +1,86 @@
+"""QuickBooks' query statements for customers.
+
+Grammar: https://developer.intuit.com/app/developer/qbo/docs/learn/explore-the-quickbooks-online-api/data-queries
+"""
+
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
+
+MAX_RESULTS = 1000
+"""Of a page; without MAXRESULTS it is 100."""
+
+EVERYBODY = "Active IN (true, false)"
+"""A query lists only the active unless it says otherwise."""
+
+_UPDATED = "MetaData.LastUpdatedTime"
+
+
+def literal(text: str) -> str:
+    r"""Quote ``text`` for a statement: ``'`` and ``\`` are escaped with a backslash."""
+    escaped = text.replace("\\", "\\\\").replace("'", "\\'")
+    return f"'{escaped}'"
+
+
+def moment(time: datetime) -> str:
+    """Return an aware ``time`` as RFC 3339 in UTC with ``Z``, cut to the second."""
+    return time.astimezone(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+
+
+def parse_time(text: str) -> datetime:
+    """Return QuickBooks' time (any offset, ``Z``, with or without milliseconds) as aware UTC."""
+    time = datetime.fromisoformat(text)
+    if time.tzinfo is None:
+        raise ValueError("a QuickBooks time without an offset is ambiguous")
+    return time.astimezone(UTC)
+
+
+def changed_statement(
+    since: datetime | None,
+    until: datetime,
+    start_position: int = 1,
+    max_results: int = MAX_RESULTS,
+    *,
+    columns: Sequence[str] = ("*",),
+    before: datetime | None = None,
+) -> str:
+    """Customers updated in ``since`` to ``until`` (both included), oldest update first.
+
+    ``since`` None = from the beginning; ``before`` is a further upper bound that is not included.
+    """
+    return _select(
+        columns,
+        _window(since, until, before),
+        f"ORDERBY {_UPDATED} STARTPOSITION {start_position} MAXRESULTS {max_results}",
+    )
+
+
+def count_statement(
+    since: datetime | None = None, until: datetime | None = None, before: datetime | None = None
+) -> str:
+    """Count customers, inactive ones included."""
+    return _select(["COUNT(*)"], _window(since, until, before))
+
+
+def ids_statement(ids: Iterable[str], max_results: int = MAX_RESULTS) -> str:
+    """Customers by id, inactive ones included; unknown ids are left out of the answer."""
+    listed = ", ".join(literal(id_) for id_ in ids)
+    return _select(
+        ["*"],
+        f"Id IN ({listed}) AND {EVERYBODY}",
+        f"STARTPOSITION 1 MAXRESULTS {max_results}",
+    )
+
+
+def _select(columns: Sequence[str], where: str, page: str = "") -> str:
+    # The grammar has no parameters: every value in a condition went through ``literal``.
+    parts = ["SELECT", ", ".join(columns), "FROM Customer WHERE", where, page]
+    return " ".join(part for part in parts if part)
+
+
+def _window(since: datetime | None, until: datetime | None, before: datetime | None) -> str:
+    bounds = [
+        f"{_UPDATED} {operator} {literal(moment(bound))}"
+        for operator, bound in ((">=", since), ("<=", until), ("<", before))
+        if bound is not None
+    ]
+    return " AND ".join([*bounds, EVERYBODY])

@@ -1,0 +1,318 @@
+"""QuickBooks' access tokens: redeemed one at a time, durable before they are used.
+
+Intuit replaces the refresh token about once a day and lets the old one die; two redemptions at
+once can end the grant. So there is one lock, what is stored is read again under it, and the new
+pair is stored before the lock is let go.
+https://developer.intuit.com/app/developer/qbo/docs/develop/authentication-and-authorization/oauth-2.0
+"""
+
+import base64
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from typing import Any, Protocol
+from urllib.parse import urlencode
+
+import msgspec
+
+from ml_connector.errors import (
+    CredentialsError,
+    NeedsReauth,
+    RateLimited,
+    SettingsError,
+    Unavailable,
+)
+from ml_connector.quickbooks.protocol import THROTTLE_WAIT, retry_after
+from ml_connector.quickbooks.statements import parse_time
+from ml_connector.transport import Request, Response, Transport
+
+TOKEN_URL = "https://oauth.platform.intuit.com/oauth2/v1/tokens/bearer"  # noqa: S105 (an address)
+RENEW_BEFORE = timedelta(minutes=5)
+RECONNECT = "run `ml-connector connect` to connect QuickBooks again"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TokenPair:
+    """A grant as stored. Times are aware UTC; those QuickBooks did not tell are None.
+
+    ``previous_refresh_token`` is the one before a rotation: a last try after a lost answer.
+    """
+
+    access_token: str = field(repr=False)
+    refresh_token: str = field(repr=False)
+    expires_at: datetime | None = None
+    refresh_expires_at: datetime | None = None
+    hard_expires_at: datetime | None = None
+    rotated_at: datetime | None = None
+    previous_refresh_token: str | None = field(default=None, repr=False)
+
+    def fresh(self, now: datetime) -> bool:
+        """Tell whether the access token has time left: 5 minutes, or a quarter of a short life.
+
+        One without a known end is taken to be good: QuickBooks' 401 says if it is not.
+        """
+        if self.expires_at is None:
+            return True
+        margin = RENEW_BEFORE
+        if self.rotated_at is not None:
+            margin = min(margin, (self.expires_at - self.rotated_at) / 4)
+        return self.expires_at - now > margin
+
+    def to_json(self) -> str:
+        """Return the stored form; times are RFC 3339 in UTC, unknown ones are left out."""
+        values = {
+            "access_token": self.access_token,
+            "refresh_token": self.refresh_token,
+            "previous_refresh_token": self.previous_refresh_token,
+            **{name: _shown(getattr(self, name)) for name in _TIMES},
+        }
+        known = {name: value for name, value in values.items() if value is not None}
+        return msgspec.json.encode(known).decode()
+
+    @classmethod
+    def from_json(cls, text: str, *, place: str = "the stored QuickBooks token") -> "TokenPair":
+        """Read the stored form; raise ``CredentialsError``, naming ``place``, if it is nonsense."""
+        try:
+            values = msgspec.json.decode(text)
+        except (msgspec.DecodeError, UnicodeEncodeError):
+            values = None
+        if not isinstance(values, dict):
+            raise CredentialsError(
+                f"{place} is not a JSON object; restore it from its last good value, or {RECONNECT}"
+            )
+        previous = values.get("previous_refresh_token")
+        return cls(
+            access_token=_token(values, "access_token", place),
+            refresh_token=_token(values, "refresh_token", place),
+            expires_at=_time(values, "expires_at", place),
+            refresh_expires_at=_time(values, "refresh_expires_at", place),
+            hard_expires_at=_time(values, "hard_expires_at", place),
+            rotated_at=_time(values, "rotated_at", place),
+            previous_refresh_token=previous if isinstance(previous, str) else None,
+        )
+
+
+StoredToken = TokenPair
+
+_TIMES = ("expires_at", "refresh_expires_at", "hard_expires_at", "rotated_at")
+
+
+def _shown(time: datetime | None) -> str | None:
+    return time.astimezone(UTC).isoformat().replace("+00:00", "Z") if time else None
+
+
+def _token(values: dict[str, Any], name: str, place: str) -> str:
+    value = values.get(name)
+    if not isinstance(value, str) or not value.strip():
+        raise CredentialsError(f"{place} has no {name}; put it back, or {RECONNECT}")
+    return value.strip()
+
+
+def _time(values: dict[str, Any], name: str, place: str) -> datetime | None:
+    value = values.get(name)
+    if value is None or value == "":
+        return None
+    try:
+        return parse_time(value)
+    except (TypeError, ValueError):
+        raise CredentialsError(
+            f"{place}: {name} is not a time like 2026-10-01T08:00:00Z; correct it or remove it"
+        ) from None
+
+
+def token_request(
+    token_url: str, client_id: str, client_secret: str, form: dict[str, str]
+) -> Request:
+    """One call to the token endpoint; asks for the grant's hard end as well."""
+    basic = base64.b64encode(f"{client_id}:{client_secret}".encode()).decode()
+    return Request(
+        method="POST",
+        url=token_url,
+        headers={
+            "Authorization": f"Basic {basic}",
+            "Accept": "application/json",
+            "Content-Type": "application/x-www-form-urlencoded",
+            "x-include-refresh-token-hard-expires-in": "true",
+        },
+        body=urlencode(form).encode(),
+    )
+
+
+def read_token(response: Response, now: datetime) -> TokenPair:
+    """Return the pair of a token endpoint's answer, or raise what its error means."""
+    request_id = response.headers.get("intuit_tid")
+    try:
+        document = msgspec.json.decode(response.body)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        document = None
+    if not isinstance(document, dict):
+        document = {}
+    error = str(document.get("error") or "")
+    access, refresh = document.get("access_token"), document.get("refresh_token")
+    if response.status == 200 and isinstance(access, str) and isinstance(refresh, str):
+        return TokenPair(
+            access_token=access,
+            refresh_token=refresh,
+            expires_at=_end(document, "expires_in", now),
+            refresh_expires_at=_end(document, "x_refresh_token_expires_in", now),
+            hard_expires_at=_end(document, "x_refresh_token_hard_expires_in", now),
+            rotated_at=now,
+        )
+    if error == "invalid_grant":
+        raise NeedsReauth(
+            f"QuickBooks no longer accepts the refresh token (invalid_grant); {RECONNECT}",
+            request_id=request_id,
+        )
+    if error in {"invalid_client", "unauthorized_client"} or response.status in {401, 403}:
+        raise CredentialsError(
+            "QuickBooks: client id or client secret is wrong; copy both from the app's keys in the"
+            " Intuit developer portal into the connection's login and password",
+            request_id=request_id,
+        )
+    asked = retry_after(response.headers)
+    if response.status == 429:
+        raise RateLimited(
+            "QuickBooks' token endpoint: too many requests (429)",
+            request_id=request_id,
+            retry_after=THROTTLE_WAIT if asked is None else asked,
+        )
+    if response.status >= 500 or (response.status == 200 and not error):
+        raise Unavailable(
+            f"QuickBooks' token endpoint is out of order ({response.status})",
+            request_id=request_id,
+            retry_after=asked,
+        )
+    raise SettingsError(
+        f"QuickBooks' token endpoint refused the call ({response.status}); check token_url in the"
+        " connection's extra",
+        request_id=request_id,
+    )
+
+
+def _end(document: dict[str, Any], name: str, now: datetime) -> datetime | None:
+    seconds = document.get(name)
+    if isinstance(seconds, bool) or not isinstance(seconds, int | float):
+        return None
+    return now + timedelta(seconds=seconds)
+
+
+class TokenEndpoint:
+    """Redeems refresh tokens: one call each, never repeated here.
+
+    ``transport`` must give up sooner than anybody waits for the refresh lock.
+    """
+
+    def __init__(
+        self,
+        transport: Transport,
+        token_url: str,
+        client_id: str,
+        client_secret: str,
+        *,
+        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
+        self._transport = transport
+        self._token_url = token_url or TOKEN_URL
+        self._client_id = client_id
+        self._client_secret = client_secret
+        self._clock = clock
+
+    def redeem(self, refresh_token: str) -> TokenPair:
+        """Return a new pair; its refresh token may be the same value or another.
+
+        Raises ``NeedsReauth``, ``CredentialsError``, ``SettingsError`` or ``RetryLater``.
+        """
+        return self._ask({"grant_type": "refresh_token", "refresh_token": refresh_token})
+
+    def exchange(self, code: str, redirect_uri: str) -> TokenPair:
+        """Return the first pair for the code of a consent; a code works once."""
+        return self._ask(
+            {"grant_type": "authorization_code", "code": code, "redirect_uri": redirect_uri}
+        )
+
+    def _ask(self, form: dict[str, str]) -> TokenPair:
+        request = token_request(self._token_url, self._client_id, self._client_secret, form)
+        return read_token(self._transport.send(request), self._clock())
+
+
+class TokenVault(Protocol):
+    """Where the pair is kept (an Airflow Variable)."""
+
+    def load(self) -> StoredToken:
+        """Return the pair as stored now; raise ``CredentialsError`` if there is none."""
+        ...
+
+    def save(self, token: StoredToken) -> None:
+        """Store the pair; return only when it is durable."""
+        ...
+
+
+class RefreshLock(Protocol):
+    """The one lock of a connection's refreshes, over all processes."""
+
+    def __call__(self) -> AbstractContextManager[bool]:
+        """Hold the lock with the intent to refresh on record.
+
+        The value is True if an earlier holder recorded its intent and never came to a clean end:
+        it may have redeemed the token without storing what it got. A clean end clears the intent,
+        an exception leaves it.
+        """
+        ...
+
+
+class TokenManager:
+    """``AccessTokens`` for one connection."""
+
+    def __init__(
+        self,
+        *,
+        vault: TokenVault,
+        lock: RefreshLock,
+        endpoint: TokenEndpoint,
+        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
+        self._vault = vault
+        self._lock = lock
+        self._endpoint = endpoint
+        self._clock = clock
+        self._known: StoredToken | None = None
+
+    def current(self) -> str:
+        """Return the access token, renewed first if it is about to end.
+
+        Raises ``NeedsReauth``, ``CredentialsError``, ``SettingsError`` or ``RetryLater``.
+        """
+        token = self._known
+        if token is None or not token.fresh(self._clock()):
+            token = self._known = self._vault.load()
+        if token.fresh(self._clock()):
+            return token.access_token
+        return self.renewed(token.access_token)
+
+    def renewed(self, rejected: str) -> str:
+        """Return another access token than ``rejected``: somebody else's new one, or our own."""
+        with self._lock() as interrupted:
+            stored = self._vault.load()
+            if stored.access_token == rejected or not stored.fresh(self._clock()):
+                stored = self._redeemed(stored, interrupted=interrupted)
+                self._vault.save(stored)
+        self._known = stored
+        return stored.access_token
+
+    def refresh(self) -> StoredToken:
+        """Renew now, whatever time is left: keeps the refresh token's own life going."""
+        self.renewed(self._vault.load().access_token)
+        return self._vault.load()
+
+    def _redeemed(self, stored: StoredToken, *, interrupted: bool) -> StoredToken:
+        try:
+            pair = self._endpoint.redeem(stored.refresh_token)
+        except NeedsReauth:
+            previous = stored.previous_refresh_token
+            if not interrupted or not previous or previous == stored.refresh_token:
+                raise
+            pair = self._endpoint.redeem(previous)
+        if pair.refresh_token == stored.refresh_token:
+            return replace(pair, previous_refresh_token=stored.previous_refresh_token)
+        return replace(pair, previous_refresh_token=stored.refresh_token)
