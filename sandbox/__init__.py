@@ -1,0 +1,1 @@
+"""Stand-ins for the QuickBooks Online and Mailchimp APIs: small working systems, not mocks."""

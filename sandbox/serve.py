@@ -1,0 +1,104 @@
+"""Run both stand-ins: ``ml-connector sandbox``, or ``python -m sandbox.serve``."""
+
+import asyncio
+import functools
+import importlib
+import signal
+import socket
+from dataclasses import dataclass
+from typing import Annotated
+
+import typer
+
+from sandbox.control import ASGIApp
+from sandbox.running import RunningSandbox, Server, bind, make_server, running_as_process
+
+__all__ = ["RunningSandbox", "register", "running_as_process", "serve"]
+
+
+@dataclass(frozen=True)
+class Half:
+    """One of the two stand-ins: its name, where it listens and what answers there."""
+
+    name: str
+    listener: socket.socket
+    app: ASGIApp
+
+
+def serve(*, host: str, quickbooks_port: int, mailchimp_port: int, company: str = "sample") -> None:
+    """Serve both APIs from this process until SIGTERM or Ctrl-C.
+
+    Raises:
+        typer.BadParameter: ``company`` is neither "sample", "empty" nor a number.
+        typer.Exit: a port is taken (code 1).
+    """
+    if company not in {"sample", "empty"} and not company.isdecimal():
+        raise typer.BadParameter("--company is 'sample', 'empty' or a number of customers")
+    quickbooks_socket = _bind_or_exit("quickbooks", host, quickbooks_port)
+    mailchimp_socket = _bind_or_exit("mailchimp", host, mailchimp_port)
+    quickbooks = importlib.import_module("sandbox.quickbooks.app").create_app(company=company)
+    mailchimp = importlib.import_module("sandbox.mailchimp.app").create_app()
+    halves = [
+        Half("QuickBooks", quickbooks_socket, quickbooks),
+        Half("Mailchimp", mailchimp_socket, mailchimp),
+    ]
+    asyncio.run(_serve_all(halves))
+
+
+async def _serve_all(halves: list[Half]) -> None:
+    servers = [
+        make_server(half.app, on_ready=functools.partial(_announce, half)) for half in halves
+    ]
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, _stop, servers)
+    await asyncio.gather(
+        *(
+            server.serve(sockets=[half.listener])
+            for server, half in zip(servers, halves, strict=True)
+        )
+    )
+
+
+def _announce(half: Half) -> None:
+    host, port = half.listener.getsockname()
+    typer.echo(f"{half.name} sandbox ready at http://{host}:{port} (control: /_sandbox/)")
+
+
+def _stop(servers: list[Server]) -> None:
+    for server in servers:
+        server.should_exit = True
+
+
+def _bind_or_exit(name: str, host: str, port: int) -> socket.socket:
+    try:
+        return bind(host, port)
+    except OSError as error:
+        typer.echo(f"cannot listen on {host}:{port}: {error.strerror}; try --{name}-port", err=True)
+        raise typer.Exit(1) from error
+
+
+def sandbox_command(
+    quickbooks_port: Annotated[int, typer.Option(help="Port of the QuickBooks API")] = 9410,
+    mailchimp_port: Annotated[int, typer.Option(help="Port of the Mailchimp API")] = 9420,
+    host: Annotated[str, typer.Option(help="Address to listen on")] = "127.0.0.1",
+    company: Annotated[
+        str, typer.Option(help="QuickBooks customers: sample (29), empty, or a number to generate")
+    ] = "sample",
+) -> None:
+    """Run stand-ins of the QuickBooks and Mailchimp APIs on this machine."""
+    serve(
+        host=host,
+        quickbooks_port=quickbooks_port,
+        mailchimp_port=mailchimp_port,
+        company=company,
+    )
+
+
+def register(app: typer.Typer) -> None:
+    """Add ``sandbox`` to the command line; loaded by entry point."""
+    app.command("sandbox")(sandbox_command)
+
+
+if __name__ == "__main__":
+    typer.run(sandbox_command)
