@@ -1,0 +1,184 @@
+"""The processes of a run: each in a session of its own, so that all of it can be found and ended.
+
+Airflow's children outlive a parent that is killed, and its task processes leave their parent's
+process group. None of them leaves its session, so the session is what we hold on to.
+"""
+
+import contextlib
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+
+from local.errors import LocalError
+
+GRACE = 10.0  # seconds between asking a process to stop and killing it
+
+
+@dataclass(frozen=True)
+class Component:
+    """A started program and its log."""
+
+    name: str
+    process: subprocess.Popen[bytes]
+    log: Path
+
+
+class Processes:
+    """What a run has started, in the order of starting."""
+
+    def __init__(self, logs: Path) -> None:
+        self._logs = logs
+        self._components: list[Component] = []
+
+    @property
+    def sessions(self) -> dict[int, float]:
+        """Session ids with the time their first process was created."""
+        found: dict[int, float] = {}
+        for component in self._components:
+            with contextlib.suppress(psutil.Error):
+                pid = component.process.pid
+                found[pid] = psutil.Process(pid).create_time()
+        return found
+
+    def start(
+        self,
+        name: str,
+        command: Sequence[str | Path],
+        *,
+        environment: Mapping[str, str],
+        folder: Path,
+    ) -> Component:
+        """Start a program with its output in ``<logs>/<name>.log``."""
+        self._logs.mkdir(parents=True, exist_ok=True)
+        log = self._logs / f"{name}.log"
+        with log.open("ab") as output:
+            process = subprocess.Popen(  # noqa: S603 - our own programs and options
+                list(command),
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                env=dict(environment),
+                cwd=folder,
+                start_new_session=True,
+            )
+        component = Component(name, process, log)
+        self._components.append(component)
+        return component
+
+    def check(self) -> None:
+        """Raise LocalError if anything that should be running has stopped."""
+        for component in self._components:
+            code = component.process.poll()
+            if code is not None:
+                raise LocalError(
+                    f"{component.name} stopped by itself ({_how(code)}): "
+                    f"{last_words(component.log)}",
+                    log=component.log,
+                )
+
+    def stop(self, *, grace: float = GRACE) -> None:
+        """Stop everything, the newest first, and leave nothing of any session behind.
+
+        Raises:
+            LocalError: A process could not be ended.
+        """
+        sessions = {component.process.pid for component in self._components}
+        for component in reversed(self._components):
+            with contextlib.suppress(ProcessLookupError):
+                component.process.send_signal(signal.SIGTERM)
+        left = end_sessions(sessions, grace=grace, children=[c.process for c in self._components])
+        self._components.clear()
+        if left:
+            raise LocalError(f"these processes could not be stopped: {_listed(left)}")
+
+
+def end_sessions(
+    sessions: Collection[int],
+    *,
+    grace: float = GRACE,
+    children: Sequence[subprocess.Popen[bytes]] = (),
+) -> list[int]:
+    """Wait for all processes of the sessions, then end the rest by force; return who resisted."""
+    steps = ((grace, signal.SIGTERM), (grace / 4, signal.SIGKILL), (5.0, None))
+    for seconds, then in steps:
+        deadline = time.monotonic() + seconds
+        while True:
+            for child in children:
+                child.poll()  # reaps it, else it would count as alive
+            members = list(_members(sessions))
+            if not members:
+                return []
+            if time.monotonic() > deadline or _orphaned(members, children):
+                break
+            time.sleep(0.05)
+        for pid in members if then else ():
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.kill(pid, then or signal.SIGKILL)
+    return list(_members(sessions))
+
+
+def stale_sessions(recorded: Mapping[int, float]) -> list[int]:
+    """Those sessions of an earlier, killed run that still have processes.
+
+    A session id is not given away again while the session lives. If its first process is alive,
+    its creation time tells whether it is still ours.
+    """
+    stale = []
+    for session, created in recorded.items():
+        try:
+            same = abs(psutil.Process(session).create_time() - created) < 1
+        except psutil.NoSuchProcess:
+            same = True
+        except psutil.Error:
+            same = False
+        if same and any(_members([session])):
+            stale.append(session)
+    return stale
+
+
+def last_words(log: Path, *, lines: int = 1) -> str:
+    """The last lines of a log that say something."""
+    try:
+        with log.open("rb") as file:
+            file.seek(max(0, log.stat().st_size - 20_000))
+            text = file.read().decode("utf-8", "replace")
+    except OSError:
+        return "its log cannot be read"
+    said = [line.strip() for line in text.splitlines() if line.strip()]
+    return "\n".join(said[-lines:]) if said else "its log is empty"
+
+
+def _members(sessions: Collection[int]) -> Iterator[int]:
+    for pid in psutil.pids():
+        with contextlib.suppress(OSError, psutil.Error):
+            if os.getsid(pid) in sessions and _alive(pid):
+                yield pid
+
+
+def _alive(pid: int) -> bool:
+    return bool(psutil.Process(pid).status() != psutil.STATUS_ZOMBIE)
+
+
+def _orphaned(members: Sequence[int], children: Sequence[subprocess.Popen[bytes]]) -> bool:
+    """All first processes are gone, so nobody will end the rest in an orderly way."""
+    if not children:
+        return False
+    return all(child.returncode is not None for child in children) and bool(members)
+
+
+def _how(code: int) -> str:
+    return f"exit code {code}" if code >= 0 else f"signal {signal.Signals(-code).name}"
+
+
+def _listed(pids: Sequence[int]) -> str:
+    names = []
+    for pid in pids:
+        with contextlib.suppress(psutil.Error):
+            names.append(f"{pid} ({psutil.Process(pid).name()})")
+    return ", ".join(names)

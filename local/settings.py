@@ -1,0 +1,203 @@
+"""What a person may set for a local run: ports, the state folder, credentials.
+
+Everything comes from the environment, then from a ``.env`` file beside the Makefile.
+"""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import yaml
+from dotenv import dotenv_values
+
+from local.errors import LocalError
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+SHIPPED_SYNCS = REPOSITORY / "include" / "config" / "syncs.yaml"
+SANDBOX_AUDIENCE = "a1b2c3d4e5"
+
+# Without all of these there is nothing to talk to; the rest has a default.
+REQUIRED_CREDENTIALS = (
+    "QUICKBOOKS_CLIENT_ID",
+    "QUICKBOOKS_CLIENT_SECRET",
+    "QUICKBOOKS_REALM_ID",
+    "QUICKBOOKS_REFRESH_TOKEN",
+    "MAILCHIMP_API_KEY",
+)
+INTUIT_TOKEN_URL = "https://oauth.platform.intuit.com/oauth2/v1/tokens/bearer"  # noqa: S105
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ports:
+    """TCP ports on loopback; each can be set by the variable of the same name."""
+
+    airflow_port: int = 8080
+    quickbooks_port: int = 9410
+    mailchimp_port: int = 9420
+    log_server_port: int = 8793
+    triggerer_log_port: int = 8794
+
+
+@dataclass(frozen=True, kw_only=True, repr=False)
+class Credentials:
+    """Both systems as the connections need them. Never printed: it holds secrets."""
+
+    client_id: str
+    client_secret: str
+    realm_id: str
+    refresh_token: str
+    quickbooks_url: str
+    token_url: str
+    verifier_token: str
+    mailchimp_key: str
+    mailchimp_url: str
+    webhook_secret: str
+    signing_secret: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """One local run.
+
+    Attributes:
+        home: The state folder: keys, databases, logs. Survives runs.
+        sandbox: Whether the stand-ins of both systems are started.
+        sync: The sync that is run, by its name in the settings file.
+        syncs_file: The settings file in force.
+        timeout: Seconds the first sync may take before the run gives up.
+        dags_folder: Where Airflow looks for DAGs.
+    """
+
+    home: Path
+    ports: Ports
+    credentials: Credentials
+    sandbox: bool
+    sync: str
+    syncs_file: Path
+    audience: str | None
+    timeout: float
+    dags_folder: Path
+
+    @property
+    def dag_id(self) -> str:
+        """The DAG of the sync."""
+        return f"sync_customers__{self.sync}"
+
+    @property
+    def logs(self) -> Path:
+        """Where every part writes its log."""
+        return self.home / "logs"
+
+    @property
+    def ui(self) -> str:
+        """Address of Airflow's pages."""
+        return f"http://127.0.0.1:{self.ports.airflow_port}"
+
+
+def load(environ: Mapping[str, str] | None = None, *, dotenv: Path | None = None) -> Settings:
+    """Read the settings of a run; the environment wins over ``.env``, empty counts as not set.
+
+    Raises:
+        LocalError: A setting is wrong or half given; names it and says what to change.
+    """
+    dotenv = dotenv or REPOSITORY / ".env"
+    given = {name: value for name, value in dotenv_values(dotenv).items() if value}
+    given |= {name: value for name, value in (environ or os.environ).items() if value}
+    ports = _ports(given)
+    real = _is_real(given)
+    home = Path(given.get("ML_CONNECTOR_HOME") or ".state")
+    syncs = given.get("ML_CONNECTOR_SYNCS")
+    audience = given.get("MAILCHIMP_AUDIENCE_ID")
+    if real and not syncs and not audience:
+        raise LocalError(
+            "the shipped settings name the sandbox's audience: "
+            "set MAILCHIMP_AUDIENCE_ID in .env, or ML_CONNECTOR_SYNCS to a settings file of yours"
+        )
+    if syncs and not (REPOSITORY / syncs).is_file():
+        raise LocalError(f"ML_CONNECTOR_SYNCS names {syncs}, which is not a file")
+    return Settings(
+        home=(REPOSITORY / home).resolve(),
+        ports=ports,
+        credentials=_real(given) if real else sandbox_credentials(ports),
+        sandbox=not real,
+        sync=given.get("SYNC", "main"),
+        syncs_file=(REPOSITORY / syncs).resolve() if syncs else SHIPPED_SYNCS,
+        audience=audience if real and not syncs else None,
+        timeout=_seconds(given, "RUN_TIMEOUT", 600.0),
+        dags_folder=Path(given.get("ML_CONNECTOR_DAGS_FOLDER", REPOSITORY / "dags")).resolve(),
+    )
+
+
+def sandbox_credentials(ports: Ports) -> Credentials:
+    """What the sandbox accepts. No secret: the sandbox listens on loopback and knows nobody."""
+    quickbooks = f"http://127.0.0.1:{ports.quickbooks_port}"
+    return Credentials(
+        client_id="sandbox-client",
+        client_secret="sandbox-secret",  # noqa: S106
+        realm_id="9341450000000001",
+        refresh_token="sandbox-refresh-token",  # noqa: S106
+        quickbooks_url=quickbooks,
+        token_url=f"{quickbooks}/oauth2/v1/tokens/bearer",
+        verifier_token="sandbox-verifier-token",  # noqa: S106
+        mailchimp_key="sandbox-key-us99",
+        mailchimp_url=f"http://127.0.0.1:{ports.mailchimp_port}/3.0",
+        webhook_secret="sandbox-webhook-secret",  # noqa: S106
+        signing_secret="",
+    )
+
+
+def syncs_for_audience(text: str, sync: str, audience: str) -> str:
+    """The settings file's text with another audience, for a run with real credentials."""
+    settings = yaml.safe_load(text)
+    settings["syncs"][sync]["audience_id"] = audience
+    return yaml.safe_dump(settings, sort_keys=False)
+
+
+def _ports(given: Mapping[str, str]) -> Ports:
+    chosen: dict[str, int] = {}
+    for name, usual in vars(Ports()).items():
+        variable = name.upper()
+        text = given.get(variable, str(usual))
+        if not text.isdecimal() or not 1 <= int(text) <= 65535:
+            raise LocalError(f"{variable} is {text!r}, but must be a port number from 1 to 65535")
+        if int(text) in chosen.values():
+            other = next(key for key, port in chosen.items() if port == int(text)).upper()
+            raise LocalError(f"{variable} and {other} are both {text}: give them different ports")
+        chosen[name] = int(text)
+    return Ports(**chosen)
+
+
+def _is_real(given: Mapping[str, str]) -> bool:
+    """Whether real accounts are meant; half of the credentials is a mistake, not the sandbox."""
+    present = [name for name in REQUIRED_CREDENTIALS if name in given]
+    missing = [name for name in REQUIRED_CREDENTIALS if name not in given]
+    if present and missing:
+        raise LocalError(
+            f"{', '.join(present)} set, but {', '.join(missing)} missing: "
+            "set all of them in .env, or none to use the sandbox"
+        )
+    return bool(present)
+
+
+def _real(given: Mapping[str, str]) -> Credentials:
+    return Credentials(
+        client_id=given["QUICKBOOKS_CLIENT_ID"],
+        client_secret=given["QUICKBOOKS_CLIENT_SECRET"],
+        realm_id=given["QUICKBOOKS_REALM_ID"],
+        refresh_token=given["QUICKBOOKS_REFRESH_TOKEN"],
+        quickbooks_url=given.get("QUICKBOOKS_BASE_URL", ""),
+        token_url=given.get("QUICKBOOKS_TOKEN_URL", INTUIT_TOKEN_URL),
+        verifier_token=given.get("QUICKBOOKS_WEBHOOK_VERIFIER_TOKEN", ""),
+        mailchimp_key=given["MAILCHIMP_API_KEY"],
+        mailchimp_url=given.get("MAILCHIMP_BASE_URL", ""),
+        webhook_secret=given.get("MAILCHIMP_WEBHOOK_SECRET", ""),
+        signing_secret=given.get("MAILCHIMP_WEBHOOK_SIGNING_SECRET", ""),
+    )
+
+
+def _seconds(given: Mapping[str, str], name: str, usual: float) -> float:
+    try:
+        return float(given.get(name, usual))
+    except ValueError:
+        raise LocalError(f"{name} is {given[name]!r}, but must be a number of seconds") from None
