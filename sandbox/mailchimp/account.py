@@ -1,0 +1,79 @@
+"""The Mailchimp account behind the stand-in: its audiences and settings."""
+
+from typing import Any
+
+from sandbox.clock import Clock
+from sandbox.mailchimp import problems
+from sandbox.mailchimp.audience import Audience
+from sandbox.mailchimp.settings import Settings
+
+DEFAULT_AUDIENCE = "a1b2c3d4e5"
+
+
+class Account:
+    """All state. A fresh one has the audience "Sample audience", which also has COMPANY."""
+
+    settings: Settings
+    audiences: dict[str, Audience]
+
+    def __init__(self, clock: Clock) -> None:
+        self.clock = clock
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget everything."""
+        self.settings = Settings()
+        self.audiences = {}
+        sample = self.add_audience(DEFAULT_AUDIENCE, "Sample audience")
+        sample.merge_fields.add({"tag": "COMPANY", "name": "Company", "type": "text"})
+
+    def audience(self, list_id: str) -> Audience:
+        """The audience with this id; 404 when there is none."""
+        if list_id not in self.audiences:
+            raise problems.not_found()
+        return self.audiences[list_id]
+
+    def add_audience(
+        self, list_id: str, name: str, merge_fields: list[dict[str, Any]] | None = None
+    ) -> Audience:
+        """An empty audience in place of any of the same id; by default with the usual four fields."""
+        audience = Audience(list_id, name, clock=self.clock, settings=self.settings)
+        if merge_fields is not None:
+            audience.merge_fields.replace(merge_fields)
+        self.audiences[list_id] = audience
+        return audience
+
+    def render(self) -> dict[str, Any]:
+        """The account as the API's root shows it."""
+        return {
+            "account_id": "0123456789abcdef01234567",
+            "login_id": "1",
+            "account_name": "Sample Company",
+            "email": "office@sample-company.com",
+            "first_name": "Sample",
+            "last_name": "Owner",
+            "username": "sample-owner",
+            "avatar_url": "",
+            "role": "owner",
+            "member_since": "2020-01-01T00:00:00+00:00",
+            "pricing_plan_type": "monthly",
+            "first_payment": "",
+            "account_timezone": "America/Los_Angeles",
+            "account_industry": "",
+            "contact": {
+                "company": "Sample Company",
+                "addr1": "1 Main Street",
+                "addr2": "",
+                "city": "Springfield",
+                "state": "IL",
+                "zip": "62701",
+                "country": "US",
+            },
+            "pro_enabled": False,
+            "last_login": "",
+            "total_subscribers": sum(
+                each.stats()["member_count"] for each in self.audiences.values()
+            ),
+            "industry_stats": {"open_rate": 0, "bounce_rate": 0, "click_rate": 0},
+            "_links": [],
+        }

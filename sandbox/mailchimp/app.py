@@ -1,0 +1,70 @@
+"""The Mailchimp half of the sandbox: real paths under `/3.0/`, the control API under `/_sandbox/`."""
+
+import re
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+
+from sandbox.clock import Clock
+from sandbox.control import CONTROL_PREFIX, Conventions, Instrumented, Receive, Scope, Send
+from sandbox.mailchimp.account import Account
+from sandbox.mailchimp.api_lists import ListsApi
+from sandbox.mailchimp.api_members import MembersApi
+from sandbox.mailchimp.control import Control
+from sandbox.mailchimp.front_door import OVER_LIMIT, FrontDoor, on_problem
+from sandbox.mailchimp.problems import ProblemError
+
+_IDS = (
+    (re.compile(r"(/lists/)[^/]+"), r"\1{list_id}"),
+    (re.compile(r"(/members/)[^/]+"), r"\1{subscriber_hash}"),
+    (re.compile(r"(/merge-fields/)[^/]+"), r"\1{merge_id}"),
+)
+
+
+class MailchimpSandbox(Instrumented):
+    """The stand-in. Requests beyond the connection limit are marked on arrival.
+
+    Ten simultaneous connections are allowed per user, whatever the key; a delayed or hanging
+    request holds its connection, as at Mailchimp.
+    """
+
+    def __init__(self) -> None:
+        clock = Clock()
+        self.account = Account(clock)
+        api = Starlette(
+            routes=[*ListsApi(self.account).routes(), *MembersApi(self.account).routes()],
+            exception_handlers={ProblemError: on_problem, HTTPException: on_problem},
+        )
+        api.router.redirect_slashes = False
+        super().__init__(
+            FrontDoor(api, self.account),
+            conventions=Conventions(template=_without_ids),
+            clock=clock,
+            routes=Control(self.account).routes(),
+            on_reset=self.account.reset,
+        )
+        self._open = 0
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request."""
+        if scope["type"] != "http" or scope["path"].startswith(CONTROL_PREFIX):
+            await super().__call__(scope, receive, send)
+            return
+        limit = self.account.settings.connection_limit
+        scope[OVER_LIMIT] = 0 < limit <= self._open
+        self._open += 1
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            self._open -= 1
+
+
+def create_app() -> MailchimpSandbox:
+    """A fresh stand-in with the audience `a1b2c3d4e5` and the key `sandbox-key-us99`."""
+    return MailchimpSandbox()
+
+
+def _without_ids(path: str) -> str:
+    for pattern, name in _IDS:
+        path = pattern.sub(name, path)
+    return path

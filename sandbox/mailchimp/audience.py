@@ -1,0 +1,189 @@
+"""One audience: its members and the ways to find them, its merge fields and tags."""
+
+import hashlib
+from collections import Counter
+from typing import Any
+
+from sandbox.clock import Clock
+from sandbox.mailchimp import problems
+from sandbox.mailchimp.members import Member, StatusChange, subscriber_hash
+from sandbox.mailchimp.merge_fields import MergeFields
+from sandbox.mailchimp.recency import Recency
+from sandbox.mailchimp.settings import Settings
+from sandbox.mailchimp.tags import Tags
+from sandbox.mailchimp.timestamps import to_text
+
+FIRST_WEB_ID = 100_000_001
+NEW_AUDIENCE_FIELDS: list[dict[str, Any]] = [
+    {"tag": "FNAME", "name": "First Name", "type": "text"},
+    {"tag": "LNAME", "name": "Last Name", "type": "text"},
+    {"tag": "ADDRESS", "name": "Address", "type": "address"},
+    {"tag": "PHONE", "name": "Phone Number", "type": "phone"},
+]
+
+
+class Audience:
+    """An audience in memory.
+
+    A new one has the merge fields FNAME, LNAME, ADDRESS and PHONE, as at Mailchimp.
+
+    Attributes:
+        forgotten: members deleted for ever, by subscriber hash; the API never sees them again.
+        confirmation_mails: how many people a `pending` status has mailed.
+    """
+
+    id: str
+    merge_fields: MergeFields
+    tags: Tags
+
+    def __init__(
+        self,
+        list_id: str,
+        name: str,
+        *,
+        clock: Clock,
+        settings: Settings,
+    ) -> None:
+        self.id = list_id
+        self.name = name
+        self.clock = clock
+        self.settings = settings
+        self.created = self.now()
+        self.merge_fields = MergeFields()
+        self.merge_fields.replace(NEW_AUDIENCE_FIELDS)
+        self.tags = Tags()
+        self.recency = Recency()
+        self.by_contact_id: dict[str, Member] = {}
+        self.forgotten: dict[str, Member] = {}
+        self.confirmation_mails = 0
+        self._by_hash: dict[str, Member] = {}
+        self._next_web_id = FIRST_WEB_ID
+        self._stats: dict[str, Any] = {}
+        self._stats_until = 0
+
+    def now(self) -> int:
+        """The current second of the stand-in's clock."""
+        return int(self.clock.now())
+
+    def find(self, handle: str) -> Member | None:
+        """A member by MD5 of the address, by the address itself, or by `contact_id`."""
+        if "@" in handle:
+            return self._by_hash.get(subscriber_hash(handle))
+        return self._by_hash.get(handle.lower()) or self.by_contact_id.get(handle.lower())
+
+    def get(self, handle: str) -> Member:
+        """The same; 404 when there is none, or when it was deleted for ever."""
+        found = self.find(handle)
+        if found is None:
+            raise problems.not_found()
+        return found
+
+    def create(self, email: str, status: str, *, by: str, source: str = "API - Generic") -> Member:
+        """A new member with nothing but an address and a status."""
+        now = self.now()
+        web_id = self._next_web_id
+        self._next_web_id += 1
+        identity = hashlib.md5(f"{self.id}:{web_id}".encode(), usedforsecurity=False).hexdigest()
+        member = Member(email, web_id, identity, "", now, source=source)
+        member.rekey(email)
+        member.set_status(status, by=by, at=now)
+        if status == "subscribed":
+            member.timestamp_opt = now
+        self.by_contact_id[member.contact_id] = member
+        self._by_hash[member.id] = member
+        self.recency.touch(member)
+        return member
+
+    def rekey(self, member: Member, email: str) -> None:
+        """Give the member another address: the old hash is not found any more."""
+        del self._by_hash[member.id]
+        member.rekey(email)
+        self._by_hash[member.id] = member
+
+    def touch(self, member: Member) -> None:
+        """The member changed now."""
+        member.last_changed = self.now()
+        self.recency.touch(member)
+
+    def forget(self, member: Member, *, by: str) -> None:
+        """Delete for ever; the address cannot be imported again."""
+        self.recency.drop(member)
+        del self.by_contact_id[member.contact_id]
+        del self._by_hash[member.id]
+        member.status_changes.append(StatusChange(self.now(), member.status, "forgotten", by))
+        self.forgotten[member.id] = member
+
+    def rename_tag(self, old: str, new: str | None) -> None:
+        """Carry members' values over to a merge field's new tag, or drop them with the field."""
+        for member in self.by_contact_id.values():
+            value = member.merge_values.pop(old, None)
+            if new is not None and value is not None:
+                member.merge_values[new] = value
+
+    def stats(self) -> dict[str, Any]:
+        """The counters; Mailchimp caches them for at least five minutes."""
+        now = self.now()
+        if now >= self._stats_until or not self._stats:
+            self._stats = self._count()
+            self._stats_until = now + self.settings.stats_cache_seconds
+        return self._stats
+
+    def _count(self) -> dict[str, Any]:
+        counts = Counter(each.status for each in self.by_contact_id.values())
+        return {
+            "member_count": counts["subscribed"],
+            "total_contacts": len(self.by_contact_id) - counts["archived"],
+            "unsubscribe_count": counts["unsubscribed"],
+            "cleaned_count": counts["cleaned"],
+            "member_count_since_send": counts["subscribed"],
+            "unsubscribe_count_since_send": counts["unsubscribed"],
+            "cleaned_count_since_send": counts["cleaned"],
+            "campaign_count": 0,
+            "campaign_last_sent": "",
+            "merge_field_count": len(self.merge_fields.by_tag),
+            "avg_sub_rate": 0,
+            "avg_unsub_rate": 0,
+            "target_sub_rate": 0,
+            "open_rate": 0,
+            "click_rate": 0,
+            "last_sub_date": "",
+            "last_unsub_date": "",
+        }
+
+    def render(self) -> dict[str, Any]:
+        """The audience as `GET /lists/{list_id}` shows it."""
+        return {
+            "id": self.id,
+            "web_id": 1,
+            "name": self.name,
+            "contact": {
+                "company": "Sample Company",
+                "address1": "1 Main Street",
+                "address2": "",
+                "city": "Springfield",
+                "state": "IL",
+                "zip": "62701",
+                "country": "US",
+                "phone": "",
+            },
+            "permission_reminder": "You are a customer of ours.",
+            "use_archive_bar": True,
+            "campaign_defaults": {
+                "from_name": "Sample Company",
+                "from_email": "office@sample-company.com",
+                "subject": "",
+                "language": "en",
+            },
+            "notify_on_subscribe": "",
+            "notify_on_unsubscribe": "",
+            "date_created": to_text(self.created),
+            "list_rating": 0,
+            "email_type_option": False,
+            "double_optin": self.settings.double_optin,
+            "has_welcome": False,
+            "marketing_permissions": False,
+            "visibility": "prv",
+            "modules": [],
+            "stats": self.stats(),
+            "_links": [],
+        }

@@ -1,0 +1,122 @@
+"""What people do to an audience without the API: marketers in the app, the contacts themselves."""
+
+from typing import Any
+
+from sandbox.mailchimp import writes
+from sandbox.mailchimp.audience import Audience
+from sandbox.mailchimp.members import STATUSES, Member, subscriber_hash
+from sandbox.mailchimp.timestamps import from_text
+
+ORIGINS = ("marketer", "self", "api", "mailchimp")
+
+
+def seed(audience: Audience, given: dict[str, Any]) -> Member:
+    """Put a member there as an import by a marketer would; nothing is validated.
+
+    `origin` says who caused the status: an opt-out by `self` or a bounce by `mailchimp` is a
+    compliance state. `last_changed` may be in the past.
+
+    Raises:
+        ValueError: no address, or an unknown status, origin or merge field.
+    """
+    email, status = given.get("email_address"), given.get("status", "subscribed")
+    origin = given.get("origin", "marketer")
+    values = given.get("merge_fields") or {}
+    unknown = set(values) - set(audience.merge_fields.by_tag)
+    if not email or status not in (*STATUSES, "archived") or origin not in ORIGINS or unknown:
+        raise ValueError(f"cannot seed {given}: address, status, origin or merge fields are wrong")
+    member = audience.find(email)
+    if member is None:
+        member = audience.create(email, status, by=origin, source="Import")
+    member.set_status(status, by=origin, at=audience.now())
+    member.compliance = status in ("unsubscribed", "cleaned") and origin in ("self", "mailchimp")
+    member.merge_values |= {tag: value for tag, value in values.items() if value != ""}
+    writes.add_tags(audience, member, given.get("tags") or [])
+    member.last_changed = (
+        from_text(given["last_changed"]) if given.get("last_changed") else audience.now()
+    )
+    audience.recency.touch(member)
+    return member
+
+
+def unsubscribe(audience: Audience, member: Member, given: dict[str, Any]) -> None:
+    """The person opts out (`by: self`, the default), or a marketer does it for them."""
+    by = given.get("by", "self")
+    if by not in ("self", "marketer"):
+        raise ValueError("by is self or marketer")
+    member.set_status("unsubscribed", by=by, at=audience.now())
+    if by == "self":
+        member.unsubscribe_reason = given.get("reason", "N/A (No reason given)")
+    audience.touch(member)
+
+
+def clean(audience: Audience, member: Member, _: dict[str, Any]) -> None:
+    """The address bounces hard."""
+    member.set_status("cleaned", by="mailchimp", at=audience.now())
+    audience.touch(member)
+
+
+def archive(audience: Audience, member: Member, _: dict[str, Any]) -> None:
+    """A marketer archives the member."""
+    writes.archive(audience, member, by="marketer")
+
+
+def change_email(audience: Audience, member: Member, given: dict[str, Any]) -> None:
+    """The person changes the address through the preferences form."""
+    email = given.get("email_address")
+    if not email or audience.find(email) is not None:
+        raise ValueError("send an email_address that is not in the audience yet")
+    audience.rekey(member, email)
+    audience.touch(member)
+
+
+def forget(audience: Audience, member: Member, _: dict[str, Any]) -> None:
+    """A marketer deletes the member for ever."""
+    audience.forget(member, by="marketer")
+
+
+def confirm(audience: Audience, member: Member, _: dict[str, Any]) -> None:
+    """The person clicks the link in the confirmation mail."""
+    if member.status != "pending":
+        raise ValueError("only a pending member can confirm")
+    _opt_in(audience, member, "subscribed")
+
+
+def profile(audience: Audience, member: Member, given: dict[str, Any]) -> None:
+    """The person edits their own fields."""
+    member.merge_values = audience.merge_fields.take(
+        member.merge_values, given.get("merge_fields") or {}, validate=False
+    )
+    audience.touch(member)
+
+
+def subscribe(audience: Audience, email: str) -> Member:
+    """The person signs up through a form: new, again, or after having been deleted for ever.
+
+    With double opt-in on they are pending until they confirm.
+    """
+    status = "pending" if audience.settings.double_optin else "subscribed"
+    audience.forgotten.pop(subscriber_hash(email), None)
+    member = audience.find(email)
+    if member is None:
+        member = audience.create(email, status, by="self", source="Hosted Signup Form")
+    _opt_in(audience, member, status)
+    return member
+
+
+def _opt_in(audience: Audience, member: Member, status: str) -> None:
+    member.set_status(status, by="self", at=audience.now())
+    if status == "subscribed":
+        member.timestamp_opt = audience.now()
+    audience.touch(member)
+
+
+ACTIONS = {
+    "unsubscribe": unsubscribe,
+    "clean": clean,
+    "archive": archive,
+    "upemail": change_email,
+    "forget": forget,
+    "confirm": confirm,
+    "profile": profile,
+}

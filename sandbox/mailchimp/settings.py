@@ -1,0 +1,51 @@
+"""Switches of the stand-in: where the real service differs by account, age or mood."""
+
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any
+
+BATCH_CONTRACTS = ("current", "status_required")
+
+
+@dataclass
+class Settings:
+    """What may be switched through `PUT /_sandbox/settings`.
+
+    Attributes:
+        api_key: the only key that is good; change it to revoke the one in use.
+        batch_contract: `current` takes `status_if_new` in a batch subscribe;
+            `status_required` is the older contract (3.0.55), which knows `status` only.
+        connection_limit: simultaneous requests allowed; 0 switches the limit off.
+        refuse_fake_domains: refuse example.com and the like.
+        double_optin: sign-ups through a form wait for a confirmation; `subscribed` by the API
+            goes past it.
+        throttled: addresses that "signed up to a lot of lists very recently".
+        stats_cache_seconds: for how long an audience's `stats` are not counted anew.
+    """
+
+    api_key: str = "sandbox-key-us99"
+    batch_contract: str = "current"
+    connection_limit: int = 10
+    refuse_fake_domains: bool = True
+    double_optin: bool = False
+    throttled: list[str] = field(default_factory=list)
+    stats_cache_seconds: int = 300
+
+    def change(self, values: dict[str, Any]) -> None:
+        """Apply the given values.
+
+        Raises:
+            ValueError: a name or a value that is not one of the above.
+        """
+        unknown = set(values) - {each.name for each in fields(self)}
+        if unknown:
+            raise ValueError(f"unknown settings: {', '.join(sorted(unknown))}")
+        if values.get("batch_contract", "current") not in BATCH_CONTRACTS:
+            raise ValueError(f"batch_contract is one of {', '.join(BATCH_CONTRACTS)}")
+        for name, value in values.items():
+            if type(value) is not type(getattr(self, name)):
+                raise ValueError(f"{name} must be a {type(getattr(self, name)).__name__}")
+            setattr(self, name, value)
+
+    def as_dict(self) -> dict[str, Any]:
+        """The settings in force."""
+        return asdict(self)
