@@ -30,6 +30,8 @@ CHANGE_COLUMNS = [
 _FORBIDDEN = "forbidden"
 _CARRIED = [_FORBIDDEN, Status.UNSUBSCRIBED, Status.TRANSACTIONAL, Status.PENDING]
 _CARRY_RANK = {status: rank for rank, status in enumerate(_CARRIED)}
+# Reasons for which an address will never be a contact of ours.
+_FINAL = ("archived_by_marketer", "forgotten", "opted_out_elsewhere", "suppressed")
 _UNARCHIVABLE = (Status.PENDING, Status.CLEANED)
 
 
@@ -74,7 +76,7 @@ def decide(
     known = contacts.set_index("email_key")
     owners = _owners(people[people.email_key.isin(list(keys))], policy, known)
     wanted = _wanted(owners, people, known, set(suppressed), policy, now)
-    archives, left = _unowned(people, known, keys, owners)
+    archives, left = _unowned(people, known, keys, wanted)
     changes = pd.concat([_changes(wanted), archives], ignore_index=True)
     return Decisions(
         changes=changes[CHANGE_COLUMNS],
@@ -228,18 +230,19 @@ def _changes(wanted: pd.DataFrame) -> pd.DataFrame:
 
 
 def _unowned(
-    people: pd.DataFrame, known: pd.DataFrame, keys: Collection[bytes], owners: pd.DataFrame
+    people: pd.DataFrame, known: pd.DataFrame, keys: Collection[bytes], wanted: pd.DataFrame
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Contacts of ours that no customer owns any more: to archive, or left because they cannot be."""
     rows = known[
         known.index.isin(list(keys))
         & known.owner.notna()
-        & ~known.index.isin(owners.email_key)
+        & ~known.index.isin(wanted.email_key)
         & ~known.status.isin([Status.ARCHIVED, Status.FORGOTTEN])
     ].reset_index()
-    # A customer whose new address cannot be used yet keeps the former contact until it can.
-    stuck = people[(people.standing == "invalid_email")].contact_key
-    rows = rows[~rows.email_key.isin(stuck)]
+    # A customer whose new address cannot be a contact yet keeps the former one until it can.
+    unable = wanted[wanted.kind.isna() & ~wanted.present & ~wanted.why.isin(_FINAL)].email_key
+    stuck = people[(people.standing == "invalid_email") | people.email_key.isin(unable)]
+    rows = rows[~rows.email_key.isin(stuck.contact_key)]
     moved = people[people.contact_key.notna() & (people.contact_key != people.email_key)]
     why = {
         **dict.fromkeys(moved.contact_key, "address_changed"),

@@ -347,7 +347,7 @@ def _come_back(
             retry_after=asked,
         )
     if status in {403, 503} and document is None:
-        reference = re.search(rb"Reference\s*(?:&#35;|#)\s*([0-9a-fA-F.]+)", response.body)
+        reference = re.search(rb"Reference(?:\s|&#32;)*(?:#|&#35;)\s*([0-9a-f.]+)", response.body)
         named = f", reference {reference[1].decode()}" if reference else ""
         return RateLimited(
             f"Mailchimp: this network is blocked at the edge ({status}{named})",

@@ -59,7 +59,7 @@ customers = Table(
     Column("linked_to", Text),
     Index("customers_by_email", "sync", "email_key"),
     Index("customers_by_contact", "sync", "contact_key"),
-    Index("customers_dirty", "sync", "customer_no", postgresql_where=text("dirty")),
+    Index("customers_dirty", "sync", "customer_id", postgresql_where=text("dirty")),
     CheckConstraint("decision IN ('contact', 'linked', 'skipped')", name="customers_decision"),
 )
 
@@ -89,7 +89,9 @@ contacts = Table(
     Column("payload", LargeBinary),
     CheckConstraint("archived_by IN ('us', 'marketer')", name="contacts_archived_by"),
     Index("contacts_by_owner", "sync", "owner"),
-    Index("contacts_parked", "sync", "parked_until", postgresql_where=text("parked_until IS NOT NULL")),
+    Index(
+        "contacts_parked", "sync", "parked_until", postgresql_where=text("parked_until IS NOT NULL")
+    ),
 )
 
 # One run's decisions. calls: API calls by name, added up by the run's tasks.
@@ -180,15 +182,25 @@ cursors = Table(
     Column("value", JSONB, nullable=False),
 )
 
-# The refresh lock of a QuickBooks connection and the intent of whoever holds it.
+# The row whose lock serialises a QuickBooks connection's refreshes, and its standing.
 token_refreshes = Table(
     "token_refreshes",
     metadata,
     Column("conn_id", Text, primary_key=True),
-    Column("intent", Text),
-    _time("intent_at"),
     Column("state", Text, nullable=False, server_default="ok"),
     _time("refreshed_at"),
+)
+
+# Each intent to redeem a refresh token, recorded before the call; an unfinished one tells the next
+# holder of the lock that a rotated pair may have been lost.
+token_intents = Table(
+    "token_intents",
+    metadata,
+    Column("id", BigInteger, Identity(always=True), primary_key=True),
+    Column("conn_id", Text, nullable=False),
+    Column("started_at", DateTime(timezone=True), nullable=False, server_default=_now),
+    _time("finished_at"),
+    Index("token_intents_open", "conn_id", postgresql_where=text("finished_at IS NULL")),
 )
 
 # People never to import again: blind indexes only.
@@ -200,13 +212,12 @@ suppressions = Table(
     Column("created_at", DateTime(timezone=True), nullable=False, server_default=_now),
 )
 
-# When each rate window of an account is free again, for all workers together.
+# When an account's rate window is free again, for all workers together.
 pacing = Table(
     "pacing",
     metadata,
     Column("account", Text, primary_key=True),
-    Column("per_second_at", DateTime(timezone=True), nullable=False, server_default=_now),
-    Column("per_minute_at", DateTime(timezone=True), nullable=False, server_default=_now),
+    Column("free_at", DateTime(timezone=True), nullable=False),
 )
 
 # Calls made, by day: QuickBooks meters reads by the month.

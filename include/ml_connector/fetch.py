@@ -1,0 +1,197 @@
+"""QuickBooks customers into staging: what changed, or everything, and who is gone.
+
+Pages go straight to the table, so memory does not grow with the company. What a page says is true
+whatever comes after it; conclusions from the whole (who was not listed, how far we have read) are
+drawn only once the whole is known to be complete.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+import structlog
+
+from ml_connector.errors import IncompleteRead
+from ml_connector.fields import customer_from
+from ml_connector.quickbooks.client import QuickBooksClient
+from ml_connector.scope import Scope
+from ml_connector.store import cursors, customers
+from ml_connector.store.customers import Staged
+
+OVERLAP = timedelta(minutes=10)
+"""Read again at every delta: update times have 1 s resolution and may become visible late."""
+
+TOMBSTONES_AT_LEAST = timedelta(days=7)
+"""Tombstones are asked for when the delta brought something, and at least this often: a merge
+shows in its survivor, and change data capture reaches back only 30 days."""
+
+_CURSOR = "customers"
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fetched:
+    """What a fetch did: counts of customers."""
+
+    full: bool
+    read: int
+    new: int
+    changed: int
+    gone: int
+
+
+def fetch_customers(
+    scope: Scope,
+    client: QuickBooksClient,
+    *,
+    full_sync: bool = False,
+    customer_ids: Sequence[str] = (),
+) -> Fetched:
+    """Stage what QuickBooks has; return counts.
+
+    Reads everything on the first run, with ``full_sync``, and when the field mapping changed;
+    just ``customer_ids`` if given. Raises ``IncompleteRead`` if a full load is short.
+    """
+    with scope.database.begin() as connection:
+        cursors.check_index_key(connection, scope.vault)
+        cursor = cursors.get(connection, sync=scope.name, name=_CURSOR)
+    if customer_ids:
+        return _some(scope, client, customer_ids)
+    if full_sync or cursor.get("mapping") != _mapping(scope):
+        return _everything(scope, client, cursor)
+    fetched = _changed(scope, client, cursor)
+    return fetched or _everything(scope, client, cursor)
+
+
+def _mapping(scope: Scope) -> str:
+    """Names the mapping that staged hashes were made under; another one makes them all stale."""
+    sync = scope.sync
+    rules = {tag: list(paths) for tag, paths in sync.fields.items()}
+    return scope.vault.fields_hash([rules, list(sync.tags)]).hex()
+
+
+def _stage(scope: Scope, rows: Iterable[Mapping[str, Any]], *, seen_in: int = 0) -> Staged:
+    with scope.database.begin() as connection:
+        return customers.stage(
+            connection,
+            (customer_from(row, scope.sync.fields) for row in rows),
+            sync=scope.name,
+            vault=scope.vault,
+            tags=scope.sync.tags,
+            seen_in=seen_in,
+        )
+
+
+def _some(scope: Scope, client: QuickBooksClient, ids: Sequence[str]) -> Fetched:
+    """Stage the given customers; those that QuickBooks no longer has are gone."""
+    rows = client.fetch_by_ids(list(ids))
+    staged = _stage(scope, rows)
+    absent = set(ids) - {str(row["Id"]) for row in rows}
+    with scope.database.begin() as connection:
+        gone = customers.mark_gone(connection, sync=scope.name, ids=absent)
+    return Fetched(full=False, read=staged.read, new=staged.new, changed=staged.changed, gone=gone)
+
+
+class _Reader:
+    """Stages pages and keeps the watermark: the latest update time among query rows."""
+
+    def __init__(self, scope: Scope, client: QuickBooksClient, *, seen_in: int = 0) -> None:
+        self._scope, self._client, self._seen_in = scope, client, seen_in
+        self.staged = Staged()
+        self.watermark: datetime | None = None
+
+    def read(self, since: datetime | None, until: datetime) -> None:
+        for page in self._client.iter_changed(since=since, until=until):
+            self.staged += _stage(self._scope, page, seen_in=self._seen_in)
+            times = [datetime.fromisoformat(row["MetaData"]["LastUpdatedTime"]) for row in page]
+            self.watermark = max(filter(None, [self.watermark, *times]), default=None)
+            log.info("customers_read", sync=self._scope.name, rows=self.staged.read)
+
+
+def _everything(scope: Scope, client: QuickBooksClient, cursor: dict[str, Any]) -> Fetched:
+    """Stage every customer; who is not listed is gone, provided that the list is complete."""
+    started = scope.clock()
+    load = int(cursor.get("load", 0)) + 1
+    expected = client.count()
+    reader = _Reader(scope, client, seen_in=load)
+    reader.read(None, started)
+    if _listed(scope, load) < expected:
+        # Customers touched while we read moved past the cutoff; fetch them before judging.
+        reader.read(started - OVERLAP, scope.clock())
+        expected = client.count()
+    listed = _listed(scope, load)
+    if listed < expected:
+        raise IncompleteRead(
+            f"QuickBooks counts {expected} customers but listed {listed}; nothing was planned. "
+            "Run the sync again; if it stays so, ask Intuit with the time of this run"
+        )
+    with scope.database.begin() as connection:
+        gone = customers.mark_unseen_gone(connection, sync=scope.name, seen_in=load)
+        _advance(scope, cursor, reader.watermark, started, load=load, connection=connection)
+    staged = reader.staged
+    return Fetched(full=True, read=staged.read, new=staged.new, changed=staged.changed, gone=gone)
+
+
+def _listed(scope: Scope, load: int) -> int:
+    with scope.database.begin() as connection:
+        return customers.count_known(connection, sync=scope.name, seen_in=load)
+
+
+def _changed(scope: Scope, client: QuickBooksClient, cursor: dict[str, Any]) -> Fetched | None:
+    """Stage what changed since the watermark; None if only a full load can tell who is gone."""
+    started = scope.clock()
+    watermark = _time(cursor.get("watermark"))
+    tombstones_at = _time(cursor.get("tombstones_at"))
+    if watermark is None or tombstones_at is None:
+        return None
+    reader = _Reader(scope, client)
+    reader.read(watermark - OVERLAP, started)
+    staged = reader.staged
+    gone = 0
+    stirred = staged.new + staged.changed + staged.touched
+    if stirred or started - tombstones_at > TOMBSTONES_AT_LEAST:
+        tombstones = client.fetch_tombstones(since=tombstones_at - OVERLAP)
+        if tombstones.truncated:
+            with scope.database.begin() as connection:
+                known = customers.count_known(connection, sync=scope.name)
+            if client.count() < known:
+                return None
+        tombstones_at = tombstones.server_time or started
+        with scope.database.begin() as connection:
+            gone = customers.mark_gone(connection, sync=scope.name, ids=tombstones.ids)
+    with scope.database.begin() as connection:
+        latest = max(filter(None, [watermark, reader.watermark]))
+        _advance(scope, cursor, latest, tombstones_at, load=None, connection=connection)
+    return Fetched(full=False, read=staged.read, new=staged.new, changed=staged.changed, gone=gone)
+
+
+def _advance(
+    scope: Scope,
+    cursor: dict[str, Any],
+    watermark: datetime | None,
+    tombstones_at: datetime,
+    *,
+    load: int | None,
+    connection: Any,
+) -> None:
+    cursors.put(
+        connection,
+        sync=scope.name,
+        name=_CURSOR,
+        value={
+            "watermark": (watermark or tombstones_at).isoformat(),
+            "tombstones_at": tombstones_at.isoformat(),
+            "load": load if load is not None else cursor.get("load", 0),
+            "mapping": _mapping(scope),
+        },
+    )
+
+
+def _time(text: object) -> datetime | None:
+    return datetime.fromisoformat(text) if isinstance(text, str) else None
+
+
+def summary(fetched: Fetched) -> dict[str, Any]:
+    """Return the counts as a task may hand them on."""
+    return asdict(fetched)

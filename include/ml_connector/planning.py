@@ -1,0 +1,183 @@
+"""From dirty customers to queued changes: gathers the facts for ``plan.decide``, keeps its answer.
+
+A chunk of customers at a time, each in one transaction, so that memory is flat and a killed run
+leaves whole decisions behind. Runs that want the same contact wait for one another here (A35).
+"""
+
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+import structlog
+from sqlalchemy import Connection
+
+from ml_connector.model import Kind
+from ml_connector.plan import Decisions, decide
+from ml_connector.scope import Scope
+from ml_connector.store import audit, changes, contacts, customers
+from ml_connector.store.audit import Entry
+
+CUSTOMERS_A_CHUNK = 5_000
+CHANGES_A_SHARD = 10_000
+"""A mapped task costs Airflow about 0.15 s; ten thousand changes are twenty batches."""
+
+WRITES = (Kind.CREATE, Kind.UPDATE, Kind.RESTORE)
+_REFUSALS = ("archived_by_marketer", "forgotten", "opted_out_elsewhere", "suppressed")
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Planned:
+    """A plan's id, the shards to push, and how many changes it holds."""
+
+    plan_id: int
+    shards: tuple[int, ...]
+    changes: int
+
+
+def make_plan(
+    scope: Scope, *, preview: bool = False, customer_ids: Collection[str] = ()
+) -> Planned:
+    """Decide on every customer that waits for it (or just on ``customer_ids``).
+
+    With ``preview`` the changes are stored to be looked at, and nothing else is touched.
+    """
+    plan_id = scope.plan_id("preview" if preview else "sync")
+    with scope.database.begin() as connection:
+        customers.mark_parked_due(connection, sync=scope.name, now=scope.clock())
+        if not preview:
+            left = changes.take_over(connection, sync=scope.name)
+            customers.mark_dirty(connection, sync=scope.name, keys=left)
+    queued = 0
+    for chunk in _iter_waiting(scope, customer_ids):
+        with scope.database.begin() as connection:
+            queued += _decide(
+                scope,
+                connection,
+                chunk,
+                plan_id=plan_id,
+                shard=queued // CHANGES_A_SHARD,
+                preview=preview,
+            )
+        log.info("customers_decided", sync=scope.name, changes=queued)
+    with scope.database.begin() as connection:
+        shards = changes.pending_shards(connection, plan_id=plan_id, kinds=WRITES)
+    return Planned(plan_id=plan_id, shards=tuple(shards), changes=queued)
+
+
+def decide_again(scope: Scope, *, plan_id: int, shard: int) -> int:
+    """Decide on what changed since ``plan_id`` was made, into one of its shards; return how many."""
+    queued = 0
+    for chunk in _iter_waiting(scope, ()):
+        with scope.database.begin() as connection:
+            queued += _decide(
+                scope, connection, chunk, plan_id=plan_id, shard=shard, preview=False
+            )
+    return queued
+
+
+def _iter_waiting(
+    scope: Scope, customer_ids: Collection[str]
+) -> Iterator[list[customers.Waiting]]:
+    after = ""
+    while True:
+        with scope.database.begin() as connection:
+            chunk = customers.next_dirty(
+                connection,
+                sync=scope.name,
+                ids=customer_ids or None,
+                after=after,
+                chunk=CUSTOMERS_A_CHUNK,
+            )
+        if not chunk:
+            return
+        yield chunk
+        after = chunk[-1].customer_id
+
+
+def _decide(
+    scope: Scope,
+    connection: Connection,
+    chunk: list[customers.Waiting],
+    *,
+    plan_id: int,
+    shard: int,
+    preview: bool,
+) -> int:
+    ids = [waiting.customer_id for waiting in chunk]
+    keys = {key for waiting in chunk for key in (waiting.email_key, waiting.contact_key) if key}
+    if not preview:
+        changes.take_over(connection, sync=scope.name, keys=keys)
+    people = customers.frame(connection, sync=scope.name, keys=keys, ids=ids)
+    around = keys | set(people.email_key.dropna()) | set(people.contact_key.dropna())
+    decisions = decide(
+        people,
+        contacts.frame(connection, sync=scope.name, keys=around),
+        keys=keys,
+        suppressed=contacts.suppressed(connection, keys=around),
+        policy=scope.policy,
+        now=scope.clock(),
+    )
+    state = "preview" if preview else "pending"
+    if not preview:
+        _keep(scope, connection, people, decisions, plan_id)
+        customers.settle_dirty(connection, sync=scope.name, ids=ids)
+    return changes.insert(
+        connection, decisions.changes, plan_id=plan_id, sync=scope.name, state=state, shard=shard
+    )
+
+
+def _keep(
+    scope: Scope, connection: Connection, people: pd.DataFrame, decisions: Decisions, plan_id: int
+) -> None:
+    entries = [*_verdicts(scope, people, decisions, plan_id), *_left(scope, decisions, plan_id)]
+    audit.append(connection, entries, run=scope.run, vault=scope.vault)
+    customers.record_decisions(connection, sync=scope.name, decided=decisions.customers)
+    contacts.hand_over(connection, sync=scope.name, owners=decisions.owners)
+    contacts.disown(connection, sync=scope.name, keys=list(decisions.left.email_key))
+
+
+def _verdicts(
+    scope: Scope, people: pd.DataFrame, decisions: Decisions, plan_id: int
+) -> Iterator[Entry]:
+    """One entry for every customer that is newly skipped or linked, or for another reason."""
+    told = ["decision", "reason", "linked_to"]
+    past = people.set_index("customer_id")
+    for row in decisions.customers.itertuples(index=False):
+        was = past.loc[row.customer_id]
+        after = {name: _plain(getattr(row, name)) for name in told}
+        before = {name: _plain(was[name]) for name in told}
+        if row.decision == "contact" or after == before:
+            continue
+        yield Entry(
+            sync=scope.name,
+            action="link" if row.decision == "linked" else "skip",
+            reason=str(row.reason),
+            outcome="refused" if row.reason in _REFUSALS else str(row.decision),
+            cause=f"plan:{plan_id}",
+            customer_id=str(row.customer_id),
+            email_key=_plain(was.email_key),
+            attempts=0,
+            before=before,
+            after=after,
+        )
+
+
+def _left(scope: Scope, decisions: Decisions, plan_id: int) -> Iterator[Entry]:
+    """One entry for every contact that Mailchimp cannot archive (A16b)."""
+    for row in decisions.left.itertuples(index=False):
+        yield Entry(
+            sync=scope.name,
+            action="archive",
+            reason=f"cannot_archive_{row.status}",
+            outcome="refused",
+            cause=f"plan:{plan_id}",
+            customer_id=_plain(row.owner),
+            email_key=row.email_key,
+            attempts=0,
+        )
+
+
+def _plain(value: Any) -> Any:
+    return None if not isinstance(value, bytes) and pd.isna(value) else value

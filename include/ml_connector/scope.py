@@ -1,0 +1,60 @@
+"""What every step of a sync needs at hand: its settings, the store, the keys, who runs it."""
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+from ml_connector.model import RunContext
+from ml_connector.plan import Policy
+from ml_connector.settings import Sync
+from ml_connector.store import pacing, plans
+from ml_connector.store.database import Database
+from ml_connector.vault import Vault
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scope:
+    """One run of one sync. ``calls`` counts what its clients send."""
+
+    sync: Sync
+    database: Database
+    vault: Vault
+    run: RunContext = field(default_factory=RunContext)
+    calls: Counter[str] = field(default_factory=Counter)
+    clock: Callable[[], datetime] = lambda: datetime.now(UTC)
+
+    @property
+    def name(self) -> str:
+        """The sync's name, first part of most keys in the store."""
+        return self.sync.name
+
+    @property
+    def policy(self) -> Policy:
+        """What the settings say about deciding."""
+        return Policy(
+            new_contact_status=self.sync.new_contact_status,
+            include_jobs=self.sync.include_jobs,
+            on_inactive=self.sync.on_inactive,
+        )
+
+    def plan_id(self, kind: str = "sync") -> int:
+        """Return the id of this run's plan."""
+        with self.database.begin() as connection:
+            return plans.open_plan(connection, sync=self.name, run_id=self.run.run_id, kind=kind)
+
+    def book_calls(self, plan_id: int) -> dict[str, int]:
+        """Add the calls made so far to the plan and to the day's usage; start counting anew."""
+        made = dict(self.calls)
+        self.calls.clear()
+        with self.database.begin() as connection:
+            plans.add_calls(connection, plan_id=plan_id, calls=made)
+            for system, account in (
+                ("quickbooks", self.sync.quickbooks_conn_id),
+                ("mailchimp", self.sync.mailchimp_conn_id),
+            ):
+                mine = {call: n for call, n in made.items() if call.startswith(system)}
+                pacing.count_calls(
+                    connection, account=account, calls=mine, day=self.clock().date()
+                )
+        return made

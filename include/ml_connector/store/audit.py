@@ -1,0 +1,109 @@
+"""The audit trail: one row for every attempt to change the outside world, or refusal to.
+
+``before`` and ``after`` are sealed for the row's own ``seal_id``, which is random: two rows cannot
+trade payloads.
+"""
+
+import secrets
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Connection, text
+
+from ml_connector.model import RunContext
+from ml_connector.store.database import copy_rows
+from ml_connector.vault import Vault
+
+_COLUMNS = [
+    "sync", "system", "action", "reason", "customer_id", "email_key", "outcome", "error",
+    "attempts", "request_id", "cause", "dag_id", "run_id", "task_id", "try_number", "actor",
+    "seal_id", "before", "after",
+]  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entry:
+    """One audit row to be. ``outcome``: applied, failed, parked, refused or skipped.
+
+    ``cause`` says what led to it: ``change:12``, ``plan:3``, ``replay:7``. ``before`` and
+    ``after`` are JSON-able and may hold personal data; ``error`` may not.
+    """
+
+    sync: str
+    action: str
+    reason: str
+    outcome: str
+    cause: str
+    system: str = "mailchimp"
+    customer_id: str | None = None
+    email_key: bytes | None = None
+    error: str | None = None
+    attempts: int = 1
+    request_id: str | None = None
+    before: Any = None
+    after: Any = None
+
+
+def append(
+    connection: Connection, entries: Iterable[Entry], *, run: RunContext, vault: Vault
+) -> int:
+    """Write the entries; return how many. Call it in the transaction of what they tell of."""
+    return copy_rows(
+        connection, "ml_connector.audit", _COLUMNS, (_row(e, run, vault) for e in entries)
+    )
+
+
+def _row(entry: Entry, run: RunContext, vault: Vault) -> tuple[Any, ...]:
+    seal_id = secrets.token_hex(8)
+    return (
+        entry.sync,
+        entry.system,
+        entry.action,
+        entry.reason,
+        entry.customer_id,
+        entry.email_key,
+        entry.outcome,
+        entry.error,
+        entry.attempts,
+        entry.request_id,
+        entry.cause,
+        run.dag_id,
+        run.run_id,
+        run.task_id,
+        run.try_number,
+        run.actor,
+        seal_id,
+        None if entry.before is None else vault.seal(entry.before, _identity(seal_id, "before")),
+        None if entry.after is None else vault.seal(entry.after, _identity(seal_id, "after")),
+    )
+
+
+def _identity(seal_id: str, side: str) -> str:
+    return f"audit/{seal_id}/{side}"
+
+
+def iter_entries(
+    connection: Connection, *, vault: Vault, sync: str | None = None, page: int = 1000
+) -> Iterator[dict[str, Any]]:
+    """Yield the trail from its start, a page in memory at a time, payloads opened."""
+    last = 0
+    while True:
+        rows = connection.execute(
+            text("""SELECT * FROM ml_connector.audit
+                    WHERE id > :last AND (CAST(:sync AS text) IS NULL OR sync = :sync)
+                    ORDER BY id LIMIT :page"""),
+            {"last": last, "sync": sync, "page": page},
+        ).all()
+        if not rows:
+            return
+        last = rows[-1].id
+        for row in rows:
+            entry = dict(row._mapping)  # noqa: SLF001 -- SQLAlchemy's public accessor
+            seal_id = entry.pop("seal_id")
+            entry["at"] = entry["at"].isoformat()
+            entry["email_key"] = bytes(entry["email_key"]).hex() if entry["email_key"] else None
+            for side in ("before", "after"):
+                sealed = entry[side]
+                entry[side] = vault.open(sealed, _identity(seal_id, side)) if sealed else None
+            yield entry

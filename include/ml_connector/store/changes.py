@@ -1,0 +1,194 @@
+"""Decided changes: queued, claimed by whoever pushes, settled together with their audit rows.
+
+A claim is a row lock held while the call is on the wire, so a killed worker's claim is free at
+once and nobody has to guess whether it is still alive. There is one pending change a contact
+(A35): whoever wants to decide on the same contact waits for that lock, then reads the result.
+"""
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+import pandas as pd
+from sqlalchemy import Connection, text
+
+from ml_connector.model import ChangeState
+from ml_connector.plan import CHANGE_COLUMNS
+from ml_connector.store.database import copy_rows
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Claimed:
+    """A change under our lock, with what its call needs. Payloads are still sealed.
+
+    ``current`` is False if the customer or the contact's owner moved since it was decided.
+    """
+
+    id: int
+    email_key: bytes
+    customer_id: str
+    kind: str
+    reason: str
+    status: str | None
+    decided_hash: bytes | None
+    tag_inactive: bool
+    attempts: int
+    current: bool
+    customer_payload: bytes | None
+    known_status: str | None
+    archived_by: str | None
+    previous_status: str | None
+    sent_fields: Sequence[str]
+    tagged_inactive: bool
+    contact_payload: bytes | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settled:
+    """A change's outcome."""
+
+    id: int
+    state: ChangeState
+    error: str | None = None
+
+
+def take_over(
+    connection: Connection, *, sync: str, keys: Collection[bytes] | None = None
+) -> list[bytes]:
+    """Drop pending changes, waiting for those whose call is on the wire; return their contacts.
+
+    Without ``keys``: all of the sync's, left behind by an earlier run. Their customers are to be
+    decided on again.
+    """
+    at = "" if keys is None else "AND email_key = ANY(:keys)"
+    rows = connection.execute(
+        text(f"""WITH open AS (
+                    SELECT id FROM ml_connector.changes
+                    WHERE sync = :sync AND state = 'pending' {at} ORDER BY id FOR UPDATE)
+                UPDATE ml_connector.changes c
+                SET state = 'superseded', settled_at = clock_timestamp()
+                FROM open WHERE c.id = open.id AND c.state = 'pending' RETURNING c.email_key"""),  # noqa: S608
+        {"sync": sync} if keys is None else {"sync": sync, "keys": list(keys)},
+    ).all()
+    return [bytes(row.email_key) for row in rows]
+
+
+def insert(
+    connection: Connection, changes: pd.DataFrame, *, plan_id: int, sync: str, state: str, shard: int
+) -> int:
+    """Queue ``changes`` (CHANGE_COLUMNS) into a shard; return how many were not queued already."""
+    if changes.empty:
+        return 0
+    connection.execute(
+        text("""CREATE TEMP TABLE IF NOT EXISTS decided_changes
+                (email_key bytea, customer_id text, kind text, reason text, status text,
+                 decided_hash bytea, tag_inactive bool) ON COMMIT DROP""")
+    )
+    connection.execute(text("TRUNCATE decided_changes"))
+    values = changes[CHANGE_COLUMNS].astype(object)
+    copy_rows(
+        connection,
+        "decided_changes",
+        CHANGE_COLUMNS,
+        values.where(values.notna(), None).itertuples(index=False, name=None),
+    )
+    columns = ", ".join(CHANGE_COLUMNS)
+    return connection.execute(
+        text(f"""INSERT INTO ml_connector.changes (plan_id, sync, shard, state, {columns})
+                 SELECT :plan_id, :sync, :shard, :state, {columns} FROM decided_changes
+                 ON CONFLICT (sync, email_key) WHERE state = 'pending' DO NOTHING"""),  # noqa: S608
+        {"plan_id": plan_id, "sync": sync, "shard": shard, "state": state},
+    ).rowcount
+
+
+_CLAIM = """
+    SELECT c.id, c.email_key, c.customer_id, c.kind, c.reason, c.status, c.decided_hash,
+           c.tag_inactive, c.attempts, {current} AS current, p.payload AS customer_payload,
+           k.status AS known_status, k.archived_by, k.previous_status,
+           coalesce(k.sent_fields, '{{}}') AS sent_fields,
+           coalesce(k.tagged_inactive, false) AS tagged_inactive, k.payload AS contact_payload
+    FROM ml_connector.changes c
+    LEFT JOIN ml_connector.customers p ON p.sync = c.sync AND p.customer_id = c.customer_id
+    LEFT JOIN ml_connector.contacts k ON k.sync = c.sync AND k.email_key = c.email_key
+    WHERE c.plan_id = :plan_id AND c.state = 'pending' AND c.kind = ANY(:kinds)
+      AND (CAST(:shard AS int) IS NULL OR c.shard = :shard)
+    ORDER BY c.id LIMIT :chunk FOR UPDATE OF c SKIP LOCKED
+"""
+# What a write rests on: its customer as decided on, still at that address.
+_WRITE_CURRENT = """(p.email_key = c.email_key AND NOT p.gone AND NOT p.dirty
+    AND p.fields_hash || CASE WHEN c.tag_inactive THEN '\\x01'::bytea ELSE '\\x00'::bytea END
+        = c.decided_hash)"""
+# What an archive rests on: nobody at the address may be waiting to be represented elsewhere.
+_ARCHIVE_CURRENT = """NOT EXISTS (
+    SELECT 1 FROM ml_connector.customers m
+    WHERE m.sync = c.sync AND m.active AND NOT m.gone
+      AND (m.email_key = c.email_key AND m.decision IN ('contact', 'linked')
+           OR m.contact_key = c.email_key AND m.email_key <> m.contact_key
+              AND m.decision IN ('contact', 'linked')))"""
+
+
+def claim(
+    connection: Connection,
+    *,
+    plan_id: int,
+    shard: int | None,
+    kinds: Collection[str],
+    chunk: int,
+    archive: bool = False,
+) -> list[Claimed]:
+    """Lock and return up to ``chunk`` pending changes that nobody else has."""
+    query = _CLAIM.format(current=_ARCHIVE_CURRENT if archive else _WRITE_CURRENT)
+    rows = connection.execute(
+        text(query),
+        {"plan_id": plan_id, "shard": shard, "kinds": list(kinds), "chunk": chunk},
+    ).all()
+    return [Claimed(**row._mapping) for row in rows]  # noqa: SLF001 -- public accessor
+
+
+def settle(connection: Connection, outcomes: Collection[Settled]) -> None:
+    """Record outcomes of claimed changes."""
+    if outcomes:
+        connection.execute(
+            text("""UPDATE ml_connector.changes SET state = :state, error = :error,
+                           attempts = attempts + 1, settled_at = clock_timestamp() WHERE id = :id"""),
+            [{"id": o.id, "state": o.state.value, "error": o.error} for o in outcomes],
+        )
+
+
+def mark_started(connection: Connection, *, ids: Collection[int]) -> None:
+    """Note that a call for these changes is about to leave (an archive cannot tell its own trace)."""
+    connection.execute(
+        text("UPDATE ml_connector.changes SET attempts = attempts + 1 WHERE id = ANY(:ids)"),
+        {"ids": list(ids)},
+    )
+
+
+def counts(connection: Connection, *, plan_id: int) -> list[tuple[str, str, str, int]]:
+    """Return (kind, reason, state, changes) of a plan."""
+    rows = connection.execute(
+        text("""SELECT kind, reason, state, count(*) FROM ml_connector.changes
+                WHERE plan_id = :plan_id AND state <> 'superseded'
+                GROUP BY kind, reason, state ORDER BY kind, reason, state"""),
+        {"plan_id": plan_id},
+    ).all()
+    return [(row[0], row[1], row[2], row[3]) for row in rows]
+
+
+def pending_shards(connection: Connection, *, plan_id: int, kinds: Collection[str]) -> list[int]:
+    """Return the shards that have pending changes of these kinds."""
+    rows = connection.execute(
+        text("""SELECT DISTINCT shard FROM ml_connector.changes
+                WHERE plan_id = :plan_id AND state = 'pending' AND kind = ANY(:kinds)
+                ORDER BY shard"""),
+        {"plan_id": plan_id, "kinds": list(kinds)},
+    ).all()
+    return [row.shard for row in rows]
+
+
+def next_due(connection: Connection, *, sync: str) -> datetime | None:
+    """Return when the next parked contact is tried again."""
+    found = connection.execute(
+        text("SELECT min(parked_until) FROM ml_connector.contacts WHERE sync = :sync"),
+        {"sync": sync},
+    ).scalar_one()
+    return found if isinstance(found, datetime) else None

@@ -1,0 +1,45 @@
+"""What a sync remembers between runs: watermarks and the settings they were taken under."""
+
+import json
+from typing import Any
+
+from sqlalchemy import Connection, text
+
+from ml_connector.errors import SettingsError
+from ml_connector.vault import Vault
+
+
+def get(connection: Connection, *, sync: str, name: str) -> dict[str, Any]:
+    """Return the cursor, or an empty one."""
+    found = connection.execute(
+        text("SELECT value FROM ml_connector.cursors WHERE sync = :sync AND name = :name"),
+        {"sync": sync, "name": name},
+    ).scalar_one_or_none()
+    return dict(found or {})
+
+
+def put(connection: Connection, *, sync: str, name: str, value: dict[str, Any]) -> None:
+    """Store the cursor."""
+    connection.execute(
+        text("""INSERT INTO ml_connector.cursors (sync, name, value)
+                VALUES (:sync, :name, CAST(:value AS jsonb))
+                ON CONFLICT (sync, name) DO UPDATE SET value = excluded.value"""),
+        {"sync": sync, "name": name, "value": json.dumps(value)},
+    )
+
+
+def check_index_key(connection: Connection, vault: Vault) -> None:
+    """Raise ``SettingsError`` if this process looks addresses up by another key than the rest.
+
+    With another key every contact would look new, so nothing may run then.
+    """
+    kept = get(connection, sync="", name="index_key").get("fingerprint")
+    if kept is None:
+        put(
+            connection, sync="", name="index_key", value={"fingerprint": vault.index_fingerprint}
+        )
+    elif kept != vault.index_fingerprint:
+        raise SettingsError(
+            "ML_CONNECTOR_INDEX_KEY is not the key this database was filled with; set the key "
+            "that the other machines use (on one machine: keep the folder ML_CONNECTOR_HOME)"
+        )

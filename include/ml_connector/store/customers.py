@@ -1,0 +1,288 @@
+"""Staged QuickBooks customers: written page by page, read back as keys and hashes."""
+
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, NamedTuple
+
+import msgspec
+import pandas as pd
+from sqlalchemy import Connection, text
+
+from ml_connector.model import Customer
+from ml_connector.plan import CUSTOMER_COLUMNS
+from ml_connector.store.database import copy_rows
+from ml_connector.vault import Vault
+
+_STAGED = [
+    "customer_id", "customer_no", "sync_token", "active", "is_job", "is_project", "email_key",
+    "email_problem", "fields_hash", "last_updated", "payload",
+]  # fmt: skip
+
+# Staging never goes back (A34): a row is taken only if its SyncToken is not older. Tokens are
+# numbers in every recording; where one is not, the time of the last update decides.
+_NEWER = """CASE WHEN staged.sync_token ~ '^[0-9]+$' AND incoming.sync_token ~ '^[0-9]+$'
+                 THEN incoming.sync_token::numeric >= staged.sync_token::numeric
+                 ELSE incoming.last_updated >= staged.last_updated END"""
+_DIFFERS = """(staged.email_key, staged.email_problem, staged.fields_hash, staged.active,
+               staged.is_job, staged.is_project, staged.gone)
+              IS DISTINCT FROM (incoming.email_key, incoming.email_problem, incoming.fields_hash,
+               incoming.active, incoming.is_job, incoming.is_project, false)"""
+_MERGE = text(f"""
+    WITH page AS (
+        SELECT DISTINCT ON (customer_id) * FROM incoming_customers
+        ORDER BY customer_id, last_updated DESC
+    ), judged AS (
+        SELECT incoming.customer_id,
+               staged.customer_id IS NULL AS is_new,
+               staged.customer_id IS NOT NULL AND {_NEWER} AND {_DIFFERS} AS is_changed,
+               staged.customer_id IS NOT NULL AND {_NEWER}
+                   AND (staged.sync_token, staged.last_updated, staged.payload IS NULL)
+                       IS DISTINCT FROM (incoming.sync_token, incoming.last_updated, false)
+                   AS is_touched
+        FROM page incoming
+        LEFT JOIN ml_connector.customers staged
+          ON staged.sync = :sync AND staged.customer_id = incoming.customer_id
+    ), written AS (
+        INSERT INTO ml_connector.customers AS staged
+              (sync, customer_id, customer_no, sync_token, active, is_job, is_project, email_key,
+               email_problem, fields_hash, last_updated, payload, seen_in, dirty)
+        SELECT :sync, p.customer_id, p.customer_no, p.sync_token, p.active, p.is_job, p.is_project,
+               p.email_key, p.email_problem, p.fields_hash, p.last_updated, p.payload, :seen_in, true
+        FROM page p JOIN judged USING (customer_id) WHERE is_new OR is_changed OR is_touched
+        ON CONFLICT (sync, customer_id) DO UPDATE SET
+            sync_token = excluded.sync_token, active = excluded.active, is_job = excluded.is_job,
+            is_project = excluded.is_project, gone = false, email_key = excluded.email_key,
+            email_problem = excluded.email_problem, fields_hash = excluded.fields_hash,
+            last_updated = excluded.last_updated, payload = excluded.payload,
+            seen_in = excluded.seen_in,
+            dirty = staged.dirty OR (
+                SELECT is_changed FROM judged WHERE judged.customer_id = excluded.customer_id)
+    )
+    SELECT count(*) AS read, count(*) FILTER (WHERE is_new) AS new,
+           count(*) FILTER (WHERE is_changed) AS changed,
+           count(*) FILTER (WHERE is_touched AND NOT is_changed) AS touched
+    FROM judged
+""")  # noqa: S608 -- the parts are constants of this module
+_SEEN = text("""
+    UPDATE ml_connector.customers c SET seen_in = :seen_in FROM incoming_customers i
+    WHERE c.sync = :sync AND c.customer_id = i.customer_id AND c.seen_in <> :seen_in
+""")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Staged:
+    """What a page did: rows read, of which new, changed in what we map, touched otherwise."""
+
+    read: int = 0
+    new: int = 0
+    changed: int = 0
+    touched: int = 0
+
+    def __add__(self, other: "Staged") -> "Staged":
+        return Staged(
+            read=self.read + other.read,
+            new=self.new + other.new,
+            changed=self.changed + other.changed,
+            touched=self.touched + other.touched,
+        )
+
+
+class Waiting(NamedTuple):
+    """A customer awaiting a decision: the address it has, and the one it is represented under."""
+
+    customer_id: str
+    email_key: bytes | None
+    contact_key: bytes | None
+
+
+def identity(sync: str, customer_id: str) -> str:
+    """Return the name that a customer's payload is sealed for."""
+    return f"customers/{sync}/{customer_id}"
+
+
+def stage(
+    connection: Connection,
+    customers: Iterable[Customer],
+    *,
+    sync: str,
+    vault: Vault,
+    tags: Sequence[str] = (),
+    seen_in: int = 0,
+) -> Staged:
+    """Merge a page into staging; mark as dirty what is new or changed in what we map.
+
+    ``seen_in`` numbers a full load, so that ids it did not list can be told afterwards.
+    """
+    connection.execute(
+        text("""CREATE TEMP TABLE IF NOT EXISTS incoming_customers
+                (customer_id text, customer_no bigint, sync_token text, active bool, is_job bool,
+                 is_project bool, email_key bytea, email_problem text, fields_hash bytea,
+                 last_updated timestamptz, payload bytea) ON COMMIT DROP""")
+    )
+    connection.execute(text("TRUNCATE incoming_customers"))
+    rows = (_row(customer, sync, vault, tags) for customer in customers)
+    copy_rows(connection, "incoming_customers", _STAGED, rows)
+    counted = connection.execute(_MERGE, {"sync": sync, "seen_in": seen_in}).one()
+    if seen_in:
+        connection.execute(_SEEN, {"sync": sync, "seen_in": seen_in})
+    return Staged(**counted._asdict())
+
+
+def _row(customer: Customer, sync: str, vault: Vault, tags: Sequence[str]) -> tuple[Any, ...]:
+    address = customer.addresses[0] if customer.addresses else None
+    # Numeric ids in every recording; others sort last, and are told apart by their text.
+    number = int(customer.id) if customer.id.isdecimal() and len(customer.id) < 19 else 2**62
+    return (
+        customer.id,
+        number,
+        customer.sync_token,
+        customer.active,
+        customer.is_job,
+        customer.is_project,
+        vault.email_key(address) if address else None,
+        customer.email_problem,
+        vault.fields_hash([customer.merge_fields, list(tags)]),
+        customer.last_updated,
+        vault.seal(msgspec.to_builtins(customer), identity(sync, customer.id)),
+    )
+
+
+def opened(payload: bytes, *, sync: str, customer_id: str, vault: Vault) -> Customer:
+    """Return the customer in a staged row's payload."""
+    return msgspec.convert(vault.open(payload, identity(sync, customer_id)), Customer)
+
+
+def mark_gone(connection: Connection, *, sync: str, ids: Collection[str]) -> int:
+    """Mark customers that QuickBooks merged away or deleted; return how many were not yet."""
+    return connection.execute(
+        text("""UPDATE ml_connector.customers SET gone = true, dirty = true
+                WHERE sync = :sync AND NOT gone AND customer_id = ANY(:ids)"""),
+        {"sync": sync, "ids": list(ids)},
+    ).rowcount
+
+
+def mark_unseen_gone(connection: Connection, *, sync: str, seen_in: int) -> int:
+    """Mark customers that the full load ``seen_in`` did not list; return how many."""
+    return connection.execute(
+        text("""UPDATE ml_connector.customers SET gone = true, dirty = true
+                WHERE sync = :sync AND NOT gone AND seen_in <> :seen_in"""),
+        {"sync": sync, "seen_in": seen_in},
+    ).rowcount
+
+
+def mark_dirty(connection: Connection, *, sync: str, keys: Collection[bytes] | None = None) -> None:
+    """Have customers decided on again: those at the given addresses, or all of them."""
+    at = "" if keys is None else "AND (email_key = ANY(:keys) OR contact_key = ANY(:keys))"
+    connection.execute(
+        text(f"UPDATE ml_connector.customers SET dirty = true WHERE sync = :sync {at}"),  # noqa: S608
+        {"sync": sync} if keys is None else {"sync": sync, "keys": list(keys)},
+    )
+
+
+def mark_parked_due(connection: Connection, *, sync: str, now: datetime) -> None:
+    """Have customers decided on again whose contact was parked until now (A24)."""
+    connection.execute(
+        text("""UPDATE ml_connector.customers c SET dirty = true FROM ml_connector.contacts k
+                WHERE k.sync = :sync AND k.parked_until <= :now
+                  AND c.sync = k.sync AND c.email_key = k.email_key"""),
+        {"sync": sync, "now": now},
+    )
+
+
+def count_known(connection: Connection, *, sync: str, seen_in: int | None = None) -> int:
+    """Return how many customers are staged and not gone, or how many a full load has listed."""
+    seen = "" if seen_in is None else "AND seen_in = :seen_in"
+    found = connection.execute(
+        text(f"SELECT count(*) FROM ml_connector.customers WHERE sync = :sync AND NOT gone {seen}"),  # noqa: S608
+        {"sync": sync, "seen_in": seen_in} if seen_in is not None else {"sync": sync},
+    ).scalar_one()
+    return int(found)
+
+
+def next_dirty(
+    connection: Connection, *, sync: str, ids: Collection[str] | None, after: str, chunk: int
+) -> list[Waiting]:
+    """Return up to ``chunk`` customers awaiting a decision, by id, from ``after`` on."""
+    only = "" if ids is None else "AND customer_id = ANY(:ids)"
+    rows = connection.execute(
+        text(f"""SELECT customer_id, email_key, contact_key FROM ml_connector.customers
+                 WHERE sync = :sync AND dirty {only} AND customer_id > :after
+                 ORDER BY customer_id LIMIT :chunk"""),  # noqa: S608
+        {"sync": sync, "ids": list(ids or ()), "after": after, "chunk": chunk},
+    ).all()
+    return [Waiting(*row) for row in rows]
+
+
+def frame(
+    connection: Connection, *, sync: str, keys: Collection[bytes], ids: Collection[str]
+) -> pd.DataFrame:
+    """Return CUSTOMER_COLUMNS of everyone at the addresses ``keys``, now or formerly, and ``ids``."""
+    columns = ", ".join(CUSTOMER_COLUMNS)
+    rows = connection.execute(
+        text(f"""SELECT {columns} FROM ml_connector.customers WHERE sync = :sync
+                 AND (email_key = ANY(:keys) OR contact_key = ANY(:keys)
+                      OR customer_id = ANY(:ids))"""),  # noqa: S608
+        {"sync": sync, "keys": list(keys), "ids": list(ids)},
+    ).all()
+    return pd.DataFrame([tuple(row) for row in rows], columns=CUSTOMER_COLUMNS, dtype=object)
+
+
+def record_decisions(connection: Connection, *, sync: str, decided: pd.DataFrame) -> None:
+    """Store what each customer turned out to be; ``decided`` is ``Decisions.customers``."""
+    connection.execute(
+        text("""CREATE TEMP TABLE IF NOT EXISTS decided_customers
+                (customer_id text, decision text, reason text, linked_to text, arrived bool)
+                ON COMMIT DROP""")
+    )
+    connection.execute(text("TRUNCATE decided_customers"))
+    columns = ["customer_id", "decision", "reason", "linked_to", "arrived"]
+    values = decided[columns].astype(object)
+    copy_rows(
+        connection,
+        "decided_customers",
+        columns,
+        values.where(values.notna(), None).itertuples(index=False, name=None),
+    )
+    connection.execute(
+        text("""UPDATE ml_connector.customers c
+                SET decision = d.decision, reason = d.reason, linked_to = d.linked_to,
+                    contact_key = CASE WHEN d.arrived THEN c.email_key ELSE c.contact_key END
+                FROM decided_customers d
+                WHERE c.sync = :sync AND c.customer_id = d.customer_id
+                  AND ((c.decision, c.reason, c.linked_to)
+                        IS DISTINCT FROM (d.decision, d.reason, d.linked_to)
+                       OR (d.arrived AND c.contact_key IS DISTINCT FROM c.email_key))"""),
+        {"sync": sync},
+    )
+
+
+def settle_dirty(connection: Connection, *, sync: str, ids: Collection[str]) -> None:
+    """Mark customers as decided on."""
+    connection.execute(
+        text("""UPDATE ml_connector.customers SET dirty = false
+                WHERE sync = :sync AND customer_id = ANY(:ids)"""),
+        {"sync": sync, "ids": list(ids)},
+    )
+
+
+def arrive(connection: Connection, *, sync: str, keys: Collection[bytes]) -> None:
+    """Record that the people at these addresses are represented there now."""
+    connection.execute(
+        text("""UPDATE ml_connector.customers SET contact_key = email_key
+                WHERE sync = :sync AND email_key = ANY(:keys) AND NOT gone AND active
+                  AND decision IN ('contact', 'linked')
+                  AND contact_key IS DISTINCT FROM email_key"""),
+        {"sync": sync, "keys": list(keys)},
+    )
+
+
+def report(connection: Connection, *, sync: str) -> list[tuple[str, str, int]]:
+    """Return (decision, reason, customers) for every customer that is no contact of its own."""
+    rows = connection.execute(
+        text("""SELECT decision, reason, count(*) FROM ml_connector.customers
+                WHERE sync = :sync AND decision IN ('linked', 'skipped')
+                GROUP BY decision, reason ORDER BY decision, reason"""),
+        {"sync": sync},
+    ).all()
+    return [(row[0], row[1], row[2]) for row in rows]

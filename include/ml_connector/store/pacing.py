@@ -1,0 +1,39 @@
+"""Rate limits held over all workers together, and the count of calls made.
+
+A window is kept as the time at which it is free again (the generic cell rate algorithm, GCRA:
+https://en.wikipedia.org/wiki/Generic_cell_rate_algorithm): one row an account, one UPDATE a call,
+no clock but the database's.
+"""
+
+from collections.abc import Mapping
+from datetime import date
+
+from sqlalchemy import Connection, text
+
+# One call each 125 ms with a burst of two: at most 10 in any second and 482 in any minute, where a
+# QuickBooks company allows 10 and 500 (QuickBooks limits page).
+_RESERVE = text("""
+    INSERT INTO ml_connector.pacing AS p (account, free_at)
+    VALUES (:account, clock_timestamp() + interval '125 ms')
+    ON CONFLICT (account) DO UPDATE SET
+        free_at = greatest(p.free_at, clock_timestamp()) + interval '125 ms'
+    RETURNING extract(epoch FROM free_at - interval '250 ms' - clock_timestamp())::float8
+""")
+
+
+def reserve(connection: Connection, *, account: str) -> float:
+    """Take the next place in ``account``'s windows; return how many seconds to wait for it."""
+    return max(0.0, connection.execute(_RESERVE, {"account": account}).scalar_one())
+
+
+def count_calls(
+    connection: Connection, *, account: str, calls: Mapping[str, int], day: date
+) -> None:
+    """Add calls to the account's usage of the day (QuickBooks meters reads by the month)."""
+    for call, number in calls.items():
+        connection.execute(
+            text("""INSERT INTO ml_connector.api_usage AS u (day, account, call, calls)
+                    VALUES (:day, :account, :call, :calls)
+                    ON CONFLICT (day, account, call) DO UPDATE SET calls = u.calls + excluded.calls"""),
+            {"day": day.isoformat(), "account": account, "call": call, "calls": number},
+        )
