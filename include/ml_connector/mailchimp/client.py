@@ -122,7 +122,7 @@ class MailchimpClient:
             delivered = {key: time for key, time in delivered.items() if time >= restart}
             delivered |= {_key(member): _changed(member) for member in page}
             again = sum(_changed(member) >= restart for member in page)
-            if again <= self._page_size // 2 and (since is None or restart > since):
+            if again <= self._page_size // 2 and restart > (since or _START):
                 since, offset, anchor = restart, 0, ""
             else:
                 offset, anchor = offset + len(page) - 1, _key(page[-1])

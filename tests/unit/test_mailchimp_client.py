@@ -1,0 +1,344 @@
+"""The Mailchimp client's rules: bounded repetition, complete listings, harmless replays."""
+
+from collections import Counter
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ml_connector.errors import (
+    AnswerLost,
+    AudienceNotReady,
+    CallRefused,
+    CredentialsError,
+    QuotaExhausted,
+    RecordRefused,
+)
+from ml_connector.mailchimp.client import MailchimpClient
+from ml_connector.mailchimp.protocol import subscriber_hash
+from ml_connector.model import MemberWrite, Status
+from ml_connector.retries import Retries
+from ml_connector.transport import Request, Response
+
+SAMPLES = Path(__file__).parent / "samples"
+START = datetime(2026, 10, 1, tzinfo=UTC)
+
+
+def sample(status: int, name: str) -> Response:
+    body = (SAMPLES / f"mailchimp_{name}").read_bytes() if name else b""
+    return Response(status=status, headers={"x-request-id": "r-1"}, body=body)
+
+
+def said(document: object, status: int = 200) -> Response:
+    return Response(status=status, headers={}, body=msgspec.json.encode(document))
+
+
+class Scripted:
+    """Answers with what it was given, in order, and remembers what it was sent."""
+
+    def __init__(self, *answers: Response | Exception) -> None:
+        self.answers = list(answers)
+        self.sent: list[Request] = []
+
+    def send(self, request: Request) -> Response:
+        self.sent.append(request)
+        answer = self.answers.pop(0)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+
+class Bench:
+    """A client around a transport, with its pauses and counts in view."""
+
+    def __init__(self, transport: Any, **options: Any) -> None:
+        self.calls, self.slept, self.paced = Counter[str](), [], 0
+        self.client = MailchimpClient(
+            transport=transport,
+            base_url="https://us19.test/3.0",
+            audience_id="a1b2c3d4e5",
+            auth={"Authorization": "Bearer key"},
+            pace=self._pace,
+            retries=Retries(sleep=self.slept.append, chance=lambda: 0.5),
+            calls=self.calls,
+            **options,
+        )
+
+    def _pace(self) -> None:
+        self.paced += 1
+
+
+def row(email: str = "ada@firm.test", **changes: Any) -> MemberWrite:
+    return MemberWrite(email_address=email, merge_fields={"FNAME": "Ada"}, **changes)
+
+
+@pytest.mark.parametrize(
+    "failure",
+    [
+        sample(429, ""),
+        sample(429, "too_many_requests.json"),
+        sample(403, "edge_block.html"),
+        sample(503, ""),
+        sample(500, "server_error.json"),
+    ],
+)
+def test_d4_what_may_pass_is_repeated(failure: Response) -> None:
+    bench = Bench(Scripted(failure, sample(200, "ping.json")))
+    assert bench.client.ping() == "Everything's Chimpy!"
+    assert (bench.paced, bench.calls["mailchimp.ping"], bench.slept) == (2, 2, [0.5])
+
+
+def test_d4_a_block_that_lasts_stops_the_run_which_is_resumable() -> None:
+    bench = Bench(Scripted(*[sample(403, "edge_block.html")] * 5))
+    with pytest.raises(QuotaExhausted, match=r"blocked.*resumable"):
+        bench.client.ping()
+
+
+def test_d6_a_timed_out_call_is_not_repeated_at_once() -> None:
+    transport = Scripted(AnswerLost("no answer"), sample(200, "batch.json"))
+    bench = Bench(transport)
+    bench.client.upsert_batch([row()])
+    assert bench.slept == [5.5]
+    assert transport.sent[0] == transport.sent[1]
+
+
+def test_d8_a_wrong_key_is_not_tried_twice() -> None:
+    transport = Scripted(sample(401, "key_invalid.json"))
+    with pytest.raises(CredentialsError):
+        Bench(transport).client.ping()
+    assert len(transport.sent) == 1
+
+
+def test_every_call_carries_the_key_and_goes_to_the_audience() -> None:
+    transport = Scripted(said({"name": "News"}), sample(200, "merge_fields.json"))
+    client = Bench(transport).client
+    assert client.audience() == {"name": "News"}
+    (field,) = client.merge_fields()
+    assert (field.tag, field.type, field.required) == ("PHONE", "phone", False)
+    assert [sent.url for sent in transport.sent] == [
+        "https://us19.test/3.0/lists/a1b2c3d4e5",
+        "https://us19.test/3.0/lists/a1b2c3d4e5/merge-fields",
+    ]
+    assert transport.sent[1].params["count"] == "1000"
+    assert {sent.headers["Authorization"] for sent in transport.sent} == {"Bearer key"}
+
+
+@pytest.mark.parametrize(
+    "ask",
+    [
+        MailchimpClient.audience,
+        MailchimpClient.merge_fields,
+        lambda client: list(client.iter_members(since=None)),
+        lambda client: client.upsert_batch([row()]),
+    ],
+)
+def test_an_audience_that_is_not_there_is_named(ask: Callable[[MailchimpClient], Any]) -> None:
+    with pytest.raises(AudienceNotReady, match=r"no audience a1b2c3d4e5.*syncs\.yaml"):
+        ask(Bench(Scripted(sample(404, "not_found.json"))).client)
+
+
+def test_a_new_merge_field_is_optional_and_not_public() -> None:
+    transport = Scripted(said({"tag": "COMPANY", "name": "Company", "type": "text"}))
+    assert Bench(transport).client.create_merge_field("COMPANY", "Company", "text").tag == "COMPANY"
+    assert msgspec.json.decode(transport.sent[0].body or b"") == {
+        "tag": "COMPANY",
+        "name": "Company",
+        "type": "text",
+        "required": False,
+        "public": False,
+    }
+
+
+# ── writes ────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_batch_reports_each_row_and_the_request() -> None:
+    result = Bench(Scripted(sample(200, "batch.json"))).client.upsert_batch([row()])
+    assert (len(result.created), len(result.updated), len(result.refused)) == (1, 1, 2)
+    assert result.request_id == "r-1"
+
+
+def test_an_empty_batch_costs_no_call() -> None:
+    bench = Bench(Scripted())
+    assert bench.client.upsert_batch([]).created == ()
+    assert not bench.calls
+
+
+@pytest.mark.parametrize("name", ["schema.json", "too_many_members.json", "merge_address.json"])
+def test_a26_any_refusal_of_a_whole_batch_can_be_halved(name: str) -> None:
+    with pytest.raises(CallRefused):
+        Bench(Scripted(sample(400, name))).client.upsert_batch([row()])
+
+
+@pytest.mark.parametrize(
+    ("contract", "answer"),
+    [
+        (
+            "current",
+            said({"errors": [{"email_address": "not-an-address", "error": "Please provide ..."}]}),
+        ),
+        ("current", sample(400, "invalid_email.json")),
+        ("status_required", sample(400, "schema.json")),
+    ],
+)
+def test_the_batch_contract_is_found_out_without_a_member(contract: str, answer: Response) -> None:
+    transport = Scripted(answer)
+    assert contract == Bench(transport).client.batch_contract()
+    (sent,) = transport.sent
+    assert msgspec.json.decode(sent.body or b"")["members"] == [
+        {"email_address": "not-an-address", "status_if_new": "transactional"}
+    ]
+
+
+def test_an_unclear_answer_to_the_probe_is_not_guessed_at() -> None:
+    with pytest.raises(CallRefused):
+        Bench(Scripted(sample(400, "too_many_members.json"))).client.batch_contract()
+
+
+def test_single_members_are_written_by_their_hash() -> None:
+    transport = Scripted(*[sample(200, "member.json")] * 2)
+    client = Bench(transport).client
+    client.put(row("Ada@Firm.test", status_if_new=Status.TRANSACTIONAL))
+    client.patch("ada@firm.test", {"LNAME": ""})
+    place = f"https://us19.test/3.0/lists/a1b2c3d4e5/members/{subscriber_hash('ada@firm.test')}"
+    assert [(sent.method, sent.url) for sent in transport.sent] == [
+        ("PUT", place),
+        ("PATCH", place),
+    ]
+    assert transport.sent[1].body == b'{"merge_fields":{"LNAME":""}}'
+
+
+def test_a_member_that_is_not_there_is_none() -> None:
+    assert Bench(Scripted(sample(404, "not_found.json"))).client.get("ada@firm.test") is None
+
+
+def test_a18_only_a_restoration_sets_a_status() -> None:
+    transport = Scripted(sample(200, "member.json"))
+    client = Bench(transport).client
+    client.restore(row(status=Status.UNSUBSCRIBED, status_if_new=Status.SUBSCRIBED))
+    body = msgspec.json.decode(transport.sent[0].body or b"")
+    assert body["status"] == "unsubscribed"
+    assert "status_if_new" not in body
+    with pytest.raises(ValueError, match="status"):
+        client.restore(row())
+
+
+def test_d5_archiving_the_archived_is_harmless() -> None:
+    archived = said({"email_address": "ada@firm.test", "status": "archived"})
+    transport = Scripted(AnswerLost("no answer"), sample(405, "cannot_archive.json"), archived)
+    Bench(transport).client.archive("ada@firm.test")
+    assert [sent.method for sent in transport.sent] == ["DELETE", "DELETE", "GET"]
+
+
+def test_a16b_a_pending_member_is_not_archived_and_that_is_said() -> None:
+    pending = said({"email_address": "ada@firm.test", "status": "pending"})
+    with pytest.raises(RecordRefused) as raised:
+        Bench(Scripted(sample(405, "cannot_archive.json"), pending)).client.archive("ada@firm.test")
+    assert raised.value.code == "method_not_allowed"
+
+
+def test_tags_set_off_no_automation() -> None:
+    transport = Scripted(sample(204, ""))
+    Bench(transport).client.add_tags("ada@firm.test", ["Inactive"], active=False)
+    assert msgspec.json.decode(transport.sent[0].body or b"") == {
+        "tags": [{"name": "Inactive", "status": "inactive"}],
+        "is_syncing": True,
+    }
+
+
+# ── listings ──────────────────────────────────────────────────────────────────────────────────
+
+
+class Audience:
+    """Members in memory; ``included`` says whether ``since_last_changed`` includes its second.
+
+    ``meddle`` is called after every answer and may change members (their time moves to now).
+    """
+
+    def __init__(self, times: dict[str, datetime], *, included: bool = True) -> None:
+        self.times, self.included, self.queries = dict(times), included, 0
+        self.now = max(times.values(), default=START) + timedelta(minutes=1)
+        self.meddle: Callable[[], None] = lambda: None
+
+    def touch(self, id_: str) -> None:
+        self.now += timedelta(seconds=1)
+        self.times[id_] = self.now
+
+    def send(self, request: Request) -> Response:
+        self.queries += 1
+        params = request.params
+        since = params.get("since_last_changed")
+        floor = datetime.fromisoformat(since) if since else datetime.min.replace(tzinfo=UTC)
+        rows = sorted(
+            (time, id_)
+            for id_, time in self.times.items()
+            if time > floor or (self.included and time == floor)
+        )
+        offset = int(params["offset"])
+        members = [
+            {"contact_id": id_, "status": "subscribed", "last_changed": time.isoformat()}
+            for time, id_ in rows[offset : offset + int(params["count"])]
+        ]
+        self.meddle()
+        return said({"members": members, "total_items": len(rows)})
+
+
+def read(audience: Audience, size: int, since: datetime | None = None) -> list[str]:
+    client = Bench(audience, page_size=size).client
+    return [member.contact_id for page in client.iter_members(since=since) for member in page]
+
+
+members = st.lists(st.integers(0, 15), max_size=60)
+
+
+@settings(max_examples=300, deadline=None)
+@given(seconds=members, size=st.integers(2, 9), included=st.booleans(), since=st.integers(-1, 15))
+def test_every_member_comes_once_whatever_the_ties(
+    seconds: list[int], size: int, included: bool, since: int
+) -> None:
+    times = {str(n): START + timedelta(seconds=second) for n, second in enumerate(seconds)}
+    floor = None if since < 0 else START + timedelta(seconds=since)
+    ids = read(Audience(times, included=included), size, floor)
+    expected = [
+        id_
+        for id_, time in times.items()
+        if floor is None or time > floor or (included and time == floor)
+    ]
+    assert sorted(expected) == sorted(ids)
+
+
+@settings(max_examples=300, deadline=None)
+@given(seconds=members, size=st.integers(2, 9), included=st.booleans(), data=st.data())
+def test_no_member_is_missed_while_others_change(
+    seconds: list[int], size: int, included: bool, data: st.DataObject
+) -> None:
+    times = {str(n): START + timedelta(seconds=second) for n, second in enumerate(seconds)}
+    audience = Audience(times, included=included)
+
+    def meddle() -> None:
+        if audience.queries < 40:
+            for id_ in data.draw(st.lists(st.sampled_from(sorted(times)), max_size=3)):
+                audience.touch(id_)
+
+    if times:
+        audience.meddle = meddle
+    assert set(times) == set(read(audience, size))
+
+
+@pytest.mark.parametrize("a_second", [1, 7, 40, 300, 5000])
+def test_a_long_listing_costs_little_more_than_its_pages(a_second: int) -> None:
+    times = {f"{n:05}": START + timedelta(seconds=n // a_second) for n in range(5000)}
+    audience = Audience(times)
+    assert len(read(audience, 100)) == 5000
+    assert audience.queries <= 50 * (1 + min(2 * a_second, 50) / 100) + 2
+
+
+def test_a_quiet_day_costs_one_call() -> None:
+    audience = Audience({"1": START})
+    assert read(audience, 1000, START + timedelta(hours=1)) == []
+    assert audience.queries == 1
