@@ -1,5 +1,6 @@
 """Large audiences for benchmarks: the same members for the same seed."""
 
+import gc
 import random
 
 from sandbox.mailchimp.audience import Audience
@@ -38,3 +39,6 @@ def generate(audience: Audience, count: int, *, seed: int = 1, status: str = "su
             member.merge_values["COMPANY"] = f"{last} {rng.choice(_TRADE)}"
         member.last_changed = start + number - taken
         audience.recency.touch(member)
+    # Hundreds of thousands of objects that live to the end would make every full collection, and
+    # so some unlucky request, wait 100 ms.
+    gc.freeze()

@@ -1,0 +1,84 @@
+"""Drive a running stand-in through its control API, from tests, benchmarks and demos."""
+
+from collections.abc import Sequence
+from typing import Any
+from urllib.parse import quote
+
+import requests
+
+TIMEOUT = 120.0
+
+
+class Remote:
+    """The control API of the stand-in at `url`, for one audience."""
+
+    def __init__(self, url: str, audience: str = "a1b2c3d4e5") -> None:
+        self.url = url
+        self.audience = audience
+        self._http = requests.Session()
+
+    def reset(self) -> None:
+        """Back to a fresh account: no members, default settings, no faults, empty journal."""
+        self._call("POST", "reset")
+
+    def settings(self, **values: Any) -> None:
+        """Turn switches, such as `batch_contract="status_required"`."""
+        self._call("PUT", "settings", values)
+
+    def clock(self, offset_seconds: float) -> None:
+        """Set the clock this far ahead of real time."""
+        self._call("PUT", "clock", {"offset_seconds": offset_seconds})
+
+    def fault(self, **rule: Any) -> None:
+        """Make calls go wrong; `match` and `action` as the shared faults describe them."""
+        self._call("POST", "faults", rule)
+
+    def add_audience(self, list_id: str, merge_fields: Sequence[dict[str, Any]]) -> "Remote":
+        """Create an audience with exactly these merge fields, and return its control."""
+        self._call("POST", "audiences", {"id": list_id, "merge_fields": list(merge_fields)})
+        return Remote(self.url, list_id)
+
+    def summary(self) -> dict[str, Any]:
+        """Members by status and the number of confirmation mails sent."""
+        audiences = self._call("GET", "audiences")["audiences"]
+        found: dict[str, Any] = next(each for each in audiences if each["id"] == self.audience)
+        return found
+
+    def seed(self, email: str, status: str = "subscribed", **more: Any) -> None:
+        """Put a member there; `more` is merge_fields, tags, origin or last_changed."""
+        self._call("POST", "members", {"email_address": email, "status": status} | more)
+
+    def generate(self, count: int, seed: int = 1) -> None:
+        """Put many made-up members there."""
+        self._call("POST", "members/generate", {"count": count, "seed": seed})
+
+    def act(self, email: str, action: str, **payload: Any) -> dict[str, Any]:
+        """Do as the person or a marketer would, and return the member as it is then."""
+        return self._call("POST", f"members/{quote(email)}/{action}", payload)
+
+    def member(self, email: str) -> dict[str, Any]:
+        """One member's full record, archived and forgotten included."""
+        return self._call("GET", f"members/{quote(email)}")
+
+    def members(self) -> list[dict[str, Any]]:
+        """Everyone's full record."""
+        members: list[dict[str, Any]] = self._call("GET", "members")["members"]
+        return members
+
+    def journal(self) -> list[dict[str, Any]]:
+        """The API calls so far."""
+        calls: list[dict[str, Any]] = self._call("GET", "journal")["calls"]
+        return calls
+
+    def _call(self, method: str, path: str, body: Any = None) -> dict[str, Any]:
+        response = self._http.request(
+            method,
+            f"{self.url}/_sandbox/{path}",
+            json=body,
+            params={"audience": self.audience},
+            timeout=TIMEOUT,
+        )
+        if not response.ok:
+            raise ValueError(f"{method} {path}: {response.status_code} {response.text}")
+        answer: dict[str, Any] = response.json()
+        return answer
