@@ -87,6 +87,11 @@ class EmbeddedPostgres:
         """Process id of the server, None while it is not running."""
         return self._process.pid if self._process else _running_postmaster(self.data)
 
+    @property
+    def created(self) -> float:
+        """When the server's process was created, in seconds since the epoch; 0 if it is not."""
+        return psutil.Process(self.pid).create_time() if self.pid else 0.0
+
     def url(self, database: str, *, driver: str = "psycopg") -> str:
         """SQLAlchemy URL of a database; with an empty driver, what ``psql`` and libpq read."""
         scheme = f"postgresql+{driver}" if driver else "postgresql"

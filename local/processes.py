@@ -17,7 +17,8 @@ import psutil
 
 from local.errors import LocalError
 
-GRACE = 10.0  # seconds between asking a process to stop and killing it
+GRACE = 10.0  # seconds a process may take to stop in an orderly way
+FORCED = 5.0  # seconds the operating system may take to end a killed one
 
 
 @dataclass(frozen=True)
@@ -83,16 +84,14 @@ class Processes:
                 )
 
     def stop(self, *, grace: float = GRACE) -> None:
-        """Stop everything, the newest first, and leave nothing of any session behind.
+        """Stop everything and leave nothing of any session behind.
 
         Raises:
             LocalError: A process could not be ended.
         """
         sessions = {component.process.pid for component in self._components}
-        for component in reversed(self._components):
-            with contextlib.suppress(ProcessLookupError):
-                component.process.send_signal(signal.SIGTERM)
-        left = end_sessions(sessions, grace=grace, children=[c.process for c in self._components])
+        children = [component.process for component in self._components]
+        left = end_sessions(sessions, grace=grace, children=children)
         self._components.clear()
         if left:
             raise LocalError(f"these processes could not be stopped: {_listed(left)}")
@@ -104,23 +103,32 @@ def end_sessions(
     grace: float = GRACE,
     children: Sequence[subprocess.Popen[bytes]] = (),
 ) -> list[int]:
-    """Wait for all processes of the sessions, then end the rest by force; return who resisted."""
-    steps = ((grace, signal.SIGTERM), (grace / 4, signal.SIGKILL), (5.0, None))
-    for seconds, then in steps:
-        deadline = time.monotonic() + seconds
-        while True:
-            for child in children:
-                child.poll()  # reaps it, else it would count as alive
-            members = list(_members(sessions))
-            if not members:
-                return []
-            if time.monotonic() > deadline or _orphaned(members, children):
-                break
-            time.sleep(0.05)
-        for pid in members if then else ():
+    """Ask every process of the sessions to stop, then kill the rest; return who resisted.
+
+    All are asked at once: Airflow's scheduler, asked alone, waits for children of its own that
+    nobody has told (10 s measured with 3.3.2, 3 s so).
+    """
+    for number, seconds in ((signal.SIGTERM, grace), (signal.SIGKILL, FORCED)):
+        for pid in _members(sessions):
             with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.kill(pid, then or signal.SIGKILL)
+                os.kill(pid, number)
+        if _gone_within(seconds, sessions, children):
+            return []
     return list(_members(sessions))
+
+
+def _gone_within(
+    seconds: float, sessions: Collection[int], children: Sequence[subprocess.Popen[bytes]]
+) -> bool:
+    """Wait until no process of the sessions is left, and say whether that came true in time."""
+    deadline = time.monotonic() + seconds
+    while any(_members(sessions)):
+        if time.monotonic() > deadline:
+            return False
+        for child in children:
+            child.poll()  # reaps it, else it would stay a zombie
+        time.sleep(0.05)
+    return True
 
 
 def stale_sessions(recorded: Mapping[int, float]) -> list[int]:
@@ -163,13 +171,6 @@ def _members(sessions: Collection[int]) -> Iterator[int]:
 
 def _alive(pid: int) -> bool:
     return bool(psutil.Process(pid).status() != psutil.STATUS_ZOMBIE)
-
-
-def _orphaned(members: Sequence[int], children: Sequence[subprocess.Popen[bytes]]) -> bool:
-    """All first processes are gone, so nobody will end the rest in an orderly way."""
-    if not children:
-        return False
-    return all(child.returncode is not None for child in children) and bool(members)
 
 
 def _how(code: int) -> str:

@@ -1,0 +1,300 @@
+"""The sequence of a local run: database, sandbox, Airflow, first sync, check, summary."""
+
+import contextlib
+import importlib
+import secrets as random
+import signal
+import subprocess
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import yaml
+from rich.console import Console
+
+from local import airflow, summary, verify
+from local import secrets as keys
+from local.client import AirflowApi
+from local.errors import LocalError
+from local.lock import only_run, remember_sessions, remembered_sessions
+from local.postgres import HOST, USER, EmbeddedPostgres, port_is_free
+from local.processes import Processes, end_sessions, stale_sessions
+from local.progress import Progress
+from local.sandbox import Sandbox
+from local.settings import SHIPPED_SYNCS, Settings, syncs_for_audience
+from local.sync import FirstSync
+
+# The scheduler is ready long before the API server; the triggerer is not needed for the first
+# tasks, so it does not take part in the rush for the two cores.
+FIRST = ("dag-processor", "api-server", "scheduler")
+LATER = ("triggerer",)
+# What else runs when the product stays up.
+SERVICES = ("process_webhooks", "refresh_quickbooks_tokens")
+START_TIMEOUT = 180.0  # seconds; 20 is usual on 2 cores
+
+
+class Run:
+    """One local run. Use as ``Run(settings, console).main(once=True)``."""
+
+    def __init__(self, settings: Settings, console: Console) -> None:
+        self.settings = settings
+        self.progress = Progress(console)
+        self.processes = Processes(settings.logs)
+        self.sandbox = Sandbox(settings) if settings.sandbox else None
+        self.variables: dict[str, str] = {}
+        self.database_url = ""
+        self.synced = False
+
+    def main(self, *, once: bool) -> None:
+        """Do it all; with ``once`` return after the first sync, else stay until interrupted.
+
+        Raises:
+            LocalError: Something stops the run; says what and where its log is.
+        """
+        with ExitStack() as stack:
+            stack.enter_context(only_run(self.settings.home))
+            self._clear_after_killed_run()
+            self._check_ports()
+            secrets = keys.keep(self.settings.home)
+            postgres = self._start_postgres(stack)
+            stack.callback(self._stop)
+            self._prepare(postgres, secrets, once=once)
+            api = self._start_airflow(secrets)
+            self._first_sync(api, secrets)
+            self.synced = True
+            if not once:
+                self._stay(api)
+
+    def _clear_after_killed_run(self) -> None:
+        stale = stale_sessions(remembered_sessions(self.settings.home))
+        if stale:
+            self.progress.say("ending what a killed run left behind")
+            if end_sessions(stale):
+                raise LocalError("processes of an earlier run could not be ended")
+        remember_sessions(self.settings.home, {})
+
+    def _check_ports(self) -> None:
+        needed = vars(self.settings.ports).items()
+        for name, port in needed:
+            if not self.sandbox and name in {"quickbooks_port", "mailchimp_port"}:
+                continue
+            if not port_is_free(port):
+                variable = name.upper()
+                raise LocalError(
+                    f"port {port} is taken; choose another: make run {variable}={port + 10_000}"
+                    if port < 50_000
+                    else f"port {port} is taken; choose another with {variable}=..."
+                )
+
+    def _start_postgres(self, stack: ExitStack) -> EmbeddedPostgres:
+        postgres = EmbeddedPostgres(
+            self.settings.home / "postgres", log=self.settings.logs / "postgres.log"
+        )
+        stack.enter_context(postgres)
+        for database in (airflow.AIRFLOW_DATABASE, airflow.CONNECTOR_DATABASE):
+            postgres.create_database(database)
+        self.database_url = postgres.url(airflow.CONNECTOR_DATABASE, driver="")
+        self._remember(postgres)
+        self.progress.say("database started")
+        return postgres
+
+    def _prepare(self, postgres: EmbeddedPostgres, secrets: keys.Secrets, *, once: bool) -> None:
+        """Fill both databases; Airflow's migration runs beside our own and the sandbox's start."""
+        self.variables = airflow.environment(
+            self.settings,
+            secrets,
+            airflow_database=postgres.url(airflow.AIRFLOW_DATABASE, driver="psycopg2"),
+            syncs_file=self._syncs_file(),
+            schedule=not once,
+        )
+        airflow.write_shell_environment(
+            self.settings.home / "env",
+            self.variables | {"ML_CONNECTOR_DATABASE_URL": self.database_url},
+        )
+        wanted = airflow.wanted(
+            self.settings,
+            connector_database={
+                "host": HOST,
+                "port": postgres.port,
+                "login": USER,
+                "password": postgres.password,
+                "schema": airflow.CONNECTOR_DATABASE,
+            },
+        )
+        wanted["token"]["generation"] = self._generation()
+        with _ended(airflow.prepare(self.settings, self.variables, wanted)) as preparing:
+            if self.sandbox:
+                environment = airflow.for_processes(self.variables)
+                self.sandbox.start(self.processes, environment)
+                self._remember(postgres)
+            self._migrate()
+            if self.sandbox:
+                self.sandbox.wait(self.processes)
+                self.progress.say("sandbox started")
+            airflow.finish_preparing(self.settings, preparing)
+        self.progress.say("databases migrated; connections, pools and token in place")
+
+    def _start_airflow(self, secrets: keys.Secrets) -> AirflowApi:
+        airflow.start(self.processes, FIRST, self.settings, self.variables)
+        self._remember()
+        api = AirflowApi(self.settings.ui, password=secrets.admin_password)
+        self._wait_for(api.is_up, "Airflow's API server did not answer", "api-server")
+        self.progress.say("Airflow's API server is up")
+        airflow.start(self.processes, LATER, self.settings, self.variables)
+        self._remember()
+
+        def parsed() -> bool:
+            if api.has_dag(self.settings.dag_id):
+                return True
+            for file, reason in api.import_errors():
+                raise LocalError(
+                    f"the DAG file {file} cannot be read: {reason}",
+                    log=self.settings.logs / "dag-processor.log",
+                )
+            return False
+
+        self._wait_for(parsed, f"there is no DAG {self.settings.dag_id}", "dag-processor")
+        return api
+
+    def _first_sync(self, api: AirflowApi, secrets: keys.Secrets) -> None:
+        since = datetime.now(UTC)
+        before = self.sandbox.calls() if self.sandbox else {}
+        usage = summary.api_usage(self.database_url)
+        began = time.monotonic()
+        FirstSync(api, self.settings, self.processes, self.progress).run()
+        seconds = time.monotonic() - began
+        facts = summary.read(self.database_url, sync=self.settings.sync, since=since)
+        summary.show(
+            self.progress.console,
+            self.settings,
+            facts,
+            calls=self._calls(before, usage),
+            seconds=seconds,
+            total=self.progress.elapsed,
+            password=secrets.admin_password,
+        )
+        self._check_audience(facts)
+
+    def _check_audience(self, facts: summary.Facts) -> None:
+        if facts.unfinished:
+            raise LocalError(
+                f"{facts.unfinished} changes were decided but not carried out; "
+                f"their errors are in the console at {self.settings.ui}/ml-connector/console",
+                log=self.settings.logs / "tasks",
+            )
+        if not self.sandbox:
+            return
+        sync = yaml.safe_load(self._syncs_file().read_text("utf-8"))["syncs"][self.settings.sync]
+        wrong = verify.differences(
+            self.sandbox.customers(),
+            self.sandbox.members(sync["audience_id"]),
+            decisions=facts.decisions,
+            sync=sync,
+        )
+        if wrong:
+            more = f" (and {len(wrong) - 3} more)" if len(wrong) > 3 else ""
+            raise LocalError(
+                f"the audience is not right: {'; '.join(wrong[:3])}{more}",
+                log=self.settings.logs / "tasks",
+            )
+        self.progress.say("checked: the audience is exactly right")
+
+    def _calls(
+        self, before: dict[str, dict[str, int]], usage: dict[str, int]
+    ) -> dict[str, dict[str, int]]:
+        if self.sandbox:
+            after = self.sandbox.calls()
+            return {
+                system: {kind: count - before[system][kind] for kind, count in counts.items()}
+                for system, counts in after.items()
+            }
+        return summary.by_system(usage, summary.api_usage(self.database_url))
+
+    def _stay(self, api: AirflowApi) -> None:
+        for dag_id in SERVICES:
+            if api.has_dag(dag_id):
+                api.unpause(dag_id)
+        self.progress.say(f"everything is up at {self.settings.ui}; Ctrl-C stops it")
+        while True:
+            self.processes.check()
+            time.sleep(0.5)
+
+    def _migrate(self) -> None:
+        migrate: Any = importlib.import_module("ml_connector.store.migrate")
+        migrate.upgrade(self.database_url)
+
+    def _syncs_file(self) -> Path:
+        if not self.settings.audience:
+            return self.settings.syncs_file
+        text = syncs_for_audience(
+            SHIPPED_SYNCS.read_text("utf-8"), self.settings.sync, self.settings.audience
+        )
+        path = self.settings.home / "syncs.yaml"
+        keys.write_private(path, text)
+        return path
+
+    def _generation(self) -> str:
+        """Names the sandbox's memory: a sandbox that starts anew knows only the first token."""
+        if not self.sandbox:
+            return "real"
+        note = self.settings.home / "sandbox.generation"
+        if not self.sandbox.state.exists():
+            note.unlink(missing_ok=True)
+        return keys.kept(note, lambda: random.token_hex(8))
+
+    def _wait_for(self, ready: Callable[[], bool], failure: str, log: str) -> None:
+        deadline = time.monotonic() + START_TIMEOUT
+        while not ready():
+            self.processes.check()
+            if time.monotonic() > deadline:
+                raise LocalError(
+                    f"{failure} within {START_TIMEOUT:.0f} s", log=self.settings.logs / f"{log}.log"
+                )
+            time.sleep(0.2)
+
+    def _remember(self, postgres: EmbeddedPostgres | None = None) -> None:
+        started = remembered_sessions(self.settings.home) | self.processes.sessions
+        if postgres and postgres.pid:
+            started[postgres.pid] = postgres.created
+        remember_sessions(self.settings.home, started)
+
+    def _stop(self) -> None:
+        self.progress.say("stopping")
+        # A second Ctrl-C must not end the clean-up half way: it takes seconds, and has a limit.
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            signal.signal(number, signal.SIG_IGN)
+        self.processes.stop()
+
+    def note_traceback(self) -> None:
+        """Keep the traceback of an unexpected error for whoever mends it."""
+        self.settings.logs.mkdir(parents=True, exist_ok=True)
+        with (self.settings.logs / "run.log").open("a", encoding="utf-8") as log:
+            traceback.print_exc(file=log)
+
+
+@contextlib.contextmanager
+def _ended(process: subprocess.Popen[bytes]) -> Iterator[subprocess.Popen[bytes]]:
+    """A process that does not outlive the block, whatever happens in it."""
+    try:
+        yield process
+    finally:
+        if process.poll() is None:
+            process.kill()
+            process.wait()
+
+
+def explain(error: Exception) -> str:
+    """A plain sentence for an error that none of the steps expected."""
+    if isinstance(error, OSError) and error.errno == 28:
+        return "the disk is full: free some space and start again"
+    if isinstance(error, psycopg.errors.DiskFull):
+        return "the database's disk is full: free some space and start again"
+    if isinstance(error, PermissionError):
+        return f"no permission for {error.filename}"
+    first = (str(error).strip().splitlines() or [""])[0]
+    return f"{type(error).__name__}: {first}"

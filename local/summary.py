@@ -1,0 +1,139 @@
+"""What a run did, read from the connector's tables: the facts, then the page that shows them."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+import psycopg
+from psycopg import sql
+from rich.console import Console
+from rich.table import Table
+
+from local.secrets import ADMIN
+from local.settings import Settings
+
+SCHEMA = "ml_connector"
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What the tables say.
+
+    Attributes:
+        changes: Rows of kind, reason, state and how many.
+        customers: Rows of decision, reason and how many.
+        decisions: Customer id to its decision and the reason, or the owner's id if linked.
+        calls: System to call to how often, since the run began.
+    """
+
+    changes: list[tuple[str, str, str, int]]
+    customers: list[tuple[str, str, int]]
+    decisions: dict[str, tuple[str, str]]
+    calls: dict[str, dict[str, int]] = field(default_factory=dict)
+
+    @property
+    def unfinished(self) -> int:
+        """Changes that were decided and not carried out."""
+        done = {"applied", "dropped", "skipped"}
+        return sum(count for _, _, state, count in self.changes if state not in done)
+
+
+def read(url: str, *, sync: str, since: datetime) -> Facts:
+    """Read what was decided for a sync since a moment."""
+    with psycopg.connect(url) as connection:
+        changes = connection.execute(
+            _query(
+                "SELECT c.kind, c.reason, c.state, count(*) FROM {schema}.changes c "
+                "JOIN {schema}.plans p ON p.id = c.plan_id "
+                "WHERE c.sync = %s AND p.created_at >= %s GROUP BY 1, 2, 3 ORDER BY 4 DESC, 1, 2"
+            ),
+            (sync, since),
+        ).fetchall()
+        decisions = connection.execute(
+            _query(
+                "SELECT customer_id, coalesce(decision, ''), coalesce(linked_to, reason, '') "
+                "FROM {schema}.customers WHERE sync = %s"
+            ),
+            (sync,),
+        ).fetchall()
+        customers = connection.execute(
+            _query(
+                "SELECT coalesce(decision, 'undecided'), "
+                "CASE WHEN decision = 'linked' THEN '' ELSE coalesce(reason, '') END, count(*) "
+                "FROM {schema}.customers WHERE sync = %s GROUP BY 1, 2 ORDER BY 1, 2"
+            ),
+            (sync,),
+        ).fetchall()
+    return Facts(
+        changes=[(str(k), str(r), str(s), int(n)) for k, r, s, n in changes],
+        customers=[(str(d), str(r), int(n)) for d, r, n in customers],
+        decisions={str(who): (str(what), str(why)) for who, what, why in decisions},
+    )
+
+
+def api_usage(url: str) -> dict[str, int]:
+    """The connector's own count of calls by account: real systems keep no journal for us."""
+    with psycopg.connect(url) as connection:
+        rows = connection.execute(
+            _query("SELECT account || ' ' || call, sum(calls) FROM {schema}.api_usage GROUP BY 1")
+        ).fetchall()
+    return {str(name): int(count) for name, count in rows}
+
+
+def by_system(before: Mapping[str, int], after: Mapping[str, int]) -> dict[str, dict[str, int]]:
+    """What was called between two counts, in the columns of the summary."""
+    counts: dict[str, dict[str, int]] = {}
+    for name, count in after.items():
+        if made := count - before.get(name, 0):
+            system, _, call = name.partition(" ")
+            kind = "reads" if call.upper().startswith("GET") or "read" in call else "writes"
+            kinds = counts.setdefault(system, {})
+            kinds[kind] = kinds.get(kind, 0) + made
+    return counts
+
+
+def show(
+    console: Console,
+    settings: Settings,
+    facts: Facts,
+    *,
+    calls: Mapping[str, Mapping[str, int]],
+    seconds: float,
+    total: float,
+    password: str,
+) -> None:
+    """Print the summary."""
+    console.print()
+    console.print(_table("Changes", ("kind", "reason", "state", "count"), facts.changes))
+    console.print(_table("Customers", ("decision", "reason", "count"), facts.customers))
+    rows = [(system, *_counts(counts)) for system, counts in calls.items()]
+    console.print(_table("Calls", ("system", "reads", "writes", "tokens"), rows))
+    lines = {
+        "Time": f"{seconds:.1f} s for the sync, {total:.1f} s since the start",
+        "Airflow": f"{settings.ui}  (user {ADMIN}, password {password})",
+        "Logs": f"{settings.logs}",
+        "Shell": f"set -a; . {settings.home / 'env'}; set +a",
+    }
+    for name, text in lines.items():
+        # No markup, no wrapping: paths and addresses are to be copied.
+        console.print(f"{name:<8} {text}", markup=False, highlight=False, soft_wrap=True)
+
+
+def _counts(counts: Mapping[str, int]) -> tuple[int, int, int]:
+    return counts.get("reads", 0), counts.get("writes", 0), counts.get("tokens", 0)
+
+
+def _table(title: str, columns: tuple[str, ...], rows: list[Any]) -> Table:
+    table = Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False)
+    for column in columns:
+        number = column in {"count", "reads", "writes", "tokens"}
+        table.add_column(column, justify="right" if number else "left")
+    for row in rows or [("none", *[""] * (len(columns) - 1))]:
+        table.add_row(*(str(cell) for cell in row))
+    return table
+
+
+def _query(text: str) -> sql.Composed:
+    # Only the schema's own name is put in; every value is a parameter.
+    return sql.SQL(text).format(schema=sql.Identifier(SCHEMA))
