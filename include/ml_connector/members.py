@@ -46,9 +46,7 @@ def fetch_members(scope: Scope, client: MailchimpClient, *, full_sync: bool = Fa
     return read
 
 
-def _merge(
-    scope: Scope, client: MailchimpClient, since: datetime | None, *, archived: bool
-) -> int:
+def _merge(scope: Scope, client: MailchimpClient, since: datetime | None, *, archived: bool) -> int:
     read = 0
     for page in client.iter_members(since=since, archived=archived):
         observed = [

@@ -24,7 +24,9 @@ class Status(StrEnum):
     CLEANED = "cleaned"
     ARCHIVED = "archived"
     FORGOTTEN = "forgotten"
-    """Deleted for good in Mailchimp, which refuses the address from then on (ours, not theirs)."""
+    """Ours, not theirs: deleted for good in Mailchimp, which refuses the address from then on."""
+    ABSENT = "absent"
+    """Ours, not theirs: not in the audience, but we know something of the address (a refusal)."""
 
 
 CONSENT_RANK = {
@@ -35,6 +37,7 @@ CONSENT_RANK = {
     Status.CLEANED: 0,
     Status.ARCHIVED: 0,
     Status.FORGOTTEN: 0,
+    Status.ABSENT: 0,
 }
 """How much mail a status allows. No write of ours may raise it."""
 

@@ -32,6 +32,7 @@ _CARRIED = [_FORBIDDEN, Status.UNSUBSCRIBED, Status.TRANSACTIONAL, Status.PENDIN
 _CARRY_RANK = {status: rank for rank, status in enumerate(_CARRIED)}
 # Reasons for which an address will never be a contact of ours.
 _FINAL = ("archived_by_marketer", "forgotten", "opted_out_elsewhere", "suppressed")
+_NOT_THERE = (Status.ARCHIVED, Status.FORGOTTEN, Status.ABSENT)
 _UNARCHIVABLE = (Status.PENDING, Status.CLEANED)
 
 
@@ -46,7 +47,9 @@ class Policy:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Decisions:
-    """``changes``: CHANGE_COLUMNS. ``customers``: customer_id, decision, reason, linked_to, and
+    """What was decided, as frames.
+
+    ``changes``: CHANGE_COLUMNS. ``customers``: customer_id, decision, reason, linked_to, and
     ``arrived`` (it is represented under its address now). ``owners``: email_key, owner, of
     contacts that change hands without a call; ``left``: email_key, status, of contacts that
     Mailchimp cannot archive.
@@ -109,9 +112,7 @@ def _owners(people: pd.DataFrame, policy: Policy, known: pd.DataFrame) -> pd.Dat
     active = ranked[ranked.standing == "ok"].drop_duplicates("email_key").assign(stays=False)
     if policy.on_inactive == "archive":
         return active
-    live = known.index[
-        known.owner.notna() & ~known.status.isin([Status.ARCHIVED, Status.FORGOTTEN])
-    ]
+    live = known.index[known.owner.notna() & ~known.status.isin(_NOT_THERE)]
     staying = ranked[
         (ranked.standing == "inactive")
         & ranked.email_key.isin(live)
@@ -163,7 +164,7 @@ def _wanted(
         desired_hash(fields, tag_inactive=tagged)
         for fields, tagged in zip(rows.fields_hash, rows.tag_inactive, strict=True)
     ]
-    exists = rows.status.notna()
+    exists = rows.status.notna() & (rows.status != Status.ABSENT)
     archived = rows.status == Status.ARCHIVED
     ours = archived & (rows.archived_by == "us")
     forbidden = (rows.carry == _FORBIDDEN) & (~exists | archived)
@@ -174,7 +175,7 @@ def _wanted(
     status = pd.Series(None, index=rows.index, dtype=object)
     restored = [_restored(p, c) for p, c in zip(rows.previous_status, rows.carry, strict=True)]
     created = rows.carry.where(rows.carry.notna(), policy.new_contact_status)
-    tagged = rows.tagged_inactive.eq(True)  # noqa: FBT003 -- a comparison, missing means False
+    tagged = rows.tagged_inactive.eq(True)
     # From the weakest rule to the strongest: a later line overrules the ones before it.
     for applies, the_kind, the_reason, the_status in (
         (exists & rows.owner.notna() & (rows.owner != rows.customer_id), Kind.UPDATE, "owner_changed", None),
@@ -184,9 +185,9 @@ def _wanted(
         (same, None, "unchanged", None),
         (rows.stays.astype(bool) & (policy.on_inactive == "keep"), None, "kept_inactive", None),
         (~exists, Kind.CREATE, "new_customer", created),
-        (~exists & rows.moved.eq(True), Kind.CREATE, "address_changed", created),  # noqa: FBT003
+        (~exists & rows.moved.eq(True), Kind.CREATE, "address_changed", created),
         (ours, Kind.RESTORE, "reactivated", restored),
-        (ours & rows.moved.eq(True), Kind.RESTORE, "address_returned", restored),  # noqa: FBT003
+        (ours & rows.moved.eq(True), Kind.RESTORE, "address_returned", restored),
         (rows.refused_hash == rows.decided_hash, None, rows.refused_reason, None),
         (parked, None, "parked", None),
         (forbidden, None, "opted_out_elsewhere", None),
@@ -197,7 +198,7 @@ def _wanted(
         kind = kind.mask(applies, None if the_kind is None else the_kind.value)
         reason = reason.mask(applies, the_reason)
         status = status.mask(applies, pd.Series(the_status, index=rows.index, dtype=object))
-    present = exists & ~rows.status.isin([Status.ARCHIVED, Status.FORGOTTEN])
+    present = exists & ~rows.status.isin(_NOT_THERE)
     return rows.assign(kind=kind, why=reason, new_status=status, present=present)
 
 
@@ -237,7 +238,7 @@ def _unowned(
         known.index.isin(list(keys))
         & known.owner.notna()
         & ~known.index.isin(wanted.email_key)
-        & ~known.status.isin([Status.ARCHIVED, Status.FORGOTTEN])
+        & ~known.status.isin(_NOT_THERE)
     ].reset_index()
     # A customer whose new address cannot be a contact yet keeps the former one until it can.
     unable = wanted[wanted.kind.isna() & ~wanted.present & ~wanted.why.isin(_FINAL)].email_key
@@ -274,7 +275,7 @@ def _verdicts(people: pd.DataFrame, wanted: pd.DataFrame) -> pd.DataFrame:
     )
     rows = people.join(by_key, on="email_key")
     usable = (rows.standing == "ok") & rows.owner_id.notna()
-    served = usable & (rows.present.eq(True) | rows.kind.notna())  # noqa: FBT003
+    served = usable & (rows.present.eq(True) | rows.kind.notna())
     owner = rows.customer_id == rows.owner_id
     stays = (rows.standing == "inactive") & rows.owner_id.notna()
     decision = pd.Series("skipped", index=rows.index, dtype=object)
@@ -287,7 +288,7 @@ def _verdicts(people: pd.DataFrame, wanted: pd.DataFrame) -> pd.DataFrame:
             "decision": decision,
             "reason": reason,
             "linked_to": rows.owner_id.where(served & ~owner),
-            "arrived": usable & rows.present.eq(True),  # noqa: FBT003
+            "arrived": usable & rows.present.eq(True),
         }
     )
 

@@ -71,15 +71,11 @@ def decide_again(scope: Scope, *, plan_id: int, shard: int) -> int:
     queued = 0
     for chunk in _iter_waiting(scope, ()):
         with scope.database.begin() as connection:
-            queued += _decide(
-                scope, connection, chunk, plan_id=plan_id, shard=shard, preview=False
-            )
+            queued += _decide(scope, connection, chunk, plan_id=plan_id, shard=shard, preview=False)
     return queued
 
 
-def _iter_waiting(
-    scope: Scope, customer_ids: Collection[str]
-) -> Iterator[list[customers.Waiting]]:
+def _iter_waiting(scope: Scope, customer_ids: Collection[str]) -> Iterator[list[customers.Waiting]]:
     after = ""
     while True:
         with scope.database.begin() as connection:

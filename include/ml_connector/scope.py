@@ -54,7 +54,5 @@ class Scope:
                 ("mailchimp", self.sync.mailchimp_conn_id),
             ):
                 mine = {call: n for call, n in made.items() if call.startswith(system)}
-                pacing.count_calls(
-                    connection, account=account, calls=mine, day=self.clock().date()
-                )
+                pacing.count_calls(connection, account=account, calls=mine, day=self.clock().date())
         return made

@@ -138,7 +138,7 @@ def load_sync(name: str, path: Path | None = None) -> Sync:
 
 
 def _named(
-    syncs: dict[str, dict[str, Any]], path: Path, tree: yaml.Node
+    syncs: dict[str, dict[str, Any]], path: Path, tree: yaml.Node | None
 ) -> Iterator[tuple[str, dict[str, Any]]]:
     for name, body in syncs.items():
         if not _SYNC_NAME.match(name):

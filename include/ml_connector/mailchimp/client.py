@@ -143,14 +143,17 @@ class MailchimpClient:
                 return None
             raise
 
-    def upsert_batch(self, rows: Sequence[MemberWrite]) -> BatchResult:
+    def upsert_batch(
+        self, rows: Sequence[MemberWrite], *, update_existing: bool = True
+    ) -> BatchResult:
         """Create or update up to 500 members; their addresses differ.
 
+        Without ``update_existing`` known members are refused with ``member_exists``, unchanged.
         Raises ``CallRefused`` if Mailchimp refused the call as a whole: nothing was applied.
         """
         if not rows:
             return BatchResult(created=(), updated=(), refused=())
-        document, request_id = self._batch(rows)
+        document, request_id = self._batch(rows, update_existing=update_existing)
         return protocol.parse_batch(document, rows, request_id)
 
     def batch_contract(self) -> Literal["current", "status_required"]:
@@ -165,16 +168,19 @@ class MailchimpClient:
         try:
             self._batch([probe])
         except CallRefused as error:
-            if re.search(r"\bstatus(_if_new)?\b", error.message):
+            if asks_for_status(error):
                 return "status_required"
             if error.code == "invalid_email":
                 return "current"
             raise
         return "current"
 
-    def _batch(self, rows: Sequence[MemberWrite]) -> tuple[Document, str | None]:
+    def _batch(
+        self, rows: Sequence[MemberWrite], *, update_existing: bool = True
+    ) -> tuple[Document, str | None]:
+        body = protocol.batch_body(rows, update_existing=update_existing)
         try:
-            return self._answer("batch", "POST", self._list(), body=protocol.batch_body(rows))
+            return self._answer("batch", "POST", self._list(), body=body)
         except CallRefused:
             raise
         except RecordRefused as error:
@@ -295,6 +301,11 @@ class MailchimpClient:
         except AnswerLost as error:
             raise AnswerLost(error.message, retry_after=LOST_ANSWER_WAIT) from error
         return protocol.read(response), response.headers.get("x-request-id")
+
+
+def asks_for_status(error: CallRefused) -> bool:
+    """Tell whether a batch was refused because its rows carry no ``status`` (older contracts)."""
+    return re.search(r"\bstatus(_if_new)?\b", error.message) is not None
 
 
 def _key(member: Member) -> str:

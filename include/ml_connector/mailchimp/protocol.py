@@ -155,11 +155,14 @@ def member_body(row: MemberWrite) -> dict[str, Any]:
     return body
 
 
-def batch_body(rows: Sequence[MemberWrite]) -> dict[str, Any]:
-    """Return a batch subscribe: known members are updated, tags are added to those they have."""
+def batch_body(rows: Sequence[MemberWrite], *, update_existing: bool = True) -> dict[str, Any]:
+    """Return a batch subscribe: tags are added to those a member has.
+
+    Without ``update_existing`` a known member is refused with ``member_exists``, unchanged.
+    """
     if len(rows) > MAX_ROWS:
         raise ValueError(f"a batch takes {MAX_ROWS} members, not {len(rows)}")
-    return {"members": [member_body(row) for row in rows], "update_existing": True}
+    return {"members": [member_body(row) for row in rows], "update_existing": update_existing}
 
 
 # ── answers ───────────────────────────────────────────────────────────────────────────────────

@@ -12,7 +12,7 @@ from datetime import datetime
 import pandas as pd
 from sqlalchemy import Connection, text
 
-from ml_connector.model import ChangeState
+from ml_connector.model import ChangeState, Kind
 from ml_connector.plan import CHANGE_COLUMNS
 from ml_connector.store.database import copy_rows
 
@@ -35,11 +35,13 @@ class Claimed:
     attempts: int
     current: bool
     customer_payload: bytes | None
+    started: bool
     known_status: str | None
     archived_by: str | None
     previous_status: str | None
     sent_fields: Sequence[str]
     tagged_inactive: bool
+    parked_times: int
     contact_payload: bytes | None
 
 
@@ -74,7 +76,13 @@ def take_over(
 
 
 def insert(
-    connection: Connection, changes: pd.DataFrame, *, plan_id: int, sync: str, state: str, shard: int
+    connection: Connection,
+    changes: pd.DataFrame,
+    *,
+    plan_id: int,
+    sync: str,
+    state: str,
+    shard: int,
 ) -> int:
     """Queue ``changes`` (CHANGE_COLUMNS) into a shard; return how many were not queued already."""
     if changes.empty:
@@ -103,28 +111,33 @@ def insert(
 
 _CLAIM = """
     SELECT c.id, c.email_key, c.customer_id, c.kind, c.reason, c.status, c.decided_hash,
-           c.tag_inactive, c.attempts, {current} AS current, p.payload AS customer_payload,
+           c.tag_inactive, c.attempts, c.started_at IS NOT NULL AS started,
+           {current} AS current, p.payload AS customer_payload,
            k.status AS known_status, k.archived_by, k.previous_status,
            coalesce(k.sent_fields, '{{}}') AS sent_fields,
-           coalesce(k.tagged_inactive, false) AS tagged_inactive, k.payload AS contact_payload
+           coalesce(k.tagged_inactive, false) AS tagged_inactive,
+           coalesce(k.parked_times, 0) AS parked_times, k.payload AS contact_payload
     FROM ml_connector.changes c
     LEFT JOIN ml_connector.customers p ON p.sync = c.sync AND p.customer_id = c.customer_id
     LEFT JOIN ml_connector.contacts k ON k.sync = c.sync AND k.email_key = c.email_key
     WHERE c.plan_id = :plan_id AND c.state = 'pending' AND c.kind = ANY(:kinds)
       AND (CAST(:shard AS int) IS NULL OR c.shard = :shard)
+      AND (CAST(:ids AS bigint[]) IS NULL OR c.id = ANY(:ids))
     ORDER BY c.id LIMIT :chunk FOR UPDATE OF c SKIP LOCKED
 """
 # What a write rests on: its customer as decided on, still at that address.
 _WRITE_CURRENT = """(p.email_key = c.email_key AND NOT p.gone AND NOT p.dirty
     AND p.fields_hash || CASE WHEN c.tag_inactive THEN '\\x01'::bytea ELSE '\\x00'::bytea END
         = c.decided_hash)"""
-# What an archive rests on: nobody at the address may be waiting to be represented elsewhere.
+# What an archive rests on: nobody lives at the address, and nobody who left it is still waiting to
+# be represented elsewhere. Those who will never be represented do not hold it back.
 _ARCHIVE_CURRENT = """NOT EXISTS (
     SELECT 1 FROM ml_connector.customers m
     WHERE m.sync = c.sync AND m.active AND NOT m.gone
       AND (m.email_key = c.email_key AND m.decision IN ('contact', 'linked')
-           OR m.contact_key = c.email_key AND m.email_key <> m.contact_key
-              AND m.decision IN ('contact', 'linked')))"""
+           OR m.contact_key = c.email_key AND m.email_key IS DISTINCT FROM m.contact_key
+              AND m.reason NOT IN ('archived_by_marketer', 'forgotten', 'opted_out_elsewhere',
+                                   'suppressed', 'job_excluded', 'project', 'no_email')))"""
 
 
 def claim(
@@ -134,13 +147,20 @@ def claim(
     shard: int | None,
     kinds: Collection[str],
     chunk: int,
-    archive: bool = False,
+    ids: Collection[int] | None = None,
 ) -> list[Claimed]:
-    """Lock and return up to ``chunk`` pending changes that nobody else has."""
+    """Lock and return up to ``chunk`` pending changes (of ``ids``, if given) that nobody has."""
+    archive = Kind.ARCHIVE in kinds
     query = _CLAIM.format(current=_ARCHIVE_CURRENT if archive else _WRITE_CURRENT)
     rows = connection.execute(
         text(query),
-        {"plan_id": plan_id, "shard": shard, "kinds": list(kinds), "chunk": chunk},
+        {
+            "plan_id": plan_id,
+            "shard": shard,
+            "kinds": list(kinds),
+            "chunk": chunk,
+            "ids": None if ids is None else list(ids),
+        },
     ).all()
     return [Claimed(**row._mapping) for row in rows]  # noqa: SLF001 -- public accessor
 
@@ -156,9 +176,13 @@ def settle(connection: Connection, outcomes: Collection[Settled]) -> None:
 
 
 def mark_started(connection: Connection, *, ids: Collection[int]) -> None:
-    """Note that a call for these changes is about to leave (an archive cannot tell its own trace)."""
+    """Note that a call for these changes is about to leave.
+
+    An archived contact does not say who archived it: a repeated archive has to know that it may
+    have been us.
+    """
     connection.execute(
-        text("UPDATE ml_connector.changes SET attempts = attempts + 1 WHERE id = ANY(:ids)"),
+        text("UPDATE ml_connector.changes SET started_at = clock_timestamp() WHERE id = ANY(:ids)"),
         {"ids": list(ids)},
     )
 

@@ -86,9 +86,7 @@ def observe(
 
 def forget_audience(connection: Connection, *, sync: str) -> None:
     """Drop what we know of an audience that was swapped for another (A36)."""
-    connection.execute(
-        text("DELETE FROM ml_connector.contacts WHERE sync = :sync"), {"sync": sync}
-    )
+    connection.execute(text("DELETE FROM ml_connector.contacts WHERE sync = :sync"), {"sync": sync})
     connection.execute(
         text("""UPDATE ml_connector.customers SET contact_key = NULL, dirty = true
                 WHERE sync = :sync"""),
@@ -169,9 +167,7 @@ def identity(sync: str, email_key: bytes) -> str:
     return f"contacts/{sync}/{email_key.hex()}"
 
 
-def record(
-    connection: Connection, written: Iterable[Written], *, sync: str, vault: Vault
-) -> None:
+def record(connection: Connection, written: Iterable[Written], *, sync: str, vault: Vault) -> None:
     """Store what contacts are after our calls."""
     connection.execute(
         text("""CREATE TEMP TABLE IF NOT EXISTS written_contacts

@@ -35,9 +35,7 @@ def check_index_key(connection: Connection, vault: Vault) -> None:
     """
     kept = get(connection, sync="", name="index_key").get("fingerprint")
     if kept is None:
-        put(
-            connection, sync="", name="index_key", value={"fingerprint": vault.index_fingerprint}
-        )
+        put(connection, sync="", name="index_key", value={"fingerprint": vault.index_fingerprint})
     elif kept != vault.index_fingerprint:
         raise SettingsError(
             "ML_CONNECTOR_INDEX_KEY is not the key this database was filled with; set the key "

@@ -1,6 +1,6 @@
 """Staged QuickBooks customers: written page by page, read back as keys and hashes."""
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, NamedTuple
@@ -275,6 +275,18 @@ def arrive(connection: Connection, *, sync: str, keys: Collection[bytes]) -> Non
                   AND contact_key IS DISTINCT FROM email_key"""),
         {"sync": sync, "keys": list(keys)},
     )
+
+
+def turn_away(connection: Connection, *, sync: str, refused: Mapping[bytes, str]) -> None:
+    """Record that the people at these addresses are no contacts, and why Mailchimp said so."""
+    if refused:
+        connection.execute(
+            text("""UPDATE ml_connector.customers
+                    SET decision = 'skipped', reason = :reason, linked_to = NULL
+                    WHERE sync = :sync AND email_key = :key
+                      AND decision IN ('contact', 'linked')"""),
+            [{"sync": sync, "key": key, "reason": why} for key, why in refused.items()],
+        )
 
 
 def report(connection: Connection, *, sync: str) -> list[tuple[str, str, int]]:

@@ -66,7 +66,8 @@ def copy_rows(
 ) -> int:
     """Stream ``rows`` into ``table`` by COPY; return how many. Types follow the columns."""
     raw = connection.connection.driver_connection
-    assert isinstance(raw, psycopg.Connection)
+    if not isinstance(raw, psycopg.Connection):
+        raise TypeError("COPY needs a psycopg connection")
     count = 0
     with (
         raw.cursor() as cursor,

@@ -23,7 +23,7 @@ _RESERVE = text("""
 
 def reserve(connection: Connection, *, account: str) -> float:
     """Take the next place in ``account``'s windows; return how many seconds to wait for it."""
-    return max(0.0, connection.execute(_RESERVE, {"account": account}).scalar_one())
+    return max(0.0, float(connection.execute(_RESERVE, {"account": account}).scalar_one()))
 
 
 def count_calls(

@@ -130,6 +130,7 @@ changes = Table(
     Column("attempts", Integer, nullable=False, server_default=text("0")),
     Column("error", Text),
     Column("decided_at", DateTime(timezone=True), nullable=False, server_default=_now),
+    _time("started_at"),
     _time("settled_at"),
     Index(
         "changes_one_pending",

@@ -152,6 +152,7 @@ CREATE TABLE ml_connector.changes (
     attempts INTEGER DEFAULT 0 NOT NULL,
     error TEXT,
     decided_at TIMESTAMP WITH TIME ZONE DEFAULT clock_timestamp() NOT NULL,
+    started_at TIMESTAMP WITH TIME ZONE,
     settled_at TIMESTAMP WITH TIME ZONE,
     PRIMARY KEY (id),
     FOREIGN KEY(plan_id) REFERENCES ml_connector.plans (id)

@@ -1,0 +1,121 @@
+"""Contacts that no customer owns any more, archived in Mailchimp one by one.
+
+The contact is read just before: the status it has at that moment is the one it comes back with
+(A18), and whoever is archived already was archived by a marketer, unless an earlier try of ours
+lost its answer. Runs after the push, so that a person's new contact exists before the old one goes.
+"""
+
+from collections import Counter
+
+from sqlalchemy import Connection
+
+from ml_connector.errors import RecordRefused
+from ml_connector.mailchimp.client import MailchimpClient
+from ml_connector.model import ChangeState, Kind, Member, Status
+from ml_connector.push import THREADS, drain
+from ml_connector.scope import Scope
+from ml_connector.store import audit, changes, contacts
+from ml_connector.store.audit import Entry
+from ml_connector.store.changes import Claimed, Settled
+from ml_connector.store.contacts import Written
+
+
+def archive_contacts(
+    scope: Scope, client: MailchimpClient, *, plan_id: int, threads: int = THREADS
+) -> dict[str, int]:
+    """Archive what the plan says; return how many changes ended how."""
+    counts: Counter[str] = Counter()
+    drain(lambda: _archive_next(scope, client, plan_id, counts), threads)
+    return dict(counts)
+
+
+def _archive_next(
+    scope: Scope, client: MailchimpClient, plan_id: int, counts: Counter[str]
+) -> bool:
+    with scope.database.begin() as connection:
+        claimed = _claim(connection, plan_id, None)
+        if not claimed:
+            return False
+        changes.mark_started(connection, ids=[claimed[0].id])
+    tried_before = claimed[0].started
+    with scope.database.begin() as connection:
+        for change in _claim(connection, plan_id, claimed[0].id):
+            counts[_archive(scope, client, connection, change, tried_before=tried_before)] += 1
+    return True
+
+
+def _claim(connection: Connection, plan_id: int, change_id: int | None) -> list[Claimed]:
+    return changes.claim(
+        connection,
+        plan_id=plan_id,
+        shard=None,
+        kinds=[Kind.ARCHIVE],
+        chunk=1,
+        ids=None if change_id is None else [change_id],
+    )
+
+
+def _archive(
+    scope: Scope,
+    client: MailchimpClient,
+    connection: Connection,
+    change: Claimed,
+    *,
+    tried_before: bool,
+) -> str:
+    if not change.current or change.contact_payload is None:
+        changes.settle(connection, [Settled(id=change.id, state=ChangeState.SUPERSEDED)])
+        return "superseded"
+    shown = scope.vault.open(
+        change.contact_payload, contacts.identity(scope.name, bytes(change.email_key))
+    )
+    found = client.get(shown["email"])
+    state, error, request_id = ChangeState.APPLIED, None, None
+    archived_by: str | None = "us" if tried_before else "marketer"
+    status = Status.ARCHIVED
+    if found is None:
+        status, archived_by = Status.ABSENT, None
+    elif found.status is not Status.ARCHIVED:
+        try:
+            client.archive(shown["email"])
+            archived_by = "us"
+        except RecordRefused as refused:
+            status, archived_by = found.status, None
+            state, error, request_id = ChangeState.FAILED, refused.message, refused.request_id
+    previous = _previous(change, found)
+    after = Written(
+        email_key=change.email_key,
+        status=status,
+        owner=change.customer_id if archived_by == "us" else None,
+        previous_status=previous,
+        sent_fields=change.sent_fields,
+        tagged_inactive=change.tagged_inactive,
+        archived_by=archived_by if status is Status.ARCHIVED else None,
+        payload=shown,
+    )
+    contacts.record(connection, [after], sync=scope.name, vault=scope.vault)
+    changes.settle(connection, [Settled(id=change.id, state=state, error=error)])
+    entry = Entry(
+        sync=scope.name,
+        action=change.kind,
+        reason=change.reason,
+        outcome=state.value,
+        cause=f"change:{change.id}",
+        customer_id=change.customer_id,
+        email_key=change.email_key,
+        error=error,
+        attempts=change.attempts + 1,
+        request_id=request_id,
+        before={"status": previous, **shown},
+        after={"status": status.value, "email": shown["email"]},
+    )
+    audit.append(connection, [entry], run=scope.run, vault=scope.vault)
+    return state.value
+
+
+def _previous(change: Claimed, found: Member | None) -> str | None:
+    """The status to come back with: as read just now, or as known before an earlier try of ours."""
+    if found is not None and found.status is not Status.ARCHIVED:
+        return found.status.value
+    known = change.known_status
+    return change.previous_status if known == Status.ARCHIVED else known

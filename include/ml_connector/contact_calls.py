@@ -1,0 +1,142 @@
+"""Rows to Mailchimp calls: which call a row takes, and which status it may carry (promise 3).
+
+Mailchimp's batch has two contracts. The current one takes ``status_if_new``, which leaves a known
+member's status alone. The older one insists on ``status``; there the status read moments before is
+echoed, people who are pending or cleaned go one by one without any, and new contacts are sent so
+that a member who exists after all is refused rather than overwritten.
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from ml_connector.contact_outcomes import Outcome, Row
+from ml_connector.errors import CallRefused, RecordRefused
+from ml_connector.mailchimp.client import MailchimpClient, asks_for_status
+from ml_connector.model import BatchResult, Kind, Member, MemberWrite, RowRefusal, Status
+
+_ECHOED = (Status.SUBSCRIBED, Status.UNSUBSCRIBED, Status.TRANSACTIONAL)
+
+
+class StatusRequired(Exception):  # noqa: N818 -- not an error but what was learnt
+    """The account's batch turned out to have the older contract; nothing was written."""
+
+
+class Halve(Exception):  # noqa: N818 -- not an error but what to do next
+    """A call of several rows was refused as a whole; nothing was written."""
+
+
+class ContactCalls:
+    """Sends rows of one kind in one go. ``status_required``: the older contract is known."""
+
+    def __init__(
+        self, client: MailchimpClient, *, status_required: bool, inactive_tag: str
+    ) -> None:
+        self._client = client
+        self._inactive_tag = inactive_tag
+        self.status_required = status_required
+
+    def send(self, rows: Sequence[Row]) -> list[Outcome]:
+        """Return one outcome a row; raise ``Halve`` or ``StatusRequired`` if nothing was sent."""
+        if rows[0].change.kind == Kind.RESTORE:
+            return [self._restored(row) for row in rows]
+        if self.status_required and self.goes_alone(rows[0]):
+            return [self._patched(row) for row in rows]
+        outcomes = self._batched(rows)
+        self._untag(outcomes)
+        return outcomes
+
+    def goes_alone(self, row: Row) -> bool:
+        """Tell whether a row may not go through the batch of the older contract."""
+        return row.change.kind == Kind.UPDATE and row.change.known_status not in _ECHOED
+
+    def _batched(self, rows: Sequence[Row]) -> list[Outcome]:
+        creating = rows[0].change.kind == Kind.CREATE
+        writes = [self._with_status(row) for row in rows]
+        try:
+            result = self._client.upsert_batch(
+                writes, update_existing=not (creating and self.status_required)
+            )
+        except CallRefused as error:
+            if not self.status_required and asks_for_status(error):
+                raise StatusRequired from error
+            if len(rows) > 1:
+                raise Halve from error
+            return [_refused(rows[0], error)]
+        return [
+            self._adopted(outcome) if _exists_after_all(outcome) else outcome
+            for outcome in _outcomes(rows, result)
+        ]
+
+    def _with_status(self, row: Row) -> MemberWrite:
+        status = row.write.status_if_new
+        if self.status_required:
+            return replace(row.write, status=status, status_if_new=None)
+        return row.write
+
+    def _adopted(self, outcome: Outcome) -> Outcome:
+        """Update a member whom we took for new, without touching the status."""
+        return self._patched(outcome.row)
+
+    def _patched(self, row: Row) -> Outcome:
+        address = row.write.email_address
+        try:
+            member = self._client.patch(address, row.write.merge_fields)
+            if row.write.tags:
+                self._client.add_tags(address, row.write.tags)
+        except RecordRefused as error:
+            return _refused(row, error)
+        return Outcome(row=row, member=member)
+
+    def _restored(self, row: Row) -> Outcome:
+        """Bring an archived contact back, unless somebody else did meanwhile (A18)."""
+        try:
+            found = self._client.get(row.write.email_address)
+            if found is not None and found.status is not Status.ARCHIVED:
+                return self._patched(row)
+            status = row.write.status
+            return Outcome(row=row, member=self._client.restore(row.write), asked=status)
+        except RecordRefused as error:
+            return _refused(row, error)
+
+    def _untag(self, outcomes: Sequence[Outcome]) -> None:
+        """Take the inactive tag off contacts whose customer is active again (A16)."""
+        for outcome in outcomes:
+            change = outcome.row.change
+            if outcome.present and change.tagged_inactive and not change.tag_inactive:
+                address = outcome.row.write.email_address
+                self._client.add_tags(address, [self._inactive_tag], active=False)
+
+
+def _outcomes(rows: Sequence[Row], result: BatchResult) -> list[Outcome]:
+    by_address = {row.write.email_address: row for row in rows}
+
+    def row_of(address: str) -> Row:
+        return by_address[address.strip().lower()]
+
+    def created(member: Member) -> Outcome:
+        row = row_of(member.email_address)
+        asked = row.write.status_if_new or row.write.status
+        return Outcome(row=row, member=member, asked=asked, request_id=result.request_id)
+
+    return [
+        *map(created, result.created),
+        *(
+            Outcome(row=row_of(m.email_address), member=m, request_id=result.request_id)
+            for m in result.updated
+        ),
+        *(
+            Outcome(row=row_of(r.email_address), refusal=r, request_id=result.request_id)
+            for r in result.refused
+        ),
+    ]
+
+
+def _exists_after_all(outcome: Outcome) -> bool:
+    return outcome.refusal is not None and outcome.refusal.code == "member_exists"
+
+
+def _refused(row: Row, error: RecordRefused) -> Outcome:
+    refusal = RowRefusal(
+        email_address=row.write.email_address, code=error.code, message=error.message
+    )
+    return Outcome(row=row, refusal=refusal, request_id=error.request_id)

@@ -1,0 +1,137 @@
+"""What one call made of one contact, told to the store: the contact, the change, the audit row."""
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from ml_connector.model import (
+    CONSENT_RANK,
+    ChangeState,
+    Member,
+    MemberWrite,
+    RowRefusal,
+    Status,
+)
+from ml_connector.store.audit import Entry
+from ml_connector.store.changes import Claimed, Settled
+from ml_connector.store.contacts import Written
+
+PARKED_FOR = (timedelta(hours=1), timedelta(days=1), timedelta(days=3), timedelta(days=7))
+"""Waits after "signed up to a lot of lists very recently" (A24), and after no answer to a row."""
+
+_PARKING = ("signup_throttled", "unanswered")
+_TERMINAL = {"forgotten": Status.FORGOTTEN, "compliance": Status.UNSUBSCRIBED}
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A claimed change and what shall be written for it."""
+
+    change: Claimed
+    write: MemberWrite
+    other_addresses: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """Mailchimp's answer to one row: a member, or a refusal.
+
+    ``asked`` is the status that the write itself gave (a creation, a restore), if it did.
+    """
+
+    row: Row
+    member: Member | None = None
+    asked: Status | None = None
+    refusal: RowRefusal | None = None
+    request_id: str | None = None
+
+    @property
+    def rose(self) -> bool:
+        """Whether the member came back with more consent than we knew of or asked for.
+
+        A contact that somebody else made or revived just now is adopted as it is.
+        """
+        if self.member is None:
+            return False
+        known = self.row.change.known_status
+        if self.asked is None and known in (None, Status.ABSENT, Status.ARCHIVED):
+            return False
+        allowed = self.asked or Status(str(known))
+        return CONSENT_RANK[self.member.status] > CONSENT_RANK[allowed]
+
+    @property
+    def present(self) -> bool:
+        """Whether the contact is in the audience now."""
+        return self.member is not None and self.member.status is not Status.ARCHIVED
+
+    @property
+    def settled(self) -> Settled:
+        """The change's end."""
+        if self.refusal is None:
+            return Settled(id=self.row.change.id, state=ChangeState.APPLIED)
+        parked = self.refusal.code in _PARKING
+        state = ChangeState.PARKED if parked else ChangeState.FAILED
+        return Settled(id=self.row.change.id, state=state, error=self.refusal.message)
+
+    def written(self, now: datetime) -> Written:
+        """What the contact is from now on."""
+        change, write = self.row.change, self.row.write
+        if self.member is None:
+            return self._refused(now)
+        filled = {tag for tag, value in write.merge_fields.items() if value}
+        return Written(
+            email_key=change.email_key,
+            status=self.member.status,
+            owner=change.customer_id,
+            pushed_hash=change.decided_hash,
+            sent_fields=sorted(filled),
+            tagged_inactive=change.tag_inactive,
+            archived_by="marketer" if self.member.status is Status.ARCHIVED else None,
+            payload={"email": write.email_address, "merge_fields": write.merge_fields},
+        )
+
+    def _refused(self, now: datetime) -> Written:
+        change = self.row.change
+        code = self.refusal.code if self.refusal else ""
+        parked = code in _PARKING
+        wait = PARKED_FOR[min(change.parked_times, len(PARKED_FOR) - 1)]
+        return Written(
+            email_key=change.email_key,
+            status=_TERMINAL.get(code) or Status(change.known_status or Status.ABSENT),
+            owner=change.customer_id,
+            previous_status=change.previous_status,
+            archived_by=change.archived_by,
+            sent_fields=change.sent_fields,
+            tagged_inactive=change.tagged_inactive,
+            refused_hash=None if parked else change.decided_hash,
+            refused_reason=None if parked else code,
+            parked_until=now + wait if parked else None,
+            parked_times=change.parked_times + 1 if parked else 0,
+        )
+
+    def entry(self, sync: str, before: dict[str, Any] | None) -> Entry:
+        """The audit row; ``before`` is the contact as it was known."""
+        change, write = self.row.change, self.row.write
+        after: dict[str, Any] = {
+            "email": write.email_address,
+            "merge_fields": write.merge_fields,
+            "tags": list(write.tags),
+        }
+        if self.member is not None:
+            after["status"] = self.member.status.value
+        if self.row.other_addresses:
+            after["other_addresses"] = list(self.row.other_addresses)
+        return Entry(
+            sync=sync,
+            action=change.kind,
+            reason=change.reason,
+            outcome="consent_raised" if self.rose else self.settled.state.value,
+            cause=f"change:{change.id}",
+            customer_id=change.customer_id,
+            email_key=change.email_key,
+            error=self.refusal.message if self.refusal else None,
+            attempts=change.attempts + 1,
+            request_id=self.request_id,
+            before=before,
+            after=after,
+        )

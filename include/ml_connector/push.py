@@ -1,0 +1,216 @@
+"""Queued changes to Mailchimp, with their outcomes: the only place that writes contacts there.
+
+A chunk is claimed, sent, and its outcome committed together with its audit rows, so a worker
+killed at any point leaves changes that are either settled or still pending, and sending a pending
+one again does no harm. What is sent is decided in ``contact_calls``; what comes back is told to
+the store by ``contact_outcomes``.
+"""
+
+import threading
+from collections import Counter
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import Any
+
+import structlog
+from sqlalchemy import Connection
+
+from ml_connector import planning
+from ml_connector.contact_calls import ContactCalls, Halve, StatusRequired
+from ml_connector.contact_outcomes import Outcome, Row
+from ml_connector.errors import ConsentRaised
+from ml_connector.mailchimp.client import MailchimpClient
+from ml_connector.members import fetch_members
+from ml_connector.model import ChangeState, Kind, MemberWrite, MergeValue, Status
+from ml_connector.scope import Scope
+from ml_connector.store import audit, changes, contacts, cursors, customers
+from ml_connector.store.changes import Claimed, Settled
+
+ROWS_A_CALL = {Kind.CREATE: 500, Kind.UPDATE: 500, Kind.RESTORE: 1}
+THREADS = 4
+"""Connections of one task; the pool's two slots make eight to Mailchimp, which allows ten."""
+
+ROUNDS = 3
+"""How often changes that became stale under way are decided again within one task."""
+
+CONTRACT_CURSOR = "batch_contract"
+log = structlog.get_logger(__name__)
+
+
+def push_shard(
+    scope: Scope, client: MailchimpClient, *, plan_id: int, shard: int, threads: int = THREADS
+) -> dict[str, int]:
+    """Send a shard's creates, updates and restores; return how many changes ended how.
+
+    Raises ``ConsentRaised`` if the referee saw a status rise, ``StopRun`` or ``RetryLater`` from
+    the client; whatever was sent before is settled by then.
+    """
+    pusher = _Pusher(scope, client, plan_id, shard)
+    for _ in range(ROUNDS):
+        stale_before = pusher.counts["superseded"]
+        for kind in (Kind.CREATE, Kind.UPDATE, Kind.RESTORE):
+            drain(partial(pusher.push_next, kind, ROWS_A_CALL[kind]), threads)
+        if pusher.counts["superseded"] == stale_before:
+            break
+        planning.decide_again(scope, plan_id=plan_id, shard=shard)
+    return dict(pusher.counts)
+
+
+def drain(step: Callable[[], bool], threads: int) -> None:
+    """Repeat ``step`` on ``threads`` threads until it has nothing left; raise the first error."""
+    stop = threading.Event()
+
+    def work() -> None:
+        try:
+            while not stop.is_set() and step():
+                pass
+        finally:
+            stop.set()
+
+    with ThreadPoolExecutor(threads) as pool:
+        for done in [pool.submit(work) for _ in range(threads)]:
+            done.result()
+
+
+class _Pusher:
+    def __init__(self, scope: Scope, client: MailchimpClient, plan_id: int, shard: int) -> None:
+        self._scope, self._client = scope, client
+        self._plan_id, self._shard = plan_id, shard
+        with scope.database.begin() as connection:
+            contract = cursors.get(connection, sync=scope.name, name=CONTRACT_CURSOR)
+        self._calls = ContactCalls(
+            client,
+            status_required=contract.get("contract") == "status_required",
+            inactive_tag=scope.sync.inactive_tag,
+        )
+        self._one_at_a_time = threading.Lock()
+        self.counts: Counter[str] = Counter()
+
+    def push_next(self, kind: Kind, rows: int, ids: Sequence[int] | None = None) -> bool:
+        """Claim and send up to ``rows`` changes of a kind; return whether there were any."""
+        if self._calls.status_required and kind is Kind.UPDATE:
+            with self._one_at_a_time:
+                fetch_members(self._scope, self._client)  # the status is echoed: read it just now
+        claimed: list[Claimed] = []
+        risen: list[str] = []
+        try:
+            with self._scope.database.begin() as connection:
+                claimed = changes.claim(
+                    connection,
+                    plan_id=self._plan_id,
+                    shard=self._shard,
+                    kinds=[kind],
+                    chunk=rows,
+                    ids=ids,
+                )
+                risen = self._push(connection, claimed)
+        except Halve:
+            # Until the bad row is alone (A26); its neighbours go through.
+            middle = len(claimed) // 2
+            for half in (claimed[:middle], claimed[middle:]):
+                self.push_next(kind, len(half), [change.id for change in half])
+        except StatusRequired:
+            self._learn_contract()
+        if risen:
+            raise ConsentRaised(
+                f"Mailchimp reports a higher status than known for customer {', '.join(risen)} "
+                "after a write of ours; writing stopped. Look at these contacts in the audit, "
+                "then run the sync again: it reads every status first"
+            )
+        return bool(claimed)
+
+    def _push(self, connection: Connection, claimed: Sequence[Claimed]) -> list[str]:
+        """Send what is still as decided and store what came of it; return whose status rose."""
+        self._drop_stale(connection, [change for change in claimed if not change.current])
+        rows = [self._row(change) for change in claimed if change.current]
+        if self._calls.status_required and len(rows) > 1:
+            alone = [row for row in rows if self._calls.goes_alone(row)]
+            rows = alone[:1] or rows  # the others stay pending, for the next claim
+        return self._settle(connection, self._calls.send(rows)) if rows else []
+
+    def _drop_stale(self, connection: Connection, stale: Sequence[Claimed]) -> None:
+        """Drop changes whose facts moved; their customers are decided on again (A34)."""
+        settled = [Settled(id=change.id, state=ChangeState.SUPERSEDED) for change in stale]
+        changes.settle(connection, settled)
+        keys = [change.email_key for change in stale]
+        if keys:
+            customers.mark_dirty(connection, sync=self._scope.name, keys=keys)
+            self._count("superseded", len(stale))
+
+    def _row(self, change: Claimed) -> Row:
+        scope = self._scope
+        customer = customers.opened(
+            change.customer_payload or b"",
+            sync=scope.name,
+            customer_id=change.customer_id,
+            vault=scope.vault,
+        )
+        filled: dict[str, MergeValue] = {
+            tag: value
+            for tag, value in customer.merge_fields.items()
+            if value or tag in change.sent_fields  # only what we filled is ours to clear
+        }
+        tags = [*scope.sync.tags, *([scope.sync.inactive_tag] if change.tag_inactive else [])]
+        write = MemberWrite(
+            email_address=customer.addresses[0],
+            merge_fields=filled,
+            tags=tuple(tags),
+            **_statuses(change),
+        )
+        return Row(change, write, customer.addresses[1:])
+
+    def _settle(self, connection: Connection, outcomes: Sequence[Outcome]) -> list[str]:
+        scope = self._scope
+        now = scope.clock()
+        contacts.record(
+            connection,
+            [outcome.written(now) for outcome in outcomes],
+            sync=scope.name,
+            vault=scope.vault,
+        )
+        changes.settle(connection, [outcome.settled for outcome in outcomes])
+        arrived = [o.row.change.email_key for o in outcomes if o.present]
+        customers.arrive(connection, sync=scope.name, keys=arrived)
+        turned_away = {
+            o.row.change.email_key: o.refusal.code
+            for o in outcomes
+            if o.refusal is not None and o.row.change.kind == Kind.CREATE
+        }
+        customers.turn_away(connection, sync=scope.name, refused=turned_away)
+        entries = [o.entry(scope.name, self._known(o.row.change)) for o in outcomes]
+        audit.append(connection, entries, run=scope.run, vault=scope.vault)
+        for outcome in outcomes:
+            self._count(outcome.settled.state.value)
+        return [outcome.row.change.customer_id for outcome in outcomes if outcome.rose]
+
+    def _known(self, change: Claimed) -> dict[str, Any] | None:
+        if change.known_status is None:
+            return None
+        shown: dict[str, Any] = {}
+        if change.contact_payload is not None:
+            identity = contacts.identity(self._scope.name, bytes(change.email_key))
+            shown = self._scope.vault.open(change.contact_payload, identity)
+        return {"status": change.known_status, **shown}
+
+    def _learn_contract(self) -> None:
+        self._calls.status_required = True
+        with self._scope.database.begin() as connection:
+            value = {"contract": "status_required"}
+            cursors.put(connection, sync=self._scope.name, name=CONTRACT_CURSOR, value=value)
+        log.warning("batch_needs_status", sync=self._scope.name)
+
+    def _count(self, what: str, number: int = 1) -> None:
+        with self._one_at_a_time:
+            self.counts[what] += number
+
+
+def _statuses(change: Claimed) -> dict[str, Status]:
+    """Which status a row carries. A known contact keeps its own whatever ``status_if_new`` says."""
+    if change.kind == Kind.RESTORE:
+        return {"status": Status(change.status or Status.UNSUBSCRIBED)}
+    if change.kind == Kind.CREATE:
+        return {"status_if_new": Status(change.status or Status.UNSUBSCRIBED)}
+    known = Status(change.known_status or Status.UNSUBSCRIBED)
+    sendable = (Status.SUBSCRIBED, Status.PENDING, Status.TRANSACTIONAL, Status.UNSUBSCRIBED)
+    return {"status_if_new": known if known in sendable else Status.UNSUBSCRIBED}
