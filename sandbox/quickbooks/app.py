@@ -1,0 +1,64 @@
+"""The QuickBooks half of the sandbox, put together."""
+
+import re
+import time
+
+from starlette.applications import Starlette
+from starlette.routing import Route
+
+from sandbox.control import Conventions, Instrumented
+from sandbox.journal import Journal
+from sandbox.quickbooks import batch
+from sandbox.quickbooks.api import Api
+from sandbox.quickbooks.controls import Controls
+from sandbox.quickbooks.limits import Limits
+from sandbox.quickbooks.oauth import REVOKE_PATH, TOKEN_PATH, OAuth
+from sandbox.quickbooks.state import Choice, State
+
+
+def create_app(*, company: str = "sample") -> Instrumented:
+    """Build the stand-in, with the sample company, an ``empty`` one, or a number of customers."""
+    state = State(start=_choice(company))
+    journal = Journal()
+    limits = Limits(time.monotonic, lambda: journal.in_flight)
+    api, oauth, controls = Api(state, limits), OAuth(state), Controls(state)
+    routes = [
+        *oauth.routes(),
+        Route(
+            "/v3/company/{realm}/{rest:path}", api.handle, methods=["GET", "POST", "PUT", "DELETE"]
+        ),
+    ]
+
+    def reset() -> None:
+        state.reset()
+        limits.clear()
+
+    return Instrumented(
+        Starlette(routes=routes),
+        conventions=Conventions(template=_template, is_write=_is_write, is_token=_is_token),
+        journal=journal,
+        clock=state.clock,
+        routes=controls.routes(),
+        on_reset=reset,
+    )
+
+
+def _choice(company: str) -> Choice:
+    if company == "sample":
+        return Choice(sample=True)
+    return Choice(customers=0 if company == "empty" else int(company))
+
+
+def _template(path: str) -> str:
+    path = re.sub(r"^/v3/company/[^/]+", "/v3/company/{realm}", path)
+    return re.sub(r"/(customer|attachable|companyinfo)/[^/]+$", r"/\1/{id}", path)
+
+
+def _is_token(path: str) -> bool:
+    return path in {TOKEN_PATH, REVOKE_PATH}
+
+
+def _is_write(method: str, path: str, body: bytes) -> bool:
+    if method == "GET" or _is_token(path) or path.endswith("/query"):
+        return False
+    return not (path.endswith("/batch") and batch.is_read_only(body))
