@@ -21,7 +21,7 @@ def main() -> int:
     )
     once = parser.parse_args().once
     console = Console(highlight=False)
-    for number in (signal.SIGTERM, signal.SIGHUP):
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _interrupt)
     run: Run | None = None
     try:

@@ -81,6 +81,9 @@ def environment(
         ),
         "AIRFLOW__LOGGING__WORKER_LOG_SERVER_PORT": str(ports.log_server_port),
         "AIRFLOW__LOGGING__TRIGGER_LOG_SERVER_PORT": str(ports.triggerer_log_port),
+        # A finished task keeps its slot until the next heartbeat (seen with 3.3.2): with 5 s, the
+        # default, a chain of short tasks fills all four slots and then waits for them.
+        "AIRFLOW__WORKERS__MIN_HEARTBEAT_INTERVAL": "1",
         "AIRFLOW__USAGE_DATA_COLLECTION__ENABLED": "False",
     }
 

@@ -17,7 +17,7 @@ import psutil
 
 from local.errors import LocalError
 
-GRACE = 10.0  # seconds a process may take to stop in an orderly way
+GRACE = 4.0  # seconds a process may take to stop in an orderly way
 FORCED = 5.0  # seconds the operating system may take to end a killed one
 
 
@@ -106,7 +106,7 @@ def end_sessions(
     """Ask every process of the sessions to stop, then kill the rest; return who resisted.
 
     All are asked at once: Airflow's scheduler, asked alone, waits for children of its own that
-    nobody has told (10 s measured with 3.3.2, 3 s so).
+    nobody has told (10 s and more measured with 3.3.2).
     """
     for number, seconds in ((signal.SIGTERM, grace), (signal.SIGKILL, FORCED)):
         for pid in _members(sessions):

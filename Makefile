@@ -1,0 +1,59 @@
+# Everything needs Python 3.11 or newer with venv and pip, and nothing else.
+#   make run                  everything on this machine, until Ctrl-C
+#   make run ONCE=1           sync once, check the result, print a summary, exit 0 or 1
+#   make run AIRFLOW_PORT=... QUICKBOOKS_PORT MAILCHIMP_PORT LOG_SERVER_PORT TRIGGERER_LOG_PORT
+VENV ?= .venv
+PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3.11; do \
+	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null \
+	&& echo $$python && break; done)
+ONCE ?=
+BIN = $(VENV)/bin
+INSTALL = $(if $(PYTHON),$(PYTHON),$(error Python 3.11 or newer is needed; set PYTHON=/path/to/it)) \
+	-m local.install --venv $(VENV)
+# These four rooms, by speed (CONTRIBUTING.md).
+ROOMS = tests/unit tests/contract tests/dags tests/integration tests/e2e
+
+# So that variables given to make reach the programs; an empty one counts as not given.
+export AIRFLOW_PORT QUICKBOOKS_PORT MAILCHIMP_PORT LOG_SERVER_PORT TRIGGERER_LOG_PORT
+export ML_CONNECTOR_HOME ML_CONNECTOR_SYNCS ML_CONNECTOR_DAGS_FOLDER SYNC RUN_TIMEOUT VENV
+# This checkout, whichever one the environment's own link points to.
+export PYTHONPATH := $(CURDIR)/include:$(CURDIR)/plugins:$(CURDIR)
+
+.DEFAULT_GOAL := help
+.PHONY: help install install-dev run test lint lock bench clean
+
+help: ## Show what can be made
+	@sed -n 's/^\([a-z-]*\): .*## /\1\t/p' Makefile | expand -t 14
+
+install: ## Make the virtual environment with the locked requirements
+	@$(INSTALL)
+
+install-dev: ## The same, with what tests and linters need
+	@$(INSTALL) --dev
+
+run: install ## Run everything here; ONCE=1 syncs once and exits
+	@$(BIN)/python -m local $(if $(filter-out 0,$(ONCE)),--once)
+
+test: install-dev ## Run all tests
+	@$(BIN)/python -m pytest $(wildcard $(ROOMS)) $(TEST_ARGS)
+
+lint: install-dev ## Check style, types and the walls between rooms
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+
+lock: install-dev ## Compile requirements.txt and requirements-dev.txt from pyproject.toml
+	@UV_CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/uv pip compile --quiet --universal \
+		--python-version 3.11 --no-emit-index-url --no-emit-find-links \
+		pyproject.toml -o requirements.txt
+	@UV_CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/uv pip compile --quiet --universal \
+		--python-version 3.11 --no-emit-index-url --no-emit-find-links \
+		-c requirements.txt --group dev pyproject.toml -o requirements-dev.txt
+
+bench: install-dev ## Run the benchmarks
+	@$(BIN)/python -m bench
+
+clean: ## Remove the environment and all state, keys and databases included
+	@rm -rf $(VENV) $(or $(ML_CONNECTOR_HOME),.state) .pytest_cache .mypy_cache .ruff_cache \
+		.import_linter_cache .hypothesis
