@@ -15,6 +15,8 @@ import signal
 import socket
 import subprocess
 import time
+import urllib.error
+import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,7 +30,11 @@ _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 
 
 class PrismUnavailableError(RuntimeError):
-    """Prism cannot run on this machine; the message says why."""
+    """This machine has no Node, so Prism cannot run."""
+
+
+class PrismFailedError(RuntimeError):
+    """Prism could not be installed or did not start; the message says why."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +45,23 @@ class Proxy:
     log: Path
 
     def violations(self) -> list[str]:
-        """What broke the contract so far, on either side, one line each."""
+        """What broke the contract so far, on either side, one line each.
+
+        Prism writes its log late, so a request of our own marks the end of what was before.
+        """
+        mark = f"/end-of-log/{time.monotonic_ns()}"
+        with contextlib.suppress(urllib.error.HTTPError):
+            urllib.request.urlopen(self.url + mark, timeout=10)
+        deadline = time.monotonic() + 10
+        refused = self._refused()
+        while not any(mark in line for line in refused):
+            if time.monotonic() > deadline:
+                raise PrismFailedError("Prism stopped writing its log")
+            time.sleep(0.01)
+            refused = self._refused()
+        return [line for line in refused if "/end-of-log/" not in line]
+
+    def _refused(self) -> list[str]:
         lines = _COLOUR.sub("", self.log.read_text(errors="replace")).splitlines()
         return [line.strip() for line in lines if _REFUSED in line]
 
@@ -48,7 +70,8 @@ def install() -> None:
     """Install the pinned Prism unless it is there.
 
     Raises:
-        PrismUnavailableError: there is no Node on this machine, or npm failed.
+        PrismUnavailableError: there is no Node on this machine.
+        PrismFailedError: npm failed.
     """
     if BINARY.exists():
         return
@@ -58,7 +81,7 @@ def install() -> None:
     command = [npm, "ci", "--no-audit", "--no-fund"]
     done = subprocess.run(command, cwd=HERE, capture_output=True, text=True, check=False)
     if done.returncode != 0:
-        raise PrismUnavailableError(f"npm ci failed: {done.stderr.strip()[-500:]}")
+        raise PrismFailedError(f"npm ci failed: {done.stderr.strip()[-500:]}")
 
 
 @contextlib.contextmanager
@@ -68,7 +91,8 @@ def prism(target_url: str, log: Path) -> Iterator[Proxy]:
     Requests that break the contract are answered 422, broken answers 500.
 
     Raises:
-        PrismUnavailableError: it cannot be installed or does not start.
+        PrismUnavailableError: there is no Node on this machine.
+        PrismFailedError: it cannot be installed or does not start.
     """
     install()
     port = _free_port()
@@ -94,7 +118,7 @@ def _wait_until_ready(process: "subprocess.Popen[bytes]", proxy: Proxy) -> None:
     deadline = time.monotonic() + START_SECONDS
     while "is listening" not in proxy.log.read_text(errors="replace"):
         if process.poll() is not None or time.monotonic() > deadline:
-            raise PrismUnavailableError(f"Prism did not start: {proxy.log.read_text()[-500:]}")
+            raise PrismFailedError(f"Prism did not start: {proxy.log.read_text()[-500:]}")
         time.sleep(0.05)
 
 
