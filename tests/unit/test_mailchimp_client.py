@@ -18,6 +18,7 @@ from ml_connector.errors import (
     CredentialsError,
     QuotaExhausted,
     RecordRefused,
+    Unavailable,
 )
 from ml_connector.mailchimp.client import MailchimpClient
 from ml_connector.mailchimp.protocol import subscriber_hash
@@ -328,6 +329,29 @@ def test_no_member_is_missed_while_others_change(
     if times:
         audience.meddle = meddle
     assert set(times) == set(read(audience, size))
+
+
+def test_a_row_that_went_to_the_end_does_not_pass_for_the_one_left_behind() -> None:
+    audience = Audience(dict.fromkeys("012", START))
+
+    def meddle() -> None:
+        if audience.queries == 1:
+            audience.touch("1")
+            audience.touch("0")
+
+    audience.meddle = meddle
+    assert set(read(audience, 2)) == {"0", "1", "2"}
+
+
+def test_a_listing_without_a_stable_order_is_given_up() -> None:
+    class Shuffled(Audience):
+        def send(self, request: Request) -> Response:
+            self.times = dict(zip(self.times, reversed(self.times.values()), strict=True))
+            return super().send(request)
+
+    times = {str(n): START + timedelta(microseconds=n) for n in range(9)}
+    with pytest.raises(Unavailable, match="order"):
+        read(Shuffled(times), 2)
 
 
 @pytest.mark.parametrize("a_second", [1, 7, 40, 300, 5000])

@@ -16,6 +16,7 @@ from ml_connector.errors import (
     CallRefused,
     QuotaExhausted,
     RecordRefused,
+    Unavailable,
 )
 from ml_connector.mailchimp import protocol
 from ml_connector.model import BatchResult, Member, MemberWrite, MergeField, MergeValue, Status
@@ -28,7 +29,11 @@ TICK = timedelta(seconds=1)
 LOST_ANSWER_WAIT = 5.0
 """Seconds: a call that timed out here may still hold one of the account's 10 connections."""
 
+MOST_SHIFTS = 20
+"""How often in a row a page may be read again because rows before it moved away."""
+
 _START = datetime.min.replace(tzinfo=UTC)
+_NOWHERE = ("", _START)
 
 Document = dict[str, Any]
 
@@ -100,21 +105,25 @@ class MailchimpClient:
         """Yield pages of members, longest unchanged first, changed about ``since`` or later.
 
         ``since`` None = all. A listing has either all but the archived, or only these. A member
-        that changes meanwhile comes again, later; no other is missed.
+        that changes meanwhile comes again, later; no other is missed. Raises ``Unavailable`` if
+        the listing has no stable order.
 
         The next page starts a second before the last time seen, so that it does not matter
         whether Mailchimp takes ``since_last_changed`` as included. Where many members share
         a second that would read most of a page twice: there an offset leads on, one row back, so
         that a row which left the list shows as a shift, and the page before is read again.
         """
-        offset, anchor = 0, ""
+        offset, anchor, shifts = 0, _NOWHERE, 0
         delivered: dict[str, datetime] = {}
         while True:
             page = self._page(since, archived, offset)
-            if anchor and (not page or _key(page[0]) != anchor):
-                offset, anchor = max(0, offset - self._page_size), ""
+            if anchor != _NOWHERE and (not page or _place(page[0]) != anchor):
+                offset, anchor, shifts = max(0, offset - self._page_size), _NOWHERE, shifts + 1
+                if shifts > MOST_SHIFTS:
+                    raise Unavailable("Mailchimp: the list of members does not keep its order")
                 continue
             if fresh := [m for m in page if delivered.get(_key(m)) != _changed(m)]:
+                shifts = 0
                 yield fresh
             if len(page) < self._page_size:
                 return
@@ -123,9 +132,9 @@ class MailchimpClient:
             delivered |= {_key(member): _changed(member) for member in page}
             again = sum(_changed(member) >= restart for member in page)
             if again <= self._page_size // 2 and restart > (since or _START):
-                since, offset, anchor = restart, 0, ""
+                since, offset, anchor = restart, 0, _NOWHERE
             else:
-                offset, anchor = offset + len(page) - 1, _key(page[-1])
+                offset, anchor = offset + len(page) - 1, _place(page[-1])
 
     def _page(self, since: datetime | None, archived: bool, offset: int) -> list[Member]:
         params = protocol.members_params(
@@ -310,6 +319,11 @@ def asks_for_status(error: CallRefused) -> bool:
 
 def _key(member: Member) -> str:
     return member.contact_id or member.email_address
+
+
+def _place(member: Member) -> tuple[str, datetime]:
+    # With the time: a row that itself went to the end may come to stand there again.
+    return _key(member), _changed(member)
 
 
 def _changed(member: Member) -> datetime:
