@@ -80,7 +80,7 @@ class Member:
 
     def set_status(self, status: str, *, by: str, at: int) -> None:
         """Record a change of status and who caused it."""
-        if status == self.status and self.status_changes:
+        if self.status_changes and (status, by) == (self.status, self.status_changes[-1].by):
             return
         self.status_changes.append(StatusChange(at, self.status, status, by))
         self.status = status

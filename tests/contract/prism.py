@@ -9,6 +9,7 @@ schemas only: it is stateless, and answers 422 where Mailchimp answers 400.
 """
 
 import contextlib
+import fcntl
 import re
 import shutil
 import signal
@@ -24,6 +25,7 @@ from pathlib import Path
 HERE = Path(__file__).parent
 SPEC = HERE / "mailchimp-openapi-2026.json"
 BINARY = HERE / "node_modules" / ".bin" / "prism"
+LOCK_FILE = HERE / "package-lock.json"
 START_SECONDS = 60
 _REFUSED = "Request terminated with error"
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
@@ -67,19 +69,21 @@ class Proxy:
 
 
 def install() -> None:
-    """Install the pinned Prism unless it is there.
+    """Install the pinned Prism unless it is there; test processes side by side take turns.
 
     Raises:
         PrismUnavailableError: there is no Node on this machine.
         PrismFailedError: npm failed.
     """
-    if BINARY.exists():
-        return
     npm = shutil.which("npm")
     if npm is None or shutil.which("node") is None:
         raise PrismUnavailableError("Prism needs Node and npm, and this machine has none")
-    command = [npm, "ci", "--no-audit", "--no-fund"]
-    done = subprocess.run(command, cwd=HERE, capture_output=True, text=True, check=False)
+    with LOCK_FILE.open("rb") as turn:
+        fcntl.flock(turn, fcntl.LOCK_EX)
+        if BINARY.exists():
+            return
+        command = [npm, "ci", "--no-audit", "--no-fund"]
+        done = subprocess.run(command, cwd=HERE, capture_output=True, text=True, check=False)
     if done.returncode != 0:
         raise PrismFailedError(f"npm ci failed: {done.stderr.strip()[-500:]}")
 

@@ -40,6 +40,12 @@ def test_the_api_can_silently_undo_an_opt_out_that_an_admin_set(remote, lists):
     assert subscribe(lists)["status"] == "subscribed"
 
 
+def test_an_opt_out_by_an_admin_becomes_the_person_s_when_they_repeat_it(remote, lists):
+    remote.seed(ADA, "unsubscribed", origin="marketer")
+    remote.act(ADA, "unsubscribe")
+    assert problem(lambda: subscribe(lists))["title"] == "Member In Compliance State"
+
+
 def test_an_opt_out_by_the_api_can_be_undone_by_the_api(remote, lists):
     remote.seed(ADA)
     lists.update_list_member(LIST, ADA, {"status": "unsubscribed"})
