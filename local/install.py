@@ -62,9 +62,10 @@ def install(venv: Path, *, dev: bool, log: Path) -> None:
         # Our own package comes last, as links to this folder; the lock holds all it needs.
         steps = (("-r", lock), ("--no-deps", "-e", REPOSITORY))
         pip = (python, "-m", "pip", "install", "--disable-pip-version-check", "--quiet")
-        uv = (venv / "bin" / "uv", "pip", "install", "--quiet", "--python", python)
+        # The machine's certificates, as pip is told where a proxy or a mirror has its own.
+        uv = (venv / "bin" / "uv", "pip", "install", "--quiet", "--system-certs", "-p", python)
         with_uv = _call(output, *pip, "uv") and all(_call(output, *uv, *step) for step in steps)
-        # uv reads no pip.conf, so behind a mirror that only pip knows it finds nothing.
+        # uv reads no pip.conf: behind a mirror that only pip knows of, it finds nothing.
         if not with_uv and not all(_call(output, *pip, *step) for step in steps):
             raise InstallError("the requirements could not be installed: is the network there?")
     stamp(venv, dev=dev).write_text(digest(dev))

@@ -1,0 +1,68 @@
+"""What can be set for a local run, and what is said when it is set wrong."""
+
+import pytest
+
+from local.errors import LocalError
+from local.settings import load, syncs_for_audience
+
+REAL = {
+    "QUICKBOOKS_CLIENT_ID": "id",
+    "QUICKBOOKS_CLIENT_SECRET": "secret",
+    "QUICKBOOKS_REALM_ID": "1",
+    "QUICKBOOKS_REFRESH_TOKEN": "token",
+    "MAILCHIMP_API_KEY": "key-us1",
+    "MAILCHIMP_AUDIENCE_ID": "abc",
+}
+
+
+def settings(tmp_path, dotenv: str = "", **environ: str):
+    file = tmp_path / ".env"
+    file.write_text(dotenv)
+    return load({"PATH": "/bin", **environ}, dotenv=file)
+
+
+def test_without_credentials_the_sandbox_is_used(tmp_path):
+    chosen = settings(tmp_path, QUICKBOOKS_PORT="9999")
+    assert chosen.sandbox
+    assert chosen.credentials.quickbooks_url == "http://127.0.0.1:9999"
+    assert chosen.credentials.token_url == "http://127.0.0.1:9999/oauth2/v1/tokens/bearer"
+
+
+def test_real_credentials_are_read_from_dotenv_and_start_no_sandbox(tmp_path):
+    chosen = settings(tmp_path, "\n".join(f"{name}={value}" for name, value in REAL.items()))
+    assert not chosen.sandbox
+    assert chosen.credentials.refresh_token == "token"
+    assert chosen.credentials.mailchimp_url == ""
+    assert chosen.audience == "abc"
+
+
+def test_the_shell_wins_over_dotenv_and_empty_counts_as_not_set(tmp_path):
+    chosen = settings(tmp_path, "AIRFLOW_PORT=1111\nMAILCHIMP_PORT=2222", AIRFLOW_PORT="3333",
+                      MAILCHIMP_PORT="")  # fmt: skip
+    assert (chosen.ports.airflow_port, chosen.ports.mailchimp_port) == (3333, 2222)
+
+
+@pytest.mark.parametrize(
+    ("environ", "words"),
+    [
+        ({"AIRFLOW_PORT": "x"}, "AIRFLOW_PORT is 'x'"),
+        ({"AIRFLOW_PORT": "70000"}, "AIRFLOW_PORT is '70000'"),
+        ({"AIRFLOW_PORT": "9410"}, "QUICKBOOKS_PORT and AIRFLOW_PORT are both 9410"),
+        ({"RUN_TIMEOUT": "long"}, "RUN_TIMEOUT is 'long'"),
+        ({"ML_CONNECTOR_SYNCS": "nowhere.yaml"}, "names nowhere.yaml, which is not a file"),
+        ({"MAILCHIMP_API_KEY": "key"}, "MAILCHIMP_API_KEY set, but QUICKBOOKS_CLIENT_ID"),
+        (REAL | {"MAILCHIMP_AUDIENCE_ID": ""}, "set MAILCHIMP_AUDIENCE_ID in .env"),
+    ],
+)
+def test_a_wrong_setting_is_named_with_the_mend(tmp_path, environ, words):
+    with pytest.raises(LocalError, match=words):
+        settings(tmp_path, **environ)
+
+
+def test_credentials_are_not_shown_by_printing_the_settings(tmp_path):
+    assert "secret" not in repr(settings(tmp_path, **REAL))
+
+
+def test_another_audience_takes_the_shipped_ones_place():
+    text = "syncs:\n  main:\n    audience_id: old\n    schedule: daily\n"
+    assert syncs_for_audience(text, "main", "new") == text.replace("old", "new")
