@@ -17,11 +17,11 @@ from ml_connector.model import BatchResult, Kind, Member, MemberWrite, RowRefusa
 _ECHOED = (Status.SUBSCRIBED, Status.UNSUBSCRIBED, Status.TRANSACTIONAL)
 
 
-class StatusRequired(Exception):  # noqa: N818 -- not an error but what was learnt
+class StatusRequired(Exception):
     """The account's batch turned out to have the older contract; nothing was written."""
 
 
-class Halve(Exception):  # noqa: N818 -- not an error but what to do next
+class Halve(Exception):
     """A call of several rows was refused as a whole; nothing was written."""
 
 

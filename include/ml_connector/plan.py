@@ -3,6 +3,10 @@
 ``decide`` sees keys, hashes and statuses, never a name or an address, and touches nothing. Its
 answer is data: the changes to make, what each customer turned out to be, and the contacts whose
 owner moves without a call. Rules and their numbers are those of docs/behaviour.md, section A.
+
+Keys and hashes are hexadecimal text here: pandas hands bytes to NumPy, which drops trailing zero
+bytes (https://numpy.org/doc/stable/reference/arrays.dtypes.html), so that one key in 256 would
+never be found again.
 """
 
 from collections.abc import Collection
@@ -65,8 +69,8 @@ def decide(
     customers: pd.DataFrame,
     contacts: pd.DataFrame,
     *,
-    keys: Collection[bytes],
-    suppressed: Collection[bytes],
+    keys: Collection[str],
+    suppressed: Collection[str],
     policy: Policy,
     now: datetime,
 ) -> Decisions:
@@ -121,7 +125,7 @@ def _owners(people: pd.DataFrame, policy: Policy, known: pd.DataFrame) -> pd.Dat
     return pd.concat([active, staying.drop_duplicates("email_key").assign(stays=True)])
 
 
-def _carried(people: pd.DataFrame, known: pd.DataFrame, suppressed: set[bytes]) -> pd.DataFrame:
+def _carried(people: pd.DataFrame, known: pd.DataFrame, suppressed: set[str]) -> pd.DataFrame:
     """By new address: the lowest status that its people bring along from former ones."""
     movers = people[
         (people.standing == "ok")
@@ -152,7 +156,7 @@ def _wanted(
     owners: pd.DataFrame,
     people: pd.DataFrame,
     known: pd.DataFrame,
-    suppressed: set[bytes],
+    suppressed: set[str],
     policy: Policy,
     now: datetime,
 ) -> pd.DataFrame:
@@ -202,9 +206,9 @@ def _wanted(
     return rows.assign(kind=kind, why=reason, new_status=status, present=present)
 
 
-def desired_hash(fields_hash: bytes, *, tag_inactive: bool) -> bytes:
+def desired_hash(fields_hash: str, *, tag_inactive: bool) -> str:
     """Return what a contact's ``pushed_hash`` is once it shows these fields and that tag."""
-    return bytes(fields_hash) + (b"\x01" if tag_inactive else b"\x00")
+    return fields_hash + ("01" if tag_inactive else "00")
 
 
 def _restored(previous: object, carried: object) -> str:
@@ -231,7 +235,7 @@ def _changes(wanted: pd.DataFrame) -> pd.DataFrame:
 
 
 def _unowned(
-    people: pd.DataFrame, known: pd.DataFrame, keys: Collection[bytes], wanted: pd.DataFrame
+    people: pd.DataFrame, known: pd.DataFrame, keys: Collection[str], wanted: pd.DataFrame
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Contacts of ours that no customer owns any more: to archive, or left because they cannot be."""
     rows = known[

@@ -4,7 +4,7 @@ A chunk of customers at a time, each in one transaction, so that memory is flat 
 leaves whole decisions behind. Runs that want the same contact wait for one another here (A35).
 """
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -106,12 +106,13 @@ def _decide(
     if not preview:
         changes.take_over(connection, sync=scope.name, keys=keys)
     people = customers.frame(connection, sync=scope.name, keys=keys, ids=ids)
-    around = keys | set(people.email_key.dropna()) | set(people.contact_key.dropna())
+    elsewhere = {*people.email_key.dropna(), *people.contact_key.dropna()}
+    around = keys | {bytes.fromhex(key) for key in elsewhere}
     decisions = decide(
         people,
         contacts.frame(connection, sync=scope.name, keys=around),
-        keys=keys,
-        suppressed=contacts.suppressed(connection, keys=around),
+        keys={key.hex() for key in keys},
+        suppressed={key.hex() for key in contacts.suppressed(connection, keys=around)},
         policy=scope.policy,
         now=scope.clock(),
     )
@@ -131,7 +132,7 @@ def _keep(
     audit.append(connection, entries, run=scope.run, vault=scope.vault)
     customers.record_decisions(connection, sync=scope.name, decided=decisions.customers)
     contacts.hand_over(connection, sync=scope.name, owners=decisions.owners)
-    contacts.disown(connection, sync=scope.name, keys=list(decisions.left.email_key))
+    contacts.disown(connection, sync=scope.name, keys=list(_unhexed(decisions.left.email_key)))
 
 
 def _verdicts(
@@ -153,7 +154,7 @@ def _verdicts(
             outcome="refused" if row.reason in _REFUSALS else str(row.decision),
             cause=f"plan:{plan_id}",
             customer_id=str(row.customer_id),
-            email_key=_plain(was.email_key),
+            email_key=next(_unhexed([was.email_key]), None),
             attempts=0,
             before=before,
             after=after,
@@ -170,10 +171,14 @@ def _left(scope: Scope, decisions: Decisions, plan_id: int) -> Iterator[Entry]:
             outcome="refused",
             cause=f"plan:{plan_id}",
             customer_id=_plain(row.owner),
-            email_key=row.email_key,
+            email_key=bytes.fromhex(row.email_key),
             attempts=0,
         )
 
 
 def _plain(value: Any) -> Any:
-    return None if not isinstance(value, bytes) and pd.isna(value) else value
+    return None if pd.isna(value) else value
+
+
+def _unhexed(keys: Iterable[Any]) -> Iterator[bytes]:
+    return (bytes.fromhex(key) for key in keys if isinstance(key, str))

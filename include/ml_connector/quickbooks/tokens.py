@@ -50,8 +50,11 @@ class TokenPair:
     def fresh(self, now: datetime) -> bool:
         """Tell whether the access token has time left: 5 minutes, or a quarter of a short life.
 
-        One without a known end is taken to be good: QuickBooks' 401 says if it is not.
+        One without a known end is taken to be good: QuickBooks' 401 says if it is not. None at
+        all (a refresh token that was just typed in) is not fresh.
         """
+        if not self.access_token:
+            return False
         if self.expires_at is None:
             return True
         margin = RENEW_BEFORE
@@ -83,7 +86,7 @@ class TokenPair:
             )
         previous = values.get("previous_refresh_token")
         return cls(
-            access_token=_token(values, "access_token", place),
+            access_token=str(values.get("access_token") or "").strip(),
             refresh_token=_token(values, "refresh_token", place),
             expires_at=_time(values, "expires_at", place),
             refresh_expires_at=_time(values, "refresh_expires_at", place),

@@ -14,7 +14,7 @@ from sqlalchemy import Connection, text
 
 from ml_connector.model import ChangeState, Kind
 from ml_connector.plan import CHANGE_COLUMNS
-from ml_connector.store.database import copy_rows
+from ml_connector.store.database import copy_rows, unhexed
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,13 +93,8 @@ def insert(
                  decided_hash bytea, tag_inactive bool) ON COMMIT DROP""")
     )
     connection.execute(text("TRUNCATE decided_changes"))
-    values = changes[CHANGE_COLUMNS].astype(object)
-    copy_rows(
-        connection,
-        "decided_changes",
-        CHANGE_COLUMNS,
-        values.where(values.notna(), None).itertuples(index=False, name=None),
-    )
+    rows = unhexed(changes, CHANGE_COLUMNS, hexed=("email_key", "decided_hash"))
+    copy_rows(connection, "decided_changes", CHANGE_COLUMNS, rows)
     columns = ", ".join(CHANGE_COLUMNS)
     return connection.execute(
         text(f"""INSERT INTO ml_connector.changes (plan_id, sync, shard, state, {columns})

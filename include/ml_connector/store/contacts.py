@@ -10,7 +10,7 @@ from sqlalchemy import Connection, text
 
 from ml_connector.model import Member, Status
 from ml_connector.plan import CONTACT_COLUMNS
-from ml_connector.store.database import copy_rows
+from ml_connector.store.database import copy_rows, frame_of, unhexed
 from ml_connector.vault import Vault
 
 
@@ -96,13 +96,13 @@ def forget_audience(connection: Connection, *, sync: str) -> None:
 
 def frame(connection: Connection, *, sync: str, keys: Collection[bytes]) -> pd.DataFrame:
     """Return CONTACT_COLUMNS of the contacts known under ``keys``."""
-    columns = ", ".join(CONTACT_COLUMNS)
-    rows = connection.execute(
-        text(f"""SELECT {columns} FROM ml_connector.contacts
-                 WHERE sync = :sync AND email_key = ANY(:keys)"""),  # noqa: S608
-        {"sync": sync, "keys": list(keys)},
-    ).all()
-    return pd.DataFrame([tuple(row) for row in rows], columns=CONTACT_COLUMNS, dtype=object)
+    return frame_of(
+        connection,
+        CONTACT_COLUMNS,
+        hexed=("email_key", "pushed_hash", "refused_hash"),
+        rest="FROM ml_connector.contacts WHERE sync = :sync AND email_key = ANY(:keys)",
+        parameters={"sync": sync, "keys": list(keys)},
+    )
 
 
 def suppressed(connection: Connection, *, keys: Collection[bytes]) -> set[bytes]:
@@ -116,11 +116,15 @@ def suppressed(connection: Connection, *, keys: Collection[bytes]) -> set[bytes]
 
 def hand_over(connection: Connection, *, sync: str, owners: pd.DataFrame) -> None:
     """Give contacts that already show what they should their new owner."""
-    if not owners.empty:
+    moved = [
+        {"sync": sync, "email_key": key, "owner": owner}
+        for key, owner in unhexed(owners, ["email_key", "owner"], hexed=("email_key",))
+    ]
+    if moved:
         connection.execute(
             text("""UPDATE ml_connector.contacts SET owner = :owner
                     WHERE sync = :sync AND email_key = :email_key"""),
-            [{"sync": sync, **row} for row in owners.to_dict("records")],
+            moved,
         )
 
 

@@ -11,7 +11,7 @@ from sqlalchemy import Connection, text
 
 from ml_connector.model import Customer
 from ml_connector.plan import CUSTOMER_COLUMNS
-from ml_connector.store.database import copy_rows
+from ml_connector.store.database import copy_rows, frame_of, unhexed
 from ml_connector.vault import Vault
 
 _STAGED = [
@@ -218,14 +218,15 @@ def frame(
     connection: Connection, *, sync: str, keys: Collection[bytes], ids: Collection[str]
 ) -> pd.DataFrame:
     """Return CUSTOMER_COLUMNS of everyone at the addresses ``keys``, now or formerly, and ``ids``."""
-    columns = ", ".join(CUSTOMER_COLUMNS)
-    rows = connection.execute(
-        text(f"""SELECT {columns} FROM ml_connector.customers WHERE sync = :sync
-                 AND (email_key = ANY(:keys) OR contact_key = ANY(:keys)
-                      OR customer_id = ANY(:ids))"""),  # noqa: S608
-        {"sync": sync, "keys": list(keys), "ids": list(ids)},
-    ).all()
-    return pd.DataFrame([tuple(row) for row in rows], columns=CUSTOMER_COLUMNS, dtype=object)
+    return frame_of(
+        connection,
+        CUSTOMER_COLUMNS,
+        hexed=("email_key", "contact_key", "fields_hash"),
+        rest="""FROM ml_connector.customers WHERE sync = :sync
+                AND (email_key = ANY(:keys) OR contact_key = ANY(:keys)
+                     OR customer_id = ANY(:ids))""",
+        parameters={"sync": sync, "keys": list(keys), "ids": list(ids)},
+    )
 
 
 def record_decisions(connection: Connection, *, sync: str, decided: pd.DataFrame) -> None:
@@ -237,13 +238,7 @@ def record_decisions(connection: Connection, *, sync: str, decided: pd.DataFrame
     )
     connection.execute(text("TRUNCATE decided_customers"))
     columns = ["customer_id", "decision", "reason", "linked_to", "arrived"]
-    values = decided[columns].astype(object)
-    copy_rows(
-        connection,
-        "decided_customers",
-        columns,
-        values.where(values.notna(), None).itertuples(index=False, name=None),
-    )
+    copy_rows(connection, "decided_customers", columns, unhexed(decided, columns, hexed=()))
     connection.execute(
         text("""UPDATE ml_connector.customers c
                 SET decision = d.decision, reason = d.reason, linked_to = d.linked_to,

@@ -1,15 +1,17 @@
 """The connection to Postgres: transactions, bulk copies, and what a lost database looks like."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+import pandas as pd
 import psycopg
-from sqlalchemy import Connection, create_engine, make_url
+from sqlalchemy import Connection, create_engine, make_url, text
 from sqlalchemy.exc import ArgumentError, DBAPIError, OperationalError
 
 from ml_connector.errors import SettingsError, StorageError
-from ml_connector.store.tables import SCHEMA
+
+Rows = Iterator[tuple[Any, ...]]
 
 
 class Database:
@@ -79,6 +81,25 @@ def copy_rows(
     return count
 
 
-def qualified(name: str) -> str:
-    """Return a table's name with our schema."""
-    return f"{SCHEMA}.{name}"
+def frame_of(
+    connection: Connection,
+    columns: Sequence[str],
+    *,
+    hexed: Collection[str],
+    rest: str,
+    parameters: Mapping[str, Any],
+) -> pd.DataFrame:
+    """Return ``SELECT columns rest`` as a frame; columns in ``hexed`` as hexadecimal text."""
+    listed = ", ".join(f"encode({c}, 'hex') AS {c}" if c in hexed else c for c in columns)
+    rows = connection.execute(text(f"SELECT {listed} {rest}"), parameters).all()
+    return pd.DataFrame([tuple(row) for row in rows], columns=list(columns), dtype=object)
+
+
+def unhexed(frame: pd.DataFrame, columns: Sequence[str], *, hexed: Collection[str]) -> Rows:
+    """Yield a frame's rows for COPY: missing values as None, columns in ``hexed`` as bytes."""
+    values = frame[list(columns)].astype(object)
+    for row in values.where(values.notna(), None).itertuples(index=False, name=None):
+        yield tuple(
+            bytes.fromhex(value) if value is not None and column in hexed else value
+            for column, value in zip(columns, row, strict=True)
+        )

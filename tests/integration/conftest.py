@@ -1,0 +1,57 @@
+"""A company, an audience and a database of their own for every test, all of them real servers."""
+
+import itertools
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from local.postgres import temporary
+from ml_connector.store.migrate import upgrade
+from sandbox.mailchimp.app import create_app as create_mailchimp
+from sandbox.quickbooks.app import create_app as create_quickbooks
+from sandbox.running import serving_in_thread
+from tests.integration.firm import Firm, Stand
+
+_numbers = itertools.count(1)
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[object]:
+    """One throwaway server a worker; each test gets a database of its own on it."""
+    with temporary() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def template_database(postgres) -> str:
+    """A migrated database that others are copied from."""
+    postgres.create_database("template_ml")
+    upgrade(postgres.url("template_ml"))
+    return "template_ml"
+
+
+@pytest.fixture
+def database_url(postgres, template_database) -> str:
+    """A fresh, migrated database."""
+    name = f"t{os.getpid()}_{next(_numbers)}"
+    postgres.create_database(name, template=template_database)
+    return postgres.url(name)
+
+
+@pytest.fixture(scope="session")
+def stand() -> Iterator[Stand]:
+    """Both stand-ins, served over HTTP for the whole session; reset before each test."""
+    apps = {"quickbooks": create_quickbooks(), "mailchimp": create_mailchimp()}
+    with serving_in_thread(apps) as urls:
+        yield Stand(quickbooks=urls["quickbooks"], mailchimp=urls["mailchimp"])
+
+
+@pytest.fixture
+def firm(stand, database_url, tmp_path) -> Iterator[Firm]:
+    """An empty company, an empty audience and the connector between them."""
+    stand.reset()
+    firm = Firm(stand=stand, database_url=database_url, folder=Path(tmp_path))
+    yield firm
+    firm.close()

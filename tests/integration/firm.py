@@ -1,0 +1,284 @@
+"""A firm in a test: its company in QuickBooks, its audience in Mailchimp, and our connector.
+
+Everything goes over HTTP and into a real Postgres. The steps of ``sync`` are those of the DAG, in
+its order.
+"""
+
+import base64
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import requests
+from sqlalchemy import text
+
+from ml_connector.archive import archive_contacts
+from ml_connector.audience import check_audience
+from ml_connector.fetch import fetch_customers
+from ml_connector.mailchimp import protocol as mailchimp_protocol
+from ml_connector.mailchimp.client import MailchimpClient
+from ml_connector.members import fetch_members
+from ml_connector.model import RunContext
+from ml_connector.planning import Planned, make_plan
+from ml_connector.push import push_shard
+from ml_connector.quickbooks.client import QuickBooksClient
+from ml_connector.quickbooks.tokens import TokenEndpoint, TokenManager, TokenPair
+from ml_connector.report import Report, make_report
+from ml_connector.retries import Retries
+from ml_connector.scope import Scope
+from ml_connector.settings import Sync
+from ml_connector.store import audit
+from ml_connector.store.database import Database
+from ml_connector.store.refresh_lock import refresh_lock
+from ml_connector.transport import RequestsTransport
+from ml_connector.vault import Vault
+
+REALM = "9341450000000001"
+AUDIENCE = "a1b2c3d4e5"
+ADDRESS = {
+    "Line1": "4581 Finch St.",
+    "City": "Bayshore",
+    "CountrySubDivisionCode": "CA",
+    "PostalCode": "94326",
+}
+
+
+@dataclass(frozen=True)
+class Stand:
+    """Base URLs of both stand-ins, and their control calls."""
+
+    quickbooks: str
+    mailchimp: str
+
+    def reset(self) -> None:
+        for base in (self.quickbooks, self.mailchimp):
+            control(base, "POST", "reset")
+        control(self.quickbooks, "POST", "company", {"empty": True})
+
+
+def control(base: str, method: str, path: str, body: object = None) -> Any:
+    """Make a control call; fail loudly if the stand-in refuses it."""
+    answer = requests.request(method, f"{base}/_sandbox/{path}", json=body, timeout=60)
+    assert answer.ok, f"{method} {path}: {answer.status_code} {answer.text}"
+    return answer.json() if answer.content else None
+
+
+@dataclass
+class MemoryTokens:
+    """A token vault that keeps the pair in memory."""
+
+    pair: TokenPair = field(
+        default_factory=lambda: TokenPair(
+            access_token="stale",
+            refresh_token="sandbox-refresh-token",
+            expires_at=datetime(2020, 1, 1, tzinfo=UTC),
+        )
+    )
+
+    def load(self) -> TokenPair:
+        return self.pair
+
+    def save(self, token: TokenPair) -> None:
+        self.pair = token
+
+
+class Firm:
+    """One firm. ``settings`` overrides the sync's settings; ``waits`` lists what was slept."""
+
+    def __init__(self, *, stand: Stand, database_url: str, folder: Path) -> None:
+        self.stand, self.database_url, self.folder = stand, database_url, folder
+        self.quickbooks, self.mailchimp = stand.quickbooks, stand.mailchimp
+        self.database = Database(database_url)
+        key = base64.b64decode("A" * 43 + "=")
+        self.vault = Vault(encryption_keys=[key], index_key=key)
+        self.settings: dict[str, Any] = {"new_contact_status": "subscribed"}
+        self.waits: list[float] = []
+        self.ahead = timedelta()
+        self.tokens = MemoryTokens()
+        self.mailchimp_key = "sandbox-key-us99"
+        self.client_secret = "sandbox-secret"
+        self.threads = 2
+        self.runs = 0
+
+    def close(self) -> None:
+        self.database.close()
+
+    # ── the connector ─────────────────────────────────────────────────────────────────────────
+
+    def sync_settings(self) -> Sync:
+        fields = {
+            "FNAME": "GivenName",
+            "LNAME": "FamilyName",
+            "COMPANY": "CompanyName",
+            "PHONE": "PrimaryPhone.FreeFormNumber",
+            "ADDRESS": "BillAddr",
+        }
+        values = {"name": "main", "audience_id": AUDIENCE, "fields": fields, "tags": ["QuickBooks"]}
+        return Sync.model_validate({**values, **self.settings})
+
+    def clock(self) -> datetime:
+        return datetime.now(UTC) + self.ahead
+
+    def scope(self, run_id: str | None = None) -> Scope:
+        if run_id is None:
+            self.runs += 1
+            run_id = f"run-{self.runs}"
+        return Scope(
+            sync=self.sync_settings(),
+            database=self.database,
+            vault=self.vault,
+            run=RunContext(dag_id="sync_customers__main", run_id=run_id, task_id="test"),
+            clock=self.clock,
+        )
+
+    def retries(self) -> Retries:
+        return Retries(tries=4, sleep=self.waits.append, chance=lambda: 0.5)
+
+    def quickbooks_client(self, calls: Counter[str], *, timeout: float = 30) -> QuickBooksClient:
+        transport = RequestsTransport(requests.Session(), system="QuickBooks", timeout=(5, timeout))
+        endpoint = TokenEndpoint(
+            transport,
+            f"{self.quickbooks}/oauth2/v1/tokens/bearer",
+            "sandbox-client",
+            self.client_secret,
+        )
+        manager = TokenManager(
+            vault=self.tokens,
+            lock=partial(refresh_lock, self.database, "quickbooks_default"),
+            endpoint=endpoint,
+        )
+        return QuickBooksClient(
+            transport=transport,
+            base_url=self.quickbooks,
+            realm_id=REALM,
+            tokens=manager,
+            pace=lambda: None,
+            retries=self.retries(),
+            calls=calls,
+        )
+
+    def mailchimp_client(self, calls: Counter[str], *, timeout: float = 30) -> MailchimpClient:
+        return MailchimpClient(
+            transport=RequestsTransport(
+                requests.Session(), system="Mailchimp", timeout=(5, timeout)
+            ),
+            base_url=f"{self.mailchimp}/3.0",
+            audience_id=self.sync_settings().audience_id,
+            auth=mailchimp_protocol.auth_headers(self.mailchimp_key),
+            pace=lambda: None,
+            retries=self.retries(),
+            calls=calls,
+        )
+
+    def fetch(self, scope: Scope, *, full_sync: bool = False, ids: Sequence[str] = ()) -> Any:
+        return fetch_customers(
+            scope, self.quickbooks_client(scope.calls), full_sync=full_sync, customer_ids=ids
+        )
+
+    def plan(self, scope: Scope, *, preview: bool = False, ids: Sequence[str] = ()) -> Planned:
+        return make_plan(scope, preview=preview, customer_ids=ids)
+
+    def sync(
+        self,
+        *,
+        full_sync: bool = False,
+        preview: bool = False,
+        ids: Sequence[str] = (),
+        before_push: Callable[[], None] = lambda: None,
+        before_archive: Callable[[], None] = lambda: None,
+    ) -> Report:
+        """Run the daily sync once, as the DAG does."""
+        scope = self.scope()
+        self.fetch(scope, full_sync=full_sync, ids=ids)
+        mailchimp = self.mailchimp_client(scope.calls)
+        fetch_members(scope, mailchimp, full_sync=full_sync)
+        planned = self.plan(scope, preview=preview, ids=ids)
+        if planned.changes:
+            check_audience(scope.sync, mailchimp)
+        if not preview:
+            before_push()
+            for shard in planned.shards:
+                push_shard(
+                    scope, mailchimp, plan_id=planned.plan_id, shard=shard, threads=self.threads
+                )
+            before_archive()
+            archive_contacts(scope, mailchimp, plan_id=planned.plan_id, threads=self.threads)
+        scope.book_calls(planned.plan_id)
+        return make_report(scope, plan_id=planned.plan_id)
+
+    # ── the bookkeeper ────────────────────────────────────────────────────────────────────────
+
+    def customer(self, name: str, email: str | None = None, **fields: Any) -> str:
+        """Create a customer; return its id."""
+        body: dict[str, Any] = {"DisplayName": name, "GivenName": name, **fields}
+        if email is not None:
+            body["PrimaryEmailAddr"] = {"Address": email}
+        return str(control(self.quickbooks, "POST", "customers", body)["Id"])
+
+    def edit(self, customer_id: str, **fields: Any) -> None:
+        control(self.quickbooks, "PATCH", f"customers/{customer_id}", fields)
+
+    def move(self, customer_id: str, email: str | None) -> None:
+        """Give a customer another address."""
+        self.edit(customer_id, PrimaryEmailAddr={"Address": email or ""})
+
+    def quickbooks_control(self, method: str, path: str, body: object = None) -> Any:
+        return control(self.quickbooks, method, path, body)
+
+    # ── the newsletter editor and the people ──────────────────────────────────────────────────
+
+    def mailchimp_control(self, method: str, path: str, body: object = None) -> Any:
+        return control(self.mailchimp, method, path, body)
+
+    def person(self, email: str, action: str, **body: Any) -> None:
+        """What a person or the marketer does: unsubscribe, clean, archive, forget ..."""
+        self.mailchimp_control("POST", f"members/{email}/{action}", body)
+
+    def seed(self, email: str, status: str = "subscribed", **fields: Any) -> None:
+        self.mailchimp_control(
+            "POST", "members", {"email_address": email, "status": status, **fields}
+        )
+
+    def members(self) -> dict[str, dict[str, Any]]:
+        """Everyone in the audience by address, archived and forgotten included."""
+        found = self.mailchimp_control("GET", "members")["members"]
+        return {member["email_address"].lower(): member for member in found}
+
+    def statuses(self) -> dict[str, str]:
+        return {email: member["status"] for email, member in self.members().items()}
+
+    # ── what happened ─────────────────────────────────────────────────────────────────────────
+
+    def writes(self) -> list[dict[str, Any]]:
+        """Calls to Mailchimp that write, in order."""
+        return self.mailchimp_control("GET", "journal?write=true")["calls"]
+
+    def calls(self, system: str) -> list[dict[str, Any]]:
+        """Every call to a system since the journal was cleared, token calls left out."""
+        base = self.quickbooks if system == "quickbooks" else self.mailchimp
+        calls = control(base, "GET", "journal")["calls"]
+        return [call for call in calls if call.get("kind") != "token"]
+
+    def clear_journals(self) -> None:
+        for base in (self.quickbooks, self.mailchimp):
+            control(base, "DELETE", "journal")
+
+    def fault(self, system: str, **rule: Any) -> None:
+        base = self.quickbooks if system == "quickbooks" else self.mailchimp
+        control(base, "POST", "faults", rule)
+
+    def audit(self) -> list[dict[str, Any]]:
+        with self.database.begin() as connection:
+            return list(audit.iter_entries(connection, vault=self.vault))
+
+    def decisions(self) -> dict[str, tuple[str, str, str | None]]:
+        """Decision, reason and whom it is linked to, by customer id."""
+        with self.database.begin() as connection:
+            rows = connection.execute(
+                text("SELECT customer_id, decision, reason, linked_to FROM ml_connector.customers")
+            ).all()
+        return {row[0]: (row[1], row[2], row[3]) for row in rows}
