@@ -170,6 +170,8 @@ class Company:
                 body.pop(name, None)
             else:
                 body[name] = value
+        if "ParentRef" in fields and fields["ParentRef"] is None:
+            body["Job"] = False
         self._follow_active(row, body)
         changed = self._encode(
             body,

@@ -103,6 +103,12 @@ def test_a_job_carries_its_parents_name_through_five_levels(quickbooks):
     assert code_of(quickbooks.post("customer", too_deep)) == "6180"
 
 
+def test_a_job_taken_from_its_parent_is_a_customer_of_its_own(quickbooks):
+    freed = quickbooks.control.patch("customers/8", ParentRef=None)
+    assert (freed["Job"], freed["FullyQualifiedName"]) == (False, "0969 Ocean View Road")
+    assert "Level" not in freed
+
+
 def test_renaming_a_parent_renames_its_jobs_in_full(quickbooks):
     quickbooks.control.patch("customers/7", DisplayName="Freeman's")
     job = quickbooks.get("customer/8").json()["Customer"]
