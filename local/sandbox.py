@@ -1,6 +1,5 @@
 """The stand-ins of both systems as a process of the run, and what they tell about themselves."""
 
-import inspect
 import sys
 import time
 from collections.abc import Mapping
@@ -34,8 +33,7 @@ class Sandbox:
         command: list[str | Path] = [sys.executable, "-m", "sandbox.serve"]
         command += ["--quickbooks-port", str(ports.quickbooks_port)]
         command += ["--mailchimp-port", str(ports.mailchimp_port)]
-        if keeps_state():
-            command += ["--state", str(self.state)]
+        command += ["--state", str(self.state)]
         return processes.start("sandbox", command, environment=environment, folder=REPOSITORY)
 
     def wait(self, processes: Processes) -> None:
@@ -93,10 +91,3 @@ class Sandbox:
         answer = self._http.get(url, auth=("ml-connector", key) if key else None, timeout=10)
         answer.raise_for_status()
         return answer.json()
-
-
-def keeps_state() -> bool:
-    """Whether the sandbox can keep its state in a file."""
-    from sandbox import serve  # noqa: PLC0415 - imports a web server; a run with real keys does not
-
-    return "state" in inspect.signature(serve.serve).parameters

@@ -103,8 +103,10 @@ class Instrumented:
         clock: Clock | None = None,
         routes: Sequence[BaseRoute] = (),
         on_reset: Callable[[], None] | None = None,
+        remembers: Sequence[object] = (),
     ) -> None:
         self.app = app
+        self.remembers = remembers  # the objects that ``sandbox.memory`` keeps between runs
         self.conventions = conventions or Conventions()
         self.journal = journal or Journal()
         self.faults = faults or Faults()

@@ -6,11 +6,13 @@ import importlib
 import signal
 import socket
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from sandbox.control import ASGIApp
+from sandbox import memory
+from sandbox.control import Instrumented
 from sandbox.running import RunningSandbox, Server, bind, make_server, running_as_process
 
 __all__ = ["RunningSandbox", "register", "running_as_process", "serve"]
@@ -22,15 +24,25 @@ class Half:
 
     name: str
     listener: socket.socket
-    app: ASGIApp
+    app: Instrumented
 
 
-def serve(*, host: str, quickbooks_port: int, mailchimp_port: int, company: str = "sample") -> None:
+def serve(
+    *,
+    host: str,
+    quickbooks_port: int,
+    mailchimp_port: int,
+    company: str = "sample",
+    state: Path | None = None,
+) -> None:
     """Serve both APIs from this process until SIGTERM or Ctrl-C.
+
+    With ``state``, what an earlier sandbox wrote to that file is there again, and this one writes
+    it at its end.
 
     Raises:
         typer.BadParameter: ``company`` is neither "sample", "empty" nor a number.
-        typer.Exit: a port is taken (code 1).
+        typer.Exit: a port is taken, or the file cannot be read (code 1).
     """
     if company not in {"sample", "empty"} and not company.isdecimal():
         raise typer.BadParameter("--company is 'sample', 'empty' or a number of customers")
@@ -42,7 +54,16 @@ def serve(*, host: str, quickbooks_port: int, mailchimp_port: int, company: str 
         Half("QuickBooks", quickbooks_socket, quickbooks),
         Half("Mailchimp", mailchimp_socket, mailchimp),
     ]
+    remembered = {half.name: half.app.remembers for half in halves}
+    if state:
+        try:
+            memory.load(state, remembered)
+        except memory.ForgottenError as error:
+            typer.echo(str(error), err=True)
+            raise typer.Exit(1) from error
     asyncio.run(_serve_all(halves))
+    if state:
+        memory.save(state, remembered)
 
 
 async def _serve_all(halves: list[Half]) -> None:
@@ -85,6 +106,9 @@ def sandbox_command(
     company: Annotated[
         str, typer.Option(help="QuickBooks customers: sample (29), empty, or a number to generate")
     ] = "sample",
+    state: Annotated[
+        Path | None, typer.Option(help="File that keeps both systems' state between runs")
+    ] = None,
 ) -> None:
     """Run stand-ins of the QuickBooks and Mailchimp APIs on this machine."""
     serve(
@@ -92,6 +116,7 @@ def sandbox_command(
         quickbooks_port=quickbooks_port,
         mailchimp_port=mailchimp_port,
         company=company,
+        state=state,
     )
 
 

@@ -42,6 +42,7 @@ class MailchimpSandbox(Instrumented):
             clock=clock,
             routes=Control(self.account).routes(),
             on_reset=self.account.reset,
+            remembers=[clock, self.account],
         )
         self._open = 0
 

@@ -40,6 +40,7 @@ def create_app(*, company: str = "sample") -> Instrumented:
         clock=state.clock,
         routes=controls.routes(),
         on_reset=reset,
+        remembers=[state.clock, state, state.company, state.attachables, state.tokens],
     )
 
 
