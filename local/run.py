@@ -36,6 +36,7 @@ LATER = ("triggerer",)
 # What else runs when the product stays up.
 SERVICES = ("process_webhooks", "refresh_quickbooks_tokens")
 START_TIMEOUT = 180.0  # seconds; 20 is usual on 2 cores
+PARSE_TIMEOUT = 60.0  # seconds from then on; 1 is usual
 
 
 class Run:
@@ -149,17 +150,23 @@ class Run:
         self._remember()
 
         def parsed() -> bool:
-            if api.has_dag(self.settings.dag_id):
-                return True
-            for file, reason in api.import_errors():
-                raise LocalError(
-                    f"the DAG file {file} cannot be read: {reason}",
-                    log=self.settings.logs / "dag-processor.log",
-                )
-            return False
+            self._refuse_broken_dags(api)
+            return api.has_dag(self.settings.dag_id)
 
-        self._wait_for(parsed, f"there is no DAG {self.settings.dag_id}", "dag-processor")
+        self._wait_for(
+            parsed,
+            f"no DAG {self.settings.dag_id} was found in {self.settings.dags_folder}",
+            "dag-processor",
+            seconds=PARSE_TIMEOUT,
+        )
         return api
+
+    def _refuse_broken_dags(self, api: AirflowApi) -> None:
+        for file, reason in api.import_errors():
+            raise LocalError(
+                f"the DAG file {file} cannot be read: {reason}",
+                log=self.settings.logs / "dag-processor.log",
+            )
 
     def _first_sync(self, api: AirflowApi, secrets: keys.Secrets) -> None:
         since = datetime.now(UTC)
@@ -179,6 +186,7 @@ class Run:
             password=secrets.admin_password,
         )
         self._check_audience(facts)
+        self._refuse_broken_dags(api)  # those that were read after the sync's own
 
     def _check_audience(self, facts: summary.Facts) -> None:
         if facts.unfinished:
@@ -247,13 +255,20 @@ class Run:
             note.unlink(missing_ok=True)
         return keys.kept(note, lambda: random.token_hex(8))
 
-    def _wait_for(self, ready: Callable[[], bool], failure: str, log: str) -> None:
-        deadline = time.monotonic() + START_TIMEOUT
+    def _wait_for(
+        self,
+        ready: Callable[[], bool],
+        failure: str,
+        log: str,
+        *,
+        seconds: float = START_TIMEOUT,
+    ) -> None:
+        deadline = time.monotonic() + seconds
         while not ready():
             self.processes.check()
             if time.monotonic() > deadline:
                 raise LocalError(
-                    f"{failure} within {START_TIMEOUT:.0f} s", log=self.settings.logs / f"{log}.log"
+                    f"{failure} within {seconds:.0f} s", log=self.settings.logs / f"{log}.log"
                 )
             time.sleep(0.2)
 

@@ -20,7 +20,7 @@ class Sandbox:
     """The running sandbox of a local run."""
 
     def __init__(self, settings: Settings) -> None:
-        self.state = settings.home / "sandbox.json"
+        self.state = settings.home / "sandbox.state"
         self._settings = settings
         self._quickbooks = settings.credentials.quickbooks_url
         self._mailchimp = settings.credentials.mailchimp_url.removesuffix("/3.0")

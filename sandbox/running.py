@@ -11,6 +11,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 import uvicorn
 
@@ -113,9 +114,15 @@ def serving_in_thread(
 
 @contextlib.contextmanager
 def running_as_process(
-    *, company: str = "sample", quickbooks_port: int = 0, mailchimp_port: int = 0
+    *,
+    company: str = "sample",
+    quickbooks_port: int = 0,
+    mailchimp_port: int = 0,
+    state: Path | None = None,
 ) -> Iterator[RunningSandbox]:
     """Run ``python -m sandbox.serve`` and yield where it listens; ports of 0 are chosen free.
+
+    ``state`` names the file that keeps the sandbox's state.
 
     Raises:
         SandboxNotStartedError: the process ended, or was not ready in time.
@@ -125,6 +132,7 @@ def running_as_process(
     command = [
         *(sys.executable, "-m", "sandbox.serve", "--company", company),
         *("--quickbooks-port", str(quickbooks_port), "--mailchimp-port", str(mailchimp_port)),
+        *(("--state", str(state)) if state else ()),
     ]
     urls = [f"http://127.0.0.1:{port}" for port in (quickbooks_port, mailchimp_port)]
     with subprocess.Popen(command) as process:  # noqa: S603 - our own module, no shell

@@ -1,0 +1,212 @@
+"""`make run`, as a person types it: the real Airflow, the embedded Postgres, the sandbox."""
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+import requests
+
+from local.postgres import free_port
+from local.settings import Ports
+from sandbox.running import bind, running_as_process
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+PATIENCE = 240  # seconds; 40 is usual on 2 cores
+CREDENTIALS = ("QUICKBOOKS_", "MAILCHIMP_", "AIRFLOW", "ML_CONNECTOR", "MAKE", "MFLAGS")
+
+
+class Machine:
+    """A state folder and ports of its own."""
+
+    def __init__(self, home: Path) -> None:
+        self.home = home
+        self.ports = {name.upper(): free_port() for name in vars(Ports())}
+
+    def command(self, *arguments: str) -> list[str]:
+        return [
+            *("make", "--no-print-directory", "run", *arguments),
+            *(f"VENV={sys.prefix}", f"ML_CONNECTOR_HOME={self.home}"),
+            *(f"{name}={port}" for name, port in self.ports.items()),
+        ]
+
+    def start(self, *arguments: str) -> subprocess.Popen[str]:
+        environment = {
+            name: value for name, value in os.environ.items() if not name.startswith(CREDENTIALS)
+        }
+        return subprocess.Popen(
+            self.command(*arguments),
+            cwd=REPOSITORY,
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+        )
+
+    def run(self, *arguments: str) -> tuple[int, str]:
+        with self.start("ONCE=1", *arguments) as process:
+            try:
+                output, _ = process.communicate(timeout=PATIENCE)
+            except subprocess.TimeoutExpired:
+                os.killpg(process.pid, signal.SIGTERM)
+                output, _ = process.communicate(timeout=60)
+                pytest.fail(f"make run did not end:\n{output}")
+        return process.returncode, output
+
+    def left_running(self) -> list[str]:
+        """Processes of the sessions that the last run had started."""
+        sessions = {int(one) for one in json.loads((self.home / "sessions.json").read_text())}
+        left = []
+        for process in psutil.process_iter(["name", "status"]):
+            try:
+                session = os.getsid(process.pid)
+            except ProcessLookupError:
+                continue
+            if session in sessions and process.info["status"] != psutil.STATUS_ZOMBIE:
+                left.append(process.info["name"])
+        return left
+
+
+@pytest.fixture(scope="module")
+def machine():
+    folder = Path(tempfile.mkdtemp(prefix="ml-connector-e2e-"))
+    yield Machine(folder / "state")
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture
+def dags(tmp_path):
+    folder = tmp_path / "dags"
+    folder.mkdir()
+    return folder
+
+
+def writes(output: str) -> int:
+    return int(re.search(r"^Mailchimp +\d+ +(\d+) ", output, re.MULTILINE)[1])
+
+
+def changes(output: str) -> int:
+    """The sum of the counts in the summary's table of changes."""
+    table = output.split("\nChanges", 1)[1].split("\nCustomers", 1)[0]
+    return sum(int(line.split()[-1]) for line in table.splitlines()[2:] if line[-1:].isdigit())
+
+
+def test_the_first_run_makes_the_audience_exactly_right(machine):
+    code, output = machine.run()
+    assert code == 0, output
+    assert "the audience is exactly right" in output
+    assert changes(output) == 25, output
+    assert re.search(r"^contact .*25$", output, re.MULTILINE), output
+    assert re.search(r"^linked .*3$", output, re.MULTILINE), output
+    assert re.search(r"^skipped +no_email +1$", output, re.MULTILINE), output
+    assert re.search(r"^Airflow +http://127.0.0.1:\d+ .*password \S+\)$", output, re.MULTILINE)
+    assert f"Logs     {machine.home}/logs" in output
+    assert machine.left_running() == []
+
+
+def test_a_second_run_writes_nothing(machine):
+    code, output = machine.run()
+    assert (code, writes(output), changes(output)) == (0, 0, 0), output
+
+
+def test_only_changed_customers_are_written(machine):
+    """Two customers change between two runs; the sandbox has kept the rest."""
+    with running_as_process(state=machine.home / "sandbox.state") as sandbox:
+        for number in (1, 4):
+            requests.patch(
+                f"{sandbox.quickbooks_url}/_sandbox/customers/{number}",
+                json={"GivenName": "Changed"},
+                timeout=10,
+            ).raise_for_status()
+    code, output = machine.run()
+    assert (code, changes(output)) == (0, 2), output
+
+
+def test_it_stays_up_until_ctrl_c_and_leaves_no_process_behind(machine):
+    with machine.start() as process:
+        lines = []
+        for line in process.stdout:
+            lines.append(line)
+            if "Ctrl-C stops it" in line:
+                break
+        output = "".join(lines)
+        assert "everything is up" in output, output
+        port = machine.ports["AIRFLOW_PORT"]
+        health = requests.get(f"http://127.0.0.1:{port}/api/v2/monitor/health", timeout=10)
+        assert health.json()["scheduler"]["status"] == "healthy"
+        assert machine.left_running() != []
+        os.killpg(process.pid, signal.SIGINT)  # as a terminal does
+        process.communicate(timeout=60)
+    assert machine.left_running() == []
+
+
+def test_a_killed_run_is_cleared_away_by_the_next(machine):
+    with machine.start("ONCE=1") as process:
+        for line in process.stdout:
+            if "sandbox started" in line:
+                break
+        os.killpg(process.pid, signal.SIGKILL)
+        process.communicate(timeout=60)
+    assert machine.left_running() != []
+    code, output = machine.run("RUN_TIMEOUT=nonsense")
+    assert code != 0
+    with bind("127.0.0.1", 0) as taken:
+        code, output = machine.run(f"TRIGGERER_LOG_PORT={taken.getsockname()[1]}")
+    assert code != 0
+    assert "ending what a killed run left behind" in output
+    assert machine.left_running() == []
+
+
+def test_keys_can_be_read_by_their_owner_only(machine):
+    names = ("fernet_key", "encryption_keys", "index_key", "airflow_passwords.json", "env")
+    assert {(machine.home / name).stat().st_mode & 0o777 for name in names} == {0o600}
+
+
+def test_a_taken_port_is_one_clear_line(machine):
+    with bind("127.0.0.1", 0) as taken:
+        port = taken.getsockname()[1]
+        began = time.monotonic()
+        code, output = machine.run(f"AIRFLOW_PORT={port}")
+    assert code != 0
+    assert re.search(rf"^Failed: port {port} is taken; .*AIRFLOW_PORT=", output, re.MULTILINE)
+    assert "Traceback" not in output
+    assert time.monotonic() - began < 20
+
+
+def test_a_broken_dag_file_is_named_with_the_reason(machine, dags):
+    (dags / "broken.py").write_text("from airflow.sdk import dag\n1 / 0\n")
+    code, output = machine.run(f"ML_CONNECTOR_DAGS_FOLDER={dags}")
+    assert code != 0
+    assert re.search(r"^Failed: the DAG file broken.py cannot be read: ZeroDivision", output, re.M)
+    assert machine.left_running() == []
+
+
+def test_a_failed_task_is_named_with_the_reason_and_its_log(machine, dags):
+    (dags / "fails.py").write_text(
+        "from airflow.sdk import dag, task\n"
+        "@dag(schedule=None)\n"
+        "def sync_customers__main():\n"
+        "    @task\n"
+        "    def push_contacts():\n"
+        "        raise RuntimeError('the key is wrong')\n"
+        "    push_contacts()\n"
+        "sync_customers__main()\n"
+    )
+    code, output = machine.run(f"ML_CONNECTOR_DAGS_FOLDER={dags}")
+    assert code != 0
+    found = re.search(
+        r"^Failed: task push_contacts failed: RuntimeError: the key is wrong\. Log: (.*)$",
+        output,
+        re.MULTILINE,
+    )
+    assert found, output
+    assert "the key is wrong" in Path(found[1]).read_text()
