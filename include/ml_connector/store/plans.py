@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 from sqlalchemy import Connection, text
 
@@ -15,6 +16,48 @@ def open_plan(connection: Connection, *, sync: str, run_id: str, kind: str = "sy
                     ON CONFLICT (sync, run_id) DO UPDATE SET kind = excluded.kind RETURNING id"""),
             {"sync": sync, "run_id": run_id, "kind": kind},
         ).scalar_one()
+    )
+
+
+def fail(connection: Connection, *, plan_id: int, error: str) -> None:
+    """Keep the message of a step that failed; the run may still be tried again."""
+    connection.execute(
+        text("UPDATE ml_connector.plans SET state = 'failed', error = :error WHERE id = :plan_id"),
+        {"plan_id": plan_id, "error": error},
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Standing:
+    """How far a run is. ``settled`` of ``changes`` changes have an outcome."""
+
+    plan_id: int
+    state: str
+    error: str | None
+    calls: int
+    changes: int
+    settled: int
+
+
+def standing(connection: Connection, *, sync: str, run_id: str) -> Standing | None:
+    """Return how far a run is, None before its first task has started."""
+    row = connection.execute(
+        text("""SELECT p.id, p.state, p.error,
+                       (SELECT coalesce(sum(n::bigint), 0) FROM jsonb_each_text(p.calls) e(k, n)),
+                       count(c.id), count(c.id) FILTER (WHERE c.state <> 'pending')
+                FROM ml_connector.plans p LEFT JOIN ml_connector.changes c ON c.plan_id = p.id
+                WHERE p.sync = :sync AND p.run_id = :run_id GROUP BY p.id"""),
+        {"sync": sync, "run_id": run_id},
+    ).one_or_none()
+    if row is None:
+        return None
+    return Standing(
+        plan_id=row[0],
+        state=row[1],
+        error=row[2],
+        calls=int(row[3]),
+        changes=row[4],
+        settled=row[5],
     )
 
 
@@ -43,7 +86,7 @@ def finish(
     """Close the plan with its summary."""
     connection.execute(
         text("""UPDATE ml_connector.plans
-                SET state = :state, counts = CAST(:counts AS jsonb), finished_at = clock_timestamp()
+                SET state = :state, error = NULL, counts = CAST(:counts AS jsonb), finished_at = clock_timestamp()
                 WHERE id = :plan_id"""),
         {"plan_id": plan_id, "state": state, "counts": json.dumps(counts)},
     )

@@ -94,7 +94,8 @@ contacts = Table(
     ),
 )
 
-# One run's decisions. calls: API calls by name, added up by the run's tasks.
+# One run's decisions. calls: API calls by name, added up by the run's tasks. error: why a step of
+# the run failed last.
 plans = Table(
     "plans",
     metadata,
@@ -105,6 +106,7 @@ plans = Table(
     Column("state", Text, nullable=False, server_default="open"),
     Column("calls", JSONB, nullable=False, server_default=text("'{}'")),
     Column("counts", JSONB, nullable=False, server_default=text("'{}'")),
+    Column("error", Text),
     Column("created_at", DateTime(timezone=True), nullable=False, server_default=_now),
     _time("finished_at"),
     Index("plans_run", "sync", "run_id", unique=True),

@@ -107,6 +107,7 @@ CREATE TABLE ml_connector.plans (
     state TEXT DEFAULT 'open' NOT NULL,
     calls JSONB DEFAULT '{}' NOT NULL,
     counts JSONB DEFAULT '{}' NOT NULL,
+    error TEXT,
     created_at TIMESTAMP WITH TIME ZONE DEFAULT clock_timestamp() NOT NULL,
     finished_at TIMESTAMP WITH TIME ZONE,
     PRIMARY KEY (id)

@@ -1,0 +1,77 @@
+"""Customers of QuickBooks into the Mailchimp audience, daily: one DAG for every configured sync."""
+
+import pendulum
+from airflow.sdk import DAG, Asset, CronDataIntervalTimetable, Param, TriggerRule, task
+
+from ml_connector.settings import Sync, load_syncs
+from ml_connector_airflow import steps
+from ml_connector_airflow.retries import POLICY, RETRIES, RETRY_DELAY
+
+PARAMS = {
+    "full_sync": Param(False, type="boolean", description="Read everything, not just changes."),
+    "preview": Param(False, type="boolean", description="Store the plan; write nothing."),
+    "customer_ids": Param(
+        [], type="array", items={"type": "string"}, description="Only these QuickBooks ids."
+    ),
+}
+
+
+def sync_dag(sync: Sync) -> DAG:
+    """Return the daily DAG of one sync."""
+    audience = Asset(f"mailchimp://{sync.audience_id}")
+    with DAG(
+        dag_id=f"sync_customers__{sync.name}",
+        description=f"QuickBooks customers to Mailchimp audience {sync.audience_id}",
+        schedule=CronDataIntervalTimetable(sync.schedule, timezone=sync.timezone),
+        start_date=pendulum.datetime(2026, 1, 1, tz=sync.timezone),
+        catchup=False,
+        max_active_runs=1,
+        params=PARAMS,
+        render_template_as_native_obj=True,
+        default_args={"retries": RETRIES, "retry_delay": RETRY_DELAY, "retry_policy": POLICY},
+        tags=["ml-connector"],
+        doc_md=__doc__,
+    ) as dag:
+
+        @task(pool="quickbooks_api")
+        def fetch_customers(params: dict) -> dict:
+            """Stage what QuickBooks has."""
+            return steps.fetch_customers(
+                sync.name, full_sync=params["full_sync"], customer_ids=params["customer_ids"]
+            )
+
+        @task(pool="mailchimp_api")
+        def fetch_members(params: dict) -> int:
+            """Read what changed in the audience."""
+            return steps.fetch_members(sync.name, full_sync=params["full_sync"])
+
+        @task(pool="mailchimp_api")
+        def plan(params: dict) -> list[int]:
+            """Decide what has to change; nothing is written yet."""
+            return steps.make_plan(
+                sync.name, preview=params["preview"], customer_ids=params["customer_ids"]
+            )
+
+        @task(pool="mailchimp_api", map_index_template="shard {{ task.op_kwargs['shard'] }}")
+        def push(shard: int) -> dict:
+            """Create, update and restore contacts."""
+            return steps.push_shard(sync.name, shard)
+
+        @task(pool="mailchimp_api", trigger_rule=TriggerRule.NONE_FAILED)
+        def archive() -> dict:
+            """Archive contacts that no customer owns any more."""
+            return steps.archive_contacts(sync.name)
+
+        @task(outlets=[audience], trigger_rule=TriggerRule.NONE_FAILED)
+        def report() -> dict:
+            """Sum up the run."""
+            return steps.make_report(sync.name)
+
+        shards = plan()
+        [fetch_customers(), fetch_members()] >> shards
+        push.expand(shard=shards) >> archive() >> report()
+    return dag
+
+
+for _sync in load_syncs().values():
+    globals()[f"sync_customers__{_sync.name}"] = sync_dag(_sync)

@@ -1,0 +1,69 @@
+"""The command line: ``ml-connector``.
+
+Commands that need Airflow's connections, or the sandbox, come in through entry points
+(``ml_connector.commands``), because this package knows neither. Exit codes: 0 done, 1 failed,
+2 wrong usage or settings, 3 waiting for a person's approval.
+"""
+
+import os
+import shlex
+import sys
+from importlib.metadata import entry_points
+from pathlib import Path
+
+import typer
+
+from ml_connector.errors import ConnectorError, SettingsError
+from ml_connector.settings import home
+
+DONE, FAILED, WRONG_SETTINGS, WAITING = 0, 1, 2, 3
+
+app = typer.Typer(
+    name="ml-connector",
+    help="Keep QuickBooks Online customers and a Mailchimp audience in step.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+
+@app.callback()
+def _root() -> None:
+    """Keep QuickBooks Online customers and a Mailchimp audience in step."""
+
+
+def main() -> None:
+    """Run a command; every failure we know ends in one plain sentence."""
+    _use_local_state(home() / "env")
+    for command in sorted(entry_points(group="ml_connector.commands"), key=lambda e: e.name):
+        command.load()(app)
+    try:
+        app(standalone_mode=True)
+    except SettingsError as error:
+        _fail(error, WRONG_SETTINGS)
+    except ConnectorError as error:
+        _fail(error, FAILED)
+    except KeyboardInterrupt:
+        typer.echo("stopped", err=True)
+        sys.exit(FAILED)
+
+
+def _fail(error: ConnectorError, code: int) -> None:
+    typer.echo(f"ml-connector: {error}", err=True)
+    sys.exit(code)
+
+
+def _use_local_state(file: Path) -> None:
+    """Take over what ``make run`` left for the shell; what is set already goes before it.
+
+    A database of one's own in the environment means that this is not that machine's setup.
+    """
+    if "AIRFLOW_HOME" in os.environ or "AIRFLOW_CONN_ML_CONNECTOR_DB" in os.environ:
+        return
+    try:
+        lines = file.read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return
+    for line in lines:
+        name, _, value = line.partition("=")
+        os.environ.setdefault(name, "".join(shlex.split(value)))

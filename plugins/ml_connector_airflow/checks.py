@@ -1,0 +1,112 @@
+"""``ml-connector check``: what a run needs, tried one by one, each failure with its mend."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from sqlalchemy import text
+
+from ml_connector.audience import iter_problems, missing_fields
+from ml_connector.errors import ConnectorError
+from ml_connector.push import CONTRACT_CURSOR
+from ml_connector.scope import Scope
+from ml_connector.settings import load_sync, load_syncs, settings_file
+from ml_connector.store import cursors
+from ml_connector_airflow.wiring import mailchimp_client, open_scope, quickbooks_client
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One check's result."""
+
+    ok: bool
+    name: str
+    message: str
+
+
+def run_checks(sync_name: str = "", *, fix: bool = False) -> Iterator[Line]:
+    """Yield a line a check, for one sync or all; with ``fix`` missing merge fields are added."""
+    try:
+        syncs = [load_sync(sync_name)] if sync_name else list(load_syncs().values())
+    except ConnectorError as error:
+        yield Line(False, "settings", str(error))
+        return
+    yield Line(True, "settings", f"{settings_file()}: {', '.join(sync.name for sync in syncs)}")
+    for sync in syncs:
+        try:
+            scope = open_scope(sync.name)
+        except ConnectorError as error:
+            yield Line(False, f"{sync.name}: keys and connections", str(error))
+            continue
+        yield from _of_sync(scope, fix=fix)
+
+
+def _of_sync(scope: Scope, *, fix: bool) -> Iterator[Line]:
+    checks: list[tuple[str, Callable[[], str]]] = [
+        ("database", lambda: _database(scope)),
+        ("QuickBooks", lambda: _quickbooks(scope)),
+        ("Mailchimp", lambda: _mailchimp(scope)),
+        ("audience", lambda: _audience(scope)),
+        ("merge fields", lambda: _merge_fields(scope, fix=fix)),
+        ("batch contract", lambda: _contract(scope)),
+    ]
+    for name, check in checks:
+        try:
+            message, ok = check(), True
+        except ConnectorError as error:
+            message, ok = str(error), False
+        yield Line(ok, f"{scope.name}: {name}", message)
+    scope.database.close()
+
+
+def _database(scope: Scope) -> str:
+    with scope.database.begin() as connection:
+        cursors.check_index_key(connection, scope.vault)
+        customers = connection.execute(
+            text("SELECT count(*) FROM ml_connector.customers WHERE sync = :sync"),
+            {"sync": scope.name},
+        ).scalar_one()
+    return f"tables are there, {customers} customers staged"
+
+
+def _quickbooks(scope: Scope) -> str:
+    return f"connected to the company {quickbooks_client(scope).company_name()!r}"
+
+
+def _mailchimp(scope: Scope) -> str:
+    return f"connected to the account {mailchimp_client(scope).account().get('account_name')!r}"
+
+
+def _audience(scope: Scope) -> str:
+    found = mailchimp_client(scope).audience()
+    members = found.get("stats", {}).get("member_count", "?")
+    warning = ""
+    if found.get("double_optin") and scope.sync.new_contact_status == "subscribed":
+        warning = (
+            "; it has double opt-in on, which new_contact_status: subscribed goes around "
+            "(use pending to have people confirm)"
+        )
+    return f"{found.get('name')!r}, {members} members{warning}"
+
+
+def _merge_fields(scope: Scope, *, fix: bool) -> str:
+    client = mailchimp_client(scope)
+    existing = client.merge_fields()
+    added = []
+    if fix:
+        for tag, kind in missing_fields(scope.sync, existing):
+            client.create_merge_field(tag, tag.capitalize(), kind)
+            added.append(tag)
+        existing = client.merge_fields() if added else existing
+    problems = [problem for _, problem in iter_problems(scope.sync, existing)]
+    if problems:
+        raise ConnectorError("; ".join(problems) + "; `ml-connector check --fix` adds missing ones")
+    return f"{', '.join(scope.sync.fields)} are there" + (f", added {added}" if added else "")
+
+
+def _contract(scope: Scope) -> str:
+    contract = mailchimp_client(scope).batch_contract()
+    with scope.database.begin() as connection:
+        cursors.put(connection, sync=scope.name, name=CONTRACT_CURSOR, value={"contract": contract})
+    if contract == "current":
+        return "takes status_if_new: known contacts are written without a status"
+    return "insists on status: the status read just before is echoed (docs/consent.md)"

@@ -1,0 +1,108 @@
+"""The commands that use Airflow's connections: they join ``ml-connector`` by an entry point."""
+
+import json
+import os
+import sys
+from typing import Annotated
+
+import typer
+
+from ml_connector.cli import DONE, FAILED
+
+Sync = Annotated[str, typer.Option("--sync", help="A sync's name in syncs.yaml.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+    app.command()(migrate)
+    app.command()(check)
+    app.command()(sync)
+    app.command()(preview)
+    app.command()(audit)
+
+
+def _as_server() -> None:
+    """Let connections resolve as they do in Airflow itself: environment, backends, database."""
+    os.environ.setdefault("_AIRFLOW_PROCESS_CONTEXT", "server")
+    os.environ.setdefault("AIRFLOW__LOGGING__LOGGING_LEVEL", "WARNING")
+    from ml_connector_airflow.airflow_database import bring_up_to_date
+
+    bring_up_to_date()
+
+
+def migrate() -> None:
+    """Create or update the connector's tables, and Airflow's own."""
+    _as_server()
+    from ml_connector.store.migrate import upgrade
+    from ml_connector_airflow.wiring import database_url
+
+    upgrade(database_url())
+    typer.echo("The connector's database is up to date.")
+
+
+def check(
+    *,
+    fix: Annotated[bool, typer.Option("--fix", help="Add what is missing.")] = False,
+    sync_name: Annotated[str, typer.Option("--sync", help="Only this sync.")] = "",
+) -> None:
+    """Check settings, database, both accounts and the audience; say how to mend each failure."""
+    _as_server()
+    from ml_connector_airflow.checks import run_checks
+
+    failed = 0
+    for line in run_checks(sync_name, fix=fix):
+        failed += not line.ok
+        typer.echo(f"{'ok    ' if line.ok else 'FAILED'} {line.name}: {line.message}")
+    sys.exit(FAILED if failed else DONE)
+
+
+def sync(
+    sync_name: Sync = "main",
+    *,
+    full_sync: Annotated[bool, typer.Option("--full-sync", help="Read everything.")] = False,
+    customer_id: Annotated[
+        list[str] | None, typer.Option("--customer-id", help="Only this customer (repeatable).")
+    ] = None,
+) -> None:
+    """Run the daily DAG once in this process; exit 1 if the run failed."""
+    _run(sync_name, full_sync=full_sync, preview=False, customer_ids=customer_id or [])
+
+
+def preview(sync_name: Sync = "main") -> None:
+    """Show what the next sync would change, without writing anything."""
+    _run(sync_name, full_sync=False, preview=True, customer_ids=[])
+
+
+def _run(sync_name: str, *, full_sync: bool, preview: bool, customer_ids: list[str]) -> None:
+    _as_server()
+    from ml_connector_airflow.in_process import run_dag, show
+
+    conf = {"full_sync": full_sync, "preview": preview, "customer_ids": customer_ids}
+    outcome = run_dag(sync_name, conf)
+    show(outcome, sync_name, preview=preview)
+    sys.exit(DONE if outcome.succeeded else FAILED)
+
+
+def audit(
+    *,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,
+    sync_name: Annotated[str, typer.Option("--sync", help="Only this sync.")] = "",
+) -> None:
+    """Print the audit trail, oldest first. It holds personal data: mind where it goes."""
+    _as_server()
+    from ml_connector.settings import home
+    from ml_connector.store import audit as trail
+    from ml_connector.store.database import Database
+    from ml_connector.vault import vault_from
+    from ml_connector_airflow.wiring import database_url
+
+    database = Database(database_url())
+    vault = vault_from(os.environ, home())
+    with database.begin() as connection:
+        for entry in trail.iter_entries(connection, vault=vault, sync=sync_name or None):
+            typer.echo(json.dumps(entry, default=str) if as_json else _line(entry))
+
+
+def _line(entry: dict[str, object]) -> str:
+    told = ("id", "at", "sync", "action", "reason", "outcome", "customer_id", "cause", "error")
+    return "  ".join(str(entry[name]) for name in told if entry[name] is not None)

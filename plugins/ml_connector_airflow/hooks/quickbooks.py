@@ -1,0 +1,102 @@
+"""A QuickBooks connection to a client of one company.
+
+login = client id; password = client secret; host = API base URL (empty: production); extra:
+``realm_id``, ``token_url`` (empty: Intuit's), ``webhook_verifier_token``. The rotated tokens are in
+the Variable ``quickbooks_token__<conn_id>``.
+"""
+
+from collections import Counter
+from collections.abc import Callable
+from functools import partial
+
+from airflow.sdk import Connection
+
+from ml_connector.errors import ConnectorError, NeedsReauth, SettingsError
+from ml_connector.quickbooks.client import QuickBooksClient
+from ml_connector.quickbooks.protocol import PRODUCTION_URL
+from ml_connector.quickbooks.tokens import TokenEndpoint, TokenManager
+from ml_connector.retries import Retries
+from ml_connector.store.database import Database
+from ml_connector.store.refresh_lock import refresh_lock
+from ml_connector.transport import RequestsTransport
+from ml_connector_airflow.hooks.session import SessionHook
+from ml_connector_airflow.token_variable import TokenVariable
+
+TOKEN_TIMEOUT = (10.0, 60.0)
+"""Seconds; shorter than the wait for the refresh lock, so that waiters outlast a slow holder."""
+
+
+class QuickBooksHook(SessionHook):
+    """``get_client(...)`` is all there is to it."""
+
+    conn_name_attr = "quickbooks_conn_id"
+    default_conn_name = "quickbooks_default"
+    conn_type = "quickbooks"
+    hook_name = "QuickBooks Online"
+
+    def __init__(self, quickbooks_conn_id: str = default_conn_name) -> None:
+        super().__init__(http_conn_id=quickbooks_conn_id)
+        self.quickbooks_conn_id = quickbooks_conn_id
+
+    def get_client(
+        self,
+        *,
+        database: Database,
+        pace: Callable[[], None] = lambda: None,
+        calls: Counter[str] | None = None,
+        retries: Retries | None = None,
+    ) -> QuickBooksClient:
+        """Return a client; raise ``SettingsError`` if the connection cannot be right."""
+        connection: Connection = self.get_connection(self.quickbooks_conn_id)
+        realm = str(connection.extra_dejson.get("realm_id") or "")
+        if not realm.isdecimal():
+            raise SettingsError(
+                f"connection {self.quickbooks_conn_id} has no realm_id (the company's number, digits "
+                "only); put it into the connection's Realm ID field"
+            )
+        manager = TokenManager(
+            vault=TokenVariable(self.quickbooks_conn_id),
+            lock=partial(refresh_lock, database, self.quickbooks_conn_id),
+            endpoint=self.token_endpoint(),
+        )
+        return QuickBooksClient(
+            transport=RequestsTransport(self.get_conn(), system="QuickBooks"),
+            base_url=(connection.host or PRODUCTION_URL).rstrip("/"),
+            realm_id=realm,
+            tokens=manager,
+            pace=pace,
+            retries=retries or Retries(),
+            calls=calls if calls is not None else Counter(),
+        )
+
+    def token_endpoint(self) -> TokenEndpoint:
+        """Return the token endpoint with this connection's client id and secret."""
+        connection: Connection = self.get_connection(self.quickbooks_conn_id)
+        if not connection.login or not connection.password:
+            raise SettingsError(
+                f"connection {self.quickbooks_conn_id} lacks the client id (login) or the client "
+                "secret (password) of your Intuit app"
+            )
+        transport = RequestsTransport(
+            self.get_conn(), system="QuickBooks", timeout=TOKEN_TIMEOUT, connections=1
+        )
+        token_url = str(connection.extra_dejson.get("token_url") or "")
+        return TokenEndpoint(transport, token_url, connection.login, connection.password)
+
+    def test_connection(self) -> tuple[bool, str]:
+        """Return whether Intuit knows the client id and secret, or the mend.
+
+        Airflow tests under a made-up connection id, so the tokens, kept by connection id, are out
+        of reach here: a redemption of a made-up token is refused as such only if the client is
+        known. ``ml-connector check`` goes on to the company itself.
+        """
+        try:
+            self.token_endpoint().redeem("connection-test")
+        except NeedsReauth:
+            return True, (
+                "Intuit accepts the client id and secret. `ml-connector check` also tries the "
+                "stored token on the company."
+            )
+        except ConnectorError as error:
+            return False, str(error)
+        return False, "the token URL hands out tokens for anything; is it Intuit's?"

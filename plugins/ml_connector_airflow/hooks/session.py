@@ -1,0 +1,36 @@
+"""``HttpHook`` as both our hooks use it: for its session, with nothing secret in it."""
+
+from typing import Any
+
+import requests
+from airflow.providers.http.hooks.http import HttpHook
+from airflow.sdk import Connection
+
+_TRANSPORT_EXTRAS = frozenset(
+    {"proxies", "proxy", "verify", "verify_ssl", "cert", "trust_env", "max_redirects"}
+)
+
+
+class SessionHook(HttpHook):
+    """Gives a session with the connection's proxy and certificate settings.
+
+    ``HttpHook`` sends every other extra as a header, and login and password as Basic
+    authentication. Ours are secrets (webhook keys, client secret) that belong in no request of
+    that kind: the clients authenticate each call themselves.
+    """
+
+    def _extract_auth(self, connection: Connection) -> Any:  # noqa: ARG002
+        return _leave_headers_alone
+
+    def _configure_session_from_extra(
+        self, session: requests.Session, connection: Connection, extra_options: dict[str, Any]
+    ) -> requests.Session:
+        extra = connection.extra_dejson
+        options = {name: extra[name] for name in _TRANSPORT_EXTRAS & extra.keys()}
+        bare = Connection(conn_id=connection.conn_id, conn_type="http")
+        return super()._configure_session_from_extra(session, bare, {**options, **extra_options})
+
+
+def _leave_headers_alone(request: requests.PreparedRequest) -> requests.PreparedRequest:
+    """Keep ``requests`` from replacing our Authorization header by an entry of ``~/.netrc``."""
+    return request

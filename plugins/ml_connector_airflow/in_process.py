@@ -1,0 +1,135 @@
+"""The daily DAG run once in this process (``dag.test()``), with a progress bar."""
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.table import Table
+from sqlalchemy import text
+
+from ml_connector.errors import SettingsError
+from ml_connector.scope import Scope
+from ml_connector.settings import load_sync
+from ml_connector.store import plans
+from ml_connector.store.plans import Standing
+from ml_connector_airflow.wiring import open_scope
+
+POLL_SECONDS = 0.3
+DAGS = Path(__file__).resolve().parents[2] / "dags"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """How a run ended. ``standing`` is None if no task got as far as the connector's database."""
+
+    succeeded: bool
+    plan_id: int | None
+    error: str | None
+    seconds: float
+
+
+def run_dag(sync_name: str, conf: dict[str, Any]) -> Outcome:
+    """Run ``sync_customers__<sync>`` here; connections are whatever Airflow resolves.
+
+    Raises ``SettingsError`` for an unknown sync or a DAG file that does not load, ``StorageError``
+    if the connector's database cannot be used.
+    """
+    load_sync(sync_name)
+    scope = open_scope(sync_name)
+    with scope.database.begin() as connection:
+        connection.execute(text("SELECT 1 FROM ml_connector.plans LIMIT 1"))
+    dag = _dag(f"sync_customers__{sync_name}")
+    started = datetime.now(UTC)
+    run_id = f"manual__{started.isoformat()}"
+    with _progress(scope, run_id):
+        run = dag.test(run_after=started, logical_date=started, run_conf=conf)
+    standing = _standing(scope, run.run_id)
+    scope.database.close()
+    return Outcome(
+        succeeded=str(run.state) == "success",
+        plan_id=standing.plan_id if standing else None,
+        error=standing.error if standing else "a task failed before it reached the database",
+        seconds=(datetime.now(UTC) - started).total_seconds(),
+    )
+
+
+def show(outcome: Outcome, sync_name: str, *, preview: bool) -> None:
+    """Print what the run did, or would do."""
+    console = Console()
+    if outcome.plan_id is not None:
+        scope = open_scope(sync_name)
+        with scope.database.begin() as connection:
+            rows = connection.execute(
+                text("""SELECT kind, reason, state, count(*) AS n FROM ml_connector.changes
+                        WHERE plan_id = :plan AND state <> 'superseded'
+                        GROUP BY kind, reason, state ORDER BY kind, reason, state"""),
+                {"plan": outcome.plan_id},
+            ).all()
+            calls = plans.calls_of(connection, plan_id=outcome.plan_id)
+        scope.database.close()
+        table = Table(
+            "change", "reason", "state", "contacts", title="Would change" if preview else None
+        )
+        for row in rows:
+            table.add_row(row.kind, row.reason, row.state, str(row.n))
+        if rows:
+            console.print(table)
+        else:
+            console.print("Nothing to change.")
+        console.print("Calls: " + ", ".join(f"{name} {n}" for name, n in calls.items()))
+    if outcome.succeeded:
+        console.print(f"Done in {outcome.seconds:.1f} s.")
+    else:
+        console.print(f"The run failed: {outcome.error}", style="bold red")
+
+
+def _dag(dag_id: str) -> Any:
+    from airflow.dag_processing.dagbag import BundleDagBag
+
+    bag = BundleDagBag(dag_folder=DAGS, bundle_path=DAGS, bundle_name="dags-folder")
+    if bag.import_errors:
+        message = next(iter(bag.import_errors.values())).strip().splitlines()[-1]
+        raise SettingsError(f"the DAG files do not load: {message}")
+    return bag.dags[dag_id]
+
+
+def _standing(scope: Scope, run_id: str) -> Standing | None:
+    with scope.database.begin() as connection:
+        return plans.standing(connection, sync=scope.name, run_id=run_id)
+
+
+@contextmanager
+def _progress(scope: Scope, run_id: str) -> Iterator[None]:
+    """Show how far the run is, read from the database, until the block ends."""
+    over = threading.Event()
+
+    def follow(progress: Progress) -> None:
+        bar = progress.add_task("starting", total=None)
+        while not over.wait(POLL_SECONDS):
+            standing = _standing(scope, run_id)
+            if standing is not None:
+                total = standing.changes or None
+                told = f"{standing.calls} calls, {standing.settled} of {standing.changes} changes"
+                progress.update(bar, description=told, total=total, completed=standing.settled)
+
+    with Progress(
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TimeElapsedColumn(),
+        console=Console(stderr=True),
+        transient=True,
+    ) as progress:
+        thread = threading.Thread(target=follow, args=(progress,), daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            over.set()
+            thread.join()

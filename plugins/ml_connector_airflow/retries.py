@@ -1,0 +1,36 @@
+"""The one translator from our errors to Airflow's retries.
+
+A step has already repeated each call; a task's own retry is for what lasts longer. Whatever needs
+a person fails at once: repeating it would only hide the message.
+"""
+
+from datetime import timedelta
+
+from airflow.sdk.definitions.retry_policy import ExceptionRetryPolicy, RetryAction, RetryRule
+
+from ml_connector.errors import RetryLater, StopRun, StorageError
+
+RETRIES = 3
+RETRY_DELAY = timedelta(minutes=1)
+
+POLICY = ExceptionRetryPolicy(
+    rules=[
+        RetryRule(
+            exception=StorageError,
+            action=RetryAction.RETRY,
+            retry_delay=timedelta(seconds=30),
+            reason="the database may be back soon; nothing was lost",
+        ),
+        RetryRule(
+            exception=StopRun,
+            action=RetryAction.FAIL,
+            reason="a person has to act; the error says what to do",
+        ),
+        RetryRule(
+            exception=RetryLater,
+            action=RetryAction.RETRY,
+            retry_delay=timedelta(minutes=2),
+            reason="the other system may be back soon; what was done is kept",
+        ),
+    ]
+)

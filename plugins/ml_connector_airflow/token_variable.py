@@ -1,0 +1,68 @@
+"""The rotated QuickBooks tokens in an Airflow Variable: encrypted, and masked by their key names."""
+
+from airflow.sdk import Variable
+from airflow.sdk.exceptions import AirflowRuntimeError
+
+from ml_connector.errors import NeedsReauth
+from ml_connector.quickbooks.tokens import StoredToken
+
+
+def variable_name(conn_id: str) -> str:
+    """Return the name of the connection's token Variable."""
+    return f"quickbooks_token__{conn_id}"
+
+
+class TokenVariable:
+    """``TokenVault`` over ``quickbooks_token__<conn_id>``.
+
+    What we stored ourselves goes before a value from the environment or a secrets backend: those
+    would hide every rotation, so they only seed the first one.
+    """
+
+    def __init__(self, conn_id: str) -> None:
+        self._name = variable_name(conn_id)
+
+    def load(self) -> StoredToken:
+        """Return the pair; raise ``NeedsReauth`` if nobody has connected yet."""
+        value = _stored(self._name) or _seeded(self._name)
+        if not value:
+            raise NeedsReauth(
+                f"QuickBooks is not connected: there is no Variable {self._name}; "
+                "run `ml-connector connect`"
+            )
+        return StoredToken.from_json(value, place=f"Variable {self._name}")
+
+    def save(self, token: StoredToken) -> None:
+        """Store the pair in Airflow's database; it is committed on return."""
+        if _in_task():
+            Variable.set(self._name, token.to_json())
+        else:
+            from airflow.models.variable import Variable as ServerVariable
+
+            ServerVariable.set(self._name, token.to_json())
+
+
+def _in_task() -> bool:
+    """Tell whether this process talks to Airflow through a task's supervisor."""
+    from airflow.sdk.execution_time import task_runner
+
+    return getattr(task_runner, "SUPERVISOR_COMMS", None) is not None
+
+
+def _stored(name: str) -> str | None:
+    """Return the value in Airflow's own database, whatever the environment says."""
+    if _in_task():
+        from airflow.sdk.execution_time.secrets.execution_api import ExecutionAPISecretsBackend
+
+        return ExecutionAPISecretsBackend().get_variable(name)
+    from airflow.secrets.metastore import MetastoreBackend
+
+    return MetastoreBackend().get_variable(name)
+
+
+def _seeded(name: str) -> str | None:
+    try:
+        value = Variable.get(name)
+    except AirflowRuntimeError:
+        return None
+    return str(value) if value else None

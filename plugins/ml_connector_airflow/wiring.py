@@ -1,0 +1,85 @@
+"""Whose keys: Airflow's connections and context made into what the steps need."""
+
+import os
+import time
+from functools import partial
+from typing import Any
+
+from airflow.sdk import Connection
+
+from ml_connector.errors import SettingsError
+from ml_connector.mailchimp.client import MailchimpClient
+from ml_connector.model import RunContext
+from ml_connector.quickbooks.client import QuickBooksClient
+from ml_connector.scope import Scope
+from ml_connector.settings import home, load_sync
+from ml_connector.store import pacing
+from ml_connector.store.database import Database
+from ml_connector.vault import vault_from
+from ml_connector_airflow.hooks.mailchimp import MailchimpHook
+from ml_connector_airflow.hooks.quickbooks import QuickBooksHook
+
+DATABASE_CONN_ID = "ml_connector_db"
+
+
+def connection_named(conn_id: str, mend: str) -> Connection:
+    """Return an Airflow connection; raise ``SettingsError`` with ``mend`` if there is none."""
+    from airflow.sdk.exceptions import AirflowNotFoundException, AirflowRuntimeError
+
+    try:
+        found: Connection = Connection.get(conn_id)
+    except (AirflowNotFoundException, AirflowRuntimeError):
+        raise SettingsError(f"there is no Airflow connection {conn_id!r}; {mend}") from None
+    return found
+
+
+def database_url() -> str:
+    """Return the address of the connector's database (connection ``ml_connector_db``)."""
+    connection = connection_named(
+        DATABASE_CONN_ID, "add one of type Postgres that points at the connector's database"
+    )
+    return str(connection.get_uri()).replace("postgres://", "postgresql://", 1)
+
+
+def open_scope(sync_name: str, *, run: RunContext | None = None) -> Scope:
+    """Return what a step of the sync needs; raise ``SettingsError`` naming what is missing."""
+    return Scope(
+        sync=load_sync(sync_name),
+        database=Database(database_url()),
+        vault=vault_from(os.environ, home()),
+        run=run or RunContext(),
+    )
+
+
+def run_of(context: dict[str, Any]) -> RunContext:
+    """Return who runs, for the audit, from a task's context."""
+    instance = context["ti"]
+    return RunContext(
+        dag_id=instance.dag_id,
+        run_id=instance.run_id,
+        task_id=instance.task_id,
+        try_number=instance.try_number,
+    )
+
+
+def quickbooks_client(scope: Scope) -> QuickBooksClient:
+    """Return a client of the sync's company, within its rate limits over all workers."""
+    conn_id = scope.sync.quickbooks_conn_id
+    connection_named(conn_id, "add one of type QuickBooks Online")
+    return QuickBooksHook(conn_id).get_client(
+        database=scope.database, pace=partial(_pace, scope.database, conn_id), calls=scope.calls
+    )
+
+
+def mailchimp_client(scope: Scope) -> MailchimpClient:
+    """Return a client of the sync's audience."""
+    conn_id = scope.sync.mailchimp_conn_id
+    connection_named(conn_id, "add one of type Mailchimp")
+    return MailchimpHook(conn_id).get_client(scope.sync.audience_id, calls=scope.calls)
+
+
+def _pace(database: Database, account: str) -> None:
+    with database.begin() as connection:
+        wait = pacing.reserve(connection, account=account)
+    if wait:
+        time.sleep(wait)
