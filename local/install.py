@@ -47,7 +47,8 @@ def install(venv: Path, *, dev: bool, log: Path) -> None:
     Raises:
         InstallError: It did not work; the log has the whole output.
     """
-    log.parent.mkdir(parents=True, exist_ok=True)
+    log.parent.parent.mkdir(parents=True, exist_ok=True, mode=0o700)  # the state folder
+    log.parent.mkdir(exist_ok=True)
     python = venv / "bin" / "python"
     with log.open("a", encoding="utf-8") as output:
         if not python.exists() or not _call(output, python, "-m", "pip", "--version"):

@@ -81,7 +81,8 @@ def _put_connection(session: Any, wanted: Mapping[str, Any], written: dict[str, 
         else:
             setattr(row, field, merged.get(field))
     extra = {name[6:]: value for name, value in merged.items() if name.startswith("extra.")}
-    row.set_extra(json.dumps(extra))
+    # None and not {}: of an empty one Airflow's own URI makes an option that drivers refuse.
+    row.set_extra(json.dumps(extra) if extra else None)
     written[conn_id] = {name: digest(value) for name, value in mine.items()}
 
 

@@ -61,16 +61,20 @@ class FirstSync:
     def _look(self, dag_id: str, run_id: str) -> str:
         try:
             for task in self._api.tasks(dag_id, run_id):
-                self._show(task)
+                self._show(task, run_id)
             return self._api.run_state(dag_id, run_id)
         except (requests.ConnectionError, requests.Timeout):
             return ""  # a busy server; if it has died, the next check says so
 
-    def _show(self, task: TaskState) -> None:
+    def _show(self, task: TaskState, run_id: str) -> None:
         if self._shown.get(task.label) == task.state or task.state in QUIET:
             return
         self._shown[task.label] = task.state
-        self._progress.say(f"  {task.label}: {task.state}")
+        if task.state == "up_for_retry":
+            reason = reason_in(self._log(run_id, task))
+            self._progress.say(f"  {task.label}: will be tried again, after {reason}")
+        else:
+            self._progress.say(f"  {task.label}: {task.state}")
         if task.state in ASKS_A_PERSON:
             self._progress.say(f"  a person has to decide: {self._settings.ui}/required_actions")
 
