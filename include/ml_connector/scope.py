@@ -38,7 +38,7 @@ class Scope:
             on_inactive=self.sync.on_inactive,
         )
 
-    def plan_id(self, kind: str = "sync") -> int:
+    def plan_id(self, kind: str | None = None) -> int:
         """Return the id of this run's plan."""
         with self.database.begin() as connection:
             return plans.open_plan(connection, sync=self.name, run_id=self.run.run_id, kind=kind)

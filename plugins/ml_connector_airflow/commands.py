@@ -3,13 +3,14 @@
 import json
 import os
 import sys
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from ml_connector.cli import DONE, FAILED
 
 Sync = Annotated[str, typer.Option("--sync", help="A sync's name in syncs.yaml.")]
+Verbose = Annotated[bool, typer.Option("--verbose", help="Show Airflow's own log.")]
 
 
 def register(app: typer.Typer) -> None:
@@ -21,10 +22,10 @@ def register(app: typer.Typer) -> None:
     app.command()(audit)
 
 
-def _as_server() -> None:
+def _as_server(*, log_level: str = "WARNING") -> None:
     """Let connections resolve as they do in Airflow itself: environment, backends, database."""
     os.environ.setdefault("_AIRFLOW_PROCESS_CONTEXT", "server")
-    os.environ.setdefault("AIRFLOW__LOGGING__LOGGING_LEVEL", "WARNING")
+    os.environ.setdefault("AIRFLOW__LOGGING__LOGGING_LEVEL", log_level)
     from ml_connector_airflow.airflow_database import bring_up_to_date
 
     bring_up_to_date()
@@ -63,23 +64,26 @@ def sync(
     customer_id: Annotated[
         list[str] | None, typer.Option("--customer-id", help="Only this customer (repeatable).")
     ] = None,
+    verbose: Verbose = False,
 ) -> None:
     """Run the daily DAG once in this process; exit 1 if the run failed."""
-    _run(sync_name, full_sync=full_sync, preview=False, customer_ids=customer_id or [])
+    conf = {"full_sync": full_sync, "preview": False, "customer_ids": customer_id or []}
+    _run(sync_name, conf, verbose=verbose)
 
 
-def preview(sync_name: Sync = "main") -> None:
+def preview(sync_name: Sync = "main", *, verbose: Verbose = False) -> None:
     """Show what the next sync would change, without writing anything."""
-    _run(sync_name, full_sync=False, preview=True, customer_ids=[])
+    conf = {"full_sync": False, "preview": True, "customer_ids": []}
+    _run(sync_name, conf, verbose=verbose)
 
 
-def _run(sync_name: str, *, full_sync: bool, preview: bool, customer_ids: list[str]) -> None:
-    _as_server()
+def _run(sync_name: str, conf: dict[str, Any], *, verbose: bool) -> None:
+    # Below that Airflow prints the traceback of a failed task, which show() says in one sentence.
+    _as_server(log_level="INFO" if verbose else "CRITICAL")
     from ml_connector_airflow.in_process import run_dag, show
 
-    conf = {"full_sync": full_sync, "preview": preview, "customer_ids": customer_ids}
     outcome = run_dag(sync_name, conf)
-    show(outcome, sync_name, preview=preview)
+    show(outcome, sync_name, preview=bool(conf["preview"]))
     sys.exit(DONE if outcome.succeeded else FAILED)
 
 

@@ -80,7 +80,7 @@ def show(outcome: Outcome, sync_name: str, *, preview: bool) -> None:
             table.add_row(row.kind, row.reason, row.state, str(row.n))
         if rows:
             console.print(table)
-        else:
+        elif outcome.succeeded:
             console.print("Nothing to change.")
         console.print("Calls: " + ", ".join(f"{name} {n}" for name, n in calls.items()))
     if outcome.succeeded:

@@ -7,13 +7,17 @@ from dataclasses import dataclass
 from sqlalchemy import Connection, text
 
 
-def open_plan(connection: Connection, *, sync: str, run_id: str, kind: str = "sync") -> int:
-    """Return the id of the run's plan, made if this is its first task."""
+def open_plan(connection: Connection, *, sync: str, run_id: str, kind: str | None = None) -> int:
+    """Return the id of the run's plan, made if this is its first task.
+
+    ``kind`` is ``sync`` unless a task says otherwise (``preview``).
+    """
     return int(
         connection.execute(
             text("""INSERT INTO ml_connector.plans (sync, run_id, kind)
-                    VALUES (:sync, :run_id, :kind)
-                    ON CONFLICT (sync, run_id) DO UPDATE SET kind = excluded.kind RETURNING id"""),
+                    VALUES (:sync, :run_id, coalesce(CAST(:kind AS text), 'sync'))
+                    ON CONFLICT (sync, run_id) DO UPDATE
+                    SET kind = coalesce(CAST(:kind AS text), plans.kind) RETURNING id"""),
             {"sync": sync, "run_id": run_id, "kind": kind},
         ).scalar_one()
     )
