@@ -1,0 +1,72 @@
+"""Airflow finds our connection types, and runs none of our modules twice."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+PLUGINS = Path(__file__).resolve().parents[2] / "plugins"
+
+
+def test_both_connection_types_have_labelled_fields_of_their_own():
+    from airflow.providers_manager import ProvidersManager
+
+    manager = ProvidersManager()
+    widgets = manager.connection_form_widgets
+    behaviours = manager.field_behaviours
+    for field in ("realm_id", "token_url", "webhook_verifier_token"):
+        assert f"extra__quickbooks__{field}" in widgets
+    for field in ("webhook_secret", "webhook_signing_secret"):
+        assert widgets[f"extra__mailchimp__{field}"].is_sensitive
+    assert behaviours["quickbooks"]["relabeling"]["login"] == "Client ID"
+    assert "port" in behaviours["mailchimp"]["hidden_fields"]
+
+
+@pytest.mark.parametrize("conn_type", ["quickbooks", "mailchimp"])
+def test_airflow_finds_the_hook_of_a_connection_type(conn_type):
+    from airflow.sdk.providers_manager_runtime import ProvidersManagerTaskRuntime
+
+    hook = ProvidersManagerTaskRuntime().hooks[conn_type]
+    assert hook is not None
+    assert hook.connection_id_attribute_name == f"{conn_type}_conn_id"
+
+
+def test_the_plugin_loader_does_not_run_our_package_under_bare_names():
+    """Its folder is in plugins/.airflowignore; a second copy of a class would match no retry rule."""
+    code = (
+        "import sys; from airflow.plugins_manager import _get_plugins as load; load();"
+        "print([n for n in ('wiring', 'steps', 'retries', 'commands') if n in sys.modules])"
+    )
+    found = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120
+    )
+    assert found.stdout.strip().splitlines()[-1] == "[]"
+
+
+def test_the_ignore_file_names_the_package():
+    lines = (PLUGINS / ".airflowignore").read_text().splitlines()
+    assert "ml_connector_airflow/" in lines
+
+
+@pytest.mark.parametrize(
+    ("error", "action"),
+    [
+        ("CredentialsError", "FAIL"),
+        ("NeedsReauth", "FAIL"),
+        ("QuotaExhausted", "FAIL"),
+        ("AudienceNotReady", "FAIL"),
+        ("ConsentRaised", "FAIL"),
+        ("IncompleteRead", "FAIL"),
+        ("StorageError", "RETRY"),
+        ("RateLimited", "RETRY"),
+        ("Unavailable", "RETRY"),
+        ("AnswerLost", "RETRY"),
+    ],
+)
+def test_what_airflow_does_after_each_error(error, action):
+    from ml_connector import errors
+    from ml_connector_airflow.retries import POLICY
+
+    decision = POLICY.evaluate(getattr(errors, error)("message"), try_number=1, max_tries=3)
+    assert decision.action.name == action

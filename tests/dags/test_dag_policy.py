@@ -1,0 +1,119 @@
+"""What every DAG of this project keeps to; the messages say the fix."""
+
+import ast
+from datetime import timedelta
+from pathlib import Path
+
+import pendulum
+import pytest
+
+DAGS = Path(__file__).resolve().parents[2] / "dags"
+SYSTEMS = {"fetch_customers": "quickbooks_api", "fetch_members": "mailchimp_api"}
+WRITERS = ("plan", "push", "archive")
+
+
+def test_every_dag_file_loads(bag):
+    assert bag.import_errors == {}
+
+
+def test_there_is_one_daily_dag_for_every_configured_sync(bag):
+    assert "sync_customers__main" in bag.dags
+
+
+def test_every_task_retries_by_our_policy(bag):
+    from ml_connector_airflow.retries import POLICY
+
+    for dag in bag.dags.values():
+        for task in dag.tasks:
+            assert task.retries >= 1, f"{dag.dag_id}.{task.task_id}: set retries in default_args"
+            assert task.retry_policy == POLICY, (
+                f"{dag.dag_id}.{task.task_id}: set retry_policy=POLICY in default_args"
+            )
+
+
+def test_every_task_says_in_one_line_what_it_does(bag):
+    for dag in bag.dags.values():
+        for task in dag.tasks:
+            doc = (task.python_callable.__doc__ or "").strip()
+            assert doc, f"{dag.dag_id}.{task.task_id}: give the function a docstring"
+
+
+def test_tasks_that_talk_to_a_system_take_a_slot_of_its_pool(bag):
+    dag = bag.dags["sync_customers__main"]
+    for name, pool in {**SYSTEMS, **dict.fromkeys(WRITERS, "mailchimp_api")}.items():
+        assert dag.get_task(name).pool == pool, f"{name}: set pool={pool!r}"
+
+
+def test_slots_times_threads_stay_at_or_below_eight_connections():
+    from local.airflow import POOLS
+    from ml_connector.push import THREADS
+
+    slots, _ = POOLS["mailchimp_api"]
+    assert slots * THREADS <= 8
+
+
+def test_the_daily_dag_goes_from_reading_to_reporting(bag):
+    dag = bag.dags["sync_customers__main"]
+    order = {task.task_id: sorted(task.downstream_task_ids) for task in dag.tasks}
+    assert order == {
+        "fetch_customers": ["plan"],
+        "fetch_members": ["plan"],
+        "plan": ["push"],
+        "push": ["archive"],
+        "archive": ["report"],
+        "report": [],
+    }
+
+
+def test_a_days_run_covers_the_day_before_it(bag):
+    from airflow.serialization.encoders import coerce_to_core_timetable
+
+    dag = bag.dags["sync_customers__main"]
+    timetable = coerce_to_core_timetable(dag.timetable)
+    interval = timetable.infer_manual_data_interval(run_after=pendulum.datetime(2026, 7, 2, 12))
+    assert interval.end - interval.start == timedelta(days=1)
+    assert interval.end.in_timezone("America/Los_Angeles").hour == 2
+
+
+def test_runs_of_one_sync_never_overlap(bag):
+    assert bag.dags["sync_customers__main"].max_active_runs == 1
+
+
+def test_the_trigger_form_offers_full_sync_preview_and_customer_ids(bag):
+    params = bag.dags["sync_customers__main"].params
+    assert params.dump() == {"full_sync": False, "preview": False, "customer_ids": []}
+
+
+def test_a_report_makes_the_audience_known_as_an_asset(bag):
+    outlets = bag.dags["sync_customers__main"].get_task("report").outlets
+    assert [asset.uri.rstrip("/") for asset in outlets] == ["mailchimp://a1b2c3d4e5"]
+
+
+@pytest.mark.parametrize("file", sorted(DAGS.glob("*.py")), ids=lambda file: file.name)
+def test_dag_files_are_tables_of_contents(file):
+    """No HTTP, no SQL, no try/except, and at most 130 lines."""
+    tree = ast.parse(file.read_text())
+    imported = {
+        alias.name.split(".")[0]
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Import | ast.ImportFrom)
+        for alias in (
+            node.names
+            if isinstance(node, ast.Import)
+            else [ast.alias(name=node.module or "", asname=None)]
+        )
+    }
+    assert imported <= {"pendulum", "airflow", "ml_connector", "ml_connector_airflow", "datetime"}
+    assert not [node for node in ast.walk(tree) if isinstance(node, ast.Try)]
+    assert len(file.read_text().splitlines()) <= 130
+
+
+def test_an_invalid_settings_file_shows_as_an_import_error_with_key_and_line(tmp_path, monkeypatch):
+    from airflow.dag_processing.dagbag import BundleDagBag
+
+    settings = tmp_path / "syncs.yaml"
+    settings.write_text("syncs:\n  main:\n    audience_id: a\n    fields: {FNAME: GivenName}\n")
+    monkeypatch.setenv("ML_CONNECTOR_SYNCS", str(settings))
+    bag = BundleDagBag(dag_folder=DAGS, bundle_path=DAGS, bundle_name="dags-folder")
+    (error,) = bag.import_errors.values()
+    assert "line 2: syncs.main.new_contact_status" in error
