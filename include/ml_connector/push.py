@@ -84,14 +84,20 @@ class _Pusher:
             status_required=contract.get("contract") == "status_required",
             inactive_tag=scope.sync.inactive_tag,
         )
-        self._one_at_a_time = threading.Lock()
+        self._counting = threading.Lock()
+        self._echoing = threading.RLock()
         self.counts: Counter[str] = Counter()
 
     def push_next(self, kind: Kind, rows: int, ids: Sequence[int] | None = None) -> bool:
         """Claim and send up to ``rows`` changes of a kind; return whether there were any."""
-        if self._calls.status_required and kind is Kind.UPDATE:
-            with self._one_at_a_time:
-                fetch_members(self._scope, self._client)  # the status is echoed: read it just now
+        if not self._calls.status_required:
+            return self._push_next(kind, rows, ids)
+        with self._echoing:  # the status is echoed, so nothing may come between reading and writing
+            if kind is Kind.UPDATE:
+                fetch_members(self._scope, self._client)
+            return self._push_next(kind, rows, ids)
+
+    def _push_next(self, kind: Kind, rows: int, ids: Sequence[int] | None) -> bool:
         claimed: list[Claimed] = []
         risen: list[str] = []
         try:
@@ -201,7 +207,7 @@ class _Pusher:
         log.warning("batch_needs_status", sync=self._scope.name)
 
     def _count(self, what: str, number: int = 1) -> None:
-        with self._one_at_a_time:
+        with self._counting:
             self.counts[what] += number
 
 
