@@ -104,7 +104,7 @@ def _decide(
     ids = [waiting.customer_id for waiting in chunk]
     keys = {key for waiting in chunk for key in (waiting.email_key, waiting.contact_key) if key}
     if not preview:
-        changes.take_over(connection, sync=scope.name, keys=keys)
+        changes.take_over(connection, sync=scope.name, keys=keys, besides_plan=plan_id)
     people = customers.frame(connection, sync=scope.name, keys=keys, ids=ids)
     elsewhere = {*people.email_key.dropna(), *people.contact_key.dropna()}
     around = keys | {bytes.fromhex(key) for key in elsewhere}

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 import requests
+import urllib3
 from requests.adapters import HTTPAdapter
 
 from ml_connector.errors import AnswerLost, ConnectorError, SettingsError, Unavailable
@@ -78,28 +79,39 @@ class RequestsTransport:
                 timeout=self._timeout,
                 allow_redirects=False,
             )
-        except requests.RequestException as error:
+        # requests lets some of urllib3's errors through, and what a header cannot encode.
+        except (requests.RequestException, urllib3.exceptions.HTTPError, UnicodeError) as error:
             raise self._translated(error, request.url) from None
         headers = {name.lower(): value for name, value in answer.headers.items()}
         return Response(status=answer.status_code, headers=headers, body=answer.content)
 
-    def _translated(self, error: requests.RequestException, url: str) -> ConnectorError:
-        host = url.split("/", 3)[2] if "://" in url else url
+    def _translated(self, error: Exception, url: str) -> ConnectorError:
+        host = (url.split("/", 3)[2] if "://" in url else url).rpartition("@")[2]
         if isinstance(error, requests.exceptions.SSLError):
             return SettingsError(f"{self._system}: {host} has no valid certificate")
         if isinstance(
             error,
             requests.exceptions.InvalidURL
             | requests.exceptions.MissingSchema
-            | requests.exceptions.InvalidSchema,
+            | requests.exceptions.InvalidSchema
+            | urllib3.exceptions.LocationValueError,
         ):
             return SettingsError(f"{self._system}: the connection's host is not a URL: {host}")
+        if isinstance(error, requests.exceptions.InvalidHeader | UnicodeError):
+            return SettingsError(
+                f"{self._system}: the key has a character that no HTTP header can carry; copy it"
+                " again into the connection's password (a token: into where it is stored)"
+            )
         if isinstance(error, requests.exceptions.ConnectTimeout):
             return Unavailable(f"{self._system}: {host} did not accept a connection in time")
-        if isinstance(error, requests.exceptions.ConnectionError) and "NewConnectionError" in repr(
-            error
-        ):
+        if _never_connected(error):
             return Unavailable(
                 f"{self._system}: {host} cannot be reached; check the connection's host and the network"
             )
         return AnswerLost(f"{self._system}: no answer from {host}; the call may have been applied")
+
+
+def _never_connected(error: Exception) -> bool:
+    """Tell whether no connection came about: refused, no route, or an unknown name."""
+    cause = getattr(error.args[0], "reason", None) if error.args else None
+    return isinstance(cause, urllib3.exceptions.NewConnectionError)

@@ -12,7 +12,6 @@ Several keys may be in force: the first seals, all open, so keys can be rotated 
 """
 
 import base64
-import binascii
 import hashlib
 import hmac
 import os
@@ -71,7 +70,7 @@ class Vault:
             return msgspec.json.decode(
                 cipher.decrypt(bytes(sealed[5:17]), bytes(sealed[17:]), identity.encode())
             )
-        except InvalidTag:
+        except (InvalidTag, ValueError):  # ValueError: cut off within the nonce
             raise SettingsError(
                 f"the stored payload of {identity} does not open: altered, or moved to this row"
             ) from None
@@ -100,9 +99,23 @@ def vault_from(environ: Mapping[str, str], home: Path) -> Vault:
     if len(given) == 1:
         raise SettingsError(f"{given[0]} is set alone; set {KEYS_VARIABLE} and {INDEX_VARIABLE}")
     if given:
-        keys, index = environ[KEYS_VARIABLE], environ[INDEX_VARIABLE]
-    else:
+        return _vault(environ[KEYS_VARIABLE], environ[INDEX_VARIABLE])
+    try:
         keys, index = _kept(home / "encryption_keys"), _kept(home / "index_key")
+    except OSError as error:
+        raise SettingsError(
+            f"the keys under ML_CONNECTOR_HOME cannot be read or made: {error}"
+        ) from None
+    try:
+        return _vault(keys, index)
+    except SettingsError as error:
+        raise SettingsError(
+            f"encryption_keys or index_key in {home} is damaged ({error.message}); restore the"
+            " file, since what was sealed with a lost key cannot be opened again"
+        ) from None
+
+
+def _vault(keys: str, index: str) -> Vault:
     return Vault(
         encryption_keys=[_decoded(key, KEYS_VARIABLE) for key in keys.split(",")],
         index_key=_decoded(index, INDEX_VARIABLE),
@@ -129,7 +142,7 @@ def _kept(path: Path) -> str:
 def _decoded(text: str, name: str) -> bytes:
     try:
         return base64.b64decode(text.strip(), validate=True)
-    except binascii.Error:
+    except ValueError:  # binascii's own error is one, and so is that of a letter beyond ASCII
         raise SettingsError(f"{name} is not base64") from None
 
 

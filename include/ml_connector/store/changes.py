@@ -55,22 +55,28 @@ class Settled:
 
 
 def take_over(
-    connection: Connection, *, sync: str, keys: Collection[bytes] | None = None
+    connection: Connection,
+    *,
+    sync: str,
+    keys: Collection[bytes] | None = None,
+    besides_plan: int | None = None,
 ) -> list[bytes]:
     """Drop pending changes, waiting for those whose call is on the wire; return their contacts.
 
     Without ``keys``: all of the sync's, left behind by an earlier run. Their customers are to be
-    decided on again.
+    decided on again. The plan ``besides_plan`` keeps its own.
     """
     at = "" if keys is None else "AND email_key = ANY(:keys)"
     rows = connection.execute(
         text(f"""WITH open AS (
                     SELECT id FROM ml_connector.changes
-                    WHERE sync = :sync AND state = 'pending' {at} ORDER BY id FOR UPDATE)
+                    WHERE sync = :sync AND state = 'pending' {at}
+                      AND plan_id IS DISTINCT FROM CAST(:besides AS bigint)
+                    ORDER BY id FOR UPDATE)
                 UPDATE ml_connector.changes c
                 SET state = 'superseded', settled_at = clock_timestamp()
                 FROM open WHERE c.id = open.id AND c.state = 'pending' RETURNING c.email_key"""),  # noqa: S608
-        {"sync": sync} if keys is None else {"sync": sync, "keys": list(keys)},
+        {"sync": sync, "besides": besides_plan} | ({} if keys is None else {"keys": list(keys)}),
     ).all()
     return [bytes(row.email_key) for row in rows]
 
