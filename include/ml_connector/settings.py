@@ -146,6 +146,11 @@ def _named(
                 f"{path}, line {_line(tree, ('syncs', name))}: {name!r} is no sync name; "
                 "use small letters, digits and underscores"
             )
+        if "name" in body:  # the key above it is the name; another one would split its history
+            raise SettingsError(
+                f"{path}, line {_line(tree, ('syncs', name, 'name'))}: syncs.{name}.name: "
+                "is not a known setting"
+            )
         yield name, body
 
 

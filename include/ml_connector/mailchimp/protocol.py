@@ -169,13 +169,13 @@ def batch_body(rows: Sequence[MemberWrite], *, update_existing: bool = True) -> 
 
 
 def read(response: Response) -> dict[str, Any]:
-    """Return the answer's document (``{}`` for an empty 2xx), or raise what its problem means."""
+    """Return the answer's document (``{}`` for a 204), or raise what its problem means."""
     request_id = response.headers.get("x-request-id")
     document = _document(response.body)
     if 200 <= response.status < 300:
         if document is not None:
             return document
-        if not response.body.strip():
+        if response.status == 204:  # an empty 200 was cut off: it is no empty list
             return {}
         raise Unavailable("Mailchimp: the answer is not JSON", request_id=request_id)
     raise _error(response, document, request_id)

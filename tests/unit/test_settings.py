@@ -1,0 +1,159 @@
+"""The settings file: what is wrong is said with its key and its line."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from ml_connector.errors import SettingsError
+from ml_connector.settings import DEFAULT_FILE, home, load_sync, load_syncs, settings_file
+
+SMALLEST = """syncs:
+  main:
+    audience_id: a1b2c3d4e5
+    new_contact_status: subscribed
+    fields: {FNAME: GivenName}
+"""
+
+
+def written(folder: Path, text: str) -> Path:
+    path = folder / "syncs.yaml"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def test_the_shipped_file_is_valid():
+    sync = load_sync("main", DEFAULT_FILE)
+    assert sync.fields["PHONE"] == ("PrimaryPhone.FreeFormNumber",)
+    assert sync.guard.max_archives == 25
+    assert sync.activity.write_to == "notes"
+
+
+def test_the_smallest_file_gets_every_default(tmp_path):
+    sync = load_sync("main", written(tmp_path, SMALLEST))
+    assert (sync.quickbooks_conn_id, sync.mailchimp_conn_id) == (
+        "quickbooks_default",
+        "mailchimp_default",
+    )
+    assert (sync.on_inactive, sync.include_jobs, sync.inactive_tag) == ("archive", True, "Inactive")
+    assert (sync.schedule, sync.timezone, sync.tags) == ("0 2 * * *", "UTC", ())
+
+
+def test_a_merge_field_may_have_a_ranked_list_of_sources(tmp_path):
+    text = SMALLEST.replace("GivenName", "[GivenName, DisplayName]")
+    assert load_sync("main", written(tmp_path, text)).fields == {
+        "FNAME": ("GivenName", "DisplayName")
+    }
+
+
+def edited(old: str, new: str) -> str:
+    assert old in SMALLEST
+    return SMALLEST.replace(old, new)
+
+
+STATUS = "    new_contact_status: subscribed\n"
+FIELDS = "    fields: {FNAME: GivenName}\n"
+
+
+def with_line(line: str) -> str:
+    return SMALLEST + f"    {line}\n"
+
+
+@pytest.mark.parametrize(
+    ("line", "words", "text"),
+    [
+        (2, "new_contact_status: is missing: it states the legal basis", edited(STATUS, "")),
+        (4, "new_contact_status: .*subscribed.*pending", edited("subscribed", "cleaned")),
+        (2, "audience_id: is missing", edited("    audience_id: a1b2c3d4e5\n", "")),
+        (2, "fields: is missing", edited(FIELDS, "")),
+        (6, "audience: is not a known setting", with_line("audience: x")),
+        (6, "guard.max_archive: is not a known setting", with_line("guard: {max_archive: 3}")),
+        (7, "guard.max_archives: ", with_line("guard:\n      max_archives: many")),
+        (6, "guard.max_archives: ", with_line("guard: {max_archives: -1}")),
+        (6, "guard.max_archive_share: ", with_line("guard: {max_archive_share: 10}")),
+        (6, "activity.write_to: ", with_line("activity: {write_to: everywhere}")),
+        (6, "on_inactive: ", with_line("on_inactive: delete")),
+        (6, "include_jobs: ", with_line("include_jobs: perhaps")),
+        (6, "schedule: 'daily at 2' is no cron", with_line("schedule: daily at 2")),
+        (6, "schedule: .* is no cron", with_line('schedule: "61 2 * * *"')),
+        (6, "timezone: 'Berlin' is no time zone", with_line("timezone: Berlin")),
+        (6, "timezone: .*is no time zone", with_line("timezone: ../../etc/passwd")),
+        (5, "'Vorname' is no merge field tag", edited("FNAME:", "Vorname:")),
+        (5, "'FIRST_NAME_X' is no merge field tag", edited("FNAME:", "FIRST_NAME_X:")),
+        (5, "FNAME needs at least one", edited("GivenName", "[]")),
+        (5, "fields", edited("{FNAME: GivenName}", "[FNAME]")),
+        (5, "fields", edited("GivenName", "7")),
+        (3, "audience_id", edited("a1b2c3d4e5", '""')),
+        (3, "audience_id", edited("a1b2c3d4e5", "1234567890")),
+        (6, "audience_id stands there twice", with_line("audience_id: other")),
+        (7, "FNAME stands there twice", edited("{FNAME: GivenName}", "\n      FNAME: A\n      FNAME: B")),
+        (2, "'Main Street' is no sync name", edited("main:", "Main Street:")),
+        (2, "'7' is no sync name|syncs", edited("main:", "7:")),
+        (2, "syncs.main", "syncs:\n  main:\n"),
+        (2, "syncs.main", "syncs:\n  main: [a, b]\n"),
+        (1, "syncs", "syncs: {}\n"),
+        (1, "syncs", "syncs:\n"),
+        (1, "syncs: is missing", "{}\n"),
+        (1, "sync: is not a known setting|syncs: is missing", SMALLEST.replace("syncs:", "sync:")),
+        (1, "the file", ""),
+        (1, "the file", "# only a comment\n"),
+        (1, "the file", "just text\n"),
+        (1, "the file", "- a\n- b\n"),
+        (6, "name: is not a known setting", with_line("name: other")),
+    ],
+)  # fmt: skip
+def test_a_wrong_setting_is_named_with_its_line(line, words, text, tmp_path):
+    path = written(tmp_path, text)
+    with pytest.raises(SettingsError, match=words) as refused:
+        load_syncs(path)
+    assert str(refused.value).startswith(f"{path}, line {line}: ")
+    assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["syncs: [", "syncs:\n\tmain: {}", "a: b: c", "syncs: &x {main: *y}", "x: !!python/object:os {}"],
+)  # fmt: skip
+def test_what_is_no_yaml_is_said_to_be_none_in_one_line(text, tmp_path):
+    path = written(tmp_path, text)
+    with pytest.raises(SettingsError, match=r"is not valid YAML: line \d") as refused:
+        load_syncs(path)
+    assert "\n" not in str(refused.value)
+
+
+def test_a_file_that_is_not_there_is_named(tmp_path):
+    with pytest.raises(SettingsError, match=r"absent\.yaml cannot be read"):
+        load_syncs(tmp_path / "absent.yaml")
+
+
+def test_a_file_that_is_no_text_is_named(tmp_path):
+    path = tmp_path / "syncs.yaml"
+    path.write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(SettingsError, match=r"syncs\.yaml cannot be read"):
+        load_syncs(path)
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read every file")
+def test_a_file_that_may_not_be_read_is_named(tmp_path):
+    path = written(tmp_path, SMALLEST)
+    path.chmod(0)
+    with pytest.raises(SettingsError, match="cannot be read"):
+        load_syncs(path)
+
+
+def test_a_folder_in_the_place_of_the_file_is_named(tmp_path):
+    with pytest.raises(SettingsError, match="cannot be read"):
+        load_syncs(tmp_path)
+
+
+def test_an_unknown_sync_lists_the_known_ones(tmp_path):
+    path = written(tmp_path, SMALLEST)
+    with pytest.raises(SettingsError, match=r"no sync named .shop. in .*; known: main"):
+        load_sync("shop", path)
+
+
+def test_the_environment_names_the_file_and_the_home():
+    assert settings_file({"ML_CONNECTOR_SYNCS": "/etc/syncs.yaml"}) == Path("/etc/syncs.yaml")
+    assert settings_file({"ML_CONNECTOR_SYNCS": ""}) == DEFAULT_FILE
+    assert home({"ML_CONNECTOR_HOME": "/var/lib/ml"}) == Path("/var/lib/ml")
+    assert home({}) == Path(".state")
