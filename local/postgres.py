@@ -18,7 +18,6 @@ import pwd
 import secrets
 import shutil
 import socket
-import stat
 import subprocess
 import tempfile
 import time
@@ -33,6 +32,7 @@ import psycopg
 from psycopg import sql
 
 from local.errors import LocalError
+from local.owner import let_pass, unprivileged_owner
 
 HOST = "127.0.0.1"
 USER = "postgres"
@@ -110,9 +110,9 @@ class EmbeddedPostgres:
         """
         self.home.mkdir(parents=True, exist_ok=True)
         self.log.parent.mkdir(parents=True, exist_ok=True)
-        owner = _unprivileged_owner()
+        owner = unprivileged_owner()
         if owner:
-            _let_pass(owner, self.home, binaries())
+            let_pass(owner, self.home, binaries())
         if not (self.data / "PG_VERSION").exists():
             self._create(owner)
         if pid := _running_postmaster(self.data):
@@ -371,30 +371,3 @@ def _stop_process(pid: int, *, child: subprocess.Popen[bytes] | None) -> None:
         process.send_signal(3)
         if child:
             child.wait(STOP_TIMEOUT)
-
-
-def _unprivileged_owner() -> pwd.struct_passwd | None:
-    """Whom the server runs as when we are root, which Postgres refuses."""
-    if os.geteuid() != 0:
-        return None
-    for name in ("postgres", "nobody"):
-        with contextlib.suppress(KeyError):
-            return pwd.getpwnam(name)
-    raise LocalError("Postgres does not run as root, and there is no user `nobody` to run it as")
-
-
-def _let_pass(owner: pwd.struct_passwd, home: Path, programs: Path) -> None:
-    """As root: let the server's user walk (not look) into its folders, and read its programs.
-
-    Root's own home is closed to others by default, so without this a clone there could not start.
-    Passage alone lets nobody list a folder or read a file that is closed.
-    """
-    for folder in {*home.parents, home, *programs.parents}:
-        mode = folder.stat().st_mode
-        if not mode & stat.S_IXOTH and folder.stat().st_uid != owner.pw_uid:
-            folder.chmod(mode | stat.S_IXOTH)
-    for path in programs.parent.rglob("*"):
-        mode = path.stat().st_mode
-        wanted = mode | stat.S_IROTH | (stat.S_IXOTH if mode & stat.S_IXUSR else 0)
-        if wanted != mode:
-            path.chmod(wanted)
