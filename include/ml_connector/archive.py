@@ -74,7 +74,8 @@ def _archive(
     archived_by: str | None = "us" if tried_before else "marketer"
     status = Status.ARCHIVED
     if found is None:
-        status, archived_by = Status.ABSENT, None
+        # Known once and not there: deleted for good, or moved to another address (A28, A30).
+        status, archived_by = Status.FORGOTTEN, None
     elif found.status is not Status.ARCHIVED:
         try:
             client.archive(shown["email"])

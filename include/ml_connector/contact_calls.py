@@ -38,12 +38,12 @@ class ContactCalls:
     def send(self, rows: Sequence[Row]) -> list[Outcome]:
         """Return one outcome a row; raise ``Halve`` or ``StatusRequired`` if nothing was sent."""
         if rows[0].change.kind == Kind.RESTORE:
-            return [self._restored(row) for row in rows]
-        if self.status_required and self.goes_alone(rows[0]):
-            return [self._patched(row) for row in rows]
-        outcomes = self._batched(rows)
-        self._untag(outcomes)
-        return outcomes
+            outcomes = [self._restored(row) for row in rows]
+        elif self.status_required and self.goes_alone(rows[0]):
+            outcomes = [self._patched(row) for row in rows]
+        else:
+            outcomes = self._batched(rows)
+        return [self._untagged(outcome) for outcome in outcomes]
 
     def goes_alone(self, row: Row) -> bool:
         """Tell whether a row may not go through the batch of the older contract."""
@@ -91,20 +91,26 @@ class ContactCalls:
         """Bring an archived contact back, unless somebody else did meanwhile (A18)."""
         try:
             found = self._client.get(row.write.email_address)
-            if found is not None and found.status is not Status.ARCHIVED:
+            if found is None:
+                # Deleted for good meanwhile; a write would make a new contact of them.
+                return Outcome(row=row, refusal=_forgotten(row))
+            if found.status is not Status.ARCHIVED:
                 return self._patched(row)
             status = row.write.status
             return Outcome(row=row, member=self._client.restore(row.write), asked=status)
         except RecordRefused as error:
             return _refused(row, error)
 
-    def _untag(self, outcomes: Sequence[Outcome]) -> None:
-        """Take the inactive tag off contacts whose customer is active again (A16)."""
-        for outcome in outcomes:
-            change = outcome.row.change
-            if outcome.present and change.tagged_inactive and not change.tag_inactive:
-                address = outcome.row.write.email_address
+    def _untagged(self, outcome: Outcome) -> Outcome:
+        """Take the inactive tag off a contact whose customer is active again (A16)."""
+        change = outcome.row.change
+        if outcome.present and change.tagged_inactive and not change.tag_inactive:
+            address = outcome.row.write.email_address
+            try:
                 self._client.add_tags(address, [self._inactive_tag], active=False)
+            except RecordRefused as error:
+                return _refused(outcome.row, error)
+        return outcome
 
 
 def _outcomes(rows: Sequence[Row], result: BatchResult) -> list[Outcome]:
@@ -129,6 +135,14 @@ def _outcomes(rows: Sequence[Row], result: BatchResult) -> list[Outcome]:
             for r in result.refused
         ),
     ]
+
+
+def _forgotten(row: Row) -> RowRefusal:
+    return RowRefusal(
+        email_address=row.write.email_address,
+        code="forgotten",
+        message="Mailchimp has this contact no more: it was deleted for good",
+    )
 
 
 def _exists_after_all(outcome: Outcome) -> bool:

@@ -113,6 +113,9 @@ def _everything(scope: Scope, client: QuickBooksClient, cursor: dict[str, Any]) 
     """Stage every customer; who is not listed is gone, provided that the list is complete."""
     started = scope.clock()
     load = int(cursor.get("load", 0)) + 1
+    with scope.database.begin() as connection:
+        # Taken before it is used: what a load that broke off has listed must not count for the next.
+        cursors.put(connection, sync=scope.name, name=_CURSOR, value={**cursor, "load": load})
     expected = client.count()
     reader = _Reader(scope, client, seen_in=load)
     reader.read(None, started)
@@ -121,6 +124,13 @@ def _everything(scope: Scope, client: QuickBooksClient, cursor: dict[str, Any]) 
         reader.read(started - OVERLAP, scope.clock())
         expected = client.count()
     listed = _listed(scope, load)
+    with scope.database.begin() as connection:
+        known = customers.count_known(connection, sync=scope.name)
+    if known and not listed:
+        raise IncompleteRead(
+            f"QuickBooks answers that it has no customers, but {known} are known; nothing was "
+            "planned. Check that the connection still names the right company"
+        )
     if listed < expected:
         raise IncompleteRead(
             f"QuickBooks counts {expected} customers but listed {listed}; nothing was planned. "

@@ -5,7 +5,7 @@ leaves whole decisions behind. Runs that want the same contact wait for one anot
 """
 
 from collections.abc import Collection, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import pandas as pd
@@ -15,7 +15,7 @@ from sqlalchemy import Connection
 from ml_connector.model import Kind
 from ml_connector.plan import Decisions, decide
 from ml_connector.scope import Scope
-from ml_connector.store import audit, changes, contacts, customers
+from ml_connector.store import audit, changes, contacts, cursors, customers
 from ml_connector.store.audit import Entry
 
 CUSTOMERS_A_CHUNK = 5_000
@@ -23,6 +23,7 @@ CHANGES_A_SHARD = 10_000
 """A mapped task costs Airflow about 0.15 s; ten thousand changes are twenty batches."""
 
 WRITES = (Kind.CREATE, Kind.UPDATE, Kind.RESTORE)
+_POLICY_CURSOR = "policy"
 _REFUSALS = ("archived_by_marketer", "forgotten", "opted_out_elsewhere", "suppressed")
 log = structlog.get_logger(__name__)
 
@@ -45,11 +46,18 @@ def make_plan(
     """
     plan_id = scope.plan_id("preview" if preview else "sync")
     with scope.database.begin() as connection:
-        customers.mark_parked_due(connection, sync=scope.name, now=scope.clock())
         if not preview:
             left = changes.take_over(connection, sync=scope.name)
             customers.mark_dirty(connection, sync=scope.name, keys=left)
+        customers.mark_parked_due(connection, sync=scope.name, now=scope.clock())
+        _follow_policy(scope, connection, preview=preview)
     queued = 0
+    if not customer_ids:
+        with scope.database.begin() as connection:
+            adrift = contacts.adrift(connection, sync=scope.name)
+            queued = _decide(
+                scope, connection, [], adrift=adrift, plan_id=plan_id, shard=0, preview=preview
+            )
     for chunk in _iter_waiting(scope, customer_ids):
         with scope.database.begin() as connection:
             queued += _decide(
@@ -64,6 +72,16 @@ def make_plan(
     with scope.database.begin() as connection:
         shards = changes.pending_shards(connection, plan_id=plan_id, kinds=WRITES)
     return Planned(plan_id=plan_id, shards=tuple(shards), changes=queued)
+
+
+def _follow_policy(scope: Scope, connection: Connection, *, preview: bool) -> None:
+    """Have everyone decided on again if the rules of deciding are no longer those of the last run."""
+    rules = asdict(scope.policy) | {"inactive_tag": scope.sync.inactive_tag}
+    past = cursors.get(connection, sync=scope.name, name=_POLICY_CURSOR)
+    if past not in ({}, rules):
+        customers.mark_dirty(connection, sync=scope.name)
+    if not preview and past != rules:
+        cursors.put(connection, sync=scope.name, name=_POLICY_CURSOR, value=rules)
 
 
 def decide_again(scope: Scope, *, plan_id: int, shard: int) -> int:
@@ -100,9 +118,13 @@ def _decide(
     plan_id: int,
     shard: int,
     preview: bool,
+    adrift: Collection[bytes] = (),
 ) -> int:
+    """Decide on the customers of ``chunk`` and on the contacts ``adrift``."""
     ids = [waiting.customer_id for waiting in chunk]
-    keys = {key for waiting in chunk for key in (waiting.email_key, waiting.contact_key) if key}
+    keys = {*adrift, *(key for w in chunk for key in (w.email_key, w.contact_key) if key)}
+    if not keys and not ids:
+        return 0
     if not preview:
         changes.take_over(connection, sync=scope.name, keys=keys, besides_plan=plan_id)
     people = customers.frame(connection, sync=scope.name, keys=keys, ids=ids)

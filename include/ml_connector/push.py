@@ -58,15 +58,19 @@ def push_shard(
 
 
 def drain(step: Callable[[], bool], threads: int) -> None:
-    """Repeat ``step`` on ``threads`` threads until it has nothing left; raise the first error."""
+    """Repeat ``step`` on ``threads`` threads until each has nothing left; raise the first error.
+
+    A thread that finds nothing leaves the others alone: what they hold may come free again.
+    """
     stop = threading.Event()
 
     def work() -> None:
         try:
             while not stop.is_set() and step():
                 pass
-        finally:
+        except BaseException:
             stop.set()
+            raise
 
     with ThreadPoolExecutor(threads) as pool:
         for done in [pool.submit(work) for _ in range(threads)]:

@@ -55,3 +55,10 @@ def firm(stand, database_url, tmp_path) -> Iterator[Firm]:
     firm = Firm(stand=stand, database_url=database_url, folder=Path(tmp_path))
     yield firm
     firm.close()
+
+
+@pytest.fixture(params=["current", "status_required"])
+def contract(request, firm) -> str:
+    """Both contracts of Mailchimp's batch, one after the other: where consent matters."""
+    firm.mailchimp_control("PUT", "settings", {"batch_contract": request.param})
+    return request.param

@@ -248,6 +248,13 @@ class Firm:
         found = self.mailchimp_control("GET", "members")["members"]
         return {member["email_address"].lower(): member for member in found}
 
+    def fields(self, email: str) -> dict[str, Any]:
+        """A member's merge fields, without the empty ones."""
+        return {tag: value for tag, value in self.members()[email]["merge_fields"].items() if value}
+
+    def tags(self, email: str) -> set[str]:
+        return {tag["name"] for tag in self.members()[email]["tags"]}
+
     def statuses(self) -> dict[str, str]:
         return {email: member["status"] for email, member in self.members().items()}
 
@@ -274,6 +281,11 @@ class Firm:
     def audit(self) -> list[dict[str, Any]]:
         with self.database.begin() as connection:
             return list(audit.iter_entries(connection, vault=self.vault))
+
+    def told(self, customer_id: str) -> list[tuple[str, str, str]]:
+        """Action, reason and outcome of a customer's audit rows, in order."""
+        mine = [entry for entry in self.audit() if entry["customer_id"] == customer_id]
+        return [(entry["action"], entry["reason"], entry["outcome"]) for entry in mine]
 
     def decisions(self) -> dict[str, tuple[str, str, str | None]]:
         """Decision, reason and whom it is linked to, by customer id."""

@@ -36,8 +36,9 @@ def observe(
     """Merge members as read into what we know; return how many differ from before.
 
     A contact that is archived though we did not archive it was archived by a marketer. One that
-    comes back by other hands than ours is no longer archived by anyone. Customers at an address
-    whose contact appeared, vanished or changed status are decided on again.
+    comes back by other hands than ours is no longer archived by anyone, and not ours to archive
+    again. Customers at an address whose contact appeared, was archived, or did anything while they
+    were no contacts are decided on again.
     """
     connection.execute(
         text("""CREATE TEMP TABLE IF NOT EXISTS observed_members
@@ -69,14 +70,16 @@ def observe(
                 archived_by = CASE WHEN excluded.status <> 'archived' THEN NULL
                                    WHEN known.status = 'archived' THEN known.archived_by
                                    ELSE 'marketer' END,
+                owner = CASE WHEN known.status = 'archived' AND excluded.status <> 'archived'
+                             THEN NULL ELSE known.owner END,
                 last_changed = excluded.last_changed, seen_at = excluded.seen_at
             WHERE known.status <> excluded.status
                OR known.last_changed IS DISTINCT FROM excluded.last_changed
-            RETURNING email_key, known.previous_status, xmax = 0 AS is_new
+            RETURNING email_key, known.status, xmax = 0 AS is_new
         ), waiting AS (
             UPDATE ml_connector.customers c SET dirty = true FROM written w
             WHERE c.sync = :sync AND c.email_key = w.email_key
-              AND (w.is_new OR c.decision = 'skipped')
+              AND (w.is_new OR c.decision = 'skipped' OR w.status = 'archived')
         )
         SELECT count(*) FROM written"""),
             {"sync": sync, "now": now},
@@ -141,7 +144,8 @@ def disown(connection: Connection, *, sync: str, keys: Collection[bytes]) -> Non
 class Written:
     """What a contact is after a call of ours, as Mailchimp answered.
 
-    ``payload`` is what the contact shows: address and merge fields, JSON-able.
+    ``payload`` is what the contact shows: address and merge fields, JSON-able; None if the call
+    changed nothing there.
     """
 
     email_key: bytes
@@ -181,11 +185,12 @@ def record(connection: Connection, written: Iterable[Written], *, sync: str, vau
     columns = ["sync", *_WRITTEN]
     copy_rows(connection, "written_contacts", columns, (_row(w, sync, vault) for w in written))
     listed = ", ".join(columns)
-    assigned = ", ".join(f"{column} = excluded.{column}" for column in _WRITTEN[1:])
+    assigned = ", ".join(f"{column} = excluded.{column}" for column in _WRITTEN[1:-1])
     connection.execute(
-        text(f"""INSERT INTO ml_connector.contacts ({listed})
-                 SELECT {listed} FROM written_contacts
-                 ON CONFLICT (sync, email_key) DO UPDATE SET {assigned}""")  # noqa: S608
+        text(f"""INSERT INTO ml_connector.contacts AS known ({listed})
+                 SELECT {listed} FROM written_contacts ORDER BY email_key
+                 ON CONFLICT (sync, email_key) DO UPDATE SET {assigned},
+                     payload = coalesce(excluded.payload, known.payload)""")  # noqa: S608
     )
 
 
@@ -207,6 +212,24 @@ def _row(written: Written, sync: str, vault: Vault) -> tuple[Any, ...]:
         written.parked_times,
         None if payload is None else vault.seal(payload, identity(sync, written.email_key)),
     )
+
+
+def adrift(connection: Connection, *, sync: str) -> set[bytes]:
+    """Return contacts of ours at whose address no customer is or was last represented.
+
+    Their archive was decided by a run that did not come to it.
+    """
+    rows = connection.execute(
+        text("""SELECT email_key FROM ml_connector.contacts k
+                WHERE sync = :sync AND owner IS NOT NULL
+                  AND status NOT IN ('archived', 'forgotten', 'absent')
+                  AND NOT EXISTS (SELECT 1 FROM ml_connector.customers c
+                                  WHERE c.sync = k.sync AND c.email_key = k.email_key)
+                  AND NOT EXISTS (SELECT 1 FROM ml_connector.customers c
+                                  WHERE c.sync = k.sync AND c.contact_key = k.email_key)"""),
+        {"sync": sync},
+    ).all()
+    return {bytes(row.email_key) for row in rows}
 
 
 def by_status(connection: Connection, *, sync: str) -> dict[str, int]:
