@@ -6,6 +6,7 @@ from functools import partial
 from typing import Any
 
 from airflow.sdk import Connection
+from sqlalchemy import URL
 
 from ml_connector.errors import SettingsError
 from ml_connector.mailchimp.client import MailchimpClient
@@ -20,6 +21,9 @@ from ml_connector_airflow.hooks.mailchimp import MailchimpHook
 from ml_connector_airflow.hooks.quickbooks import QuickBooksHook
 
 DATABASE_CONN_ID = "ml_connector_db"
+_POSTGRES_OPTIONS = frozenset(
+    {"sslmode", "sslrootcert", "sslcert", "sslkey", "connect_timeout", "options", "host"}
+)
 
 
 def connection_named(conn_id: str, mend: str) -> Connection:
@@ -38,7 +42,22 @@ def database_url() -> str:
     connection = connection_named(
         DATABASE_CONN_ID, "add one of type Postgres that points at the connector's database"
     )
-    return str(connection.get_uri()).replace("postgres://", "postgresql://", 1)
+    # Not get_uri(): an extra of {} becomes a parameter that Postgres does not know.
+    options = {
+        name: str(value)
+        for name, value in connection.extra_dejson.items()
+        if name in _POSTGRES_OPTIONS
+    }
+    url = URL.create(
+        "postgresql",
+        username=connection.login,
+        password=connection.password,
+        host=connection.host,
+        port=connection.port,
+        database=connection.schema,
+        query=options,
+    )
+    return url.render_as_string(hide_password=False)
 
 
 def open_scope(sync_name: str, *, run: RunContext | None = None) -> Scope:

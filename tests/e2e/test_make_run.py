@@ -1,80 +1,18 @@
 """`make run`, as a person types it: the real Airflow, the embedded Postgres, the sandbox."""
 
-import json
 import os
 import re
 import shutil
 import signal
-import subprocess
-import sys
 import tempfile
 import time
 from pathlib import Path
 
-import psutil
 import pytest
 import requests
 
-from local.postgres import free_port
-from local.settings import Ports
 from sandbox.running import bind, running_as_process
-
-REPOSITORY = Path(__file__).resolve().parents[2]
-PATIENCE = 240  # seconds; 40 is usual on 2 cores
-CREDENTIALS = ("QUICKBOOKS_", "MAILCHIMP_", "AIRFLOW", "ML_CONNECTOR", "MAKE", "MFLAGS")
-
-
-class Machine:
-    """A state folder and ports of its own."""
-
-    def __init__(self, home: Path) -> None:
-        self.home = home
-        self.ports = {name.upper(): free_port() for name in vars(Ports())}
-
-    def command(self, *arguments: str) -> list[str]:
-        return [
-            *("make", "--no-print-directory", "run"),
-            *(f"VENV={sys.prefix}", f"ML_CONNECTOR_HOME={self.home}"),
-            *(f"{name}={port}" for name, port in self.ports.items()),
-            *arguments,  # of two values make takes the last
-        ]
-
-    def start(self, *arguments: str) -> subprocess.Popen[str]:
-        environment = {
-            name: value for name, value in os.environ.items() if not name.startswith(CREDENTIALS)
-        }
-        return subprocess.Popen(
-            self.command(*arguments),
-            cwd=REPOSITORY,
-            env=environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            start_new_session=True,
-        )
-
-    def run(self, *arguments: str) -> tuple[int, str]:
-        with self.start("ONCE=1", *arguments) as process:
-            try:
-                output, _ = process.communicate(timeout=PATIENCE)
-            except subprocess.TimeoutExpired:
-                os.killpg(process.pid, signal.SIGTERM)
-                output, _ = process.communicate(timeout=60)
-                pytest.fail(f"make run did not end:\n{output}")
-        return process.returncode, output
-
-    def left_running(self) -> list[str]:
-        """Processes of the sessions that the last run had started."""
-        sessions = {int(one) for one in json.loads((self.home / "sessions.json").read_text())}
-        left = []
-        for process in psutil.process_iter(["name", "status"]):
-            try:
-                session = os.getsid(process.pid)
-            except ProcessLookupError:
-                continue
-            if session in sessions and process.info["status"] != psutil.STATUS_ZOMBIE:
-                left.append(process.info["name"])
-        return left
+from tests.e2e.machine import Machine
 
 
 @pytest.fixture(scope="module")
