@@ -26,38 +26,34 @@ class Halve(Exception):
 
 
 class ContactCalls:
-    """Sends rows of one kind in one go. ``status_required``: the older contract is known."""
+    """Sends rows of one kind in one go."""
 
-    def __init__(
-        self, client: MailchimpClient, *, status_required: bool, inactive_tag: str
-    ) -> None:
+    def __init__(self, client: MailchimpClient, *, inactive_tag: str) -> None:
         self._client = client
         self._inactive_tag = inactive_tag
-        self.status_required = status_required
 
-    def send(self, rows: Sequence[Row]) -> list[Outcome]:
-        """Return one outcome a row; raise ``Halve`` or ``StatusRequired`` if nothing was sent."""
+    def send(self, rows: Sequence[Row], *, status_required: bool) -> list[Outcome]:
+        """Return one outcome a row; raise ``Halve`` or ``StatusRequired`` if nothing was sent.
+
+        ``status_required``: the account's batch is known to have the older contract.
+        """
         if rows[0].change.kind == Kind.RESTORE:
             outcomes = [self._restored(row) for row in rows]
-        elif self.status_required and self.goes_alone(rows[0]):
+        elif status_required and goes_alone(rows[0]):
             outcomes = [self._patched(row) for row in rows]
         else:
-            outcomes = self._batched(rows)
+            outcomes = self._batched(rows, status_required)
         return [self._untagged(outcome) for outcome in outcomes]
 
-    def goes_alone(self, row: Row) -> bool:
-        """Tell whether a row may not go through the batch of the older contract."""
-        return row.change.kind == Kind.UPDATE and row.change.known_status not in _ECHOED
-
-    def _batched(self, rows: Sequence[Row]) -> list[Outcome]:
+    def _batched(self, rows: Sequence[Row], status_required: bool) -> list[Outcome]:
         creating = rows[0].change.kind == Kind.CREATE
-        writes = [self._with_status(row) for row in rows]
+        writes = [_with_status(row.write) if status_required else row.write for row in rows]
         try:
             result = self._client.upsert_batch(
-                writes, update_existing=not (creating and self.status_required)
+                writes, update_existing=not (creating and status_required)
             )
         except CallRefused as error:
-            if not self.status_required and asks_for_status(error):
+            if not status_required and asks_for_status(error):
                 raise StatusRequired from error
             if len(rows) > 1:
                 raise Halve from error
@@ -66,12 +62,6 @@ class ContactCalls:
             self._adopted(outcome) if _exists_after_all(outcome) else outcome
             for outcome in _outcomes(rows, result)
         ]
-
-    def _with_status(self, row: Row) -> MemberWrite:
-        status = row.write.status_if_new
-        if self.status_required:
-            return replace(row.write, status=status, status_if_new=None)
-        return row.write
 
     def _adopted(self, outcome: Outcome) -> Outcome:
         """Update a member whom we took for new, without touching the status."""
@@ -111,6 +101,15 @@ class ContactCalls:
             except RecordRefused as error:
                 return _refused(outcome.row, error)
         return outcome
+
+
+def goes_alone(row: Row) -> bool:
+    """Tell whether a row may not go through the batch of the older contract."""
+    return row.change.kind == Kind.UPDATE and row.change.known_status not in _ECHOED
+
+
+def _with_status(write: MemberWrite) -> MemberWrite:
+    return replace(write, status=write.status_if_new, status_if_new=None)
 
 
 def _outcomes(rows: Sequence[Row], result: BatchResult) -> list[Outcome]:

@@ -17,7 +17,7 @@ import structlog
 from sqlalchemy import Connection
 
 from ml_connector import planning
-from ml_connector.contact_calls import ContactCalls, Halve, StatusRequired
+from ml_connector.contact_calls import ContactCalls, Halve, StatusRequired, goes_alone
 from ml_connector.contact_outcomes import Outcome, Row
 from ml_connector.errors import ConsentRaised
 from ml_connector.mailchimp.client import MailchimpClient
@@ -83,25 +83,22 @@ class _Pusher:
         self._plan_id, self._shard = plan_id, shard
         with scope.database.begin() as connection:
             contract = cursors.get(connection, sync=scope.name, name=CONTRACT_CURSOR)
-        self._calls = ContactCalls(
-            client,
-            status_required=contract.get("contract") == "status_required",
-            inactive_tag=scope.sync.inactive_tag,
-        )
+        self._calls = ContactCalls(client, inactive_tag=scope.sync.inactive_tag)
+        self._status_required = contract.get("contract") == "status_required"
         self._counting = threading.Lock()
         self._echoing = threading.RLock()
         self.counts: Counter[str] = Counter()
 
     def push_next(self, kind: Kind, rows: int, ids: Sequence[int] | None = None) -> bool:
         """Claim and send up to ``rows`` changes of a kind; return whether there were any."""
-        if not self._calls.status_required:
-            return self._push_next(kind, rows, ids)
+        if not self._status_required:
+            return self._push_next(kind, rows, ids, echo=False)
         with self._echoing:  # the status is echoed, so nothing may come between reading and writing
             if kind is Kind.UPDATE:
                 fetch_members(self._scope, self._client)
-            return self._push_next(kind, rows, ids)
+            return self._push_next(kind, rows, ids, echo=True)
 
-    def _push_next(self, kind: Kind, rows: int, ids: Sequence[int] | None) -> bool:
+    def _push_next(self, kind: Kind, rows: int, ids: Sequence[int] | None, *, echo: bool) -> bool:
         claimed: list[Claimed] = []
         risen: list[str] = []
         try:
@@ -114,7 +111,7 @@ class _Pusher:
                     chunk=rows,
                     ids=ids,
                 )
-                risen = self._push(connection, claimed)
+                risen = self._push(connection, claimed, echo=echo)
         except Halve:
             # Until the bad row is alone (A26); its neighbours go through.
             middle = len(claimed) // 2
@@ -130,14 +127,16 @@ class _Pusher:
             )
         return bool(claimed)
 
-    def _push(self, connection: Connection, claimed: Sequence[Claimed]) -> list[str]:
+    def _push(self, connection: Connection, claimed: Sequence[Claimed], *, echo: bool) -> list[str]:
         """Send what is still as decided and store what came of it; return whose status rose."""
         self._drop_stale(connection, [change for change in claimed if not change.current])
         rows = [self._row(change) for change in claimed if change.current]
-        if self._calls.status_required and len(rows) > 1:
-            alone = [row for row in rows if self._calls.goes_alone(row)]
+        if echo and len(rows) > 1:
+            alone = [row for row in rows if goes_alone(row)]
             rows = alone[:1] or rows  # the others stay pending, for the next claim
-        return self._settle(connection, self._calls.send(rows)) if rows else []
+        if not rows:
+            return []
+        return self._settle(connection, self._calls.send(rows, status_required=echo))
 
     def _drop_stale(self, connection: Connection, stale: Sequence[Claimed]) -> None:
         """Drop changes whose facts moved; their customers are decided on again (A34)."""
@@ -204,7 +203,7 @@ class _Pusher:
         return {"status": change.known_status, **shown}
 
     def _learn_contract(self) -> None:
-        self._calls.status_required = True
+        self._status_required = True
         with self._scope.database.begin() as connection:
             value = {"contract": "status_required"}
             cursors.put(connection, sync=self._scope.name, name=CONTRACT_CURSOR, value=value)
