@@ -52,7 +52,7 @@ lock: install-dev ## Compile requirements.txt and requirements-dev.txt from pypr
 		-c requirements.txt --group dev pyproject.toml -o requirements-dev.txt
 
 bench: install-dev ## Run the benchmarks
-	@$(BIN)/python -m bench
+	@$(BIN)/python -m bench $(BENCH_ARGS)
 
 clean: ## Remove the environment and all state, keys and databases included
 	@rm -rf $(VENV) $(or $(ML_CONNECTOR_HOME),.state) .pytest_cache .mypy_cache .ruff_cache \

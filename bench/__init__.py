@@ -1,0 +1,1 @@
+"""Benchmarks: whole syncs against the sandbox, in processes of their own."""
