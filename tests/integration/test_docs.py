@@ -1,0 +1,246 @@
+"""The documentation is true of the code: commands, settings, links, targets, dependencies."""
+
+import re
+import shlex
+import tomllib
+from collections.abc import Iterator
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import Any, get_origin
+
+import pytest
+import typer
+import yaml
+from pydantic import BaseModel
+from typer.testing import CliRunner
+
+from ml_connector import errors
+from ml_connector.settings import Sync, load_syncs
+
+ROOT = Path(__file__).resolve().parents[2]
+README = ROOT / "README.md"
+PAGES = [
+    README,
+    *(ROOT / name for name in ("CHANGELOG.md", "CONTRIBUTING.md", "sandbox/README.md")),
+    *sorted((ROOT / "docs").rglob("*.md")),
+]
+REQUIRED = object()
+
+_FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+_CODE = re.compile(r"`([^`\n]+)`")
+_LINK = re.compile(r"(?<!!)\[[^\]]+\]\(([^)\s]+)\)")
+_COMMAND = re.compile(r"(?:^|\s)ml-connector( .*)?$")
+_PLACEHOLDER = {"NAME": "main", "ID": "1", "N": "9410", "ADDRESS": "127.0.0.1", "FILE": "state"}
+# Named in the documentation as what does not exist yet.
+NOT_YET = {"connect", "replay", "forget", "rotate-keys"}
+
+
+def name(page: Path) -> str:
+    return str(page.relative_to(ROOT))
+
+
+def text_of(page: Path) -> str:
+    return page.read_text(encoding="utf-8")
+
+
+def spoken(page: Path) -> str:
+    """The page without its code blocks."""
+    return _FENCE.sub("", text_of(page))
+
+
+def shown(page: Path, pattern: re.Pattern[str]) -> Iterator[str]:
+    """Whatever a page shows as code, a line at a time, that matches."""
+    blocks = (line for _, body in _FENCE.findall(text_of(page)) for line in body.splitlines())
+    indented = re.findall(r"^ {4}(\S.*)$", spoken(page), re.MULTILINE)
+    for code in (*blocks, *indented, *_CODE.findall(spoken(page))):
+        if pattern.search(code):
+            yield code.removeprefix("$ ").strip()
+
+
+def rows(page: Path, first_column: str) -> Iterator[list[str]]:
+    """The cells of the tables whose first column has this heading."""
+    within = False
+    for line in text_of(page).splitlines():
+        if not line.startswith("|"):
+            within = False
+            continue
+        cells = [cell.strip() for cell in re.split(r"(?<!\\)\|", line.strip("|"))]
+        if cells[0] == first_column:
+            within = True
+        elif within and set(cells[0]) - set("-: "):
+            yield cells
+
+
+@pytest.fixture(scope="module")
+def command() -> Any:
+    """The command line with every registered command, as the console script has it."""
+    app = typer.Typer(no_args_is_help=True)
+    app.callback()(lambda: None)
+    for registered in entry_points(group="ml_connector.commands"):
+        registered.load()(app)
+    return typer.main.get_command(app)
+
+
+COMMANDS = sorted({(name(page), line) for page in PAGES for line in shown(page, _COMMAND)})
+
+
+def test_commands_are_found_in_the_readme():
+    assert len([line for page, line in COMMANDS if page == "README.md"]) > 5
+
+
+@pytest.mark.parametrize(("page", "line"), COMMANDS)
+def test_every_command_shown_is_understood(page, line, command):
+    words = shlex.split(line.replace("[", " ").replace("]", " "))
+    words = [_PLACEHOLDER.get(word, word) for word in words[words.index("ml-connector") + 1 :]]
+    if not words or words[0] in NOT_YET or words[0].startswith("-"):
+        return
+    assert words[0] in command.commands, f"{page}: there is no command {words[0]}"
+    context = command.commands[words[0]].make_context(words[0], list(words[1:]))
+    assert context.args == [], f"{page}: {line}"
+
+
+@pytest.mark.parametrize("missing", sorted(NOT_YET))
+def test_what_the_pages_call_missing_is_still_missing(missing, command):
+    assert missing not in command.commands, f"{missing} exists: update README and CHANGELOG"
+
+
+def test_every_command_and_option_is_in_the_readme(command):
+    readme = text_of(README)
+    for sub in command.commands.values():
+        assert f"`ml-connector {sub.name}" in readme
+        for parameter in sub.params:
+            assert parameter.opts[0] in readme, f"ml-connector {sub.name}: {parameter.opts[0]}"
+
+
+def test_help_of_every_command_can_be_shown(command):
+    for sub in command.commands.values():
+        assert CliRunner().invoke(typer_app(sub.callback), ["--help"]).exit_code == 0
+
+
+def typer_app(callback: Any) -> typer.Typer:
+    app = typer.Typer()
+    app.command()(callback)
+    return app
+
+
+def settings_keys(model: type[BaseModel] = Sync, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Every key of a sync with its default, dotted where it is nested."""
+    for key, field in model.model_fields.items():
+        kind = field.annotation
+        if isinstance(kind, type) and not get_origin(kind) and issubclass(kind, BaseModel):
+            yield from settings_keys(kind, f"{prefix}{key}.")
+            continue
+        default = REQUIRED if field.is_required() else field.default
+        yield prefix + key, list(default) if isinstance(default, tuple) else default
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/configuration.md"])
+def test_the_table_of_settings_has_every_key_and_its_default(page):
+    wanted = dict(settings_keys())
+    del wanted["name"]  # the key above the settings, not one of them
+    found = {
+        key.strip("`"): REQUIRED if default == "required" else yaml.safe_load(default.strip("`"))
+        for key, default, *_ in rows(ROOT / page, "key")
+        if key.strip("`").split(".")[0] in Sync.model_fields
+    }
+    assert found == wanted
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name)
+def test_every_relative_link_leads_somewhere(page):
+    for target in _LINK.findall(spoken(page)):
+        path, _, anchor = target.partition("#")
+        if ":" in path:
+            continue
+        file = (page.parent / path).resolve() if path else page
+        assert file.exists(), f"{name(page)}: {target}"
+        if anchor:
+            assert anchor in anchors(file), f"{name(page)}: {target}"
+
+
+def anchors(page: Path) -> set[str]:
+    titles = re.findall(r"^#+ (.+)$", spoken(page), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
+
+
+SYNC_BLOCKS = [
+    pytest.param(body, id=f"{name(page)}-{number}")
+    for page in PAGES
+    for number, (language, body) in enumerate(_FENCE.findall(text_of(page)))
+    if language == "yaml" and "syncs:" in body
+]
+
+
+@pytest.mark.parametrize("block", SYNC_BLOCKS)
+def test_every_settings_example_can_be_used_as_it_stands(block, tmp_path):
+    file = tmp_path / "syncs.yaml"
+    file.write_text(block, encoding="utf-8")
+    assert load_syncs(file)
+
+
+def test_settings_examples_are_found():
+    assert len(SYNC_BLOCKS) >= 3
+
+
+def make_targets() -> set[str]:
+    return set(re.findall(r"^([a-z-]+):", text_of(ROOT / "Makefile"), re.MULTILINE))
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name)
+def test_every_make_target_shown_exists(page):
+    for line in shown(page, re.compile(r"^(\$ )?make [a-z]")):
+        assert line.split()[1] in make_targets(), f"{name(page)}: {line}"
+
+
+@pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md"])
+def test_every_folder_of_the_tables_exists(page):
+    listed = [row[0] for head in ("folder", "room") for row in rows(ROOT / page, head)]
+    paths = [path for cell in listed for path in _CODE.findall(cell)]
+    assert paths
+    for path in paths:
+        below = (ROOT / path, ROOT / "include/ml_connector" / path)
+        exists = any(place.exists() for place in below)
+        assert exists or list((ROOT / "include/ml_connector").glob(f"*/{path}")), path
+
+
+def test_every_error_class_is_in_the_table_of_retries():
+    told = {_CODE.findall(row[0])[0] for row in rows(ROOT / "docs/promises.md", "error")}
+    known = {
+        thing.__name__
+        for thing in vars(errors).values()
+        if isinstance(thing, type) and issubclass(thing, errors.ConnectorError)
+    }
+    never_raised_yet = {"ConnectorError", "StaleObject"}  # a base, and writes to QuickBooks
+    assert told == known - never_raised_yet
+
+
+def test_every_direct_dependency_has_a_reason_and_no_other():
+    project = tomllib.loads(text_of(ROOT / "pyproject.toml"))
+    wanted = [*project["project"]["dependencies"], *project["dependency-groups"]["dev"]]
+    page = ROOT / "docs/decisions/0001-dependencies.md"
+    cells = [row[0] for head in ("package", "packages") for row in rows(page, head)]
+    told = {package for cell in cells for package in _CODE.findall(cell)}
+    assert told == {re.split(r"[<>=!~ ]", package)[0] for package in wanted}
+
+
+def test_every_table_of_the_database_is_described():
+    from ml_connector.store.tables import metadata
+
+    cells = [row[0] for row in rows(ROOT / "docs/storage.md", "table")]
+    told = {table for cell in cells for table in _CODE.findall(cell)}
+    assert told == {table.name for table in metadata.tables.values()}
+
+
+def test_the_variables_of_the_example_file_are_described():
+    named = set(re.findall(r"^#?([A-Z][A-Z_]+)=", text_of(ROOT / ".env.example"), re.MULTILINE))
+    page = text_of(ROOT / "docs/configuration.md")
+    assert {variable for variable in named if f"`{variable}`" not in page} == set()
+
+
+def test_pages_that_the_code_names_exist():
+    places = [ROOT / ".env.example", *ROOT.glob("*.toml"), ROOT / "include/config/syncs.yaml"]
+    for folder in ("include", "plugins", "dags", "local", "sandbox"):
+        places += (ROOT / folder).rglob("*.py")
+    for file in places:
+        for page in re.findall(r"docs/[\w./-]+\.md", text_of(file)):
+            assert (ROOT / page).exists(), f"{name(file)} names {page}"
