@@ -12,6 +12,7 @@ import pandas as pd
 import structlog
 from sqlalchemy import Connection
 
+from ml_connector.interrupted import settle_archives
 from ml_connector.model import Kind
 from ml_connector.plan import Decisions, decide
 from ml_connector.scope import Scope
@@ -47,6 +48,7 @@ def make_plan(
     plan_id = scope.plan_id("preview" if preview else "sync")
     with scope.database.begin() as connection:
         if not preview:
+            settle_archives(scope, connection)
             left = changes.take_over(connection, sync=scope.name)
             customers.mark_dirty(connection, sync=scope.name, keys=left)
         customers.mark_parked_due(connection, sync=scope.name, now=scope.clock())

@@ -2,7 +2,7 @@
 
 import itertools
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -62,3 +62,22 @@ def contract(request, firm) -> str:
     """Both contracts of Mailchimp's batch, one after the other: where consent matters."""
     firm.mailchimp_control("PUT", "settings", {"batch_contract": request.param})
     return request.param
+
+
+@pytest.fixture
+def new_firm(stand, postgres, template_database, tmp_path) -> Iterator[Callable[[], Firm]]:
+    """Make another firm, as fresh as the first; the one before it is closed."""
+    made: list[Firm] = []
+
+    def make() -> Firm:
+        if made:
+            made[-1].close()
+        stand.reset()
+        name = f"t{os.getpid()}_{next(_numbers)}"
+        postgres.create_database(name, template=template_database)
+        made.append(Firm(stand=stand, database_url=postgres.url(name), folder=Path(tmp_path)))
+        return made[-1]
+
+    yield make
+    if made:
+        made[-1].close()

@@ -270,6 +270,13 @@ class Firm:
         calls = control(base, "GET", "journal")["calls"]
         return [call for call in calls if call.get("kind") != "token"]
 
+    def every_call(self, base: str) -> list[dict[str, Any]]:
+        """Every call to a stand-in since its journal was cleared, token calls included."""
+        return control(base, "GET", "journal")["calls"]
+
+    def clear_faults(self, base: str) -> None:
+        control(base, "DELETE", "faults")
+
     def clear_journals(self) -> None:
         for base in (self.quickbooks, self.mailchimp):
             control(base, "DELETE", "journal")

@@ -8,6 +8,7 @@ once and nobody has to guess whether it is still alive. There is one pending cha
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import NamedTuple
 
 import pandas as pd
 from sqlalchemy import Connection, text
@@ -186,6 +187,33 @@ def mark_started(connection: Connection, *, ids: Collection[int]) -> None:
         text("UPDATE ml_connector.changes SET started_at = clock_timestamp() WHERE id = ANY(:ids)"),
         {"ids": list(ids)},
     )
+
+
+class Unheard(NamedTuple):
+    """An archive of ours that was applied, and whose outcome nobody stored."""
+
+    id: int
+    email_key: bytes
+    customer_id: str | None
+    reason: str
+    attempts: int
+    previous_status: str | None
+    contact_payload: bytes | None
+
+
+def archived_unheard(connection: Connection, *, sync: str) -> list[Unheard]:
+    """Lock and return pending archives that were under way and whose contact is archived by us."""
+    rows = connection.execute(
+        text("""SELECT c.id, c.email_key, c.customer_id, c.reason, c.attempts, k.previous_status,
+                       k.payload
+                FROM ml_connector.changes c
+                JOIN ml_connector.contacts k ON k.sync = c.sync AND k.email_key = c.email_key
+                WHERE c.sync = :sync AND c.state = 'pending' AND c.kind = 'archive'
+                  AND c.started_at IS NOT NULL AND k.status = 'archived' AND k.archived_by = 'us'
+                ORDER BY c.id FOR UPDATE OF c"""),
+        {"sync": sync},
+    ).all()
+    return [Unheard(*row) for row in rows]
 
 
 def counts(connection: Connection, *, plan_id: int) -> list[tuple[str, str, str, int]]:

@@ -35,7 +35,8 @@ def observe(
 ) -> int:
     """Merge members as read into what we know; return how many differ from before.
 
-    A contact that is archived though we did not archive it was archived by a marketer. One that
+    A contact that is archived though we did not archive it was archived by a marketer; one whose
+    archive of ours was under way when its worker ended was archived by us. One that
     comes back by other hands than ours is no longer archived by anyone, and not ours to archive
     again. Customers at an address whose contact appeared, was archived, or did anything while they
     were no contacts are decided on again.
@@ -69,6 +70,11 @@ def observe(
                                        THEN known.previous_status ELSE known.status END,
                 archived_by = CASE WHEN excluded.status <> 'archived' THEN NULL
                                    WHEN known.status = 'archived' THEN known.archived_by
+                                   WHEN EXISTS (SELECT 1 FROM ml_connector.changes a
+                                                WHERE a.sync = :sync
+                                                  AND a.email_key = excluded.email_key
+                                                  AND a.kind = 'archive' AND a.state = 'pending'
+                                                  AND a.started_at IS NOT NULL) THEN 'us'
                                    ELSE 'marketer' END,
                 owner = CASE WHEN known.status = 'archived' AND excluded.status <> 'archived'
                              THEN NULL ELSE known.owner END,
@@ -135,6 +141,15 @@ def disown(connection: Connection, *, sync: str, keys: Collection[bytes]) -> Non
     """Let contacts go that are no customer's any more and cannot be archived (A16b)."""
     connection.execute(
         text("""UPDATE ml_connector.contacts SET owner = NULL, pushed_hash = NULL
+                WHERE sync = :sync AND email_key = ANY(:keys)"""),
+        {"sync": sync, "keys": list(keys)},
+    )
+
+
+def unpush(connection: Connection, *, sync: str, keys: Collection[bytes]) -> None:
+    """Record that contacts show nothing of ours any more: they were archived."""
+    connection.execute(
+        text("""UPDATE ml_connector.contacts SET pushed_hash = NULL
                 WHERE sync = :sync AND email_key = ANY(:keys)"""),
         {"sync": sync, "keys": list(keys)},
     )

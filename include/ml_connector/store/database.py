@@ -2,14 +2,16 @@
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from copy import copy
 from typing import Any
 
 import pandas as pd
 import psycopg
 from sqlalchemy import Connection, create_engine, make_url, text
-from sqlalchemy.exc import ArgumentError, DBAPIError, OperationalError
+from sqlalchemy.exc import ArgumentError, DBAPIError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 
-from ml_connector.errors import SettingsError, StorageError
+from ml_connector.errors import ConnectorError, RetryLater, SettingsError, StorageError
 
 Rows = Iterator[tuple[Any, ...]]
 
@@ -39,7 +41,7 @@ class Database:
         try:
             with self._engine.begin() as connection:
                 yield connection
-        except DBAPIError as error:
+        except (DBAPIError, PoolTimeout, psycopg.Error) as error:  # COPY raises psycopg's own
             raise _translated(error) from error
 
     def close(self) -> None:
@@ -47,17 +49,40 @@ class Database:
         self._engine.dispose()
 
 
-def _translated(error: DBAPIError) -> Exception:
-    cause = error.orig
-    if isinstance(cause, psycopg.errors.UndefinedTable | psycopg.errors.InvalidSchemaName):
-        return StorageError(
+_MEANINGS: list[tuple[tuple[type[Exception], ...], ConnectorError]] = [
+    (
+        (PoolTimeout,),
+        StorageError("the connector's database cannot be used: every connection is taken"),
+    ),
+    (
+        (psycopg.errors.UndefinedTable, psycopg.errors.InvalidSchemaName),
+        StorageError(
             "the connector's tables are not there or not up to date; run `ml-connector migrate`"
-        )
-    if isinstance(cause, psycopg.errors.DiskFull):
-        return StorageError("the database's disk is full; nothing was lost, free space and retry")
-    if isinstance(cause, psycopg.errors.ReadOnlySqlTransaction):
-        return StorageError("the database is read-only; point ml_connector_db at the primary")
-    if error.connection_invalidated or isinstance(error, OperationalError):
+        ),
+    ),
+    (
+        (psycopg.errors.DiskFull,),
+        StorageError("the database's disk is full; nothing was lost, free space and retry"),
+    ),
+    (
+        (psycopg.errors.ReadOnlySqlTransaction,),
+        StorageError("the database is read-only; point ml_connector_db at the primary"),
+    ),
+    (
+        (psycopg.errors.DeadlockDetected, psycopg.errors.SerializationFailure),
+        RetryLater("the database gave way to another run; nothing of this step was stored"),
+    ),
+]
+
+
+def _translated(error: Exception) -> Exception:
+    """Return what ``error`` means; one that is no matter of the database's health as it is."""
+    cause = error.orig if isinstance(error, DBAPIError) else error
+    for kinds, meaning in _MEANINGS:
+        if isinstance(cause, kinds):
+            return copy(meaning)
+    lost = isinstance(error, DBAPIError) and error.connection_invalidated
+    if lost or isinstance(cause, psycopg.OperationalError):
         first = str(cause).strip().split("\n", 1)[0]
         return StorageError(f"the connector's database cannot be used: {first}")
     return error

@@ -1,0 +1,160 @@
+"""D7: a worker killed between any two calls; the next run finishes the rest.
+
+A process of its own runs the daily sync. The stand-in holds its n-th call, before or after it was
+applied, and the process is killed there (SIGKILL). Then the sync runs again. Nothing may be lost
+and nothing done twice, whatever n was: compared is the audience as an undisturbed run leaves it.
+"""
+
+import itertools
+import multiprocessing
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from sqlalchemy import text
+
+from tests.integration.firm import ADDRESS, Firm
+from tests.integration.killed_worker import work
+
+SYSTEMS = ("quickbooks", "mailchimp")
+# Warm processes: forked from one that has imported everything and holds no connections.
+_processes = multiprocessing.get_context("forkserver")
+_processes.set_forkserver_preload(["tests.integration.killed_worker"])
+
+Scene = Callable[[Firm], None]
+
+
+def twelve_customers(firm: Firm) -> None:
+    """A first sync: created, adopted, shared by two, skipped."""
+    firm.seed("c2@firm-mail.net")
+    firm.seed("c3@firm-mail.net", status="unsubscribed")
+    for number in range(1, 11):
+        firm.customer(f"C{number}", f"c{number}@firm-mail.net", BillAddr=ADDRESS)
+    firm.customer("Shares with C1", "c1@firm-mail.net")
+    firm.customer("Has none")
+
+
+def second_day(firm: Firm) -> None:
+    """A second sync: update, address change, opt-out that travels, archive, restore, new."""
+    twelve_customers(firm)
+    firm.sync()
+    found = firm.quickbooks_control("GET", "customers")["customers"]
+    ids = {customer["DisplayName"]: str(customer["Id"]) for customer in found}
+    firm.edit(ids["C9"], Active=False)
+    firm.sync()
+    firm.edit(ids["C9"], Active=True, DisplayName="C9")
+    firm.edit(ids["C4"], FamilyName="Changed")
+    firm.move(ids["C5"], "moved5@firm-mail.net")
+    firm.person("c6@firm-mail.net", "unsubscribe")
+    firm.move(ids["C6"], "moved6@firm-mail.net")
+    firm.edit(ids["C7"], Active=False)
+    firm.edit(ids["C8"], Active=False)
+    firm.customer("New", "new@firm-mail.net")
+
+
+def outcome(firm: Firm) -> dict[str, Any]:
+    """The audience, with everything that a call done twice would show in."""
+    return {
+        email: (
+            member["status"],
+            member["merge_fields"],
+            sorted(tag["name"] for tag in member["tags"]),
+            [(change["before"], change["after"], change["by"]) for change in member["status_changes"]],
+        )
+        for email, member in firm.members().items()
+    }  # fmt: skip
+
+
+def standing(firm: Firm) -> dict[str, Any]:
+    """What the connector knows of its contacts, by address index."""
+    with firm.database.begin() as connection:
+        rows = connection.execute(
+            text("""SELECT encode(email_key, 'hex'), status, owner, pushed_hash, archived_by,
+                           sent_fields,
+                           CASE WHEN status = 'archived' THEN previous_status END
+                    FROM ml_connector.contacts ORDER BY 1""")
+        ).all()
+    return {row[0]: tuple(row[1:]) for row in rows}
+
+
+def pending(firm: Firm) -> int:
+    with firm.database.begin() as connection:
+        found = connection.execute(
+            text("SELECT count(*) FROM ml_connector.changes WHERE state = 'pending'")
+        ).scalar_one()
+    return int(found)
+
+
+def applied(firm: Firm) -> list[str]:
+    """Every change that counts as applied, as audit rows name their cause."""
+    with firm.database.begin() as connection:
+        rows = connection.execute(
+            text("SELECT 'change:' || id FROM ml_connector.changes WHERE state = 'applied'")
+        ).all()
+    return sorted(row[0] for row in rows)
+
+
+def audited(firm: Firm) -> list[str]:
+    """The causes of what the audit says was applied."""
+    return sorted(entry["cause"] for entry in firm.audit() if entry["outcome"] == "applied")
+
+
+def killed_at(firm: Firm, system: str, nth: int, when: str) -> bool:
+    """Run the sync in a process and kill it at its ``nth`` call; False if it makes fewer."""
+    base = firm.quickbooks if system == "quickbooks" else firm.mailchimp
+    firm.clear_journals()
+    held = {"kind": "hang" if when == "before" else "delay", "seconds": 5}
+    firm.fault(system, nth=[nth], action=held)
+    worker = _processes.Process(
+        target=work, args=(firm.stand, firm.database_url, str(firm.folder)), daemon=True
+    )
+    worker.start()
+    try:
+        while worker.is_alive():
+            calls = firm.every_call(base)
+            if (
+                len(calls) >= nth
+                and calls[nth - 1]["fault"]
+                and (when == "before" or calls[nth - 1]["status"] or calls[nth - 1]["applied"])
+            ):
+                return True
+            time.sleep(0.005)
+        assert worker.exitcode == 0, "the undisturbed run failed"
+        return False
+    finally:
+        worker.kill()
+        worker.join()
+        for url in (firm.quickbooks, firm.mailchimp):
+            firm.clear_faults(url)
+
+
+SCENES = {"first sync": twelve_customers, "second day": second_day}
+
+
+@pytest.mark.parametrize("scene", SCENES.values(), ids=SCENES)
+@pytest.mark.parametrize("system", SYSTEMS)
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_d7_a_worker_killed_at_any_call_leaves_nothing_undone_and_nothing_done_twice(
+    new_firm, scene: Scene, system: str, when: str
+) -> None:
+    calm = new_firm()
+    scene(calm)
+    calm.sync()
+    expected, known = outcome(calm), standing(calm)
+    for nth in itertools.count(1):
+        firm = new_firm()
+        scene(firm)
+        if not killed_at(firm, system, nth, when):
+            assert outcome(firm) == expected
+            break
+        firm.sync()
+        at = f"killed {when} call {nth} to {system}"
+        assert outcome(firm) == expected, at
+        assert pending(firm) == 0, at
+        assert standing(firm) == known, at
+        assert audited(firm) == applied(firm), at
+        firm.clear_journals()
+        firm.sync()
+        assert firm.writes() == [], at
+    assert nth > (2 if system == "quickbooks" else 4), "the run made too few calls to prove a thing"
