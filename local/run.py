@@ -192,7 +192,7 @@ class Run:
         if facts.unfinished:
             raise LocalError(
                 f"{facts.unfinished} changes were decided but not carried out; "
-                f"their errors are in the console at {self.settings.ui}/ml-connector/console",
+                "`ml-connector audit` shows their errors",
                 log=self.settings.logs / "tasks",
             )
         if not self.sandbox:

@@ -16,6 +16,14 @@ from local.settings import Settings
 SCHEMA = "ml_connector"
 
 
+SYSTEMS = {"quickbooks": "QuickBooks", "mailchimp": "Mailchimp"}
+# How the clients name the calls that read (``calls`` of both clients); all others write.
+READS = {
+    *("query", "cdc", "companyinfo"),
+    *("ping", "account", "audience", "merge_fields", "members", "get"),
+}
+
+
 @dataclass(frozen=True)
 class Facts:
     """What the tables say.
@@ -35,8 +43,7 @@ class Facts:
     @property
     def unfinished(self) -> int:
         """Changes that were decided and not carried out."""
-        done = {"applied", "dropped", "skipped"}
-        return sum(count for _, _, state, count in self.changes if state not in done)
+        return sum(count for _, _, state, count in self.changes if state != "applied")
 
 
 def read(url: str, *, sync: str, since: datetime) -> Facts:
@@ -46,7 +53,8 @@ def read(url: str, *, sync: str, since: datetime) -> Facts:
             _query(
                 "SELECT c.kind, c.reason, c.state, count(*) FROM {schema}.changes c "
                 "JOIN {schema}.plans p ON p.id = c.plan_id "
-                "WHERE c.sync = %s AND p.created_at >= %s GROUP BY 1, 2, 3 ORDER BY 4 DESC, 1, 2"
+                "WHERE c.sync = %s AND p.created_at >= %s AND c.state <> 'superseded' "
+                "GROUP BY 1, 2, 3 ORDER BY 4 DESC, 1, 2"
             ),
             (sync, since),
         ).fetchall()
@@ -73,10 +81,10 @@ def read(url: str, *, sync: str, since: datetime) -> Facts:
 
 
 def api_usage(url: str) -> dict[str, int]:
-    """The connector's own count of calls by account: real systems keep no journal for us."""
+    """The connector's own count of calls by name: real systems keep no journal for us."""
     with psycopg.connect(url) as connection:
         rows = connection.execute(
-            _query("SELECT account || ' ' || call, sum(calls) FROM {schema}.api_usage GROUP BY 1")
+            _query("SELECT call, sum(calls) FROM {schema}.api_usage GROUP BY 1")
         ).fetchall()
     return {str(name): int(count) for name, count in rows}
 
@@ -86,9 +94,9 @@ def by_system(before: Mapping[str, int], after: Mapping[str, int]) -> dict[str, 
     counts: dict[str, dict[str, int]] = {}
     for name, count in after.items():
         if made := count - before.get(name, 0):
-            system, _, call = name.partition(" ")
-            kind = "reads" if call.upper().startswith("GET") or "read" in call else "writes"
-            kinds = counts.setdefault(system, {})
+            system, _, call = name.partition(".")
+            kind = "reads" if call in READS else "writes"
+            kinds = counts.setdefault(SYSTEMS.get(system, system), {})
             kinds[kind] = kinds.get(kind, 0) + made
     return counts
 

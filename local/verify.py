@@ -12,7 +12,11 @@ from typing import Any
 
 _ADDRESS = re.compile(r"[^@\s]+@[^@\s]+\.[^@\s.]+")
 # Why the connector may leave a customer out of the audience although it has a good address.
-PERSONS_CHOICE = {"archived_by_marketer", "forgotten", "suppressed", "compliance", "refused"}
+PERSONS_CHOICE = {
+    *("archived_by_marketer", "forgotten", "suppressed", "opted_out_elsewhere"),
+    *("compliance", "fake_email", "invalid_email", "merge_fields", "invalid", "parked"),
+    *("signup_throttled", "unanswered"),
+}
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import TypeVar
 
 import structlog
+from tenacity import RetryCallState, Retrying, retry_if_exception_type
 
 from ml_connector.errors import QuotaExhausted, RateLimited, RetryLater
 
@@ -37,30 +38,47 @@ class Retries:
 
     def call(self, attempt: Callable[[], T]) -> T:
         """Return ``attempt()``; raise its error once the budget is spent."""
-        waited = 0.0
-        for tried in range(1, self.tries + 1):
-            try:
-                return attempt()
-            except RetryLater as error:
-                if self.on_retry:
-                    self.on_retry(error, tried)
-                wait = self._wait(error, tried)
-                if tried == self.tries or waited + wait > self.total_wait:
-                    raise self._final(error, tried) from error
-                log.warning("call_repeated", reason=error.message, tried=tried, wait=round(wait, 2))
-                waited += wait
-                self.sleep(wait)
-        raise AssertionError("unreachable: tries is at least 1")
+        retrying = Retrying(
+            retry=retry_if_exception_type(RetryLater),
+            wait=self._wait,
+            stop=self._spent,
+            sleep=self.sleep,
+            after=self._tell,
+            before_sleep=_log_repetition,
+            reraise=True,
+        )
+        try:
+            return retrying(attempt)
+        except RateLimited as error:
+            raise QuotaExhausted(
+                f"{error.message}; still so after {retrying.statistics['attempt_number']} tries",
+                request_id=error.request_id,
+            ) from error
 
-    def _wait(self, error: RetryLater, tried: int) -> float:
-        ceiling = min(self.longest_wait, self.first_wait * 2.0 ** (tried - 1))
-        jittered = self.chance() * ceiling
-        return error.retry_after + jittered if error.retry_after is not None else jittered
+    def _wait(self, state: RetryCallState) -> float:
+        ceiling = min(self.longest_wait, self.first_wait * 2.0 ** (state.attempt_number - 1))
+        return (_error(state).retry_after or 0.0) + self.chance() * ceiling
 
-    @staticmethod
-    def _final(error: RetryLater, tried: int) -> Exception:
-        if isinstance(error, RateLimited):
-            return QuotaExhausted(
-                f"{error.message}; still so after {tried} tries", request_id=error.request_id
-            )
-        return error
+    def _spent(self, state: RetryCallState) -> bool:
+        waited = state.idle_for + state.upcoming_sleep
+        return state.attempt_number >= self.tries or waited > self.total_wait
+
+    def _tell(self, state: RetryCallState) -> None:
+        if self.on_retry:
+            self.on_retry(_error(state), state.attempt_number)
+
+
+def _log_repetition(state: RetryCallState) -> None:
+    log.warning(
+        "call_repeated",
+        reason=_error(state).message,
+        tried=state.attempt_number,
+        wait=round(state.upcoming_sleep, 2),
+    )
+
+
+def _error(state: RetryCallState) -> RetryLater:
+    error = state.outcome.exception() if state.outcome else None
+    if not isinstance(error, RetryLater):
+        raise TypeError("only RetryLater is repeated")
+    return error

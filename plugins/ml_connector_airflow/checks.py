@@ -1,26 +1,30 @@
 """``ml-connector check``: what a run needs, tried one by one, each failure with its mend."""
 
+import getpass
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from sqlalchemy import text
 
 from ml_connector.audience import iter_problems, missing_fields
-from ml_connector.errors import ConnectorError
+from ml_connector.errors import ConnectorError, SettingsError
+from ml_connector.model import RunContext
 from ml_connector.push import CONTRACT_CURSOR
 from ml_connector.scope import Scope
 from ml_connector.settings import load_sync, load_syncs, settings_file
-from ml_connector.store import cursors
+from ml_connector.store import audit, cursors
+from ml_connector.store.audit import Entry
 from ml_connector_airflow.wiring import mailchimp_client, open_scope, quickbooks_client
 
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """One check's result."""
+    """One check's result; ``settings`` tells that a setting is what has to be mended."""
 
     ok: bool
     name: str
     message: str
+    settings: bool = False
 
 
 def run_checks(sync_name: str = "", *, fix: bool = False) -> Iterator[Line]:
@@ -28,14 +32,14 @@ def run_checks(sync_name: str = "", *, fix: bool = False) -> Iterator[Line]:
     try:
         syncs = [load_sync(sync_name)] if sync_name else list(load_syncs().values())
     except ConnectorError as error:
-        yield Line(False, "settings", str(error))
+        yield _failed("settings", error)
         return
     yield Line(True, "settings", f"{settings_file()}: {', '.join(sync.name for sync in syncs)}")
     for sync in syncs:
         try:
             scope = open_scope(sync.name)
         except ConnectorError as error:
-            yield Line(False, f"{sync.name}: keys and connections", str(error))
+            yield _failed(f"{sync.name}: keys and connections", error)
             continue
         yield from _of_sync(scope, fix=fix)
 
@@ -51,11 +55,14 @@ def _of_sync(scope: Scope, *, fix: bool) -> Iterator[Line]:
     ]
     for name, check in checks:
         try:
-            message, ok = check(), True
+            yield Line(True, f"{scope.name}: {name}", check())
         except ConnectorError as error:
-            message, ok = str(error), False
-        yield Line(ok, f"{scope.name}: {name}", message)
+            yield _failed(f"{scope.name}: {name}", error)
     scope.database.close()
+
+
+def _failed(name: str, error: ConnectorError) -> Line:
+    return Line(False, name, str(error), settings=isinstance(error, SettingsError))
 
 
 def _database(scope: Scope) -> str:
@@ -96,6 +103,7 @@ def _merge_fields(scope: Scope, *, fix: bool) -> str:
         for tag, kind in missing_fields(scope.sync, existing):
             client.create_merge_field(tag, tag.capitalize(), kind)
             added.append(tag)
+            _record(scope, "create_merge_field", after={"tag": tag, "type": kind})
         existing = client.merge_fields() if added else existing
     problems = [problem for _, problem in iter_problems(scope.sync, existing)]
     if problems:
@@ -105,8 +113,24 @@ def _merge_fields(scope: Scope, *, fix: bool) -> str:
 
 def _contract(scope: Scope) -> str:
     contract = mailchimp_client(scope).batch_contract()
+    _record(scope, "probe_batch", after={"contract": contract})
     with scope.database.begin() as connection:
         cursors.put(connection, sync=scope.name, name=CONTRACT_CURSOR, value={"contract": contract})
     if contract == "current":
         return "takes status_if_new: known contacts are written without a status"
     return "insists on status: the status read just before is echoed (docs/consent.md)"
+
+
+def _record(scope: Scope, action: str, *, after: dict[str, str]) -> None:
+    """Leave the audit row of a call that writes, or only looks as if it did."""
+    entry = Entry(
+        sync=scope.name,
+        action=action,
+        reason="check",
+        outcome="applied",
+        cause="check",
+        after=after,
+    )
+    run = RunContext(task_id="check", actor=getpass.getuser())
+    with scope.database.begin() as connection:
+        audit.append(connection, [entry], run=run, vault=scope.vault)

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from ml_connector.cli import DONE, FAILED
+from ml_connector.cli import DONE, FAILED, WRONG_SETTINGS
 
 Sync = Annotated[str, typer.Option("--sync", help="A sync's name in syncs.yaml.")]
 Verbose = Annotated[bool, typer.Option("--verbose", help="Show Airflow's own log.")]
@@ -50,11 +50,12 @@ def check(
     _as_server()
     from ml_connector_airflow.checks import run_checks
 
-    failed = 0
+    exit_code = DONE
     for line in run_checks(sync_name, fix=fix):
-        failed += not line.ok
+        if not line.ok:
+            exit_code = max(exit_code, WRONG_SETTINGS if line.settings else FAILED)
         typer.echo(f"{'ok    ' if line.ok else 'FAILED'} {line.name}: {line.message}")
-    sys.exit(FAILED if failed else DONE)
+    sys.exit(exit_code)
 
 
 def sync(
