@@ -126,15 +126,15 @@ def _everything(scope: Scope, client: QuickBooksClient, cursor: dict[str, Any]) 
     listed = _listed(scope, load)
     with scope.database.begin() as connection:
         known = customers.count_known(connection, sync=scope.name)
-    if known and not listed:
-        raise IncompleteRead(
-            f"QuickBooks answers that it has no customers, but {known} are known; nothing was "
-            "planned. Check that the connection still names the right company"
-        )
     if listed < expected:
         raise IncompleteRead(
             f"QuickBooks counts {expected} customers but listed {listed}; nothing was planned. "
             "Run the sync again; if it stays so, ask Intuit with the time of this run"
+        )
+    if known and not listed:
+        raise IncompleteRead(
+            f"QuickBooks answers that it has no customers, but {known} are known; nothing was "
+            "planned. Check that the connection still names the right company"
         )
     with scope.database.begin() as connection:
         gone = customers.mark_unseen_gone(connection, sync=scope.name, seen_in=load)

@@ -3,7 +3,9 @@
 import itertools
 import os
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -46,6 +48,24 @@ def stand() -> Iterator[Stand]:
     apps = {"quickbooks": create_quickbooks(), "mailchimp": create_mailchimp()}
     with serving_in_thread(apps) as urls:
         yield Stand(quickbooks=urls["quickbooks"], mailchimp=urls["mailchimp"])
+
+
+@pytest.fixture
+def fresh_firm(stand, postgres, template_database, tmp_path) -> Callable[[], Any]:
+    """Opens any number of new firms, one after the other: for a test that is many examples."""
+
+    @contextmanager
+    def opened() -> Iterator[Firm]:
+        stand.reset()
+        name = f"t{os.getpid()}_{next(_numbers)}"
+        postgres.create_database(name, template=template_database)
+        firm = Firm(stand=stand, database_url=postgres.url(name), folder=Path(tmp_path))
+        try:
+            yield firm
+        finally:
+            firm.close()
+
+    return opened
 
 
 @pytest.fixture

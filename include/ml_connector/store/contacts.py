@@ -37,8 +37,8 @@ def observe(
 
     A contact that is archived though we did not archive it was archived by a marketer; one whose
     archive of ours was under way when its worker ended was archived by us. One that
-    comes back by other hands than ours is no longer archived by anyone, and not ours to archive
-    again. Customers at an address whose contact appeared, was archived, or did anything while they
+    comes (back) by other hands than ours is no longer archived by anyone, not ours to archive
+    again, and no longer refused. Customers at an address whose contact appeared, was archived, or did anything while they
     were no contacts are decided on again.
     """
     connection.execute(
@@ -76,8 +76,10 @@ def observe(
                                                   AND a.kind = 'archive' AND a.state = 'pending'
                                                   AND a.started_at IS NOT NULL) THEN 'us'
                                    ELSE 'marketer' END,
-                owner = CASE WHEN known.status = 'archived' AND excluded.status <> 'archived'
-                             THEN NULL ELSE known.owner END,
+                owner = CASE WHEN known.status IN ('archived', 'forgotten', 'absent')
+                              AND excluded.status <> 'archived' THEN NULL ELSE known.owner END,
+                refused_hash = CASE WHEN known.status NOT IN ('forgotten', 'absent')
+                                    THEN known.refused_hash END,
                 last_changed = excluded.last_changed, seen_at = excluded.seen_at
             WHERE known.status <> excluded.status
                OR known.last_changed IS DISTINCT FROM excluded.last_changed
