@@ -1,0 +1,133 @@
+"""From a QuickBooks customer to merge fields: rows A4, A16 and A25 of docs/behaviour.md."""
+
+import pytest
+
+from ml_connector.fields import customer_from, merge_fields
+
+ADDRESS = {
+    "Line1": "4581 Finch St.",
+    "City": "Bayshore",
+    "CountrySubDivisionCode": "CA",
+    "PostalCode": "94326",
+}
+WHOLE = {"addr1": "4581 Finch St.", "city": "Bayshore", "state": "CA", "zip": "94326"}
+
+
+def one(raw, *paths):
+    return merge_fields(raw, {"FIELD": paths})["FIELD"]
+
+
+def without(*parts):
+    return {part: text for part, text in ADDRESS.items() if part not in parts}
+
+
+@pytest.mark.parametrize(
+    ("expected", "raw", "paths"),
+    [
+        ("Amy", {"GivenName": "Amy"}, ["GivenName"]),
+        ("Amy", {"GivenName": "  Amy "}, ["GivenName"]),
+        ("", {}, ["GivenName"]),
+        ("", {"GivenName": None}, ["GivenName"]),
+        ("555", {"PrimaryPhone": {"FreeFormNumber": "555"}}, ["PrimaryPhone.FreeFormNumber"]),
+        ("", {"PrimaryPhone": "555"}, ["PrimaryPhone.FreeFormNumber"]),
+        ("Birds", {"CompanyName": "Birds", "DisplayName": "Amy"}, ["CompanyName", "DisplayName"]),
+        ("Amy", {"CompanyName": " ", "DisplayName": "Amy"}, ["CompanyName", "DisplayName"]),
+        ("", {}, ["CompanyName", "DisplayName"]),
+        ("true", {"Taxable": True}, ["Taxable"]),
+        ("false", {"Taxable": False}, ["Taxable"]),
+        ("7", {"Level": 7}, ["Level"]),
+    ],
+)
+def test_first_path_with_a_value_wins(expected, raw, paths):
+    assert one(raw, *paths) == expected
+
+
+@pytest.mark.parametrize(
+    ("expected", "text"),
+    [
+        ("x" * 255, "x" * 255),
+        ("x" * 255, "x" * 256),
+        ("x" * 254, "x" * 254 + "é"),
+        ("é" * 127, "é" * 200),
+        ("€" * 85, "€" * 100),
+    ],
+)
+def test_text_is_cut_at_255_bytes_and_never_inside_a_character(expected, text):
+    assert one({"Notes": text}, "Notes") == expected
+
+
+@pytest.mark.parametrize(
+    ("expected", "active", "name"),
+    [
+        ("Amy", False, "Amy (deleted)"),
+        ("Amy", False, "Amy"),
+        ("Amy (deleted)", True, "Amy (deleted)"),
+    ],
+)
+def test_suffix_of_an_inactive_name_is_left_out(expected, active, name):
+    assert one({"Active": active, "DisplayName": name}, "DisplayName") == expected
+
+
+@pytest.mark.parametrize(
+    ("expected", "address"),
+    [
+        (WHOLE, ADDRESS),
+        ("", {}),
+        ("", None),
+        ("", without("Line1")),
+        ("", without("City")),
+        ("", without("CountrySubDivisionCode")),
+        ("", without("PostalCode")),
+        ("", ADDRESS | {"PostalCode": " "}),
+        (WHOLE | {"addr2": "Flat 2"}, ADDRESS | {"Line2": "Flat 2"}),
+        (
+            WHOLE | {"addr2": "Flat 2, Attn. Amy"},
+            ADDRESS | {"Line2": "Flat 2", "Line4": "Attn. Amy"},
+        ),
+        (WHOLE | {"country": "US"}, ADDRESS | {"Country": "USA"}),
+        (WHOLE | {"country": "US"}, ADDRESS | {"Country": "United States"}),
+        (WHOLE | {"country": "GB"}, ADDRESS | {"Country": "uk"}),
+        (WHOLE | {"country": "DE"}, ADDRESS | {"Country": "Germany"}),
+        (WHOLE | {"country": "DE"}, ADDRESS | {"Country": "de"}),
+        (WHOLE | {"country": "DE"}, ADDRESS | {"Country": "DEU"}),
+        ("", ADDRESS | {"Country": "Middle-earth"}),
+    ],
+)
+def test_address_is_sent_whole_or_not_at_all(expected, address):
+    assert one({"BillAddr": address}, "BillAddr") == expected
+
+
+def test_second_address_stands_in_for_a_partial_first():
+    raw = {"BillAddr": without("City"), "ShipAddr": ADDRESS}
+    assert one(raw, "BillAddr", "ShipAddr") == WHOLE
+
+
+def test_customer_is_reduced_to_what_is_needed():
+    raw = {
+        "Id": 42,
+        "SyncToken": 3,
+        "Active": False,
+        "Job": True,
+        "IsProject": False,
+        "DisplayName": "Amy (deleted)",
+        "GivenName": "Amy",
+        "Balance": 100,
+        "PrimaryEmailAddr": {"Address": "Amy@finch.org, office@finch.org"},
+        "MetaData": {"LastUpdatedTime": "2026-01-02T03:04:05-08:00"},
+    }
+    customer = customer_from(raw, {"FNAME": ("GivenName",)})
+    assert (customer.id, customer.sync_token) == ("42", "3")
+    assert (customer.active, customer.is_job, customer.is_project) == (False, True, False)
+    assert customer.addresses == ("amy@finch.org", "office@finch.org")
+    assert customer.email_problem is None
+    assert customer.merge_fields == {"FNAME": "Amy"}
+    assert customer.display_name == "Amy"
+    assert customer.last_updated.isoformat() == "2026-01-02T03:04:05-08:00"
+    assert not hasattr(customer, "balance")
+
+
+def test_absent_flags_mean_an_ordinary_active_customer():
+    raw = {"Id": "1", "MetaData": {"LastUpdatedTime": "2026-01-02T03:04:05Z"}}
+    customer = customer_from(raw, {})
+    assert (customer.active, customer.is_job, customer.is_project) == (True, False, False)
+    assert (customer.addresses, customer.email_problem) == ((), "no_email")
