@@ -54,6 +54,7 @@ class Connection:
             access_token="unknown-so-far-and-long-enough", refresh_token="sandbox-refresh-token"
         )
         self.saved = 0
+        self.mark = ""
         self.slept: list[float] = []
         self.calls = Counter[str]()
 
@@ -64,11 +65,20 @@ class Connection:
         self.token, self.saved = token, self.saved + 1
 
     @contextmanager
-    def lock(self) -> Iterator[bool]:
+    def lock(self) -> Iterator["Connection"]:
         with self.mutex:
-            before, self.unfinished = self.unfinished, True
-            yield before
+            yield self
             self.unfinished = False
+
+    def refused(self) -> str:
+        return self.mark
+
+    def intend(self) -> bool:
+        before, self.unfinished = self.unfinished, True
+        return before
+
+    def refuse(self, mark: str) -> None:
+        self.mark = mark
 
     def manager(self, *, secret: str = "sandbox-secret") -> TokenManager:
         endpoint = TokenEndpoint(

@@ -57,6 +57,7 @@ class World:
         self.failure: Exception | None = None
         self.before_lock: StoredToken | None = None
         self.full_disk = False
+        self.mark = ""
         self.manager = TokenManager(
             vault=self,
             lock=self.lock,
@@ -78,12 +79,23 @@ class World:
         self.token = token
 
     @contextmanager
-    def lock(self) -> Iterator[bool]:
+    def lock(self) -> Iterator["World"]:
         self.diary.append("lock")
         if self.before_lock:
             self.token = self.before_lock
-        yield self.interrupted
+        yield self
         self.diary.append("release")
+
+    def refused(self) -> str:
+        return self.mark
+
+    def intend(self) -> bool:
+        self.diary.append("intend")
+        return self.interrupted
+
+    def refuse(self, mark: str) -> None:
+        self.diary.append("refuse")
+        self.mark = mark
 
     def send(self, request: Request) -> Response:
         offered = parse_qs((request.body or b"").decode())["refresh_token"][0]
@@ -105,7 +117,7 @@ def test_a_token_that_is_about_to_end_is_renewed_and_kept_before_the_lock_is_rel
     ending = stored(expires_at=NOW + timedelta(minutes=5), rotated_at=NOW - HOUR)
     world = World(ending, "refresh-1")
     assert world.manager.current() == "access-2"
-    assert world.diary == ["load", "lock", "load", "redeem refresh-1", "save", "release"]
+    assert world.diary == ["load", "lock", "load", "intend", "redeem refresh-1", "save", "release"]
     assert world.token == TokenPair(
         access_token="access-2",
         refresh_token="refresh-2",
@@ -159,10 +171,26 @@ def test_an_ended_grant_is_terminal_and_tried_once() -> None:
     assert "redeem refresh-0" not in world.diary
 
 
+def test_a_token_that_was_refused_for_good_is_not_sent_again() -> None:
+    world = World(stored(access_token=""))
+    for _ in range(3):
+        with pytest.raises(NeedsReauth, match="ml-connector connect"):
+            world.manager.current()
+    assert [step for step in world.diary if step.startswith("redeem")] == ["redeem refresh-1"]
+
+
+def test_a_new_connection_ends_the_refusal() -> None:
+    world = World(stored(access_token=""), "refresh-5")
+    with pytest.raises(NeedsReauth):
+        world.manager.current()
+    world.token = stored(access_token="", refresh_token="refresh-5")
+    assert world.manager.current() == "access-2"
+
+
 def test_after_a_crash_the_previous_token_gets_one_last_try() -> None:
     world = World(stored(previous_refresh_token="refresh-0"), "refresh-0", interrupted=True)
     assert world.manager.renewed("access-1") == "access-2"
-    assert world.diary[2:4] == ["redeem refresh-1", "redeem refresh-0"]
+    assert world.diary[2:5] == ["intend", "redeem refresh-1", "redeem refresh-0"]
 
 
 def test_after_a_crash_the_previous_token_is_tried_no_more_than_once() -> None:

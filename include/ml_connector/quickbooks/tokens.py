@@ -7,6 +7,7 @@ https://developer.intuit.com/app/developer/qbo/docs/develop/authentication-and-a
 """
 
 import base64
+import hashlib
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
@@ -251,16 +252,34 @@ class TokenVault(Protocol):
         ...
 
 
-class RefreshLock(Protocol):
-    """The one lock of a connection's refreshes, over all processes."""
+class Hold(Protocol):
+    """What the holder of the refresh lock may ask and record, all of it durable at once."""
 
-    def __call__(self) -> AbstractContextManager[bool]:
-        """Hold the lock with the intent to refresh on record.
+    def refused(self) -> str:
+        """Return the mark of the token that was refused for good, ``""`` if there is none."""
+        ...
 
-        The value is True if an earlier holder recorded its intent and never came to a clean end:
-        it may have redeemed the token without storing what it got. A clean end clears the intent,
-        an exception leaves it.
+    def intend(self) -> bool:
+        """Record that a redemption is about to be sent.
+
+        True if an earlier one never came to a clean end: it may have redeemed the token without
+        storing what it got.
         """
+        ...
+
+    def refuse(self, mark: str) -> None:
+        """Record that the token with this mark is refused for good."""
+        ...
+
+
+class RefreshLock(Protocol):
+    """The one lock of a connection's refreshes, over all processes.
+
+    A clean end of the block finishes the intent, an exception leaves it open.
+    """
+
+    def __call__(self) -> AbstractContextManager[Hold]:
+        """Hold the lock."""
         ...
 
 
@@ -294,11 +313,14 @@ class TokenManager:
         return self.renewed(token.access_token)
 
     def renewed(self, rejected: str) -> str:
-        """Return another access token than ``rejected``: somebody else's new one, or our own."""
-        with self._lock() as interrupted:
+        """Return another access token than ``rejected``: somebody else's new one, or our own.
+
+        Raises ``NeedsReauth`` without another call if this very token was refused before.
+        """
+        with self._lock() as hold:
             stored = self._vault.load()
             if stored.access_token == rejected or not stored.fresh(self._clock()):
-                stored = self._redeemed(stored, interrupted=interrupted)
+                stored = self._redeemed(stored, hold)
                 self._vault.save(stored)
         self._known = stored
         return stored.access_token
@@ -308,14 +330,26 @@ class TokenManager:
         self.renewed(self._vault.load().access_token)
         return self._vault.load()
 
-    def _redeemed(self, stored: StoredToken, *, interrupted: bool) -> StoredToken:
+    def _redeemed(self, stored: StoredToken, hold: Hold) -> StoredToken:
+        mark = hashlib.sha256(stored.refresh_token.encode()).hexdigest()[:16]
+        if hold.refused() == mark:
+            raise NeedsReauth(f"QuickBooks has refused the stored refresh token; {RECONNECT}")
+        interrupted = hold.intend()
         try:
-            pair = self._endpoint.redeem(stored.refresh_token)
+            pair = self._with_last_try(stored, interrupted=interrupted)
+        except NeedsReauth:
+            hold.refuse(mark)
+            raise
+        if pair.refresh_token == stored.refresh_token:
+            return replace(pair, previous_refresh_token=stored.previous_refresh_token)
+        return replace(pair, previous_refresh_token=stored.refresh_token)
+
+    def _with_last_try(self, stored: StoredToken, *, interrupted: bool) -> StoredToken:
+        """Redeem the token; after a crash, and only then, the one before it once as well."""
+        try:
+            return self._endpoint.redeem(stored.refresh_token)
         except NeedsReauth:
             previous = stored.previous_refresh_token
             if not interrupted or not previous or previous == stored.refresh_token:
                 raise
-            pair = self._endpoint.redeem(previous)
-        if pair.refresh_token == stored.refresh_token:
-            return replace(pair, previous_refresh_token=stored.previous_refresh_token)
-        return replace(pair, previous_refresh_token=stored.refresh_token)
+            return self._endpoint.redeem(previous)

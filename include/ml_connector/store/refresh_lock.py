@@ -1,60 +1,107 @@
 """The row lock under which a QuickBooks refresh token is redeemed, one process at a time.
 
-The lock and the intent are two transactions on purpose: the lock goes with the process that held
-it, the intent stays and tells the next one.
+Lock and intent are two transactions on purpose: the lock goes with the process that held it, the
+intent stays and tells the next one. Waiting ends when the holder does; a holder's own call has a
+time-out, so ``WAITS`` waits in a row mean that something else is wrong.
 """
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from sqlalchemy import text
+import psycopg
+from sqlalchemy import Connection, text
+from sqlalchemy.exc import OperationalError
 
 from ml_connector.store.database import Database
 
-WAIT_SECONDS = 90
-"""Longer than the token call's own time-out, so a waiter outlasts a slow holder."""
+WAIT_SECONDS = 90.0
+"""Longer than the token call's own time-out."""
+
+WAITS = 10
+
+
+class Hold:
+    """What whoever holds the lock may ask and record (``quickbooks.tokens.Hold``)."""
+
+    def __init__(self, database: Database, conn_id: str) -> None:
+        self._database, self._conn_id = database, conn_id
+        self.intended = False
+
+    def refused(self) -> str:
+        """Return the mark of the token that was refused for good, ``""`` if the last one worked."""
+        with self._database.begin() as connection:
+            last = connection.execute(
+                text("""SELECT refused FROM ml_connector.token_intents
+                        WHERE conn_id = :conn_id AND finished_at IS NOT NULL
+                        ORDER BY id DESC LIMIT 1"""),
+                {"conn_id": self._conn_id},
+            ).scalar_one_or_none()
+        return last or ""
+
+    def intend(self) -> bool:
+        """Record that a redemption is about to be sent.
+
+        Returns True if an earlier one never came to a clean end: the pair it got may be lost.
+        """
+        with self._database.begin() as connection:
+            unfinished = connection.execute(
+                text("""SELECT count(*) FROM ml_connector.token_intents
+                        WHERE conn_id = :conn_id AND finished_at IS NULL"""),
+                {"conn_id": self._conn_id},
+            ).scalar_one()
+            connection.execute(
+                text("INSERT INTO ml_connector.token_intents (conn_id) VALUES (:conn_id)"),
+                {"conn_id": self._conn_id},
+            )
+        self.intended = True
+        return bool(unfinished)
+
+    def refuse(self, mark: str) -> None:
+        """Record that the token with this mark is refused for good: nobody redeems it again."""
+        self.finish(refused=mark)
+
+    def finish(self, *, refused: str | None = None) -> None:
+        """Bring every open intent to its end."""
+        with self._database.begin() as connection:
+            connection.execute(
+                text("""UPDATE ml_connector.token_intents
+                        SET finished_at = clock_timestamp(), refused = :refused
+                        WHERE conn_id = :conn_id AND finished_at IS NULL"""),
+                {"conn_id": self._conn_id, "refused": refused},
+            )
 
 
 @contextmanager
 def refresh_lock(
-    database: Database, conn_id: str, *, wait_seconds: int = WAIT_SECONDS
-) -> Iterator[bool]:
-    """Hold the connection's row; yield True if an earlier holder never came to a clean end.
-
-    Raises ``StorageError`` if the row is not free within ``wait_seconds``.
-    """
+    database: Database, conn_id: str, *, wait_seconds: float = WAIT_SECONDS
+) -> Iterator[Hold]:
+    """Hold the connection's row; raise ``StorageError`` if it is not free after ``WAITS`` waits."""
     with database.begin() as connection:
         connection.execute(
             text("""INSERT INTO ml_connector.token_refreshes (conn_id) VALUES (:conn_id)
                     ON CONFLICT DO NOTHING"""),
             {"conn_id": conn_id},
         )
-    with database.begin() as lock:
-        lock.execute(text(f"SET LOCAL lock_timeout = '{int(wait_seconds)}s'"))
-        lock.execute(
-            text("""SELECT 1 FROM ml_connector.token_refreshes
-                    WHERE conn_id = :conn_id FOR UPDATE"""),
-            {"conn_id": conn_id},
-        )
-        with database.begin() as connection:
-            interrupted = connection.execute(
-                text("""SELECT count(*) FROM ml_connector.token_intents
-                        WHERE conn_id = :conn_id AND finished_at IS NULL"""),
-                {"conn_id": conn_id},
-            ).scalar_one()
-            connection.execute(
-                text("INSERT INTO ml_connector.token_intents (conn_id) VALUES (:conn_id)"),
-                {"conn_id": conn_id},
-            )
-        yield interrupted > 0
-        with database.begin() as connection:
-            connection.execute(
-                text("""UPDATE ml_connector.token_intents SET finished_at = clock_timestamp()
-                        WHERE conn_id = :conn_id AND finished_at IS NULL"""),
-                {"conn_id": conn_id},
-            )
-        lock.execute(
-            text("""UPDATE ml_connector.token_refreshes
-                    SET state = 'ok', refreshed_at = clock_timestamp() WHERE conn_id = :conn_id"""),
-            {"conn_id": conn_id},
-        )
+    hold = Hold(database, conn_id)
+    with database.begin() as connection:
+        connection.execute(text(f"SET LOCAL lock_timeout = {round(wait_seconds * 1000)}"))
+        _lock(connection, conn_id)
+        yield hold
+        if hold.intended:
+            hold.finish()
+
+
+def _lock(connection: Connection, conn_id: str) -> None:
+    for wait in range(1, WAITS + 1):
+        try:
+            with connection.begin_nested():
+                connection.execute(
+                    text("""SELECT 1 FROM ml_connector.token_refreshes
+                            WHERE conn_id = :conn_id FOR UPDATE"""),
+                    {"conn_id": conn_id},
+                )
+        except OperationalError as error:
+            if not isinstance(error.orig, psycopg.errors.LockNotAvailable) or wait == WAITS:
+                raise
+        else:
+            return

@@ -185,17 +185,16 @@ cursors = Table(
     Column("value", JSONB, nullable=False),
 )
 
-# The row whose lock serialises a QuickBooks connection's refreshes, and its standing.
+# The row whose lock serialises a QuickBooks connection's refreshes.
 token_refreshes = Table(
     "token_refreshes",
     metadata,
     Column("conn_id", Text, primary_key=True),
-    Column("state", Text, nullable=False, server_default="ok"),
-    _time("refreshed_at"),
 )
 
 # Each intent to redeem a refresh token, recorded before the call; an unfinished one tells the next
-# holder of the lock that a rotated pair may have been lost.
+# holder of the lock that a rotated pair may have been lost. refused: a mark of the refresh token
+# (a hash) that was refused for good.
 token_intents = Table(
     "token_intents",
     metadata,
@@ -203,6 +202,7 @@ token_intents = Table(
     Column("conn_id", Text, nullable=False),
     Column("started_at", DateTime(timezone=True), nullable=False, server_default=_now),
     _time("finished_at"),
+    Column("refused", Text),
     Index("token_intents_open", "conn_id", postgresql_where=text("finished_at IS NULL")),
 )
 

@@ -126,14 +126,13 @@ CREATE TABLE ml_connector.token_intents (
     conn_id TEXT NOT NULL,
     started_at TIMESTAMP WITH TIME ZONE DEFAULT clock_timestamp() NOT NULL,
     finished_at TIMESTAMP WITH TIME ZONE,
+    refused TEXT,
     PRIMARY KEY (id)
 );
 CREATE INDEX token_intents_open ON ml_connector.token_intents (conn_id) WHERE finished_at IS NULL;
 
 CREATE TABLE ml_connector.token_refreshes (
     conn_id TEXT NOT NULL,
-    state TEXT DEFAULT 'ok' NOT NULL,
-    refreshed_at TIMESTAMP WITH TIME ZONE,
     PRIMARY KEY (conn_id)
 );
 
