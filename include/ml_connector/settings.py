@@ -92,8 +92,15 @@ class Sync(_Strict):
         return value
 
 
+class Alerts(_Strict):
+    """Where alerts go besides the log: an Airflow connection of type HTTP that takes a JSON POST."""
+
+    webhook_conn_id: str = ""
+
+
 class _File(_Strict):
     syncs: dict[str, dict[str, Any]] = Field(min_length=1)
+    alerts: Alerts = Alerts()
 
 
 def settings_file(environ: Mapping[str, str] | None = None) -> Path:
@@ -110,6 +117,24 @@ def home(environ: Mapping[str, str] | None = None) -> Path:
 def load_syncs(path: Path | None = None) -> dict[str, Sync]:
     """Return every sync by name; raise ``SettingsError`` naming the key and the line."""
     path = path or settings_file()
+    data, tree = _parsed(path)
+    return {
+        name: _validated(Sync, {"name": name, **body}, ("syncs", name), path, tree)
+        for name, body in _named(data.syncs, path, tree)
+    }
+
+
+def load_alerts(path: Path | None = None) -> Alerts:
+    """Return where alerts go; raise ``SettingsError`` as ``load_syncs`` does."""
+    return _parsed(path or settings_file())[0].alerts
+
+
+def quickbooks_connections(path: Path | None = None) -> list[str]:
+    """Return the QuickBooks connections of all syncs, each once."""
+    return sorted({sync.quickbooks_conn_id for sync in load_syncs(path).values()})
+
+
+def _parsed(path: Path) -> tuple[_File, yaml.Node | None]:
     try:
         text = path.read_text(encoding="utf-8")
         data = yaml.safe_load(text)
@@ -119,11 +144,7 @@ def load_syncs(path: Path | None = None) -> dict[str, Sync]:
     except yaml.YAMLError as error:
         raise SettingsError(f"{path} is not valid YAML: {_one_line(error)}") from None
     _refuse_duplicates(tree, path)
-    _validated(_File, data, (), path, tree)
-    return {
-        name: _validated(Sync, {"name": name, **body}, ("syncs", name), path, tree)
-        for name, body in _named(data["syncs"], path, tree)
-    }
+    return _validated(_File, data, (), path, tree), tree
 
 
 def load_sync(name: str, path: Path | None = None) -> Sync:

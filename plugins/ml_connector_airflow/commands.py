@@ -20,6 +20,10 @@ def register(app: typer.Typer) -> None:
     app.command()(sync)
     app.command()(preview)
     app.command()(audit)
+    connecting = typer.Typer(help="Connect an account.", no_args_is_help=True)
+    connecting.command("quickbooks")(connect_quickbooks)
+    connecting.callback()(_connect)
+    app.add_typer(connecting, name="connect")
 
 
 def _as_server(*, log_level: str = "WARNING") -> None:
@@ -106,6 +110,36 @@ def audit(
     with database.begin() as connection:
         for entry in trail.iter_entries(connection, vault=vault, sync=sync_name or None):
             typer.echo(json.dumps(entry, default=str) if as_json else _line(entry))
+
+
+def _connect() -> None:
+    """Connect an account."""
+
+
+def connect_quickbooks(
+    *,
+    conn_id: Annotated[
+        str, typer.Option("--conn-id", help="The Airflow connection.")
+    ] = "quickbooks_default",
+    port: Annotated[int, typer.Option("--port", help="Where the redirect comes back.")] = 9430,
+    browser: Annotated[bool, typer.Option(help="Open Intuit's page in a browser.")] = True,
+    wait: Annotated[int, typer.Option("--wait", help="Seconds to wait for you.")] = 600,
+) -> None:
+    """Let the connector into a QuickBooks company: opens Intuit's page and waits for your yes."""
+    _as_server()
+    from ml_connector.quickbooks.authorize import Callback, new_state
+    from ml_connector_airflow import connecting
+
+    state = new_state()
+    callback = Callback(port, state=state)
+    page = connecting.consent_page(conn_id, redirect_uri=callback.redirect_uri, state=state)
+    typer.echo(f"Redirect address, to be registered with your Intuit app: {callback.redirect_uri}")
+    typer.echo(f"Open this page and choose the company:\n{page}")
+    if browser:
+        typer.launch(page)
+    consent = callback.wait(wait)
+    name = connecting.finish(conn_id, consent, redirect_uri=callback.redirect_uri)
+    typer.echo(f"Connected to the company {name!r} ({consent.realm_id}).")
 
 
 def _line(entry: dict[str, object]) -> str:

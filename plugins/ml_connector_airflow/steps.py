@@ -11,9 +11,11 @@ from typing import Any
 from airflow.sdk import get_current_context
 
 from ml_connector import archive, audience, fetch, members, planning, push, report
-from ml_connector.errors import ConnectorError
+from ml_connector.errors import ConnectorError, NeedsReauth
 from ml_connector.scope import Scope
 from ml_connector.store import plans
+from ml_connector_airflow.notifications import raise_alert
+from ml_connector_airflow.token_steps import needs_reauth
 from ml_connector_airflow.wiring import mailchimp_client, open_scope, quickbooks_client, run_of
 
 
@@ -26,6 +28,10 @@ def _step(sync: str) -> Iterator[Scope]:
         try:
             yield scope
         except ConnectorError as error:
+            if isinstance(error, NeedsReauth):
+                conn_id = scope.sync.quickbooks_conn_id
+                cause = needs_reauth(conn_id)
+                raise_alert(scope.database, cause=cause, message=f"{conn_id}: {error}")
             with scope.database.begin() as connection:
                 plans.fail(connection, plan_id=plan_id, error=str(error))
             raise

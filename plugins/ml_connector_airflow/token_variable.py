@@ -28,7 +28,7 @@ class TokenVariable:
         if not value:
             raise NeedsReauth(
                 f"QuickBooks is not connected: there is no Variable {self._name}; "
-                "run `ml-connector connect`"
+                "run `ml-connector connect quickbooks`"
             )
         return StoredToken.from_json(value, place=f"Variable {self._name}")
 

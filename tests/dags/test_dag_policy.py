@@ -75,6 +75,15 @@ def test_a_days_run_covers_the_day_before_it(bag):
     assert interval.end.in_timezone("America/Los_Angeles").hour == 2
 
 
+def test_tokens_are_renewed_every_50_minutes_for_every_quickbooks_connection(bag):
+    dag = bag.dags["refresh_quickbooks_tokens"]
+    assert dag.schedule == timedelta(minutes=50)
+    assert dag.get_task("refresh").pool == "quickbooks_api"
+    assert dag.get_task("refresh").op_kwargs_expand_input.value == {
+        "conn_id": ["quickbooks_default"]
+    }
+
+
 def test_runs_of_one_sync_never_overlap(bag):
     assert bag.dags["sync_customers__main"].max_active_runs == 1
 
@@ -115,5 +124,6 @@ def test_an_invalid_settings_file_shows_as_an_import_error_with_key_and_line(tmp
     settings.write_text("syncs:\n  main:\n    audience_id: a\n    fields: {FNAME: GivenName}\n")
     monkeypatch.setenv("ML_CONNECTOR_SYNCS", str(settings))
     bag = BundleDagBag(dag_folder=DAGS, bundle_path=DAGS, bundle_name="dags-folder")
-    (error,) = bag.import_errors.values()
-    assert "line 2: syncs.main.new_contact_status" in error
+    assert bag.import_errors
+    for error in bag.import_errors.values():
+        assert "line 2: syncs.main.new_contact_status" in error

@@ -266,7 +266,8 @@ class MailchimpClient:
     def _no_audience(self, error: RecordRefused) -> AudienceNotReady:
         return AudienceNotReady(
             f"Mailchimp: this account has no audience {self._audience_id}; copy the audience id"
-            " from the audience's settings into audience_id in syncs.yaml",
+            " from the audience's settings into audience_id in syncs.yaml, or, if it is right,"
+            " correct the connection's host: the API's base URL ends in /3.0",
             request_id=error.request_id,
         )
 

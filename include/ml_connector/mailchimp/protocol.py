@@ -64,10 +64,12 @@ _ADDRESS = re.compile(r"[^\s\"'<>(),:;]+@[^\s\"'<>(),:;]*[^\s\"'<>(),:;.]")
 def base_url_of(key: str, host: str = "") -> str:
     """Return the base URL up to and including ``/3.0``: ``host`` if given, else from the key.
 
+    A host without any path gets that one.
     The part of an API key after its dash names the account's data centre.
     """
     if host:
-        return host.rstrip("/") if "://" in host else f"https://{host.rstrip('/')}"
+        url = host.rstrip("/") if "://" in host else f"https://{host.rstrip('/')}"
+        return url if "/" in url.partition("://")[2] else f"{url}/3.0"
     suffix = key.rpartition("-")[2]
     if "-" not in key or not DATA_CENTRE.fullmatch(suffix):
         raise CredentialsError(

@@ -30,7 +30,7 @@ from ml_connector.transport import Request, Response, Transport
 
 TOKEN_URL = "https://oauth.platform.intuit.com/oauth2/v1/tokens/bearer"  # noqa: S105 (an address)
 RENEW_BEFORE = timedelta(minutes=5)
-RECONNECT = "run `ml-connector connect` to connect QuickBooks again"
+RECONNECT = "run `ml-connector connect quickbooks` to connect QuickBooks again"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -215,6 +215,16 @@ suppressions = Table(
     Column("created_at", DateTime(timezone=True), nullable=False, server_default=_now),
 )
 
+# What a person has to know: raised once for a cause, ended once when it is over.
+alerts = Table(
+    "alerts",
+    metadata,
+    Column("cause", Text, primary_key=True),
+    Column("message", Text, nullable=False),
+    Column("raised_at", DateTime(timezone=True), nullable=False, server_default=_now),
+    _time("ended_at"),
+)
+
 # When an account's rate window is free again, for all workers together.
 pacing = Table(
     "pacing",

@@ -54,19 +54,22 @@ class QuickBooksHook(SessionHook):
                 f"connection {self.quickbooks_conn_id} has no realm_id (the company's number, digits "
                 "only); put it into the connection's Realm ID field"
             )
-        manager = TokenManager(
-            vault=TokenVariable(self.quickbooks_conn_id),
-            lock=partial(refresh_lock, database, self.quickbooks_conn_id),
-            endpoint=self.token_endpoint(),
-        )
         return QuickBooksClient(
             transport=RequestsTransport(self.get_conn(), system="QuickBooks"),
             base_url=(connection.host or PRODUCTION_URL).rstrip("/"),
             realm_id=realm,
-            tokens=manager,
+            tokens=self.token_manager(database),
             pace=pace,
             retries=retries or Retries(),
             calls=calls if calls is not None else Counter(),
+        )
+
+    def token_manager(self, database: Database) -> TokenManager:
+        """Return the one way to an access token of this connection."""
+        return TokenManager(
+            vault=TokenVariable(self.quickbooks_conn_id),
+            lock=partial(refresh_lock, database, self.quickbooks_conn_id),
+            endpoint=self.token_endpoint(),
         )
 
     def token_endpoint(self) -> TokenEndpoint:

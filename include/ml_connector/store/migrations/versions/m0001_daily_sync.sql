@@ -1,3 +1,11 @@
+CREATE TABLE ml_connector.alerts (
+    cause TEXT NOT NULL,
+    message TEXT NOT NULL,
+    raised_at TIMESTAMP WITH TIME ZONE DEFAULT clock_timestamp() NOT NULL,
+    ended_at TIMESTAMP WITH TIME ZONE,
+    PRIMARY KEY (cause)
+);
+
 CREATE TABLE ml_connector.api_usage (
     day TEXT NOT NULL,
     account TEXT NOT NULL,

@@ -1,0 +1,56 @@
+"""Connecting QuickBooks, from a consent to a connection that works: for the shell and the console."""
+
+import json
+from contextlib import closing
+
+from airflow.models.connection import Connection as StoredConnection
+from airflow.utils.session import create_session
+from sqlalchemy import select
+
+from ml_connector.errors import SettingsError
+from ml_connector.quickbooks.authorize import Consent, authorize_url
+from ml_connector.store.database import Database
+from ml_connector_airflow.hooks.quickbooks import QuickBooksHook
+from ml_connector_airflow.notifications import end_alert
+from ml_connector_airflow.token_steps import needs_reauth
+from ml_connector_airflow.token_variable import TokenVariable
+from ml_connector_airflow.wiring import connection_named, database_url
+
+
+def consent_page(conn_id: str, *, redirect_uri: str, state: str) -> str:
+    """Return the address where a person lets us in; raise ``SettingsError`` without a client id."""
+    connection = connection_named(conn_id, "add one of type QuickBooks Online")
+    if not connection.login:
+        raise SettingsError(f"connection {conn_id} lacks the client id (login) of your Intuit app")
+    return authorize_url(
+        client_id=connection.login,
+        redirect_uri=redirect_uri,
+        state=state,
+        token_url=str(connection.extra_dejson.get("token_url") or ""),
+    )
+
+
+def finish(conn_id: str, consent: Consent, *, redirect_uri: str) -> str:
+    """Store pair and company, and return the company's name as QuickBooks tells it."""
+    hook = QuickBooksHook(conn_id)
+    pair = hook.token_endpoint().exchange(consent.code, redirect_uri)
+    TokenVariable(conn_id).save(pair)
+    _store_realm(conn_id, consent.realm_id)
+    with closing(Database(database_url(), connections=3)) as database:
+        end_alert(database, cause=needs_reauth(conn_id))
+        return QuickBooksHook(conn_id).get_client(database=database).company_name()
+
+
+def _store_realm(conn_id: str, realm_id: str) -> None:
+    connection = connection_named(conn_id, "add one of type QuickBooks Online")
+    if str(connection.extra_dejson.get("realm_id") or "") == realm_id:
+        return
+    with create_session() as session:
+        query = select(StoredConnection).where(StoredConnection.conn_id == conn_id)
+        stored = session.scalar(query)
+        if stored is None:
+            raise SettingsError(
+                f"you connected the company {realm_id}; connection {conn_id} comes from the "
+                "environment or a secrets backend, so set its realm_id to this number there"
+            )
+        stored.extra = json.dumps({**stored.extra_dejson, "realm_id": realm_id})

@@ -1,0 +1,64 @@
+"""Keeping QuickBooks connected: what the token DAG's tasks do."""
+
+from contextlib import closing
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import structlog
+
+from ml_connector.errors import NeedsReauth
+from ml_connector.quickbooks.tokens import StoredToken
+from ml_connector.store.database import Database
+from ml_connector_airflow.hooks.quickbooks import QuickBooksHook
+from ml_connector_airflow.notifications import end_alert, raise_alert
+from ml_connector_airflow.wiring import database_url
+
+WARN_BEFORE = timedelta(days=14)
+log = structlog.get_logger(__name__)
+
+
+def needs_reauth(conn_id: str) -> str:
+    """Name the alert that a connection has to be made anew."""
+    return f"needs_reauth:{conn_id}"
+
+
+def refresh_token(conn_id: str) -> dict[str, Any]:
+    """Renew one connection's tokens; return when they end, no token among it."""
+    with closing(Database(database_url(), connections=3)) as database:
+        try:
+            token = QuickBooksHook(conn_id).token_manager(database).refresh()
+        except NeedsReauth as error:
+            raise_alert(database, cause=needs_reauth(conn_id), message=f"{conn_id}: {error}")
+            raise
+        end_alert(database, cause=needs_reauth(conn_id))
+        _warn(database, conn_id, token, datetime.now(UTC))
+    return {
+        "conn_id": conn_id,
+        "refreshed_at": _shown(token.rotated_at),
+        "refresh_token_ends": _shown(token.refresh_expires_at),
+        "connection_ends": _shown(token.hard_expires_at),
+    }
+
+
+def report(refreshed: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Log one line: which connections were refreshed and when each one's refresh token ends."""
+    log.info("tokens_refreshed", connections=refreshed)
+    return refreshed
+
+
+def _warn(database: Database, conn_id: str, token: StoredToken, now: datetime) -> None:
+    """Raise an alert within two weeks of the rolling or the hard end, end it afterwards."""
+    cause = f"refresh_token_ending:{conn_id}"
+    ends = [end for end in (token.refresh_expires_at, token.hard_expires_at) if end is not None]
+    if ends and min(ends) - now < WARN_BEFORE:
+        message = (
+            f"{conn_id}: QuickBooks ends this connection on {min(ends).date().isoformat()}; "
+            "run `ml-connector connect quickbooks` before that"
+        )
+        raise_alert(database, cause=cause, message=message)
+    else:
+        end_alert(database, cause=cause)
+
+
+def _shown(time: datetime | None) -> str | None:
+    return time.isoformat() if time else None
