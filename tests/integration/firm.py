@@ -101,6 +101,10 @@ class Firm:
         self.tokens = MemoryTokens()
         self.mailchimp_key = "sandbox-key-us99"
         self.client_secret = "sandbox-secret"
+        self.realm = REALM
+        self.mailchimp_api = f"{stand.mailchimp}/3.0"
+        self.quickbooks_api = stand.quickbooks
+        self.timeout = 30.0
         self.threads = 2
         self.runs = 0
 
@@ -138,11 +142,13 @@ class Firm:
     def retries(self) -> Retries:
         return Retries(tries=4, sleep=self.waits.append, chance=lambda: 0.5)
 
-    def quickbooks_client(self, calls: Counter[str], *, timeout: float = 30) -> QuickBooksClient:
-        transport = RequestsTransport(requests.Session(), system="QuickBooks", timeout=(5, timeout))
+    def quickbooks_client(self, calls: Counter[str]) -> QuickBooksClient:
+        transport = RequestsTransport(
+            requests.Session(), system="QuickBooks", timeout=(5, self.timeout)
+        )
         endpoint = TokenEndpoint(
             transport,
-            f"{self.quickbooks}/oauth2/v1/tokens/bearer",
+            f"{self.quickbooks_api}/oauth2/v1/tokens/bearer",
             "sandbox-client",
             self.client_secret,
         )
@@ -153,20 +159,20 @@ class Firm:
         )
         return QuickBooksClient(
             transport=transport,
-            base_url=self.quickbooks,
-            realm_id=REALM,
+            base_url=self.quickbooks_api,
+            realm_id=self.realm,
             tokens=manager,
             pace=lambda: None,
             retries=self.retries(),
             calls=calls,
         )
 
-    def mailchimp_client(self, calls: Counter[str], *, timeout: float = 30) -> MailchimpClient:
+    def mailchimp_client(self, calls: Counter[str]) -> MailchimpClient:
         return MailchimpClient(
             transport=RequestsTransport(
-                requests.Session(), system="Mailchimp", timeout=(5, timeout)
+                requests.Session(), system="Mailchimp", timeout=(5, self.timeout)
             ),
-            base_url=f"{self.mailchimp}/3.0",
+            base_url=mailchimp_protocol.base_url_of(self.mailchimp_key, self.mailchimp_api),
             audience_id=self.sync_settings().audience_id,
             auth=mailchimp_protocol.auth_headers(self.mailchimp_key),
             pace=lambda: None,
