@@ -225,6 +225,8 @@ def test_members_are_asked_for_in_order_of_change_and_by_the_thousand() -> None:
         ("https://us19.api.mailchimp.com/3.0", "0123456789abcdef-us19", ""),
         ("http://127.0.0.1:9420/3.0", "k-us19", "http://127.0.0.1:9420/3.0/"),
         ("https://us6.api.mailchimp.com/3.0", "token", "us6.api.mailchimp.com/3.0"),
+        ("https://us6.api.mailchimp.com/3.0", "token", "us6.api.mailchimp.com/"),
+        ("http://127.0.0.1:9420/proxied", "token", "http://127.0.0.1:9420/proxied"),
     ],
 )
 def test_the_base_url_comes_from_the_host_or_the_key(expected: str, key: str, host: str) -> None:

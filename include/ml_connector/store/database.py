@@ -22,11 +22,13 @@ class Database:
     def __init__(self, url: str, *, connections: int = 10) -> None:
         """Take any Postgres URL (``postgresql://...``); no connection is made yet."""
         try:
-            parsed = make_url(url).set(drivername="postgresql+psycopg")
-        except ArgumentError:
-            raise SettingsError("the database's address is not a postgresql:// URL") from None
+            parsed = make_url(url)
+        except (ArgumentError, ValueError):
+            parsed = None
+        if parsed is None or not parsed.drivername.startswith("postgres"):
+            raise SettingsError("the database's address is not a postgresql:// URL")
         self._engine = create_engine(
-            parsed,
+            parsed.set(drivername="postgresql+psycopg"),
             pool_size=connections,
             pool_pre_ping=True,
             connect_args={"connect_timeout": 5, "application_name": "ml-connector"},

@@ -1,0 +1,64 @@
+"""The rate window that all workers share: granted times are computed, nobody really waits."""
+
+import time
+from bisect import bisect_left
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from sqlalchemy import text
+
+from ml_connector.store import pacing
+
+
+def granted(firm, account: str, places: int) -> list[float]:
+    """Reserve places one after another; return the database's times at which they are free."""
+    times = []
+    for _ in range(places):
+        with firm.database.begin() as connection:
+            wait = pacing.reserve(connection, account=account)
+            # Read within the transaction that holds the row, so nobody comes in between.
+            now = connection.execute(
+                text("SELECT extract(epoch FROM clock_timestamp())::float8")
+            ).scalar_one()
+            times.append(now + wait)
+    return times
+
+
+def most_within(times: list[float], seconds: float) -> int:
+    times = sorted(times)
+    return max(index + 1 - bisect_left(times, time - seconds) for index, time in enumerate(times))
+
+
+def test_three_workers_never_get_more_than_ten_places_in_any_second(firm):
+    with ThreadPoolExecutor(3) as pool:
+        parts = [pool.submit(granted, firm, "quickbooks_default", 30) for _ in range(3)]
+    times = [time for part in parts for time in part.result()]
+    assert len(times) == 90
+    assert most_within(times, 0.999) <= 10
+    assert max(times) - min(times) < 90 / 8 + 0.5, "and they do get eight a second"
+
+
+def test_never_more_than_500_in_any_minute(firm):
+    times = granted(firm, "quickbooks_default", 600)
+    assert most_within(times, 59.999) <= 500
+
+
+def test_an_account_waits_for_nobody_but_itself(firm):
+    granted(firm, "one", 40)
+    assert granted(firm, "other", 1)[0] < time.time() + 0.2
+
+
+def test_the_first_calls_wait_for_nothing(firm):
+    with firm.database.begin() as connection:
+        assert pacing.reserve(connection, account="a") == 0
+    with firm.database.begin() as connection:
+        assert pacing.reserve(connection, account="a") == pytest.approx(0, abs=0.05)
+
+
+def test_a_window_left_alone_does_not_save_up_places(firm):
+    granted(firm, "a", 1)
+    with firm.database.begin() as connection:
+        connection.execute(
+            text("UPDATE ml_connector.pacing SET free_at = now() - interval '1 hour'")
+        )
+    assert most_within(granted(firm, "a", 30), 0.999) <= 10

@@ -1,0 +1,233 @@
+"""What the database protects: the trail, people's data, and itself."""
+
+import re
+import threading
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+
+import psycopg
+import pytest
+from sqlalchemy import text
+from sqlalchemy.exc import DBAPIError
+
+from local.postgres import temporary
+from ml_connector.errors import RetryLater, SettingsError, StorageError
+from ml_connector.store.database import Database, copy_rows
+from ml_connector.store.migrate import upgrade
+from ml_connector.vault import Vault
+
+SAMPLE = {"sample": True}
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "UPDATE ml_connector.audit SET outcome = 'applied'",
+        "DELETE FROM ml_connector.audit",
+        "TRUNCATE ml_connector.audit",
+        "TRUNCATE ml_connector.plans, ml_connector.changes, ml_connector.audit CASCADE",
+    ],
+)
+def test_the_trail_can_only_be_added_to(firm, statement):
+    firm.customer("Amy", "amy@finch.org")
+    firm.sync()
+    before = firm.audit()
+    with pytest.raises(DBAPIError, match="append-only"), firm.database.begin() as connection:
+        connection.execute(text(statement))
+    assert firm.audit() == before
+
+
+def personal_data(firm) -> set[str]:
+    """Every name, address, phone number and e-mail of the company."""
+    found = firm.quickbooks_control("GET", "customers")["customers"]
+    words: set[str] = set()
+    for customer in found:
+        texts = [
+            customer.get(name)
+            for name in ("DisplayName", "CompanyName", "GivenName", "FamilyName", "Notes")
+        ]
+        texts += [(customer.get("PrimaryEmailAddr") or {}).get("Address")]
+        texts += [
+            (customer.get(name) or {}).get("FreeFormNumber")
+            for name in ("PrimaryPhone", "Mobile", "Fax", "AlternatePhone")
+        ]
+        for name in ("BillAddr", "ShipAddr"):
+            address = customer.get(name) or {}
+            texts += [address.get(part) for part in ("Line1", "City", "PostalCode")]
+        words |= {value.strip().lower() for value in texts if value and len(value.strip()) > 3}
+    return words
+
+
+def everything_stored(firm) -> str:
+    """Every row of every table: texts as they are, bytes both as text and as hexadecimal."""
+    parts: list[str] = []
+    with firm.database.begin() as connection:
+        tables = connection.execute(
+            text("SELECT tablename FROM pg_tables WHERE schemaname = 'ml_connector'")
+        ).all()
+        for (table,) in tables:
+            rows = connection.execute(text(f"SELECT * FROM ml_connector.{table}")).all()
+            for value in (value for row in rows for value in row):
+                if isinstance(value, bytes | memoryview):
+                    parts += [
+                        bytes(value).decode("latin-1"),
+                        bytes(value).decode("utf-8", "ignore"),
+                    ]
+                else:
+                    parts.append(str(value))
+    return "\n".join(parts).lower()
+
+
+def test_no_table_holds_personal_data_in_clear(firm):
+    firm.quickbooks_control("POST", "company", SAMPLE)
+    firm.sync()
+    firm.edit("1", Active=False)
+    firm.move("2", "moved.person@firm-mail.net")
+    firm.customer("Looks Fake", "fake.person@example.com")
+    firm.sync()
+    words = personal_data(firm)
+    assert len(words) > 100
+    stored = everything_stored(firm)
+    assert len(stored) > 20_000
+    shown = {word for word in words if re.search(rf"\b{re.escape(word)}\b", stored)}
+    assert shown == set()
+
+
+def test_an_index_key_that_is_not_the_databases_stops_the_run_before_any_call(firm):
+    firm.customer("Amy", "amy@finch.org")
+    firm.sync()
+    firm.clear_journals()
+    firm.vault = Vault(encryption_keys=[bytes(32)], index_key=b"x" * 32)
+    with pytest.raises(SettingsError, match="ML_CONNECTOR_INDEX_KEY is not the key"):
+        firm.sync()
+    assert firm.calls("quickbooks") == firm.calls("mailchimp") == []
+
+
+def test_a_database_that_is_away_is_one_sentence(firm):
+    away = Database("postgresql://someone:hunter2@127.0.0.1:1/none")
+    words = "the connector's database cannot be used"
+    with pytest.raises(StorageError, match=words) as stopped, away.begin():
+        pass
+    assert "\n" not in str(stopped.value)
+    assert "hunter2" not in str(stopped.value)
+
+
+def test_a_wrong_password_is_one_sentence_and_is_not_shown(firm):
+    wrong = re.sub(r"//postgres:[^@]+@", "//postgres:hunter2@", firm.database_url)
+    words = "password authentication failed"
+    with pytest.raises(StorageError, match=words) as stopped, Database(wrong).begin():
+        pass
+    assert "hunter2" not in str(stopped.value)
+
+
+@pytest.mark.parametrize(
+    "url", ["", "nonsense", "postgresql://user@host:port/x", "mysql://user@host/x"]
+)
+def test_an_address_that_is_none_is_a_wrong_setting(url):
+    with pytest.raises(SettingsError, match="not a postgresql:// URL"):
+        Database(url)
+
+
+def test_tables_that_are_not_there_say_how_to_make_them(postgres):
+    postgres.create_database("bare")
+    bare = Database(postgres.url("bare"))
+    words = "run `ml-connector migrate`"
+    with pytest.raises(StorageError, match=words), bare.begin() as connection:
+        connection.execute(text("SELECT * FROM ml_connector.customers"))
+
+
+def test_a_database_that_goes_away_in_the_middle_loses_nothing_that_was_committed(firm):
+    firm.customer("Amy", "amy@finch.org")
+    with temporary() as server:
+        url = server.create_database("ours")
+        upgrade(url)
+        firm.database = Database(url)
+
+        def stop() -> None:
+            server.stop()
+
+        with pytest.raises(StorageError, match="the connector's database cannot be used"):
+            firm.sync(before_push=stop)
+        assert firm.members() == {}
+        server.start()
+        firm.database.close()
+        firm.database = Database(server.url("ours"))
+        firm.sync()
+        assert firm.statuses() == {"amy@finch.org": "subscribed"}
+        firm.database.close()
+
+
+def test_a_connection_lost_within_a_bulk_copy_is_a_storage_error(firm):
+    def rows():
+        yield ("a", "b", "{}")
+        with psycopg.connect(firm.database_url.replace("+psycopg", ""), autocommit=True) as other:
+            other.execute(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+                " WHERE application_name = 'ml-connector' AND state = 'active'"
+            )
+        for number in range(100_000):
+            yield ("a", f"b{number}", "{}")
+
+    words = "the connector's database cannot be used"
+    with pytest.raises(StorageError, match=words), firm.database.begin() as connection:
+        copy_rows(connection, "ml_connector.cursors", ["sync", "name", "value"], rows())
+
+
+@pytest.mark.parametrize(
+    ("expected", "words", "cause"),
+    [
+        (StorageError, "disk is full; nothing was lost", psycopg.errors.DiskFull("53100")),
+        (StorageError, "read-only", psycopg.errors.ReadOnlySqlTransaction("25006")),
+        (StorageError, "cannot be used: too many", psycopg.errors.TooManyConnections("too many")),
+        (StorageError, "shutting down", psycopg.errors.AdminShutdown("shutting down\nDETAIL")),
+        (RetryLater, "gave way to another run", psycopg.errors.DeadlockDetected("40P01")),
+    ],
+)
+@pytest.mark.parametrize("wrapped", [True, False], ids=["statement", "copy"])
+def test_what_ails_a_database_is_one_sentence(firm, expected, words, cause, wrapped):
+    error = DBAPIError.instance("SELECT", None, cause, psycopg.Error) if wrapped else cause
+    with pytest.raises(expected, match=words) as stopped, firm.database.begin():
+        raise error
+    assert "\n" not in str(stopped.value)
+
+
+def test_a_migration_runs_twice_without_a_change(firm):
+    firm.customer("Amy", "amy@finch.org")
+    firm.sync()
+    before = firm.audit()
+    upgrade(firm.database_url)
+    assert firm.audit() == before
+
+
+def test_migrations_at_once_wait_for_one_another(postgres):
+    url = postgres.create_database("raced")
+    with ThreadPoolExecutor(4) as pool:
+        for done in [pool.submit(upgrade, url) for _ in range(4)]:
+            done.result()
+    with Database(url).begin() as connection:
+        assert connection.execute(text("SELECT count(*) FROM ml_connector.audit")).scalar_one() == 0
+
+
+def test_deadlocks_do_not_pass_for_a_broken_database(firm):
+    with firm.database.begin() as connection:
+        for name in ("one", "two"):
+            connection.execute(
+                text("INSERT INTO ml_connector.cursors VALUES ('main', :name, '{}')"),
+                {"name": name},
+            )
+    both_hold_one = threading.Barrier(2)
+
+    def cross(first: str, second: str) -> str:
+        try:
+            with firm.database.begin() as connection:
+                lock = text("SELECT 1 FROM ml_connector.cursors WHERE name = :name FOR UPDATE")
+                connection.execute(lock, {"name": first})
+                both_hold_one.wait()
+                connection.execute(lock, {"name": second})
+        except RetryLater:
+            return "told to retry"
+        return "done"
+
+    with ThreadPoolExecutor(2) as pool:
+        ends = [pool.submit(cross, *names) for names in (("one", "two"), ("two", "one"))]
+    assert Counter(end.result() for end in ends) == {"told to retry": 1, "done": 1}
