@@ -33,26 +33,12 @@ def _archive_next(
     scope: Scope, client: MailchimpClient, plan_id: int, counts: Counter[str]
 ) -> bool:
     with scope.database.begin() as connection:
-        claimed = _claim(connection, plan_id, None)
-        if not claimed:
-            return False
-        changes.mark_started(connection, ids=[claimed[0].id])
-    tried_before = claimed[0].started
-    with scope.database.begin() as connection:
-        for change in _claim(connection, plan_id, claimed[0].id):
-            counts[_archive(scope, client, connection, change, tried_before=tried_before)] += 1
-    return True
-
-
-def _claim(connection: Connection, plan_id: int, change_id: int | None) -> list[Claimed]:
-    return changes.claim(
-        connection,
-        plan_id=plan_id,
-        shard=None,
-        kinds=[Kind.ARCHIVE],
-        chunk=1,
-        ids=None if change_id is None else [change_id],
-    )
+        claimed = changes.claim(
+            connection, plan_id=plan_id, shard=None, kinds=[Kind.ARCHIVE], chunk=1
+        )
+        for change in claimed:
+            counts[_archive(scope, client, connection, change)] += 1
+    return bool(claimed)
 
 
 def _archive(
@@ -60,8 +46,6 @@ def _archive(
     client: MailchimpClient,
     connection: Connection,
     change: Claimed,
-    *,
-    tried_before: bool,
 ) -> str:
     if not change.current or change.contact_payload is None:
         changes.settle(connection, [Settled(id=change.id, state=ChangeState.SUPERSEDED)])
@@ -71,12 +55,14 @@ def _archive(
     )
     found = client.get(shown["email"])
     state, error, request_id = ChangeState.APPLIED, None, None
-    archived_by: str | None = "us" if tried_before else "marketer"
+    archived_by: str | None = "us" if change.started else "marketer"
     status = Status.ARCHIVED
     if found is None:
         # Known once and not there: deleted for good, or moved to another address (A28, A30).
         status, archived_by = Status.FORGOTTEN, None
     elif found.status is not Status.ARCHIVED:
+        with scope.database.begin() as at_once:
+            changes.mark_started(at_once, change_id=change.id)
         try:
             client.archive(shown["email"])
             archived_by = "us"

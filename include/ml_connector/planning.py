@@ -18,6 +18,7 @@ from ml_connector.plan import Decisions, decide
 from ml_connector.scope import Scope
 from ml_connector.store import audit, changes, contacts, cursors, customers
 from ml_connector.store.audit import Entry
+from ml_connector.store.database import take_turn
 
 CUSTOMERS_A_CHUNK = 5_000
 CHANGES_A_SHARD = 10_000
@@ -129,6 +130,7 @@ def _decide(
         return 0
     if not preview:
         changes.take_over(connection, sync=scope.name, keys=keys, besides_plan=plan_id)
+        take_turn(connection, sync=scope.name)  # what is read here stays true until it is decided
     people = customers.frame(connection, sync=scope.name, keys=keys, ids=ids)
     elsewhere = {*people.email_key.dropna(), *people.contact_key.dropna()}
     around = keys | {bytes.fromhex(key) for key in elsewhere}

@@ -129,14 +129,13 @@ class _Pusher:
 
     def _push(self, connection: Connection, claimed: Sequence[Claimed], *, echo: bool) -> list[str]:
         """Send what is still as decided and store what came of it; return whose status rose."""
-        self._drop_stale(connection, [change for change in claimed if not change.current])
         rows = [self._row(change) for change in claimed if change.current]
         if echo and len(rows) > 1:
             alone = [row for row in rows if goes_alone(row)]
             rows = alone[:1] or rows  # the others stay pending, for the next claim
-        if not rows:
-            return []
-        return self._settle(connection, self._calls.send(rows, status_required=echo))
+        outcomes = self._calls.send(rows, status_required=echo) if rows else []
+        self._drop_stale(connection, [change for change in claimed if not change.current])
+        return self._settle(connection, outcomes)
 
     def _drop_stale(self, connection: Connection, stale: Sequence[Claimed]) -> None:
         """Drop changes whose facts moved; their customers are decided on again (A34)."""

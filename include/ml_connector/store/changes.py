@@ -15,7 +15,7 @@ from sqlalchemy import Connection, text
 
 from ml_connector.model import ChangeState, Kind
 from ml_connector.plan import CHANGE_COLUMNS
-from ml_connector.store.database import copy_rows, unhexed
+from ml_connector.store.database import copy_rows, take_turn, unhexed
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,18 +65,20 @@ def take_over(
     """Drop pending changes, waiting for those whose call is on the wire; return their contacts.
 
     Without ``keys``: all of the sync's, left behind by an earlier run. Their customers are to be
-    decided on again. The plan ``besides_plan`` keeps its own.
+    decided on again. The plan ``besides_plan`` keeps its own. From here to the end of the
+    transaction nobody else decides.
     """
+    take_turn(connection, sync=sync, at="deciding")
     at = "" if keys is None else "AND email_key = ANY(:keys)"
     rows = connection.execute(
         text(f"""WITH open AS (
-                    SELECT id FROM ml_connector.changes
-                    WHERE sync = :sync AND state = 'pending' {at}
-                      AND plan_id IS DISTINCT FROM CAST(:besides AS bigint)
-                    ORDER BY id FOR UPDATE)
+                    SELECT id, plan_id FROM ml_connector.changes
+                    WHERE sync = :sync AND state = 'pending' {at} ORDER BY id FOR UPDATE)
                 UPDATE ml_connector.changes c
                 SET state = 'superseded', settled_at = clock_timestamp()
-                FROM open WHERE c.id = open.id AND c.state = 'pending' RETURNING c.email_key"""),  # noqa: S608
+                FROM open WHERE c.id = open.id AND c.state = 'pending'
+                  AND open.plan_id IS DISTINCT FROM CAST(:besides AS bigint)
+                RETURNING c.email_key"""),  # noqa: S608
         {"sync": sync, "besides": besides_plan} | ({} if keys is None else {"keys": list(keys)}),
     ).all()
     return [bytes(row.email_key) for row in rows]
@@ -111,9 +113,10 @@ def insert(
     ).rowcount
 
 
+STARTED = "EXISTS (SELECT 1 FROM ml_connector.archive_intents i WHERE i.change_id = c.id)"
 _CLAIM = """
     SELECT c.id, c.email_key, c.customer_id, c.kind, c.reason, c.status, c.decided_hash,
-           c.tag_inactive, c.attempts, c.started_at IS NOT NULL AS started,
+           c.tag_inactive, c.attempts, {started} AS started,
            {current} AS current, p.payload AS customer_payload,
            k.status AS known_status, k.archived_by, k.previous_status,
            coalesce(k.sent_fields, '{{}}') AS sent_fields,
@@ -153,7 +156,7 @@ def claim(
 ) -> list[Claimed]:
     """Lock and return up to ``chunk`` pending changes (of ``ids``, if given) that nobody has."""
     archive = Kind.ARCHIVE in kinds
-    query = _CLAIM.format(current=_ARCHIVE_CURRENT if archive else _WRITE_CURRENT)
+    query = _CLAIM.format(current=_ARCHIVE_CURRENT if archive else _WRITE_CURRENT, started=STARTED)
     rows = connection.execute(
         text(query),
         {
@@ -177,15 +180,16 @@ def settle(connection: Connection, outcomes: Collection[Settled]) -> None:
         )
 
 
-def mark_started(connection: Connection, *, ids: Collection[int]) -> None:
-    """Note that a call for these changes is about to leave.
+def mark_started(connection: Connection, *, change_id: int) -> None:
+    """Note that the call of an archive is about to leave.
 
-    An archived contact does not say who archived it: a repeated archive has to know that it may
-    have been us.
+    To be committed at once, in a transaction of its own: an archived contact does not say who
+    archived it, so whoever comes after a lost answer has to know that it may have been us.
     """
     connection.execute(
-        text("UPDATE ml_connector.changes SET started_at = clock_timestamp() WHERE id = ANY(:ids)"),
-        {"ids": list(ids)},
+        text("""INSERT INTO ml_connector.archive_intents (change_id) VALUES (:change_id)
+                ON CONFLICT DO NOTHING"""),
+        {"change_id": change_id},
     )
 
 
@@ -209,7 +213,8 @@ def archived_unheard(connection: Connection, *, sync: str) -> list[Unheard]:
                 FROM ml_connector.changes c
                 JOIN ml_connector.contacts k ON k.sync = c.sync AND k.email_key = c.email_key
                 WHERE c.sync = :sync AND c.state = 'pending' AND c.kind = 'archive'
-                  AND c.started_at IS NOT NULL AND k.status = 'archived' AND k.archived_by = 'us'
+                  AND EXISTS (SELECT 1 FROM ml_connector.archive_intents i WHERE i.change_id = c.id)
+                  AND k.status = 'archived' AND k.archived_by = 'us'
                 ORDER BY c.id FOR UPDATE OF c"""),
         {"sync": sync},
     ).all()

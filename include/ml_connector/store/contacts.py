@@ -10,7 +10,7 @@ from sqlalchemy import Connection, text
 
 from ml_connector.model import Member, Status
 from ml_connector.plan import CONTACT_COLUMNS
-from ml_connector.store.database import copy_rows, frame_of, unhexed
+from ml_connector.store.database import copy_rows, frame_of, take_turn, unhexed
 from ml_connector.vault import Vault
 
 
@@ -38,9 +38,10 @@ def observe(
     A contact that is archived though we did not archive it was archived by a marketer; one whose
     archive of ours was under way when its worker ended was archived by us. One that
     comes (back) by other hands than ours is no longer archived by anyone, not ours to archive
-    again, and no longer refused. Customers at an address whose contact appeared, was archived, or did anything while they
-    were no contacts are decided on again.
+    again, and no longer refused. Customers at an address whose contact appeared, was archived, or
+    did anything while they were no contacts are decided on again.
     """
+    take_turn(connection, sync=sync)
     connection.execute(
         text("""CREATE TEMP TABLE IF NOT EXISTS observed_members
                 (email_key bytea, status text, last_changed timestamptz) ON COMMIT DROP""")
@@ -71,10 +72,12 @@ def observe(
                 archived_by = CASE WHEN excluded.status <> 'archived' THEN NULL
                                    WHEN known.status = 'archived' THEN known.archived_by
                                    WHEN EXISTS (SELECT 1 FROM ml_connector.changes a
+                                                JOIN ml_connector.archive_intents i
+                                                  ON i.change_id = a.id
                                                 WHERE a.sync = :sync
                                                   AND a.email_key = excluded.email_key
-                                                  AND a.kind = 'archive' AND a.state = 'pending'
-                                                  AND a.started_at IS NOT NULL) THEN 'us'
+                                                  AND a.kind = 'archive'
+                                                  AND a.state = 'pending') THEN 'us'
                                    ELSE 'marketer' END,
                 owner = CASE WHEN known.status IN ('archived', 'forgotten', 'absent')
                               AND excluded.status <> 'archived' THEN NULL ELSE known.owner END,
@@ -97,6 +100,7 @@ def observe(
 
 def forget_audience(connection: Connection, *, sync: str) -> None:
     """Drop what we know of an audience that was swapped for another (A36)."""
+    take_turn(connection, sync=sync)
     connection.execute(text("DELETE FROM ml_connector.contacts WHERE sync = :sync"), {"sync": sync})
     connection.execute(
         text("""UPDATE ml_connector.customers SET contact_key = NULL, dirty = true
@@ -194,6 +198,7 @@ def identity(sync: str, email_key: bytes) -> str:
 
 def record(connection: Connection, written: Iterable[Written], *, sync: str, vault: Vault) -> None:
     """Store what contacts are after our calls."""
+    take_turn(connection, sync=sync)
     connection.execute(
         text("""CREATE TEMP TABLE IF NOT EXISTS written_contacts
                 (LIKE ml_connector.contacts) ON COMMIT DROP""")

@@ -11,7 +11,7 @@ from sqlalchemy import Connection, text
 
 from ml_connector.model import Customer
 from ml_connector.plan import CUSTOMER_COLUMNS
-from ml_connector.store.database import copy_rows, frame_of, unhexed
+from ml_connector.store.database import copy_rows, frame_of, take_turn, unhexed
 from ml_connector.vault import Vault
 
 _STAGED = [
@@ -114,6 +114,7 @@ def stage(
 
     ``seen_in`` numbers a full load, so that ids it did not list can be told afterwards.
     """
+    take_turn(connection, sync=sync)
     connection.execute(
         text("""CREATE TEMP TABLE IF NOT EXISTS incoming_customers
                 (customer_id text, customer_no bigint, sync_token text, active bool, is_job bool,
@@ -155,6 +156,7 @@ def opened(payload: bytes, *, sync: str, customer_id: str, vault: Vault) -> Cust
 
 def mark_gone(connection: Connection, *, sync: str, ids: Collection[str]) -> int:
     """Mark customers that QuickBooks merged away or deleted; return how many were not yet."""
+    take_turn(connection, sync=sync)
     return connection.execute(
         text("""UPDATE ml_connector.customers SET gone = true, dirty = true
                 WHERE sync = :sync AND NOT gone AND customer_id = ANY(:ids)"""),
@@ -164,6 +166,7 @@ def mark_gone(connection: Connection, *, sync: str, ids: Collection[str]) -> int
 
 def mark_unseen_gone(connection: Connection, *, sync: str, seen_in: int) -> int:
     """Mark customers that the full load ``seen_in`` did not list; return how many."""
+    take_turn(connection, sync=sync)
     return connection.execute(
         text("""UPDATE ml_connector.customers SET gone = true, dirty = true
                 WHERE sync = :sync AND NOT gone AND seen_in <> :seen_in"""),
@@ -173,6 +176,7 @@ def mark_unseen_gone(connection: Connection, *, sync: str, seen_in: int) -> int:
 
 def mark_dirty(connection: Connection, *, sync: str, keys: Collection[bytes] | None = None) -> None:
     """Have customers decided on again: those at the given addresses, or all of them."""
+    take_turn(connection, sync=sync)
     at = "" if keys is None else "AND (email_key = ANY(:keys) OR contact_key = ANY(:keys))"
     connection.execute(
         text(f"UPDATE ml_connector.customers SET dirty = true WHERE sync = :sync {at}"),  # noqa: S608
@@ -182,6 +186,7 @@ def mark_dirty(connection: Connection, *, sync: str, keys: Collection[bytes] | N
 
 def mark_parked_due(connection: Connection, *, sync: str, now: datetime) -> None:
     """Have customers decided on again whose contact was parked until now (A24)."""
+    take_turn(connection, sync=sync)
     connection.execute(
         text("""UPDATE ml_connector.customers c SET dirty = true FROM ml_connector.contacts k
                 WHERE k.sync = :sync AND k.parked_until <= :now

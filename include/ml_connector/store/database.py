@@ -90,6 +90,19 @@ def _translated(error: Exception) -> Exception:
     return error
 
 
+def take_turn(connection: Connection, *, sync: str, at: str = "people") -> None:
+    """Wait until no other transaction has the sync's turn, and hold it until this one ends.
+
+    Transactions that write many customers or contacts would otherwise lock the same rows in
+    different orders and kill one another, with a call already made. Taken after the locks of
+    changes, never while a call is on the wire. Deciding has a turn of its own, taken before those.
+    """
+    connection.execute(
+        text("SELECT pg_advisory_xact_lock(hashtextextended(:name, 0))"),
+        {"name": f"ml_connector/{at}/{sync}"},
+    )
+
+
 def copy_rows(
     connection: Connection, table: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]
 ) -> int:

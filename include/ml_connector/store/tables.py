@@ -132,7 +132,6 @@ changes = Table(
     Column("attempts", Integer, nullable=False, server_default=text("0")),
     Column("error", Text),
     Column("decided_at", DateTime(timezone=True), nullable=False, server_default=_now),
-    _time("started_at"),
     _time("settled_at"),
     Index(
         "changes_one_pending",
@@ -143,6 +142,15 @@ changes = Table(
     ),
     Index("changes_todo", "plan_id", "shard", "id", postgresql_where=text("state = 'pending'")),
     Index("changes_of_plan", "plan_id", "state", "kind"),
+)
+
+# Archives whose call was about to leave: an archived contact does not say who archived it. In a table
+# of its own, since the change's row is locked while its call is on the wire.
+archive_intents = Table(
+    "archive_intents",
+    metadata,
+    Column("change_id", BigInteger, primary_key=True),
+    Column("started_at", DateTime(timezone=True), nullable=False, server_default=_now),
 )
 
 # One attempt to change the outside world, or a refusal to. Append-only: a trigger forbids UPDATE,

@@ -14,6 +14,12 @@ CREATE TABLE ml_connector.api_usage (
     PRIMARY KEY (day, account, call)
 );
 
+CREATE TABLE ml_connector.archive_intents (
+    change_id BIGSERIAL NOT NULL,
+    started_at TIMESTAMP WITH TIME ZONE DEFAULT clock_timestamp() NOT NULL,
+    PRIMARY KEY (change_id)
+);
+
 CREATE TABLE ml_connector.audit (
     id BIGINT GENERATED ALWAYS AS IDENTITY,
     at TIMESTAMP WITH TIME ZONE DEFAULT clock_timestamp() NOT NULL,
@@ -160,7 +166,6 @@ CREATE TABLE ml_connector.changes (
     attempts INTEGER DEFAULT 0 NOT NULL,
     error TEXT,
     decided_at TIMESTAMP WITH TIME ZONE DEFAULT clock_timestamp() NOT NULL,
-    started_at TIMESTAMP WITH TIME ZONE,
     settled_at TIMESTAMP WITH TIME ZONE,
     PRIMARY KEY (id),
     FOREIGN KEY(plan_id) REFERENCES ml_connector.plans (id)
