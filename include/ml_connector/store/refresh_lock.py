@@ -12,6 +12,7 @@ import psycopg
 from sqlalchemy import Connection, text
 from sqlalchemy.exc import OperationalError
 
+from ml_connector.errors import StorageError
 from ml_connector.store.database import Database
 
 WAIT_SECONDS = 90.0
@@ -84,15 +85,21 @@ def refresh_lock(
         )
     hold = Hold(database, conn_id)
     with database.begin() as connection:
+        # The lock is idle while QuickBooks answers: a server's time limits would end it in the midst.
+        connection.execute(
+            text("""SELECT set_config(name, '0', true) FROM pg_settings
+                    WHERE name IN ('idle_in_transaction_session_timeout', 'statement_timeout',
+                                   'transaction_timeout')""")
+        )
         connection.execute(text(f"SET LOCAL lock_timeout = {round(wait_seconds * 1000)}"))
-        _lock(connection, conn_id)
+        _lock(connection, conn_id, wait_seconds)
         yield hold
         if hold.intended:
             hold.finish()
 
 
-def _lock(connection: Connection, conn_id: str) -> None:
-    for wait in range(1, WAITS + 1):
+def _lock(connection: Connection, conn_id: str, wait_seconds: float) -> None:
+    for _ in range(WAITS):
         try:
             with connection.begin_nested():
                 connection.execute(
@@ -101,7 +108,11 @@ def _lock(connection: Connection, conn_id: str) -> None:
                     {"conn_id": conn_id},
                 )
         except OperationalError as error:
-            if not isinstance(error.orig, psycopg.errors.LockNotAvailable) or wait == WAITS:
+            if not isinstance(error.orig, psycopg.errors.LockNotAvailable):
                 raise
         else:
             return
+    raise StorageError(
+        f"another process has been renewing the token of {conn_id} for {WAITS * wait_seconds:.0f} s;"
+        " end the task that hangs, then run again"
+    )
