@@ -47,9 +47,11 @@ def make_plan(
     With ``preview`` the changes are stored to be looked at, and nothing else is touched.
     """
     plan_id = scope.plan_id("preview" if preview else "sync")
+    if not preview:
+        with scope.database.begin() as connection:
+            settle_archives(scope, connection)
     with scope.database.begin() as connection:
         if not preview:
-            settle_archives(scope, connection)
             left = changes.take_over(connection, sync=scope.name)
             customers.mark_dirty(connection, sync=scope.name, keys=left)
         customers.mark_parked_due(connection, sync=scope.name, now=scope.clock())

@@ -73,6 +73,16 @@ def test_a23_address_that_looks_fake_fails_alone_until_the_customer_changes(firm
     assert firm.statuses() == {"ben@finch.org": "subscribed", AMY: "subscribed"}
 
 
+def test_a23_refused_contact_is_not_tried_again_for_others_at_its_address(firm):
+    firm.customer("Amy", "amy@fake-domain.org")
+    firm.sync()
+    firm.clear_journals()
+    ben = firm.customer("Ben", "amy@fake-domain.org")
+    firm.sync()
+    assert firm.writes() == []
+    assert firm.decisions()[ben] == ("skipped", "fake_email", None)
+
+
 def test_a23_refused_merge_field_fails_alone_until_the_customer_changes(firm, contract):
     fields = [{"tag": "FNAME"}, {"tag": "BORN", "type": "birthday"}]
     firm.mailchimp_control("POST", "audiences", {"id": AUDIENCE, "merge_fields": fields})

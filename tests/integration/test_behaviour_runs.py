@@ -119,6 +119,26 @@ def test_a34_address_changed_between_plan_and_call(firm, contract):
     assert firm.statuses() == {"amelia@finch.org": "subscribed"}
 
 
+LEAVING = {
+    "made inactive": lambda firm, amy: firm.edit(amy, Active=False),
+    "merged away": lambda firm, amy: firm.quickbooks_control(
+        "POST", "customers/merge", {"survivor": firm.customer("Survivor"), "loser": amy}
+    ),
+    "address emptied": lambda firm, amy: firm.move(amy, None),
+}
+
+
+@pytest.mark.parametrize("how", LEAVING)
+def test_a34_customer_who_left_between_plan_and_call_is_not_made_a_contact(firm, how):
+    def left_meanwhile():
+        LEAVING[how](firm, amy)
+        firm.fetch(firm.scope())
+
+    amy = firm.customer("Amy", AMY)
+    firm.sync(before_push=left_meanwhile)
+    assert (firm.statuses(), firm.writes(), pending(firm)) == ({}, [], 0)
+
+
 def test_a34_customer_back_between_plan_and_archive_keeps_the_contact(firm):
     def back_meanwhile():
         firm.edit(amy, Active=True)

@@ -154,6 +154,7 @@ def disown(connection: Connection, *, sync: str, keys: Collection[bytes]) -> Non
 
 def unpush(connection: Connection, *, sync: str, keys: Collection[bytes]) -> None:
     """Record that contacts show nothing of ours any more: they were archived."""
+    take_turn(connection, sync=sync)
     connection.execute(
         text("""UPDATE ml_connector.contacts SET pushed_hash = NULL
                 WHERE sync = :sync AND email_key = ANY(:keys)"""),
