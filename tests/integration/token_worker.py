@@ -10,12 +10,13 @@ import os
 import signal
 import time
 from collections import Counter
-from collections.abc import Callable
-from contextlib import closing
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qs, urlsplit
 
 import requests
 
@@ -80,20 +81,42 @@ class Desk:
     def vault(self, *, dies: str = "") -> FileVault:
         return FileVault(self.path, dies=dies)
 
-    def manager(self, database: Database, *, dies: str = "") -> TokenManager:
+    def endpoint(self) -> TokenEndpoint:
         transport = RequestsTransport(
             requests.Session(), system="QuickBooks", timeout=(5, self.timeout)
         )
+        url = f"{self.quickbooks}/oauth2/v1/tokens/bearer"
+        return TokenEndpoint(transport, url, "sandbox-client", "sandbox-secret")
+
+    def manager(self, database: Database, *, dies: str = "") -> TokenManager:
         return TokenManager(
             vault=self.vault(dies=dies),
             lock=partial(refresh_lock, database, CONN_ID, wait_seconds=self.wait_seconds),
-            endpoint=TokenEndpoint(
-                transport,
-                f"{self.quickbooks}/oauth2/v1/tokens/bearer",
-                "sandbox-client",
-                "sandbox-secret",
-            ),
+            endpoint=self.endpoint(),
         )
+
+    @contextmanager
+    def connection(self) -> Iterator[TokenManager]:
+        """A manager with nothing in memory, as the next run has it."""
+        with closing(Database(self.database_url, connections=2)) as database:
+            yield self.manager(database)
+
+    def consent(self) -> TokenPair:
+        """What a person brings who connects again."""
+        callback = "http://localhost:9470/callback"
+        asked = requests.get(
+            f"{self.quickbooks}/connect/oauth2",
+            params={
+                "client_id": "sandbox-client",
+                "response_type": "code",
+                "scope": "com.intuit.quickbooks.accounting",
+                "redirect_uri": callback,
+            },
+            allow_redirects=False,
+            timeout=30,
+        )
+        code = parse_qs(urlsplit(asked.headers["Location"]).query)["code"][0]
+        return self.endpoint().exchange(code, callback)
 
     def control(self, method: str, path: str, body: object = None) -> Any:
         return control(self.quickbooks, method, path, body)
@@ -235,9 +258,9 @@ def _until(true: Callable[[], object]) -> None:
 
 def attempt(desk: Desk) -> str:
     """Renew as the next run does, with nothing in memory; return "" or the error's name."""
-    with closing(Database(desk.database_url, connections=2)) as database:
+    with desk.connection() as manager:
         try:
-            desk.manager(database).refresh()
+            manager.refresh()
         except ConnectorError as error:
             return type(error).__name__
     return ""
