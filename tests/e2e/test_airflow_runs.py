@@ -8,10 +8,12 @@ import subprocess
 import sys
 import tempfile
 import time
+import uuid
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from urllib.parse import quote
 
+import jwt
 import psutil
 import pytest
 import requests
@@ -19,6 +21,7 @@ import requests
 from tests.e2e.machine import Machine
 
 DAG = "sync_customers__main"
+TOKENS = "quickbooks_token__quickbooks_default"
 PATIENCE = 180  # seconds
 
 
@@ -44,21 +47,32 @@ class Airflow:
         assert answer.ok, f"{method} {path}: {answer.status_code} {answer.text}"
         return answer.json() if answer.content else None
 
-    def trigger(self, **conf) -> str:
-        body = {"logical_date": None, "conf": conf}
-        return self.call("POST", f"/api/v2/dags/{DAG}/dagRuns", body)["dag_run_id"]
+    def token_of(self, role: str) -> str:
+        """A token as Airflow would give it to a user of another role."""
+        secret = (self.machine.home / "jwt_secret").read_text().strip()
+        mine = self.http.headers["Authorization"].removeprefix("Bearer ")
+        header = jwt.get_unverified_header(mine)
+        claims = jwt.decode(mine, options={"verify_signature": False})
+        claims |= {"sub": role, "role": role, "jti": str(uuid.uuid4())}
+        return jwt.encode(claims, secret, algorithm=header["alg"], headers=header)
 
-    def run(self, run_id: str) -> dict:
-        return self.call("GET", f"/api/v2/dags/{DAG}/dagRuns/{quote(run_id, safe='')}")
+    def trigger(self, *, dag_id: str = DAG, **conf) -> str:
+        body = {"logical_date": None, "conf": conf}
+        return self.call("POST", f"/api/v2/dags/{dag_id}/dagRuns", body)["dag_run_id"]
+
+    def run(self, run_id: str, dag_id: str = DAG) -> dict:
+        return self.call("GET", f"/api/v2/dags/{dag_id}/dagRuns/{quote(run_id, safe='')}")
 
     def tasks(self, run_id: str) -> list[dict]:
         path = f"/api/v2/dags/{DAG}/dagRuns/{quote(run_id, safe='')}/taskInstances"
         return self.call("GET", path)["task_instances"]
 
-    def finished(self, run_id: str) -> str:
-        return wait_for(
-            lambda: self.run(run_id)["state"] if self.run(run_id)["state"] in ENDED else None
-        )
+    def finished(self, run_id: str, dag_id: str = DAG) -> str:
+        def ended() -> str | None:
+            state = self.run(run_id, dag_id)["state"]
+            return state if state in ENDED else None
+
+        return wait_for(ended)
 
     def clear(self, run_id: str, task_ids: list[str]) -> None:
         self.call(
@@ -172,11 +186,36 @@ def test_the_test_button_says_what_to_change_in_a_wrong_connection(airflow, conn
     assert "wrong-us99" not in answer["message"]
 
 
-def test_tokens_are_masked_in_the_rest_api(airflow):
-    shown = airflow.call("GET", "/api/v2/variables/quickbooks_token__quickbooks_default")
-    assert set(json.loads(shown["value"])) >= {"access_token", "refresh_token"}
-    assert json.loads(shown["value"])["refresh_token"] == "***"
+def test_an_admin_sees_the_tokens_masked(airflow):
+    shown = airflow.call("GET", f"/api/v2/variables/{TOKENS}")
+    value = json.loads(shown["value"])
+    assert (value["access_token"], value["refresh_token"]) == ("***", "***")
     assert shown["is_encrypted"] is True
+
+
+def test_a_viewer_sees_no_token(airflow):
+    answer = requests.get(
+        f"{airflow.url}/api/v2/variables/{TOKENS}",
+        headers={"Authorization": f"Bearer {airflow.token_of('viewer')}"},
+        timeout=30,
+    )
+    if answer.status_code != 403:
+        value = json.loads(answer.json()["value"])
+        assert (value["access_token"], value["refresh_token"]) == ("***", "***")
+
+
+def test_the_token_dag_renews_and_tells_when_the_refresh_token_ends(airflow):
+    before = requests.get(f"{airflow.quickbooks}/journal?kind=token", timeout=30).json()["calls"]
+    run_id = airflow.trigger(dag_id="refresh_quickbooks_tokens")
+    assert airflow.finished(run_id, dag_id="refresh_quickbooks_tokens") == "success"
+    after = requests.get(f"{airflow.quickbooks}/journal?kind=token", timeout=30).json()["calls"]
+    assert len(after) > len(before)
+    path = f"/api/v2/dags/refresh_quickbooks_tokens/dagRuns/{quote(run_id, safe='')}"
+    told = airflow.call("GET", f"{path}/taskInstances/report/xcomEntries/return_value")["value"]
+    (connection,) = json.loads(told) if isinstance(told, str) else told
+    assert connection["conn_id"] == "quickbooks_default"
+    assert datetime.fromisoformat(connection["refresh_token_ends"]) > datetime.now(UTC)
+    assert not {"access_token", "refresh_token"} & connection.keys()
 
 
 def test_a_backfill_of_the_last_seven_days_writes_nothing(airflow):
