@@ -35,11 +35,12 @@ def template_database(postgres) -> str:
 
 
 @pytest.fixture
-def database_url(postgres, template_database) -> str:
-    """A fresh, migrated database."""
+def database_url(postgres, template_database) -> Iterator[str]:
+    """A fresh, migrated database, dropped at the end: hundreds of them are gigabytes."""
     name = f"t{os.getpid()}_{next(_numbers)}"
     postgres.create_database(name, template=template_database)
-    return postgres.url(name)
+    yield postgres.url(name)
+    postgres.drop_database(name)
 
 
 @pytest.fixture(scope="session")
@@ -64,6 +65,7 @@ def fresh_firm(stand, postgres, template_database, tmp_path) -> Callable[[], Any
             yield firm
         finally:
             firm.close()
+            postgres.drop_database(name)
 
     return opened
 
@@ -82,22 +84,3 @@ def contract(request, firm) -> str:
     """Both contracts of Mailchimp's batch, one after the other: where consent matters."""
     firm.mailchimp_control("PUT", "settings", {"batch_contract": request.param})
     return request.param
-
-
-@pytest.fixture
-def new_firm(stand, postgres, template_database, tmp_path) -> Iterator[Callable[[], Firm]]:
-    """Make another firm, as fresh as the first; the one before it is closed."""
-    made: list[Firm] = []
-
-    def make() -> Firm:
-        if made:
-            made[-1].close()
-        stand.reset()
-        name = f"t{os.getpid()}_{next(_numbers)}"
-        postgres.create_database(name, template=template_database)
-        made.append(Firm(stand=stand, database_url=postgres.url(name), folder=Path(tmp_path)))
-        return made[-1]
-
-    yield make
-    if made:
-        made[-1].close()

@@ -136,25 +136,25 @@ SCENES = {"first sync": twelve_customers, "second day": second_day}
 @pytest.mark.parametrize("system", SYSTEMS)
 @pytest.mark.parametrize("when", ["before", "after"])
 def test_d7_a_worker_killed_at_any_call_leaves_nothing_undone_and_nothing_done_twice(
-    new_firm, scene: Scene, system: str, when: str
+    fresh_firm, scene: Scene, system: str, when: str
 ) -> None:
-    calm = new_firm()
-    scene(calm)
-    calm.sync()
-    expected, known = outcome(calm), standing(calm)
+    with fresh_firm() as calm:
+        scene(calm)
+        calm.sync()
+        expected, known = outcome(calm), standing(calm)
     for nth in itertools.count(1):
-        firm = new_firm()
-        scene(firm)
-        if not killed_at(firm, system, nth, when):
-            assert outcome(firm) == expected
-            break
-        firm.sync()
         at = f"killed {when} call {nth} to {system}"
-        assert outcome(firm) == expected, at
-        assert pending(firm) == 0, at
-        assert standing(firm) == known, at
-        assert audited(firm) == applied(firm), at
-        firm.clear_journals()
-        firm.sync()
-        assert firm.writes() == [], at
+        with fresh_firm() as firm:
+            scene(firm)
+            if not killed_at(firm, system, nth, when):
+                assert outcome(firm) == expected
+                break
+            firm.sync()
+            assert outcome(firm) == expected, at
+            assert pending(firm) == 0, at
+            assert standing(firm) == known, at
+            assert audited(firm) == applied(firm), at
+            firm.clear_journals()
+            firm.sync()
+            assert firm.writes() == [], at
     assert nth > (2 if system == "quickbooks" else 4), "the run made too few calls to prove a thing"
