@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -70,13 +71,21 @@ class FileVault:
 
 @dataclass(frozen=True, kw_only=True)
 class Desk:
-    """Where a connection's processes find the stand-in, the lock and the tokens."""
+    """Where a connection's processes find the stand-in, the lock and the tokens.
+
+    ``ahead``: how far their clock is from the true time.
+    """
 
     quickbooks: str
     database_url: str
     path: Path
     wait_seconds: float = 90.0
     timeout: float = 30.0
+    ahead: timedelta = timedelta()
+    client_id: str = "sandbox-client"
+
+    def clock(self) -> datetime:
+        return datetime.now(UTC) + self.ahead
 
     def vault(self, *, dies: str = "") -> FileVault:
         return FileVault(self.path, dies=dies)
@@ -86,13 +95,14 @@ class Desk:
             requests.Session(), system="QuickBooks", timeout=(5, self.timeout)
         )
         url = f"{self.quickbooks}/oauth2/v1/tokens/bearer"
-        return TokenEndpoint(transport, url, "sandbox-client", "sandbox-secret")
+        return TokenEndpoint(transport, url, self.client_id, "sandbox-secret", clock=self.clock)
 
     def manager(self, database: Database, *, dies: str = "") -> TokenManager:
         return TokenManager(
             vault=self.vault(dies=dies),
             lock=partial(refresh_lock, database, CONN_ID, wait_seconds=self.wait_seconds),
             endpoint=self.endpoint(),
+            clock=self.clock,
         )
 
     @contextmanager

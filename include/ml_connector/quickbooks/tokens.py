@@ -12,10 +12,12 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
+from email.utils import parsedate_to_datetime
 from typing import Any, Protocol
 from urllib.parse import urlencode
 
 import msgspec
+import structlog
 
 from ml_connector.errors import (
     CredentialsError,
@@ -31,6 +33,7 @@ from ml_connector.transport import Request, Response, Transport
 TOKEN_URL = "https://oauth.platform.intuit.com/oauth2/v1/tokens/bearer"  # noqa: S105 (an address)
 RENEW_BEFORE = timedelta(minutes=5)
 RECONNECT = "run `ml-connector connect quickbooks` to connect QuickBooks again"
+log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -183,7 +186,8 @@ def read_token(response: Response, now: datetime) -> TokenPair:
         )
     if response.status >= 500 or (response.status == 200 and not error):
         raise Unavailable(
-            f"QuickBooks' token endpoint is out of order ({response.status})",
+            f"QuickBooks' token endpoint is out of order ({response.status}); the call is repeated by"
+            " itself. If that lasts, check token_url in the connection's extra",
             request_id=request_id,
             retry_after=asked,
         )
@@ -199,6 +203,22 @@ def _end(document: dict[str, Any], name: str, now: datetime) -> datetime | None:
     if isinstance(seconds, bool) or not isinstance(seconds, int | float):
         return None
     return now + timedelta(seconds=seconds)
+
+
+def _compare_clocks(response: Response, now: datetime) -> None:
+    """Warn if ours is far off: tokens then seem to end too soon or too late, and are renewed more."""
+    try:
+        theirs = parsedate_to_datetime(response.headers["date"])
+    except (KeyError, TypeError, ValueError):
+        return
+    if theirs.tzinfo is not None and abs(now - theirs) > RENEW_BEFORE:
+        minutes = round(abs(now - theirs) / timedelta(minutes=1))
+        log.warning(
+            "clock_wrong",
+            minutes=minutes,
+            mend=f"this machine's clock is {minutes} minutes {'ahead' if now > theirs else 'behind'};"
+            " set it and keep it set (NTP)",
+        )
 
 
 class TokenEndpoint:
@@ -235,9 +255,17 @@ class TokenEndpoint:
             {"grant_type": "authorization_code", "code": code, "redirect_uri": redirect_uri}
         )
 
+    def mark(self, refresh_token: str) -> str:
+        """Return a mark of the token as this client offers it here; it tells nothing of the token."""
+        offer = "\n".join((self._token_url, self._client_id, refresh_token))
+        return hashlib.sha256(offer.encode()).hexdigest()[:16]
+
     def _ask(self, form: dict[str, str]) -> TokenPair:
         request = token_request(self._token_url, self._client_id, self._client_secret, form)
-        return read_token(self._transport.send(request), self._clock())
+        response = self._transport.send(request)
+        now = self._clock()
+        _compare_clocks(response, now)
+        return read_token(response, now)
 
 
 class TokenVault(Protocol):
@@ -331,7 +359,7 @@ class TokenManager:
         return self._vault.load()
 
     def _redeemed(self, stored: StoredToken, hold: Hold) -> StoredToken:
-        mark = hashlib.sha256(stored.refresh_token.encode()).hexdigest()[:16]
+        mark = self._endpoint.mark(stored.refresh_token)
         if hold.refused() == mark:
             raise NeedsReauth(f"QuickBooks has refused the stored refresh token; {RECONNECT}")
         interrupted = hold.intend()
