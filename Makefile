@@ -20,7 +20,7 @@ export ML_CONNECTOR_HOME ML_CONNECTOR_SYNCS ML_CONNECTOR_DAGS_FOLDER SYNC RUN_TI
 export PYTHONPATH := $(CURDIR)/include:$(CURDIR)/plugins:$(CURDIR)
 
 .DEFAULT_GOAL := help
-.PHONY: help install install-dev run test lint lock bench clean
+.PHONY: help install install-dev run test lint lock bench torture clean
 
 help: ## Show what can be made
 	@sed -n 's/^\([a-z-]*\): .*## /\1\t/p' Makefile | expand -t 14
@@ -54,6 +54,9 @@ lock: install-dev ## Compile requirements.txt and requirements-dev.txt from pypr
 
 bench: install-dev ## Run the benchmarks
 	@$(BIN)/python -m bench $(BENCH_ARGS)
+
+torture: install-dev ## Torture the token refreshing: stampedes and kills, some minutes
+	@$(BIN)/python -m bench.tokens $(TORTURE_ARGS)
 
 clean: ## Remove the environment and all state, keys and databases included
 	@rm -rf $(VENV) $(or $(ML_CONNECTOR_HOME),.state) .pytest_cache .mypy_cache .ruff_cache \
