@@ -31,7 +31,7 @@ def refresh_token(conn_id: str) -> dict[str, Any]:
             raise_alert(database, cause=needs_reauth(conn_id), message=f"{conn_id}: {error}")
             raise
         end_alert(database, cause=needs_reauth(conn_id))
-        _warn(database, conn_id, token, datetime.now(UTC))
+        warn_before_end(database, conn_id, token, now=datetime.now(UTC))
     return {
         "conn_id": conn_id,
         "refreshed_at": _shown(token.rotated_at),
@@ -46,7 +46,7 @@ def report(refreshed: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return refreshed
 
 
-def _warn(database: Database, conn_id: str, token: StoredToken, now: datetime) -> None:
+def warn_before_end(database: Database, conn_id: str, token: StoredToken, *, now: datetime) -> None:
     """Raise an alert within two weeks of the rolling or the hard end, end it afterwards."""
     cause = f"refresh_token_ending:{conn_id}"
     ends = [end for end in (token.refresh_expires_at, token.hard_expires_at) if end is not None]
