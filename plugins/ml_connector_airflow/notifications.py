@@ -6,8 +6,8 @@ sent and is tried again the next time its cause shows. What the alert is about g
 
 import requests
 import structlog
-from airflow.sdk.exceptions import AirflowException
 from airflow.providers.http.hooks.http import HttpHook
+from airflow.sdk.exceptions import AirflowException
 
 from ml_connector.settings import load_alerts
 from ml_connector.store import alerts
