@@ -7,7 +7,6 @@ once and nobody has to guess whether it is still alive. There is one pending cha
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from typing import NamedTuple
 
 import pandas as pd
@@ -241,12 +240,3 @@ def pending_shards(connection: Connection, *, plan_id: int, kinds: Collection[st
         {"plan_id": plan_id, "kinds": list(kinds)},
     ).all()
     return [row.shard for row in rows]
-
-
-def next_due(connection: Connection, *, sync: str) -> datetime | None:
-    """Return when the next parked contact is tried again."""
-    found = connection.execute(
-        text("SELECT min(parked_until) FROM ml_connector.contacts WHERE sync = :sync"),
-        {"sync": sync},
-    ).scalar_one()
-    return found if isinstance(found, datetime) else None
