@@ -14,7 +14,8 @@ from ml_connector.model import (
 )
 from ml_connector.store.audit import Entry
 from ml_connector.store.changes import Claimed, Settled
-from ml_connector.store.contacts import Written
+from ml_connector.store.contacts import Written, profile_hash
+from ml_connector.vault import Vault
 
 PARKED_FOR = (timedelta(hours=1), timedelta(days=1), timedelta(days=3), timedelta(days=7))
 """Waits after "signed up to a lot of lists very recently" (A24), and after no answer to a row."""
@@ -73,7 +74,7 @@ class Outcome:
         state = ChangeState.PARKED if parked else ChangeState.FAILED
         return Settled(id=self.row.change.id, state=state, error=self.refusal.message)
 
-    def written(self, now: datetime) -> Written:
+    def written(self, now: datetime, vault: Vault) -> Written:
         """What the contact is from now on."""
         change, write = self.row.change, self.row.write
         if self.member is None:
@@ -87,6 +88,7 @@ class Outcome:
             sent_fields=sorted(filled),
             tagged_inactive=change.tag_inactive,
             archived_by="marketer" if self.member.status is Status.ARCHIVED else None,
+            profile_hash=profile_hash(self.member.merge_fields, vault),
             payload={"email": write.email_address, "merge_fields": write.merge_fields},
         )
 

@@ -1,18 +1,25 @@
-"""The audience into the store: who is there, and with what status.
+"""The audience into the store: who is there, with what status, and what members did.
 
 An audience that already has members is read before anything is decided, so that what is there is
 adopted rather than assumed away. Afterwards a run reads what changed since the last one: two calls
-on a quiet day, one for the archived.
+on a quiet day, one for the archived. What differs from what was known is an event, recorded once
+however often and from wherever it is seen.
 """
 
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
+from typing import Any
 
 import structlog
+from sqlalchemy import Connection
 
 from ml_connector.addresses import normalised
 from ml_connector.mailchimp.client import MailchimpClient
+from ml_connector.model import Member, Status
 from ml_connector.scope import Scope
-from ml_connector.store import changes, contacts, cursors
+from ml_connector.store import changes, contacts, cursors, member_events
+from ml_connector.store.contacts import Transition
+from ml_connector.store.member_events import MemberEvent
 
 OVERLAP = timedelta(minutes=10)
 """Read again each time; ``last_changed`` has 1 s resolution."""
@@ -37,7 +44,7 @@ def fetch_members(scope: Scope, client: MailchimpClient, *, full_sync: bool = Fa
             cursors.put(connection, sync=scope.name, name=_CURSOR, value={})
             cursor = {}
     since = None
-    if cursor.get("audience") and not full_sync:
+    if cursor.get("read_at") and not full_sync:
         since = datetime.fromisoformat(cursor["read_at"]) - OVERLAP
     read = sum(_merge(scope, client, since, archived=archived) for archived in (False, True))
     with scope.database.begin() as connection:
@@ -47,18 +54,85 @@ def fetch_members(scope: Scope, client: MailchimpClient, *, full_sync: bool = Fa
 
 
 def _merge(scope: Scope, client: MailchimpClient, since: datetime | None, *, archived: bool) -> int:
-    read = 0
+    read = events = 0
     for page in client.iter_members(since=since, archived=archived):
-        observed = [
-            contacts.keyed(
-                member,
-                address=normalised(member.email_address) or member.email_address.lower(),
-                vault=scope.vault,
-            )
-            for member in page
-        ]
         with scope.database.begin() as connection:
-            contacts.observe(connection, observed, sync=scope.name, now=scope.clock())
+            events += observe(scope, connection, page, source="poll")
         read += len(page)
-        log.info("members_read", sync=scope.name, archived=archived, rows=read)
+        log.info("members_read", sync=scope.name, archived=archived, rows=read, events=events)
     return read
+
+
+def observe(
+    scope: Scope,
+    connection: Connection,
+    members: Sequence[Member],
+    *,
+    source: str,
+    moved_from: Mapping[str, str] | None = None,
+) -> int:
+    """Store members as they are now and what they did since they were last seen.
+
+    Returns how many events are new. ``source``: ``poll`` or ``webhook``; ``moved_from``: former
+    addresses by present ones, where a webhook told of a change.
+    """
+    addresses = {_address(member.email_address): member for member in members}
+    keyed = [
+        contacts.keyed(
+            member,
+            address=address,
+            vault=scope.vault,
+            moved_from=_key(scope, (moved_from or {}).get(member.email_address)),
+        )
+        for address, member in addresses.items()
+    ]
+    seen = contacts.observe(connection, keyed, sync=scope.name, now=scope.clock())
+    if not seen:
+        return 0
+    by_key = dict(zip((each.email_key for each in keyed), addresses.values(), strict=True))
+    return member_events.record(
+        connection,
+        _events(scope, connection, seen, by_key),
+        sync=scope.name,
+        source=source,
+        vault=scope.vault,
+    )
+
+
+def _address(text: str) -> str:
+    return normalised(text) or text.lower()
+
+
+def _key(scope: Scope, address: str | None) -> bytes | None:
+    return scope.vault.email_key(_address(address)) if address else None
+
+
+def _events(
+    scope: Scope, connection: Connection, seen: Sequence[Transition], by_key: Mapping[bytes, Member]
+) -> list[MemberEvent]:
+    changed = [bytes(each.email_key) for each in seen if each.kind == "profile_changed"]
+    sent = contacts.sent(connection, sync=scope.name, keys=changed, vault=scope.vault)
+    return [
+        MemberEvent(
+            email_key=key,
+            kind=each.kind,
+            before=each.before,
+            after=each.after,
+            happened_at=each.happened_at,
+            detail=_detail(each.kind, by_key[key], sent.get(key, {})),
+        )
+        for each in seen
+        for key in [bytes(each.email_key)]
+    ]
+
+
+def _detail(kind: str, member: Member, sent: Mapping[str, Any]) -> dict[str, Any] | None:
+    """What a person would want to read of an event, beyond that it happened."""
+    if kind == "address_changed":
+        return {"email": member.email_address}
+    if kind == Status.UNSUBSCRIBED and member.unsubscribe_reason:
+        return {"reason": member.unsubscribe_reason}
+    if kind == "profile_changed":
+        shown = member.merge_fields
+        return {"fields": sorted(tag for tag in sent if str(sent[tag]) != str(shown.get(tag, "")))}
+    return None

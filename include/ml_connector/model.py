@@ -27,6 +27,8 @@ class Status(StrEnum):
     """Ours, not theirs: deleted for good in Mailchimp, which refuses the address from then on."""
     ABSENT = "absent"
     """Ours, not theirs: not in the audience, but we know something of the address (a refusal)."""
+    MOVED = "moved"
+    """Ours, not theirs: its person took another address in Mailchimp; ``contacts.alias_of`` there."""
 
 
 CONSENT_RANK = {
@@ -38,6 +40,7 @@ CONSENT_RANK = {
     Status.ARCHIVED: 0,
     Status.FORGOTTEN: 0,
     Status.ABSENT: 0,
+    Status.MOVED: 0,
 }
 """How much mail a status allows. No write of ours may raise it."""
 

@@ -36,7 +36,7 @@ _CARRIED = [_FORBIDDEN, Status.UNSUBSCRIBED, Status.TRANSACTIONAL, Status.PENDIN
 _CARRY_RANK = {status: rank for rank, status in enumerate(_CARRIED)}
 # Reasons for which an address will never be a contact of ours.
 _FINAL = ("archived_by_marketer", "forgotten", "opted_out_elsewhere", "suppressed")
-_NOT_THERE = (Status.ARCHIVED, Status.FORGOTTEN, Status.ABSENT)
+_NOT_THERE = (Status.ARCHIVED, Status.FORGOTTEN, Status.ABSENT, Status.MOVED)
 _UNARCHIVABLE = (Status.PENDING, Status.CLEANED)
 
 
@@ -133,7 +133,9 @@ def _carried(people: pd.DataFrame, known: pd.DataFrame, suppressed: set[str]) ->
         & (people.contact_key != people.email_key)
     ]
     former = known.reindex(movers.contact_key)
-    status = former.status.where(former.status != Status.ARCHIVED, former.previous_status)
+    status = former.status.where(
+        ~former.status.isin([Status.ARCHIVED, Status.MOVED]), former.previous_status
+    )
     forbidden = ((former.status == Status.ARCHIVED) & (former.archived_by != "us")) | (
         former.status == Status.FORGOTTEN
     )
@@ -197,6 +199,7 @@ def _wanted(
         (forbidden, None, "opted_out_elsewhere", None),
         (archived & ~ours, None, "archived_by_marketer", None),
         (rows.status == Status.FORGOTTEN, None, "forgotten", None),
+        (rows.status == Status.MOVED, None, "address_changed_in_mailchimp", None),
         (rows.email_key.isin(list(suppressed)), None, "suppressed", None),
     ):  # fmt: skip
         kind = kind.mask(applies, None if the_kind is None else the_kind.value)

@@ -26,7 +26,13 @@ CHANGES_A_SHARD = 10_000
 
 WRITES = (Kind.CREATE, Kind.UPDATE, Kind.RESTORE)
 _POLICY_CURSOR = "policy"
-_REFUSALS = ("archived_by_marketer", "forgotten", "opted_out_elsewhere", "suppressed")
+_REFUSALS = (
+    "address_changed_in_mailchimp",
+    "archived_by_marketer",
+    "forgotten",
+    "opted_out_elsewhere",
+    "suppressed",
+)
 log = structlog.get_logger(__name__)
 
 

@@ -173,7 +173,7 @@ class _Pusher:
         now = scope.clock()
         contacts.record(
             connection,
-            [outcome.written(now) for outcome in outcomes],
+            [outcome.written(now, scope.vault) for outcome in outcomes],
             sync=scope.name,
             vault=scope.vault,
         )

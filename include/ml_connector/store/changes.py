@@ -129,8 +129,10 @@ _CLAIM = """
       AND (CAST(:ids AS bigint[]) IS NULL OR c.id = ANY(:ids))
     ORDER BY c.id LIMIT :chunk FOR UPDATE OF c SKIP LOCKED
 """
-# What a write rests on: its customer as decided on, still at that address.
+# What a write rests on: its customer as decided on, still at that address, which its person has not
+# left in Mailchimp meanwhile (A28).
 _WRITE_CURRENT = """(p.email_key = c.email_key AND NOT p.gone AND NOT p.dirty
+    AND k.status IS DISTINCT FROM 'moved'
     AND p.fields_hash || CASE WHEN c.tag_inactive THEN '\\x01'::bytea ELSE '\\x00'::bytea END
         = c.decided_hash)"""
 # What an archive rests on: nobody lives at the address, and nobody who left it is still waiting to

@@ -65,7 +65,9 @@ customers = Table(
 
 # What we know of a contact. owner is the customer it shows; null for people who are no customers.
 # sent_fields: merge fields we filled, the only ones we may clear. refused_hash: the fields that
-# Mailchimp refused, tried again only when they change.
+# Mailchimp refused, tried again only when they change. alias_of: the address its person left for this
+# one, in Mailchimp. news counts what there is to show on the QuickBooks customer. profile_hash: its
+# merge fields as last seen.
 contacts = Table(
     "contacts",
     metadata,
@@ -87,11 +89,21 @@ contacts = Table(
     _time("last_changed"),
     _time("seen_at"),
     Column("payload", LargeBinary),
+    Column("contact_id", Text),
+    Column("profile_hash", LargeBinary),
+    _time("status_since"),
+    Column("news", BigInteger, nullable=False, server_default=text("0")),
+    _time("last_engaged_at"),
+    _time("last_soft_bounce_at"),
+    _time("last_hard_bounce_at"),
     CheckConstraint("archived_by IN ('us', 'marketer')", name="contacts_archived_by"),
     Index("contacts_by_owner", "sync", "owner"),
     Index(
         "contacts_parked", "sync", "parked_until", postgresql_where=text("parked_until IS NOT NULL")
     ),
+    Index("contacts_by_contact_id", "sync", "contact_id"),
+    Index("contacts_by_alias", "sync", "alias_of", postgresql_where=text("alias_of IS NOT NULL")),
+    Index("contacts_with_news", "sync", "email_key", postgresql_where=text("news > 0")),
 )
 
 # One run's decisions. calls: API calls by name, added up by the run's tasks. error: why a step of
@@ -233,12 +245,63 @@ alerts = Table(
     _time("ended_at"),
 )
 
-# When an account's rate window is free again, for all workers together.
+# Something a member did, or that became true of them, once however often it is seen: a transition.
+# payload: what a person would want to read of it (a reason, field names, a new address).
+member_events = Table(
+    "member_events",
+    metadata,
+    Column("id", BigInteger, Identity(always=True), primary_key=True),
+    Column("sync", Text, nullable=False),
+    Column("email_key", LargeBinary, nullable=False),
+    Column("kind", Text, nullable=False),
+    Column("before", Text),
+    Column("after", Text),
+    _time("happened_at", required=True),
+    Column("source", Text, nullable=False),
+    Column("seen_at", DateTime(timezone=True), nullable=False, server_default=_now),
+    Column("payload", LargeBinary),
+    _time("written_to_quickbooks_at"),
+    Index("member_events_once", "sync", "email_key", "kind", "happened_at", unique=True),
+    Index("member_events_newest", "sync", "email_key", "id"),
+)
+
+# What a QuickBooks customer shows of its contact, and whether that is still so: due to be written,
+# stale (somebody else wrote the customer first: to be read again), shown, parked until the next run,
+# refused. attaching: a note was about to be created whose id we may not have heard of.
+activity_blocks = Table(
+    "activity_blocks",
+    metadata,
+    Column("sync", Text, primary_key=True),
+    Column("customer_id", Text, primary_key=True),
+    Column("customer_no", BigInteger, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("attempts", Integer, nullable=False, server_default=text("0")),
+    Column("error", Text),
+    Column("shown_key", LargeBinary),
+    Column("shown_news", BigInteger),
+    Column("attachment_id", Text),
+    Column("attachment_token", Text),
+    Column("attaching", Boolean, nullable=False, server_default=text("false")),
+    _time("settled_at"),
+    CheckConstraint(
+        "state IN ('due', 'stale', 'shown', 'parked', 'refused')", name="activity_blocks_state"
+    ),
+    Index(
+        "activity_blocks_todo",
+        "sync",
+        "state",
+        "customer_no",
+        postgresql_where=text("state IN ('due', 'stale')"),
+    ),
+)
+
+# When an account's rate window is free again, for all workers together; recent: its last batches.
 pacing = Table(
     "pacing",
     metadata,
     Column("account", Text, primary_key=True),
     Column("free_at", DateTime(timezone=True), nullable=False),
+    Column("recent", ARRAY(DateTime(timezone=True))),
 )
 
 # Calls made, by day: QuickBooks meters reads by the month.

@@ -1,0 +1,133 @@
+"""What members did: recorded once a transition, whoever saw it first."""
+
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection, text
+
+from ml_connector.model import Status
+from ml_connector.store.database import copy_rows, take_turn
+from ml_connector.vault import Vault
+
+_COLUMNS = ["email_key", "kind", "before", "after", "happened_at", "payload"]
+_STATUSES = [status.value for status in Status]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MemberEvent:
+    """Something a member did, or that became true of them.
+
+    ``kind``: a status of Mailchimp's, ``profile_changed``, ``address_changed``, or an engagement
+    (``engaged``, ``quiet``, ``bouncing``, ``bounced``). ``detail`` is JSON-able and may hold
+    personal data: ``reason``, ``fields``, ``email``.
+    """
+
+    email_key: bytes
+    kind: str
+    happened_at: datetime
+    before: str | None = None
+    after: str | None = None
+    detail: dict[str, Any] | None = None
+
+
+def identity(sync: str, email_key: bytes, kind: str) -> str:
+    """Return the name that an event's payload is sealed for."""
+    return f"member_events/{sync}/{email_key.hex()}/{kind}"
+
+
+def record(
+    connection: Connection,
+    events: Iterable[MemberEvent],
+    *,
+    sync: str,
+    source: str,
+    vault: Vault,
+) -> int:
+    """Record events that are not known yet; return how many. ``source``: ``poll`` or ``webhook``.
+
+    Each raises its contact's ``news``, and a change of status says since when it is so.
+    """
+    take_turn(connection, sync=sync)
+    connection.execute(
+        text("""CREATE TEMP TABLE IF NOT EXISTS seen_events
+                (email_key bytea, kind text, before text, after text, happened_at timestamptz,
+                 payload bytea) ON COMMIT DROP""")
+    )
+    connection.execute(text("TRUNCATE seen_events"))
+    rows = (
+        (
+            event.email_key,
+            event.kind,
+            event.before,
+            event.after,
+            event.happened_at,
+            vault.seal(event.detail, identity(sync, event.email_key, event.kind))
+            if event.detail
+            else None,
+        )
+        for event in events
+    )
+    if not copy_rows(connection, "seen_events", _COLUMNS, rows):
+        return 0
+    return int(
+        connection.execute(
+            text("""
+        WITH fresh AS (
+            INSERT INTO ml_connector.member_events
+                  (sync, email_key, kind, before, after, happened_at, source, payload)
+            SELECT :sync, email_key, kind, before, after, happened_at, :source, payload
+            FROM seen_events ORDER BY happened_at, kind
+            ON CONFLICT (sync, email_key, kind, happened_at) DO NOTHING
+            RETURNING email_key, kind, happened_at
+        ), told AS (
+            UPDATE ml_connector.contacts k
+            SET news = k.news + f.events, status_since = coalesce(f.since, k.status_since)
+            FROM (SELECT email_key, count(*) AS events,
+                         max(happened_at) FILTER (WHERE kind = ANY(:statuses)) AS since
+                  FROM fresh GROUP BY email_key) f
+            WHERE k.sync = :sync AND k.email_key = f.email_key
+        )
+        SELECT count(*) FROM fresh"""),
+            {"sync": sync, "source": source, "statuses": _STATUSES},
+        ).scalar_one()
+    )
+
+
+def newest(
+    connection: Connection, *, sync: str, keys: Sequence[bytes], limit: int, vault: Vault
+) -> list[MemberEvent]:
+    """Return up to ``limit`` events of contacts taken together, newest first."""
+    rows = connection.execute(
+        text("""SELECT email_key, kind, before, after, happened_at, payload
+                FROM ml_connector.member_events
+                WHERE sync = :sync AND email_key = ANY(:keys)
+                ORDER BY happened_at DESC, id DESC LIMIT :limit"""),
+        {"sync": sync, "keys": list(keys), "limit": limit},
+    ).all()
+    return [
+        MemberEvent(
+            email_key=bytes(row.email_key),
+            kind=row.kind,
+            before=row.before,
+            after=row.after,
+            happened_at=row.happened_at,
+            detail=vault.open(row.payload, identity(sync, bytes(row.email_key), row.kind))
+            if row.payload
+            else None,
+        )
+        for row in rows
+    ]
+
+
+def mark_written(
+    connection: Connection, *, sync: str, keys: Collection[bytes], until: datetime
+) -> None:
+    """Record that events seen up to ``until`` are on the QuickBooks customer now."""
+    connection.execute(
+        text("""UPDATE ml_connector.member_events SET written_to_quickbooks_at = clock_timestamp()
+                WHERE sync = :sync AND email_key = ANY(:keys) AND seen_at <= :until
+                  AND written_to_quickbooks_at IS NULL"""),
+        {"sync": sync, "keys": list(keys), "until": until},
+    )
