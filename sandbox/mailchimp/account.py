@@ -1,13 +1,18 @@
 """The Mailchimp account behind the stand-in: its audiences and settings."""
 
+import hashlib
+from collections.abc import Iterable
 from typing import Any
 
 from sandbox.clock import Clock
 from sandbox.mailchimp import problems
 from sandbox.mailchimp.audience import Audience
+from sandbox.mailchimp.campaigns import Campaign
+from sandbox.mailchimp.members import Member
 from sandbox.mailchimp.settings import Settings
 
 DEFAULT_AUDIENCE = "a1b2c3d4e5"
+FIRST_CAMPAIGN = 2_000_001
 
 
 class Account:
@@ -15,6 +20,7 @@ class Account:
 
     settings: Settings
     audiences: dict[str, Audience]
+    campaigns: dict[str, Campaign]
 
     def __init__(self, clock: Clock) -> None:
         self.clock = clock
@@ -24,6 +30,7 @@ class Account:
         """Forget everything."""
         self.settings = Settings()
         self.audiences = {}
+        self.campaigns = {}
         sample = self.add_audience(DEFAULT_AUDIENCE, "Sample audience")
         sample.merge_fields.add({"tag": "COMPANY", "name": "Company", "type": "text"})
 
@@ -42,6 +49,37 @@ class Account:
             audience.merge_fields.replace(merge_fields)
         self.audiences[list_id] = audience
         return audience
+
+    def sent_campaign(self, campaign_id: str) -> Campaign:
+        """The campaign with this id; 404 when there is none, or when it was not sent yet."""
+        campaign = self.campaigns.get(campaign_id)
+        if campaign is None or campaign.status() != "sent":
+            raise problems.not_found()
+        return campaign
+
+    def add_campaign(
+        self,
+        audience: Audience,
+        recipients: Iterable[Member],
+        *,
+        title: str,
+        subject: str,
+        send_time: int,
+    ) -> Campaign:
+        """A campaign to these members; one with a time to come is scheduled."""
+        web_id = FIRST_CAMPAIGN + len(self.campaigns)
+        campaign = Campaign(
+            hashlib.md5(str(web_id).encode(), usedforsecurity=False).hexdigest()[:10],
+            web_id,
+            audience,
+            title,
+            subject,
+            min(send_time, audience.now()),
+            send_time,
+            {each.contact_id: each for each in recipients},
+        )
+        self.campaigns[campaign.id] = campaign
+        return campaign
 
     def render(self) -> dict[str, Any]:
         """The account as the API's root shows it."""

@@ -8,9 +8,11 @@ from starlette.exceptions import HTTPException
 from sandbox.clock import Clock
 from sandbox.control import CONTROL_PREFIX, Conventions, Instrumented, Receive, Scope, Send
 from sandbox.mailchimp.account import Account
+from sandbox.mailchimp.api_campaigns import CampaignsApi
 from sandbox.mailchimp.api_lists import ListsApi
 from sandbox.mailchimp.api_members import MembersApi
 from sandbox.mailchimp.control import Control
+from sandbox.mailchimp.control_campaigns import CampaignControl
 from sandbox.mailchimp.front_door import OVER_LIMIT, FrontDoor, on_problem
 from sandbox.mailchimp.problems import ProblemError
 
@@ -18,6 +20,7 @@ _IDS = (
     (re.compile(r"(/lists/)[^/]+"), r"\1{list_id}"),
     (re.compile(r"(/members/)[^/]+"), r"\1{subscriber_hash}"),
     (re.compile(r"(/merge-fields/)[^/]+"), r"\1{merge_id}"),
+    (re.compile(r"(/reports/)[^/]+"), r"\1{campaign_id}"),
 )
 
 
@@ -32,7 +35,11 @@ class MailchimpSandbox(Instrumented):
         clock = Clock()
         self.account = Account(clock)
         api = Starlette(
-            routes=[*ListsApi(self.account).routes(), *MembersApi(self.account).routes()],
+            routes=[
+                *ListsApi(self.account).routes(),
+                *MembersApi(self.account).routes(),
+                *CampaignsApi(self.account).routes(),
+            ],
             exception_handlers={ProblemError: on_problem, HTTPException: on_problem},
         )
         api.router.redirect_slashes = False
@@ -40,7 +47,7 @@ class MailchimpSandbox(Instrumented):
             FrontDoor(api, self.account),
             conventions=Conventions(template=_without_ids),
             clock=clock,
-            routes=Control(self.account).routes(),
+            routes=[*Control(self.account).routes(), *CampaignControl(self.account).routes()],
             on_reset=self.account.reset,
             remembers=[clock, self.account],
         )

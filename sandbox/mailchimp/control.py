@@ -9,7 +9,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from sandbox.control import read_json, reply
-from sandbox.mailchimp import people
+from sandbox.mailchimp import people, reactions
 from sandbox.mailchimp.account import DEFAULT_AUDIENCE, Account
 from sandbox.mailchimp.audience import Audience
 from sandbox.mailchimp.generate import generate
@@ -39,7 +39,7 @@ class Control:
             ("GET", f"{members}/{{email}}", self.get_member),
             ("POST", f"{members}/{{email}}/{{action}}", self.act),
         ]
-        return [Route(path, _explained(call), methods=[method]) for method, path, call in calls]
+        return [Route(path, explained(call), methods=[method]) for method, path, call in calls]
 
     async def list_audiences(self, _: Request) -> Response:
         """Ids, names, members by status (archived and forgotten included), confirmation mails."""
@@ -110,6 +110,9 @@ class Control:
         if action not in people.ACTIONS:
             raise ValueError(f"actions are subscribe, {', '.join(people.ACTIONS)}")
         member = audience.get(email)
+        if action == "unsubscribe" and body.get("campaign_id"):
+            reactions.opt_out(self._account.sent_campaign(body["campaign_id"]), member, body)
+            return reply(_show(audience, member))
         people.ACTIONS[action](audience, member, body)
         return reply(_show(audience, member))
 
@@ -136,11 +139,13 @@ def _summary(audience: Audience) -> dict[str, Any]:
     }
 
 
-def _explained(call: Handler) -> Handler:
-    async def explained(request: Request) -> Response:
+def explained(call: Handler) -> Handler:
+    """The call, answering what Mailchimp would refuse with the problem's status and detail."""
+
+    async def carried_out(request: Request) -> Response:
         try:
             return await call(request)
         except ProblemError as problem:
             return reply({"error": problem.detail}, problem.status)
 
-    return explained
+    return carried_out

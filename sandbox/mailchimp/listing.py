@@ -59,14 +59,14 @@ def list_members(audience: Audience, query: Mapping[str, str]) -> dict[str, Any]
 
 
 def _matches(audience: Audience, query: Mapping[str, str]) -> list[Member]:
-    since, before = _moment(query, "since_last_changed"), _moment(query, "before_last_changed")
-    sort_field = _one_of(query, "sort_field", _SORT_FIELDS)
+    since, before = moment(query, "since_last_changed"), moment(query, "before_last_changed")
+    sort_field = one_of(query, "sort_field", _SORT_FIELDS)
     if since is None and before is None and sort_field is None:
         found: Iterable[Member] = audience.by_contact_id.values()
     else:
         found = audience.recency.between(since, before)
-    status = _one_of(query, "status", (*STATUSES, "archived"))
-    unsubscribed_since = _moment(query, "unsubscribed_since")
+    status = one_of(query, "status", (*STATUSES, "archived"))
+    unsubscribed_since = moment(query, "unsubscribed_since")
     if unsubscribed_since is not None and status not in (None, "unsubscribed"):
         raise _invalid("unsubscribed_since", "This filter needs the status unsubscribed")
     if unsubscribed_since is not None:
@@ -80,7 +80,7 @@ def _matches(audience: Audience, query: Mapping[str, str]) -> list[Member]:
     if sort_field in ("timestamp_opt", "timestamp_signup"):
         by = attrgetter(sort_field)
         members.sort(key=lambda each: by(each) or 0)
-    if _one_of(query, "sort_dir", ("ASC", "DESC")) == "DESC":
+    if one_of(query, "sort_dir", ("ASC", "DESC")) == "DESC":
         members.reverse()
     return members
 
@@ -91,8 +91,8 @@ def _filters(
     if unsubscribed_since is not None:
         yield lambda each: (each.unsubscribed_at or 0) > unsubscribed_since
     opted_since, opted_before = (
-        _moment(query, "since_timestamp_opt"),
-        _moment(query, "before_timestamp_opt"),
+        moment(query, "since_timestamp_opt"),
+        moment(query, "before_timestamp_opt"),
     )
     if opted_since is not None:
         yield lambda each: (each.timestamp_opt or 0) > opted_since
@@ -106,7 +106,8 @@ def _filters(
             yield lambda each, by=by, value=value: by(each) == value  # type: ignore[misc]
 
 
-def _moment(query: Mapping[str, str], key: str) -> int | None:
+def moment(query: Mapping[str, str], key: str) -> int | None:
+    """A timestamp of the query; 400 when it is none."""
     text = query.get(key)
     if not text:
         return None
@@ -116,7 +117,8 @@ def _moment(query: Mapping[str, str], key: str) -> int | None:
         raise _invalid(key, "This value is not a valid datetime") from None
 
 
-def _one_of(query: Mapping[str, str], key: str, values: tuple[str, ...]) -> str | None:
+def one_of(query: Mapping[str, str], key: str, values: tuple[str, ...]) -> str | None:
+    """A value of the query that has to be one of those; 400 when it is not."""
     value = query.get(key)
     if value and value not in values:
         raise _invalid(key, "Value found was not in the enumerated list")

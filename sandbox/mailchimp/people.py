@@ -62,9 +62,12 @@ def archive(audience: Audience, member: Member, _: dict[str, Any]) -> None:
 
 
 def change_email(audience: Audience, member: Member, given: dict[str, Any]) -> None:
-    """The person changes the address through the preferences form."""
+    """The person changes the address through the preferences form.
+
+    The old address is not found any more; `contact_id`, `web_id`, tags and merge fields stay.
+    """
     email = given.get("email_address")
-    if not email or audience.find(email) is not None:
+    if not email or audience.find(email) not in (None, member):
         raise ValueError("send an email_address that is not in the audience yet")
     audience.rekey(member, email)
     audience.touch(member)

@@ -56,6 +56,20 @@ class Remote:
         """Do as the person or a marketer would, and return the member as it is then."""
         return self._call("POST", f"members/{quote(email)}/{action}", payload)
 
+    def send_campaign(self, **given: Any) -> str:
+        """Send a campaign to everyone subscribed, or to `recipients`; returns its id."""
+        campaign_id: str = self._call("POST", "campaigns", given)["id"]
+        return campaign_id
+
+    def react(self, campaign_id: str, email: str, action: str, **more: Any) -> None:
+        """Let a recipient open, click or bounce; `more` is type, url or timestamp."""
+        body = {"email_address": email, "action": action} | more
+        self._call("POST", f"campaigns/{campaign_id}/activity", body)
+
+    def simulate(self, campaign_id: str, **shares: float) -> dict[str, Any]:
+        """Let shares of the recipients react: opens, clicks, soft_bounces, hard_bounces."""
+        return self._call("POST", f"campaigns/{campaign_id}/simulate", shares)
+
     def member(self, email: str) -> dict[str, Any]:
         """One member's full record, archived and forgotten included."""
         return self._call("GET", f"members/{quote(email)}")
