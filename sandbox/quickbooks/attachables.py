@@ -4,7 +4,7 @@ from collections import defaultdict
 from typing import Any
 
 from sandbox.clock import Clock
-from sandbox.quickbooks import problems
+from sandbox.quickbooks import customer_fields, problems
 from sandbox.quickbooks.company import Company
 from sandbox.quickbooks.times import to_text
 
@@ -36,6 +36,7 @@ KNOWN = frozenset(
         "status",
     ]
 )
+KEPT = ("Note", "FileName", "ContentType", "Category", "Tag", "AttachableRef")
 CHECKED_TYPES = frozenset({"Customer", "Vendor", "Employee"})
 OTHER_TYPES = frozenset(
     ["Invoice", "Estimate", "Bill", "Item", "Payment", "Purchase", "SalesReceipt"]
@@ -60,7 +61,7 @@ class Attachables:
     def attached_to(self, entity: str, entity_id: str) -> list[Json]:
         """Return the attachments of one object; the type's case does not matter."""
         ids = self._by_target.get((entity.casefold(), entity_id), [])
-        return [self.by_id[each] for each in ids if each in self.by_id]
+        return [self.by_id[each] for each in ids]
 
     def find(self, attachable_id: str) -> Json:
         """Return one attachment, or raise fault 610."""
@@ -85,30 +86,40 @@ class Attachables:
         return attachable
 
     def update(self, sent: Json) -> Json:
-        """Replace an attachment's note and links."""
+        """Update an attachment: a full update drops what it leaves out, a sparse one keeps it."""
         current = self._current(sent)
+        if sent.get("sparse") in (True, "true"):
+            sent = {name: current[name] for name in KEPT if name in current} | sent
         changed = {
-            **current,
             **self._check(sent),
+            "domain": "QBO",
+            "sparse": False,
+            "Id": current["Id"],
             "SyncToken": str(int(current["SyncToken"]) + 1),
             "MetaData": {
                 "CreateTime": current["MetaData"]["CreateTime"],
                 "LastUpdatedTime": to_text(self._clock.now()),
             },
         }
+        self._unlink(current)
         self._index(changed)
         return changed
 
     def delete(self, sent: Json) -> Json:
         """Delete an attachment and return its tombstone."""
         current = self._current(sent)
+        self._unlink(current)
         del self.by_id[current["Id"]]
         return {"domain": "QBO", "status": "Deleted", "Id": current["Id"]}
 
     def targets(self, sent: Json) -> list[tuple[str, str]]:
         """Return (type, id) of everything an attachment is linked to."""
-        references = (link.get("EntityRef", {}) for link in sent.get("AttachableRef", []))
+        references = (link.get("EntityRef") for link in sent.get("AttachableRef") or [])
         return [(str(ref.get("type", "")), str(ref.get("value", ""))) for ref in references if ref]
+
+    def _unlink(self, attachable: Json) -> None:
+        for target in {(entity.casefold(), each) for entity, each in self.targets(attachable)}:
+            self._by_target[target].remove(attachable["Id"])
 
     def _index(self, attachable: Json) -> None:
         self.by_id[attachable["Id"]] = attachable
@@ -129,16 +140,14 @@ class Attachables:
         for name in sent:
             if name not in KNOWN:
                 raise problems.unknown_property(name, "Attachable")
-        note = sent.get("Note") or ""
-        if not note and not sent.get("FileName"):
+        if not sent.get("Note") and not sent.get("FileName"):
             raise problems.business("You must have at least a note string or file attachment")
-        if len(note) > LONGEST_NOTE:
-            raise problems.wrong_length("Note", LONGEST_NOTE, len(note))
+        customer_fields.check_text("Note", sent.get("Note") or "", LONGEST_NOTE)
+        _check_shape(sent.get("AttachableRef") or [])
         for entity, entity_id in self.targets(sent):
             self._check_target(entity, entity_id)
-        kept = ("Note", "FileName", "ContentType", "Category", "Tag")
-        fields = {name: sent[name] for name in kept if sent.get(name)}
-        links = [_link(link) for link in sent.get("AttachableRef", []) if link.get("EntityRef")]
+        fields = {name: sent[name] for name in KEPT if sent.get(name) and name != "AttachableRef"}
+        links = [_link(link) for link in sent.get("AttachableRef") or [] if link.get("EntityRef")]
         return fields | ({"AttachableRef": links} if links else {})
 
     def _check_target(self, entity: str, entity_id: str) -> None:
@@ -155,6 +164,13 @@ class Attachables:
             raise problems.business(
                 f"The {entity} {entity_id} that you are trying to link does not exist"
             )
+
+
+def _check_shape(links: object) -> None:
+    if not isinstance(links, list) or not all(
+        isinstance(link, dict) and isinstance(link.get("EntityRef") or {}, dict) for link in links
+    ):
+        raise problems.unreadable("Property Name:AttachableRef is not a list of references")
 
 
 def _link(sent: Json) -> Json:

@@ -127,7 +127,7 @@ def _read(name: str, value: Any) -> Any:
         return None
     checked: Any = value
     if name in LENGTHS:
-        checked = _text(name, value, LENGTHS[name])
+        checked = check_text(name, value, LENGTHS[name])
     elif name in PHONES:
         checked = _nested(name, value, {"FreeFormNumber": 30})
     elif name == "PrimaryEmailAddr":
@@ -143,11 +143,22 @@ def _read(name: str, value: Any) -> Any:
     return checked
 
 
-def _text(name: str, value: Any, longest: int) -> str:
+def length(text: str) -> int:
+    """Count a text's UTF-16 code units, as a Java service does: an emoji counts as two or more."""
+    return len(text.encode("utf-16-le")) // 2
+
+
+def check_text(name: str, value: Any, longest: int) -> str:
+    """Check a text field and return it unchanged, byte for byte.
+
+    Raises:
+        FaultError: 2010 for what is no text, 2050 for more than ``longest`` UTF-16 code units, 2040
+            for characters that a name may not have.
+    """
     if not isinstance(value, str):
         raise problems.unreadable(f"Property Name:{name} is not a string")
-    if len(value) > longest:
-        raise problems.wrong_length(name, longest, len(value))
+    if length(value) > longest:
+        raise problems.wrong_length(name, longest, length(value))
     if name in NO_COLON and re.search(r"[:\t\r\n]", value):
         raise problems.bad_characters(name)
     return value
@@ -165,7 +176,7 @@ def _nested(name: str, value: Any, lengths: Mapping[str, int]) -> Json | None:
         if key not in lengths:
             raise problems.unknown_property(key, name)
         if text:
-            kept[key] = _text(f"{name}.{key}", text, lengths[key])
+            kept[key] = check_text(f"{name}.{key}", text, lengths[key])
     return kept or None
 
 
@@ -182,7 +193,7 @@ def _address(name: str, value: Any) -> Json | None:
         if key not in ADDRESS_KEYS:
             raise problems.unknown_property(key, "PhysicalAddress")
         if text:
-            kept[key] = _text(f"{name}.{key}", text, ADDRESS_LENGTHS.get(key, 500))
+            kept[key] = check_text(f"{name}.{key}", text, ADDRESS_LENGTHS.get(key, 500))
     return kept or None
 
 

@@ -68,6 +68,9 @@ class Operations:
         for name in ("Id", "SyncToken"):
             if sent.get(name) in (None, ""):
                 raise problems.missing(name)
+        inactive = not company.find(str(sent["Id"])).active
+        if inactive and "Active" not in fields and self._state.settings.inactive_refuses_updates:
+            raise problems.not_found()
         return _customer(
             company.write(
                 str(sent["Id"]),

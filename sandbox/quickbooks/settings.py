@@ -13,6 +13,8 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     previous refresh token still works after a new one is issued (sources disagree: 0 or 24 h).
     ``read_ahead_seconds``: how much later LastUpdatedTime is on a read than in a query (recorded
     traffic shows the two disagree). ``batch_limit`` is 30 by the reference, 10 by the guide.
+    ``inactive_refuses_updates``: fault 610 for an update of an inactive customer that does not send
+    Active (its wording says as much; no recording shows it).
     """
 
     access_token_seconds: int = 3600
@@ -26,6 +28,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     read_ahead_seconds: int = 0
     attachable_bumps_customer: bool = False
     batch_limit: int = 30
+    inactive_refuses_updates: bool = True
 
     def __post_init__(self) -> None:
         if isinstance(self.rotate, str) and self.rotate not in {"daily", "always"}:
