@@ -18,6 +18,7 @@ from sqlalchemy import (
     MetaData,
     Table,
     Text,
+    UniqueConstraint,
     text,
 )
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB
@@ -312,4 +313,40 @@ api_usage = Table(
     Column("account", Text, primary_key=True),
     Column("call", Text, primary_key=True),
     Column("calls", BigInteger, nullable=False),
+)
+
+# One event as a webhook delivered it. sync: null where every sync of the realm (source) is meant.
+# entity_id, deleted_id: QuickBooks' ids. attempts tells one lease from the next.
+webhook_inbox = Table(
+    "webhook_inbox",
+    metadata,
+    Column("id", BigInteger, Identity(always=True), primary_key=True),
+    Column("system", Text, nullable=False),
+    Column("source", Text, nullable=False),
+    Column("sync", Text),
+    Column("kind", Text, nullable=False),
+    Column("entity_id", Text),
+    Column("deleted_id", Text),
+    Column("dedupe_key", Text, nullable=False),
+    Column("payload", LargeBinary, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("reason", Text),
+    Column("attempts", Integer, nullable=False, server_default=text("0")),
+    _time("lease_until"),
+    _time("next_try_at"),
+    _time("occurred_at"),
+    Column("received_at", DateTime(timezone=True), nullable=False, server_default=_now),
+    _time("settled_at"),
+    UniqueConstraint("dedupe_key", name="webhook_inbox_dedupe"),
+    CheckConstraint(
+        "state IN ('pending', 'leased', 'done', 'quarantined', 'dead', 'ignored')",
+        name="webhook_inbox_state",
+    ),
+    Index(
+        "webhook_inbox_due",
+        text("coalesce(next_try_at, received_at)"),
+        postgresql_where=text("state = 'pending'"),
+    ),
+    Index("webhook_inbox_leases", "lease_until", postgresql_where=text("state = 'leased'")),
+    Index("webhook_inbox_by_state", "state", "received_at"),
 )

@@ -1,0 +1,256 @@
+"""The inbox of webhooks: events delivered, claimed under a lease, and brought to an end.
+
+::
+
+    deliver ─> pending ─claim─> leased ─settle─────> done | ignored
+       │          ^                │ ──quarantine──> quarantined
+       │          ├──── fail ──────┤ ──fail (5th)──> dead
+       │          └─── postpone ───┘
+       └─> ignored | quarantined        requeue: quarantined, dead, ignored ─> pending
+
+A lease is a time, not a row lock, so that an event is seen as being worked on, and work can take
+several transactions. ``attempts`` is the lease's number: whoever comes back after the lease passed
+to another changes nothing, and is told so by the count of rows.
+"""
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any, Literal
+
+from sqlalchemy import Connection, text
+
+from ml_connector.vault import Vault
+from ml_connector.webhooks import WebhookEvent
+
+CHANNEL = "ml_connector_inbox"
+"""LISTEN here: notified when an event to be worked on was committed."""
+
+TRIES = 5
+
+WAITS = (10, 60, 300, 1800)
+"""Seconds after the first, second ... failure; after the fifth the event is dead."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Claimed:
+    """An event under our lease; ``attempts`` includes this one. The payload is still sealed."""
+
+    id: int
+    system: str
+    source: str
+    sync: str | None
+    kind: str
+    entity_id: str | None
+    deleted_id: str | None
+    dedupe_key: str
+    attempts: int
+    occurred_at: datetime | None
+    received_at: datetime
+    payload: bytes
+
+    def opened(self, vault: Vault) -> Any:
+        """Return the event as it came."""
+        return vault.open(self.payload, _identity(self.dedupe_key))
+
+
+def deliver(connection: Connection, events: Sequence[WebhookEvent], *, vault: Vault) -> int:
+    """Store ``events``, each once however often it comes; return how many were new.
+
+    Listeners of ``CHANNEL`` are told in the same transaction if there is something to work on.
+    """
+    # In one order for all: two transactions with the same events would wait for one another.
+    ordered = sorted({event.dedupe_key: event for event in reversed(events)}.items())
+    if not ordered:
+        return 0
+    columns: dict[str, Any] = {
+        name: [getattr(event, name) for _, event in ordered]
+        for name in (
+            *("system", "source", "sync", "kind", "entity_id", "deleted_id"),
+            *("dedupe_key", "state", "reason", "occurred_at"),
+        )
+    }
+    columns["payload"] = [vault.seal(event.payload, _identity(key)) for key, event in ordered]
+    return int(connection.execute(_DELIVER, columns).scalar_one())
+
+
+_DELIVER = text("""
+    WITH stored AS (
+        INSERT INTO ml_connector.webhook_inbox
+            (system, source, sync, kind, entity_id, deleted_id, dedupe_key, payload, state, reason,
+             occurred_at, settled_at)
+        SELECT e.*, CASE WHEN e.state <> 'pending' THEN clock_timestamp() END
+        FROM unnest(CAST(:system AS text[]), CAST(:source AS text[]), CAST(:sync AS text[]),
+                    CAST(:kind AS text[]), CAST(:entity_id AS text[]), CAST(:deleted_id AS text[]),
+                    CAST(:dedupe_key AS text[]), CAST(:payload AS bytea[]), CAST(:state AS text[]),
+                    CAST(:reason AS text[]), CAST(:occurred_at AS timestamptz[]))
+             AS e(system, source, sync, kind, entity_id, deleted_id, dedupe_key, payload, state,
+                  reason, occurred_at)
+        ON CONFLICT (dedupe_key) DO NOTHING
+        RETURNING state),
+    told AS (SELECT pg_notify('ml_connector_inbox', '') FROM stored WHERE state = 'pending' LIMIT 1)
+    SELECT (SELECT count(*) FROM stored) + 0 * (SELECT count(*) FROM told)
+""")
+
+
+def claim(connection: Connection, *, limit: int, lease: timedelta) -> list[Claimed]:
+    """Lease up to ``limit`` events that are due, longest due first; nobody else gets them.
+
+    An event whose lease ran out is due again; one that outlasted ``TRIES`` leases is dead, since
+    it may be what ends its workers.
+    """
+    connection.execute(
+        text("""UPDATE ml_connector.webhook_inbox
+                SET state = 'dead', reason = coalesce(reason, 'lease_expired'),
+                    settled_at = clock_timestamp()
+                WHERE state = 'leased' AND lease_until <= clock_timestamp()
+                  AND attempts >= :tries"""),
+        {"tries": TRIES},
+    )
+    rows = connection.execute(
+        text("""WITH due AS (
+                    SELECT id FROM ml_connector.webhook_inbox
+                    WHERE state = 'pending'
+                          AND coalesce(next_try_at, received_at) <= clock_timestamp()
+                       OR state = 'leased' AND lease_until <= clock_timestamp()
+                    ORDER BY coalesce(next_try_at, received_at), id
+                    LIMIT :limit FOR UPDATE SKIP LOCKED)
+                UPDATE ml_connector.webhook_inbox i
+                SET state = 'leased', attempts = i.attempts + 1,
+                    lease_until = clock_timestamp() + :lease
+                FROM due WHERE i.id = due.id
+                RETURNING i.id, i.system, i.source, i.sync, i.kind, i.entity_id, i.deleted_id,
+                          i.dedupe_key, i.attempts, i.occurred_at, i.received_at, i.payload"""),
+        {"limit": limit, "lease": lease},
+    ).all()
+    claimed = [Claimed(**row._mapping) for row in rows]  # noqa: SLF001 -- public accessor
+    return sorted(claimed, key=lambda event: event.id)
+
+
+def settle(
+    connection: Connection,
+    events: Collection[Claimed],
+    *,
+    state: Literal["done", "ignored"] = "done",
+    reason: str | None = None,
+) -> int:
+    """Bring claimed events to their end; return how many were still ours."""
+    return _end(connection, events, state=state, reason=reason)
+
+
+def quarantine(connection: Connection, events: Collection[Claimed], *, reason: str) -> int:
+    """Set claimed events aside for a person to look at; return how many were still ours."""
+    return _end(connection, events, state="quarantined", reason=reason)
+
+
+def fail(connection: Connection, events: Collection[Claimed], *, reason: str) -> int:
+    """Note that claimed events failed: due again after ``WAITS``, dead after ``TRIES``.
+
+    ``reason`` is shown to people and holds no personal data. Returns how many were still ours.
+    """
+    again = [event for event in events if event.attempts < TRIES]
+    over = [event for event in events if event.attempts >= TRIES]
+    changed = _end(connection, over, state="dead", reason=reason)
+    for number, wait in enumerate(WAITS, start=1):
+        these = [event for event in again if event.attempts == number]
+        changed += _change(
+            connection,
+            these,
+            "state = 'pending', reason = :reason, lease_until = NULL,"
+            " next_try_at = clock_timestamp() + :wait",
+            reason=reason,
+            wait=timedelta(seconds=wait),
+        )
+    return changed
+
+
+def postpone(
+    connection: Connection, events: Collection[Claimed], *, until: datetime, reason: str
+) -> int:
+    """Give claimed events back untried, due at ``until``: what is away is not their fault."""
+    return _change(
+        connection,
+        events,
+        "state = 'pending', reason = :reason, lease_until = NULL, next_try_at = :until,"
+        " attempts = i.attempts - 1",
+        reason=reason,
+        until=until,
+    )
+
+
+def requeue(connection: Connection, ids: Collection[int]) -> int:
+    """Make dead, quarantined or ignored events due once more; return how many."""
+    changed = connection.execute(
+        text("""UPDATE ml_connector.webhook_inbox
+                SET state = 'pending', attempts = 0, next_try_at = clock_timestamp(),
+                    lease_until = NULL, settled_at = NULL
+                WHERE id = ANY(:ids) AND state IN ('dead', 'quarantined', 'ignored')"""),
+        {"ids": list(ids)},
+    ).rowcount
+    if changed:
+        connection.execute(text("SELECT pg_notify(:channel, '')"), {"channel": CHANNEL})
+    return changed
+
+
+def next_due(connection: Connection) -> datetime | None:
+    """Return when the next event is due, in the past if one is waiting; None if there is none."""
+    due: datetime | None = connection.execute(
+        text("""SELECT least(
+                    (SELECT min(coalesce(next_try_at, received_at))
+                     FROM ml_connector.webhook_inbox WHERE state = 'pending'),
+                    (SELECT min(lease_until)
+                     FROM ml_connector.webhook_inbox WHERE state = 'leased'))""")
+    ).scalar_one()
+    return due
+
+
+def pending_since(connection: Connection) -> datetime | None:
+    """Return when the longest waiting event was received; None if none is waiting."""
+    since: datetime | None = connection.execute(
+        text("""SELECT min(received_at) FROM ml_connector.webhook_inbox
+                WHERE state IN ('pending', 'leased')""")
+    ).scalar_one()
+    return since
+
+
+def counts(connection: Connection) -> dict[str, int]:
+    """Return how many events there are in each state."""
+    rows = connection.execute(
+        text("SELECT state, count(*) FROM ml_connector.webhook_inbox GROUP BY state")
+    ).all()
+    return {row[0]: row[1] for row in rows}
+
+
+def _end(
+    connection: Connection, events: Collection[Claimed], *, state: str, reason: str | None
+) -> int:
+    return _change(
+        connection,
+        events,
+        "state = :state, reason = :reason, lease_until = NULL, settled_at = clock_timestamp()",
+        state=state,
+        reason=reason,
+    )
+
+
+def _change(
+    connection: Connection, events: Collection[Claimed], assignments: str, **values: Any
+) -> int:
+    """Change those events whose lease is still the one they were claimed under."""
+    if not events:
+        return 0
+    return connection.execute(
+        text(f"""UPDATE ml_connector.webhook_inbox i SET {assignments}
+                 FROM unnest(CAST(:ids AS bigint[]), CAST(:leases AS int[])) AS mine(id, attempts)
+                 WHERE i.id = mine.id AND i.attempts = mine.attempts
+                   AND i.state = 'leased'"""),  # noqa: S608 -- assignments are written above
+        {
+            "ids": [event.id for event in events],
+            "leases": [event.attempts for event in events],
+            **values,
+        },
+    ).rowcount
+
+
+def _identity(dedupe_key: str) -> str:
+    return f"webhook_inbox/{dedupe_key}"

@@ -1,0 +1,1 @@
+"""Web applications: ASGI, without Airflow, so that each can also run alone."""

@@ -1,0 +1,148 @@
+"""A request's body, in bounds: of size, of time, and of what all requests hold together."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterator, MutableMapping
+from contextlib import contextmanager
+from typing import Any
+
+Scope = MutableMapping[str, Any]
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+
+LARGEST = 1 << 20
+"""Bytes; the vendors send 1 MB at most."""
+
+SECONDS = 10.0
+"""Until the last byte."""
+
+MOST_REQUESTS = 2000
+MOST_BYTES = 8 << 20
+"""What all requests under way may hold together, besides ``FREE_BYTES`` each."""
+
+FREE_BYTES = 4096
+"""Bodies up to here are taken even when large ones have used up the rest."""
+
+
+class TooLargeError(Exception):
+    """The body is larger than ``LARGEST``."""
+
+
+class TooSlowError(Exception):
+    """The body was not there in time."""
+
+
+class FullError(Exception):
+    """Other requests hold all there is."""
+
+
+class GoneError(Exception):
+    """The sender hung up."""
+
+
+class Room:
+    """Counts what the requests under way hold."""
+
+    def __init__(self, *, requests: int = MOST_REQUESTS, size: int = MOST_BYTES) -> None:
+        self.requests, self.size = requests, size
+
+    @contextmanager
+    def entered(self) -> Iterator["Held"]:
+        """Yield one request's share; raise ``FullError`` if there are too many requests."""
+        if self.requests <= 0:
+            raise FullError
+        self.requests -= 1
+        held = Held(self)
+        try:
+            yield held
+        finally:
+            self.requests += 1
+            self.size += held.size
+
+
+class Held:
+    """One request's share of the room."""
+
+    __slots__ = ("_room", "size")
+
+    def __init__(self, room: Room) -> None:
+        self._room, self.size = room, 0
+
+    def grow(self, length: int) -> None:
+        """Take what a body of ``length`` needs; raise ``FullError`` if it is not there."""
+        more = length - FREE_BYTES - self.size
+        if more <= 0:
+            return
+        if more > self._room.size:
+            raise FullError
+        self._room.size -= more
+        self.size += more
+
+
+async def read_body(
+    scope: Scope,
+    receive: Receive,
+    *,
+    held: Held,
+    largest: int = LARGEST,
+    seconds: float = SECONDS,
+) -> bytes | bytearray:
+    """Return the whole body.
+
+    Raises:
+        TooLargeError: Declared or sent more than ``largest``; the rest is not read.
+        TooSlowError: Not complete after ``seconds``.
+        FullError: No room for it.
+        GoneError: The sender hung up.
+    """
+    if declared_length(scope) > largest:
+        raise TooLargeError
+    try:
+        async with asyncio.timeout(seconds):
+            message = await receive()
+            if message["type"] == "http.request" and not message.get("more_body"):
+                first: bytes = message.get("body", b"")
+                _check(len(first), largest, held)
+                return first
+            body = bytearray()
+            while True:
+                if message["type"] != "http.request":
+                    raise GoneError
+                chunk = message.get("body", b"")
+                _check(len(body) + len(chunk), largest, held)
+                body += chunk
+                if not message.get("more_body"):
+                    return body
+                message = await receive()
+    except TimeoutError:
+        raise TooSlowError from None
+
+
+def declared_length(scope: Scope) -> int:
+    """Return Content-Length, 0 if there is none."""
+    said = header(scope, b"content-length")
+    return int(said) if said.isdigit() and len(said) < 16 else LARGEST + 1 if said else 0
+
+
+def header(scope: Scope, name: bytes) -> bytes:
+    """Return a header, by its name in small letters; empty if there is none."""
+    return next((value for found, value in scope["headers"] if found == name), b"")
+
+
+async def drain(receive: Receive, *, size: int = 4 << 20, seconds: float = 1.0) -> None:
+    """Drop what still comes, for a moment: to hang up on unread bytes would destroy our answer."""
+    try:
+        async with asyncio.timeout(seconds):
+            while size > 0:
+                message = await receive()
+                if message["type"] != "http.request" or not message.get("more_body"):
+                    return
+                size -= len(message.get("body", b""))
+    except TimeoutError:
+        return
+
+
+def _check(length: int, largest: int, held: Held) -> None:
+    if length > largest:
+        raise TooLargeError
+    held.grow(length)

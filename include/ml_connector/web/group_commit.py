@@ -1,0 +1,98 @@
+"""Many deliveries, one transaction: whoever waits at the same time is committed together.
+
+A commit costs a disk's flush, whatever is in it. While one is under way the next deliveries gather,
+so that a hundred at once cost two flushes and not a hundred. Nobody is answered before the commit
+that holds his events.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+from ml_connector.errors import StorageError, Unavailable
+from ml_connector.webhooks import WebhookEvent
+
+PATIENCE = 2.0
+"""Seconds until a delivery gives up; QuickBooks wants its answer in 3."""
+
+MOST_WAITING = 1000
+"""Deliveries; at 800 a second the last one waits for little more than a second."""
+
+MOST_AT_ONCE = 2000
+"""Events in a transaction."""
+
+Waiting = tuple[Sequence[WebhookEvent], asyncio.Future[None]]
+
+
+class GroupCommit:
+    """Stores events through ``write``, which commits them or raises; it runs in one thread."""
+
+    def __init__(
+        self,
+        write: Callable[[Sequence[WebhookEvent]], None],
+        *,
+        patience: float = PATIENCE,
+        most_waiting: int = MOST_WAITING,
+    ) -> None:
+        self._write, self._patience, self._most_waiting = write, patience, most_waiting
+        self._waiting: deque[Waiting] = deque()
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="inbox")
+        self._writer: asyncio.Task[None] | None = None
+
+    async def store(self, events: Sequence[WebhookEvent]) -> None:
+        """Return when ``events`` are committed; with none, when the database answers.
+
+        Raises:
+            Unavailable: Too many are waiting already.
+            StorageError: They are not stored, or it is not known in time whether they are.
+        """
+        if len(self._waiting) >= self._most_waiting:
+            raise Unavailable("too many deliveries are waiting for the database")
+        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting.append((events, done))
+        if self._writer is None:  # no task outlives its work: a mounted app has no shutdown
+            self._writer = asyncio.create_task(self._write_all())
+        try:
+            async with asyncio.timeout(self._patience):
+                await done
+        except TimeoutError:
+            raise StorageError(
+                f"the connector's database did not commit within {self._patience:.0f} s"
+            ) from None
+
+    async def _write_all(self) -> None:
+        while batch := self._next_batch():
+            error = await self._attempt(batch)
+            if len(batch) > 1 and error is not None and not isinstance(error, StorageError):
+                for one in batch:  # one of them is to blame; the others shall not wait for it
+                    _answer([one], await self._attempt([one]))
+            else:
+                _answer(batch, error)
+        self._writer = None
+
+    def _next_batch(self) -> list[Waiting]:
+        batch: list[Waiting] = []
+        size = 0
+        while self._waiting and size < MOST_AT_ONCE:
+            events, done = self._waiting.popleft()
+            if not done.done():  # else its sender was told to come back, or went away
+                batch.append((events, done))
+                size += len(events)
+        return batch
+
+    async def _attempt(self, batch: Sequence[Waiting]) -> BaseException | None:
+        events = [event for events, _ in batch for event in events]
+        loop = asyncio.get_running_loop()
+        writing = loop.run_in_executor(self._thread, self._write, events)
+        await asyncio.wait([writing])
+        return writing.exception()
+
+
+def _answer(batch: Sequence[Waiting], error: BaseException | None) -> None:
+    for _, done in batch:
+        if not done.done():
+            if error is None:
+                done.set_result(None)
+            else:
+                done.set_exception(error)

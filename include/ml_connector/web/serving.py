@@ -1,0 +1,116 @@
+"""The receiver alone, in a process of its own: with health, and with bounds on what HTTP allows.
+
+uvicorn bounds neither the time a request's head takes nor its size, and an application sees
+a request only after its head. Behind a proxy that does, nothing here is ever reached.
+"""
+
+import asyncio
+from typing import Any
+
+import msgspec
+import uvicorn
+from sqlalchemy.exc import SQLAlchemyError
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from ml_connector.errors import ConnectorError
+from ml_connector.web.body import SECONDS, Receive, Scope, Send
+from ml_connector.web.receiver import PREFIX, UNKNOWN, Answer, Receiver, respond
+
+MOST_HEAD = 32 << 10
+"""Bytes of a request's head."""
+
+MOST_BYTES = 8 << 20
+"""Bytes of a whole request, chunk marks and trailers included."""
+
+MOST_CONNECTIONS = 4000
+
+
+class Alone:
+    """``/health`` beside the receiver's own routes."""
+
+    def __init__(self, receiver: Receiver) -> None:
+        self._receiver = receiver
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request."""
+        path: str = scope.get("path", "")
+        if path.startswith(f"{PREFIX}/"):
+            await self._receiver({**scope, "root_path": PREFIX}, receive, send)
+        elif scope["type"] == "http":
+            healthy = path == "/health" and scope["method"] in {"GET", "HEAD"}
+            await respond(await self._health() if healthy else UNKNOWN, receive, send)
+
+    async def _health(self) -> Answer:
+        """200 while events can be stored; what was counted since the start."""
+        try:
+            await self._receiver.store(())
+            status, database = 200, "ok"
+        except (ConnectorError, SQLAlchemyError):
+            status, database = 503, "away"
+        told = {"database": database, **self._receiver.tally.counts}
+        return Answer(status, msgspec.json.encode(told).decode() + "\n")
+
+
+class BoundedProtocol(HttpToolsProtocol):
+    """uvicorn's protocol; hangs up on heads that are slow or large, and on endless requests."""
+
+    _timer: asyncio.TimerHandle | None = None
+    _received = 0
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Start the clock; past ``MOST_CONNECTIONS`` hang up."""
+        super().connection_made(transport)
+        if len(self.connections) > MOST_CONNECTIONS:
+            transport.abort()
+        else:
+            self._arm()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Stop the clock."""
+        self._disarm()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        """Count what comes; whatever comes between two requests has to become one in time."""
+        if self.cycle is None or self.cycle.response_complete:
+            self._arm()
+        self._received += len(data)
+        super().data_received(data)
+        if self._received > (MOST_HEAD if self._timer else MOST_BYTES):
+            self.transport.abort()
+
+    def on_message_begin(self) -> None:
+        """Count anew for every request of the connection."""
+        super().on_message_begin()
+        self._received = 0
+
+    def on_headers_complete(self) -> None:
+        """Stop the clock: from here on the application has its own."""
+        self._disarm()
+        super().on_headers_complete()
+
+    def _arm(self) -> None:
+        if self._timer is None:
+            self._timer = self.loop.call_later(SECONDS, self.transport.abort)
+
+    def _disarm(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+
+def server_config(receiver: Receiver, **options: Any) -> uvicorn.Config:
+    """Return how the receiver is served; ``options`` say where (``host``, ``port`` or ``fd``)."""
+    return uvicorn.Config(
+        Alone(receiver),
+        http=BoundedProtocol,
+        ws="none",
+        lifespan="off",
+        access_log=False,  # it would print the query, and with it Mailchimp's secret
+        log_level="warning",
+        server_header=False,
+        proxy_headers=False,
+        timeout_keep_alive=20,
+        timeout_graceful_shutdown=5,
+        **options,
+    )

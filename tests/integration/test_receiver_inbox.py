@@ -1,0 +1,181 @@
+"""The inbox: every event once, one holder at a time, and an end for each."""
+
+import threading
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+import psycopg
+import pytest
+from sqlalchemy import text
+
+from ml_connector.store import inbox
+from ml_connector.webhooks import WebhookEvent, dedupe_key
+
+LEASE = timedelta(minutes=5)
+
+
+def event(number: int, **fields) -> WebhookEvent:
+    return WebhookEvent(
+        **{
+            "system": "quickbooks",
+            "source": "1",
+            "kind": "customer.updated",
+            "dedupe_key": dedupe_key("test", number),
+            "payload": {"number": number},
+            "entity_id": str(number),
+            **fields,
+        }
+    )
+
+
+@pytest.fixture
+def deliver(firm):
+    def delivered(*events: WebhookEvent) -> int:
+        with firm.database.begin() as connection:
+            return inbox.deliver(connection, events, vault=firm.vault)
+
+    return delivered
+
+
+@pytest.fixture
+def claim(firm):
+    def claimed(limit: int = 10, lease: timedelta = LEASE) -> list[inbox.Claimed]:
+        with firm.database.begin() as connection:
+            return inbox.claim(connection, limit=limit, lease=lease)
+
+    return claimed
+
+
+def states(firm) -> dict[str, int]:
+    with firm.database.begin() as connection:
+        return inbox.counts(connection)
+
+
+def make_due(firm) -> None:
+    with firm.database.begin() as connection:
+        connection.execute(
+            text("""UPDATE ml_connector.webhook_inbox
+                    SET next_try_at = now() - interval '1 s', lease_until = now() - interval '1 s'""")
+        )
+
+
+def test_an_event_delivered_again_alone_or_twice_at_once_is_one_row(firm, deliver):
+    assert deliver(event(1), event(2)) == 2
+    assert deliver(event(2), event(3), event(3)) == 1
+    assert states(firm) == {"pending": 3}
+
+
+def test_a_claimed_event_opens_and_is_nobody_elses(firm, deliver, claim):
+    deliver(*(event(n) for n in range(5)))
+    first, second = claim(3), claim(3)
+    assert [len(first), len(second)] == [3, 2]
+    assert {one.id for one in first} & {one.id for one in second} == set()
+    opened = {one.opened(firm.vault)["number"] for one in first + second}
+    assert opened == set(range(5))
+
+
+def test_the_payload_of_another_row_does_not_open(firm, deliver, claim):
+    from ml_connector.errors import SettingsError
+
+    deliver(event(1), event(2))
+    one, other = claim()
+    with pytest.raises(SettingsError):
+        replace(one, payload=other.payload).opened(firm.vault)
+
+
+def test_two_claims_at_the_same_moment_share_nothing(firm, deliver):
+    deliver(*(event(n) for n in range(40)))
+    found: list[list[int]] = []
+    both = threading.Barrier(2)
+
+    def take() -> None:
+        with firm.database.begin() as connection:
+            both.wait(10)
+            mine = inbox.claim(connection, limit=20, lease=LEASE)
+            both.wait(10)  # neither has committed yet
+            found.append([one.id for one in mine])
+
+    threads = [threading.Thread(target=take) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(20)
+    assert [len(ids) for ids in found] == [20, 20]
+    assert set(found[0]).isdisjoint(found[1])
+
+
+def test_a_lease_that_ran_out_passes_on_and_its_former_holder_changes_nothing(firm, deliver, claim):
+    deliver(event(1))
+    late = claim()
+    make_due(firm)
+    new = claim()
+    assert [one.attempts for one in late + new] == [1, 2]
+    with firm.database.begin() as connection:
+        assert inbox.settle(connection, late) == 0
+        assert inbox.fail(connection, late, reason="too late") == 0
+        assert inbox.settle(connection, new) == 1
+    assert states(firm) == {"done": 1}
+
+
+def test_c10_a_failing_event_waits_longer_each_time_and_is_dead_after_five(firm, deliver, claim):
+    deliver(event(1))
+    waits = []
+    for _ in range(5):
+        (one,) = claim()
+        assert claim() == []
+        with firm.database.begin() as connection:
+            assert inbox.fail(connection, [one], reason="no such thing") == 1
+            due = inbox.next_due(connection)
+        waits.append(round((due - datetime.now(UTC)).total_seconds()) if due else None)
+        make_due(firm)
+    assert waits == [10, 60, 300, 1800, None]
+    assert states(firm) == {"dead": 1}
+    assert claim() == []
+
+
+def test_an_event_that_ends_every_worker_is_dead_too(firm, deliver, claim):
+    deliver(event(1))
+    for _ in range(5):
+        assert len(claim()) == 1
+        make_due(firm)
+    assert claim() == []
+    assert states(firm) == {"dead": 1}
+
+
+def test_a_postponed_event_costs_no_try_and_a_dead_one_can_be_tried_again(firm, deliver, claim):
+    deliver(event(1))
+    later = datetime.now(UTC) + timedelta(hours=1)
+    for _ in range(7):
+        with firm.database.begin() as connection:
+            inbox.postpone(connection, claim(), until=later, reason="QuickBooks is away")
+            assert inbox.next_due(connection) == later
+        make_due(firm)
+    (one,) = claim()
+    assert one.attempts == 1
+    with firm.database.begin() as connection:
+        inbox.quarantine(connection, [one], reason="strange")
+        assert inbox.pending_since(connection) is None
+        assert inbox.requeue(connection, [one.id]) == 1
+        assert inbox.pending_since(connection) is not None
+    assert [again.id for again in claim()] == [one.id]
+
+
+def test_whoever_listens_is_told_of_new_work_and_of_nothing_else(firm, deliver):
+    url = firm.database_url.replace("+psycopg", "")
+    with psycopg.connect(url, autocommit=True) as listener:
+        listener.execute(f"LISTEN {inbox.CHANNEL}")
+        deliver(event(1, state="ignored", reason="entity_not_used"))
+        assert list(listener.notifies(timeout=0.5)) == []
+        deliver(event(2), event(3))
+        assert len(list(listener.notifies(timeout=5, stop_after=1))) == 1
+        deliver(event(2), event(3))
+        assert list(listener.notifies(timeout=0.5)) == []
+
+
+def test_no_address_is_in_clear(firm, deliver):
+    deliver(event(1, payload={"data": {"email": "ada@example.com"}}))
+    with firm.database.begin() as connection:
+        row = connection.execute(text("SELECT * FROM ml_connector.webhook_inbox")).one()
+    assert b"ada@example.com" not in b"".join(str(value).encode() for value in row) + bytes(
+        row.payload
+    )
