@@ -8,6 +8,7 @@ from sandbox.clock import Clock
 from sandbox.mailchimp import problems
 from sandbox.mailchimp.audience import Audience
 from sandbox.mailchimp.campaigns import Campaign
+from sandbox.mailchimp.changes import Changes
 from sandbox.mailchimp.members import Member
 from sandbox.mailchimp.settings import Settings
 
@@ -24,6 +25,7 @@ class Account:
 
     def __init__(self, clock: Clock) -> None:
         self.clock = clock
+        self.changes = Changes()
         self.reset()
 
     def reset(self) -> None:
@@ -44,7 +46,9 @@ class Account:
         self, list_id: str, name: str, merge_fields: list[dict[str, Any]] | None = None
     ) -> Audience:
         """An empty audience in place of any of the same id; by default with the usual four fields."""
-        audience = Audience(list_id, name, clock=self.clock, settings=self.settings)
+        audience = Audience(
+            list_id, name, clock=self.clock, settings=self.settings, changes=self.changes
+        )
         if merge_fields is not None:
             audience.merge_fields.replace(merge_fields)
         self.audiences[list_id] = audience
@@ -79,6 +83,17 @@ class Account:
             {each.contact_id: each for each in recipients},
         )
         self.campaigns[campaign.id] = campaign
+        if campaign.status() == "sent":
+            self.changes.tell(
+                "campaign",
+                audience,
+                None,
+                by="marketer",
+                id=campaign.id,
+                subject=subject,
+                status="sent",
+                reason="",
+            )
         return campaign
 
     def render(self) -> dict[str, Any]:

@@ -11,8 +11,11 @@ from sandbox.mailchimp.account import Account
 from sandbox.mailchimp.api_campaigns import CampaignsApi
 from sandbox.mailchimp.api_lists import ListsApi
 from sandbox.mailchimp.api_members import MembersApi
+from sandbox.mailchimp.api_webhooks import WebhooksApi
 from sandbox.mailchimp.control import Control
 from sandbox.mailchimp.control_campaigns import CampaignControl
+from sandbox.mailchimp.control_webhooks import WebhookControl
+from sandbox.mailchimp.deliveries import Deliveries
 from sandbox.mailchimp.front_door import OVER_LIMIT, FrontDoor, on_problem
 from sandbox.mailchimp.problems import ProblemError
 
@@ -20,6 +23,7 @@ _IDS = (
     (re.compile(r"(/lists/)[^/]+"), r"\1{list_id}"),
     (re.compile(r"(/members/)[^/]+"), r"\1{subscriber_hash}"),
     (re.compile(r"(/merge-fields/)[^/]+"), r"\1{merge_id}"),
+    (re.compile(r"(/webhooks/)[^/]+"), r"\1{webhook_id}"),
     (re.compile(r"(/reports/)[^/]+"), r"\1{campaign_id}"),
 )
 
@@ -34,11 +38,14 @@ class MailchimpSandbox(Instrumented):
     def __init__(self) -> None:
         clock = Clock()
         self.account = Account(clock)
+        self.deliveries = Deliveries(self.account)
+        self.account.changes.listeners.append(self.deliveries.listen)
         api = Starlette(
             routes=[
                 *ListsApi(self.account).routes(),
                 *MembersApi(self.account).routes(),
                 *CampaignsApi(self.account).routes(),
+                *WebhooksApi(self.account).routes(),
             ],
             exception_handlers={ProblemError: on_problem, HTTPException: on_problem},
         )
@@ -47,9 +54,13 @@ class MailchimpSandbox(Instrumented):
             FrontDoor(api, self.account),
             conventions=Conventions(template=_without_ids),
             clock=clock,
-            routes=[*Control(self.account).routes(), *CampaignControl(self.account).routes()],
-            on_reset=self.account.reset,
-            remembers=[clock, self.account],
+            routes=[
+                *Control(self.account).routes(),
+                *CampaignControl(self.account).routes(),
+                *WebhookControl(self.deliveries).routes(),
+            ],
+            on_reset=self._forget,
+            remembers=[clock, self.account, self.account.changes],
         )
         self._open = 0
 
@@ -65,6 +76,10 @@ class MailchimpSandbox(Instrumented):
             await super().__call__(scope, receive, send)
         finally:
             self._open -= 1
+
+    def _forget(self) -> None:
+        self.account.reset()
+        self.deliveries.reset()
 
 
 def create_app() -> MailchimpSandbox:

@@ -6,12 +6,14 @@ from typing import Any
 
 from sandbox.clock import Clock
 from sandbox.mailchimp import problems
+from sandbox.mailchimp.changes import Changes
 from sandbox.mailchimp.members import Member, StatusChange, subscriber_hash
 from sandbox.mailchimp.merge_fields import MergeFields
 from sandbox.mailchimp.recency import Recency
 from sandbox.mailchimp.settings import Settings
 from sandbox.mailchimp.tags import Tags
 from sandbox.mailchimp.timestamps import to_text
+from sandbox.mailchimp.webhooks import Webhook
 
 FIRST_WEB_ID = 100_000_001
 NEW_AUDIENCE_FIELDS: list[dict[str, Any]] = [
@@ -43,11 +45,13 @@ class Audience:
         *,
         clock: Clock,
         settings: Settings,
+        changes: Changes,
     ) -> None:
         self.id = list_id
         self.name = name
         self.clock = clock
         self.settings = settings
+        self.changes = changes
         self.created = self.now()
         self.merge_fields = MergeFields()
         self.merge_fields.replace(NEW_AUDIENCE_FIELDS)
@@ -56,6 +60,7 @@ class Audience:
         self.by_contact_id: dict[str, Member] = {}
         self.forgotten: dict[str, Member] = {}
         self.confirmation_mails = 0
+        self.webhooks: dict[str, Webhook] = {}
         self._by_hash: dict[str, Member] = {}
         self._next_web_id = FIRST_WEB_ID
         self._stats: dict[str, Any] = {}
@@ -112,6 +117,8 @@ class Audience:
         del self._by_hash[member.id]
         member.status_changes.append(StatusChange(self.now(), member.status, "forgotten", by))
         self.forgotten[member.id] = member
+        if member.status != "archived":
+            self.changes.tell("unsubscribe", self, member, by=by, action="delete", reason="manual")
 
     def rename_tag(self, old: str, new: str | None) -> None:
         """Carry members' values over to a merge field's new tag, or drop them with the field."""

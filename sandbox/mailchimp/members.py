@@ -96,9 +96,11 @@ class Member:
 
     def contents(self) -> tuple[Any, ...]:
         """All that a write can change, to tell a change from a repetition."""
+        return (self.email_address, self.status, self.profile(), frozenset(self.tags))
+
+    def profile(self) -> tuple[Any, ...]:
+        """What a change of the profile can change: all but the address, the status and the tags."""
         return (
-            self.email_address,
-            self.status,
             self.email_type,
             self.language,
             self.vip,
@@ -109,7 +111,6 @@ class Member:
             self.latitude,
             self.longitude,
             dict(self.merge_values),
-            frozenset(self.tags),
         )
 
 

@@ -40,20 +40,28 @@ def seed(audience: Audience, given: dict[str, Any]) -> Member:
 
 
 def unsubscribe(audience: Audience, member: Member, given: dict[str, Any]) -> None:
-    """The person opts out (`by: self`, the default), or a marketer does it for them."""
-    by = given.get("by", "self")
+    """The person opts out (`by: self`, the default), or a marketer does it for them.
+
+    `abuse` says that the person reported the mail as spam.
+    """
+    by, before = given.get("by", "self"), member.status
     if by not in ("self", "marketer"):
         raise ValueError("by is self or marketer")
     member.set_status("unsubscribed", by=by, at=audience.now())
     if by == "self":
         member.unsubscribe_reason = given.get("reason", "N/A (No reason given)")
     audience.touch(member)
+    abuse, campaign_id = bool(given.get("abuse")), given.get("campaign_id", "")
+    audience.changes.status(audience, member, before, abuse=abuse, campaign_id=campaign_id)
 
 
-def clean(audience: Audience, member: Member, _: dict[str, Any]) -> None:
-    """The address bounces hard."""
+def clean(audience: Audience, member: Member, given: dict[str, Any]) -> None:
+    """The address bounces hard, or with `abuse` was complained about."""
+    before = member.status
     member.set_status("cleaned", by="mailchimp", at=audience.now())
     audience.touch(member)
+    abuse, campaign_id = bool(given.get("abuse")), given.get("campaign_id", "")
+    audience.changes.status(audience, member, before, abuse=abuse, campaign_id=campaign_id)
 
 
 def archive(audience: Audience, member: Member, _: dict[str, Any]) -> None:
@@ -69,8 +77,10 @@ def change_email(audience: Audience, member: Member, given: dict[str, Any]) -> N
     email = given.get("email_address")
     if not email or audience.find(email) not in (None, member):
         raise ValueError("send an email_address that is not in the audience yet")
+    old = member.email_address
     audience.rekey(member, email)
     audience.touch(member)
+    audience.changes.address(audience, member, old, by="self")
 
 
 def forget(audience: Audience, member: Member, _: dict[str, Any]) -> None:
@@ -82,7 +92,7 @@ def confirm(audience: Audience, member: Member, _: dict[str, Any]) -> None:
     """The person clicks the link in the confirmation mail."""
     if member.status != "pending":
         raise ValueError("only a pending member can confirm")
-    _opt_in(audience, member, "subscribed")
+    _opt_in(audience, member, "subscribed", before="pending")
 
 
 def profile(audience: Audience, member: Member, given: dict[str, Any]) -> None:
@@ -91,6 +101,7 @@ def profile(audience: Audience, member: Member, given: dict[str, Any]) -> None:
         member.merge_values, given.get("merge_fields") or {}, validate=False
     )
     audience.touch(member)
+    audience.changes.tell("profile", audience, member, by="self")
 
 
 def subscribe(audience: Audience, email: str) -> Member:
@@ -101,17 +112,19 @@ def subscribe(audience: Audience, email: str) -> Member:
     status = "pending" if audience.settings.double_optin else "subscribed"
     audience.forgotten.pop(subscriber_hash(email), None)
     member = audience.find(email)
+    before = member.status if member else ""
     if member is None:
         member = audience.create(email, status, by="self", source="Hosted Signup Form")
-    _opt_in(audience, member, status)
+    _opt_in(audience, member, status, before=before)
     return member
 
 
-def _opt_in(audience: Audience, member: Member, status: str) -> None:
+def _opt_in(audience: Audience, member: Member, status: str, *, before: str) -> None:
     member.set_status(status, by="self", at=audience.now())
     if status == "subscribed":
         member.timestamp_opt = audience.now()
     audience.touch(member)
+    audience.changes.status(audience, member, before)
 
 
 ACTIONS = {

@@ -43,7 +43,7 @@ def react(campaign: Campaign, member: Member, entry: Activity) -> None:
     """Record it. A hard bounce cleans the member; anything else leaves the member unchanged."""
     campaign.record(member, entry)
     if entry.type == "hard" and member.status != "cleaned":
-        people.clean(campaign.audience, member, {})
+        people.clean(campaign.audience, member, {"campaign_id": campaign.id})
 
 
 def opt_out(campaign: Campaign, member: Member, given: dict[str, Any]) -> None:

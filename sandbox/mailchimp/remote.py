@@ -70,6 +70,14 @@ class Remote:
         """Let shares of the recipients react: opens, clicks, soft_bounces, hard_bounces."""
         return self._call("POST", f"campaigns/{campaign_id}/simulate", shares)
 
+    def deliveries(self) -> dict[str, list[dict[str, Any]]]:
+        """Webhooks that are `pending` and those that are `done`."""
+        return self._call("GET", "webhooks/deliveries")
+
+    def flush(self, seconds: float = 10) -> dict[str, Any]:
+        """Wait until no webhook is pending, at most so long; returns how many ended how."""
+        return self._call("POST", "webhooks/flush", {"seconds": seconds})
+
     def member(self, email: str) -> dict[str, Any]:
         """One member's full record, archived and forgotten included."""
         return self._call("GET", f"members/{quote(email)}")

@@ -4,6 +4,7 @@ from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 BATCH_CONTRACTS = ("current", "status_required")
+RETRY_SECONDS = (10.0, 60.0, 300.0, 900.0, 1800.0)
 
 
 @dataclass
@@ -20,6 +21,13 @@ class Settings:
             goes past it.
         throttled: addresses that "signed up to a lot of lists very recently".
         stats_cache_seconds: for how long an audience's `stats` are not counted anew.
+        webhook_signing: webhooks registered from now on are signed, as since 2026.
+        webhook_retry_seconds: pauses between the tries of a webhook; after the last one it is
+            given up.
+        webhook_timeout_seconds: how long an answer to a webhook may take.
+        webhook_duplicate_every: every nth webhook is sent twice; 0 for none.
+        webhook_shuffle: webhooks are held back for up to half a second each, so that they arrive
+            out of order.
     """
 
     api_key: str = "sandbox-key-us99"
@@ -29,6 +37,11 @@ class Settings:
     double_optin: bool = False
     throttled: list[str] = field(default_factory=list)
     stats_cache_seconds: int = 300
+    webhook_signing: bool = True
+    webhook_retry_seconds: list[float] = field(default_factory=lambda: list(RETRY_SECONDS))
+    webhook_timeout_seconds: float = 10.0
+    webhook_duplicate_every: int = 0
+    webhook_shuffle: bool = False
 
     def change(self, values: dict[str, Any]) -> None:
         """Apply the given values.
@@ -41,7 +54,15 @@ class Settings:
             raise ValueError(f"unknown settings: {', '.join(sorted(unknown))}")
         if values.get("batch_contract", "current") not in BATCH_CONTRACTS:
             raise ValueError(f"batch_contract is one of {', '.join(BATCH_CONTRACTS)}")
+        pauses = values.get("webhook_retry_seconds", [])
+        if not isinstance(pauses, list) or any(
+            type(each) not in (int, float) or each < 0 for each in pauses
+        ):
+            raise ValueError("webhook_retry_seconds is a list of seconds")
         for name, value in values.items():
+            if type(value) is int and type(getattr(self, name)) is float:
+                setattr(self, name, float(value))
+                continue
             if type(value) is not type(getattr(self, name)):
                 raise ValueError(f"{name} must be a {type(getattr(self, name)).__name__}")
             setattr(self, name, value)

@@ -58,6 +58,7 @@ def create(audience: Audience, body: dict[str, Any], status: str, *, validate: b
     for name in body.get("tags") or []:
         member.tags[audience.tags.get_or_create(name).id] = audience.now()
     _mail_if_pending(audience, status)
+    audience.changes.status(audience, member, "")
     return member
 
 
@@ -79,7 +80,7 @@ def update(audience: Audience, member: Member, body: dict[str, Any], *, validate
     values = audience.merge_fields.take(
         member.merge_values, body.get("merge_fields") or {}, validate=validate
     )
-    before = member.contents()
+    before, old = member.contents(), (member.email_address, member.status, member.profile())
     if rekeyed:
         audience.rekey(member, email)
     member.merge_values = values
@@ -89,14 +90,27 @@ def update(audience: Audience, member: Member, body: dict[str, Any], *, validate
         _mail_if_pending(audience, status)
     if member.contents() != before:
         audience.touch(member)
+        _tell(audience, member, *old)
+
+
+def _tell(
+    audience: Audience, member: Member, address: str, status: str, profile: tuple[Any, ...]
+) -> None:
+    if member.email_address.lower() != address.lower():
+        audience.changes.address(audience, member, address, by="api")
+    elif member.profile() != profile:
+        audience.changes.tell("profile", audience, member, by="api")
+    audience.changes.status(audience, member, status)
 
 
 def archive(audience: Audience, member: Member, *, by: str = "api") -> None:
     """DELETE: 405 for members who bounced, are pending or are archived already."""
     if member.status in ("cleaned", "pending", "archived"):
         raise problems.cannot_archive()
+    before = member.status
     member.set_status("archived", by=by, at=audience.now())
     audience.touch(member)
+    audience.changes.status(audience, member, before)
 
 
 def add_tags(
