@@ -62,6 +62,18 @@ def sync_dag(sync: Sync) -> DAG:
             """Archive contacts that no customer owns any more."""
             return steps.archive_contacts(sync.name)
 
+        @task(pool="mailchimp_api", trigger_rule=TriggerRule.NONE_FAILED)
+        def fetch_activity(params: dict) -> list[dict]:
+            """Read what campaigns report, and queue what QuickBooks is to show."""
+            return steps.fetch_activity(
+                sync.name, preview=params["preview"], full_sync=params["full_sync"]
+            )
+
+        @task(pool="quickbooks_api", map_index_template="shard {{ task.op_kwargs['shard'] }}")
+        def write_activity(shard: int, shards: int) -> dict:
+            """Show on the QuickBooks customers what members did."""
+            return steps.write_activity(sync.name, shard, shards)
+
         @task(outlets=[audience], trigger_rule=TriggerRule.NONE_FAILED)
         def report() -> dict:
             """Sum up the run."""
@@ -69,7 +81,9 @@ def sync_dag(sync: Sync) -> DAG:
 
         shards = plan()
         [fetch_customers(), fetch_members()] >> shards
-        push.expand(shard=shards) >> archive() >> report()
+        activity = fetch_activity()
+        push.expand(shard=shards) >> archive() >> activity
+        write_activity.expand_kwargs(activity) >> report()
     return dag
 
 

@@ -15,11 +15,10 @@ from sqlalchemy import Connection
 
 from ml_connector.addresses import normalised
 from ml_connector.mailchimp.client import MailchimpClient
-from ml_connector.model import Member, Status
+from ml_connector.model import Member, MemberEvent, Status
 from ml_connector.scope import Scope
-from ml_connector.store import changes, contacts, cursors, member_events
-from ml_connector.store.contacts import Transition
-from ml_connector.store.member_events import MemberEvent
+from ml_connector.store import changes, contacts, cursors, member_events, sightings
+from ml_connector.store.sightings import Transition
 
 OVERLAP = timedelta(minutes=10)
 """Read again each time; ``last_changed`` has 1 s resolution."""
@@ -78,7 +77,7 @@ def observe(
     """
     addresses = {_address(member.email_address): member for member in members}
     keyed = [
-        contacts.keyed(
+        sightings.keyed(
             member,
             address=address,
             vault=scope.vault,
@@ -86,7 +85,7 @@ def observe(
         )
         for address, member in addresses.items()
     ]
-    seen = contacts.observe(connection, keyed, sync=scope.name, now=scope.clock())
+    seen = sightings.observe(connection, keyed, sync=scope.name, now=scope.clock())
     if not seen:
         return 0
     by_key = dict(zip((each.email_key for each in keyed), addresses.values(), strict=True))

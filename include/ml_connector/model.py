@@ -104,6 +104,37 @@ class Member:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class EmailActivity:
+    """What one campaign's report says of one address: the latest of each, None if there is none.
+
+    ``engaged_at`` is the last open or click.
+    """
+
+    email_address: str
+    engaged_at: datetime | None = None
+    soft_bounce_at: datetime | None = None
+    hard_bounce_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MemberEvent:
+    """Something a member did, or that became true of them.
+
+    ``kind``: a status of Mailchimp's, ``profile_changed``, ``address_changed``, or an engagement
+    (``engaged``, ``quiet``, ``bouncing``, ``bounced``). ``detail`` is JSON-able and may hold
+    personal data: ``reason``, ``fields``, ``email``. ``id`` is the stored event's.
+    """
+
+    email_key: bytes
+    kind: str
+    happened_at: datetime
+    before: str | None = None
+    after: str | None = None
+    detail: dict[str, Any] | None = None
+    id: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class MemberWrite:
     """One row of a batch subscribe, or the body of a single member call.
 

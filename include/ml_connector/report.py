@@ -6,19 +6,24 @@ from typing import Any
 import structlog
 
 from ml_connector.scope import Scope
-from ml_connector.store import changes, contacts, customers, plans
+from ml_connector.store import audit, changes, contacts, customers, member_events, plans
 
 log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
-    """Counts only. ``changes``: (kind, reason, state, number); ``others``: (decision, reason, number)."""
+    """Counts only. ``changes``: (kind, reason, state, number); ``others``: (decision, reason, number).
+
+    ``events``: what members did, by kind; ``written_back``: customers' writes by outcome.
+    """
 
     plan_id: int
     changes: list[tuple[str, str, str, int]]
     others: list[tuple[str, str, int]]
     contacts: dict[str, int]
+    events: dict[str, int] = field(default_factory=dict)
+    written_back: dict[str, int] = field(default_factory=dict)
     calls: dict[str, int] = field(default_factory=dict)
 
     def as_json(self) -> dict[str, Any]:
@@ -28,6 +33,8 @@ class Report:
             "changes": [list(row) for row in self.changes],
             "others": [list(row) for row in self.others],
             "contacts": self.contacts,
+            "events": self.events,
+            "written_back": self.written_back,
             "calls": self.calls,
         }
 
@@ -35,11 +42,16 @@ class Report:
 def make_report(scope: Scope, *, plan_id: int) -> Report:
     """Close the plan, log one summary line, and return the report."""
     with scope.database.begin() as connection:
+        since = plans.created_at(connection, plan_id=plan_id)
         report = Report(
             plan_id=plan_id,
             changes=changes.counts(connection, plan_id=plan_id),
             others=customers.report(connection, sync=scope.name),
             contacts=contacts.by_status(connection, sync=scope.name),
+            events=member_events.counts(connection, sync=scope.name, since=since),
+            written_back=audit.counts(
+                connection, run=scope.run, system="quickbooks", since=since
+            ),
             calls=plans.calls_of(connection, plan_id=plan_id),
         )
         plans.finish(connection, plan_id=plan_id, state="finished", counts=report.as_json())

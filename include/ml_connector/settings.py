@@ -35,6 +35,7 @@ class Activity(_Strict):
     """Where members' activity is written on the QuickBooks customer."""
 
     write_to: Literal["notes", "attachment", "both", "none"] = "notes"
+    batch_size: int = Field(default=25, ge=1, le=30)
 
 
 class Guard(_Strict):

@@ -10,10 +10,21 @@ from typing import Any
 
 from airflow.sdk import get_current_context
 
-from ml_connector import archive, audience, fetch, members, planning, push, report
+from ml_connector import (
+    activity,
+    archive,
+    audience,
+    engagement,
+    fetch,
+    members,
+    planning,
+    push,
+    report,
+)
 from ml_connector.errors import ConnectorError, NeedsReauth
 from ml_connector.scope import Scope
 from ml_connector.store import plans
+from ml_connector.store.activity_blocks import Part
 from ml_connector_airflow.notifications import raise_alert
 from ml_connector_airflow.token_steps import needs_reauth
 from ml_connector_airflow.wiring import mailchimp_client, open_scope, quickbooks_client, run_of
@@ -82,6 +93,26 @@ def archive_contacts(sync: str) -> dict[str, int]:
     with _step(sync) as scope:
         client = mailchimp_client(scope)
         return archive.archive_contacts(scope, client, plan_id=scope.plan_id())
+
+
+def fetch_activity(sync: str, *, preview: bool, full_sync: bool) -> list[dict[str, int]]:
+    """Read what campaigns report; return the shards of customers whose activity is to be written.
+
+    What members did otherwise was recorded when the audience was read, before the plan.
+    """
+    with _step(sync) as scope:
+        if preview:
+            return []
+        engagement.fetch_engagement(scope, mailchimp_client(scope), full_sync=full_sync)
+        shards = activity.shards_for(activity.queue_activity(scope))
+        return [{"shard": shard, "shards": shards} for shard in range(shards)]
+
+
+def write_activity(sync: str, shard: int, shards: int) -> dict[str, int]:
+    """Write one shard of the queued activity to QuickBooks; return how many customers ended how."""
+    with _step(sync) as scope:
+        part = Part(shard=shard, shards=shards)
+        return activity.write_activity(scope, quickbooks_client(scope), part=part)
 
 
 def make_report(sync: str) -> dict[str, Any]:

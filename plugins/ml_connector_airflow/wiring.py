@@ -2,6 +2,7 @@
 
 import os
 import time
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -86,7 +87,10 @@ def quickbooks_client(scope: Scope) -> QuickBooksClient:
     conn_id = scope.sync.quickbooks_conn_id
     connection_named(conn_id, "add one of type QuickBooks Online")
     return QuickBooksHook(conn_id).get_client(
-        database=scope.database, pace=partial(_pace, scope.database, conn_id), calls=scope.calls
+        database=scope.database,
+        pace=partial(_pace, scope.database, conn_id, pacing.reserve),
+        pace_batch=partial(_pace, scope.database, conn_id, pacing.reserve_batch),
+        calls=scope.calls,
     )
 
 
@@ -97,8 +101,8 @@ def mailchimp_client(scope: Scope) -> MailchimpClient:
     return MailchimpHook(conn_id).get_client(scope.sync.audience_id, calls=scope.calls)
 
 
-def _pace(database: Database, account: str) -> None:
+def _pace(database: Database, account: str, reserve: Callable[..., float]) -> None:
     with database.begin() as connection:
-        wait = pacing.reserve(connection, account=account)
+        wait = reserve(connection, account=account)
     if wait:
         time.sleep(wait)

@@ -60,7 +60,9 @@ def test_the_daily_dag_goes_from_reading_to_reporting(bag):
         "fetch_members": ["plan"],
         "plan": ["push"],
         "push": ["archive"],
-        "archive": ["report"],
+        "archive": ["fetch_activity"],
+        "fetch_activity": ["write_activity"],
+        "write_activity": ["report"],
         "report": [],
     }
 

@@ -16,8 +16,10 @@ from typing import Any
 import requests
 from sqlalchemy import text
 
+from ml_connector.activity import queue_activity, write_activity
 from ml_connector.archive import archive_contacts
 from ml_connector.audience import check_audience
+from ml_connector.engagement import fetch_engagement
 from ml_connector.fetch import fetch_customers
 from ml_connector.mailchimp import protocol as mailchimp_protocol
 from ml_connector.mailchimp.client import MailchimpClient
@@ -196,6 +198,7 @@ class Firm:
         ids: Sequence[str] = (),
         before_push: Callable[[], None] = lambda: None,
         before_archive: Callable[[], None] = lambda: None,
+        before_write_back: Callable[[], None] = lambda: None,
     ) -> Report:
         """Run the daily sync once, as the DAG does."""
         scope = self.scope()
@@ -213,10 +216,23 @@ class Firm:
                 )
             before_archive()
             archive_contacts(scope, mailchimp, plan_id=planned.plan_id, threads=self.threads)
+            before_write_back()
+            self.write_back(scope, full_sync=full_sync)
         scope.book_calls(planned.plan_id)
         return make_report(scope, plan_id=planned.plan_id)
 
+    def write_back(self, scope: Scope, *, full_sync: bool = False) -> dict[str, int]:
+        """Read what campaigns report, and show on the customers what members did."""
+        fetch_engagement(scope, self.mailchimp_client(scope.calls), full_sync=full_sync)
+        if not queue_activity(scope):
+            return {}
+        return write_activity(scope, self.quickbooks_client(scope.calls))
+
     # ── the bookkeeper ────────────────────────────────────────────────────────────────────────
+
+    def record_of(self, customer_id: str) -> dict[str, Any]:
+        """A customer as QuickBooks has it."""
+        return self.quickbooks_control("GET", f"customers/{customer_id}")
 
     def customer(self, name: str, email: str | None = None, **fields: Any) -> str:
         """Create a customer; return its id."""
@@ -248,6 +264,22 @@ class Firm:
         self.mailchimp_control(
             "POST", "members", {"email_address": email, "status": status, **fields}
         )
+
+    def campaign(self, **body: Any) -> str:
+        """Send a campaign to every subscriber; return its id."""
+        return str(self.mailchimp_control("POST", "campaigns", body)["id"])
+
+    def did(self, campaign: str, email: str, action: str, **more: Any) -> None:
+        """What a recipient did with a campaign: open, click, bounce."""
+        body = {"email_address": email, "action": action, **more}
+        self.mailchimp_control("POST", f"campaigns/{campaign}/activity", body)
+
+    def pass_time(self, **by: float) -> None:
+        """Move every clock but the database's."""
+        self.ahead += timedelta(**by)
+        offset = {"offset_seconds": self.ahead.total_seconds()}
+        self.mailchimp_control("PUT", "clock", offset)
+        self.quickbooks_control("PUT", "clock", offset)
 
     def members(self) -> dict[str, dict[str, Any]]:
         """Everyone in the audience by address, archived and forgotten included."""

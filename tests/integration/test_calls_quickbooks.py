@@ -56,8 +56,8 @@ def test_d1_the_repeated_write_has_the_same_request_id(firm, amy):
     row = client.fetch_by_ids([amy])[0]
     firm.quickbooks_control("POST", "tokens/expire")
     note = {"Id": amy, "SyncToken": row["SyncToken"], "sparse": True, "Notes": "Hello"}
-    written = client.write_customers([BatchItem(b_id="1", payload=note)], operation_id="op-1")
-    assert written["1"]["Notes"] == "Hello"
+    written = client.write_batch([BatchItem(b_id="1", payload=note)], operation_id="op-1")
+    assert written.results["1"]["Notes"] == "Hello"
     batches = [call for call in firm.calls("quickbooks") if call["path"].endswith("/batch")]
     assert [call["status"] for call in batches] == [401, 200]
     assert len({call["query"]["requestid"] for call in batches}) == 1

@@ -253,11 +253,13 @@ def test_d5_an_answer_lost_around_a_write_is_replayed_once_in_effect(
     client = world.client()
     (customer,) = client.fetch_by_ids(["1"])
     world.standin.fault({"kind": "drop", "when": when}, match={"path": "/batch$"}, times=1)
-    written = client.write_customers([notes(customer, "called")], operation_id="op-1")["n1"]
+    written = client.write_batch([notes(customer, "called")], operation_id="op-1").results["n1"]
     assert isinstance(written, dict)
     assert written["Notes"] == "called"
     assert int(written["SyncToken"]) == int(customer["SyncToken"]) + 1
-    again = world.client().write_customers([notes(customer, "called")], operation_id="op-1")["n1"]
+    again = (
+        world.client().write_batch([notes(customer, "called")], operation_id="op-1").results["n1"]
+    )
     assert isinstance(again, dict)
     assert again["SyncToken"] == written["SyncToken"]
 
@@ -286,9 +288,9 @@ def test_b7_a_stale_item_fails_alone(world: Connection) -> None:
     client = world.client()
     one, two = client.fetch_by_ids(["1", "2"])
     world.standin.control("PATCH", f"customers/{one['Id']}", {"Notes": "by hand"})
-    results = client.write_customers(
+    results = client.write_batch(
         [notes(one, "ours", "a"), notes(two, "ours", "b")], operation_id="op-2"
-    )
+    ).results
     assert isinstance(results["a"], StaleObject)
     assert results["a"].request_id
     assert isinstance(results["b"], dict)

@@ -91,7 +91,7 @@ WRITE = [BatchItem(b_id="c1", payload={"Id": "1", "SyncToken": "0", "sparse": Tr
 def test_d1_a_401_is_answered_by_one_renewal_and_the_same_request() -> None:
     transport = Scripted(sample(401, "gateway_401.json"), sample(200, "batch.json"))
     bench = Bench(transport)
-    results = bench.client.write_customers(WRITE, operation_id=OPERATION)
+    results = bench.client.write_batch(WRITE, operation_id=OPERATION).results
     assert isinstance(results["a1"], StaleObject)
     assert results["a1"].request_id == "1-5f"
     first, second = transport.sent
@@ -138,14 +138,14 @@ def test_d3_d5_what_may_pass_is_repeated_with_the_same_request_id(
     failure: Response | Exception,
 ) -> None:
     transport = Scripted(failure, sample(200, "batch.json"))
-    Bench(transport).client.write_customers(WRITE, operation_id=OPERATION)
+    Bench(transport).client.write_batch(WRITE, operation_id=OPERATION)
     assert transport.sent[0].params["requestid"] == transport.sent[1].params["requestid"]
 
 
 def test_d5_a_successor_repeats_a_write_under_the_same_request_id_and_others_do_not() -> None:
     def requestid(operation: str, items: list[BatchItem]) -> str:
         transport = Scripted(sample(200, "batch.json"))
-        Bench(transport).client.write_customers(items, operation_id=operation)
+        Bench(transport).client.write_batch(items, operation_id=operation)
         return transport.sent[0].params["requestid"]
 
     newer = [BatchItem(b_id="c1", payload={"Id": "1", "SyncToken": "1", "sparse": True})]
@@ -153,12 +153,15 @@ def test_d5_a_successor_repeats_a_write_under_the_same_request_id_and_others_do_
     assert len({requestid("a", WRITE), requestid("b", WRITE), requestid("a", newer)}) == 3
 
 
-def test_writes_are_split_by_the_batch_size() -> None:
-    transport = Scripted(*[sample(200, "batch.json")] * 3)
-    items = [BatchItem(b_id=str(n), payload={"Id": str(n)}) for n in range(5)]
-    Bench(transport, batch_size=2).client.write_customers(items, operation_id=OPERATION)
-    sizes = [len(msgspec.json.decode(s.body or b"")["BatchItemRequest"]) for s in transport.sent]
-    assert sizes == [2, 2, 1]
+def test_a_batch_is_paced_by_its_own_limit_besides_that_of_all_calls() -> None:
+    paced: list[int] = []
+    bench = Bench(
+        Scripted(sample(200, "batch.json"), sample(200, "count.json")),
+        pace_batch=lambda: paced.append(bench.paced),
+    )
+    bench.client.write_batch(WRITE, operation_id=OPERATION)
+    bench.client.count()
+    assert (paced, bench.paced) == ([1], 2)
 
 
 def test_tombstones_are_the_deleted_and_come_with_the_servers_clock() -> None:

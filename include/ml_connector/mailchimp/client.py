@@ -19,7 +19,15 @@ from ml_connector.errors import (
     Unavailable,
 )
 from ml_connector.mailchimp import protocol
-from ml_connector.model import BatchResult, Member, MemberWrite, MergeField, MergeValue, Status
+from ml_connector.model import (
+    BatchResult,
+    EmailActivity,
+    Member,
+    MemberWrite,
+    MergeField,
+    MergeValue,
+    Status,
+)
 from ml_connector.retries import Retries
 from ml_connector.transport import Request, Transport
 
@@ -238,6 +246,66 @@ class MailchimpClient:
         status = "active" if active else "inactive"
         body = {"tags": [{"name": name, "status": status} for name in names], "is_syncing": True}
         self._call("tags", "POST", f"{self._member(email)}/tags", body=body)
+
+    # ── campaigns ─────────────────────────────────────────────────────────────────────────────
+
+    def campaigns(self, *, since: datetime) -> list[str]:
+        """Return the ids of the campaigns sent to the audience after ``since``."""
+        found: list[str] = []
+        while True:
+            params = protocol.campaigns_params(self._audience_id, since, len(found))
+            page = self._call("campaigns", "GET", "campaigns", params=params).get("campaigns", [])
+            found += [str(campaign["id"]) for campaign in page]
+            if len(page) < protocol.MAX_COUNT:
+                return found
+
+    def iter_email_activity(
+        self, campaign: str, *, since: datetime | None
+    ) -> Iterator[list[EmailActivity]]:
+        """Yield pages of what people did with a campaign, after ``since``; None = all.
+
+        A campaign that was deleted meanwhile has nothing to tell.
+        """
+        offset = 0
+        while True:
+            params = protocol.email_activity_params(since, offset)
+            path = f"reports/{campaign}/email-activity"
+            try:
+                emails = self._call("email_activity", "GET", path, params=params).get("emails", [])
+            except RecordRefused as error:
+                if error.code == "not_found":
+                    return
+                raise
+            if emails:
+                yield [protocol.parse_email_activity(found) for found in emails]
+            if len(emails) < protocol.MAX_COUNT:
+                return
+            offset += len(emails)
+
+    # ── webhooks ──────────────────────────────────────────────────────────────────────────────────
+
+    def webhooks(self) -> list[Document]:
+        """Return the audience's webhooks: ``id``, ``url``, ``events``, ``sources`` ..."""
+        params = {"count": str(protocol.MAX_COUNT)}
+        found = self._in_audience("webhooks", "GET", "/webhooks", params=params)
+        return list(found.get("webhooks", []))
+
+    def create_webhook(self, settings: Mapping[str, Any]) -> Document:
+        """Add a webhook; the answer alone has its ``signing_secret``. Mailchimp calls ``url``."""
+        return self._in_audience("create_webhook", "POST", "/webhooks", body=dict(settings))
+
+    def update_webhook(self, webhook_id: str, settings: Mapping[str, Any]) -> Document:
+        """Change a webhook's ``events`` or ``sources``."""
+        path = f"{self._list()}/webhooks/{webhook_id}"
+        return self._call("update_webhook", "PATCH", path, body=settings)
+
+    def delete_webhook(self, webhook_id: str) -> None:
+        """Remove a webhook; one that is gone already stays so."""
+        try:
+            self._call("delete_webhook", "DELETE", f"{self._list()}/webhooks/{webhook_id}")
+        except RecordRefused as error:
+            if error.code != "not_found":
+                raise
 
     # ── calls ─────────────────────────────────────────────────────────────────────────────────
 

@@ -23,7 +23,15 @@ from ml_connector.errors import (
     StopRun,
     Unavailable,
 )
-from ml_connector.model import BatchResult, Member, MemberWrite, MergeField, RowRefusal, Status
+from ml_connector.model import (
+    BatchResult,
+    EmailActivity,
+    Member,
+    MemberWrite,
+    MergeField,
+    RowRefusal,
+    Status,
+)
 from ml_connector.transport import Request, Response
 
 MAX_ROWS = 500
@@ -143,6 +151,28 @@ def members_params(
     return params
 
 
+def campaigns_params(audience_id: str, since: datetime, offset: int) -> dict[str, str]:
+    """Return the query of one page of an audience's campaigns sent after ``since``."""
+    return {
+        "list_id": audience_id,
+        "status": "sent",
+        "since_send_time": moment(since),
+        "count": str(MAX_COUNT),
+        "offset": str(offset),
+        "fields": "total_items,campaigns.id",
+    }
+
+
+def email_activity_params(since: datetime | None, offset: int) -> dict[str, str]:
+    """Return the query of one page of a campaign's report, person by person."""
+    params = {
+        "count": str(MAX_COUNT),
+        "offset": str(offset),
+        "fields": "total_items,emails.email_address,emails.activity",
+    }
+    return params | ({"since": moment(since)} if since is not None else {})
+
+
 def member_body(row: MemberWrite) -> dict[str, Any]:
     """Return a member as sent: what ``row`` does not set is not mentioned."""
     body: dict[str, Any] = {"email_address": row.email_address}
@@ -210,6 +240,27 @@ def parse_member(document: Mapping[str, Any]) -> Member:
         unsubscribe_reason=str(document.get("unsubscribe_reason") or ""),
         merge_fields=dict(document.get("merge_fields") or {}),
         tags=tuple(str(tag.get("name", "")) for tag in document.get("tags") or ()),
+    )
+
+
+def parse_email_activity(document: Mapping[str, Any]) -> EmailActivity:
+    """Return the latest open or click, soft and hard bounce of one person in a report."""
+    engaged: list[datetime] = []
+    soft: list[datetime] = []
+    hard: list[datetime] = []
+    for each in document.get("activity") or ():
+        time = parse_time(each.get("timestamp") or "")
+        if time is None:
+            continue
+        if each.get("action") in ("open", "click"):
+            engaged.append(time)
+        elif each.get("action") == "bounce":
+            (hard if each.get("type") == "hard" else soft).append(time)
+    return EmailActivity(
+        email_address=str(document.get("email_address") or ""),
+        engaged_at=max(engaged, default=None),
+        soft_bounce_at=max(soft, default=None),
+        hard_bounce_at=max(hard, default=None),
     )
 
 

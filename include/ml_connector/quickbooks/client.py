@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import msgspec
 
@@ -61,11 +61,19 @@ class Tombstones:
     truncated: bool
 
 
+class BatchAnswer(NamedTuple):
+    """The object as written, or the error, by bId; an item that got no answer is missing."""
+
+    results: dict[str, Row | ConnectorError]
+    request_id: str | None
+
+
 class QuickBooksClient:
     """One company's customers.
 
-    ``base_url`` has no path. ``pace`` is called before every call and may wait. ``calls`` counts
-    every call sent, by kind: ``quickbooks.query``, ``.cdc``, ``.companyinfo``, ``.batch``.
+    ``base_url`` has no path. ``pace`` is called before every call and may wait, ``pace_batch``
+    before a batch, which has a limit of its own. ``calls`` counts every call sent, by kind:
+    ``quickbooks.query``, ``.cdc``, ``.companyinfo``, ``.batch``.
     """
 
     def __init__(
@@ -79,7 +87,7 @@ class QuickBooksClient:
         retries: Retries,
         calls: Counter[str],
         page_size: int = statements.MAX_RESULTS,
-        batch_size: int = 25,
+        pace_batch: Callable[[], None] = lambda: None,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self._transport = transport
@@ -90,7 +98,7 @@ class QuickBooksClient:
         self._retries = retries
         self._calls = calls
         self._page_size = page_size
-        self._batch_size = batch_size
+        self._pace_batch = pace_batch
         self._clock = clock
 
     def iter_changed(self, *, since: datetime | None, until: datetime) -> Iterator[list[Row]]:
@@ -185,28 +193,27 @@ class QuickBooksClient:
         document = self._call("companyinfo", request)
         return str(document.get("CompanyInfo", {}).get("CompanyName", ""))
 
-    def write_customers(
-        self, items: Sequence[BatchItem], *, operation_id: str
-    ) -> dict[str, Row | ConnectorError]:
-        """Write ``items`` and return the object as written, or the error, by bId.
+    def write_batch(self, items: Sequence[BatchItem], *, operation_id: str) -> BatchAnswer:
+        """Write up to 30 independent ``items`` in one call.
 
         ``operation_id`` names what is being done: the same id with the same items is applied once
-        however often it is sent, by this process or its successor. An item that got no answer is
-        missing from the result.
+        however often it is sent, by this process or its successor.
         """
-        results: dict[str, Row | ConnectorError] = {}
-        for first in range(0, len(items), self._batch_size):
-            chunk = items[first : first + self._batch_size]
-            content = msgspec.json.encode([operation_id, chunk])
-            request = protocol.batch_request(
-                self._base_url,
-                self._realm,
-                chunk,
-                requestid=hashlib.sha256(content).hexdigest()[:32],
-            )
-            document, request_id = self._answer("batch", request)
-            results |= protocol.read_batch(document, request_id)
-        return results
+        content = msgspec.json.encode([operation_id, items])
+        request = protocol.batch_request(
+            self._base_url,
+            self._realm,
+            items,
+            requestid=hashlib.sha256(content).hexdigest()[:32],
+        )
+        document, request_id = self._answer("batch", request)
+        return BatchAnswer(protocol.read_batch(document, request_id), request_id)
+
+    def notes_of(self, customer_id: str) -> list[Row]:
+        """Return what is attached to a customer."""
+        statement = statements.attachables_statement(customer_id)
+        rows = self._query(statement).get("QueryResponse", {}).get("Attachable", [])
+        return list(rows)
 
     def _rows(self, statement: str) -> list[Row]:
         return protocol.read_rows(self._query(statement))
@@ -248,6 +255,8 @@ class QuickBooksClient:
 
     def _send(self, kind: str, request: Request, token: str) -> tuple[Row, str | None]:
         self._pace()
+        if kind == "batch":
+            self._pace_batch()
         self._calls[f"quickbooks.{kind}"] += 1
         headers = {**request.headers, "Authorization": f"Bearer {token}"}
         response = self._transport.send(replace(request, headers=headers))

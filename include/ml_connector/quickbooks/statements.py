@@ -71,9 +71,19 @@ def ids_statement(ids: Iterable[str], max_results: int = MAX_RESULTS) -> str:
     )
 
 
-def _select(columns: Sequence[str], where: str, page: str = "") -> str:
+def attachables_statement(customer_id: str) -> str:
+    """Everything attached to a customer.
+
+    Seen working: https://github.com/intuit/QuickBooks-V3-PHP-SDK/issues/477
+    """
+    target = "AttachableRef.EntityRef"
+    where = f"{target}.Type = 'customer' AND {target}.value = {literal(customer_id)}"
+    return _select(["*"], where, entity="Attachable")
+
+
+def _select(columns: Sequence[str], where: str, page: str = "", *, entity: str = "Customer") -> str:
     # The grammar has no parameters: every value in a condition went through ``literal``.
-    parts = ["SELECT", ", ".join(columns), "FROM Customer WHERE", where, page]
+    parts = ["SELECT", ", ".join(columns), "FROM", entity, "WHERE", where, page]
     return " ".join(part for part in parts if part)
 
 

@@ -7,6 +7,7 @@ trade payloads.
 import secrets
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Connection, text
@@ -81,6 +82,19 @@ def _row(entry: Entry, run: RunContext, vault: Vault) -> tuple[Any, ...]:
 
 def _identity(seal_id: str, side: str) -> str:
     return f"audit/{seal_id}/{side}"
+
+
+def counts(
+    connection: Connection, *, run: RunContext, system: str, since: datetime
+) -> dict[str, int]:
+    """Return how many rows a run has written about ``system`` since, by outcome."""
+    rows = connection.execute(
+        text("""SELECT outcome, count(*) AS entries FROM ml_connector.audit
+                WHERE at >= :since AND dag_id = :dag_id AND run_id = :run_id AND system = :system
+                GROUP BY outcome ORDER BY outcome"""),
+        {"since": since, "dag_id": run.dag_id, "run_id": run.run_id, "system": system},
+    ).all()
+    return {row.outcome: row.entries for row in rows}
 
 
 def iter_entries(

@@ -1,6 +1,7 @@
 """What a sync remembers between runs: watermarks and the settings they were taken under."""
 
 import json
+from collections.abc import Collection
 from typing import Any
 
 from sqlalchemy import Connection, text
@@ -25,6 +26,15 @@ def put(connection: Connection, *, sync: str, name: str, value: dict[str, Any]) 
                 VALUES (:sync, :name, CAST(:value AS jsonb))
                 ON CONFLICT (sync, name) DO UPDATE SET value = excluded.value"""),
         {"sync": sync, "name": name, "value": json.dumps(value)},
+    )
+
+
+def prune(connection: Connection, *, sync: str, prefix: str, keep: Collection[str]) -> None:
+    """Drop the cursors whose name starts with ``prefix``, except ``keep``."""
+    connection.execute(
+        text("""DELETE FROM ml_connector.cursors
+                WHERE sync = :sync AND starts_with(name, :prefix) AND NOT name = ANY(:keep)"""),
+        {"sync": sync, "prefix": prefix, "keep": list(keep)},
     )
 
 

@@ -1,35 +1,16 @@
 """What members did: recorded once a transition, whoever saw it first."""
 
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
 
 from sqlalchemy import Connection, text
 
-from ml_connector.model import Status
+from ml_connector.model import MemberEvent, Status
 from ml_connector.store.database import copy_rows, take_turn
 from ml_connector.vault import Vault
 
 _COLUMNS = ["email_key", "kind", "before", "after", "happened_at", "payload"]
 _STATUSES = [status.value for status in Status]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class MemberEvent:
-    """Something a member did, or that became true of them.
-
-    ``kind``: a status of Mailchimp's, ``profile_changed``, ``address_changed``, or an engagement
-    (``engaged``, ``quiet``, ``bouncing``, ``bounced``). ``detail`` is JSON-able and may hold
-    personal data: ``reason``, ``fields``, ``email``.
-    """
-
-    email_key: bytes
-    kind: str
-    happened_at: datetime
-    before: str | None = None
-    after: str | None = None
-    detail: dict[str, Any] | None = None
 
 
 def identity(sync: str, email_key: bytes, kind: str) -> str:
@@ -100,7 +81,7 @@ def newest(
 ) -> list[MemberEvent]:
     """Return up to ``limit`` events of contacts taken together, newest first."""
     rows = connection.execute(
-        text("""SELECT email_key, kind, before, after, happened_at, payload
+        text("""SELECT id, email_key, kind, before, after, happened_at, payload
                 FROM ml_connector.member_events
                 WHERE sync = :sync AND email_key = ANY(:keys)
                 ORDER BY happened_at DESC, id DESC LIMIT :limit"""),
@@ -116,6 +97,7 @@ def newest(
             detail=vault.open(row.payload, identity(sync, bytes(row.email_key), row.kind))
             if row.payload
             else None,
+            id=row.id,
         )
         for row in rows
     ]
@@ -131,3 +113,13 @@ def mark_written(
                   AND written_to_quickbooks_at IS NULL"""),
         {"sync": sync, "keys": list(keys), "until": until},
     )
+
+
+def counts(connection: Connection, *, sync: str, since: datetime) -> dict[str, int]:
+    """Return how many events were seen since, by kind."""
+    rows = connection.execute(
+        text("""SELECT kind, count(*) AS events FROM ml_connector.member_events
+                WHERE sync = :sync AND seen_at >= :since GROUP BY kind ORDER BY kind"""),
+        {"sync": sync, "since": since},
+    ).all()
+    return {row.kind: row.events for row in rows}

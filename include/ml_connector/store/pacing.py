@@ -26,6 +26,25 @@ def reserve(connection: Connection, *, account: str) -> float:
     return max(0.0, float(connection.execute(_RESERVE, {"account": account}).scalar_one()))
 
 
+# A QuickBooks company takes 40 batches a minute from an app (QuickBooks limits page). The last 40 are
+# remembered, so that a short run need not wait at all; the second above the minute is for the way.
+_RESERVE_BATCH = text("""
+    INSERT INTO ml_connector.pacing AS p (account, free_at, recent)
+    VALUES (:account, clock_timestamp(), ARRAY[clock_timestamp()])
+    ON CONFLICT (account) DO UPDATE SET
+        recent = (p.recent || greatest(clock_timestamp(), CASE WHEN cardinality(p.recent) >= 40
+                      THEN p.recent[cardinality(p.recent) - 39] + interval '61 s' END)
+                 )[greatest(1, cardinality(p.recent) - 38):]
+    RETURNING extract(epoch FROM recent[cardinality(recent)] - clock_timestamp())::float8
+""")
+
+
+def reserve_batch(connection: Connection, *, account: str) -> float:
+    """Take the next of 40 batches a minute; return how many seconds to wait for it."""
+    parameters = {"account": f"{account}/batch"}
+    return max(0.0, float(connection.execute(_RESERVE_BATCH, parameters).scalar_one()))
+
+
 def count_calls(
     connection: Connection, *, account: str, calls: Mapping[str, int], day: date
 ) -> None:

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime
 
 from sqlalchemy import Connection, text
 
@@ -21,6 +22,14 @@ def open_plan(connection: Connection, *, sync: str, run_id: str, kind: str | Non
             {"sync": sync, "run_id": run_id, "kind": kind},
         ).scalar_one()
     )
+
+
+def created_at(connection: Connection, *, plan_id: int) -> datetime:
+    """Return when the run's first task opened its plan."""
+    found: datetime = connection.execute(
+        text("SELECT created_at FROM ml_connector.plans WHERE id = :plan_id"), {"plan_id": plan_id}
+    ).scalar_one()
+    return found
 
 
 def fail(connection: Connection, *, plan_id: int, error: str) -> None:

@@ -43,6 +43,7 @@ class QuickBooksHook(SessionHook):
         *,
         database: Database,
         pace: Callable[[], None] = lambda: None,
+        pace_batch: Callable[[], None] = lambda: None,
         calls: Counter[str] | None = None,
         retries: Retries | None = None,
     ) -> QuickBooksClient:
@@ -60,6 +61,7 @@ class QuickBooksHook(SessionHook):
             realm_id=realm,
             tokens=self.token_manager(database),
             pace=pace,
+            pace_batch=pace_batch,
             retries=retries or Retries(),
             calls=calls if calls is not None else Counter(),
         )

@@ -1,0 +1,351 @@
+"""What members did in Mailchimp, shown on the QuickBooks customer: the only writer there.
+
+Optimistic, because a read is metered and a write is free (promise 5): the staged copy's SyncToken
+and Notes are used, in batches; customers that somebody else wrote first are read together, the text
+is applied to what they hold now, and they are written again. Every customer's outcome is committed
+with its audit row, and a customer that already shows its text needs no write: a worker killed at any
+point leaves customers that are either settled or still due, and doing a due one again does no harm.
+"""
+
+from collections import Counter
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import structlog
+from sqlalchemy import Connection
+
+from ml_connector.activity_block import MOST_EVENTS, Markers, Standing, lines_of
+from ml_connector.errors import ConnectorError, RecordRefused, StaleObject
+from ml_connector.fields import customer_from
+from ml_connector.model import Customer, MemberEvent, Status
+from ml_connector.quickbooks.client import IDS_PER_QUERY, QuickBooksClient
+from ml_connector.quickbooks.protocol import BatchItem
+from ml_connector.scope import Scope
+from ml_connector.store import activity_blocks, audit, customers, member_events
+from ml_connector.store.activity_blocks import Due, Part, Settled
+from ml_connector.store.audit import Entry
+
+CUSTOMERS_A_SHARD = 2500
+"""100 batches, two and a half minutes at the 40 a minute that QuickBooks takes."""
+
+MOST_SHARDS = 4
+TRIES = 5
+"""Of one customer in one run; then it is parked for the next one (B7)."""
+
+log = structlog.get_logger(__name__)
+
+
+def queue_activity(scope: Scope, *, customer_ids: Collection[str] | None = None) -> int:
+    """Queue the customers that show something else than they should; return how many are due."""
+    if scope.sync.activity.write_to == "none":
+        return 0
+    with scope.database.begin() as connection:
+        activity_blocks.queue(connection, sync=scope.name, ids=customer_ids)
+        return activity_blocks.count_todo(connection, sync=scope.name)
+
+
+def shards_for(due: int) -> int:
+    """Return into how many shards to split ``due`` customers."""
+    return min(MOST_SHARDS, -(-due // CUSTOMERS_A_SHARD))
+
+
+def write_activity(
+    scope: Scope, client: QuickBooksClient, *, part: Part | None = None
+) -> dict[str, int]:
+    """Write what is queued; return how many customers ended how."""
+    writer = _Writer(scope, client, part or Part())
+    while writer.write_next() or writer.read_again():
+        pass
+    return dict(writer.counts)
+
+
+@dataclass
+class _Page:
+    """One customer of a batch: what it shall hold, the items that bring it there, their outcome."""
+
+    due: Due
+    customer: Customer
+    events: Sequence[MemberEvent]
+    notes: str | None = None
+    note: str | None = None
+    items: list[BatchItem] = field(default_factory=list)
+    written: list[tuple[BatchItem, dict[str, Any] | ConnectorError | None]] = field(
+        default_factory=list
+    )
+    attachment: tuple[str, str] | None = None
+
+
+class _Writer:
+    def __init__(self, scope: Scope, client: QuickBooksClient, part: Part) -> None:
+        self._scope, self._client, self._part = scope, client, part
+        self._write_to = scope.sync.activity.write_to
+        self._zone = ZoneInfo(scope.sync.timezone)
+        self._announced: set[str] = set()
+        self.counts: Counter[str] = Counter()
+
+    def write_next(self) -> bool:
+        """Write one batch; return whether anything was due."""
+        size = self._scope.sync.activity.batch_size
+        limit = max(1, size // 2) if self._write_to == "both" else size
+        with self._scope.database.begin() as connection:
+            rows = self._claim(connection, "due", limit)
+            pages = [self._page(connection, due) for due in rows if due.writable]
+            ready = [page for page in pages if self._announce(connection, page)]
+            items = [item for page in ready for item in page.items]
+            request_id = self._send(items, ready) if items else None
+            left = [self._left(due) for due in rows if not due.writable]
+            self._settle(connection, ready, left, request_id)
+        return bool(rows)
+
+    def read_again(self) -> bool:
+        """Stage up to 100 customers that somebody else wrote first; return whether there were any."""
+        scope = self._scope
+        with scope.database.begin() as connection:
+            rows = self._claim(connection, "stale", IDS_PER_QUERY)
+            if not rows:
+                return False
+            ids = [due.customer_id for due in rows]
+            found = self._client.fetch_by_ids(ids)
+            customers.stage(
+                connection,
+                (customer_from(row, scope.sync.fields) for row in found),
+                sync=scope.name,
+                vault=scope.vault,
+                tags=scope.sync.tags,
+            )
+            gone = set(ids) - {str(row["Id"]) for row in found}
+            customers.mark_gone(connection, sync=scope.name, ids=gone)
+            again = [self._kept(due, state="due") for due in rows]
+            activity_blocks.settle(connection, again, sync=scope.name)
+        return True
+
+    def _claim(self, connection: Connection, state: str, limit: int) -> list[Due]:
+        return activity_blocks.claim(
+            connection, sync=self._scope.name, state=state, part=self._part, limit=limit
+        )
+
+    # ── what a customer shall hold ────────────────────────────────────────────────────────────
+
+    def _page(self, connection: Connection, due: Due) -> _Page:
+        scope = self._scope
+        customer = customers.opened(
+            due.payload, sync=scope.name, customer_id=due.customer_id, vault=scope.vault
+        )
+        keys = [bytes(key) for key in (due.email_key, due.alias_of) if key]
+        events = member_events.newest(
+            connection, sync=scope.name, keys=keys, limit=MOST_EVENTS, vault=scope.vault
+        )
+        page = _Page(due, customer, events)
+        markers = markers_of(scope, due.customer_id)
+        lines = lines_of(_standing(due, events), self._zone)
+        wanted = customer.notes
+        if self._write_to in ("notes", "both"):
+            fitted = markers.into(customer.notes, lines)
+            wanted = customer.notes if fitted is None else fitted
+        else:
+            fitted, wanted = None, markers.out_of(customer.notes)
+        if wanted != customer.notes:
+            page.notes = wanted
+            page.items.append(_notes_item(customer, wanted))
+        if fitted is None or self._write_to == "both":
+            page.note = markers.block(lines)
+        return page
+
+    def _announce(self, connection: Connection, page: _Page) -> bool:
+        """Add the attached note's item; False if the customer is to be claimed once more first.
+
+        That a note is about to be created is committed before it is, since a creation cannot be
+        told from a second one: whoever finds it announced by another looks whether it is there.
+        """
+        due = page.due
+        if page.note is None:
+            return True
+        page.attachment = (due.attachment_id or "", due.attachment_token or "")
+        if not due.attachment_id and due.customer_id not in self._announced:
+            if not due.attaching:
+                self._announced.add(due.customer_id)
+                announced = replace(self._kept(due, state="due"), attaching=True)
+                activity_blocks.settle(connection, [announced], sync=self._scope.name)
+                return False
+            page.attachment = self._find_note(due.customer_id)
+        page.items.append(_note_item(page))
+        return True
+
+    def _find_note(self, customer_id: str) -> tuple[str, str]:
+        first = markers_of(self._scope, customer_id).first
+        for row in self._client.notes_of(customer_id):
+            if str(row.get("Note", "")).startswith(first):
+                return str(row["Id"]), str(row["SyncToken"])
+        return "", ""
+
+    # ── the call and what came of it ──────────────────────────────────────────────────────────
+
+    def _send(self, items: Sequence[BatchItem], pages: Sequence[_Page]) -> str | None:
+        named = [replace(item, b_id=str(n)) for n, item in enumerate(items)]
+        answer = self._client.write_batch(named, operation_id=f"activity/{self._scope.name}")
+        results = iter([(item, answer.results.get(item.b_id)) for item in named])
+        for page in pages:
+            page.written = [next(results) for _ in page.items]
+        return answer.request_id
+
+    def _settle(
+        self,
+        connection: Connection,
+        pages: Sequence[_Page],
+        left: Sequence[Settled],
+        request_id: str | None,
+    ) -> None:
+        scope = self._scope
+        outcomes = [self._outcome(page) for page in pages]
+        activity_blocks.settle(connection, [*outcomes, *left], sync=scope.name)
+        rows = [
+            result
+            for page in pages
+            for item, result in page.written
+            if item.entity == "Customer" and isinstance(result, dict)
+        ]
+        customers.stage(
+            connection,
+            (customer_from(row, scope.sync.fields) for row in rows),
+            sync=scope.name,
+            vault=scope.vault,
+            tags=scope.sync.tags,
+        )
+        for page, outcome in zip(pages, outcomes, strict=True):
+            if outcome.state == "shown":
+                keys = [bytes(key) for key in (page.due.email_key, page.due.alias_of) if key]
+                member_events.mark_written(
+                    connection, sync=scope.name, keys=keys, until=page.due.claimed_at
+                )
+        entries = [
+            entry
+            for page, outcome in zip(pages, outcomes, strict=True)
+            for entry in self._entries(page, outcome, request_id)
+        ]
+        audit.append(connection, entries, run=scope.run, vault=scope.vault)
+        for outcome in outcomes:
+            self.counts[outcome.state] += 1
+        if outcomes:
+            log.info("activity_written", sync=scope.name, **self.counts)
+
+    def _outcome(self, page: _Page) -> Settled:
+        due = page.due
+        settled = self._kept(due, state="shown")
+        if page.attachment is not None:
+            found, token = page.attachment
+            settled = replace(settled, attachment_id=found or None, attachment_token=token or None)
+        for item, result in page.written:
+            if isinstance(result, dict):
+                if item.entity == "Attachable":
+                    settled = replace(
+                        settled,
+                        attachment_id=str(result["Id"]),
+                        attachment_token=str(result["SyncToken"]),
+                        attaching=False,
+                    )
+                continue
+            settled = self._not_written(due, settled, item, result)
+        if settled.state in ("shown", "refused"):
+            shown_key = due.email_key or due.own_key
+            return replace(settled, attempts=0, shown_key=shown_key, shown_news=due.news)
+        return settled
+
+    def _not_written(
+        self, due: Due, settled: Settled, item: BatchItem, result: ConnectorError | None
+    ) -> Settled:
+        attempts = due.attempts + 1
+        error = str(result) if result else "QuickBooks' answer does not mention this customer"
+        tried = replace(settled, attempts=attempts, error=error)
+        if item.entity == "Attachable" and isinstance(result, RecordRefused) and due.attachment_id:
+            # Edited or deleted by a person: it is looked up, and made anew if it is gone.
+            tried = replace(tried, attachment_id=None, attachment_token=None, attaching=True)
+        elif isinstance(result, RecordRefused) and not isinstance(result, StaleObject):
+            return replace(tried, state="refused")
+        if attempts >= TRIES:
+            return replace(tried, state="parked")
+        stale = item.entity == "Customer" and isinstance(result, StaleObject)
+        return replace(tried, state="stale" if stale or settled.state == "stale" else "due")
+
+    def _left(self, due: Due) -> Settled:
+        """A customer that went or became inactive since it was queued (B8)."""
+        return self._kept(due, state="parked")
+
+    @staticmethod
+    def _kept(due: Due, *, state: str) -> Settled:
+        return Settled(
+            customer_id=due.customer_id,
+            state=state,
+            attempts=due.attempts,
+            attachment_id=due.attachment_id,
+            attachment_token=due.attachment_token,
+            attaching=due.attaching,
+        )
+
+    def _entries(self, page: _Page, outcome: Settled, request_id: str | None) -> list[Entry]:
+        due = page.due
+        newest = page.events[0] if page.events else None
+        entries = []
+        for item, result in page.written:
+            notes = item.entity == "Customer"
+            written = {"notes": page.notes} if notes else {"attachment": page.note}
+            refused = isinstance(result, StaleObject)
+            failed = "conflict" if refused else "parked" if outcome.state == "parked" else "failed"
+            entries.append(
+                Entry(
+                    sync=self._scope.name,
+                    system="quickbooks",
+                    action="write_notes" if notes else "attach_note",
+                    reason=newest.kind if newest else str(due.status or "no_contact"),
+                    outcome="applied" if isinstance(result, dict) else failed,
+                    cause=f"event:{newest.id}" if newest else "contact",
+                    customer_id=due.customer_id,
+                    email_key=due.email_key,
+                    error=None if isinstance(result, dict) else outcome.error,
+                    attempts=due.attempts + 1,
+                    request_id=request_id,
+                    before={"notes": page.customer.notes} if notes else None,
+                    after=written,
+                )
+            )
+        return entries
+
+
+def markers_of(scope: Scope, customer_id: str) -> Markers:
+    """Return the marker lines of one customer's block."""
+    code = scope.vault.fields_hash(["activity", scope.name, customer_id])[:3].hex()
+    return Markers(scope.name, code)
+
+
+def _standing(due: Due, events: Sequence[MemberEvent]) -> Standing:
+    moved = (each for each in events if each.kind == "address_changed" and each.detail)
+    address = next((each.detail["email"] for each in moved if each.detail), None)
+    return Standing(
+        status=Status(due.status) if due.status else None,
+        since=due.status_since,
+        engagement=due.engagement,
+        last_engaged=due.last_engaged_at,
+        address=address if due.alias_of else None,
+        events=events,
+    )
+
+
+def _notes_item(customer: Customer, notes: str) -> BatchItem:
+    payload = {
+        "Id": customer.id,
+        "SyncToken": customer.sync_token,
+        "sparse": True,
+        "Notes": notes,
+    }
+    return BatchItem(b_id="", payload=payload)
+
+
+def _note_item(page: _Page) -> BatchItem:
+    target = {"EntityRef": {"type": "Customer", "value": page.due.customer_id}}
+    payload: dict[str, Any] = {"Note": page.note, "AttachableRef": [target]}
+    found, token = page.attachment or ("", "")
+    if found:
+        payload |= {"Id": found, "SyncToken": token}
+    operation = "update" if found else "create"
+    return BatchItem(b_id="", payload=payload, operation=operation, entity="Attachable")

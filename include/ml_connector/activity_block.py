@@ -1,0 +1,165 @@
+"""The block of text that a QuickBooks customer shows of its newsletter contact. Pure.
+
+In Notes it stands between two marker lines; everything outside them is people's own and stays byte
+for byte. The markers carry a code of sync and customer, so that a line that merely looks like one,
+or a block copied from another customer, is people's text as well.
+"""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from zoneinfo import ZoneInfo
+
+from ml_connector.model import MemberEvent, Status
+
+LONGEST = 2000
+"""Of Notes and of an attached note, counted as QuickBooks' server counts, in UTF-16 units:
+https://developer.intuit.com/app/developer/qbo/docs/api/accounting/all-entities/customer"""
+
+MOST_EVENTS = 20
+_LONGEST_LINE = 200
+
+_STATUSES = {
+    Status.SUBSCRIBED: "Subscribed to the newsletter",
+    Status.PENDING: "Has not confirmed the subscription",
+    Status.TRANSACTIONAL: "Not subscribed, gets transactional mail only",
+    Status.UNSUBSCRIBED: "Unsubscribed from the newsletter",
+    Status.CLEANED: "Bounced: mail to this address does not arrive",
+    Status.ARCHIVED: "Archived in Mailchimp, gets no newsletter",
+    Status.FORGOTTEN: "Deleted for good in Mailchimp, gets no newsletter",
+}
+_EVENTS = {
+    Status.SUBSCRIBED.value: "subscribed",
+    Status.PENDING.value: "asked to subscribe, not yet confirmed",
+    Status.TRANSACTIONAL.value: "set to transactional mail only",
+    Status.UNSUBSCRIBED.value: "unsubscribed",
+    Status.CLEANED.value: "mail bounced for good",
+    Status.ARCHIVED.value: "archived in Mailchimp",
+    "profile_changed": "changed their details in Mailchimp",
+    "address_changed": "changed their address in Mailchimp",
+    "engaged": "opened or clicked",
+    "quiet": "has not opened or clicked for 30 days",
+    "bouncing": "mail bounces for now",
+    "bounced": "mail bounced for good",
+}
+_ENGAGEMENT = {
+    "engaged": "Reads it",
+    "quiet": "Has not read it lately",
+    "bouncing": "Mail bounces for now",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Standing:
+    """A contact as its customer shall show it; ``events`` newest first.
+
+    ``status`` None: there is no contact. ``address``: the one that its person took in Mailchimp,
+    if it is not the customer's.
+    """
+
+    status: Status | None
+    since: datetime | None = None
+    engagement: str | None = None
+    last_engaged: datetime | None = None
+    address: str | None = None
+    events: Sequence[MemberEvent] = ()
+
+
+def lines_of(standing: Standing, zone: ZoneInfo) -> list[str]:
+    """Return the lines between the markers, the most important first; dates in ``zone``."""
+    said = _STATUSES.get(standing.status) if standing.status else None
+    status = said or "Not in the Mailchimp audience"
+    if said and standing.since:
+        status += f" since {_day(standing.since, zone)}"
+    engagement = _ENGAGEMENT.get(standing.engagement or "")
+    if engagement and standing.status is not Status.CLEANED:
+        status += f". {engagement}"
+        if standing.last_engaged:
+            status += f", last opened or clicked {_day(standing.last_engaged, zone)}"
+    lines = [f"{status}."]
+    if standing.address:
+        lines.append(_plain(f"In Mailchimp the address is now {standing.address}."))
+    return lines + [
+        _plain(f"{_day(event.happened_at, zone)} {_event(event)}")
+        for event in standing.events[:MOST_EVENTS]
+    ]
+
+
+def _event(event: MemberEvent) -> str:
+    said = _EVENTS.get(event.kind, event.kind.replace("_", " "))
+    detail = event.detail or {}
+    if detail.get("reason"):
+        return f"{said}: {detail['reason']}"
+    if detail.get("fields"):
+        return f"{said}: {', '.join(detail['fields'])}"
+    if detail.get("email"):
+        return f"{said} to {detail['email']}"
+    return said
+
+
+def _day(time: datetime, zone: ZoneInfo) -> str:
+    return time.astimezone(zone).date().isoformat()
+
+
+def _plain(line: str) -> str:
+    """One line that any QuickBooks company can store: US companies are ISO-8859-1 officially."""
+    flat = re.sub(r"\s+", " ", line).strip()
+    text = flat.encode("latin-1", errors="replace").decode("latin-1")
+    return text if len(text) <= _LONGEST_LINE else text[: _LONGEST_LINE - 3] + "..."
+
+
+@dataclass(frozen=True, slots=True)
+class Markers:
+    """The first and the last line of one customer's block for one sync."""
+
+    sync: str
+    code: str
+
+    @property
+    def first(self) -> str:
+        """The line that opens the block."""
+        return f"--- Mailchimp {self.sync} [{self.code}], kept up to date by the sync ---"
+
+    @property
+    def last(self) -> str:
+        """The line that closes it."""
+        return f"--- end of Mailchimp {self.sync} [{self.code}] ---"
+
+    def block(self, lines: Sequence[str], room: int = LONGEST) -> str | None:
+        """Return the block with as many lines as fit into ``room``; None if not even one does."""
+        for count in range(len(lines), 0, -1):
+            text = "\n".join([self.first, *lines[:count], self.last])
+            if length(text) <= room:
+                return text
+        return None
+
+    def into(self, notes: str, lines: Sequence[str]) -> str | None:
+        """Return ``notes`` with the block put in or replaced; None if there is no room for it."""
+        before, after, found = self._around(notes)
+        if not found and notes and not notes.endswith("\n"):
+            before += "\n"
+        block = self.block(lines, LONGEST - length(before) - length(after))
+        return None if block is None else before + block + after
+
+    def out_of(self, notes: str) -> str:
+        """Return ``notes`` without the block."""
+        before, after, found = self._around(notes)
+        return before + after if found else notes
+
+    def _around(self, notes: str) -> tuple[str, str, bool]:
+        """What stands before and after the block, and whether there is one."""
+        pattern = (
+            rf"^{re.escape(self.first)}[ \t]*\r?\n"
+            rf"(?:(?!{re.escape(self.first)}[ \t]*\r?$).*\n)*?"
+            rf"{re.escape(self.last)}(?=[ \t]*\r?$)"
+        )
+        found = re.search(pattern, notes, flags=re.MULTILINE)
+        if found is None:
+            return notes, "", False
+        return notes[: found.start()], notes[found.end() :], True
+
+
+def length(text: str) -> int:
+    """Return the length in UTF-16 units: an emoji counts two."""
+    return len(text.encode("utf-16-le", errors="surrogatepass")) // 2

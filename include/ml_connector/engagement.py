@@ -1,0 +1,76 @@
+"""Who reads the newsletter and whose mail bounces, from the reports of recent campaigns.
+
+Opens, clicks and soft bounces leave a member's status and ``last_changed`` as they are, so they
+show in the campaigns' reports only. Each campaign is read from where its last reading ended.
+"""
+
+from collections.abc import Iterator, Sequence
+from datetime import datetime, timedelta
+
+import structlog
+
+from ml_connector.addresses import normalised
+from ml_connector.mailchimp.client import MailchimpClient
+from ml_connector.model import EmailActivity
+from ml_connector.scope import Scope
+from ml_connector.store import cursors, engagement, member_events
+from ml_connector.store.engagement import Reported
+
+WINDOW = timedelta(days=30)
+"""Campaigns sent longer ago are not read, and whoever did not open for so long is ``quiet``."""
+
+EVERY = timedelta(hours=12)
+"""Reports are not read again sooner, however often a sync runs: opens are no emergency."""
+
+OVERLAP = timedelta(minutes=10)
+_CURSOR = "engagement"
+_CAMPAIGN = "campaign/"
+log = structlog.get_logger(__name__)
+
+
+def fetch_engagement(scope: Scope, client: MailchimpClient, *, full_sync: bool = False) -> int:
+    """Read what recent campaigns report; return how many contacts' engagement changed."""
+    now = scope.clock()
+    with scope.database.begin() as connection:
+        cursor = cursors.get(connection, sync=scope.name, name=_CURSOR)
+    read_at = cursor.get("read_at") if cursor.get("audience") == scope.sync.audience_id else None
+    if full_sync or read_at is None or now - datetime.fromisoformat(read_at) >= EVERY:
+        campaigns = client.campaigns(since=now - WINDOW)
+        for campaign in campaigns:
+            _read(scope, client, campaign)
+        with scope.database.begin() as connection:
+            value = {"audience": scope.sync.audience_id, "read_at": now.isoformat()}
+            cursors.put(connection, sync=scope.name, name=_CURSOR, value=value)
+            kept = [_CAMPAIGN + campaign for campaign in campaigns]
+            cursors.prune(connection, sync=scope.name, prefix=_CAMPAIGN, keep=kept)
+    with scope.database.begin() as connection:
+        changed = engagement.judge(connection, sync=scope.name, now=now, window=WINDOW)
+        member_events.record(connection, changed, sync=scope.name, source="poll", vault=scope.vault)
+    return len(changed)
+
+
+def _read(scope: Scope, client: MailchimpClient, campaign: str) -> None:
+    """Merge one campaign's report from its cursor on; move the cursor once all of it is stored."""
+    started = scope.clock()
+    name = _CAMPAIGN + campaign
+    with scope.database.begin() as connection:
+        cursor = cursors.get(connection, sync=scope.name, name=name)
+    read_at = cursor.get("read_at")
+    since = datetime.fromisoformat(read_at) - OVERLAP if read_at else None
+    people = 0
+    for page in client.iter_email_activity(campaign, since=since):
+        with scope.database.begin() as connection:
+            engagement.merge(connection, _reported(scope, page), sync=scope.name)
+        people += len(page)
+        log.info("campaign_read", sync=scope.name, campaign=campaign, people=people)
+    with scope.database.begin() as connection:
+        value = {"read_at": started.isoformat()}
+        cursors.put(connection, sync=scope.name, name=name, value=value)
+
+
+def _reported(scope: Scope, page: Sequence[EmailActivity]) -> Iterator[Reported]:
+    for row in page:
+        address = normalised(row.email_address) or row.email_address.lower()
+        yield Reported(
+            scope.vault.email_key(address), row.engaged_at, row.soft_bounce_at, row.hard_bounce_at
+        )

@@ -1,0 +1,182 @@
+"""Which QuickBooks customers are to show something else of their contact than they do.
+
+A row is locked while its call is on the wire, as a change is: a killed worker's rows are free at
+once. What is due is not remembered but derived: a contact's ``news`` against those shown, so a
+customer that is linked, moves or comes back is found like one whose contact did something.
+"""
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import Connection, text
+
+# Live contacts with something to tell, by customer: at the customer's own address, or at the one
+# its person took in Mailchimp instead (A28). Last, customers that show what is theirs no longer.
+_QUEUE = """
+    WITH telling AS (
+        SELECT c.customer_id, c.customer_no, k.email_key, k.news
+        FROM ml_connector.contacts k
+        JOIN ml_connector.customers c ON c.sync = k.sync AND c.email_key = k.email_key
+        WHERE k.sync = :sync AND k.news > 0 AND k.status NOT IN ('moved', 'absent')
+          AND c.active AND NOT c.gone AND NOT c.is_project {only}
+        UNION ALL
+        SELECT c.customer_id, c.customer_no, k.email_key, k.news
+        FROM ml_connector.contacts k
+        JOIN ml_connector.customers c ON c.sync = k.sync AND c.email_key = k.alias_of
+        JOIN ml_connector.contacts o ON o.sync = k.sync AND o.email_key = k.alias_of
+        WHERE k.sync = :sync AND k.alias_of IS NOT NULL AND o.status IN ('moved', 'absent')
+          AND c.active AND NOT c.gone AND NOT c.is_project {only}
+        UNION ALL
+        SELECT c.customer_id, c.customer_no, c.email_key, 0
+        FROM ml_connector.activity_blocks b
+        JOIN ml_connector.customers c ON c.sync = b.sync AND c.customer_id = b.customer_id
+        WHERE b.sync = :sync AND b.shown_key <> c.email_key
+          AND c.active AND NOT c.gone AND NOT c.is_project {only}
+          AND NOT EXISTS (SELECT 1 FROM ml_connector.contacts k
+                          WHERE k.sync = b.sync AND k.email_key = b.shown_key
+                            AND k.alias_of = c.email_key)
+    ), due AS (
+        SELECT DISTINCT ON (customer_id) t.* FROM telling t
+        LEFT JOIN ml_connector.activity_blocks b
+          ON b.sync = :sync AND b.customer_id = t.customer_id
+        WHERE b.customer_id IS NULL OR (b.shown_key, b.shown_news) IS DISTINCT FROM (t.email_key, t.news)
+        ORDER BY customer_id, news DESC
+    )
+    INSERT INTO ml_connector.activity_blocks AS b (sync, customer_id, customer_no, state)
+    SELECT :sync, customer_id, customer_no, 'due' FROM due ORDER BY customer_no
+    ON CONFLICT (sync, customer_id) DO UPDATE SET
+        state = CASE WHEN b.state = 'stale' THEN 'stale' ELSE 'due' END, attempts = 0, error = NULL
+"""
+_CLAIM = """
+    SELECT b.customer_id, b.attempts, b.attachment_id, b.attachment_token, b.attaching,
+           c.payload, c.email_key AS own_key,
+           c.active AND NOT c.gone AND NOT c.is_project AS writable,
+           k.email_key, k.alias_of, k.status, k.status_since, k.engagement, k.last_engaged_at,
+           coalesce(k.news, 0) AS news, clock_timestamp() AS claimed_at
+    FROM ml_connector.activity_blocks b
+    JOIN ml_connector.customers c ON c.sync = b.sync AND c.customer_id = b.customer_id
+    LEFT JOIN LATERAL (
+        SELECT * FROM ml_connector.contacts k
+        WHERE k.sync = b.sync AND (k.email_key = c.email_key OR k.alias_of = c.email_key)
+        ORDER BY k.status IN ('moved', 'absent'), k.alias_of IS NOT NULL LIMIT 1) k ON true
+    WHERE b.sync = :sync AND b.state = :state
+      AND mod(b.customer_no, :shards) = :shard
+      AND (CAST(:ids AS text[]) IS NULL OR b.customer_id = ANY(:ids))
+    ORDER BY b.customer_no, b.customer_id LIMIT :limit FOR UPDATE OF b SKIP LOCKED
+"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Part:
+    """A share of a sync's customers: those of one shard of ``shards``, or just ``ids``."""
+
+    shard: int = 0
+    shards: int = 1
+    ids: Collection[str] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Due:
+    """A customer under our lock, with what its text is made of. ``payload`` is still sealed.
+
+    ``own_key`` is the customer's address, ``email_key`` that of the contact that stands for it.
+    """
+
+    customer_id: str
+    attempts: int
+    attachment_id: str | None
+    attachment_token: str | None
+    attaching: bool
+    payload: bytes
+    own_key: bytes | None
+    writable: bool
+    email_key: bytes | None
+    alias_of: bytes | None
+    status: str | None
+    status_since: datetime | None
+    engagement: str | None
+    last_engaged_at: datetime | None
+    news: int
+    claimed_at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settled:
+    """A block's outcome. ``state``: shown, due, stale, parked or refused.
+
+    ``shown_key`` and ``shown_news`` are kept as they were where they are None.
+    """
+
+    customer_id: str
+    state: str
+    attempts: int = 0
+    error: str | None = None
+    shown_key: bytes | None = None
+    shown_news: int | None = None
+    attachment_id: str | None = None
+    attachment_token: str | None = None
+    attaching: bool = False
+
+
+def queue(connection: Connection, *, sync: str, ids: Collection[str] | None = None) -> int:
+    """Queue every customer (of ``ids``) that shows something else than it should; return how many."""
+    query = _QUEUE.format(only="" if ids is None else "AND c.customer_id = ANY(:ids)")
+    parameters = {"sync": sync} | ({} if ids is None else {"ids": list(ids)})
+    return connection.execute(text(query), parameters).rowcount
+
+
+def count_todo(connection: Connection, *, sync: str) -> int:
+    """Return how many customers are still to be written."""
+    return int(
+        connection.execute(
+            text("""SELECT count(*) FROM ml_connector.activity_blocks
+                    WHERE sync = :sync AND state IN ('due', 'stale')"""),
+            {"sync": sync},
+        ).scalar_one()
+    )
+
+
+def claim(connection: Connection, *, sync: str, state: str, part: Part, limit: int) -> list[Due]:
+    """Lock and return up to ``limit`` customers in ``state`` that nobody else has."""
+    rows = connection.execute(
+        text(_CLAIM),
+        {
+            "sync": sync,
+            "state": state,
+            "shard": part.shard,
+            "shards": part.shards,
+            "ids": None if part.ids is None else list(part.ids),
+            "limit": limit,
+        },
+    ).all()
+    return [Due(**row._mapping) for row in rows]  # noqa: SLF001 -- SQLAlchemy's public accessor
+
+
+def settle(connection: Connection, outcomes: Collection[Settled], *, sync: str) -> None:
+    """Record what became of claimed customers."""
+    if outcomes:
+        connection.execute(
+            text("""UPDATE ml_connector.activity_blocks
+                    SET state = :state, attempts = :attempts, error = :error,
+                        shown_key = coalesce(:shown_key, shown_key),
+                        shown_news = coalesce(CAST(:shown_news AS bigint), shown_news),
+                        attachment_id = :attachment_id, attachment_token = :attachment_token,
+                        attaching = :attaching, settled_at = clock_timestamp()
+                    WHERE sync = :sync AND customer_id = :customer_id"""),
+            [
+                {
+                    "sync": sync,
+                    "customer_id": each.customer_id,
+                    "state": each.state,
+                    "attempts": each.attempts,
+                    "error": each.error,
+                    "shown_key": each.shown_key,
+                    "shown_news": each.shown_news,
+                    "attachment_id": each.attachment_id,
+                    "attachment_token": each.attachment_token,
+                    "attaching": each.attaching,
+                }
+                for each in outcomes
+            ],
+        )

@@ -1,0 +1,201 @@
+"""Members as read from the audience, merged into what we know; what differs is what they did."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import NamedTuple
+
+from sqlalchemy import Connection, text
+
+from ml_connector.model import Member, Status
+from ml_connector.store.contacts import profile_hash
+from ml_connector.store.database import copy_rows, take_turn
+from ml_connector.vault import Vault
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeyedMember:
+    """A member reduced to what is stored of it.
+
+    ``contact_id`` stays the same when a member takes another address; ``moved_from`` is the key of
+    the former address where somebody told us. ``profile_hash`` names the merge fields it shows.
+    """
+
+    email_key: bytes
+    status: Status
+    last_changed: datetime | None
+    contact_id: str | None = None
+    profile_hash: bytes | None = None
+    moved_from: bytes | None = None
+
+
+def keyed(
+    member: Member, *, address: str, vault: Vault, moved_from: bytes | None = None
+) -> KeyedMember:
+    """Return the member under the blind index of its normalised ``address``."""
+    return KeyedMember(
+        email_key=vault.email_key(address),
+        status=member.status,
+        last_changed=member.last_changed,
+        contact_id=member.contact_id or None,
+        profile_hash=profile_hash(member.merge_fields, vault),
+        moved_from=moved_from,
+    )
+
+
+class Transition(NamedTuple):
+    """Something that became true of a contact, compared with what was known before.
+
+    ``kind``: the new status (a word of Mailchimp's), ``profile_changed`` or ``address_changed``.
+    """
+
+    email_key: bytes
+    kind: str
+    before: str | None
+    after: str | None
+    happened_at: datetime
+
+
+_OBSERVED = ["email_key", "status", "last_changed", "contact_id", "profile_hash", "moved_from"]
+
+# A page's rows beside what is known of them, and where their people were before (A28). A pending
+# write of ours explains a change of fields, or a return; an archive under way explains an archive.
+_JUDGE = text("""
+    CREATE TEMP TABLE judged_members ON COMMIT DROP AS
+    WITH page AS (
+        SELECT DISTINCT ON (email_key) * FROM observed_members
+        ORDER BY email_key, last_changed DESC NULLS LAST
+    )
+    SELECT p.email_key, p.status, p.last_changed, p.contact_id, p.profile_hash,
+           f.email_key AS former_key, nullif(coalesce(f.alias_of, f.email_key), p.email_key) AS alias,
+           k.email_key IS NULL AS is_new,
+           coalesce(f.status, k.status) AS was,
+           coalesce(f.profile_hash, k.profile_hash) AS profile_was,
+           coalesce(p.last_changed, :now) AS happened_at,
+           EXISTS (SELECT 1 FROM ml_connector.changes c
+                   WHERE c.sync = :sync AND c.email_key = p.email_key AND c.state = 'pending'
+                     AND c.kind <> 'archive') AS writing,
+           EXISTS (SELECT 1 FROM ml_connector.changes c
+                   JOIN ml_connector.archive_intents i ON i.change_id = c.id
+                   WHERE c.sync = :sync AND c.email_key = p.email_key AND c.state = 'pending'
+                     AND c.kind = 'archive') AS archiving
+    FROM page p
+    LEFT JOIN ml_connector.contacts k ON k.sync = :sync AND k.email_key = p.email_key
+    LEFT JOIN LATERAL (
+        SELECT * FROM ml_connector.contacts o
+        WHERE o.sync = :sync AND o.email_key <> p.email_key AND o.status <> 'moved'
+          AND (o.contact_id = p.contact_id OR o.email_key = p.moved_from)
+        LIMIT 1) f ON true
+    WHERE k.email_key IS NULL OR f.email_key IS NOT NULL OR k.status <> p.status
+       OR k.last_changed IS DISTINCT FROM p.last_changed OR k.contact_id IS NULL
+       OR k.profile_hash <> p.profile_hash
+""")
+_LEAVE = text("""
+    UPDATE ml_connector.contacts o
+    SET status = 'moved', previous_status = j.status, alias_of = NULL
+    FROM judged_members j WHERE o.sync = :sync AND o.email_key = j.former_key
+""")
+_MERGE = text("""
+    WITH written AS (
+        INSERT INTO ml_connector.contacts AS known
+              (sync, email_key, status, archived_by, last_changed, seen_at, contact_id, alias_of,
+               profile_hash, news)
+        SELECT :sync, email_key, status, CASE WHEN status = 'archived' THEN 'marketer' END,
+               last_changed, :now, contact_id, alias, profile_hash,
+               CASE WHEN status IN ('unsubscribed', 'cleaned') THEN 1 ELSE 0 END
+        FROM judged_members ORDER BY email_key
+        ON CONFLICT (sync, email_key) DO UPDATE SET
+            status = excluded.status,
+            previous_status = CASE WHEN known.status = excluded.status
+                                   THEN known.previous_status ELSE known.status END,
+            archived_by = CASE WHEN excluded.status <> 'archived' THEN NULL
+                               WHEN known.status = 'archived' THEN known.archived_by
+                               WHEN (SELECT archiving FROM judged_members j
+                                     WHERE j.email_key = excluded.email_key) THEN 'us'
+                               ELSE 'marketer' END,
+            owner = CASE WHEN known.status IN ('archived', 'forgotten', 'absent', 'moved')
+                          AND excluded.status <> 'archived' THEN NULL ELSE known.owner END,
+            refused_hash = CASE WHEN known.status NOT IN ('forgotten', 'absent')
+                                THEN known.refused_hash END,
+            alias_of = coalesce(excluded.alias_of, nullif(known.alias_of, known.email_key)),
+            contact_id = coalesce(excluded.contact_id, known.contact_id),
+            profile_hash = coalesce(excluded.profile_hash, known.profile_hash),
+            last_changed = excluded.last_changed, seen_at = excluded.seen_at
+        RETURNING email_key, status, alias_of, xmax = 0 AS is_new
+    ), waiting AS (
+        UPDATE ml_connector.customers c SET dirty = true FROM written w
+        WHERE c.sync = :sync AND c.email_key IN (w.email_key, w.alias_of)
+          AND (w.is_new OR c.decision = 'skipped' OR w.status = 'archived')
+    ), left_behind AS (
+        UPDATE ml_connector.contacts o SET previous_status = w.status FROM written w
+        WHERE o.sync = :sync AND o.email_key = w.alias_of AND o.status = 'moved'
+    )
+    SELECT count(*) FROM written
+""")
+_CARRY = text("""
+    UPDATE ml_connector.contacts n
+    SET engagement = o.engagement, last_engaged_at = o.last_engaged_at,
+        last_soft_bounce_at = o.last_soft_bounce_at, status_since = o.status_since
+    FROM judged_members j JOIN ml_connector.contacts o
+      ON o.sync = :sync AND o.email_key = j.former_key
+    WHERE n.sync = :sync AND n.email_key = j.email_key
+""")
+_TRANSITIONS = text("""
+    SELECT email_key, 'address_changed' AS kind, NULL AS before, NULL AS after, happened_at
+    FROM judged_members WHERE former_key IS NOT NULL
+    UNION ALL
+    SELECT email_key, status, was, status, happened_at FROM judged_members
+    WHERE was <> status AND (NOT is_new OR former_key IS NOT NULL)
+      AND NOT (status = 'archived' AND archiving)
+      AND NOT (was IN ('archived', 'forgotten', 'absent', 'moved') AND writing)
+    UNION ALL
+    SELECT email_key, 'profile_changed', NULL, NULL, happened_at FROM judged_members
+    WHERE profile_was <> profile_hash AND NOT writing AND status <> 'archived'
+    ORDER BY happened_at, kind
+""")
+
+
+def observe(
+    connection: Connection, members: Iterable[KeyedMember], *, sync: str, now: datetime
+) -> list[Transition]:
+    """Merge members as read into what we know; return what they did since.
+
+    A contact that is archived though we did not archive it was archived by a marketer; one whose
+    archive of ours was under way when its worker ended was archived by us. One that
+    comes (back) by other hands than ours is no longer archived by anyone, not ours to archive
+    again, and no longer refused. One that took another address leaves ``moved`` behind, and is an
+    alias of it from then on. Customers at an address whose contact appeared, was archived, or
+    did anything while they were no contacts are decided on again.
+
+    A member seen for the first time has done nothing that we know of, whatever its status (B10b).
+    """
+    take_turn(connection, sync=sync)
+    connection.execute(
+        text("""CREATE TEMP TABLE IF NOT EXISTS observed_members
+                (email_key bytea, status text, last_changed timestamptz, contact_id text,
+                 profile_hash bytea, moved_from bytea) ON COMMIT DROP""")
+    )
+    connection.execute(text("TRUNCATE observed_members"))
+    connection.execute(text("DROP TABLE IF EXISTS judged_members"))
+    copy_rows(
+        connection,
+        "observed_members",
+        _OBSERVED,
+        (
+            (
+                m.email_key,
+                m.status.value,
+                m.last_changed,
+                m.contact_id,
+                m.profile_hash,
+                m.moved_from,
+            )
+            for m in members
+        ),
+    )
+    at = {"sync": sync, "now": now}
+    connection.execute(_JUDGE, at)
+    connection.execute(_LEAVE, {"sync": sync})
+    connection.execute(_MERGE, at)
+    connection.execute(_CARRY, {"sync": sync})
+    return [Transition(*row) for row in connection.execute(_TRANSITIONS).all()]
