@@ -10,6 +10,7 @@ from sandbox.control import Conventions, Instrumented
 from sandbox.journal import Journal
 from sandbox.quickbooks import batch
 from sandbox.quickbooks.api import Api
+from sandbox.quickbooks.bookkeeper_desk import Desk
 from sandbox.quickbooks.controls import Controls
 from sandbox.quickbooks.limits import Limits
 from sandbox.quickbooks.oauth import REVOKE_PATH, TOKEN_PATH, OAuth
@@ -22,6 +23,8 @@ def create_app(*, company: str = "sample") -> Instrumented:
     journal = Journal()
     limits = Limits(time.monotonic, lambda: journal.in_flight)
     api, oauth, controls = Api(state, limits), OAuth(state), Controls(state)
+    desk = Desk(state.company)
+    state.listeners.append(desk.clear)
     routes = [
         *oauth.routes(),
         Route(
@@ -38,7 +41,7 @@ def create_app(*, company: str = "sample") -> Instrumented:
         conventions=Conventions(template=_template, is_write=_is_write, is_token=_is_token),
         journal=journal,
         clock=state.clock,
-        routes=controls.routes(),
+        routes=[*controls.routes(), *desk.routes()],
         on_reset=reset,
         remembers=[state.clock, state, state.company, state.attachables, state.tokens],
     )

@@ -1,5 +1,6 @@
 """Everything one QuickBooks stand-in holds, and what a reset puts back."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -25,13 +26,17 @@ class Choice:
 
 @dataclass
 class State:
-    """The company, its attachments, its tokens and the switches."""
+    """The company, its attachments, its tokens and the switches.
+
+    ``listeners`` are called when the company's customers have been replaced.
+    """
 
     realm: str = REALM
     clock: Clock = field(default_factory=Clock)
     settings: Settings = field(default_factory=Settings)
     replays: dict[str, tuple[bytes, bytes]] = field(default_factory=dict)
     start: Choice = field(default_factory=lambda: Choice(sample=True))
+    listeners: list[Callable[[], None]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.company = Company(self.clock)
@@ -52,6 +57,8 @@ class State:
             )
         self.attachables.clear()
         self.replays.clear()
+        for listener in self.listeners:
+            listener()
 
     def reset(self) -> None:
         """Go back to how the stand-in started."""
