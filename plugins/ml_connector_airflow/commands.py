@@ -20,6 +20,8 @@ def register(app: typer.Typer) -> None:
     app.command()(sync)
     app.command()(preview)
     app.command()(audit)
+    app.command()(receiver)
+    app.command()(register_webhooks)
     connecting = typer.Typer(help="Connect an account.", no_args_is_help=True)
     connecting.command("quickbooks")(connect_quickbooks)
     connecting.callback()(_connect)
@@ -110,6 +112,33 @@ def audit(
     with database.begin() as connection:
         for entry in trail.iter_entries(connection, vault=vault, sync=sync_name or None):
             typer.echo(json.dumps(entry, default=str) if as_json else _line(entry))
+
+
+def receiver(
+    *,
+    port: Annotated[int, typer.Option("--port", help="Where to listen.")] = 9440,
+    host: Annotated[str, typer.Option("--host", help="On which address.")] = "127.0.0.1",
+) -> None:
+    """Receive webhooks in this process, without Airflow's API server."""
+    _as_server()
+    from ml_connector_airflow.receiving import run_receiver
+
+    run_receiver(host=host, port=port)
+
+
+def register_webhooks(
+    *,
+    url: Annotated[str, typer.Option("--url", help="Where the vendors reach this host.")] = "",
+    sync_name: Annotated[str, typer.Option("--sync", help="Only this sync.")] = "",
+    show: Annotated[bool, typer.Option("--list", help="Show the audience's webhooks.")] = False,
+    remove: Annotated[bool, typer.Option("--remove", help="Remove ours.")] = False,
+) -> None:
+    """Create or repair Mailchimp's webhooks, and say what to enter in Intuit's portal."""
+    _as_server()
+    from ml_connector_airflow import webhook_registration
+
+    for line in webhook_registration.run(url, sync_name=sync_name, show=show, remove=remove):
+        typer.echo(line)
 
 
 def _connect() -> None:

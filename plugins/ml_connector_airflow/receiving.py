@@ -1,0 +1,133 @@
+"""The webhook receiver with Airflow's keys: mounted on the API server, or in a process alone."""
+
+import asyncio
+import os
+import time
+from collections import defaultdict
+from datetime import UTC, datetime
+from typing import Any
+
+import structlog
+import uvicorn
+from airflow.sdk import Connection
+
+from ml_connector.errors import ConnectorError, SettingsError
+from ml_connector.quickbooks.webhooks import SYSTEM as QUICKBOOKS
+from ml_connector.settings import Sync, home, load_syncs
+from ml_connector.store.database import Database
+from ml_connector.vault import vault_from
+from ml_connector.web.body import Receive, Scope, Send
+from ml_connector.web.keys import Keyring, Keys, MailchimpKey
+from ml_connector.web.receiver import NOT_STORED, Receiver, inbox_writer, respond
+from ml_connector.web.serving import server_config
+from ml_connector_airflow.webhook_variable import WebhookVariable
+from ml_connector_airflow.wiring import connection_named, database_url
+
+AGAIN = 3.0
+"""Seconds until a mounted receiver that lacks a setting looks for it again."""
+
+log = structlog.get_logger(__name__)
+
+
+def load_keys() -> Keys:
+    """Return the keys of every sync, as Airflow has them now.
+
+    A connection that is not there gives no keys and a mend. Raises ``StorageError`` if Airflow's
+    database is away: ``Connection.get`` takes that for "not there", so the Variables, which tell
+    the difference, are read last.
+    """
+    syncs = list(load_syncs().values())
+    mends: dict[str, str] = {}
+    quickbooks = _quickbooks({sync.quickbooks_conn_id for sync in syncs}, mends)
+    mailchimp = {sync.name: _mailchimp(sync) for sync in syncs}
+    for name, key in mailchimp.items():
+        if not key.secrets:
+            mends[name] = (
+                "no webhook secret is set for this sync; run `ml-connector register-webhooks`"
+            )
+    return Keys(quickbooks=quickbooks, mailchimp=mailchimp, mends=mends)
+
+
+def _quickbooks(conn_ids: set[str], mends: dict[str, str]) -> dict[str, frozenset[str]]:
+    realms: dict[str, frozenset[str]] = defaultdict(frozenset)
+    for conn_id in sorted(conn_ids):
+        extra = _extra(conn_id)
+        tokens = _listed(extra.get("webhook_verifier_token"))
+        for token in tokens:
+            realms[token] |= frozenset(_listed(extra.get("realm_id")))
+        if not tokens:
+            mends[QUICKBOOKS] = (
+                f"no webhook verifier token is set; copy it from your Intuit app's webhooks page "
+                f"into the connection {conn_id}, field Webhook verifier token"
+            )
+    return dict(realms)
+
+
+def _mailchimp(sync: Sync) -> MailchimpKey:
+    extra, now = _extra(sync.mailchimp_conn_id), datetime.now(UTC)
+    kept = WebhookVariable(sync.mailchimp_conn_id, sync.name).load()
+    return MailchimpKey(
+        audience_id=sync.audience_id,
+        secrets=frozenset(_listed(extra.get("webhook_secret"))) | kept.secrets(now),
+        signing_secrets=frozenset(_listed(extra.get("webhook_signing_secret")))
+        | kept.signing_secrets(now),
+    )
+
+
+def _extra(conn_id: str) -> dict[str, Any]:
+    try:
+        connection: Connection = connection_named(conn_id, "")
+    except SettingsError:
+        return {}
+    return dict(connection.extra_dejson)
+
+
+def _listed(value: object) -> list[str]:
+    """Return the values of a field that may hold several during a rotation."""
+    return [part for part in map(str.strip, str(value or "").split(",")) if part]
+
+
+def build_receiver() -> Receiver:
+    """Return the receiver; raise ``SettingsError`` for what is missing besides webhook keys."""
+    vault = vault_from(os.environ, home())
+    database = Database(database_url(), connections=1)
+    return Receiver(
+        keyring=Keyring(load_keys),
+        store=inbox_writer(database, vault),
+        email_key=vault.email_key,
+    )
+
+
+def run_receiver(*, host: str, port: int) -> None:
+    """Serve the receiver until the process is told to stop."""
+    uvicorn.Server(server_config(build_receiver(), host=host, port=port)).run()
+
+
+class Mounted:
+    """The receiver inside the API server, which has to live whatever is missing."""
+
+    def __init__(self) -> None:
+        self._receiver: Receiver | None = None
+        self._building = asyncio.Lock()
+        self._tried_at = float("-inf")
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request; 503 as long as a setting is missing."""
+        receiver = self._receiver or await self._built()
+        if receiver is not None:
+            await receiver(scope, receive, send)
+        elif scope["type"] == "http":
+            await respond(NOT_STORED, receive, send)
+
+    async def _built(self) -> Receiver | None:
+        async with self._building:
+            if self._receiver is None and time.monotonic() - self._tried_at > AGAIN:
+                self._tried_at = time.monotonic()
+                try:
+                    self._receiver = await asyncio.to_thread(build_receiver)
+                except ConnectorError as error:
+                    log.warning("webhooks_cannot_be_received", error=str(error))
+            return self._receiver
+
+
+mounted = Mounted()

@@ -1,0 +1,99 @@
+"""The secrets of a sync's Mailchimp webhook, in an Airflow Variable of their own.
+
+Not in the connection: that may come from the environment, and two syncs may share it while each
+audience's webhook has a signing secret of its own (docs/decisions/0012). Airflow masks the values
+by their key names.
+"""
+
+import json
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from typing import Any, Self
+
+from sqlalchemy.exc import SQLAlchemyError
+
+from ml_connector.errors import SettingsError, StorageError
+
+OVERLAP = timedelta(hours=2)
+"""How long a former webhook's deliveries are still taken: Mailchimp repeats for 75 minutes."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WebhookSecrets:
+    """What a webhook of ours has to show; ``""`` = none. The former one's count until ``until``."""
+
+    secret: str = field(default="", repr=False)
+    signing_secret: str = field(default="", repr=False)
+    former_secret: str = field(default="", repr=False)
+    former_signing_secret: str = field(default="", repr=False)
+    until: str = ""
+
+    def replaced(self, *, secret: str, now: datetime) -> Self:
+        """Return those of a new webhook, with these as the former ones."""
+        return replace(
+            self,
+            secret=secret,
+            signing_secret="",
+            former_secret=self.secret,
+            former_signing_secret=self.signing_secret,
+            until=(now + OVERLAP).isoformat(timespec="seconds"),
+        )
+
+    def secrets(self, now: datetime) -> set[str]:
+        """Return the secrets in force."""
+        return {self.secret, self._former(self.former_secret, now)} - {""}
+
+    def signing_secrets(self, now: datetime) -> set[str]:
+        """Return the signing secrets in force."""
+        return {self.signing_secret, self._former(self.former_signing_secret, now)} - {""}
+
+    def _former(self, value: str, now: datetime) -> str:
+        return value if self.until and now < datetime.fromisoformat(self.until) else ""
+
+
+class WebhookVariable:
+    """``mailchimp_webhook__<conn_id>__<sync>`` in Airflow's own database."""
+
+    def __init__(self, conn_id: str, sync: str) -> None:
+        self.name = f"mailchimp_webhook__{conn_id}__{sync}"
+
+    def load(self) -> WebhookSecrets:
+        """Return the secrets, empty ones if there is no such Variable.
+
+        Raises ``StorageError`` if Airflow's database is away, ``SettingsError`` for another form.
+        """
+        from airflow.secrets.metastore import MetastoreBackend
+
+        try:
+            value = MetastoreBackend().get_variable(self.name)
+        except SQLAlchemyError as error:
+            raise StorageError(
+                f"Airflow's database cannot be used: {type(error).__name__}"
+            ) from error
+        return _read(value, self.name) if value else WebhookSecrets()
+
+    def save(self, secrets: WebhookSecrets) -> None:
+        """Store the secrets; they are committed on return."""
+        from airflow.models.variable import Variable
+
+        kept = {name: getattr(secrets, name) for name in WebhookSecrets.__slots__}
+        Variable.set(self.name, json.dumps({name: value for name, value in kept.items() if value}))
+
+    def delete(self) -> None:
+        """Remove the Variable."""
+        from airflow.models.variable import Variable
+
+        Variable.delete(self.name)
+
+
+def _read(value: str, name: str) -> WebhookSecrets:
+    try:
+        found: Any = json.loads(value)
+        secrets = WebhookSecrets(**found)
+        secrets.secrets(datetime.now(UTC))
+    except (TypeError, ValueError):
+        raise SettingsError(
+            f"the Variable {name} is not what `ml-connector register-webhooks` stores; delete it "
+            "and run that command again"
+        ) from None
+    return secrets
