@@ -15,6 +15,8 @@ from sandbox.quickbooks.controls import Controls
 from sandbox.quickbooks.limits import Limits
 from sandbox.quickbooks.oauth import REVOKE_PATH, TOKEN_PATH, OAuth
 from sandbox.quickbooks.state import Choice, State
+from sandbox.quickbooks.webhook_controls import WebhookControls
+from sandbox.quickbooks.webhook_sender import Sender
 
 
 def create_app(*, company: str = "sample") -> Instrumented:
@@ -25,6 +27,8 @@ def create_app(*, company: str = "sample") -> Instrumented:
     api, oauth, controls = Api(state, limits), OAuth(state), Controls(state)
     desk = Desk(state.company)
     state.listeners.append(desk.clear)
+    sender = Sender(state.clock, state.realm)
+    state.company.listeners.append(sender.listen)
     routes = [
         *oauth.routes(),
         Route(
@@ -35,13 +39,14 @@ def create_app(*, company: str = "sample") -> Instrumented:
     def reset() -> None:
         state.reset()
         limits.clear()
+        sender.end()
 
     return Instrumented(
         Starlette(routes=routes),
         conventions=Conventions(template=_template, is_write=_is_write, is_token=_is_token),
         journal=journal,
         clock=state.clock,
-        routes=[*controls.routes(), *desk.routes()],
+        routes=[*controls.routes(), *desk.routes(), *WebhookControls(sender).routes()],
         on_reset=reset,
         remembers=[state.clock, state, state.company, state.attachables, state.tokens],
     )

@@ -24,12 +24,18 @@ class Tombstone:
 
 @dataclass(frozen=True)
 class Event:
-    """A change of a customer, as the webhook sender reports it."""
+    """A change of a customer, as the webhook sender reports it.
+
+    ``by_api`` tells what an app wrote from what a person did; ``inactivated`` an update that made
+    the customer inactive; ``deleted_id`` is the loser of a merge.
+    """
 
     operation: str
     id: int
-    at: int
+    at: float
     deleted_id: int | None = None
+    by_api: bool = False
+    inactivated: bool = False
 
 
 @dataclass(frozen=True)
@@ -83,7 +89,7 @@ class Company:
             raise problems.not_found()
         return row
 
-    def create(self, fields: Json) -> Row:
+    def create(self, fields: Json, *, by_api: bool = False) -> Row:
         """Create a customer from writable fields; None and absent mean the same."""
         body = dict(customer_fields.DEFAULTS)
         body |= {name: value for name, value in fields.items() if value is not None}
@@ -93,7 +99,7 @@ class Company:
         row = self._encode(body, row_id=self._next_id, sync_token=0, created=now, updated=now)
         self._next_id += 1
         self._store(row)
-        self._tell("Create", row.id)
+        self._tell("Create", row.id, by_api=by_api)
         return row
 
     def write(self, row_id: str, sync_token: str, fields: Json, *, sparse: bool) -> Row:
@@ -114,7 +120,7 @@ class Company:
             for name in customer_fields.WRITABLE - customer_fields.CREATE_ONLY:
                 body.pop(name, None)
             body |= customer_fields.DEFAULTS
-        return self._change(row, body, fields)
+        return self._change(row, body, fields, by_api=True)
 
     def edit(self, row_id: str, fields: Json) -> Row:
         """Change any field as the bookkeeper, unchecked, so that odd data can be made."""
@@ -164,7 +170,7 @@ class Company:
         self.rows.put(bumped)
         return bumped
 
-    def _change(self, row: Row, body: Json, fields: Json) -> Row:
+    def _change(self, row: Row, body: Json, fields: Json, *, by_api: bool = False) -> Row:
         for name, value in fields.items():
             if value is None:
                 body.pop(name, None)
@@ -185,7 +191,8 @@ class Company:
         self._store(changed, before=row)
         if changed.full_name != row.full_name:
             self._rename_children(changed)
-        self._tell("Update", row.id)
+        inactivated = row.active and not changed.active
+        self._tell("Update", row.id, by_api=by_api, inactivated=inactivated)
         return changed
 
     def _follow_active(self, row: Row, body: Json) -> None:
@@ -263,8 +270,23 @@ class Company:
         if self._names.get(row.name.casefold()) == row.id:
             del self._names[row.name.casefold()]
 
-    def _tell(self, operation: str, row_id: int, deleted_id: int | None = None) -> None:
-        event = Event(operation=operation, id=row_id, at=self._now(), deleted_id=deleted_id)
+    def _tell(
+        self,
+        operation: str,
+        row_id: int,
+        *,
+        deleted_id: int | None = None,
+        by_api: bool = False,
+        inactivated: bool = False,
+    ) -> None:
+        event = Event(
+            operation=operation,
+            id=row_id,
+            at=self.clock.now(),
+            deleted_id=deleted_id,
+            by_api=by_api,
+            inactivated=inactivated,
+        )
         for listener in self.listeners:
             listener(event)
 

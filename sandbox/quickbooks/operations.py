@@ -64,7 +64,7 @@ class Operations:
         fields = customer_fields.read_writable(sent)
         company = self._state.company
         if operation == "create":
-            return _customer(company.create(fields))
+            return _customer(company.create(fields, by_api=True))
         for name in ("Id", "SyncToken"):
             if sent.get(name) in (None, ""):
                 raise problems.missing(name)
