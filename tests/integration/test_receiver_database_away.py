@@ -1,0 +1,142 @@
+"""Promise 1: what was answered 2xx is in the database; what is not, is to come again."""
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+import requests
+from sqlalchemy import create_engine, text
+
+from local.postgres import EmbeddedPostgres, free_port
+from ml_connector.quickbooks import webhooks as quickbooks
+from ml_connector.store.migrate import upgrade
+from ml_connector.web.receiver import PREFIX
+from tests.integration.receiving import TOKEN, cloud_event, form, serving
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture
+def server(tmp_path):
+    """A Postgres of its own, that may be stopped."""
+    with EmbeddedPostgres(tmp_path / "postgres", throwaway=True) as running:
+        running.create_database("inbox")
+        upgrade(running.url("inbox"))
+        yield running
+
+
+def timed(call):
+    start = time.monotonic()
+    return call(), time.monotonic() - start
+
+
+def test_c9_database_away_is_503_with_retry_after_and_back_is_200(server):
+    with serving(server.url("inbox")) as served:
+        assert served.quickbooks([cloud_event(1)]).status_code == 200
+        server.stop()
+        for call in (lambda: served.quickbooks([cloud_event(2)]), lambda: served.mailchimp(form())):
+            answer, seconds = timed(call)
+            assert answer.status_code == 503
+            assert int(answer.headers["retry-after"]) > 0
+            assert seconds < 3
+        assert served.quickbooks([cloud_event(2)], token="wrong").status_code == 401
+        health = requests.get(f"{served.url}/health", timeout=10)
+        assert (health.status_code, health.json()["database"]) == (503, "away")
+    server.start()
+    with serving(server.url("inbox")) as served:
+        assert served.quickbooks([cloud_event(3)]).status_code == 200
+        assert [row.entity_id for row in served.rows()] == ["1", "3"]
+
+
+def test_c9_a_database_that_hangs_is_503_in_time_and_its_return_is_noticed(server):
+    with serving(server.url("inbox")) as served:
+        assert served.quickbooks([cloud_event(1)]).status_code == 200
+        lock = create_engine(server.url("inbox")).connect()
+        lock.execute(text("LOCK TABLE ml_connector.webhook_inbox IN ACCESS EXCLUSIVE MODE"))
+        for _ in range(2):
+            answer, seconds = timed(lambda: served.quickbooks([cloud_event(2)]))
+            assert answer.status_code == 503
+            assert seconds < 3
+        lock.close()
+        time.sleep(2.5)
+        assert served.quickbooks([cloud_event(3)]).status_code == 200
+
+
+def test_c9_a_frozen_database_server_is_503_in_time(server):
+    with serving(server.url("inbox")) as served:
+        assert served.quickbooks([cloud_event(1)]).status_code == 200
+        family = subprocess.run(
+            ["pgrep", "-P", str(server.pid)], capture_output=True, text=True, check=True
+        )
+        everyone = [server.pid, *map(int, family.stdout.split())]
+        for pid in everyone:
+            os.kill(pid, signal.SIGSTOP)
+        try:
+            answer, seconds = timed(lambda: served.quickbooks([cloud_event(2)]))
+        finally:
+            for pid in everyone:
+                os.kill(pid, signal.SIGCONT)
+        assert answer.status_code == 503
+        assert seconds < 3
+        assert served.quickbooks([cloud_event(3)]).status_code == 200
+
+
+def test_every_2xx_is_in_the_table_after_the_receiver_was_killed_under_load(database_url):
+    chance = random.Random(11)
+    acknowledged: set[str] = set()
+    numbers = iter(range(1_000_000))
+
+    def send(port: int, stop: threading.Event) -> None:
+        session = requests.Session()
+        while not stop.is_set():
+            event = [cloud_event(next(numbers))]
+            body = repr(event).replace("'", '"').encode()
+            headers = {"intuit-signature": quickbooks.signature(body, TOKEN).decode()}
+            url = f"http://127.0.0.1:{port}{PREFIX}/quickbooks"
+            try:
+                answer = session.post(url, data=body, headers=headers, timeout=5)
+            except requests.RequestException:
+                continue
+            if answer.ok:
+                acknowledged.add(event[0]["intuitentityid"])
+
+    for _ in range(3):
+        port = free_port()
+        code = (
+            "import sys, time; from tests.integration.receiving import serve_forever;"
+            f"serve_forever({database_url!r}, {port})"
+        )
+        with subprocess.Popen([sys.executable, "-c", code], cwd=ROOT) as process:
+            wait_until_healthy(port)
+            stop = threading.Event()
+            senders = [threading.Thread(target=send, args=(port, stop)) for _ in range(8)]
+            for sender in senders:
+                sender.start()
+            time.sleep(0.5 + chance.random())
+            process.kill()
+            stop.set()
+            for sender in senders:
+                sender.join()
+    with create_engine(database_url).connect() as connection:
+        stored = set(
+            connection.execute(text("SELECT entity_id FROM ml_connector.webhook_inbox")).scalars()
+        )
+    assert len(acknowledged) > 100
+    assert acknowledged <= stored
+
+
+def wait_until_healthy(port: int) -> None:
+    deadline = time.monotonic() + 30
+    while time.monotonic() < deadline:
+        try:
+            if requests.get(f"http://127.0.0.1:{port}/health", timeout=5).ok:
+                return
+        except requests.ConnectionError:
+            time.sleep(0.1)
+    pytest.fail("the receiver did not start")
