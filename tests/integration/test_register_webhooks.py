@@ -1,0 +1,248 @@
+"""`ml-connector register-webhooks` and `receiver`, as a person types them, against the stand-in."""
+
+import base64
+import json
+import os
+import re
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+import requests
+
+from local.postgres import free_port
+from tests.integration.firm import AUDIENCE, REALM
+from tests.integration.receiving import TOKEN, cloud_event
+
+ROOT = Path(__file__).resolve().parents[2]
+COMMAND = Path(sys.prefix) / "bin" / "ml-connector"
+VARIABLE = "mailchimp_webhook__mailchimp_default__main"
+
+
+@pytest.fixture(scope="module")
+def airflow_home(tmp_path_factory):
+    """Airflow's database, migrated once for all tests here."""
+    return tmp_path_factory.mktemp("airflow")
+
+
+@pytest.fixture
+def environment(firm, airflow_home, tmp_path):
+    """An Airflow with the connections in its environment, and settings of this audience."""
+    syncs = tmp_path / "syncs.yaml"
+    shipped = (ROOT / "include/config/syncs.yaml").read_text()
+    syncs.write_text(re.sub(r"audience_id: \S+", f"audience_id: {AUDIENCE}", shipped))
+    quickbooks = {
+        "conn_type": "quickbooks",
+        "host": firm.quickbooks,
+        "login": "sandbox-client",
+        "password": "sandbox-secret",
+        "extra": {"realm_id": REALM, "webhook_verifier_token": TOKEN},
+    }
+    environment = {
+        **{name: value for name, value in os.environ.items() if not name.startswith("AIRFLOW")},
+        "AIRFLOW_HOME": str(airflow_home),
+        "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
+        "AIRFLOW__CORE__FERNET_KEY": base64.urlsafe_b64encode(b"f" * 32).decode(),
+        "ML_CONNECTOR_HOME": str(tmp_path / "state"),
+        "ML_CONNECTOR_SYNCS": str(syncs),
+        "AIRFLOW_CONN_QUICKBOOKS_DEFAULT": json.dumps(quickbooks),
+        "AIRFLOW_CONN_MAILCHIMP_DEFAULT": json.dumps(
+            {
+                "conn_type": "mailchimp",
+                "host": firm.mailchimp_api,
+                "password": firm.mailchimp_key,
+            }
+        ),
+        "AIRFLOW_CONN_ML_CONNECTOR_DB": firm.database_url.replace("+psycopg", ""),
+        "PYTHONUNBUFFERED": "1",
+    }
+    yield environment
+    airflow(environment, "variables", "delete", VARIABLE)
+
+
+def airflow(environment: dict[str, str], *words: str) -> str:
+    return subprocess.run(
+        [COMMAND.with_name("airflow"), *words],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    ).stdout
+
+
+def stored(environment: dict[str, str]) -> dict[str, str]:
+    return json.loads(airflow(environment, "variables", "get", VARIABLE).strip().splitlines()[-1])
+
+
+@contextmanager
+def receiver(environment: dict[str, str]) -> Iterator[str]:
+    port = free_port()
+    with subprocess.Popen(
+        [COMMAND, "receiver", "--port", str(port)], env=environment, cwd=ROOT
+    ) as process:
+        url = f"http://127.0.0.1:{port}"
+        try:
+            wait_for(f"{url}/health", process)
+            yield url
+        finally:
+            process.terminate()
+            process.wait(20)
+
+
+def wait_for(url: str, process: subprocess.Popen) -> None:
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline and process.poll() is None:
+        try:
+            if requests.get(url, timeout=5).ok:
+                return
+        except requests.ConnectionError:
+            time.sleep(0.2)
+    pytest.fail("the receiver did not start")
+
+
+def register(environment: dict[str, str], *options: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [COMMAND, "register-webhooks", *options],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+
+
+def hooks(firm) -> list[dict]:
+    return firm.mailchimp_client(Counter()).webhooks()
+
+
+def deliveries(firm) -> dict[str, int]:
+    return firm.mailchimp_control("POST", "webhooks/flush", {"seconds": 10})
+
+
+def test_registering_repairing_and_receiving_from_end_to_end(environment, firm):
+    firm.seed("ada@example.com")
+    with receiver(environment) as url:
+        first = register(environment, "--url", url)
+        assert first.returncode == 0, first.stderr
+        assert f"main: created {url}/ml-connector/webhooks/mailchimp/main?secret=... (signed)" in (
+            first.stdout
+        )
+        assert f"endpoint URL    {url}/ml-connector/webhooks/quickbooks" in first.stdout
+        assert "field Webhook verifier token (it is set already)" in first.stdout
+        (hook,) = hooks(firm)
+        assert all(hook["events"].values())
+        assert hook["sources"] == {"user": True, "admin": True, "api": False}
+        secrets = stored(environment)
+        assert secrets["secret"] in hook["url"]
+
+        # The receiver runs already, and learns of its keys when the first delivery needs them.
+        firm.person("ada@example.com", "unsubscribe")
+        assert deliveries(firm)["delivered"] == 1
+
+        again = register(environment, "--url", url)
+        assert "is as it should be" in again.stdout
+        assert hooks(firm) == [hook]
+
+        client = firm.mailchimp_client(Counter())
+        client.update_webhook(hook["id"], {"events": {"cleaned": False}})
+        assert "repaired events of" in register(environment, "--url", url).stdout
+        assert hooks(firm)[0]["events"]["cleaned"] is True
+
+        # The signing secret is lost: a new webhook, and the old one's deliveries still taken.
+        kept = {name: value for name, value in secrets.items() if name != "signing_secret"}
+        airflow(environment, "variables", "set", VARIABLE, json.dumps(kept))
+        renewed = register(environment, "--url", url)
+        assert "created" in renewed.stdout
+        assert "removed 1 of ours" in renewed.stdout
+        (new,) = hooks(firm)
+        assert new["id"] != hook["id"]
+        after = stored(environment)
+        assert after["secret"] != secrets["secret"] == after["former_secret"]
+        time.sleep(3.1)  # keys are read anew no sooner than that
+        firm.seed("eve@example.com")
+        firm.person("eve@example.com", "unsubscribe")
+        assert deliveries(firm)["delivered"] == 2
+
+        listed = register(environment, "--list").stdout
+        assert new["id"] in listed
+        assert "signed; events: subscribe" in listed
+
+        answer = requests.post(
+            f"{url}/ml-connector/webhooks/quickbooks", **signed([cloud_event(1)]), timeout=10
+        )
+        assert answer.status_code == 200
+
+        removed = register(environment, "--url", url, "--remove")
+        assert "removed 1 of ours" in removed.stdout
+        assert hooks(firm) == []
+        everything = "".join(
+            one.stdout + one.stderr for one in (first, again, renewed, removed)
+        ) + str(listed)
+        for secret in {*secrets.values(), *after.values()}:
+            assert secret not in everything
+    rows = inbox(firm)
+    assert sorted((system, kind, state) for system, kind, state in rows) == [
+        ("mailchimp", "unsubscribe", "pending"),
+        ("mailchimp", "unsubscribe", "pending"),
+        ("quickbooks", "customer.updated", "pending"),
+    ]
+    assert audited(firm) == [
+        "create_webhook",
+        "update_webhook",
+        "create_webhook",
+        "delete_webhook",
+        "delete_webhook",
+    ]
+
+
+def test_somebody_elses_webhook_is_left_alone(environment, firm):
+    client = firm.mailchimp_client(Counter())
+    with receiver(environment) as url:
+        other = f"{url}/ml-connector/webhooks/mailchimp/other?secret=x"
+        client.create_webhook({"url": other, "events": {}, "sources": {}})
+        register(environment, "--url", url)
+        register(environment, "--url", url, "--remove")
+    assert [hook["url"] for hook in hooks(firm)] == [other]
+
+
+@pytest.mark.parametrize("url", ["", "airflow.example.com", "http://airflow.example.com"])
+def test_an_address_that_cannot_be_right_is_one_plain_sentence(environment, url):
+    answer = register(environment, "--url", url)
+    assert answer.returncode == 2
+    assert "webhooks need https" in answer.stderr
+    assert "Traceback" not in answer.stderr
+
+
+def signed(document: object) -> dict:
+    from ml_connector.quickbooks import webhooks as quickbooks
+
+    body = json.dumps(document).encode()
+    return {
+        "data": body,
+        "headers": {"intuit-signature": quickbooks.signature(body, TOKEN).decode()},
+    }
+
+
+def inbox(firm) -> list[tuple[str, str, str]]:
+    from sqlalchemy import text
+
+    with firm.database.begin() as connection:
+        rows = connection.execute(
+            text("SELECT system, kind, state FROM ml_connector.webhook_inbox")
+        )
+        return [tuple(row) for row in rows]
+
+
+def audited(firm) -> list[str]:
+    from sqlalchemy import text
+
+    with firm.database.begin() as connection:
+        return list(
+            connection.execute(text("SELECT action FROM ml_connector.audit ORDER BY id")).scalars()
+        )
