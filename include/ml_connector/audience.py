@@ -1,12 +1,17 @@
 """Is the audience ready for what the settings want to write there (A27)?"""
 
 from collections.abc import Iterator
+from datetime import datetime, timedelta
 
 from ml_connector.errors import AudienceNotReady
 from ml_connector.mailchimp.client import MailchimpClient
 from ml_connector.model import MergeField
+from ml_connector.scope import Scope
 from ml_connector.settings import Sync
+from ml_connector.store import cursors
 
+LATELY = timedelta(hours=1)
+_CURSOR = "audience_ready"
 _ADDRESSES = ("BillAddr", "ShipAddr")
 
 
@@ -19,6 +24,20 @@ def check_audience(sync: Sync, client: MailchimpClient) -> None:
             + "; ".join(problems)
             + ". `ml-connector check --fix` adds what is missing"
         )
+
+
+def check_lately(scope: Scope, client: MailchimpClient) -> None:
+    """As ``check_audience``, unless it was found ready for the same settings within the hour."""
+    now = scope.clock()
+    rules = {"audience": scope.sync.audience_id, "fields": sorted(scope.sync.fields)}
+    with scope.database.begin() as connection:
+        last = cursors.get(connection, sync=scope.name, name=_CURSOR)
+    if last.get("rules") == rules and now - datetime.fromisoformat(last["at"]) < LATELY:
+        return
+    check_audience(scope.sync, client)
+    with scope.database.begin() as connection:
+        value = {"rules": rules, "at": now.isoformat()}
+        cursors.put(connection, sync=scope.name, name=_CURSOR, value=value)
 
 
 def iter_problems(sync: Sync, fields: list[MergeField]) -> Iterator[tuple[str, str]]:

@@ -5,16 +5,17 @@ whatever comes after it; conclusions from the whole (who was not listed, how far
 drawn only once the whole is known to be complete.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
+from itertools import islice
 from typing import Any
 
 import structlog
 
 from ml_connector.errors import IncompleteRead
 from ml_connector.fields import customer_from
-from ml_connector.quickbooks.client import QuickBooksClient
+from ml_connector.quickbooks.client import IDS_PER_QUERY, QuickBooksClient
 from ml_connector.scope import Scope
 from ml_connector.store import cursors, customers
 from ml_connector.store.customers import Staged
@@ -91,6 +92,37 @@ def _some(scope: Scope, client: QuickBooksClient, ids: Sequence[str]) -> Fetched
     with scope.database.begin() as connection:
         gone = customers.mark_gone(connection, sync=scope.name, ids=absent)
     return Fetched(full=False, read=staged.read, new=staged.new, changed=staged.changed, gone=gone)
+
+
+def fetch_told(
+    scope: Scope,
+    client: QuickBooksClient,
+    ids: Collection[str],
+    *,
+    merged: Mapping[str, str],
+    since: datetime | None,
+) -> set[str]:
+    """Stage customers that webhooks told of; return the ids that nobody knows, here or there.
+
+    ``merged``: survivors by the ids that went into them. Many ids are one page of what changed
+    about ``since`` rather than a query for each hundred; who is in neither is asked for by id.
+    """
+    wanted = set(ids) - set(merged)
+    if since is not None and len(wanted) > IDS_PER_QUERY:
+        pages = client.iter_changed(since=since - OVERLAP, until=scope.clock())
+        for page in islice(pages, len(wanted) // IDS_PER_QUERY):
+            _stage(scope, page)
+            wanted -= {str(row["Id"]) for row in page}
+            if not wanted:
+                break
+    rows = client.fetch_by_ids(sorted(wanted))
+    _stage(scope, rows)
+    absent = wanted - {str(row["Id"]) for row in rows}
+    with scope.database.begin() as connection:
+        known = customers.known(connection, sync=scope.name, ids=absent)
+        customers.mark_gone(connection, sync=scope.name, ids=known | set(merged))
+        customers.mark_merged(connection, sync=scope.name, merged=merged)
+    return absent - known
 
 
 class _Reader:

@@ -18,7 +18,7 @@ from ml_connector.mailchimp.client import MailchimpClient
 from ml_connector.model import Member, MemberEvent, Status
 from ml_connector.scope import Scope
 from ml_connector.store import changes, contacts, cursors, member_events, sightings
-from ml_connector.store.sightings import Transition
+from ml_connector.store.sightings import KeyedMember, Transition
 
 OVERLAP = timedelta(minutes=10)
 """Read again each time; ``last_changed`` has 1 s resolution."""
@@ -27,7 +27,9 @@ _CURSOR = "members"
 log = structlog.get_logger(__name__)
 
 
-def fetch_members(scope: Scope, client: MailchimpClient, *, full_sync: bool = False) -> int:
+def fetch_members(
+    scope: Scope, client: MailchimpClient, *, full_sync: bool = False, source: str = "poll"
+) -> int:
     """Merge the audience's statuses into what we know; return how many members were read.
 
     If the settings name another audience than the last time, what was known of the former one is
@@ -45,18 +47,27 @@ def fetch_members(scope: Scope, client: MailchimpClient, *, full_sync: bool = Fa
     since = None
     if cursor.get("read_at") and not full_sync:
         since = datetime.fromisoformat(cursor["read_at"]) - OVERLAP
-    read = sum(_merge(scope, client, since, archived=archived) for archived in (False, True))
+    read = sum(
+        _merge(scope, client, since, archived=archived, source=source) for archived in (False, True)
+    )
     with scope.database.begin() as connection:
         value = {"audience": scope.sync.audience_id, "read_at": started.isoformat()}
         cursors.put(connection, sync=scope.name, name=_CURSOR, value=value)
     return read
 
 
-def _merge(scope: Scope, client: MailchimpClient, since: datetime | None, *, archived: bool) -> int:
+def _merge(
+    scope: Scope,
+    client: MailchimpClient,
+    since: datetime | None,
+    *,
+    archived: bool,
+    source: str,
+) -> int:
     read = events = 0
     for page in client.iter_members(since=since, archived=archived):
         with scope.database.begin() as connection:
-            events += observe(scope, connection, page, source="poll")
+            events += observe(scope, connection, page, source=source, arrivals=since is not None)
         read += len(page)
         log.info("members_read", sync=scope.name, archived=archived, rows=read, events=events)
     return read
@@ -68,24 +79,28 @@ def observe(
     members: Sequence[Member],
     *,
     source: str,
+    arrivals: bool = True,
     moved_from: Mapping[str, str] | None = None,
 ) -> int:
     """Store members as they are now and what they did since they were last seen.
 
-    Returns how many events are new. ``source``: ``poll`` or ``webhook``; ``moved_from``: former
-    addresses by present ones, where a webhook told of a change.
+    Returns how many events are new. ``source``: ``poll`` or ``webhook``. ``arrivals``: whether
+    one who is seen for the first time has just come. ``moved_from``: former addresses by present
+    ones, both normalised, where a webhook told of a change.
     """
-    addresses = {_address(member.email_address): member for member in members}
+    addresses = {plain(member.email_address): member for member in members}
     keyed = [
         sightings.keyed(
             member,
             address=address,
             vault=scope.vault,
-            moved_from=_key(scope, (moved_from or {}).get(member.email_address)),
+            moved_from=_key(scope, (moved_from or {}).get(address)),
         )
         for address, member in addresses.items()
     ]
-    seen = sightings.observe(connection, keyed, sync=scope.name, now=scope.clock())
+    seen = sightings.observe(
+        connection, keyed, sync=scope.name, now=scope.clock(), arrivals=arrivals
+    )
     if not seen:
         return 0
     by_key = dict(zip((each.email_key for each in keyed), addresses.values(), strict=True))
@@ -98,12 +113,39 @@ def observe(
     )
 
 
-def _address(text: str) -> str:
-    return normalised(text) or text.lower()
+def observe_departed(
+    scope: Scope, connection: Connection, addresses: Sequence[str], *, source: str
+) -> int:
+    """Store that Mailchimp knows these addresses no more: deleted for good, as far as we knew them.
+
+    Returns how many events are new.
+    """
+    keys = [scope.vault.email_key(plain(address)) for address in addresses]
+    known = contacts.present(connection, sync=scope.name, keys=keys)
+    gone = [KeyedMember(email_key=key, status=Status.FORGOTTEN, last_changed=None) for key in known]
+    seen = sightings.observe(connection, gone, sync=scope.name, now=scope.clock(), arrivals=False)
+    events = [
+        MemberEvent(
+            email_key=bytes(each.email_key),
+            kind=each.kind,
+            before=each.before,
+            after=each.after,
+            happened_at=each.happened_at,
+        )
+        for each in seen
+    ]
+    return member_events.record(
+        connection, events, sync=scope.name, source=source, vault=scope.vault
+    )
+
+
+def plain(address: str) -> str:
+    """Return the form of an address by which a contact is known."""
+    return normalised(address) or address.strip().lower()
 
 
 def _key(scope: Scope, address: str | None) -> bytes | None:
-    return scope.vault.email_key(_address(address)) if address else None
+    return scope.vault.email_key(address) if address else None
 
 
 def _events(

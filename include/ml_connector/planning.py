@@ -95,10 +95,22 @@ def _follow_policy(scope: Scope, connection: Connection, *, preview: bool) -> No
         cursors.put(connection, sync=scope.name, name=_POLICY_CURSOR, value=rules)
 
 
+def decide_on(scope: Scope, *, plan_id: int, customer_ids: Collection[str]) -> int:
+    """Decide on the waiting ones of ``customer_ids``, into shard 0; return how many changes.
+
+    Unlike ``make_plan`` it leaves what other runs have decided elsewhere to them.
+    """
+    return _decide_all(scope, customer_ids, plan_id=plan_id, shard=0)
+
+
 def decide_again(scope: Scope, *, plan_id: int, shard: int) -> int:
     """Decide on what changed since ``plan_id`` was made, into one of its shards; return how many."""
+    return _decide_all(scope, (), plan_id=plan_id, shard=shard)
+
+
+def _decide_all(scope: Scope, customer_ids: Collection[str], *, plan_id: int, shard: int) -> int:
     queued = 0
-    for chunk in _iter_waiting(scope, ()):
+    for chunk in _iter_waiting(scope, customer_ids):
         with scope.database.begin() as connection:
             queued += _decide(scope, connection, chunk, plan_id=plan_id, shard=shard, preview=False)
     return queued

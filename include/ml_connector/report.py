@@ -49,9 +49,7 @@ def make_report(scope: Scope, *, plan_id: int) -> Report:
             others=customers.report(connection, sync=scope.name),
             contacts=contacts.by_status(connection, sync=scope.name),
             events=member_events.counts(connection, sync=scope.name, since=since),
-            written_back=audit.counts(
-                connection, run=scope.run, system="quickbooks", since=since
-            ),
+            written_back=audit.counts(connection, run=scope.run, system="quickbooks", since=since),
             calls=plans.calls_of(connection, plan_id=plan_id),
         )
         plans.finish(connection, plan_id=plan_id, state="finished", counts=report.as_json())

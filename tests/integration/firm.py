@@ -5,6 +5,8 @@ its order.
 """
 
 import base64
+import json
+import secrets
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -12,6 +14,7 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlencode
 
 import requests
 from sqlalchemy import text
@@ -21,23 +24,27 @@ from ml_connector.archive import archive_contacts
 from ml_connector.audience import check_audience
 from ml_connector.engagement import fetch_engagement
 from ml_connector.fetch import fetch_customers
+from ml_connector.inbox_worker import work_off
 from ml_connector.mailchimp import protocol as mailchimp_protocol
+from ml_connector.mailchimp import webhooks as mailchimp_webhooks
 from ml_connector.mailchimp.client import MailchimpClient
 from ml_connector.members import fetch_members
 from ml_connector.model import RunContext
 from ml_connector.planning import Planned, make_plan
 from ml_connector.push import push_shard
+from ml_connector.quickbooks import webhooks as quickbooks_webhooks
 from ml_connector.quickbooks.client import QuickBooksClient
 from ml_connector.quickbooks.tokens import TokenEndpoint, TokenManager, TokenPair
 from ml_connector.report import Report, make_report
 from ml_connector.retries import Retries
 from ml_connector.scope import Scope
 from ml_connector.settings import Sync
-from ml_connector.store import audit
+from ml_connector.store import audit, inbox
 from ml_connector.store.database import Database
 from ml_connector.store.refresh_lock import refresh_lock
 from ml_connector.transport import RequestsTransport
 from ml_connector.vault import Vault
+from ml_connector.webhook_work import Office
 
 REALM = "9341450000000001"
 AUDIENCE = "a1b2c3d4e5"
@@ -227,6 +234,59 @@ class Firm:
         if not queue_activity(scope):
             return {}
         return write_activity(scope, self.quickbooks_client(scope.calls))
+
+    # ── webhooks ──────────────────────────────────────────────────────────────────────────────
+
+    def office(self, run_id: str | None = None) -> Office:
+        """The sync as the webhooks' task opens it."""
+        scope = self.scope(run_id)
+        return Office(
+            scope=scope,
+            realm=self.realm,
+            open_quickbooks=lambda: self.quickbooks_client(scope.calls),
+            open_mailchimp=lambda: self.mailchimp_client(scope.calls),
+        )
+
+    def told_by_quickbooks(self, *events: tuple[str, ...]) -> None:
+        """Deliver (operation, id[, merged id]) as Intuit's CloudEvents would."""
+        body = [
+            {
+                "specversion": "1.0",
+                "id": secrets.token_hex(8),
+                "source": "intuit.sandbox",
+                "type": f"qbo.customer.{operation}.v1",
+                "time": datetime.now(UTC).isoformat(),
+                "intuitentityid": ids[0],
+                "intuitaccountid": self.realm,
+                "data": {"deletedid": ids[1]} if len(ids) > 1 else {},
+            }
+            for operation, *ids in events
+        ]
+        read = quickbooks_webhooks.read_events(json.dumps(body).encode(), realms={self.realm})
+        with self.database.begin() as connection:
+            inbox.deliver(connection, read, vault=self.vault)
+
+    def told_by_mailchimp(self, kind: str, **data: str) -> None:
+        """Deliver one event as Mailchimp's form would."""
+        form = {"type": kind, "fired_at": f"{datetime.now(UTC):%Y-%m-%d %H:%M:%S}"}
+        form |= {"data[list_id]": AUDIENCE} | {f"data[{key}]": text for key, text in data.items()}
+        event = mailchimp_webhooks.read_event(
+            urlencode(form).encode(),
+            sync="main",
+            audience_id=AUDIENCE,
+            email_key=self.vault.email_key,
+        )
+        with self.database.begin() as connection:
+            inbox.deliver(connection, [event], vault=self.vault)
+
+    def work_off(self) -> dict[str, int]:
+        """Work on the inbox once, as the webhooks' task does."""
+        return work_off(self.database, [self.office()])
+
+    def inbox(self) -> dict[str, int]:
+        """Events by state."""
+        with self.database.begin() as connection:
+            return inbox.counts(connection)
 
     # ── the bookkeeper ────────────────────────────────────────────────────────────────────────
 

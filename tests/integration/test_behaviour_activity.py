@@ -103,7 +103,7 @@ def test_b3_an_event_of_someone_who_is_no_customer_is_recorded_only(firm, amy):
     settle(firm)
     firm.person("stranger@elsewhere.org", "unsubscribe")
     firm.sync()
-    assert events(firm) == [("unsubscribed", "poll", None)]
+    assert events(firm) == [("subscribed", "poll", None), ("unsubscribed", "poll", None)]
     assert batches(firm) == []
 
 

@@ -53,6 +53,17 @@ def frame(connection: Connection, *, sync: str, keys: Collection[bytes]) -> pd.D
     )
 
 
+def present(connection: Connection, *, sync: str, keys: Collection[bytes]) -> set[bytes]:
+    """Return those of ``keys`` that are in the audience as far as we know, archived ones included."""
+    rows = connection.execute(
+        text("""SELECT email_key FROM ml_connector.contacts
+                WHERE sync = :sync AND email_key = ANY(:keys)
+                  AND status NOT IN ('forgotten', 'absent', 'moved')"""),
+        {"sync": sync, "keys": list(keys)},
+    ).all()
+    return {bytes(row.email_key) for row in rows}
+
+
 def sent(
     connection: Connection, *, sync: str, keys: Collection[bytes], vault: Vault
 ) -> dict[bytes, dict[str, Any]]:

@@ -164,6 +164,58 @@ def mark_gone(connection: Connection, *, sync: str, ids: Collection[str]) -> int
     ).rowcount
 
 
+def mark_merged(connection: Connection, *, sync: str, merged: Mapping[str, str]) -> None:
+    """Remember into whom customers were merged: their history is the survivor's from then on."""
+    if merged:
+        connection.execute(
+            text("""UPDATE ml_connector.customers SET merged_into = :survivor
+                    WHERE sync = :sync AND customer_id = :loser"""),
+            [{"sync": sync, "loser": loser, "survivor": s} for loser, s in sorted(merged.items())],
+        )
+
+
+def known(connection: Connection, *, sync: str, ids: Collection[str]) -> set[str]:
+    """Return those of ``ids`` that are staged."""
+    rows = connection.execute(
+        text("""SELECT customer_id FROM ml_connector.customers
+                WHERE sync = :sync AND customer_id = ANY(:ids)"""),
+        {"sync": sync, "ids": list(ids)},
+    ).all()
+    return {row.customer_id for row in rows}
+
+
+class Stirred(NamedTuple):
+    """How many customers wait for a decision, and how many of these left their address."""
+
+    waiting: int
+    moving: int
+
+
+def stirred(connection: Connection, *, sync: str, ids: Collection[str]) -> Stirred:
+    """Return what there is to decide on among ``ids``."""
+    row = connection.execute(
+        text("""SELECT count(*), count(*) FILTER (WHERE contact_key IS DISTINCT FROM email_key
+                                                    AND contact_key IS NOT NULL)
+                FROM ml_connector.customers WHERE sync = :sync AND dirty AND customer_id = ANY(:ids)"""),
+        {"sync": sync, "ids": list(ids)},
+    ).one()
+    return Stirred(*row)
+
+
+def at(connection: Connection, *, sync: str, keys: Collection[bytes]) -> set[str]:
+    """Return the customers whose contact is at one of ``keys``, or moved there in Mailchimp."""
+    rows = connection.execute(
+        text("""SELECT customer_id FROM ml_connector.customers
+                WHERE sync = :sync AND email_key = ANY(:keys)
+                UNION
+                SELECT c.customer_id FROM ml_connector.contacts k
+                JOIN ml_connector.customers c ON c.sync = k.sync AND c.email_key = k.alias_of
+                WHERE k.sync = :sync AND k.email_key = ANY(:keys)"""),
+        {"sync": sync, "keys": list(keys)},
+    ).all()
+    return {row.customer_id for row in rows}
+
+
 def mark_unseen_gone(connection: Connection, *, sync: str, seen_in: int) -> int:
     """Mark customers that the full load ``seen_in`` did not list; return how many."""
     take_turn(connection, sync=sync)

@@ -93,8 +93,13 @@ _DELIVER = text("""
 """)
 
 
-def claim(connection: Connection, *, limit: int, lease: timedelta) -> list[Claimed]:
+def claim(
+    connection: Connection, *, limit: int, lease: timedelta, tried: bool = False
+) -> list[Claimed]:
     """Lease up to ``limit`` events that are due, longest due first; nobody else gets them.
+
+    Events that were ``tried`` before are claimed apart from those that were not, so that one that
+    cannot be worked on does not take others along.
 
     An event whose lease ran out is due again; one that outlasted ``TRIES`` leases is dead, since
     it may be what ends its workers.
@@ -110,9 +115,10 @@ def claim(connection: Connection, *, limit: int, lease: timedelta) -> list[Claim
     rows = connection.execute(
         text("""WITH due AS (
                     SELECT id FROM ml_connector.webhook_inbox
-                    WHERE state = 'pending'
-                          AND coalesce(next_try_at, received_at) <= clock_timestamp()
-                       OR state = 'leased' AND lease_until <= clock_timestamp()
+                    WHERE (attempts > 0) = :tried
+                      AND (state = 'pending'
+                           AND coalesce(next_try_at, received_at) <= clock_timestamp()
+                           OR state = 'leased' AND lease_until <= clock_timestamp())
                     ORDER BY coalesce(next_try_at, received_at), id
                     LIMIT :limit FOR UPDATE SKIP LOCKED)
                 UPDATE ml_connector.webhook_inbox i
@@ -121,7 +127,7 @@ def claim(connection: Connection, *, limit: int, lease: timedelta) -> list[Claim
                 FROM due WHERE i.id = due.id
                 RETURNING i.id, i.system, i.source, i.sync, i.kind, i.entity_id, i.deleted_id,
                           i.dedupe_key, i.attempts, i.occurred_at, i.received_at, i.payload"""),
-        {"limit": limit, "lease": lease},
+        {"limit": limit, "lease": lease, "tried": tried},
     ).all()
     claimed = [Claimed(**row._mapping) for row in rows]  # noqa: SLF001 -- public accessor
     return sorted(claimed, key=lambda event: event.id)
@@ -165,16 +171,16 @@ def fail(connection: Connection, events: Collection[Claimed], *, reason: str) ->
 
 
 def postpone(
-    connection: Connection, events: Collection[Claimed], *, until: datetime, reason: str
+    connection: Connection, events: Collection[Claimed], *, wait: timedelta, reason: str
 ) -> int:
-    """Give claimed events back untried, due at ``until``: what is away is not their fault."""
+    """Give claimed events back untried, due after ``wait``: what is away is not their fault."""
     return _change(
         connection,
         events,
-        "state = 'pending', reason = :reason, lease_until = NULL, next_try_at = :until,"
+        "state = 'pending', reason = :reason, lease_until = NULL, next_try_at = clock_timestamp() + :wait,"
         " attempts = i.attempts - 1",
         reason=reason,
-        until=until,
+        wait=wait,
     )
 
 

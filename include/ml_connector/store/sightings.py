@@ -149,6 +149,10 @@ _TRANSITIONS = text("""
       AND NOT (status = 'archived' AND archiving)
       AND NOT (was IN ('archived', 'forgotten', 'absent', 'moved') AND writing)
     UNION ALL
+    SELECT email_key, status, NULL, status, happened_at FROM judged_members
+    WHERE is_new AND former_key IS NULL AND :arrivals AND NOT writing
+      AND status IN ('subscribed', 'pending', 'transactional')
+    UNION ALL
     SELECT email_key, 'profile_changed', NULL, NULL, happened_at FROM judged_members
     WHERE profile_was <> profile_hash AND NOT writing AND status <> 'archived'
     ORDER BY happened_at, kind
@@ -156,7 +160,12 @@ _TRANSITIONS = text("""
 
 
 def observe(
-    connection: Connection, members: Iterable[KeyedMember], *, sync: str, now: datetime
+    connection: Connection,
+    members: Iterable[KeyedMember],
+    *,
+    sync: str,
+    now: datetime,
+    arrivals: bool,
 ) -> list[Transition]:
     """Merge members as read into what we know; return what they did since.
 
@@ -167,7 +176,8 @@ def observe(
     alias of it from then on. Customers at an address whose contact appeared, was archived, or
     did anything while they were no contacts are decided on again.
 
-    A member seen for the first time has done nothing that we know of, whatever its status (B10b).
+    A member who is there when the audience is read for the first time has done nothing that we know
+    of, whatever its status (B10b); later, with ``arrivals``, a new one has just subscribed.
     """
     take_turn(connection, sync=sync)
     connection.execute(
@@ -198,4 +208,6 @@ def observe(
     connection.execute(_LEAVE, {"sync": sync})
     connection.execute(_MERGE, at)
     connection.execute(_CARRY, {"sync": sync})
-    return [Transition(*row) for row in connection.execute(_TRANSITIONS).all()]
+    return [
+        Transition(*row) for row in connection.execute(_TRANSITIONS, {"arrivals": arrivals}).all()
+    ]

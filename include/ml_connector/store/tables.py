@@ -35,7 +35,8 @@ def _time(name: str, *, required: bool = False) -> Column[object]:
 
 # A QuickBooks customer as last fetched. customer_no orders ids as numbers. email_key is the
 # address it has now, contact_key the one under which it was last represented in the audience.
-# dirty: fetched anew and not yet decided on. gone: merged away or deleted in QuickBooks.
+# dirty: fetched anew and not yet decided on. gone: merged away (into merged_into, where a webhook
+# told) or deleted in QuickBooks.
 customers = Table(
     "customers",
     metadata,
@@ -58,6 +59,7 @@ customers = Table(
     Column("decision", Text),
     Column("reason", Text),
     Column("linked_to", Text),
+    Column("merged_into", Text),
     Index("customers_by_email", "sync", "email_key"),
     Index("customers_by_contact", "sync", "contact_key"),
     Index("customers_dirty", "sync", "customer_id", postgresql_where=text("dirty")),

@@ -1,0 +1,125 @@
+"""The inbox worked off: events claimed, handed on, and brought to an end.
+
+New events are worked on together; one that failed before is worked on alone, so that it cannot take
+others along. What is away (a system, a token) is nobody's fault: its events wait, and do not come
+nearer to being given up.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Collection, Sequence
+from datetime import timedelta
+
+import structlog
+
+from ml_connector import activity
+from ml_connector.errors import ConnectorError, RetryLater, StopRun, StorageError
+from ml_connector.mailchimp.webhooks import SYSTEM as MAILCHIMP
+from ml_connector.quickbooks.webhooks import SYSTEM as QUICKBOOKS
+from ml_connector.store import inbox
+from ml_connector.store.activity_blocks import Part
+from ml_connector.store.database import Database
+from ml_connector.store.inbox import Claimed
+from ml_connector.webhook_work import Done, Office, customers_changed, members_acted
+
+TOGETHER = 500
+LEASE = timedelta(minutes=2)
+"""Longer than a batch takes; a killed worker's events are due again afterwards."""
+
+AWAY = timedelta(seconds=30)
+BLOCKED = timedelta(minutes=5)
+"""How long events wait for a system that is away, and for a person who has to act."""
+
+Work = Callable[[Office, Sequence[Claimed]], Done]
+log = structlog.get_logger(__name__)
+
+
+def work_off(database: Database, offices: Sequence[Office]) -> dict[str, int]:
+    """Work on every event that is due; return how many ended how.
+
+    Raises the first ``StopRun`` met, once everything else is done: its events wait.
+    """
+    worker = _Worker(database, offices)
+    while worker.next(TOGETHER, tried=False) or worker.next(1, tried=True):
+        pass
+    if worker.stopped is not None:
+        raise worker.stopped
+    return dict(worker.counts)
+
+
+class _Worker:
+    def __init__(self, database: Database, offices: Sequence[Office]) -> None:
+        self._database, self._offices = database, offices
+        self.counts: Counter[str] = Counter()
+        self.stopped: StopRun | None = None
+
+    def next(self, limit: int, *, tried: bool) -> bool:
+        """Claim and work on up to ``limit`` events; return whether there were any."""
+        with self._database.begin() as connection:
+            events = inbox.claim(connection, limit=limit, lease=LEASE, tried=tried)
+            orphans = [e for e in events if not any(_concerned(o, e) for o in self._offices)]
+            inbox.quarantine(connection, orphans, reason="no_sync")
+        self.counts["quarantined"] += len(orphans)
+        for system, work in ((QUICKBOOKS, customers_changed), (MAILCHIMP, members_acted)):
+            mine = [e for e in events if e.system == system and e not in orphans]
+            for office, done in self._worked_on(mine, work):
+                self._show(office, done.customer_ids)
+        return bool(events)
+
+    def _worked_on(self, events: Sequence[Claimed], work: Work) -> list[tuple[Office, Done]]:
+        """Work on one system's events in every sync concerned, and settle them."""
+        results = []
+        try:
+            for office in self._offices:
+                mine = [event for event in events if _concerned(office, event)]
+                if mine:
+                    results.append((office, work(office, mine)))
+        except StorageError:
+            raise
+        except (StopRun, RetryLater) as error:
+            self._wait(events, error)
+            return results
+        except ConnectorError as error:
+            self._fail(events, str(error))
+            return results
+        missing = {id_ for _, done in results for id_ in done.missing}
+        lost = [event for event in events if event.entity_id in missing]
+        self._fail(lost, "not_found")
+        settled = [event for event in events if event not in lost]
+        with self._database.begin() as connection:
+            self.counts["done"] += inbox.settle(connection, settled)
+        return results
+
+    def _show(self, office: Office, ids: Collection[str]) -> None:
+        """Show on the customers what their contacts did; what fails stays due for the next run."""
+        try:
+            if ids and activity.queue_activity(office.scope, customer_ids=ids):
+                part = Part(ids=ids)
+                written = activity.write_activity(office.scope, office.quickbooks, part=part)
+                self.counts["written_back"] += written.get("shown", 0)
+        except StorageError:
+            raise
+        except StopRun as error:
+            self.stopped = self.stopped or error
+        except RetryLater as error:
+            log.warning("write_back_waits", sync=office.scope.name, reason=str(error))
+
+    def _wait(self, events: Sequence[Claimed], error: StopRun | RetryLater) -> None:
+        if isinstance(error, StopRun):
+            self.stopped = self.stopped or error
+            wait = BLOCKED
+        else:
+            wait = max(AWAY, timedelta(seconds=error.retry_after or 0))
+        with self._database.begin() as connection:
+            postponed = inbox.postpone(connection, events, wait=wait, reason=str(error))
+        self.counts["waiting"] += postponed
+        log.warning("webhooks_wait", events=postponed, reason=str(error))
+
+    def _fail(self, events: Sequence[Claimed], reason: str) -> None:
+        with self._database.begin() as connection:
+            self.counts["failed"] += inbox.fail(connection, events, reason=reason)
+
+
+def _concerned(office: Office, event: Claimed) -> bool:
+    if event.system == QUICKBOOKS:
+        return event.source == office.realm
+    return event.sync == office.scope.name

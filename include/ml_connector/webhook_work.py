@@ -1,0 +1,105 @@
+"""What webhooks tell of, carried out: the same functions as the daily run, for a few records.
+
+An event says which record to look at, never what it holds: that is read from the API, so order and
+repetition do not matter.
+"""
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from ml_connector import archive, audience, fetch, members, planning, push
+from ml_connector.mailchimp.client import MailchimpClient
+from ml_connector.quickbooks.client import QuickBooksClient
+from ml_connector.scope import Scope
+from ml_connector.store import customers
+from ml_connector.store.inbox import Claimed
+
+FEW = 5
+"""Up to so many members are read one by one; more are read as a list of what changed."""
+
+
+@dataclass
+class Office:
+    """One sync at work: its scope, its company's realm, and its clients, opened when needed."""
+
+    scope: Scope
+    realm: str
+    open_quickbooks: Callable[[], QuickBooksClient]
+    open_mailchimp: Callable[[], MailchimpClient]
+
+    @cached_property
+    def quickbooks(self) -> QuickBooksClient:
+        """The company's client."""
+        return self.open_quickbooks()
+
+    @cached_property
+    def mailchimp(self) -> MailchimpClient:
+        """The audience's client."""
+        return self.open_mailchimp()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Done:
+    """What events came to: customers that may have to show something else, and unknown ids."""
+
+    customer_ids: Collection[str] = ()
+    missing: frozenset[str] = frozenset()
+
+
+def customers_changed(office: Office, events: Sequence[Claimed]) -> Done:
+    """Read the customers that QuickBooks told of, decide, and write what follows to Mailchimp."""
+    scope = office.scope
+    merged = {e.deleted_id: e.entity_id for e in events if e.deleted_id and e.entity_id}
+    ids = {event.entity_id for event in events if event.entity_id} | set(merged)
+    since = min((event.occurred_at for event in events if event.occurred_at), default=None)
+    missing = fetch.fetch_told(scope, office.quickbooks, ids, merged=merged, since=since)
+    with scope.database.begin() as connection:
+        stirred = customers.stirred(connection, sync=scope.name, ids=ids)
+    if stirred.waiting:
+        plan_id = scope.plan_id("webhooks")
+        if stirred.moving:
+            # An opt-out at the address that somebody leaves has to be known first (A13b).
+            members.fetch_members(scope, office.mailchimp)
+        if planning.decide_on(scope, plan_id=plan_id, customer_ids=ids):
+            audience.check_lately(scope, office.mailchimp)
+            push.push_shard(scope, office.mailchimp, plan_id=plan_id, shard=0)
+            archive.archive_contacts(scope, office.mailchimp, plan_id=plan_id)
+    return Done(customer_ids=ids, missing=frozenset(missing))
+
+
+def members_acted(office: Office, events: Sequence[Claimed]) -> Done:
+    """Read the members that Mailchimp told of, and record what they did."""
+    scope, client = office.scope, office.mailchimp
+    documents = [event.opened(scope.vault) for event in events]
+    told = {_address(document): _former(document) for document in documents}
+    to_read = set(told)
+    if len(told) > FEW:
+        members.fetch_members(scope, client, source="webhook")
+        # Whoever left the audience is on no list, nor is whence somebody came.
+        leaving = {_address(each) for each in documents if each["type"] == "unsubscribe"}
+        to_read = leaving | {now for now, former in told.items() if former}
+    found = {address: client.get(address) for address in sorted(to_read)}
+    with scope.database.begin() as connection:
+        members.observe(
+            scope,
+            connection,
+            [member for member in found.values() if member is not None],
+            source="webhook",
+            moved_from={now: former for now, former in told.items() if former},
+        )
+        left = [address for address, member in found.items() if member is None]
+        members.observe_departed(scope, connection, left, source="webhook")
+        keys = [scope.vault.email_key(address) for address in told]
+        return Done(customer_ids=customers.at(connection, sync=scope.name, keys=keys))
+
+
+def _address(document: Mapping[str, Any]) -> str:
+    data = document["data"]
+    return members.plain(str(data.get("new_email") or data.get("email") or ""))
+
+
+def _former(document: Mapping[str, Any]) -> str | None:
+    former = document["data"].get("old_email")
+    return members.plain(str(former)) if former else None
