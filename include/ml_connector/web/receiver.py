@@ -14,7 +14,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -200,9 +200,8 @@ class Receiver:
             raise _RefusedError(who if known else "an unknown sync", keys.mends.get(who, ""))
         return found
 
-    def _tallied(self, name: str, answer: Answer, **facts: str) -> Answer:
-        self.tally.count(name)
-        self.tally.tell(name, status=answer.status, **facts)
+    def _tallied(self, name: str, answer: Answer, **facts: Any) -> Answer:
+        self.tally.warn(name, status=answer.status, **facts)
         return answer
 
 

@@ -18,17 +18,22 @@ class Tally:
     def __init__(self, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self.counts: Counter[str] = Counter()
-        self._told: dict[str, tuple[float, int]] = {}
+        self._untold: Counter[tuple[str, str]] = Counter()
+        self._told_at: dict[tuple[str, str], float] = {}
 
     def count(self, name: str, number: int = 1) -> None:
         """Count."""
         self.counts[name] += number
 
-    def tell(self, name: str, **facts: object) -> None:
-        """Log a warning with the facts of this time and the number since the last line."""
-        now, total = self._clock(), self.counts[name]
-        at, before = self._told.get(name, (float("-inf"), 0))
-        if now - at >= EVERY:
-            self._told[name] = (now, total)
-            said = {key: value for key, value in facts.items() if value}
-            log.warning("webhooks_not_taken", what=name, times=total - before, **said)
+    def warn(self, name: str, *, who: str = "", **facts: object) -> None:
+        """Count, and log now and then: the facts of this time and how often since the last line.
+
+        ``who`` is one of a few: each has lines of its own.
+        """
+        self.count(name)
+        about = (name, who)
+        self._untold[about] += 1
+        if self._clock() - self._told_at.get(about, float("-inf")) >= EVERY:
+            self._told_at[about] = self._clock()
+            said = {key: value for key, value in {"who": who, **facts}.items() if value}
+            log.warning("webhooks_not_taken", what=name, times=self._untold.pop(about), **said)

@@ -1,0 +1,134 @@
+"""The plugin: the receiver on Airflow's own API server, which has to live whatever is missing."""
+
+import base64
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+import requests
+from sqlalchemy import create_engine, text
+
+from local.postgres import free_port
+from ml_connector.quickbooks import webhooks as quickbooks
+from tests.integration.firm import REALM
+from tests.integration.receiving import TOKEN, cloud_event
+
+ROOT = Path(__file__).resolve().parents[2]
+BIN = Path(sys.prefix) / "bin"
+PREFIX = "/ml-connector/webhooks"
+
+
+@pytest.fixture
+def environment(tmp_path):
+    home = tmp_path / "airflow"
+    environment = {
+        **{name: value for name, value in os.environ.items() if not name.startswith("AIRFLOW")},
+        "AIRFLOW_HOME": str(home),
+        "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
+        "AIRFLOW__CORE__PLUGINS_FOLDER": str(ROOT / "plugins"),
+        "AIRFLOW__CORE__DAGS_FOLDER": str(ROOT / "dags"),
+        "AIRFLOW__CORE__FERNET_KEY": base64.urlsafe_b64encode(b"f" * 32).decode(),
+        "ML_CONNECTOR_HOME": str(tmp_path / "state"),
+        "AIRFLOW_CONN_QUICKBOOKS_DEFAULT": json.dumps(
+            {
+                "conn_type": "quickbooks",
+                "extra": {"realm_id": REALM, "webhook_verifier_token": TOKEN},
+            }
+        ),
+    }
+    subprocess.run(
+        [BIN / "airflow", "db", "migrate"],
+        env=environment,
+        check=True,
+        capture_output=True,
+        timeout=120,
+    )
+    return environment
+
+
+@contextmanager
+def api_server(environment: dict[str, str], log: Path) -> Iterator[str]:
+    port = free_port()
+    with (
+        log.open("wb") as said,
+        subprocess.Popen(
+            [BIN / "airflow", "api-server", "--port", str(port), "--workers", "1"],
+            env=environment,
+            cwd=ROOT,
+            stdout=said,
+            stderr=subprocess.STDOUT,
+        ) as process,
+    ):
+        url = f"http://127.0.0.1:{port}"
+        try:
+            deadline = time.monotonic() + 90
+            while not answers(f"{url}/api/v2/version"):
+                assert process.poll() is None, log.read_text()
+                assert time.monotonic() < deadline
+                time.sleep(0.5)
+            yield url
+        finally:
+            process.terminate()
+            process.wait(30)
+
+
+def answers(url: str) -> bool:
+    try:
+        return requests.get(url, timeout=5).ok
+    except requests.RequestException:
+        return False
+
+
+def deliver(url: str, token: str = TOKEN) -> requests.Response:
+    body = json.dumps([cloud_event(1)]).encode()
+    headers = {"intuit-signature": quickbooks.signature(body, token).decode()}
+    return requests.post(f"{url}{PREFIX}/quickbooks", data=body, headers=headers, timeout=30)
+
+
+def test_the_api_server_receives_webhooks_and_lives_without_our_settings(
+    environment, database_url, tmp_path
+):
+    log = tmp_path / "api-server.log"
+    with api_server(environment, log) as url:
+        refused = deliver(url)
+        assert (refused.status_code, refused.headers["retry-after"]) == (503, "10")
+        assert answers(f"{url}/api/v2/version")
+    assert "there is no Airflow connection 'ml_connector_db'" in log.read_text()
+
+    environment["AIRFLOW_CONN_ML_CONNECTOR_DB"] = database_url.replace("+psycopg", "")
+    with api_server(environment, log) as url:
+        assert deliver(url).status_code == 200
+        assert deliver(url, token="wrong").status_code == 401
+        secret = f"{url}{PREFIX}/mailchimp/main?secret=guessed-secret"
+        assert requests.get(secret, timeout=30).status_code == 200
+        assert requests.post(secret, data=b"type=x", timeout=30).status_code == 401
+        for path in ("/docs", "/openapi.json", "/redoc"):
+            assert requests.get(url + PREFIX + path, timeout=30).status_code == 404
+        large = requests.post(f"{url}{PREFIX}/quickbooks", data=b"x" * (2 << 20), timeout=30)
+        assert large.status_code == 413
+    with create_engine(database_url).connect() as connection:
+        count = connection.execute(text("SELECT count(*) FROM ml_connector.webhook_inbox"))
+        assert count.scalar_one() == 1
+    said = log.read_text()
+    assert "register-webhooks" in said  # what to do about the refusal
+    assert TOKEN not in said
+    assert "guessed-secret" not in said
+
+
+def test_the_plugin_costs_a_task_nothing():
+    code = (
+        "import sys, airflow.plugins_manager as m; before = set(sys.modules);"
+        f"sys.path.insert(0, {str(ROOT / 'plugins')!r});"
+        "import ml_connector_plugin; print(sorted(set(sys.modules) - before))"
+    )
+    found = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120
+    )
+    assert "ml_connector_airflow" not in found.stdout
+    assert "pandas" not in found.stdout
