@@ -104,7 +104,7 @@ def _day(time: datetime, zone: ZoneInfo) -> str:
 
 def _plain(line: str) -> str:
     """One line that any QuickBooks company can store: US companies are ISO-8859-1 officially."""
-    flat = re.sub(r"\s+", " ", line).strip()
+    flat = re.sub(r"[\s\x00-\x1f\x7f-\x9f\xad]+", " ", line).strip()
     text = flat.encode("latin-1", errors="replace").decode("latin-1")
     return text if len(text) <= _LONGEST_LINE else text[: _LONGEST_LINE - 3] + "..."
 
