@@ -15,7 +15,7 @@ from ml_connector.errors import (
     StopRun,
     Unavailable,
 )
-from ml_connector.mailchimp import protocol
+from ml_connector.mailchimp import problems, protocol
 from ml_connector.model import MemberWrite, Status
 from ml_connector.transport import Response
 
@@ -134,7 +134,7 @@ def test_an_empty_success_is_an_empty_document() -> None:
 def test_rows_of_a_batch_get_the_same_codes(
     code: str, words: str, error_code: str, field: str
 ) -> None:
-    assert code == protocol.classify_row_error(words, error_code, field)
+    assert code == problems.classify_row_error(words, error_code, field)
 
 
 @pytest.mark.parametrize(
@@ -146,7 +146,7 @@ def test_rows_of_a_batch_get_the_same_codes(
     ],
 )
 def test_addresses_are_taken_out_of_vendor_words(expected: str, text: str, email: str) -> None:
-    assert expected == protocol.impersonal(text, email)
+    assert expected == problems.impersonal(text, email)
 
 
 def rows(*emails: str) -> list[MemberWrite]:

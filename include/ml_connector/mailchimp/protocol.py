@@ -1,6 +1,6 @@
 """Mailchimp's Marketing API 3.0 as values: requests to send, answers to read. No I/O.
 
-``read`` is the one place that knows what a status code or a problem of Mailchimp means.
+What a status code or a problem of Mailchimp means is said in ``problems``.
 API: https://mailchimp.com/developer/marketing/api/
 """
 
@@ -14,15 +14,11 @@ from typing import Any
 import msgspec
 
 from ml_connector.errors import (
-    CallRefused,
-    ConnectorError,
     CredentialsError,
-    RateLimited,
-    RecordRefused,
-    SettingsError,
     StopRun,
     Unavailable,
 )
+from ml_connector.mailchimp import problems
 from ml_connector.model import (
     BatchResult,
     EmailActivity,
@@ -52,21 +48,7 @@ _MEMBER_FIELDS = (
     "tags",
 )
 
-# What Mailchimp says about one contact, and our code for it. First match counts.
-_REFUSALS: tuple[tuple[str, str, str], ...] = (
-    ("compliance", "in a compliance state", "opted out, bounced or under review"),
-    ("forgotten", "permanently deleted", "permanently deleted; may not be imported again"),
-    ("forgotten", "forgotten email", "permanently deleted; may not be imported again"),
-    ("signup_throttled", "signed up to a lot of lists", "signed up to many lists lately"),
-    ("fake_email", "looks fake or invalid", "Mailchimp takes the address for a fake"),
-    ("member_exists", "already a list member", "already in the audience"),
-    ("member_exists", "already in this list", "already in the audience"),
-    ("invalid_email", "valid email address", "not an address Mailchimp accepts"),
-    ("invalid_email", "must contain a single @", "not an address Mailchimp accepts"),
-    ("invalid_email", "of the email address", "not an address Mailchimp accepts"),
-)
 _STATUSES = frozenset(Status)
-_ADDRESS = re.compile(r"[^\s\"'<>(),:;]+@[^\s\"'<>(),:;]*[^\s\"'<>(),:;.]")
 
 
 def base_url_of(key: str, host: str = "") -> str:
@@ -210,7 +192,7 @@ def read(response: Response) -> dict[str, Any]:
         if response.status == 204:  # an empty 200 was cut off: it is no empty list
             return {}
         raise Unavailable("Mailchimp: the answer is not JSON", request_id=request_id)
-    raise _error(response, document, request_id)
+    raise problems.error_of(response, document, request_id)
 
 
 def parse_time(text: str) -> datetime | None:
@@ -299,30 +281,6 @@ def parse_batch(
     )
 
 
-def classify_row_error(error: str, error_code: str = "", field: str = "") -> str:
-    """Return our code for Mailchimp's words about one contact.
-
-    ``compliance``, ``forgotten``, ``signup_throttled``, ``fake_email``, ``member_exists``,
-    ``invalid_email``, ``merge_fields``, or ``invalid`` for anything else.
-    """
-    words = error.lower()
-    for code, phrase, _ in _REFUSALS:
-        if phrase in words:
-            return code
-    if error_code == "ERROR_CONTACT_EXISTS":
-        return "member_exists"
-    if field.lower() in {"email", "email_address", "email address"}:
-        return "invalid_email"
-    return "merge_fields" if "merge field" in words or field else "invalid"
-
-
-def impersonal(text: str, email: str = "") -> str:
-    """Return vendor words with every address replaced by "the address"."""
-    if email:
-        text = re.sub(re.escape(email), "the address", text, flags=re.IGNORECASE)
-    return _ADDRESS.sub("the address", text)
-
-
 def _document(body: bytes) -> dict[str, Any] | None:
     try:
         document = msgspec.json.decode(body)
@@ -343,110 +301,8 @@ def _unnamed(documents: Iterable[Mapping[str, Any]], named: set[str]) -> tuple[M
 def _refusal(row: Mapping[str, Any]) -> RowRefusal:
     email = str(row.get("email_address") or "")
     words, field = str(row.get("error") or ""), str(row.get("field") or "")
-    code = classify_row_error(words, str(row.get("error_code") or ""), field)
+    code = problems.classify_row_error(words, str(row.get("error_code") or ""), field)
     fields = [(field, str(row.get("field_message") or ""))] if field else []
     return RowRefusal(
-        email_address=email, code=code, message=_explained(code, words, fields, email)
+        email_address=email, code=code, message=problems.explained(code, words, fields, email)
     )
-
-
-def _explained(code: str, words: str, fields: Sequence[tuple[str, str]], email: str = "") -> str:
-    for known, _, meaning in _REFUSALS:
-        if code == known:
-            return meaning
-    named = "; ".join(f"{name}: {said}" if name else said for name, said in fields)
-    return impersonal(f"{words} ({named})" if named else words, email)
-
-
-def _error(
-    response: Response, document: Mapping[str, Any] | None, request_id: str | None
-) -> ConnectorError:
-    return (
-        _refused_access(response.status, document, request_id)
-        or _come_back(response, document, request_id)
-        or _refused(response.status, document, request_id)
-    )
-
-
-def _refused_access(
-    status: int, document: Mapping[str, Any] | None, request_id: str | None
-) -> ConnectorError | None:
-    # An account of another data centre is simply unknown here: the same 401 as for a wrong key.
-    # https://mailchimp.com/developer/marketing/docs/errors/
-    if status == 401:
-        return CredentialsError(
-            "Mailchimp does not know this key (401): check the connection's password (the whole"
-            " API key, or a token that was not revoked), and its host: the data centre there must"
-            " be the one the key ends in",
-            request_id=request_id,
-        )
-    if status == 403 and document is not None:
-        words = impersonal(str(document.get("detail") or document.get("title") or ""))
-        return CredentialsError(
-            f"Mailchimp refuses this account or key (403): {words}. Check in Mailchimp that the"
-            " account is active and that the key's user may manage the audience",
-            request_id=request_id,
-        )
-    return None
-
-
-def _come_back(
-    response: Response, document: Mapping[str, Any] | None, request_id: str | None
-) -> ConnectorError | None:
-    # Neither 429 nor the blocks of the edge need to carry JSON: the status alone decides.
-    # https://mailchimp.com/developer/marketing/docs/fundamentals/#api-limits
-    status, asked = response.status, retry_after(response.headers)
-    if status == 429:
-        return RateLimited(
-            "Mailchimp: too many requests at once (429; 10 connections per user)",
-            request_id=request_id,
-            retry_after=asked,
-        )
-    if status in {403, 503} and document is None:
-        reference = re.search(rb"Reference(?:\s|&#32;)*(?:#|&#35;)\s*([0-9a-f.]+)", response.body)
-        named = f", reference {reference[1].decode()}" if reference else ""
-        return RateLimited(
-            f"Mailchimp: this network is blocked at the edge ({status}{named})",
-            request_id=request_id,
-            retry_after=asked,
-        )
-    if status >= 500 or status == 408:
-        return Unavailable(
-            f"Mailchimp: out of order ({status})", request_id=request_id, retry_after=asked
-        )
-    return None
-
-
-def _refused(
-    status: int, document: Mapping[str, Any] | None, request_id: str | None
-) -> ConnectorError:
-    if document is None:
-        return SettingsError(
-            f"Mailchimp: nothing answers at this address ({status}); check that the connection's"
-            " host is the API's base URL and ends in /3.0",
-            request_id=request_id,
-        )
-    if status == 404:
-        return RecordRefused("Mailchimp: not found", code="not_found", request_id=request_id)
-    title, detail = str(document.get("title") or ""), str(document.get("detail") or "")
-    if status == 405:
-        return RecordRefused(
-            f"Mailchimp: {impersonal(detail)}", code="method_not_allowed", request_id=request_id
-        )
-    fields = [
-        (str(error.get("field") or ""), str(error.get("message") or ""))
-        for error in document.get("errors") or ()
-        if isinstance(error, Mapping)
-    ]
-    words = f"{title} {detail} {' '.join(said for _, said in fields)}"
-    code = classify_row_error(words)
-    message = f"Mailchimp refused: {_explained(code, detail or title, fields)}"
-    if status == 400 and code != "invalid":
-        return RecordRefused(message, code=code, request_id=request_id)
-    return CallRefused(message, code=code, request_id=request_id)
-
-
-def retry_after(headers: Mapping[str, str]) -> float | None:
-    """Return a Retry-After in seconds; one that is missing, a date or nonsense is None."""
-    said = headers.get("retry-after", "")
-    return float(said) if re.fullmatch(r"\d{1,6}(\.\d+)?", said) else None
