@@ -10,6 +10,7 @@ point leaves customers that are either settled or still due, and doing a due one
 from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -24,7 +25,7 @@ from ml_connector.quickbooks.client import IDS_PER_QUERY, QuickBooksClient
 from ml_connector.quickbooks.protocol import BatchItem
 from ml_connector.scope import Scope
 from ml_connector.store import activity_blocks, audit, customers, member_events
-from ml_connector.store.activity_blocks import Due, Part, Settled
+from ml_connector.store.activity_blocks import NOBODY, Due, Part, Settled
 from ml_connector.store.audit import Entry
 
 CUSTOMERS_A_SHARD = 2500
@@ -34,6 +35,7 @@ MOST_SHARDS = 4
 TRIES = 5
 """Of one customer in one run; then it is parked for the next one (B7)."""
 
+_ACTIONS = {("Customer", "update"): "write_notes", ("Attachable", "delete"): "remove_note"}
 log = structlog.get_logger(__name__)
 
 
@@ -75,6 +77,7 @@ class _Page:
         default_factory=list
     )
     attachment: tuple[str, str] | None = None
+    """Id and SyncToken of the note to write, empty for a new one; None if no note is meant."""
 
 
 class _Writer:
@@ -82,21 +85,30 @@ class _Writer:
         self._scope, self._client, self._part = scope, client, part
         self._write_to = scope.sync.activity.write_to
         self._zone = ZoneInfo(scope.sync.timezone)
-        self._announced: set[str] = set()
+        self._announced: dict[str, datetime] = {}
+        size = scope.sync.activity.batch_size
+        self._most = max(1, size // 2) if self._write_to == "both" else size
+        self._limit = self._most
         self.counts: Counter[str] = Counter()
 
     def write_next(self) -> bool:
         """Write one batch; return whether anything was due."""
-        size = self._scope.sync.activity.batch_size
-        limit = max(1, size // 2) if self._write_to == "both" else size
         with self._scope.database.begin() as connection:
-            rows = self._claim(connection, "due", limit)
-            pages = [self._page(connection, due) for due in rows if due.writable]
-            ready = [page for page in pages if self._announce(connection, page)]
-            items = [item for page in ready for item in page.items]
-            request_id = self._send(items, ready) if items else None
+            rows = self._claim(connection, "due", self._limit)
+            pages = self._ready(connection, [due for due in rows if due.writable])
             left = [self._left(due) for due in rows if not due.writable]
-            self._settle(connection, ready, left, request_id)
+            try:
+                request_id = self._send(pages)
+            except RecordRefused as error:
+                # The call as a whole: it is halved until the customer that is the cause is alone.
+                request_id = error.request_id
+                if len(pages) > 1:
+                    self._limit, pages = len(pages) // 2, []
+                for page in pages:
+                    page.written = [(item, error) for item in page.items]
+            else:
+                self._limit = min(self._most, 2 * self._limit)
+            self._settle(connection, pages, left, request_id)
         return bool(rows)
 
     def read_again(self) -> bool:
@@ -128,6 +140,20 @@ class _Writer:
 
     # ── what a customer shall hold ────────────────────────────────────────────────────────────
 
+    def _ready(self, connection: Connection, rows: Sequence[Due]) -> list[_Page]:
+        """Return the first of ``rows`` that fit into one batch; the others stay due."""
+        pages: list[_Page] = []
+        room = self._scope.sync.activity.batch_size
+        for due in rows:
+            page = self._page(connection, due)
+            if not self._with_note(connection, page):
+                continue
+            room -= len(page.items)
+            if pages and room < 0:
+                break
+            pages.append(page)
+        return pages
+
     def _page(self, connection: Connection, due: Due) -> _Page:
         scope = self._scope
         customer = customers.opened(
@@ -141,11 +167,8 @@ class _Writer:
         markers = markers_of(scope, due.customer_id)
         lines = lines_of(_standing(due, events), self._zone)
         wanted = customer.notes
-        if self._write_to in ("notes", "both"):
-            fitted = markers.into(customer.notes, lines)
-            wanted = customer.notes if fitted is None else fitted
-        else:
-            fitted, wanted = None, markers.out_of(customer.notes)
+        fitted = markers.into(customer.notes, lines) if self._write_to != "attachment" else None
+        wanted = markers.out_of(customer.notes) if fitted is None else fitted
         if wanted != customer.notes:
             page.notes = wanted
             page.items.append(_notes_item(customer, wanted))
@@ -153,24 +176,28 @@ class _Writer:
             page.note = markers.block(lines)
         return page
 
-    def _announce(self, connection: Connection, page: _Page) -> bool:
+    def _with_note(self, connection: Connection, page: _Page) -> bool:
         """Add the attached note's item; False if the customer is to be claimed once more first.
 
         That a note is about to be created is committed before it is, since a creation cannot be
-        told from a second one: whoever finds it announced by another looks whether it is there.
+        told from a second one: only whoever announced it last creates it, anybody else looks
+        whether it is there. A note that is no longer meant to be there is deleted.
         """
         due = page.due
-        if page.note is None:
+        if page.note is None and not due.attachment_id and not due.attaching:
             return True
-        page.attachment = (due.attachment_id or "", due.attachment_token or "")
-        if not due.attachment_id and due.customer_id not in self._announced:
-            if not due.attaching:
-                self._announced.add(due.customer_id)
-                announced = replace(self._kept(due, state="due"), attaching=True)
-                activity_blocks.settle(connection, [announced], sync=self._scope.name)
-                return False
-            page.attachment = self._find_note(due.customer_id)
-        page.items.append(_note_item(page))
+        found = (due.attachment_id or "", due.attachment_token or "")
+        mine = due.settled_at is not None and self._announced.get(due.customer_id) == due.settled_at
+        if due.attaching and not due.attachment_id and not mine:
+            found = self._find_note(due.customer_id)
+        if page.note is not None and not found[0] and not mine:
+            self._announced[due.customer_id] = activity_blocks.announce(
+                connection, sync=self._scope.name, customer_id=due.customer_id
+            )
+            return False
+        page.attachment = found
+        if page.note is not None or found[0]:
+            page.items.append(_note_item(page))
         return True
 
     def _find_note(self, customer_id: str) -> tuple[str, str]:
@@ -182,7 +209,10 @@ class _Writer:
 
     # ── the call and what came of it ──────────────────────────────────────────────────────────
 
-    def _send(self, items: Sequence[BatchItem], pages: Sequence[_Page]) -> str | None:
+    def _send(self, pages: Sequence[_Page]) -> str | None:
+        items = [item for page in pages for item in page.items]
+        if not items:
+            return None
         named = [replace(item, b_id=str(n)) for n, item in enumerate(items)]
         answer = self._client.write_batch(named, operation_id=f"activity/{self._scope.name}")
         results = iter([(item, answer.results.get(item.b_id)) for item in named])
@@ -235,8 +265,17 @@ class _Writer:
         settled = self._kept(due, state="shown")
         if page.attachment is not None:
             found, token = page.attachment
-            settled = replace(settled, attachment_id=found or None, attachment_token=token or None)
+            settled = replace(
+                settled,
+                attachment_id=found or None,
+                attachment_token=token or None,
+                attaching=due.attaching and page.note is not None,
+            )
         for item, result in page.written:
+            if item.operation == "delete" and isinstance(result, dict | RecordRefused):
+                # Edited by a person, it is theirs.
+                settled = replace(settled, attachment_id=None, attachment_token=None)
+                continue
             if isinstance(result, dict):
                 if item.entity == "Attachable":
                     settled = replace(
@@ -248,7 +287,7 @@ class _Writer:
                 continue
             settled = self._not_written(due, settled, item, result)
         if settled.state in ("shown", "refused"):
-            shown_key = due.email_key or due.own_key
+            shown_key = due.email_key or due.own_key or NOBODY
             return replace(settled, attempts=0, shown_key=shown_key, shown_news=due.news)
         return settled
 
@@ -290,19 +329,19 @@ class _Writer:
         for item, result in page.written:
             notes = item.entity == "Customer"
             written = {"notes": page.notes} if notes else {"attachment": page.note}
-            refused = isinstance(result, StaleObject)
-            failed = "conflict" if refused else "parked" if outcome.state == "parked" else "failed"
+            stale = isinstance(result, StaleObject)
+            failed = "conflict" if stale else "parked" if outcome.state == "parked" else "failed"
             entries.append(
                 Entry(
                     sync=self._scope.name,
                     system="quickbooks",
-                    action="write_notes" if notes else "attach_note",
+                    action=_ACTIONS.get((item.entity, item.operation), "attach_note"),
                     reason=newest.kind if newest else str(due.status or "no_contact"),
                     outcome="applied" if isinstance(result, dict) else failed,
                     cause=f"event:{newest.id}" if newest else "contact",
                     customer_id=due.customer_id,
                     email_key=due.email_key,
-                    error=None if isinstance(result, dict) else outcome.error,
+                    error=str(result) if isinstance(result, ConnectorError) else outcome.error,
                     attempts=due.attempts + 1,
                     request_id=request_id,
                     before={"notes": page.customer.notes} if notes else None,
@@ -342,10 +381,11 @@ def _notes_item(customer: Customer, notes: str) -> BatchItem:
 
 
 def _note_item(page: _Page) -> BatchItem:
-    target = {"EntityRef": {"type": "Customer", "value": page.due.customer_id}}
-    payload: dict[str, Any] = {"Note": page.note, "AttachableRef": [target]}
     found, token = page.attachment or ("", "")
-    if found:
-        payload |= {"Id": found, "SyncToken": token}
+    named = {"Id": found, "SyncToken": token} if found else {}
+    if page.note is None:
+        return BatchItem(b_id="", payload=named, operation="delete", entity="Attachable")
+    target = {"EntityRef": {"type": "Customer", "value": page.due.customer_id}}
+    payload = {"Note": page.note, "AttachableRef": [target], **named}
     operation = "update" if found else "create"
     return BatchItem(b_id="", payload=payload, operation=operation, entity="Attachable")

@@ -96,8 +96,9 @@ def applied(firm: Firm) -> list[str]:
 
 
 def audited(firm: Firm) -> list[str]:
-    """The causes of what the audit says was applied."""
-    return sorted(entry["cause"] for entry in firm.audit() if entry["outcome"] == "applied")
+    """The causes of what the audit says was applied to the audience."""
+    trail = [entry for entry in firm.audit() if entry["system"] == "mailchimp"]
+    return sorted(entry["cause"] for entry in trail if entry["outcome"] == "applied")
 
 
 def killed_at(firm: Firm, system: str, nth: int, when: str) -> bool:

@@ -78,7 +78,8 @@ def attachables_statement(customer_id: str) -> str:
     """
     target = "AttachableRef.EntityRef"
     where = f"{target}.Type = 'customer' AND {target}.value = {literal(customer_id)}"
-    return _select(["*"], where, entity="Attachable")
+    page = f"STARTPOSITION 1 MAXRESULTS {MAX_RESULTS}"
+    return _select(["*"], where, page, entity="Attachable")
 
 
 def _select(columns: Sequence[str], where: str, page: str = "", *, entity: str = "Customer") -> str:

@@ -28,11 +28,11 @@ _QUEUE = """
         WHERE k.sync = :sync AND k.alias_of IS NOT NULL AND o.status IN ('moved', 'absent')
           AND c.active AND NOT c.gone AND NOT c.is_project {only}
         UNION ALL
-        SELECT c.customer_id, c.customer_no, c.email_key, 0
+        SELECT c.customer_id, c.customer_no, coalesce(c.email_key, CAST('' AS bytea)), 0
         FROM ml_connector.activity_blocks b
         JOIN ml_connector.customers c ON c.sync = b.sync AND c.customer_id = b.customer_id
-        WHERE b.sync = :sync AND b.shown_key <> c.email_key
-          AND c.active AND NOT c.gone AND NOT c.is_project {only}
+        WHERE b.sync = :sync AND c.active AND NOT c.gone AND NOT c.is_project {only}
+          AND b.shown_key <> coalesce(c.email_key, CAST('' AS bytea))
           AND NOT EXISTS (SELECT 1 FROM ml_connector.contacts k
                           WHERE k.sync = b.sync AND k.email_key = b.shown_key
                             AND k.alias_of = c.email_key)
@@ -44,13 +44,13 @@ _QUEUE = """
         ORDER BY customer_id, news DESC
     )
     INSERT INTO ml_connector.activity_blocks AS b (sync, customer_id, customer_no, state)
-    SELECT :sync, customer_id, customer_no, 'due' FROM due ORDER BY customer_no
+    SELECT :sync, customer_id, customer_no, 'due' FROM due ORDER BY customer_no, customer_id
     ON CONFLICT (sync, customer_id) DO UPDATE SET
         state = CASE WHEN b.state = 'stale' THEN 'stale' ELSE 'due' END, attempts = 0, error = NULL
 """
 _CLAIM = """
     SELECT b.customer_id, b.attempts, b.attachment_id, b.attachment_token, b.attaching,
-           c.payload, c.email_key AS own_key,
+           b.settled_at, c.payload, c.email_key AS own_key,
            c.active AND NOT c.gone AND NOT c.is_project AS writable,
            k.email_key, k.alias_of, k.status, k.status_since, k.engagement, k.last_engaged_at,
            coalesce(k.news, 0) AS news, clock_timestamp() AS claimed_at
@@ -65,6 +65,9 @@ _CLAIM = """
       AND (CAST(:ids AS text[]) IS NULL OR b.customer_id = ANY(:ids))
     ORDER BY b.customer_no, b.customer_id LIMIT :limit FOR UPDATE OF b SKIP LOCKED
 """
+
+NOBODY = b""
+"""Stands for the contact of a customer without an address."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,6 +91,7 @@ class Due:
     attachment_id: str | None
     attachment_token: str | None
     attaching: bool
+    settled_at: datetime | None
     payload: bytes
     own_key: bytes | None
     writable: bool
@@ -126,6 +130,21 @@ def queue(connection: Connection, *, sync: str, ids: Collection[str] | None = No
     return connection.execute(text(query), parameters).rowcount
 
 
+def forget_shown(connection: Connection, *, sync: str) -> None:
+    """Record that what customers show is of nobody in the audience: it was swapped (A36).
+
+    A customer that is being written at this moment is left out rather than waited for, since its
+    writer may be waiting for the sync's turn.
+    """
+    connection.execute(
+        text("""UPDATE ml_connector.activity_blocks SET shown_key = :nobody, shown_news = 0
+                WHERE sync = :sync AND shown_key IS NOT NULL AND customer_id IN (
+                    SELECT customer_id FROM ml_connector.activity_blocks WHERE sync = :sync
+                    FOR UPDATE SKIP LOCKED)"""),
+        {"sync": sync, "nobody": NOBODY},
+    )
+
+
 def count_todo(connection: Connection, *, sync: str) -> int:
     """Return how many customers are still to be written."""
     return int(
@@ -151,6 +170,18 @@ def claim(connection: Connection, *, sync: str, state: str, part: Part, limit: i
         },
     ).all()
     return [Due(**row._mapping) for row in rows]  # noqa: SLF001 -- SQLAlchemy's public accessor
+
+
+def announce(connection: Connection, *, sync: str, customer_id: str) -> datetime:
+    """Record that a note is about to be created; return what tells this announcement from others."""
+    settled_at: datetime = connection.execute(
+        text("""UPDATE ml_connector.activity_blocks
+                SET attaching = true, attachment_id = NULL, attachment_token = NULL,
+                    settled_at = clock_timestamp()
+                WHERE sync = :sync AND customer_id = :customer_id RETURNING settled_at"""),
+        {"sync": sync, "customer_id": customer_id},
+    ).scalar_one()
+    return settled_at
 
 
 def settle(connection: Connection, outcomes: Collection[Settled], *, sync: str) -> None:

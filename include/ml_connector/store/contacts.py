@@ -10,6 +10,7 @@ from sqlalchemy import Connection, text
 
 from ml_connector.model import Status
 from ml_connector.plan import CONTACT_COLUMNS
+from ml_connector.store import activity_blocks
 from ml_connector.store.database import copy_rows, frame_of, take_turn, unhexed
 from ml_connector.vault import Vault
 
@@ -40,6 +41,7 @@ def forget_audience(connection: Connection, *, sync: str) -> None:
                 WHERE sync = :sync"""),
         {"sync": sync},
     )
+    activity_blocks.forget_shown(connection, sync=sync)
 
 
 def frame(connection: Connection, *, sync: str, keys: Collection[bytes]) -> pd.DataFrame:
