@@ -387,9 +387,13 @@ class Firm:
         with self.database.begin() as connection:
             return list(audit.iter_entries(connection, vault=self.vault))
 
-    def told(self, customer_id: str) -> list[tuple[str, str, str]]:
-        """Action, reason and outcome of a customer's audit rows, in order."""
-        mine = [entry for entry in self.audit() if entry["customer_id"] == customer_id]
+    def told(self, customer_id: str, system: str = "mailchimp") -> list[tuple[str, str, str]]:
+        """Action, reason and outcome of a customer's audit rows about a system, in order."""
+        mine = [
+            entry
+            for entry in self.audit()
+            if (entry["customer_id"], entry["system"]) == (customer_id, system)
+        ]
         return [(entry["action"], entry["reason"], entry["outcome"]) for entry in mine]
 
     def decisions(self) -> dict[str, tuple[str, str, str | None]]:

@@ -60,7 +60,7 @@ def test_one_item_for_which_quickbooks_refuses_the_whole_call_holds_up_nobody_el
     shown = ["Unsubscribed" in notes(firm, each) for each in ids]
     assert shown == [n != 3 for n in range(8)]
     assert states(firm)[ids[3]] == "refused"
-    assert ("write_notes", "unsubscribed", "failed") in firm.told(ids[3])
+    assert ("write_notes", "unsubscribed", "failed") in firm.told(ids[3], "quickbooks")
     firm.clear_journals()
     firm.sync()
     assert batches(firm) == [], "refused for good until there is news"

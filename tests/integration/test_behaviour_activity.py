@@ -50,7 +50,7 @@ def test_b1_an_opt_out_shows_on_the_customer_and_their_notes_stay_as_they_are(fi
     assert "Unsubscribed from the newsletter since 20" in held
     assert "unsubscribed: Too many mails" in held
     assert events(firm) == [("unsubscribed", "poll", "written")]
-    assert ("write_notes", "unsubscribed", "applied") in firm.told(amy)
+    assert ("write_notes", "unsubscribed", "applied") in firm.told(amy, "quickbooks")
 
 
 @pytest.mark.parametrize(
@@ -173,7 +173,7 @@ def test_b7_a_customer_written_by_somebody_else_meanwhile_is_read_and_written_ag
     assert notes(firm, amy).startswith("By hand.\n--- Mailchimp")
     assert firm.record_of(amy)["CompanyName"] == "Birds"
     assert len(batches(firm)) == 2
-    told = [each for each in firm.told(amy) if each[0] == "write_notes"]
+    told = [each for each in firm.told(amy, "quickbooks") if each[0] == "write_notes"]
     assert [outcome for _, _, outcome in told] == ["conflict", "applied"]
 
 
@@ -185,7 +185,7 @@ def test_b7_after_five_conflicts_it_waits_for_the_next_run(firm, amy):
     firm.sync()
     assert len(batches(firm)) == 5
     assert notes(firm, amy) == "Likes parrots.\r\n\tCall after 5."
-    assert firm.told(amy)[-1] == ("write_notes", "unsubscribed", "conflict")
+    assert firm.told(amy, "quickbooks")[-1] == ("write_notes", "unsubscribed", "conflict")
     firm.clear_faults(firm.quickbooks)
     firm.sync()
     assert "Unsubscribed" in notes(firm, amy)
@@ -378,3 +378,15 @@ def test_a_customer_who_moves_on_shows_the_new_contact(firm, amy):
     held = notes(firm, amy)
     assert "Bounced" not in held
     assert "Subscribed to the newsletter" in held
+
+
+def test_a36_after_a_swap_of_audiences_the_customer_shows_the_new_one(firm, amy):
+    firm.person("amy@birds-sanctuary.com", "unsubscribe")
+    settle(firm)
+    fields = [{"tag": tag} for tag in ("FNAME", "LNAME", "COMPANY", "PHONE")]
+    fields.append({"tag": "ADDRESS", "type": "address"})
+    firm.mailchimp_control("POST", "audiences", {"id": "b2c3d4e5f6", "merge_fields": fields})
+    firm.settings["audience_id"] = "b2c3d4e5f6"
+    settle(firm)
+    assert notes(firm, amy).split("\n")[2].startswith("--- Mailchimp main")
+    assert "Subscribed to the newsletter" in notes(firm, amy)
