@@ -37,11 +37,6 @@ def forget_audience(connection: Connection, *, sync: str) -> None:
     take_turn(connection, sync=sync)
     connection.execute(text("DELETE FROM ml_connector.contacts WHERE sync = :sync"), {"sync": sync})
     connection.execute(
-        text("""UPDATE ml_connector.activity_blocks SET shown_key = :nobody
-                WHERE sync = :sync AND shown_key IS NOT NULL"""),
-        {"sync": sync, "nobody": b""},
-    )
-    connection.execute(
         text("""UPDATE ml_connector.customers SET contact_key = NULL, dirty = true
                 WHERE sync = :sync"""),
         {"sync": sync},
