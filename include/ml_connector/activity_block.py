@@ -105,6 +105,7 @@ def _day(time: datetime, zone: ZoneInfo) -> str:
 def _plain(line: str) -> str:
     """One line that any QuickBooks company can store: US companies are ISO-8859-1 officially."""
     flat = re.sub(r"[\s\x00-\x1f\x7f-\x9f\xad]+", " ", line).strip()
+    flat = re.sub(r"-{3,} ", "-- ", flat)  # could otherwise be a marker
     text = flat.encode("latin-1", errors="replace").decode("latin-1")
     return text if len(text) <= _LONGEST_LINE else text[: _LONGEST_LINE - 3] + "..."
 
@@ -148,16 +149,21 @@ class Markers:
         return before + after if found else notes
 
     def _around(self, notes: str) -> tuple[str, str, bool]:
-        """What stands before and after the block, and whether there is one."""
-        pattern = (
-            rf"^{re.escape(self.first)}[ \t]*\r?\n"
-            rf"(?:(?!{re.escape(self.first)}[ \t]*\r?$).*\n)*?"
-            rf"{re.escape(self.last)}(?=[ \t]*\r?$)"
-        )
-        found = re.search(pattern, notes, flags=re.MULTILINE)
+        """What stands before and after the block, and whether there is one.
+
+        Somebody may have deleted the line end before or after it; it is put back then, for our
+        lines to stay lines of their own.
+        """
+        first, last = re.escape(self.first), re.escape(self.last)
+        found = re.search(rf"{first}(?:(?!{first}).)*?{last}", notes, flags=re.DOTALL)
         if found is None:
             return notes, "", False
-        return notes[: found.start()], notes[found.end() :], True
+        before, after = notes[: found.start()], notes[found.end() :]
+        if before and not before.endswith("\n"):
+            before += "\n"
+        if not re.match(r"[ \t]*(\r?\n|\Z)", after):
+            after = "\n" + after
+        return before, after, True
 
 
 def length(text: str) -> int:

@@ -30,8 +30,7 @@ OWN_TEXTS = {
     "a first marker alone, at the end": f"text\n{OURS.first}",
     "a last marker alone": f"half a block\n{OURS.last}",
     "markers the wrong way round": f"{OURS.last}\ntext\n{OURS.first}\n",
-    "a marker in the middle of a line": f"see {OURS.first}\nx\n{OURS.last}",
-    "a marker with something after it": f"{OURS.first} (?)\nx\n{OURS.last}",
+    "a marker with a letter changed": f"{OURS.first.replace('M', 'm')}\nx\n{OURS.last}",
     "a marker without its code": "--- Mailchimp main, kept up to date by the sync ---\nx\n---",
     "a block of another customer": f"{OTHERS}\nbelow",
     "a block of another sync": f"above\n{OTHER_SYNC.block(LINES)}",
@@ -72,10 +71,22 @@ def test_own_text_stays_on_both_sides_of_the_block(above, below):
         BLOCK.replace("\n", "\n\n"),
         OURS.first + "\n" + OURS.last,
         BLOCK.replace(OURS.last, f"{OTHERS}\n{OURS.last}"),
+        BLOCK.replace(OURS.first, f"{OURS.first} ask her!"),
+        BLOCK.replace(f"\n{OURS.last}", OURS.last),
+        BLOCK.replace("\n", ""),
     ],
 )
 def test_a_block_somebody_edited_is_rendered_afresh(edited):
     assert put_in(f"above\n{edited}\nbelow") == f"above\n{BLOCK}\nbelow"
+
+
+@pytest.mark.parametrize("above", ["above", "above ", "above\r", ""])
+@pytest.mark.parametrize("below", ["below", " below\n", "\rbelow", ""])
+def test_a_block_whose_line_ends_somebody_deleted_is_a_block_still(above, below):
+    held = put_in(above + OURS.block(["Old."]) + below)
+    between = ("\n" if above else "", "\n" if below else "")
+    assert held == f"{above}{between[0]}{BLOCK}{between[1]}{below}"
+    assert OURS.out_of(held) == OURS.out_of(above + BLOCK + below)
 
 
 def test_a_half_block_above_is_own_text_and_the_whole_one_is_replaced():
