@@ -341,11 +341,12 @@ class _Writer:
                     cause=f"event:{newest.id}" if newest else "contact",
                     customer_id=due.customer_id,
                     email_key=due.email_key,
-                    error=str(result) if isinstance(result, ConnectorError) else outcome.error,
+                    error=None if isinstance(result, dict) else str(result or outcome.error),
                     attempts=due.attempts + 1,
                     request_id=request_id,
                     before={"notes": page.customer.notes} if notes else None,
                     after=written,
+                    origin=self._scope.origins.get(due.customer_id),
                 )
             )
         return entries

@@ -2,20 +2,20 @@
 
 The contact is read just before: the status it has at that moment is the one it comes back with
 (A18), and whoever is archived already was archived by a marketer, unless an earlier try of ours
-lost its answer. Runs after the push, so that a person's new contact exists before the old one goes.
+lost its answer: nothing is left to do then, and nothing was done by us. Runs after the push, so that a person's new contact exists before the old one goes.
 """
 
 from collections import Counter
 
 from sqlalchemy import Connection
 
+from ml_connector.archive_entries import archive_entry
 from ml_connector.errors import RecordRefused
 from ml_connector.mailchimp.client import MailchimpClient
 from ml_connector.model import ChangeState, Kind, Member, Status
 from ml_connector.push import THREADS, drain
 from ml_connector.scope import Scope
 from ml_connector.store import audit, changes, contacts
-from ml_connector.store.audit import Entry
 from ml_connector.store.changes import Claimed, Settled
 from ml_connector.store.contacts import Written
 
@@ -57,14 +57,17 @@ def _archive(
     state, error, request_id = ChangeState.APPLIED, None, None
     archived_by: str | None = "us" if change.started else "marketer"
     status = Status.ARCHIVED
+    undone = None if change.started else "archived already, by a marketer"
     if found is None:
         # Known once and not there: deleted for good, or moved to another address (A28, A30).
         status, archived_by = Status.FORGOTTEN, None
+        undone = "Mailchimp has no contact at this address any more"
     elif found.status is not Status.ARCHIVED:
+        undone = None
         with scope.database.begin() as at_once:
             changes.mark_started(at_once, change_id=change.id)
         try:
-            client.archive(shown["email"])
+            request_id = client.archive(shown["email"])
             archived_by = "us"
         except RecordRefused as refused:
             status, archived_by = found.status, None
@@ -82,19 +85,14 @@ def _archive(
     )
     contacts.record(connection, [after], sync=scope.name, vault=scope.vault)
     changes.settle(connection, [Settled(id=change.id, state=state, error=error)])
-    entry = Entry(
-        sync=scope.name,
-        action=change.kind,
-        reason=change.reason,
-        outcome=state.value,
-        cause=f"change:{change.id}",
-        customer_id=change.customer_id,
-        email_key=change.email_key,
-        error=error,
-        attempts=change.attempts + 1,
-        request_id=request_id,
+    entry = archive_entry(
+        scope.name,
+        change,
+        outcome="refused" if undone else state.value,
         before={"status": previous, **shown},
-        after={"status": status.value, "email": shown["email"]},
+        status=status,
+        error=undone or error,
+        request_id=request_id,
     )
     audit.append(connection, [entry], run=scope.run, vault=scope.vault)
     return state.value

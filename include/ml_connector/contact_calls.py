@@ -9,7 +9,7 @@ that a member who exists after all is refused rather than overwritten.
 from collections.abc import Sequence
 from dataclasses import replace
 
-from ml_connector.contact_outcomes import Outcome, Row
+from ml_connector.contact_outcomes import Further, Outcome, Row
 from ml_connector.errors import CallRefused, RecordRefused
 from ml_connector.mailchimp.client import MailchimpClient, asks_for_status
 from ml_connector.model import BatchResult, Kind, Member, MemberWrite, RowRefusal, Status
@@ -65,17 +65,25 @@ class ContactCalls:
 
     def _adopted(self, outcome: Outcome) -> Outcome:
         """Update a member whom we took for new, without touching the status."""
-        return self._patched(outcome.row)
+        return self._patched(outcome.row, Further("refused_as_known", outcome.request_id))
 
-    def _patched(self, row: Row) -> Outcome:
-        address = row.write.email_address
+    def _patched(self, row: Row, *further: Further) -> Outcome:
         try:
-            member = self._client.patch(address, row.write.merge_fields)
-            if row.write.tags:
-                self._client.add_tags(address, row.write.tags)
+            member = self._client.patch(row.write.email_address, row.write.merge_fields)
         except RecordRefused as error:
-            return _refused(row, error)
-        return Outcome(row=row, member=member)
+            return replace(_refused(row, error), further=further)
+        outcome = Outcome(row=row, member=member, request_id=member.request_id, further=further)
+        return self._tagged(outcome, row.write.tags) if row.write.tags else outcome
+
+    def _tagged(self, outcome: Outcome, tags: Sequence[str], *, active: bool = True) -> Outcome:
+        row = outcome.row
+        try:
+            request_id = self._client.add_tags(row.write.email_address, tags, active=active)
+        except RecordRefused as error:
+            written = Further("written", outcome.request_id)
+            return replace(_refused(row, error), further=(*outcome.further, written))
+        call = Further("added_tags" if active else "removed_tags", request_id, tuple(tags))
+        return replace(outcome, further=(*outcome.further, call))
 
     def _restored(self, row: Row) -> Outcome:
         """Bring an archived contact back, unless somebody else did meanwhile (A18)."""
@@ -86,8 +94,9 @@ class ContactCalls:
                 return Outcome(row=row, refusal=_forgotten(row))
             if found.status is not Status.ARCHIVED:
                 return self._patched(row)
-            status = row.write.status
-            return Outcome(row=row, member=self._client.restore(row.write), asked=status)
+            member = self._client.restore(row.write)
+            status, request_id = row.write.status, member.request_id
+            return Outcome(row=row, member=member, asked=status, request_id=request_id)
         except RecordRefused as error:
             return _refused(row, error)
 
@@ -95,11 +104,7 @@ class ContactCalls:
         """Take the inactive tag off a contact whose customer is active again (A16)."""
         change = outcome.row.change
         if outcome.present and change.tagged_inactive and not change.tag_inactive:
-            address = outcome.row.write.email_address
-            try:
-                self._client.add_tags(address, [self._inactive_tag], active=False)
-            except RecordRefused as error:
-                return _refused(outcome.row, error)
+            return self._tagged(outcome, [self._inactive_tag], active=False)
         return outcome
 
 

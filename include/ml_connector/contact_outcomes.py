@@ -1,6 +1,6 @@
 """What one call made of one contact, told to the store: the contact, the change, the audit row."""
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -33,11 +33,21 @@ class Row:
     other_addresses: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class Further:
+    """A call that a row took besides the one whose ``request_id`` its outcome has."""
+
+    did: str
+    request_id: str | None
+    tags: tuple[str, ...] = ()
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
     """Mailchimp's answer to one row: a member, or a refusal.
 
     ``asked`` is the status that the write itself gave (a creation, a restore), if it did.
+    ``further``: the other calls it took, in order.
     """
 
     row: Row
@@ -45,6 +55,7 @@ class Outcome:
     asked: Status | None = None
     refusal: RowRefusal | None = None
     request_id: str | None = None
+    further: tuple[Further, ...] = ()
 
     @property
     def rose(self) -> bool:
@@ -123,6 +134,8 @@ class Outcome:
             after["status"] = self.member.status.value
         if self.row.other_addresses:
             after["other_addresses"] = list(self.row.other_addresses)
+        if self.further:
+            after["further_calls"] = [asdict(call) for call in self.further]
         return Entry(
             sync=sync,
             action=change.kind,
@@ -136,4 +149,5 @@ class Outcome:
             request_id=self.request_id,
             before=before,
             after=after,
+            origin=change.origin,
         )

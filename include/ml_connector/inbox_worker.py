@@ -6,7 +6,8 @@ nearer to being given up.
 """
 
 from collections import Counter
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from datetime import timedelta
 
 import structlog
@@ -14,6 +15,7 @@ import structlog
 from ml_connector import activity
 from ml_connector.errors import ConnectorError, RetryLater, StopRun, StorageError
 from ml_connector.mailchimp.webhooks import SYSTEM as MAILCHIMP
+from ml_connector.model import RunContext
 from ml_connector.quickbooks.webhooks import SYSTEM as QUICKBOOKS
 from ml_connector.store import inbox
 from ml_connector.store.activity_blocks import Part
@@ -49,20 +51,21 @@ def work_off(database: Database, offices: Sequence[Office]) -> dict[str, int]:
 class _Worker:
     def __init__(self, database: Database, offices: Sequence[Office]) -> None:
         self._database, self._offices = database, offices
+        self._run = offices[0].scope.run if offices else RunContext()
         self.counts: Counter[str] = Counter()
         self.stopped: StopRun | None = None
 
     def next(self, limit: int, *, tried: bool) -> bool:
         """Claim and work on up to ``limit`` events; return whether there were any."""
         with self._database.begin() as connection:
-            events = inbox.claim(connection, limit=limit, lease=LEASE, tried=tried)
+            events = inbox.claim(connection, limit=limit, lease=LEASE, tried=tried, run=self._run)
             orphans = [e for e in events if not any(_concerned(o, e) for o in self._offices)]
-            inbox.quarantine(connection, orphans, reason="no_sync")
+            inbox.quarantine(connection, orphans, reason="no_sync", run=self._run)
         self.counts["quarantined"] += len(orphans)
         for system, work in ((QUICKBOOKS, customers_changed), (MAILCHIMP, members_acted)):
             mine = [e for e in events if e.system == system and e not in orphans]
             for office, done in self._worked_on(mine, work):
-                self._show(office, done.customer_ids)
+                self._show(office, done)
         return bool(events)
 
     def _worked_on(self, events: Sequence[Claimed], work: Work) -> list[tuple[Office, Done]]:
@@ -86,15 +89,23 @@ class _Worker:
         self._fail(lost, "not_found")
         settled = [event for event in events if event not in lost]
         with self._database.begin() as connection:
-            self.counts["done"] += inbox.settle(connection, settled)
+            self.counts["done"] += inbox.settle(
+                connection, settled, run=self._run, sync=self._sync_of(settled)
+            )
         return results
 
-    def _show(self, office: Office, ids: Collection[str]) -> None:
+    def _sync_of(self, events: Sequence[Claimed]) -> str:
+        """The sync that events of one system are of; none if they concern several."""
+        syncs = {o.scope.name for o in self._offices for e in events if _concerned(o, e)}
+        return syncs.pop() if len(syncs) == 1 else ""
+
+    def _show(self, office: Office, done: Done) -> None:
         """Show on the customers what their contacts did; what fails stays due for the next run."""
+        scope, ids = replace(office.scope, origins=done.origins), done.customer_ids
         try:
-            if ids and activity.queue_activity(office.scope, customer_ids=ids):
+            if ids and activity.queue_activity(scope, customer_ids=ids):
                 part = Part(ids=ids)
-                written = activity.write_activity(office.scope, office.quickbooks, part=part)
+                written = activity.write_activity(scope, office.quickbooks, part=part)
                 self.counts["written_back"] += written.get("shown", 0)
         except StorageError:
             raise
@@ -116,7 +127,9 @@ class _Worker:
 
     def _fail(self, events: Sequence[Claimed], reason: str) -> None:
         with self._database.begin() as connection:
-            self.counts["failed"] += inbox.fail(connection, events, reason=reason)
+            self.counts["failed"] += inbox.fail(
+                connection, events, reason=reason, run=self._run, sync=self._sync_of(events)
+            )
 
 
 def _concerned(office: Office, event: Claimed) -> bool:

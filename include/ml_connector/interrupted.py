@@ -6,10 +6,10 @@ nothing is left to decide, and without this nobody would know that it was us (A1
 
 from sqlalchemy import Connection
 
-from ml_connector.model import ChangeState, Kind, Status
+from ml_connector.archive_entries import archive_entry
+from ml_connector.model import ChangeState
 from ml_connector.scope import Scope
 from ml_connector.store import audit, changes, contacts
-from ml_connector.store.audit import Entry
 from ml_connector.store.changes import Settled
 
 
@@ -25,17 +25,11 @@ def settle_archives(scope: Scope, connection: Connection) -> int:
         payload = change.contact_payload
         shown = scope.vault.open(payload, identity) if payload else {}
         entries.append(
-            Entry(
-                sync=scope.name,
-                action=Kind.ARCHIVE,
-                reason=change.reason,
+            archive_entry(
+                scope.name,
+                change,
                 outcome=ChangeState.APPLIED,
-                cause=f"change:{change.id}",
-                customer_id=change.customer_id,
-                email_key=change.email_key,
-                attempts=change.attempts + 1,
                 before={"status": change.previous_status, **shown},
-                after={"status": Status.ARCHIVED.value, "email": shown.get("email")},
             )
         )
     changes.settle(connection, [Settled(id=each.id, state=ChangeState.APPLIED) for each in done])

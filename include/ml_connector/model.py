@@ -91,7 +91,7 @@ class Member:
     """A Mailchimp audience member as the API shows it.
 
     ``unsubscribe_reason`` is set only for unsubscribed members; ``last_changed`` has 1 s
-    resolution, UTC.
+    resolution, UTC. ``request_id`` is that of the write whose answer this is.
     """
 
     email_address: str
@@ -101,6 +101,7 @@ class Member:
     unsubscribe_reason: str = ""
     merge_fields: dict[str, Any] = field(default_factory=dict)
     tags: tuple[str, ...] = ()
+    request_id: str | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -163,11 +163,24 @@ def _decide(
         now=scope.clock(),
     )
     state = "preview" if preview else "pending"
+    origins = {
+        bytes(key): scope.origins[waiting.customer_id]
+        for waiting in chunk
+        if waiting.customer_id in scope.origins
+        for key in (waiting.email_key, waiting.contact_key)
+        if key
+    }
     if not preview:
         _keep(scope, connection, people, decisions, plan_id)
         customers.settle_dirty(connection, sync=scope.name, ids=ids)
     return changes.insert(
-        connection, decisions.changes, plan_id=plan_id, sync=scope.name, state=state, shard=shard
+        connection,
+        decisions.changes,
+        plan_id=plan_id,
+        sync=scope.name,
+        state=state,
+        shard=shard,
+        origins=origins,
     )
 
 
@@ -199,6 +212,7 @@ def _verdicts(
             reason=str(row.reason),
             outcome="refused" if row.reason in _REFUSALS else str(row.decision),
             cause=f"plan:{plan_id}",
+            origin=scope.origins.get(str(row.customer_id)),
             customer_id=str(row.customer_id),
             email_key=next(_unhexed([was.email_key]), None),
             attempts=0,

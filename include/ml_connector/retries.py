@@ -25,7 +25,8 @@ log = structlog.get_logger(__name__)
 class Retries:
     """A retry budget. Times in seconds; ``sleep`` and ``chance`` are injected for tests.
 
-    ``on_retry`` hears every repeated failure, so that rate limits can be counted and audited.
+    ``on_retry`` hears every repeated failure, its number and the wait after it (0.0 after the
+    last), so that rate limits can be counted and audited.
     """
 
     tries: int = 5
@@ -34,7 +35,7 @@ class Retries:
     total_wait: float = 300.0
     sleep: Callable[[float], None] = time.sleep
     chance: Callable[[], float] = random.random
-    on_retry: Callable[[RetryLater, int], None] | None = field(default=None)
+    on_retry: Callable[[RetryLater, int, float], None] | None = field(default=None)
 
     def call(self, attempt: Callable[[], T]) -> T:
         """Return ``attempt()``; raise its error once the budget is spent."""
@@ -43,16 +44,18 @@ class Retries:
             wait=self._wait,
             stop=self._spent,
             sleep=self.sleep,
-            after=self._tell,
-            before_sleep=_log_repetition,
+            before_sleep=self._before_sleep,
             reraise=True,
         )
         try:
             return retrying(attempt)
-        except RateLimited as error:
+        except RetryLater as error:
+            tries = int(retrying.statistics["attempt_number"])
+            self._tell(error, tries, 0.0)
+            if not isinstance(error, RateLimited):
+                raise
             raise QuotaExhausted(
-                f"{error.message}; still so after {retrying.statistics['attempt_number']} tries",
-                request_id=error.request_id,
+                f"{error.message}; still so after {tries} tries", request_id=error.request_id
             ) from error
 
     def _wait(self, state: RetryCallState) -> float:
@@ -63,18 +66,14 @@ class Retries:
         waited = state.idle_for + state.upcoming_sleep
         return state.attempt_number >= self.tries or waited > self.total_wait
 
-    def _tell(self, state: RetryCallState) -> None:
+    def _before_sleep(self, state: RetryCallState) -> None:
+        error, tried, wait = _error(state), state.attempt_number, state.upcoming_sleep
+        log.warning("call_repeated", reason=error.message, tried=tried, wait=round(wait, 2))
+        self._tell(error, tried, wait)
+
+    def _tell(self, error: RetryLater, tried: int, wait: float) -> None:
         if self.on_retry:
-            self.on_retry(_error(state), state.attempt_number)
-
-
-def _log_repetition(state: RetryCallState) -> None:
-    log.warning(
-        "call_repeated",
-        reason=_error(state).message,
-        tried=state.attempt_number,
-        wait=round(state.upcoming_sleep, 2),
-    )
+            self.on_retry(error, tried, wait)
 
 
 def _error(state: RetryCallState) -> RetryLater:

@@ -1,7 +1,7 @@
 """What every step of a sync needs at hand: its settings, the store, the keys, who runs it."""
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
@@ -15,7 +15,10 @@ from ml_connector.vault import Vault
 
 @dataclass(frozen=True, kw_only=True)
 class Scope:
-    """One run of one sync. ``calls`` counts what its clients send."""
+    """One run of one sync. ``calls`` counts what its clients send.
+
+    ``origins``: by customer, what set the run off for it: ``webhook:9``, ``replay:3``.
+    """
 
     sync: Sync
     database: Database
@@ -23,6 +26,7 @@ class Scope:
     run: RunContext = field(default_factory=RunContext)
     calls: Counter[str] = field(default_factory=Counter)
     clock: Callable[[], datetime] = lambda: datetime.now(UTC)
+    origins: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def name(self) -> str:

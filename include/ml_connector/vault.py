@@ -46,6 +46,7 @@ class Vault:
         self._newest = _key_id(encryption_keys[0])
         self._index_key = index_key
         self._fields_key = hmac.digest(index_key, b"fields", "sha256")
+        self._seal_key = hmac.digest(index_key, b"audit seals", "sha256")
 
     def __repr__(self) -> str:
         return "Vault(...)"
@@ -82,6 +83,10 @@ class Vault:
     def fields_hash(self, value: Any) -> bytes:
         """Return a keyed hash (16 bytes) that is equal for equal JSON values."""
         return hmac.digest(self._fields_key, _encoder.encode(value), "sha256")[:16]
+
+    def audit_mac(self, content: bytes) -> bytes:
+        """Return a keyed hash (32 bytes) under a key that serves the audit's seals only."""
+        return hmac.digest(self._seal_key, content, "sha256")
 
     @cached_property
     def index_fingerprint(self) -> str:

@@ -5,7 +5,7 @@ repetition do not matter.
 """
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -15,6 +15,9 @@ from ml_connector.quickbooks.client import QuickBooksClient
 from ml_connector.scope import Scope
 from ml_connector.store import customers
 from ml_connector.store.inbox import Claimed
+
+THREADS = 2
+"""Connections to Mailchimp, beside six of the daily run; Mailchimp allows ten."""
 
 FEW = 5
 """Up to so many members are read one by one; more are read as a list of what changed."""
@@ -42,15 +45,25 @@ class Office:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Done:
-    """What events came to: customers that may have to show something else, and unknown ids."""
+    """What events came to: customers that may have to show something else, and unknown ids.
+
+    ``origins``: by customer, the event that told of it, as ``webhook:9``.
+    """
 
     customer_ids: Collection[str] = ()
     missing: frozenset[str] = frozenset()
+    origins: Mapping[str, str] = field(default_factory=dict)
 
 
 def customers_changed(office: Office, events: Sequence[Claimed]) -> Done:
     """Read the customers that QuickBooks told of, decide, and write what follows to Mailchimp."""
-    scope = office.scope
+    origins = {
+        id_: f"webhook:{event.id}"
+        for event in events
+        for id_ in (event.entity_id, event.deleted_id)
+        if id_
+    }
+    scope = replace(office.scope, origins=origins)
     merged = {e.deleted_id: e.entity_id for e in events if e.deleted_id and e.entity_id}
     ids = {event.entity_id for event in events if event.entity_id} | set(merged)
     since = min((event.occurred_at for event in events if event.occurred_at), default=None)
@@ -64,9 +77,10 @@ def customers_changed(office: Office, events: Sequence[Claimed]) -> Done:
             members.fetch_members(scope, office.mailchimp)
         if planning.decide_on(scope, plan_id=plan_id, customer_ids=ids):
             audience.check_lately(scope, office.mailchimp)
-            push.push_shard(scope, office.mailchimp, plan_id=plan_id, shard=0)
-            archive.archive_contacts(scope, office.mailchimp, plan_id=plan_id)
-    return Done(customer_ids=ids, missing=frozenset(missing))
+            client = office.mailchimp
+            push.push_shard(scope, client, plan_id=plan_id, shard=0, threads=THREADS)
+            archive.archive_contacts(scope, client, plan_id=plan_id, threads=THREADS)
+    return Done(customer_ids=ids, missing=frozenset(missing), origins=origins)
 
 
 def members_acted(office: Office, events: Sequence[Claimed]) -> Done:
@@ -91,8 +105,13 @@ def members_acted(office: Office, events: Sequence[Claimed]) -> Done:
         )
         left = [address for address, member in found.items() if member is None]
         members.observe_departed(scope, connection, left, source="webhook")
-        keys = [scope.vault.email_key(address) for address in told]
-        return Done(customer_ids=customers.at(connection, sync=scope.name, keys=keys))
+        by_key = {
+            scope.vault.email_key(_address(document)): f"webhook:{event.id}"
+            for event, document in zip(events, documents, strict=True)
+        }
+        found_at = customers.at(connection, sync=scope.name, keys=list(by_key))
+        origins = {customer_id: by_key[key] for customer_id, key in found_at.items()}
+        return Done(customer_ids=set(origins), origins=origins)
 
 
 def _address(document: Mapping[str, Any]) -> str:

@@ -9,10 +9,12 @@ from typing import Any
 from airflow.sdk import Connection
 from sqlalchemy import URL
 
+from ml_connector import rate_limits
 from ml_connector.errors import SettingsError
 from ml_connector.mailchimp.client import MailchimpClient
 from ml_connector.model import RunContext
 from ml_connector.quickbooks.client import QuickBooksClient
+from ml_connector.retries import Retries
 from ml_connector.scope import Scope
 from ml_connector.settings import home, load_sync
 from ml_connector.store import pacing
@@ -90,6 +92,7 @@ def quickbooks_client(scope: Scope) -> QuickBooksClient:
         database=scope.database,
         pace=partial(_pace, scope.database, conn_id, pacing.reserve),
         pace_batch=partial(_pace, scope.database, conn_id, pacing.reserve_batch),
+        retries=Retries(on_retry=rate_limits.listener(scope, "quickbooks")),
         calls=scope.calls,
     )
 
@@ -98,7 +101,10 @@ def mailchimp_client(scope: Scope) -> MailchimpClient:
     """Return a client of the sync's audience."""
     conn_id = scope.sync.mailchimp_conn_id
     connection_named(conn_id, "add one of type Mailchimp")
-    return MailchimpHook(conn_id).get_client(scope.sync.audience_id, calls=scope.calls)
+    retries = Retries(on_retry=rate_limits.listener(scope, "mailchimp"))
+    return MailchimpHook(conn_id).get_client(
+        scope.sync.audience_id, retries=retries, calls=scope.calls
+    )
 
 
 def _pace(database: Database, account: str, reserve: Callable[..., float]) -> None:

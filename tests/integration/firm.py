@@ -23,6 +23,7 @@ from ml_connector.activity import queue_activity, write_activity
 from ml_connector.archive import archive_contacts
 from ml_connector.audience import check_audience
 from ml_connector.engagement import fetch_engagement
+from ml_connector.errors import RetryLater
 from ml_connector.fetch import fetch_customers
 from ml_connector.inbox_worker import work_off
 from ml_connector.mailchimp import protocol as mailchimp_protocol
@@ -35,6 +36,7 @@ from ml_connector.push import push_shard
 from ml_connector.quickbooks import webhooks as quickbooks_webhooks
 from ml_connector.quickbooks.client import QuickBooksClient
 from ml_connector.quickbooks.tokens import TokenEndpoint, TokenManager, TokenPair
+from ml_connector.rate_limits import listener
 from ml_connector.report import Report, make_report
 from ml_connector.retries import Retries
 from ml_connector.scope import Scope
@@ -116,6 +118,7 @@ class Firm:
         self.timeout = 30.0
         self.threads = 2
         self.runs = 0
+        self.current: Scope | None = None
 
     def close(self) -> None:
         self.database.close()
@@ -140,16 +143,21 @@ class Firm:
         if run_id is None:
             self.runs += 1
             run_id = f"run-{self.runs}"
-        return Scope(
+        self.current = Scope(
             sync=self.sync_settings(),
             database=self.database,
             vault=self.vault,
             run=RunContext(dag_id="sync_customers__main", run_id=run_id, task_id="test"),
             clock=self.clock,
         )
+        return self.current
 
-    def retries(self) -> Retries:
-        return Retries(tries=4, sleep=self.waits.append, chance=lambda: 0.5)
+    def retries(self, system: str = "quickbooks") -> Retries:
+        def heard(error: RetryLater, tried: int, wait: float) -> None:
+            if self.current is not None:
+                listener(self.current, system)(error, tried, wait)
+
+        return Retries(tries=4, sleep=self.waits.append, chance=lambda: 0.5, on_retry=heard)
 
     def quickbooks_client(self, calls: Counter[str]) -> QuickBooksClient:
         transport = RequestsTransport(
@@ -185,7 +193,7 @@ class Firm:
             audience_id=self.sync_settings().audience_id,
             auth=mailchimp_protocol.auth_headers(self.mailchimp_key),
             pace=lambda: None,
-            retries=self.retries(),
+            retries=self.retries("mailchimp"),
             calls=calls,
         )
 

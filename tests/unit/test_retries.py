@@ -107,11 +107,14 @@ def test_a_rate_limit_that_lasts_is_a_used_up_quota_with_the_vendors_request_id(
     assert isinstance(ended.value.__cause__, RateLimited)
 
 
-def test_every_repeated_failure_is_heard_with_its_number():
-    heard: list[tuple[str, int]] = []
+def test_every_repeated_failure_is_heard_with_its_number_and_the_wait_after_it():
+    heard: list[tuple[str, int, float]] = []
     retries = Retries(
-        tries=3, sleep=lambda _: None, on_retry=lambda error, n: heard.append((error.message, n))
+        tries=3,
+        sleep=lambda _: None,
+        chance=lambda: 0.5,
+        on_retry=lambda error, n, wait: heard.append((error.message, n, wait)),
     )
     with pytest.raises(Unavailable):
         retries.call(Call(*down(3)))
-    assert heard == [("down", 1), ("down", 2), ("down", 3)]
+    assert heard == [("down", 1, 0.5), ("down", 2, 1.0), ("down", 3, 0.0)]

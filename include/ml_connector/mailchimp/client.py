@@ -209,15 +209,16 @@ class MailchimpClient:
 
     def put(self, row: MemberWrite) -> Member:
         """Create or update one member."""
-        document = self._call(
+        document, request_id = self._answer(
             "put", "PUT", self._member(row.email_address), body=protocol.member_body(row)
         )
-        return protocol.parse_member(document)
+        return replace(protocol.parse_member(document), request_id=request_id)
 
     def patch(self, email: str, merge_fields: Mapping[str, MergeValue]) -> Member:
         """Update the merge fields of a known member; ``not_found`` if there is none."""
         body = {"merge_fields": merge_fields}
-        return protocol.parse_member(self._call("patch", "PATCH", self._member(email), body=body))
+        document, request_id = self._answer("patch", "PATCH", self._member(email), body=body)
+        return replace(protocol.parse_member(document), request_id=request_id)
 
     def restore(self, row: MemberWrite) -> Member:
         """Bring an archived member back with ``row.status``: the one write that sets a status."""
@@ -225,27 +226,30 @@ class MailchimpClient:
             raise ValueError("a restored member needs the status it had")
         return self.put(replace(row, status_if_new=None, tags=()))
 
-    def archive(self, email: str) -> None:
-        """Archive a member; one that is archived already stays so.
+    def archive(self, email: str) -> str | None:
+        """Archive a member and return the request's id; one that is archived already stays so.
 
         Raises ``RecordRefused`` with ``not_found``, or with ``method_not_allowed`` for a pending
         or cleaned member, whom Mailchimp does not archive.
         """
         try:
-            self._call("archive", "DELETE", self._member(email))
+            return self._answer("archive", "DELETE", self._member(email))[1]
         except RecordRefused as error:
             # Also how a repetition ends whose first answer was lost.
             if error.code == "method_not_allowed":
                 member = self.get(email)
                 if member is not None and member.status is Status.ARCHIVED:
-                    return
+                    return error.request_id
             raise
 
-    def add_tags(self, email: str, names: Sequence[str], *, active: bool = True) -> None:
-        """Add tags to a member, or take them off, without setting off tag automations."""
+    def add_tags(self, email: str, names: Sequence[str], *, active: bool = True) -> str | None:
+        """Add tags to a member, or take them off, without setting off tag automations.
+
+        Returns the request's id.
+        """
         status = "active" if active else "inactive"
         body = {"tags": [{"name": name, "status": status} for name in names], "is_syncing": True}
-        self._call("tags", "POST", f"{self._member(email)}/tags", body=body)
+        return self._answer("tags", "POST", f"{self._member(email)}/tags", body=body)[1]
 
     # ── campaigns ─────────────────────────────────────────────────────────────────────────────
 

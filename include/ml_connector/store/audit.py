@@ -1,7 +1,8 @@
 """The audit trail: one row for every attempt to change the outside world, or refusal to.
 
 ``before`` and ``after`` are sealed for the row's own ``seal_id``, which is random: two rows cannot
-trade payloads.
+trade payloads. Rows are never changed; ``audit_seal`` chains them, ``audit_partitions`` keeps them
+by month.
 """
 
 import secrets
@@ -19,16 +20,21 @@ from ml_connector.vault import Vault
 _COLUMNS = [
     "sync", "system", "action", "reason", "customer_id", "email_key", "outcome", "error",
     "attempts", "request_id", "cause", "dag_id", "run_id", "task_id", "try_number", "actor",
-    "seal_id", "before", "after",
+    "seal_id", "before", "after", "origin",
 ]  # fmt: skip
+
+APPENDING = "ml_connector/audit"
+"""The lock that transactions with new rows share, and that a sealer takes alone for a moment: what
+has an id by then is either there or never will be."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Entry:
     """One audit row to be. ``outcome``: applied, failed, parked, refused or skipped.
 
-    ``cause`` says what led to it: ``change:12``, ``plan:3``, ``replay:7``. ``before`` and
-    ``after`` are JSON-able and may hold personal data; ``error`` may not.
+    ``cause`` says what led to it: ``change:12``, ``event:7``, ``webhook:9``, ``replay:3`` (an audit
+    row). ``origin`` is the webhook or replay that set off a write. ``before`` and ``after`` are
+    JSON-able and may hold personal data; ``error`` may not.
     """
 
     sync: str
@@ -44,14 +50,27 @@ class Entry:
     request_id: str | None = None
     before: Any = None
     after: Any = None
+    origin: str | None = None
 
 
 def append(
     connection: Connection, entries: Iterable[Entry], *, run: RunContext, vault: Vault
 ) -> int:
     """Write the entries; return how many. Call it in the transaction of what they tell of."""
-    return copy_rows(
-        connection, "ml_connector.audit", _COLUMNS, (_row(e, run, vault) for e in entries)
+    rows = [_row(entry, run, vault) for entry in entries]
+    if not rows:
+        return 0
+    make_ready(connection)
+    return copy_rows(connection, "ml_connector.audit", _COLUMNS, rows)
+
+
+def make_ready(connection: Connection) -> None:
+    """Take part in appending until the transaction ends; make this month's partition if need be."""
+    connection.execute(
+        text("""SELECT pg_advisory_xact_lock_shared(hashtextextended(:name, 0)),
+                       ml_connector.make_audit_partition(clock_timestamp()),
+                       ml_connector.make_audit_partition(clock_timestamp() + interval '1 day')"""),
+        {"name": APPENDING},
     )
 
 
@@ -77,6 +96,7 @@ def _row(entry: Entry, run: RunContext, vault: Vault) -> tuple[Any, ...]:
         seal_id,
         None if entry.before is None else vault.seal(entry.before, _identity(seal_id, "before")),
         None if entry.after is None else vault.seal(entry.after, _identity(seal_id, "after")),
+        entry.origin,
     )
 
 

@@ -5,7 +5,7 @@ once and nobody has to guess whether it is still alive. There is one pending cha
 (A35): whoever wants to decide on the same contact waits for that lock, then reads the result.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -43,6 +43,7 @@ class Claimed:
     tagged_inactive: bool
     parked_times: int
     contact_payload: bytes | None
+    origin: str | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,9 +67,13 @@ def take_over(
     Without ``keys``: all of the sync's, left behind by an earlier run. Their customers are to be
     decided on again. The plan ``besides_plan`` keeps its own. From here to the end of the
     transaction nobody else decides.
+
+    With ``keys``, an archive whose call may have been applied is left to the next run that reads
+    the audience as a whole: only that can tell, and decided anew nobody would know it was us.
     """
     take_turn(connection, sync=sync, at="deciding")
     at = "" if keys is None else "AND email_key = ANY(:keys)"
+    heard = "" if keys is None else f"AND NOT (c.kind = 'archive' AND {STARTED})"
     rows = connection.execute(
         text(f"""WITH open AS (
                     SELECT id, plan_id FROM ml_connector.changes
@@ -76,7 +81,7 @@ def take_over(
                 UPDATE ml_connector.changes c
                 SET state = 'superseded', settled_at = clock_timestamp()
                 FROM open WHERE c.id = open.id AND c.state = 'pending'
-                  AND open.plan_id IS DISTINCT FROM CAST(:besides AS bigint)
+                  AND open.plan_id IS DISTINCT FROM CAST(:besides AS bigint) {heard}
                 RETURNING c.email_key"""),  # noqa: S608
         {"sync": sync, "besides": besides_plan} | ({} if keys is None else {"keys": list(keys)}),
     ).all()
@@ -91,8 +96,12 @@ def insert(
     sync: str,
     state: str,
     shard: int,
+    origins: Mapping[bytes, str] | None = None,
 ) -> int:
-    """Queue ``changes`` (CHANGE_COLUMNS) into a shard; return how many were not queued already."""
+    """Queue ``changes`` (CHANGE_COLUMNS) into a shard; return how many were not queued already.
+
+    ``origins``: by contact, what set the change off, if not the daily run.
+    """
     if changes.empty:
         return 0
     connection.execute(
@@ -105,10 +114,20 @@ def insert(
     copy_rows(connection, "decided_changes", CHANGE_COLUMNS, rows)
     columns = ", ".join(CHANGE_COLUMNS)
     return connection.execute(
-        text(f"""INSERT INTO ml_connector.changes (plan_id, sync, shard, state, {columns})
-                 SELECT :plan_id, :sync, :shard, :state, {columns} FROM decided_changes
+        text(f"""INSERT INTO ml_connector.changes
+                     (plan_id, sync, shard, state, origin, {columns})
+                 SELECT :plan_id, :sync, :shard, :state, o.origin, {columns} FROM decided_changes
+                 LEFT JOIN unnest(CAST(:keys AS bytea[]), CAST(:origins AS text[]))
+                     AS o(key, origin) ON o.key = email_key
                  ON CONFLICT (sync, email_key) WHERE state = 'pending' DO NOTHING"""),  # noqa: S608
-        {"plan_id": plan_id, "sync": sync, "shard": shard, "state": state},
+        {
+            "plan_id": plan_id,
+            "sync": sync,
+            "shard": shard,
+            "state": state,
+            "keys": list(origins or {}),
+            "origins": list((origins or {}).values()),
+        },
     ).rowcount
 
 
@@ -120,7 +139,7 @@ _CLAIM = """
            k.status AS known_status, k.archived_by, k.previous_status,
            coalesce(k.sent_fields, '{{}}') AS sent_fields,
            coalesce(k.tagged_inactive, false) AS tagged_inactive,
-           coalesce(k.parked_times, 0) AS parked_times, k.payload AS contact_payload
+           coalesce(k.parked_times, 0) AS parked_times, k.payload AS contact_payload, c.origin
     FROM ml_connector.changes c
     LEFT JOIN ml_connector.customers p ON p.sync = c.sync AND p.customer_id = c.customer_id
     LEFT JOIN ml_connector.contacts k ON k.sync = c.sync AND k.email_key = c.email_key
@@ -204,13 +223,14 @@ class Unheard(NamedTuple):
     attempts: int
     previous_status: str | None
     contact_payload: bytes | None
+    origin: str | None
 
 
 def archived_unheard(connection: Connection, *, sync: str) -> list[Unheard]:
     """Lock and return pending archives that were under way and whose contact is archived by us."""
     rows = connection.execute(
         text("""SELECT c.id, c.email_key, c.customer_id, c.reason, c.attempts, k.previous_status,
-                       k.payload
+                       k.payload, c.origin
                 FROM ml_connector.changes c
                 JOIN ml_connector.contacts k ON k.sync = c.sync AND k.email_key = c.email_key
                 WHERE c.sync = :sync AND c.state = 'pending' AND c.kind = 'archive'

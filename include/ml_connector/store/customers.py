@@ -202,18 +202,21 @@ def stirred(connection: Connection, *, sync: str, ids: Collection[str]) -> Stirr
     return Stirred(*row)
 
 
-def at(connection: Connection, *, sync: str, keys: Collection[bytes]) -> set[str]:
-    """Return the customers whose contact is at one of ``keys``, or moved there in Mailchimp."""
+def at(connection: Connection, *, sync: str, keys: Collection[bytes]) -> dict[str, bytes]:
+    """Return the customers whose contact is at one of ``keys``, or moved there in Mailchimp.
+
+    By customer: the key it was found by.
+    """
     rows = connection.execute(
-        text("""SELECT customer_id FROM ml_connector.customers
+        text("""SELECT customer_id, email_key FROM ml_connector.customers
                 WHERE sync = :sync AND email_key = ANY(:keys)
                 UNION
-                SELECT c.customer_id FROM ml_connector.contacts k
+                SELECT c.customer_id, k.email_key FROM ml_connector.contacts k
                 JOIN ml_connector.customers c ON c.sync = k.sync AND c.email_key = k.alias_of
                 WHERE k.sync = :sync AND k.email_key = ANY(:keys)"""),
         {"sync": sync, "keys": list(keys)},
     ).all()
-    return {row.customer_id for row in rows}
+    return {row.customer_id: bytes(row.email_key) for row in rows}
 
 
 def mark_unseen_gone(connection: Connection, *, sync: str, seen_in: int) -> int:

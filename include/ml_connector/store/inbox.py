@@ -13,13 +13,15 @@ several transactions. ``attempts`` is the lease's number: whoever comes back aft
 to another changes nothing, and is told so by the count of rows.
 """
 
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from typing import Any, Literal
 
 from sqlalchemy import Connection, text
 
+from ml_connector.model import RunContext
+from ml_connector.store.audit import make_ready
 from ml_connector.vault import Vault
 from ml_connector.webhooks import WebhookEvent
 
@@ -71,10 +73,29 @@ def deliver(connection: Connection, events: Sequence[WebhookEvent], *, vault: Va
         )
     }
     columns["payload"] = [vault.seal(event.payload, _identity(key)) for key, event in ordered]
+    if any(event.state != "pending" for _, event in ordered):
+        make_ready(connection)
+    columns |= _who(RunContext(task_id="receiver"))
     return int(connection.execute(_DELIVER, columns).scalar_one())
 
 
-_DELIVER = text("""
+# The audit row of an event that came to its end; its cause names the event, so it has no payload.
+_AUDIT = """
+    INSERT INTO ml_connector.audit
+        (sync, system, action, reason, customer_id, outcome, error, attempts, cause, dag_id, run_id,
+         task_id, try_number, actor, seal_id)
+    SELECT coalesce(sync, :of_sync), system, 'webhook', kind, entity_id, state, reason, attempts,
+           'webhook:' || id, :dag_id, :run_id, :task_id, :try_number, :actor,
+           left(replace(gen_random_uuid()::text, '-', ''), 16)
+"""
+
+
+def _who(run: RunContext | None, sync: str = "") -> dict[str, Any]:
+    """The audit's part of a statement: who ends events, and for which sync if they name none."""
+    return {**asdict(run or RunContext()), "of_sync": sync}
+
+
+_DELIVER = text(f"""
     WITH stored AS (
         INSERT INTO ml_connector.webhook_inbox
             (system, source, sync, kind, entity_id, deleted_id, dedupe_key, payload, state, reason,
@@ -87,14 +108,20 @@ _DELIVER = text("""
              AS e(system, source, sync, kind, entity_id, deleted_id, dedupe_key, payload, state,
                   reason, occurred_at)
         ON CONFLICT (dedupe_key) DO NOTHING
-        RETURNING state),
+        RETURNING *),
+    audited AS ({_AUDIT} FROM stored WHERE state <> 'pending'),
     told AS (SELECT pg_notify('ml_connector_inbox', '') FROM stored WHERE state = 'pending' LIMIT 1)
     SELECT (SELECT count(*) FROM stored) + 0 * (SELECT count(*) FROM told)
-""")
+""")  # noqa: S608 -- the part is a constant of this module
 
 
 def claim(
-    connection: Connection, *, limit: int, lease: timedelta, tried: bool = False
+    connection: Connection,
+    *,
+    limit: int,
+    lease: timedelta,
+    tried: bool = False,
+    run: RunContext | None = None,
 ) -> list[Claimed]:
     """Lease up to ``limit`` events that are due, longest due first; nobody else gets them.
 
@@ -104,14 +131,7 @@ def claim(
     An event whose lease ran out is due again; one that outlasted ``TRIES`` leases is dead, since
     it may be what ends its workers.
     """
-    connection.execute(
-        text("""UPDATE ml_connector.webhook_inbox
-                SET state = 'dead', reason = coalesce(reason, 'lease_expired'),
-                    settled_at = clock_timestamp()
-                WHERE state = 'leased' AND lease_until <= clock_timestamp()
-                  AND attempts >= :tries"""),
-        {"tries": TRIES},
-    )
+    _bury(connection, run)
     rows = connection.execute(
         text("""WITH due AS (
                     SELECT id FROM ml_connector.webhook_inbox
@@ -133,30 +153,68 @@ def claim(
     return sorted(claimed, key=lambda event: event.id)
 
 
+def _bury(connection: Connection, run: RunContext | None) -> None:
+    outlasted = "state = 'leased' AND lease_until <= clock_timestamp() AND attempts >= :tries"
+    found = connection.execute(
+        text(f"SELECT EXISTS (SELECT 1 FROM ml_connector.webhook_inbox WHERE {outlasted})"),  # noqa: S608
+        {"tries": TRIES},
+    ).scalar_one()
+    if not found:
+        return
+    make_ready(connection)
+    connection.execute(
+        text(f"""WITH ended AS (
+                    UPDATE ml_connector.webhook_inbox
+                    SET state = 'dead', reason = coalesce(reason, 'lease_expired'),
+                        settled_at = clock_timestamp()
+                    WHERE {outlasted} RETURNING *)
+                 {_AUDIT} FROM ended"""),  # noqa: S608 -- the parts are constants
+        {"tries": TRIES, **_who(run)},
+    )
+
+
 def settle(
     connection: Connection,
     events: Collection[Claimed],
     *,
     state: Literal["done", "ignored"] = "done",
     reason: str | None = None,
+    run: RunContext | None = None,
+    sync: str = "",
 ) -> int:
-    """Bring claimed events to their end; return how many were still ours."""
-    return _end(connection, events, state=state, reason=reason)
+    """Bring claimed events to their end; return how many were still ours.
+
+    Each has its audit row, under ``sync`` if the event is of no single one.
+    """
+    return _end(connection, events, state=state, reason=reason, who=_who(run, sync))
 
 
-def quarantine(connection: Connection, events: Collection[Claimed], *, reason: str) -> int:
+def quarantine(
+    connection: Connection,
+    events: Collection[Claimed],
+    *,
+    reason: str,
+    run: RunContext | None = None,
+) -> int:
     """Set claimed events aside for a person to look at; return how many were still ours."""
-    return _end(connection, events, state="quarantined", reason=reason)
+    return _end(connection, events, state="quarantined", reason=reason, who=_who(run))
 
 
-def fail(connection: Connection, events: Collection[Claimed], *, reason: str) -> int:
+def fail(
+    connection: Connection,
+    events: Collection[Claimed],
+    *,
+    reason: str,
+    run: RunContext | None = None,
+    sync: str = "",
+) -> int:
     """Note that claimed events failed: due again after ``WAITS``, dead after ``TRIES``.
 
     ``reason`` is shown to people and holds no personal data. Returns how many were still ours.
     """
     again = [event for event in events if event.attempts < TRIES]
     over = [event for event in events if event.attempts >= TRIES]
-    changed = _end(connection, over, state="dead", reason=reason)
+    changed = _end(connection, over, state="dead", reason=reason, who=_who(run, sync))
     for number, wait in enumerate(WAITS, start=1):
         these = [event for event in again if event.attempts == number]
         changed += _change(
@@ -228,28 +286,43 @@ def counts(connection: Connection) -> dict[str, int]:
 
 
 def _end(
-    connection: Connection, events: Collection[Claimed], *, state: str, reason: str | None
+    connection: Connection,
+    events: Collection[Claimed],
+    *,
+    state: str,
+    reason: str | None,
+    who: Mapping[str, Any],
 ) -> int:
+    if events:
+        make_ready(connection)
     return _change(
         connection,
         events,
         "state = :state, reason = :reason, lease_until = NULL, settled_at = clock_timestamp()",
+        then="WITH ended AS ({change} RETURNING i.*) " + _AUDIT + " FROM ended",
         state=state,
         reason=reason,
+        **who,
     )
 
 
 def _change(
-    connection: Connection, events: Collection[Claimed], assignments: str, **values: Any
+    connection: Connection,
+    events: Collection[Claimed],
+    assignments: str,
+    *,
+    then: str = "{change}",
+    **values: Any,
 ) -> int:
     """Change those events whose lease is still the one they were claimed under."""
     if not events:
         return 0
-    return connection.execute(
-        text(f"""UPDATE ml_connector.webhook_inbox i SET {assignments}
+    change = f"""UPDATE ml_connector.webhook_inbox i SET {assignments}
                  FROM unnest(CAST(:ids AS bigint[]), CAST(:leases AS int[])) AS mine(id, attempts)
                  WHERE i.id = mine.id AND i.attempts = mine.attempts
-                   AND i.state = 'leased'"""),  # noqa: S608 -- assignments are written above
+                   AND i.state = 'leased'"""  # noqa: S608 -- assignments are written above
+    return connection.execute(
+        text(then.format(change=change)),
         {
             "ids": [event.id for event in events],
             "leases": [event.attempts for event in events],

@@ -128,7 +128,8 @@ plans = Table(
 )
 
 # A decided change and its outcome. decided_hash and decided_owner are the facts it rests on:
-# if they moved, the change is dropped and decided again.
+# if they moved, the change is dropped and decided again. origin: what set it off, if not the daily run
+# (webhook:9, replay:3).
 changes = Table(
     "changes",
     metadata,
@@ -146,6 +147,7 @@ changes = Table(
     Column("state", Text, nullable=False, server_default="pending"),
     Column("attempts", Integer, nullable=False, server_default=text("0")),
     Column("error", Text),
+    Column("origin", Text),
     Column("decided_at", DateTime(timezone=True), nullable=False, server_default=_now),
     _time("settled_at"),
     Index(
@@ -169,12 +171,17 @@ archive_intents = Table(
 )
 
 # One attempt to change the outside world, or a refusal to. Append-only: a trigger forbids UPDATE,
-# DELETE and TRUNCATE.
+# DELETE and TRUNCATE. A partition a month (UTC), made by make_audit_partition.
 audit = Table(
     "audit",
     metadata,
-    Column("id", BigInteger, Identity(always=True), primary_key=True),
-    Column("at", DateTime(timezone=True), nullable=False, server_default=_now),
+    Column(
+        "id",
+        BigInteger,
+        primary_key=True,
+        server_default=text("nextval('ml_connector.audit_id_seq')"),
+    ),
+    Column("at", DateTime(timezone=True), primary_key=True, server_default=_now),
     Column("sync", Text, nullable=False),
     Column("system", Text, nullable=False),
     Column("action", Text, nullable=False),
@@ -194,9 +201,37 @@ audit = Table(
     Column("seal_id", Text, nullable=False),
     Column("before", LargeBinary),
     Column("after", LargeBinary),
+    Column("origin", Text),
     Index("audit_by_time", "at"),
     Index("audit_by_customer", "sync", "customer_id"),
     Index("audit_by_email", "sync", "email_key"),
+    Index("audit_by_cause", "cause"),
+    Index("audit_by_origin", "origin", postgresql_where=text("origin IS NOT NULL")),
+    postgresql_partition_by="RANGE (at)",
+)
+
+# The seal of an audit row: its place in the chain, a keyed digest of the row, and a keyed hash that
+# takes in the one before. at is the row's own.
+audit_seals = Table(
+    "audit_seals",
+    metadata,
+    Column("position", BigInteger, primary_key=True, autoincrement=False),
+    Column("audit_id", BigInteger, nullable=False),
+    _time("at", required=True),
+    Column("digest", LargeBinary, nullable=False),
+    Column("mac", LargeBinary, nullable=False),
+    Index("audit_seals_by_row", "audit_id", unique=True),
+)
+
+# Where the chain starts since rows from before dropped_before were dropped by age.
+audit_checkpoints = Table(
+    "audit_checkpoints",
+    metadata,
+    Column("dropped_before", DateTime(timezone=True), primary_key=True),
+    Column("position", BigInteger, nullable=False),
+    Column("mac", LargeBinary, nullable=False),
+    Column("signature", LargeBinary, nullable=False),
+    Column("made_at", DateTime(timezone=True), nullable=False, server_default=_now),
 )
 
 # Watermarks and what else a sync has to remember between runs.

@@ -1,0 +1,36 @@
+"""Rate limits met, on the audit trail: who was told to wait, by whom, and for how long."""
+
+from collections.abc import Callable
+
+from ml_connector.errors import RateLimited, RetryLater
+from ml_connector.scope import Scope
+from ml_connector.store import audit
+from ml_connector.store.audit import Entry
+
+
+def listener(scope: Scope, system: str) -> Callable[[RetryLater, int, float], None]:
+    """Return what ``Retries.on_retry`` calls for a client of ``system`` (``mailchimp`` ...).
+
+    Each 429 and each edge block is a row, at once and in a transaction of its own, since the one
+    under way may not come to its end. After the last try nobody waits any more: ``gave_up``.
+    """
+
+    def heard(error: RetryLater, tried: int, wait: float) -> None:
+        if not isinstance(error, RateLimited):
+            return
+        entry = Entry(
+            sync=scope.name,
+            system=system,
+            action="rate_limited",
+            reason="rate_limit",
+            outcome="waited" if wait else "gave_up",
+            cause=f"run:{scope.run.run_id}",
+            error=error.message,
+            attempts=tried,
+            request_id=error.request_id,
+            after={"seconds_waited": round(wait, 2)},
+        )
+        with scope.database.begin() as connection:
+            audit.append(connection, [entry], run=scope.run, vault=scope.vault)
+
+    return heard
