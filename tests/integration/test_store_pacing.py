@@ -62,3 +62,60 @@ def test_a_window_left_alone_does_not_save_up_places(firm):
             text("UPDATE ml_connector.pacing SET free_at = now() - interval '1 hour'")
         )
     assert most_within(granted(firm, "a", 30), 0.999) <= 10
+
+
+def granted_batches(firm, account: str, places: int) -> list[float]:
+    """Reserve batches one after another; return the database's times at which they may leave."""
+    times = []
+    for _ in range(places):
+        with firm.database.begin() as connection:
+            wait = pacing.reserve_batch(connection, account=account)
+            now = connection.execute(
+                text("SELECT extract(epoch FROM clock_timestamp())::float8")
+            ).scalar_one()
+            times.append(now + wait)
+    return times
+
+
+def test_four_workers_never_get_more_than_40_batches_in_any_minute(firm):
+    with ThreadPoolExecutor(4) as pool:
+        parts = [pool.submit(granted_batches, firm, "quickbooks_default", 60) for _ in range(4)]
+    times = [time for part in parts for time in part.result()]
+    assert len(times) == 240
+    assert most_within(times, 60) <= 40
+    assert max(times) - min(times) < 5 * 61 + 5, "and they do get 40 a minute"
+
+
+def test_the_first_40_batches_wait_for_nothing_and_the_next_a_minute(firm):
+    began = time.time()
+    times = granted_batches(firm, "quickbooks_default", 41)
+    assert all(time < began + 5 for time in times[:40])
+    assert times[40] - times[0] == pytest.approx(61, abs=0.1)
+
+
+def test_batches_left_alone_for_an_hour_are_forgotten_and_do_not_save_up(firm):
+    granted_batches(firm, "a", 100)
+    with firm.database.begin() as connection:
+        connection.execute(
+            text("""UPDATE ml_connector.pacing SET recent =
+                    ARRAY(SELECT at - interval '1 hour' FROM unnest(recent) AS at ORDER BY at)""")
+        )
+    began = time.time()
+    times = granted_batches(firm, "a", 80)
+    assert all(time < began + 5 for time in times[:40])
+    assert most_within(times, 60) <= 40
+
+
+def test_places_a_batch_took_are_none_of_the_calls_and_no_other_accounts(firm):
+    granted_batches(firm, "one", 45)
+    assert granted(firm, "one", 1)[0] < time.time() + 0.2
+    assert granted_batches(firm, "other", 1)[0] < time.time() + 0.2
+
+
+def test_no_more_than_the_last_40_batches_are_remembered(firm):
+    granted_batches(firm, "a", 120)
+    with firm.database.begin() as connection:
+        kept = connection.execute(
+            text("SELECT cardinality(recent) FROM ml_connector.pacing")
+        ).scalar_one()
+    assert kept <= 40

@@ -1,0 +1,29 @@
+"""One of many writers of activity, in a process of its own: queues and writes until told to stop."""
+
+import multiprocessing
+from multiprocessing.synchronize import Event
+from pathlib import Path
+
+from ml_connector.activity import queue_activity, write_activity
+from tests.integration.firm import Firm, Stand
+from tests.integration.token_worker import FileVault
+
+# Warm processes: forked from one that has imported everything and holds no connections.
+processes = multiprocessing.get_context("forkserver")
+processes.set_forkserver_preload(["pytest", "tests.integration.activity_worker"])
+
+
+def write_until(
+    stop: Event, stand: Stand, database_url: str, folder: str, settings: dict[str, object]
+) -> None:
+    """Do what a task of the daily run or of the webhooks does, again and again."""
+    firm = Firm(stand=stand, database_url=database_url, folder=Path(folder))
+    firm.tokens = FileVault(Path(folder) / "token.json")
+    firm.settings |= settings
+    while not stop.is_set():
+        scope = firm.scope()
+        if queue_activity(scope):
+            write_activity(scope, firm.quickbooks_client(scope.calls))
+        else:
+            stop.wait(0.02)
+    firm.close()

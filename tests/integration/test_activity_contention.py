@@ -1,0 +1,172 @@
+"""Eight writers and a bookkeeper on the same 200 customers, while answers get lost.
+
+A round: every member's status flips, the change is read from Mailchimp, and eight processes write it
+to QuickBooks while the bookkeeper goes on editing names, addresses and Notes of the same customers.
+Each 20th answer is lost after the call was applied. ``ACTIVITY_ROUNDS`` times 200 customer writes are
+made; ten rounds are the full 2,000::
+
+    ACTIVITY_ROUNDS=10 pytest tests/integration/test_activity_contention.py
+"""
+
+import os
+import time
+from collections import Counter
+from contextlib import contextmanager
+from datetime import timedelta
+from pathlib import Path
+
+import structlog
+from sqlalchemy import text
+
+from ml_connector.activity import markers_of
+from ml_connector.activity_block import LONGEST, length
+from ml_connector.members import fetch_members
+from tests.integration.activity_worker import processes, write_until
+from tests.integration.token_worker import FIRST, FileVault
+
+ROUNDS = int(os.environ.get("ACTIVITY_ROUNDS", "4"))
+CUSTOMERS = 200
+WRITERS = 8
+EDITS_A_SECOND = 150
+SAYS = {"subscribed": "Subscribed to", "unsubscribed": "Unsubscribed from"}
+OWN = ("", "Likes parrots.\r\n\tCall after 5.\r\n", "\U0001f600 --- Mailchimp main", "Old\rMac\r")
+
+
+@contextmanager
+def writers(firm):
+    """Eight processes that write for as long as the block lasts, and end well."""
+    stop = processes.Event()
+    arguments = (stop, firm.stand, firm.database_url, str(firm.folder), firm.settings)
+    started = [processes.Process(target=write_until, args=arguments) for _ in range(WRITERS)]
+    for process in started:
+        process.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        for process in started:
+            process.join(60)
+            process.kill()
+    assert [process.exitcode for process in started] == [0] * WRITERS
+
+
+def unwritten(firm) -> int:
+    """How many contacts have news that their customer does not show."""
+    with firm.database.begin() as connection:
+        return int(
+            connection.execute(
+                text("""SELECT count(*) FROM ml_connector.contacts k
+                        JOIN ml_connector.customers c ON c.sync = k.sync AND c.email_key = k.email_key
+                        LEFT JOIN ml_connector.activity_blocks b
+                          ON b.sync = c.sync AND b.customer_id = c.customer_id
+                        WHERE b.state IS DISTINCT FROM 'shown' OR b.shown_news <> k.news""")
+            ).scalar_one()
+        )
+
+
+def flip(firm, status: str) -> None:
+    """A day later everybody has changed their mind, and the audience is read."""
+    firm.ahead += timedelta(days=1)
+    firm.mailchimp_control("PUT", "clock", {"offset_seconds": firm.ahead.total_seconds()})
+    action = "subscribe" if status == "subscribed" else "unsubscribe"
+    for number in range(CUSTOMERS):
+        firm.person(f"c{number}@firm-mail.net", action)
+    scope = firm.scope()
+    fetch_members(scope, firm.mailchimp_client(scope.calls))
+
+
+def answered(firm) -> Counter[str]:
+    """How many writes of each customer were answered: a lost answer's call is repeated until then."""
+    return Counter(
+        item["Customer"]["Id"]
+        for call in firm.calls("quickbooks")
+        if call["path"].endswith("/batch") and call["status"] == 200
+        for item in call["body"]["BatchItemRequest"]
+    )
+
+
+def test_no_human_edit_is_lost_and_no_write_of_ours_is_done_twice(firm):
+    firm.settings["activity"] = {"batch_size": 5}
+    firm.tokens = FileVault(Path(firm.folder) / "token.json")
+    firm.tokens.save(FIRST)
+    first_text = {}
+    for number in range(CUSTOMERS):
+        own = OWN[number % len(OWN)]
+        customer = firm.customer(f"C{number}", f"c{number}@firm-mail.net", Notes=own)
+        first_text[customer] = own
+    firm.sync()
+    customers = firm.quickbooks_control("GET", "customers?limit=1000")["customers"]
+    tokens_before = sum(int(customer["SyncToken"]) for customer in customers)
+    firm.clear_journals()
+    lost = {"match": {"path": "/(batch|query)$"}, "every": 20}
+    firm.fault("quickbooks", **lost, action={"kind": "drop", "when": "after"})
+    firm.quickbooks_control("POST", "bookkeeper/start", {"edits_per_second": EDITS_A_SECOND})
+
+    with writers(firm):
+        for number in range(ROUNDS):
+            flip(firm, "subscribed" if number % 2 else "unsubscribed")
+            deadline = time.monotonic() + 60
+            while unwritten(firm):
+                assert time.monotonic() < deadline, f"round {number} does not come to its end"
+                time.sleep(0.05)
+        firm.quickbooks_control("POST", "bookkeeper/stop")
+    dropped = sum(rule["fired"] for rule in firm.quickbooks_control("GET", "faults")["faults"])
+    firm.clear_faults(firm.quickbooks)
+    written = answered(firm)
+    calls = sum(call["path"].endswith("/batch") for call in firm.calls("quickbooks"))
+    firm.sync()
+
+    desk = firm.quickbooks_control("GET", "bookkeeper")
+    now = {
+        str(customer["Id"]): customer
+        for customer in firm.quickbooks_control("GET", "customers?limit=1000")["customers"]
+    }
+    assert (desk["lost"], desk["missing"]) == ([], [])
+    for customer, edited in desk["ledger"].items():
+        for field, value in edited.items():
+            if field != "Notes":
+                assert now[customer][field] == value
+
+    scope = firm.scope()
+    statuses = firm.statuses()
+    for customer, own in first_text.items():
+        markers, held = markers_of(scope, customer), now[customer]["Notes"]
+        assert held.count(markers.first) == held.count(markers.last) == 1
+        assert length(held) <= LONGEST
+        persons = [desk["ledger"].get(customer, {}).get("Notes", ""), own]
+        rest = markers.out_of(held)
+        for person in persons:
+            assert person in rest
+            rest = rest.replace(person, "", 1)
+        assert rest.strip("\n") == "", "and nothing else stands there"
+        block = held[held.index(markers.first) : held.index(markers.last)].strip().split("\n")
+        status = statuses[now[customer]["PrimaryEmailAddr"]["Address"]]
+        assert block[1].startswith(SAYS[status])
+        assert len(block[2:]) == len(set(block[2:])) == ROUNDS, "each day's event, and once"
+
+    trail = [row for row in firm.audit() if row["system"] == "quickbooks"]
+    outcomes = Counter(row["outcome"] for row in trail)
+    assert set(outcomes) <= {"applied", "conflict"}, "settled, all of them"
+    tried = Counter(row["customer_id"] for row in trail)
+    assert tried == written, "an audit row for every write"
+    tokens = sum(int(customer["SyncToken"]) for customer in now.values())
+    assert outcomes["applied"] == tokens - tokens_before - desk["edits"], "every effect, and once"
+    assert outcomes["applied"] >= ROUNDS * CUSTOMERS
+    assert outcomes["conflict"] > 0, "there was contention"
+    assert dropped >= ROUNDS, "and answers were lost"
+    with firm.database.begin() as connection:
+        events = connection.execute(
+            text("""SELECT count(*), count(DISTINCT (email_key, kind, happened_at)),
+                           count(written_to_quickbooks_at) FROM ml_connector.member_events""")
+        ).one()
+    assert tuple(events) == (ROUNDS * CUSTOMERS,) * 3
+    structlog.get_logger().info(
+        "contention",
+        **outcomes,
+        edits=desk["edits"],
+        lost_answers=dropped,
+        batches=calls,
+    )
+    firm.clear_journals()
+    firm.sync()
+    assert [call for call in firm.calls("quickbooks") if call["path"].endswith("/batch")] == []
