@@ -21,6 +21,8 @@ AIRFLOW_DATABASE = "airflow"
 POOLS = {
     "quickbooks_api": (2, "Tasks that talk to QuickBooks at the same time"),
     "mailchimp_api": (2, "Tasks that talk to Mailchimp at the same time"),
+    # Of its own, so that webhooks do not wait behind the daily run.
+    "webhooks": (1, "Tasks that work off webhooks at the same time"),
 }
 EXPIRED = "2000-01-01T00:00:00Z"
 
@@ -74,6 +76,9 @@ def environment(
         "AIRFLOW__DAG_PROCESSOR__PARSING_PROCESSES": "1",
         # Measured (facts on Airflow): from event to task start 1.12 s by default, 0.14 s so.
         "AIRFLOW__SCHEDULER__SCHEDULER_IDLE_SLEEP_TIME": "0.1",
+        # So that our plugin is there before the executor forks its workers: a task then starts
+        # 1 to 2 s sooner, since what it imports is imported already (preloaded.py).
+        "AIRFLOW__CORE__LAZY_LOAD_PLUGINS": "False",
         "AIRFLOW__SCHEDULER__USE_JOB_SCHEDULE": str(schedule),
         "AIRFLOW__LOGGING__BASE_LOG_FOLDER": str(settings.logs / "tasks"),
         "AIRFLOW__LOGGING__DAG_PROCESSOR_CHILD_PROCESS_LOG_DIRECTORY": str(

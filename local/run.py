@@ -28,6 +28,7 @@ from local.progress import Progress
 from local.sandbox import Sandbox
 from local.settings import SHIPPED_SYNCS, Settings, syncs_for_audience
 from local.sync import FirstSync
+from local.webhooks import Registration
 
 # The scheduler is ready long before the API server; the triggerer is not needed for the first
 # tasks, so it does not take part in the rush for the two cores.
@@ -66,8 +67,12 @@ class Run:
             stack.callback(self._stop)
             self._prepare(postgres, secrets, once=once)
             api = self._start_airflow(secrets)
+            registration = self._register_webhooks(stack)
             self._first_sync(api, secrets)
             self.synced = True
+            if registration:
+                registration.finish()
+                self.progress.say("webhooks registered with both stand-ins")
             if not once:
                 self._stay(api)
 
@@ -167,6 +172,14 @@ class Run:
                 f"the DAG file {file} cannot be read: {reason}",
                 log=self.settings.logs / "dag-processor.log",
             )
+
+    def _register_webhooks(self, stack: ExitStack) -> Registration | None:
+        """Begin to register; only the receiver has to be up for it."""
+        if not self.sandbox:
+            return None
+        registration = Registration(self.settings, self.sandbox, self.variables)
+        stack.callback(registration.abandon)
+        return registration
 
     def _first_sync(self, api: AirflowApi, secrets: keys.Secrets) -> None:
         since = datetime.now(UTC)

@@ -87,6 +87,16 @@ class Sandbox:
                     break
         return found
 
+    def report_customers_to(self, url: str) -> None:
+        """Let the company's changes be told by webhook, signed as the connection expects."""
+        verifier = self._settings.credentials.verifier_token
+        answer = self._http.put(
+            f"{self._quickbooks}/_sandbox/webhooks",
+            json={"url": url, "verifier_token": verifier},
+            timeout=10,
+        )
+        answer.raise_for_status()
+
     def _get(self, url: str, *, key: str = "") -> Any:
         answer = self._http.get(url, auth=("ml-connector", key) if key else None, timeout=10)
         answer.raise_for_status()

@@ -48,6 +48,20 @@ def work_off(database: Database, offices: Sequence[Office]) -> dict[str, int]:
     return dict(worker.counts)
 
 
+def put_off(database: Database, error: StopRun) -> int:
+    """Let every event that is due wait for the person who has to act; return how many."""
+    number = 0
+    for tried in (False, True):
+        while True:
+            with database.begin() as connection:
+                events = inbox.claim(connection, limit=TOGETHER, lease=LEASE, tried=tried)
+                inbox.postpone(connection, events, wait=BLOCKED, reason=str(error))
+            if not events:
+                break
+            number += len(events)
+    return number
+
+
 class _Worker:
     def __init__(self, database: Database, offices: Sequence[Office]) -> None:
         self._database, self._offices = database, offices

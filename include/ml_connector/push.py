@@ -28,8 +28,8 @@ from ml_connector.store import audit, changes, contacts, cursors, customers
 from ml_connector.store.changes import Claimed, Settled
 
 ROWS_A_CALL = {Kind.CREATE: 500, Kind.UPDATE: 500, Kind.RESTORE: 1}
-THREADS = 4
-"""Connections of one task; the pool's two slots make eight to Mailchimp, which allows ten."""
+THREADS = 3
+"""Connections of one task; the pool's two slots make six to Mailchimp, webhooks have two more."""
 
 ROUNDS = 3
 """How often changes that became stale under way are decided again within one task."""

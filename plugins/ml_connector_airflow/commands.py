@@ -20,6 +20,7 @@ def register(app: typer.Typer) -> None:
     app.command()(sync)
     app.command()(preview)
     app.command()(audit)
+    app.command()(process_webhooks)
     app.command()(receiver)
     app.command()(register_webhooks)
     connecting = typer.Typer(help="Connect an account.", no_args_is_help=True)
@@ -112,6 +113,15 @@ def audit(
     with database.begin() as connection:
         for entry in trail.iter_entries(connection, vault=vault, sync=sync_name or None):
             typer.echo(json.dumps(entry, default=str) if as_json else _line(entry))
+
+
+def process_webhooks() -> None:
+    """Work off the webhooks that are due, once, and print how many ended how."""
+    _as_server()
+    from ml_connector_airflow import webhook_steps
+
+    for line in webhook_steps.run():
+        typer.echo(line)
 
 
 def receiver(

@@ -2,7 +2,7 @@
 
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
@@ -24,6 +24,7 @@ from ml_connector_airflow.hooks.mailchimp import MailchimpHook
 from ml_connector_airflow.hooks.quickbooks import QuickBooksHook
 
 DATABASE_CONN_ID = "ml_connector_db"
+_DATABASE_MEND = "add one of type Postgres that points at the connector's database"
 _POSTGRES_OPTIONS = frozenset(
     {"sslmode", "sslrootcert", "sslcert", "sslkey", "connect_timeout", "options", "host"}
 )
@@ -42,15 +43,30 @@ def connection_named(conn_id: str, mend: str) -> Connection:
 
 def database_url() -> str:
     """Return the address of the connector's database (connection ``ml_connector_db``)."""
-    connection = connection_named(
-        DATABASE_CONN_ID, "add one of type Postgres that points at the connector's database"
-    )
+    connection = connection_named(DATABASE_CONN_ID, _DATABASE_MEND)
+    return _address(connection, connection.extra_dejson)
+
+
+async def database_url_in_trigger() -> str:
+    """Return the same in a triggerer, where a blocking look-up would hold up every trigger.
+
+    Raises ``SettingsError`` if there is no such connection, also while Airflow's own database is
+    away: a trigger cannot tell the two apart.
+    """
+    from airflow.sdk.exceptions import AirflowNotFoundException, AirflowRuntimeError
+
+    try:
+        connection: Connection = await Connection.async_get(DATABASE_CONN_ID)
+    except (AirflowNotFoundException, AirflowRuntimeError):
+        raise SettingsError(
+            f"there is no Airflow connection {DATABASE_CONN_ID!r}; {_DATABASE_MEND}"
+        ) from None
+    return _address(connection, await connection.aextra_dejson())
+
+
+def _address(connection: Connection, extra: Mapping[str, Any]) -> str:
     # Not get_uri(): an extra of {} becomes a parameter that Postgres does not know.
-    options = {
-        name: str(value)
-        for name, value in connection.extra_dejson.items()
-        if name in _POSTGRES_OPTIONS
-    }
+    options = {name: str(value) for name, value in extra.items() if name in _POSTGRES_OPTIONS}
     url = URL.create(
         "postgresql",
         username=connection.login,
@@ -63,11 +79,16 @@ def database_url() -> str:
     return url.render_as_string(hide_password=False)
 
 
-def open_scope(sync_name: str, *, run: RunContext | None = None) -> Scope:
-    """Return what a step of the sync needs; raise ``SettingsError`` naming what is missing."""
+def open_scope(
+    sync_name: str, *, run: RunContext | None = None, database: Database | None = None
+) -> Scope:
+    """Return what a step of the sync needs; raise ``SettingsError`` naming what is missing.
+
+    Without a ``database`` it opens one of its own.
+    """
     return Scope(
         sync=load_sync(sync_name),
-        database=Database(database_url()),
+        database=database or Database(database_url()),
         vault=vault_from(os.environ, home()),
         run=run or RunContext(),
     )

@@ -258,14 +258,16 @@ def requeue(connection: Connection, ids: Collection[int]) -> int:
 
 def next_due(connection: Connection) -> datetime | None:
     """Return when the next event is due, in the past if one is waiting; None if there is none."""
-    due: datetime | None = connection.execute(
-        text("""SELECT least(
-                    (SELECT min(coalesce(next_try_at, received_at))
-                     FROM ml_connector.webhook_inbox WHERE state = 'pending'),
-                    (SELECT min(lease_until)
-                     FROM ml_connector.webhook_inbox WHERE state = 'leased'))""")
-    ).scalar_one()
+    due: datetime | None = connection.execute(text(NEXT_DUE)).scalar_one()
     return due
+
+
+NEXT_DUE = """
+    SELECT least(
+        (SELECT min(coalesce(next_try_at, received_at))
+         FROM ml_connector.webhook_inbox WHERE state = 'pending'),
+        (SELECT min(lease_until) FROM ml_connector.webhook_inbox WHERE state = 'leased'))
+"""
 
 
 def pending_since(connection: Connection) -> datetime | None:

@@ -1,0 +1,94 @@
+"""Waiting for the inbox: until an event is due, without asking the database all the time.
+
+A NOTIFY wakes at once. It is a hint and no promise: one may be lost, or come before anybody listens.
+So the table is asked after each connect, after each notice, when the next retry is due, and slowly
+besides.
+"""
+
+import asyncio
+import random
+from collections.abc import Awaitable, Callable
+
+import psycopg
+import structlog
+from psycopg import sql
+
+from ml_connector.errors import ConnectorError
+from ml_connector.store.inbox import CHANNEL, NEXT_DUE
+
+POLL = 15.0
+"""Seconds; the longest an event waits whose notice was lost."""
+
+ANSWER = 10.0
+"""Seconds the database may take for an answer; then the connection counts as dead."""
+
+LONGEST_PAUSE = 15.0
+"""Seconds between two tries to connect, as the first one doubles."""
+
+log = structlog.get_logger(__name__)
+
+
+async def until_due(address: Callable[[], Awaitable[str]], *, poll: float = POLL) -> None:
+    """Return as soon as an event is due. A database that is away is waited for.
+
+    ``address`` is asked before each connect: passwords and hosts change.
+    """
+    pause = 0.5
+    while True:
+        try:
+            url = await address()
+            async with asyncio.timeout(ANSWER):
+                connection = await _listening(url)
+            async with connection:
+                pause = 0.5
+                await _due(connection, poll)
+                return
+        except (psycopg.Error, TimeoutError, ConnectorError) as error:
+            log.warning("inbox_cannot_be_watched", reason=_said(error), again_in=pause)
+        await asyncio.sleep(random.uniform(pause / 2, pause))  # noqa: S311 -- no secret
+        pause = min(2 * pause, LONGEST_PAUSE)
+
+
+def due_within(url: str, seconds: float) -> bool:
+    """Wait up to ``seconds`` for an event to be due; return whether one is."""
+
+    async def address() -> str:
+        return url
+
+    async def waited() -> bool:
+        try:
+            async with asyncio.timeout(seconds):
+                await until_due(address)
+        except TimeoutError:
+            return False
+        return True
+
+    return asyncio.run(waited())
+
+
+async def _listening(url: str) -> psycopg.AsyncConnection:
+    connection = await psycopg.AsyncConnection.connect(
+        url, autocommit=True, connect_timeout=5, application_name="ml-connector-inbox"
+    )
+    await connection.execute(sql.SQL("LISTEN {}").format(sql.Identifier(CHANNEL)))
+    return connection
+
+
+async def _due(connection: psycopg.AsyncConnection, poll: float) -> None:
+    # The database's clock, not ours: it is the one that claims.
+    question = sql.SQL("SELECT extract(epoch FROM ({}) - clock_timestamp())").format(
+        sql.SQL(NEXT_DUE)
+    )
+    while True:
+        async with asyncio.timeout(ANSWER):
+            row = await (await connection.execute(question)).fetchone()
+        seconds = poll if row is None or row[0] is None else float(row[0])
+        if seconds <= 0:
+            return
+        async for _ in connection.notifies(timeout=min(seconds, poll), stop_after=1):
+            pass
+
+
+def _said(error: Exception) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__

@@ -1,0 +1,53 @@
+"""Webhooks of the local run: registered with both stand-ins, so that edits show within seconds.
+
+With real accounts nothing is registered by itself: they cannot reach this machine.
+"""
+
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+from local.airflow import for_processes
+from local.errors import LocalError
+from local.processes import last_words
+from local.sandbox import Sandbox
+from local.settings import REPOSITORY, Settings
+
+ENDPOINTS = "/ml-connector/webhooks"
+
+
+class Registration:
+    """Both registrations; Mailchimp's by our own command, beside whatever else is going on."""
+
+    def __init__(self, settings: Settings, sandbox: Sandbox, variables: Mapping[str, str]) -> None:
+        sandbox.report_customers_to(f"{settings.ui}{ENDPOINTS}/quickbooks")
+        self._log = settings.logs / "register-webhooks.log"
+        program = Path(sys.executable).with_name("ml-connector")
+        with self._log.open("ab") as log:
+            self._process = subprocess.Popen(  # noqa: S603 - our own program and options
+                [sys.executable, program, "register-webhooks", "--url", settings.ui],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                env=for_processes(variables),
+                cwd=REPOSITORY,
+                start_new_session=True,
+            )
+
+    def finish(self) -> None:
+        """Wait for it.
+
+        Raises:
+            LocalError: It failed; carries the last line of its log.
+        """
+        if self._process.wait():
+            raise LocalError(
+                f"webhooks could not be registered: {last_words(self._log)}", log=self._log
+            )
+
+    def abandon(self) -> None:
+        """End it if it is still at work."""
+        if self._process.poll() is None:
+            self._process.kill()
+            self._process.wait()

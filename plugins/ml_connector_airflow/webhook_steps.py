@@ -1,0 +1,141 @@
+"""The step of ``process_webhooks``: every sync opened, the inbox worked off, the calls booked."""
+
+import getpass
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
+from datetime import UTC, datetime
+from functools import partial
+from time import monotonic
+
+import structlog
+from airflow.sdk import get_current_context
+
+from ml_connector import inbox_worker
+from ml_connector.errors import ConnectorError, NeedsReauth, StopRun, StorageError
+from ml_connector.model import RunContext
+from ml_connector.settings import load_syncs
+from ml_connector.store import inbox_watch, plans
+from ml_connector.store.database import Database
+from ml_connector.webhook_work import Office
+from ml_connector_airflow.hooks.quickbooks import QuickBooksHook
+from ml_connector_airflow.notifications import raise_alert
+from ml_connector_airflow.token_steps import needs_reauth
+from ml_connector_airflow.wiring import (
+    connection_named,
+    database_url,
+    mailchimp_client,
+    open_scope,
+    quickbooks_client,
+    run_of,
+)
+
+STAY = 5.0
+"""Seconds a task stays for more events: edits come in bursts, and a task that is there already
+takes them up at once, where a new run needs a second."""
+
+LONGEST = 60.0
+"""Seconds until a task ends even while events come: then the next run takes over, and what was
+changed in connections, settings or code is seen."""
+
+log = structlog.get_logger(__name__)
+
+
+def process_webhooks() -> dict[str, int]:
+    """Work off what is due, and what comes soon after, as a task; return how many ended how."""
+    return work_off(run_of(dict(get_current_context())), stay=STAY)
+
+
+def run() -> Iterator[str]:
+    """Work off what is due, as a command; yield what to print."""
+    began = datetime.now(UTC)
+    run = RunContext(
+        run_id=f"manual__{began.isoformat()}", task_id="process", actor=getpass.getuser()
+    )
+    counts = work_off(run)
+    for name, number in sorted(counts.items()):
+        yield f"{name} {number}"
+    if not counts:
+        yield "Nothing was due."
+
+
+def work_off(run: RunContext, *, stay: float = 0.0) -> dict[str, int]:
+    """Work off what is due in every sync; return how many events ended how.
+
+    With ``stay`` go on until no event came for so many seconds.
+
+    Raises the first ``StopRun`` met. What it concerned is due again later, not at once, so that
+    failing runs do not follow one another without a pause.
+    """
+    url, counts, until = database_url(), Counter[str](), monotonic() + LONGEST
+    with closing(Database(url, connections=5)) as database:
+        try:
+            offices = [_open(name, database, run) for name in load_syncs()]
+        except StorageError:
+            raise
+        except StopRun as error:
+            inbox_worker.put_off(database, error)
+            raise
+        while True:
+            with _booked(database, offices):
+                counts.update(inbox_worker.work_off(database, offices))
+            if not stay or monotonic() > until or not inbox_watch.due_within(url, stay):
+                break
+    log.info("webhooks_processed", **counts)
+    return dict(counts)
+
+
+def _open(sync_name: str, database: Database, run: RunContext) -> Office:
+    scope = open_scope(sync_name, run=run, database=database)
+    connection = connection_named(
+        scope.sync.quickbooks_conn_id, "add one of type QuickBooks Online"
+    )
+    return Office(
+        scope=scope,
+        realm=str(connection.extra_dejson.get("realm_id") or ""),
+        open_quickbooks=partial(quickbooks_client, scope),
+        open_mailchimp=partial(mailchimp_client, scope),
+    )
+
+
+@contextmanager
+def _booked(database: Database, offices: Sequence[Office]) -> Iterator[None]:
+    """Keep each sync's calls, and why the run failed, however it ends."""
+    failed: ConnectorError | None = None
+    try:
+        yield
+    except ConnectorError as error:
+        failed = error
+        if isinstance(error, NeedsReauth):
+            _alert(database, offices)
+        raise
+    finally:
+        for office in offices:
+            _close(office, failed)
+
+
+def _close(office: Office, failed: ConnectorError | None) -> None:
+    """Close the run's plan; a sync that called nothing and changed nothing has none."""
+    scope = office.scope
+    with scope.database.begin() as connection:
+        planned = plans.standing(connection, sync=scope.name, run_id=scope.run.run_id)
+    if planned is None and not scope.calls:
+        return
+    plan_id = scope.plan_id("webhooks")
+    scope.book_calls(plan_id)
+    with scope.database.begin() as connection:
+        if failed is not None:
+            plans.fail(connection, plan_id=plan_id, error=str(failed))
+        else:
+            calls = plans.calls_of(connection, plan_id=plan_id)
+            plans.finish(connection, plan_id=plan_id, state="finished", counts={"calls": calls})
+
+
+def _alert(database: Database, offices: Sequence[Office]) -> None:
+    """Tell people which QuickBooks connection has to be made anew."""
+    for conn_id in sorted({office.scope.sync.quickbooks_conn_id for office in offices}):
+        try:
+            # Costs no call: a token that was refused is not redeemed again.
+            QuickBooksHook(conn_id).token_manager(database).current()
+        except NeedsReauth as error:
+            raise_alert(database, cause=needs_reauth(conn_id), message=f"{conn_id}: {error}")
