@@ -5,10 +5,14 @@ from airflow.sdk import DAG, Asset, CronDataIntervalTimetable, Param, TriggerRul
 
 from ml_connector.settings import Sync, load_syncs
 from ml_connector_airflow import steps
+from ml_connector_airflow.operators.plan_approval import PlanApproval
 from ml_connector_airflow.retries import POLICY, RETRIES, RETRY_DELAY
 
 PARAMS = {
     "full_sync": Param(False, type="boolean", description="Read everything, not just changes."),
+    "approved": Param(
+        False, type="boolean", description="Go on even if the plan is larger than the guard allows."
+    ),
     "preview": Param(False, type="boolean", description="Store the plan; write nothing."),
     "customer_ids": Param(
         [], type="array", items={"type": "string"}, description="Only these QuickBooks ids."
@@ -52,6 +56,8 @@ def sync_dag(sync: Sync) -> DAG:
                 sync.name, preview=params["preview"], customer_ids=params["customer_ids"]
             )
 
+        approval = PlanApproval(task_id="approval", sync=sync.name)
+
         @task(pool="mailchimp_api", map_index_template="shard {{ task.op_kwargs['shard'] }}")
         def push(shard: int) -> dict:
             """Create, update and restore contacts."""
@@ -79,10 +85,9 @@ def sync_dag(sync: Sync) -> DAG:
             """Sum up the run."""
             return steps.make_report(sync.name)
 
-        shards = plan()
-        [fetch_customers(), fetch_members()] >> shards
         activity = fetch_activity()
-        push.expand(shard=shards) >> archive() >> activity
+        [fetch_customers(), fetch_members()] >> plan() >> approval
+        push.expand(shard=approval.output) >> archive() >> activity
         write_activity.expand_kwargs(activity) >> report()
     return dag
 

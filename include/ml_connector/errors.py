@@ -10,6 +10,7 @@
     │   ├── QuotaExhausted      rate limiting or a block that outlasted the retries
     │   ├── AudienceNotReady    audience or merge fields are not as the settings need them
     │   ├── IncompleteRead      QuickBooks listed fewer customers than it counts
+    │   ├── PlanOutdated        facts moved while a large plan waited for its approval
     │   ├── ConsentRaised       the referee saw a status rise; writing stops at once
     │   └── StorageError        database or disk cannot take what we must not lose
     ├── RetryLater              the same call may succeed later; all of it is safe to repeat
@@ -64,6 +65,10 @@ class AudienceNotReady(StopRun):
 
 class IncompleteRead(StopRun):
     """A full load returned fewer customers than QuickBooks counts."""
+
+
+class PlanOutdated(StopRun):
+    """An approved plan is no longer what was shown; nothing of it is written."""
 
 
 class ConsentRaised(StopRun):

@@ -39,9 +39,17 @@ log = structlog.get_logger(__name__)
 
 
 def push_shard(
-    scope: Scope, client: MailchimpClient, *, plan_id: int, shard: int, threads: int = THREADS
+    scope: Scope,
+    client: MailchimpClient,
+    *,
+    plan_id: int,
+    shard: int,
+    threads: int = THREADS,
+    again: bool = True,
 ) -> dict[str, int]:
     """Send a shard's creates, updates and restores; return how many changes ended how.
+
+    Changes that became stale under way are decided again and sent as well, if ``again``.
 
     Raises ``ConsentRaised`` if the referee saw a status rise, ``StopRun`` or ``RetryLater`` from
     the client; whatever was sent before is settled by then.
@@ -51,7 +59,7 @@ def push_shard(
         stale_before = pusher.counts["superseded"]
         for kind in (Kind.CREATE, Kind.UPDATE, Kind.RESTORE):
             drain(partial(pusher.push_next, kind, ROWS_A_CALL[kind]), threads)
-        if pusher.counts["superseded"] == stale_before:
+        if not again or pusher.counts["superseded"] == stale_before:
             break
         planning.decide_again(scope, plan_id=plan_id, shard=shard)
     return dict(pusher.counts)

@@ -6,7 +6,15 @@ from typing import Any
 import structlog
 
 from ml_connector.scope import Scope
-from ml_connector.store import audit, changes, contacts, customers, member_events, plans
+from ml_connector.store import (
+    approvals,
+    audit,
+    changes,
+    contacts,
+    customers,
+    member_events,
+    plans,
+)
 
 log = structlog.get_logger(__name__)
 
@@ -52,6 +60,8 @@ def make_report(scope: Scope, *, plan_id: int) -> Report:
             written_back=audit.counts(connection, run=scope.run, system="quickbooks", since=since),
             calls=plans.calls_of(connection, plan_id=plan_id),
         )
-        plans.finish(connection, plan_id=plan_id, state="finished", counts=report.as_json())
+        rejected = approvals.shown(connection, plan_id=plan_id)[0] == "rejected"
+        state = "rejected" if rejected else "finished"
+        plans.finish(connection, plan_id=plan_id, state=state, counts=report.as_json())
     log.info("sync_finished", sync=scope.name, **report.as_json())
     return report

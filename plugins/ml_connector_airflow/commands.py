@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from ml_connector.cli import DONE, FAILED, WRONG_SETTINGS
+from ml_connector.cli import DONE, FAILED, WAITING, WRONG_SETTINGS
 
 Sync = Annotated[str, typer.Option("--sync", help="A sync's name in syncs.yaml.")]
 Verbose = Annotated[bool, typer.Option("--verbose", help="Show Airflow's own log.")]
@@ -72,10 +72,19 @@ def sync(
     customer_id: Annotated[
         list[str] | None, typer.Option("--customer-id", help="Only this customer (repeatable).")
     ] = None,
+    approve: Annotated[
+        bool, typer.Option("--approve", help="Go on even if the plan is larger than the guard.")
+    ] = False,
     verbose: Verbose = False,
 ) -> None:
-    """Run the daily DAG once in this process; exit 1 if the run failed."""
-    conf = {"full_sync": full_sync, "preview": False, "customer_ids": customer_id or []}
+    """Run the daily DAG once in this process; exit 1 if it failed, 3 if the guard stopped it."""
+    conf = {
+        "full_sync": full_sync,
+        "preview": False,
+        "customer_ids": customer_id or [],
+        "approved": approve,
+        "attended": approve,  # nobody is there to be asked
+    }
     _run(sync_name, conf, verbose=verbose)
 
 
@@ -92,6 +101,8 @@ def _run(sync_name: str, conf: dict[str, Any], *, verbose: bool) -> None:
 
     outcome = run_dag(sync_name, conf)
     show(outcome, sync_name, preview=bool(conf["preview"]))
+    if outcome.rejected:
+        sys.exit(WAITING)
     sys.exit(DONE if outcome.succeeded else FAILED)
 
 

@@ -29,6 +29,7 @@ class Outcome:
     """How a run ended. ``standing`` is None if no task got as far as the connector's database."""
 
     succeeded: bool
+    rejected: bool
     plan_id: int | None
     error: str | None
     seconds: float
@@ -53,6 +54,7 @@ def run_dag(sync_name: str, conf: dict[str, Any]) -> Outcome:
     scope.database.close()
     return Outcome(
         succeeded=str(run.state) == "success",
+        rejected=standing is not None and standing.state == "rejected",
         plan_id=standing.plan_id if standing else None,
         error=standing.error if standing else "a task failed before it reached the database",
         seconds=(datetime.now(UTC) - started).total_seconds(),
@@ -83,7 +85,14 @@ def show(outcome: Outcome, sync_name: str, *, preview: bool) -> None:
         elif outcome.succeeded:
             console.print("Nothing to change.")
         console.print("Calls: " + ", ".join(f"{name} {n}" for name, n in calls.items()))
-    if outcome.succeeded:
+    if outcome.rejected:
+        console.print(
+            "The plan is larger than the guard in syncs.yaml allows, so nothing was written. Look at "
+            "it with `ml-connector preview`, then run `ml-connector sync --approve`, or trigger the "
+            "DAG in Airflow and approve it there.",
+            style="bold yellow",
+        )
+    elif outcome.succeeded:
         console.print(f"Done in {outcome.seconds:.1f} s.")
     else:
         console.print(f"The run failed: {outcome.error}", style="bold red")

@@ -16,6 +16,7 @@ from ml_connector import (
     audience,
     engagement,
     fetch,
+    guard,
     members,
     planning,
     push,
@@ -23,9 +24,9 @@ from ml_connector import (
 )
 from ml_connector.errors import ConnectorError, NeedsReauth
 from ml_connector.scope import Scope
-from ml_connector.store import plans
+from ml_connector.store import changes, plans
 from ml_connector.store.activity_blocks import Part
-from ml_connector_airflow.notifications import raise_alert
+from ml_connector_airflow.notifications import end_alert, raise_alert
 from ml_connector_airflow.token_steps import needs_reauth
 from ml_connector_airflow.wiring import mailchimp_client, open_scope, quickbooks_client, run_of
 
@@ -70,7 +71,7 @@ def fetch_members(sync: str, *, full_sync: bool) -> int:
 
 
 def make_plan(sync: str, *, preview: bool, customer_ids: Sequence[str] = ()) -> list[int]:
-    """Decide what has to change; return the shards to push.
+    """Decide what has to change; return the shards of it.
 
     The audience is checked before anything may be written to it.
     """
@@ -81,11 +82,47 @@ def make_plan(sync: str, *, preview: bool, customer_ids: Sequence[str] = ()) -> 
         return list(planned.shards)
 
 
+def hold_large_plan(sync: str) -> guard.Held | None:
+    """Return why the run's plan has to wait for a person, None if it may go on."""
+    with _step(sync) as scope:
+        held = guard.hold(scope, plan_id=scope.plan_id())
+        cause = f"large_plan/{sync}"
+        if held is None:
+            end_alert(scope.database, cause=cause)
+        else:
+            message = f"{sync}: {held.limits[0]}; approve or reject it in Airflow"
+            raise_alert(scope.database, cause=cause, message=message)
+        return held
+
+
+def approve_plan(sync: str, *, person: str) -> None:
+    """Let the run's plan go on as it was shown."""
+    with _step(sync) as scope:
+        end_alert(scope.database, cause=f"large_plan/{sync}")
+        guard.approve(scope, plan_id=scope.plan_id(), person=person)
+
+
+def reject_plan(sync: str, *, person: str) -> int:
+    """Drop the run's plan; return how many changes."""
+    with _step(sync) as scope:
+        end_alert(scope.database, cause=f"large_plan/{sync}")
+        return guard.reject(scope, plan_id=scope.plan_id(), person=person)
+
+
+def shards_to_push(sync: str) -> list[int]:
+    """Return the shards of the run's plan that have something to push."""
+    with _step(sync) as scope, scope.database.begin() as connection:
+        plan_id = scope.plan_id()
+        return changes.pending_shards(connection, plan_id=plan_id, kinds=planning.WRITES)
+
+
 def push_shard(sync: str, shard: int) -> dict[str, int]:
     """Write one shard of the run's plan to Mailchimp; return how many changes ended how."""
     with _step(sync) as scope:
-        client = mailchimp_client(scope)
-        return push.push_shard(scope, client, plan_id=scope.plan_id(), shard=shard)
+        client, plan_id = mailchimp_client(scope), scope.plan_id()
+        # What a person approved is not added to; what became stale is for the next run.
+        again = guard.state_of(scope, plan_id=plan_id) != "approved"
+        return push.push_shard(scope, client, plan_id=plan_id, shard=shard, again=again)
 
 
 def archive_contacts(sync: str) -> dict[str, int]:
@@ -101,7 +138,8 @@ def fetch_activity(sync: str, *, preview: bool, full_sync: bool) -> list[dict[st
     What members did otherwise was recorded when the audience was read, before the plan.
     """
     with _step(sync) as scope:
-        if preview:
+        rejected = guard.state_of(scope, plan_id=scope.plan_id()) == "rejected"
+        if preview or rejected:
             return []
         engagement.fetch_engagement(scope, mailchimp_client(scope), full_sync=full_sync)
         shards = activity.shards_for(activity.queue_activity(scope))

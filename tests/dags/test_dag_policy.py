@@ -58,7 +58,8 @@ def test_the_daily_dag_goes_from_reading_to_reporting(bag):
     assert order == {
         "fetch_customers": ["plan"],
         "fetch_members": ["plan"],
-        "plan": ["push"],
+        "plan": ["approval"],
+        "approval": ["push"],
         "push": ["archive"],
         "archive": ["fetch_activity"],
         "fetch_activity": ["write_activity"],
@@ -90,9 +91,14 @@ def test_runs_of_one_sync_never_overlap(bag):
     assert bag.dags["sync_customers__main"].max_active_runs == 1
 
 
-def test_the_trigger_form_offers_full_sync_preview_and_customer_ids(bag):
+def test_the_trigger_form_offers_full_sync_approval_preview_and_customer_ids(bag):
     params = bag.dags["sync_customers__main"].params
-    assert params.dump() == {"full_sync": False, "preview": False, "customer_ids": []}
+    assert params.dump() == {
+        "full_sync": False,
+        "approved": False,
+        "preview": False,
+        "customer_ids": [],
+    }
 
 
 def test_a_report_makes_the_audience_known_as_an_asset(bag):

@@ -99,6 +99,29 @@ class Airflow:
         )
         answer.raise_for_status()
 
+    def edit_many(self, count: int, **fields) -> None:
+        body = {"count": count, "fields": fields}
+        requests.post(f"{self.quickbooks}/customers/edit-many", json=body, timeout=60)
+
+    def add_customer(self, name: str, email: str) -> None:
+        body = {"DisplayName": name, "PrimaryEmailAddr": {"Address": email}}
+        requests.post(f"{self.quickbooks}/customers", json=body, timeout=30).raise_for_status()
+
+    def question(self, run_id: str) -> dict | None:
+        """What the run's approval asks, once it waits."""
+        waiting = {
+            task["task_id"] for task in self.tasks(run_id) if task["state"] == "awaiting_input"
+        }
+        return self.call("GET", self._question(run_id)) if "approval" in waiting else None
+
+    def answer(self, run_id: str, option: str) -> None:
+        body = {"chosen_options": [option], "params_input": {}}
+        self.call("PATCH", self._question(run_id), body)
+
+    def _question(self, run_id: str) -> str:
+        run = quote(run_id, safe="")
+        return f"/api/v2/dags/{DAG}/dagRuns/{run}/taskInstances/approval/-1/hitlDetails"
+
     def member(self, email: str) -> dict:
         return requests.get(f"{self.mailchimp}/members/{email}", timeout=30).json()
 
@@ -285,6 +308,33 @@ def test_a_worker_killed_in_the_middle_of_a_push_loses_and_doubles_nothing(airfl
     assert airflow.member("Surf@Intuit.com")["merge_fields"]["FNAME"] == "William"
     rows = trail(airflow, run_id)
     assert sorted(row["customer_id"] for row in rows if row["action"] == "update") == ["1", "2"]
+
+
+def test_a_plan_larger_than_the_guard_waits_for_a_person(airflow):
+    """Rejected, the run ends green with nothing written; approved, exactly that plan is written."""
+    for number in range(8):
+        airflow.add_customer(f"Guarded {number}", f"guarded{number}@guarded-firm.com")
+    assert airflow.finished(airflow.trigger()) == "success"
+    airflow.edit_many(30, Active=False)
+    airflow.forget_journal()
+
+    run_id = airflow.trigger()
+    question = wait_for(lambda: airflow.question(run_id))
+    assert "contacts would be archived, 25 are allowed" in question["subject"]
+    assert "| archive | inactive |" in question["body"]
+    assert "@" not in question["body"]
+    airflow.answer(run_id, "Reject")
+    assert airflow.finished(run_id) == "success"
+    assert airflow.writes() == []
+
+    run_id = airflow.trigger()
+    wait_for(lambda: airflow.question(run_id))
+    airflow.answer(run_id, "Approve")
+    assert airflow.finished(run_id) == "success"
+    archived = [call for call in airflow.writes() if call["method"] == "DELETE"]
+    assert len(archived) > 25
+    choices = [row for row in trail(airflow, run_id) if row["action"] == "large_plan"]
+    assert [(row["outcome"], row["actor"]) for row in choices] == [("approved", "admin")]
 
 
 def running_push(airflow: Airflow, run_id: str) -> int | None:

@@ -1,0 +1,99 @@
+"""Plans larger than the settings allow wait for a person (A31)."""
+
+from dataclasses import dataclass, replace
+
+from sqlalchemy import Connection
+
+from ml_connector.errors import PlanOutdated
+from ml_connector.scope import Scope
+from ml_connector.store import approvals, audit
+from ml_connector.store.approvals import Size
+from ml_connector.store.audit import Entry
+
+SAMPLES = 5
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Held:
+    """Why a plan waits. ``limits``: what is exceeded, in words; ``samples``: kind, reason, ids."""
+
+    plan_id: int
+    size: Size
+    limits: tuple[str, ...]
+    samples: tuple[tuple[str, str, tuple[str, ...]], ...]
+
+
+def hold(scope: Scope, *, plan_id: int) -> Held | None:
+    """Return why the plan has to wait, and have it wait; None if it may go on."""
+    guard = scope.sync.guard
+    with scope.database.begin() as connection:
+        size = approvals.size_of(connection, sync=scope.name, plan_id=plan_id)
+        most = max(guard.max_archives, int(guard.max_archive_share * size.audience))
+        limits = []
+        if size.archives > most:
+            limits.append(f"{size.archives} contacts would be archived, {most} are allowed")
+        if size.updates > guard.max_updates:
+            limits.append(
+                f"{size.updates} contacts would be changed, {guard.max_updates} are allowed"
+            )
+        if not limits:
+            return None
+        approvals.set_state(
+            connection,
+            plan_id=plan_id,
+            state="waiting",
+            fingerprint=approvals.fingerprint(connection, plan_id=plan_id),
+        )
+        found = approvals.samples(connection, plan_id=plan_id, each=SAMPLES)
+    samples = tuple((kind, reason, tuple(ids)) for kind, reason, ids in found)
+    return Held(plan_id=plan_id, size=size, limits=tuple(limits), samples=samples)
+
+
+def state_of(scope: Scope, *, plan_id: int) -> str:
+    """Return where a plan stands: ``open``, ``waiting``, ``approved``, ``rejected`` ..."""
+    with scope.database.begin() as connection:
+        return approvals.shown(connection, plan_id=plan_id)[0]
+
+
+def approve(scope: Scope, *, plan_id: int, person: str) -> None:
+    """Let a waiting plan go on, exactly as it was shown; the choice is in the audit.
+
+    Raises ``PlanOutdated`` if facts moved since: then nothing of it is written, and the next run
+    decides anew.
+    """
+    with scope.database.begin() as connection:
+        _, seen = approvals.shown(connection, plan_id=plan_id)
+        moved = seen != approvals.fingerprint(connection, plan_id=plan_id)
+        if moved:
+            approvals.drop(connection, sync=scope.name, plan_id=plan_id)
+        state = "outdated" if moved else "approved"
+        approvals.set_state(connection, plan_id=plan_id, state=state)
+        _tell(scope, connection, plan_id, state, person)
+    if moved:
+        raise PlanOutdated(
+            "the plan is no longer what was approved: customers or contacts changed since it was "
+            "shown. Nothing was written; run the sync again for a new plan"
+        )
+
+
+def reject(scope: Scope, *, plan_id: int, person: str) -> int:
+    """Drop a waiting plan; return how many changes. The next run decides on them again."""
+    with scope.database.begin() as connection:
+        dropped = approvals.drop(connection, sync=scope.name, plan_id=plan_id)
+        approvals.set_state(connection, plan_id=plan_id, state="rejected")
+        _tell(scope, connection, plan_id, "rejected", person)
+    return dropped
+
+
+def _tell(scope: Scope, connection: Connection, plan_id: int, outcome: str, person: str) -> None:
+    entry = Entry(
+        sync=scope.name,
+        system="connector",
+        action="large_plan",
+        reason="guard",
+        outcome=outcome,
+        cause=f"plan:{plan_id}",
+        attempts=0,
+    )
+    run = replace(scope.run, actor=person)
+    audit.append(connection, [entry], run=run, vault=scope.vault)

@@ -1,0 +1,105 @@
+"""Plans that wait for a person: how large they are, and whether they still are what was shown."""
+
+from dataclasses import dataclass
+
+from sqlalchemy import Connection, text
+
+from ml_connector.store.database import take_turn
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Size:
+    """What a plan would do: pending changes by kind; ``audience`` counts members not archived."""
+
+    creates: int
+    updates: int
+    archives: int
+    audience: int
+
+
+def size_of(connection: Connection, *, sync: str, plan_id: int) -> Size:
+    """Return how large a plan is."""
+    row = connection.execute(
+        text("""SELECT count(*) FILTER (WHERE kind = 'create') AS creates,
+                       count(*) FILTER (WHERE kind IN ('update', 'restore')) AS updates,
+                       count(*) FILTER (WHERE kind = 'archive') AS archives,
+                       (SELECT count(*) FROM ml_connector.contacts
+                        WHERE sync = :sync
+                          AND status NOT IN ('archived', 'forgotten', 'absent', 'moved')) AS audience
+                FROM ml_connector.changes WHERE plan_id = :plan_id AND state = 'pending'"""),
+        {"sync": sync, "plan_id": plan_id},
+    ).one()
+    return Size(**row._mapping)  # noqa: SLF001 -- SQLAlchemy's public accessor
+
+
+def samples(connection: Connection, *, plan_id: int, each: int) -> list[tuple[str, str, list[str]]]:
+    """Return (kind, reason, up to ``each`` customer ids) of a plan's pending changes."""
+    rows = connection.execute(
+        text("""SELECT kind, reason, (array_agg(customer_id ORDER BY id))[1 : CAST(:each AS int)] AS customers
+                FROM ml_connector.changes WHERE plan_id = :plan_id AND state = 'pending'
+                GROUP BY kind, reason ORDER BY count(*) DESC, kind, reason"""),
+        {"plan_id": plan_id, "each": each},
+    ).all()
+    return [(row.kind, row.reason, [id_ for id_ in row.customers if id_]) for row in rows]
+
+
+def fingerprint(connection: Connection, *, plan_id: int) -> str:
+    """Return a mark of the plan's pending changes and of the facts that they rest on.
+
+    It moves when a change is dropped, added or taken by another run, and when a customer or a
+    contact it is about is no longer what it was.
+    """
+    found: str = connection.execute(
+        text("""SELECT count(*) || ':' || coalesce(md5(string_agg(
+                    concat_ws('/', c.id, c.kind, c.decided_hash, p.fields_hash, p.email_key,
+                              p.active, p.gone, p.dirty, k.status, k.owner), ',' ORDER BY c.id)), '')
+                FROM ml_connector.changes c
+                LEFT JOIN ml_connector.customers p
+                  ON p.sync = c.sync AND p.customer_id = c.customer_id
+                LEFT JOIN ml_connector.contacts k
+                  ON k.sync = c.sync AND k.email_key = c.email_key
+                WHERE c.plan_id = :plan_id AND c.state = 'pending'"""),
+        {"plan_id": plan_id},
+    ).scalar_one()
+    return found
+
+
+def set_state(
+    connection: Connection, *, plan_id: int, state: str, fingerprint: str | None = None
+) -> None:
+    """Store where a plan stands (``waiting``, ``approved``, ``rejected``) and what was shown."""
+    connection.execute(
+        text("""UPDATE ml_connector.plans
+                SET state = :state, counts = counts || jsonb_strip_nulls(
+                        jsonb_build_object('fingerprint', CAST(:fingerprint AS text)))
+                WHERE id = :plan_id"""),
+        {"plan_id": plan_id, "state": state, "fingerprint": fingerprint},
+    )
+
+
+def shown(connection: Connection, *, plan_id: int) -> tuple[str, str | None]:
+    """Return a plan's state and the fingerprint of what was shown."""
+    row = connection.execute(
+        text("""SELECT state, counts ->> 'fingerprint' AS fingerprint
+                FROM ml_connector.plans WHERE id = :plan_id"""),
+        {"plan_id": plan_id},
+    ).one()
+    return row.state, row.fingerprint
+
+
+def drop(connection: Connection, *, sync: str, plan_id: int) -> int:
+    """Drop a plan's pending changes; their customers are decided on again by the next run."""
+    take_turn(connection, sync=sync)
+    return connection.execute(
+        text("""WITH dropped AS (
+                    UPDATE ml_connector.changes
+                    SET state = 'superseded', settled_at = clock_timestamp()
+                    WHERE plan_id = :plan_id AND state = 'pending' RETURNING email_key, customer_id
+                ), again AS (
+                    UPDATE ml_connector.customers c SET dirty = true FROM dropped d
+                    WHERE c.sync = :sync
+                      AND (c.email_key = d.email_key OR c.contact_key = d.email_key
+                           OR c.customer_id = d.customer_id))
+                SELECT 1 FROM dropped"""),
+        {"sync": sync, "plan_id": plan_id},
+    ).rowcount

@@ -1,0 +1,90 @@
+"""A task that lets a plan of ordinary size pass, and asks a person about a larger one."""
+
+from datetime import timedelta
+from typing import Any
+
+from airflow.providers.standard.operators.hitl import HITLOperator
+from airflow.sdk import Context
+
+from ml_connector.guard import Held
+from ml_connector.store.approvals import Size
+from ml_connector_airflow import steps
+
+APPROVE, REJECT = "Approve", "Reject"
+PLANS = "/ml-connector/console/plans"
+ANSWER_WITHIN = timedelta(hours=20)
+"""Before the next daily run is due; no answer is a no."""
+
+
+class PlanApproval(HITLOperator):
+    """Returns the shards to push: those of the plan, or none if a person said no.
+
+    Waits as Airflow's human-in-the-loop tasks do, without a worker. The question names counts,
+    reasons and QuickBooks ids, no people: Airflow keeps it in clear.
+    """
+
+    def __init__(self, *, sync: str, **kwargs: Any) -> None:
+        super().__init__(
+            subject="The plan is larger than the guard allows",
+            options=[APPROVE, REJECT],
+            defaults=REJECT,
+            response_timeout=ANSWER_WITHIN,
+            **kwargs,
+        )
+        self.sync = sync
+
+    def execute(self, context: Context) -> list[int]:
+        """Return the plan's shards at once, or ask and wait."""
+        held = steps.hold_large_plan(self.sync)
+        if held is None:
+            return steps.shards_to_push(self.sync)
+        if not (context["dag_run"].conf or {}).get("attended", True):
+            steps.reject_plan(self.sync, person="")
+            return []
+        if context["params"].get("approved"):
+            steps.approve_plan(self.sync, person=_starter(context))
+            return steps.shards_to_push(self.sync)
+        self.subject = f"{self.sync}: {held.limits[0]}"
+        self.body = _question(held)
+        shards: list[int] = super().execute(context)
+        return shards
+
+    def execute_complete(self, context: Context, event: dict[str, Any]) -> list[int]:
+        """Return the plan's shards if it was approved and is still what was shown."""
+        answer = super().execute_complete(context, event)
+        user = answer["responded_by_user"] or {}
+        person = str(user.get("name") or user.get("id") or "")
+        if answer["chosen_options"] == [APPROVE]:
+            steps.approve_plan(self.sync, person=person)
+            return steps.shards_to_push(self.sync)
+        steps.reject_plan(self.sync, person=person)
+        return []
+
+
+def _starter(context: Context) -> str:
+    return str(getattr(context["dag_run"], "triggering_user_name", "") or "")
+
+
+def _sum(size: Size) -> str:
+    return (
+        f"The plan: {size.creates} new contacts, {size.updates} changed, {size.archives} archived; "
+        f"the audience has {size.audience}."
+    )
+
+
+def _question(held: Held) -> str:
+    size = held.size
+    lines = [
+        *(f"- **{limit}**" for limit in held.limits),
+        "",
+        _sum(size),
+        "",
+        "| change | reason | for example, QuickBooks ids |",
+        "|---|---|---|",
+        *(f"| {kind} | {reason} | {', '.join(ids)} |" for kind, reason, ids in held.samples),
+        "",
+        f"Every contact with its reason: [plan {held.plan_id}]({PLANS}/{held.plan_id}).",
+        "",
+        "*Approve* writes exactly this plan, *Reject* writes nothing; the next run plans anew.",
+    ]
+    return "\n".join(lines)

@@ -1,0 +1,129 @@
+"""docs/behaviour.md, A31 and A33: large plans wait for a person, previews write nothing."""
+
+import pytest
+
+from ml_connector import guard
+from ml_connector.archive import archive_contacts
+from ml_connector.errors import PlanOutdated
+from ml_connector.push import push_shard
+
+
+@pytest.fixture
+def people(firm) -> list[str]:
+    """Thirty customers with their contacts, of whom ten were made inactive since."""
+    ids = [firm.customer(f"C{n}", f"c{n}@guarded-firm.com") for n in range(30)]
+    firm.sync()
+    for each in ids[:10]:
+        firm.edit(each, Active=False)
+    firm.clear_journals()
+    return ids
+
+
+def planned(firm):
+    """A run up to its plan."""
+    scope = firm.scope()
+    firm.fetch(scope)
+    return scope, firm.plan(scope)
+
+
+def carry_out(firm, scope, plan) -> None:
+    client = firm.mailchimp_client(scope.calls)
+    for shard in plan.shards:
+        push_shard(scope, client, plan_id=plan.plan_id, shard=shard, again=False)
+    archive_contacts(scope, client, plan_id=plan.plan_id)
+
+
+def archived(firm) -> int:
+    return list(firm.statuses().values()).count("archived")
+
+
+@pytest.mark.parametrize(
+    ("limits", "held"),
+    [
+        ({}, False),
+        ({"max_archives": 9, "max_archive_share": 0.1}, True),
+        ({"max_archives": 10, "max_archive_share": 0}, False),
+        ({"max_archives": 0, "max_archive_share": 0.33}, True),
+        ({"max_archives": 0, "max_archive_share": 0.34}, False),
+    ],
+)
+def test_a31_a_plan_waits_if_it_archives_more_than_the_larger_of_both_limits(
+    firm, people, limits, held
+):
+    firm.settings["guard"] = limits
+    scope, plan = planned(firm)
+    found = guard.hold(scope, plan_id=plan.plan_id)
+    assert (found is not None) == held
+    if found:
+        assert found.limits[0].startswith("10 contacts would be archived")
+        assert found.samples[0][:2] == ("archive", "inactive")
+
+
+def test_a31_a_plan_waits_if_it_changes_more_than_the_limit(firm, people):
+    firm.settings["guard"] = {"max_updates": 2}
+    for each in people[10:13]:
+        firm.edit(each, GivenName="Changed")
+    scope, plan = planned(firm)
+    found = guard.hold(scope, plan_id=plan.plan_id)
+    assert found is not None
+    assert found.limits == ("3 contacts would be changed, 2 are allowed",)
+
+
+def test_a31_an_approved_plan_is_written_as_it_was_shown_and_the_person_is_in_the_audit(
+    firm, people
+):
+    firm.settings["guard"] = {"max_archives": 5}
+    scope, plan = planned(firm)
+    assert guard.hold(scope, plan_id=plan.plan_id) is not None
+    guard.approve(scope, plan_id=plan.plan_id, person="ada")
+    carry_out(firm, scope, plan)
+    assert archived(firm) == 10
+    (told,) = [entry for entry in firm.audit() if entry["action"] == "large_plan"]
+    assert (told["outcome"], told["actor"]) == ("approved", "ada")
+
+
+def test_a31_a_rejected_plan_writes_nothing_and_is_proposed_again(firm, people):
+    firm.settings["guard"] = {"max_archives": 5}
+    scope, plan = planned(firm)
+    guard.hold(scope, plan_id=plan.plan_id)
+    assert guard.reject(scope, plan_id=plan.plan_id, person="ada") == 10
+    carry_out(firm, scope, plan)
+    assert firm.writes() == []
+    scope, plan = planned(firm)
+    again = guard.hold(scope, plan_id=plan.plan_id)
+    assert again is not None
+    assert again.size.archives == 10
+
+
+@pytest.mark.parametrize("moved", ["customer", "contact", "webhook"])
+def test_a31_an_approval_is_refused_if_facts_changed_since_the_plan_was_shown(firm, people, moved):
+    firm.settings["guard"] = {"max_archives": 5}
+    scope, plan = planned(firm)
+    guard.hold(scope, plan_id=plan.plan_id)
+    if moved == "contact":
+        firm.person("c3@guarded-firm.com", "unsubscribe")
+        firm.told_by_mailchimp("unsubscribe", email="c3@guarded-firm.com", id="1", action="unsub")
+    else:
+        firm.edit(people[3], Active=True)
+        firm.told_by_quickbooks(("updated", people[3]))
+    firm.work_off()
+    firm.clear_journals()
+    with pytest.raises(PlanOutdated):
+        guard.approve(scope, plan_id=plan.plan_id, person="ada")
+    carry_out(firm, scope, plan)
+    assert firm.writes() == []
+
+
+def test_a31_a_first_load_is_no_large_change(firm):
+    firm.settings["guard"] = {"max_archives": 0, "max_updates": 0}
+    firm.customer("Amy", "amy@guarded-firm.com")
+    scope, plan = planned(firm)
+    assert guard.hold(scope, plan_id=plan.plan_id) is None
+
+
+def test_a33_a_preview_is_never_held(firm, people):
+    firm.settings["guard"] = {"max_archives": 0, "max_archive_share": 0}
+    firm.sync(preview=True)
+    assert firm.writes() == []
+    scope, plan = planned(firm)
+    assert guard.hold(scope, plan_id=plan.plan_id) is not None
