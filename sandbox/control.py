@@ -15,6 +15,7 @@ from typing import Any
 from urllib.parse import parse_qsl, unquote_plus
 
 import msgspec
+from starlette.datastructures import Headers
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route, Router
@@ -63,6 +64,11 @@ class Conventions:
     template: Callable[[str], str] = _same_path
     is_write: Callable[[str, str, bytes], bool] = _not_get
     is_token: Callable[[str], bool] = _never
+
+
+def _request_id(message: Message) -> str | None:
+    headers = Headers(raw=message["headers"])
+    return headers.get("x-request-id") or headers.get("intuit_tid")
 
 
 class BadControlRequestError(ValueError):
@@ -159,6 +165,7 @@ class Instrumented:
         async def watched(message: Message) -> None:
             if message["type"] == "http.response.start":
                 call.status = message["status"]
+                call.request_id = _request_id(message)
             await send(message)
 
         call.applied = True

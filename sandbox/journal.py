@@ -1,6 +1,6 @@
 """The journal: what was asked of a stand-in, in order, and what became of it.
 
-Headers are never recorded, so no access token or API key can end up here. Bodies are kept as the
+Headers are never recorded (but for the request id of an answer), so no access token or API key can end up here. Bodies are kept as the
 bytes that arrived and are parsed only when someone reads the journal, which keeps it cheap for
 benchmarks with a hundred thousand customers.
 """
@@ -16,7 +16,10 @@ from typing import Any
 
 @dataclass(slots=True)
 class Call:
-    """One API call. ``status`` is None while it runs, or when the connection was dropped."""
+    """One API call. ``status`` is None while it runs, or when the connection was dropped.
+
+    ``request_id`` is the vendor's, as its answer names it.
+    """
 
     seq: int
     at: float
@@ -30,6 +33,7 @@ class Call:
     applied: bool = False
     status: int | None = None
     fault: str | None = None
+    request_id: str | None = None
     duration_ms: float | None = None
     started: float = field(default=0.0, repr=False)
 
@@ -47,6 +51,7 @@ class Call:
             "applied": self.applied,
             "status": self.status,
             "fault": self.fault,
+            "request_id": self.request_id,
             "duration_ms": self.duration_ms,
         }
 

@@ -24,7 +24,7 @@ from ml_connector.model import Customer, MemberEvent, Status
 from ml_connector.quickbooks.client import IDS_PER_QUERY, QuickBooksClient
 from ml_connector.quickbooks.protocol import BatchItem
 from ml_connector.scope import Scope
-from ml_connector.store import activity_blocks, audit, customers, member_events
+from ml_connector.store import activity_blocks, audit, customers, member_events, write_intents
 from ml_connector.store.activity_blocks import NOBODY, Due, Part, Settled
 from ml_connector.store.audit import Entry
 
@@ -97,6 +97,7 @@ class _Writer:
             rows = self._claim(connection, "due", self._limit)
             pages = self._ready(connection, [due for due in rows if due.writable])
             left = [self._left(due) for due in rows if not due.writable]
+            self._intend(pages)
             try:
                 request_id = self._send(pages)
             except RecordRefused as error:
@@ -249,10 +250,16 @@ class _Writer:
                 member_events.mark_written(
                     connection, sync=scope.name, keys=keys, until=page.due.claimed_at
                 )
+        intents = write_intents.take(
+            connection, [page.due.customer_id for page in pages], sync=scope.name
+        )
         entries = [
             entry
             for page, outcome in zip(pages, outcomes, strict=True)
-            for entry in self._entries(page, outcome, request_id)
+            for entry in (
+                *self._entries(page, outcome, request_id),
+                *self._unheard(page, intents.get(page.due.customer_id)),
+            )
         ]
         audit.append(connection, entries, run=scope.run, vault=scope.vault)
         for outcome in outcomes:
@@ -321,6 +328,26 @@ class _Writer:
             attachment_token=due.attachment_token,
             attaching=due.attaching,
         )
+
+    def _intend(self, pages: Sequence[_Page]) -> None:
+        """Commit which Notes are about to be written: found so later, they were written by us."""
+        digest = self._scope.vault.fields_hash
+        notes = {p.due.customer_id: digest(p.notes) for p in pages if p.notes is not None}
+        with self._scope.database.begin() as at_once:
+            write_intents.put(at_once, notes, sync=self._scope.name)
+
+    def _unheard(self, page: _Page, intent: bytes | None) -> list[Entry]:
+        """The row of Notes that a call of ours brought there, whose worker heard no answer (D7)."""
+        if page.notes is not None or intent is None:
+            return []
+        if intent != self._scope.vault.fields_hash(page.customer.notes):
+            return []
+        item = _notes_item(page.customer, page.customer.notes)
+        found = replace(page, notes=page.customer.notes, written=[(item, {})])
+        return [
+            replace(entry, before=None)
+            for entry in self._entries(found, self._kept(page.due, state="shown"), None)
+        ]
 
     def _entries(self, page: _Page, outcome: Settled, request_id: str | None) -> list[Entry]:
         due = page.due

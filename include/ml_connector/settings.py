@@ -99,9 +99,16 @@ class Alerts(_Strict):
     webhook_conn_id: str = ""
 
 
+class Audit(_Strict):
+    """How long the audit is kept: so many full months, 0 for ever."""
+
+    keep_months: int = Field(default=0, ge=0)
+
+
 class _File(_Strict):
     syncs: dict[str, dict[str, Any]] = Field(min_length=1)
     alerts: Alerts = Alerts()
+    audit: Audit = Audit()
 
 
 def settings_file(environ: Mapping[str, str] | None = None) -> Path:
@@ -128,6 +135,11 @@ def load_syncs(path: Path | None = None) -> dict[str, Sync]:
 def load_alerts(path: Path | None = None) -> Alerts:
     """Return where alerts go; raise ``SettingsError`` as ``load_syncs`` does."""
     return _parsed(path or settings_file())[0].alerts
+
+
+def load_audit(path: Path | None = None) -> Audit:
+    """Return how long the audit is kept; raise ``SettingsError`` as ``load_syncs`` does."""
+    return _parsed(path or settings_file())[0].audit
 
 
 def quickbooks_connections(path: Path | None = None) -> list[str]:

@@ -22,8 +22,10 @@ from ml_connector import (
     push,
     report,
 )
+from ml_connector.audit_keeping import keep_audit
 from ml_connector.errors import ConnectorError, NeedsReauth
 from ml_connector.scope import Scope
+from ml_connector.settings import load_audit
 from ml_connector.store import changes, plans
 from ml_connector.store.activity_blocks import Part
 from ml_connector_airflow.notifications import end_alert, raise_alert
@@ -154,6 +156,8 @@ def write_activity(sync: str, shard: int, shards: int) -> dict[str, int]:
 
 
 def make_report(sync: str) -> dict[str, Any]:
-    """Close the run's plan and return its summary: counts only."""
+    """Close the run's plan, seal the audit, and return the summary: counts only."""
     with _step(sync) as scope:
-        return report.make_report(scope, plan_id=scope.plan_id()).as_json()
+        told = report.make_report(scope, plan_id=scope.plan_id()).as_json()
+        keep_audit(scope.database, scope.vault, keep_months=load_audit().keep_months)
+        return told

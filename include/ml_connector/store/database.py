@@ -71,6 +71,13 @@ _MEANINGS: list[tuple[tuple[type[Exception], ...], ConnectorError]] = [
         StorageError("the database is read-only; point ml_connector_db at the primary"),
     ),
     (
+        (psycopg.errors.InsufficientPrivilege,),
+        StorageError(
+            "the database refuses this to the connector's role; see docs/audit.md for what needs the"
+            " tables' owner"
+        ),
+    ),
+    (
         (psycopg.errors.DeadlockDetected, psycopg.errors.SerializationFailure),
         RetryLater("the database gave way to another run; nothing of this step was stored"),
     ),

@@ -170,6 +170,16 @@ archive_intents = Table(
     Column("started_at", DateTime(timezone=True), nullable=False, server_default=_now),
 )
 
+# Notes whose write to QuickBooks was about to leave: a digest of the text.
+write_intents = Table(
+    "write_intents",
+    metadata,
+    Column("sync", Text, primary_key=True),
+    Column("customer_id", Text, primary_key=True),
+    Column("digest", LargeBinary, nullable=False),
+    Column("started_at", DateTime(timezone=True), nullable=False, server_default=_now),
+)
+
 # One attempt to change the outside world, or a refusal to. Append-only: a trigger forbids UPDATE,
 # DELETE and TRUNCATE. A partition a month (UTC), made by make_audit_partition.
 audit = Table(
@@ -229,6 +239,7 @@ audit_checkpoints = Table(
     metadata,
     Column("dropped_before", DateTime(timezone=True), primary_key=True),
     Column("position", BigInteger, nullable=False),
+    Column("audit_id", BigInteger, nullable=False),
     Column("mac", LargeBinary, nullable=False),
     Column("signature", LargeBinary, nullable=False),
     Column("made_at", DateTime(timezone=True), nullable=False, server_default=_now),

@@ -82,6 +82,14 @@ BEGIN
         (latest + n * interval '1 month') AT TIME ZONE 'UTC') FROM generate_series(1, 3) n;
 END $$;
 
+CREATE TABLE ml_connector.write_intents (
+    sync TEXT NOT NULL,
+    customer_id TEXT NOT NULL,
+    digest BYTEA NOT NULL,
+    started_at TIMESTAMP WITH TIME ZONE DEFAULT clock_timestamp() NOT NULL,
+    PRIMARY KEY (sync, customer_id)
+);
+
 CREATE TABLE ml_connector.audit_seals (
     position BIGINT NOT NULL,
     audit_id BIGINT NOT NULL,
@@ -95,6 +103,7 @@ CREATE UNIQUE INDEX audit_seals_by_row ON ml_connector.audit_seals (audit_id);
 CREATE TABLE ml_connector.audit_checkpoints (
     dropped_before TIMESTAMP WITH TIME ZONE NOT NULL,
     position BIGINT NOT NULL,
+    audit_id BIGINT NOT NULL,
     mac BYTEA NOT NULL,
     signature BYTEA NOT NULL,
     made_at TIMESTAMP WITH TIME ZONE DEFAULT clock_timestamp() NOT NULL,

@@ -1,0 +1,44 @@
+"""What the audit needs after every run: its next months, its seals, and an end to what is too old."""
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+
+import structlog
+
+from ml_connector.store import audit_partitions, audit_seal
+from ml_connector.store.audit_seal import Sealed
+from ml_connector.store.database import Database
+from ml_connector.vault import Vault
+
+log = structlog.get_logger(__name__)
+
+
+def keep_audit(
+    database: Database,
+    vault: Vault,
+    *,
+    keep_months: int = 0,
+    clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+) -> Sealed:
+    """Make partitions ahead, seal, and drop months older than ``keep_months`` (0: none, ever).
+
+    The line it logs holds the chain's last hash. Kept outside the database, it tells a trail that
+    was cut off at its end from one that was not (``ml-connector audit verify --head``).
+    """
+    with database.begin() as connection:
+        audit_partitions.make_ahead(connection, now=clock())
+    sealed = audit_seal.seal(database, vault)
+    dropped = 0
+    if keep_months:
+        with database.begin() as connection:
+            dropped = len(
+                audit_partitions.drop_old(connection, vault, now=clock(), keep_months=keep_months)
+            )
+    log.info(
+        "audit_sealed",
+        rows=sealed.rows,
+        length=sealed.position,
+        head=sealed.head,
+        months_dropped=dropped,
+    )
+    return sealed

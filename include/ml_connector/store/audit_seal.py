@@ -1,0 +1,370 @@
+"""The seals of the audit: a chain of keyed hashes beside the rows, one for each.
+
+A seal holds its row's digest and a hash that takes in the seal before it, both HMAC-SHA256 (RFC
+2104) under a key that is not in the database. So whoever can write to the database can change a
+row, but not its seal, and cannot take a seal out or put one in. The chain is in the order of ids,
+since rows are sealed only once everybody who has a lower id has come to an end: an id that is not
+sealed then was rolled back, and a row that turns up there later was put there by somebody.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Literal, NamedTuple
+
+import msgspec
+from sqlalchemy import Connection, Row, text
+
+from ml_connector.store.audit import APPENDING
+from ml_connector.store.database import Database, copy_rows
+from ml_connector.vault import Vault
+
+SEALED_COLUMNS = (
+    "id", "at", "sync", "system", "action", "reason", "customer_id", "email_key", "outcome",
+    "error", "attempts", "request_id", "cause", "dag_id", "run_id", "task_id", "try_number",
+    "actor", "seal_id", "before", "after", "origin",
+)  # fmt: skip
+"""What a digest takes in, in this order. A column that is added later must not be added here: the
+digests of old rows would no longer fit. It needs a second form of digest."""
+
+PAGE = 5000
+MOST_COMPARED = 300
+"""Up to so many rows that do not fit their seals are compared with one another, for swaps."""
+
+_SEALING = "ml_connector/audit_seals"
+_SEAL_COLUMNS = ["position", "audit_id", "at", "digest", "mac"]
+_LISTED = ", ".join(f"a.{column}" for column in SEALED_COLUMNS)
+_encoder = msgspec.json.Encoder()
+
+Wrong = Literal["edited", "removed", "inserted", "swapped", "seal altered", "seal missing"]
+
+
+class Link(NamedTuple):
+    """Where the chain stands: the last place, the row sealed there, and the hash to go on from."""
+
+    position: int
+    audit_id: int
+    mac: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sealed:
+    """What sealing did: rows newly sealed, the length of the chain, and its last hash."""
+
+    rows: int
+    position: int
+    head: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """Something wrong: with the row ``audit_id`` or, for seals, at the place it names."""
+
+    wrong: Wrong
+    audit_id: int
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verified:
+    """What was looked at: rows that are as they were sealed, rows not sealed yet, what is wrong."""
+
+    sound: int
+    unsealed: int
+    findings: Sequence[Finding]
+    head: str
+
+
+# ── sealing ───────────────────────────────────────────────────────────────────────────────────
+
+
+def seal(database: Database, vault: Vault, *, page: int = PAGE) -> Sealed:
+    """Seal every row there is; one process at a time, the others wait and find nothing left.
+
+    A page is a transaction, so whoever is killed leaves a shorter chain that is as sound.
+    """
+    horizon = _horizon(database)
+    sealed = 0
+    while True:
+        with database.begin() as connection:
+            _take_seals(connection)
+            last = _last(connection, vault)
+            rows = _rows(connection, after=last.audit_id, until=horizon, limit=page)
+            links = list(_links(rows, last, vault))
+            if links:
+                copy_rows(connection, "ml_connector.audit_seals", _SEAL_COLUMNS, links)
+            last = _last(connection, vault)
+        sealed += len(links)
+        if len(links) < page:
+            return Sealed(rows=sealed, position=last.position, head=last.mac.hex())
+
+
+def _horizon(database: Database) -> int:
+    """Return an id up to which every row is there for good or never will be."""
+    with database.begin() as connection:
+        connection.execute(
+            text("SELECT pg_advisory_xact_lock(hashtextextended(:name, 0))"), {"name": APPENDING}
+        )
+        found = connection.execute(
+            text(
+                "SELECT CASE WHEN is_called THEN last_value ELSE 0 END FROM ml_connector.audit_id_seq"
+            )
+        ).scalar_one()
+        return int(found)
+
+
+def _take_seals(connection: Connection) -> None:
+    connection.execute(
+        text("SELECT pg_advisory_xact_lock(hashtextextended(:name, 0))"), {"name": _SEALING}
+    )
+
+
+def _last(connection: Connection, vault: Vault) -> Link:
+    row = connection.execute(
+        text("""SELECT position, audit_id, mac FROM ml_connector.audit_seals
+                ORDER BY position DESC LIMIT 1""")
+    ).one_or_none()
+    if row is not None:
+        return Link(row.position, row.audit_id, bytes(row.mac))
+    start = checkpoint(connection, vault)
+    return Link(start.position, start.audit_id, start.mac)
+
+
+def _rows(connection: Connection, *, after: int, until: int, limit: int) -> Sequence[Row[Any]]:
+    return connection.execute(
+        text(f"""SELECT {_LISTED} FROM ml_connector.audit a
+                 WHERE a.id > :after AND a.id <= :until ORDER BY a.id LIMIT :limit"""),  # noqa: S608
+        {"after": after, "until": until, "limit": limit},
+    ).all()
+
+
+def _links(rows: Sequence[Row[Any]], last: Link, vault: Vault) -> Iterator[tuple[Any, ...]]:
+    position, mac = last.position, last.mac
+    for row in rows:
+        position += 1
+        digest = digest_of(row, vault)
+        mac = mac_of(mac, position, row.id, row.at, digest, vault)
+        yield position, row.id, row.at, digest, mac
+
+
+def digest_of(row: Sequence[Any], vault: Vault) -> bytes:
+    """Return the keyed digest of a row's bytes, payloads as they are sealed."""
+    return vault.audit_mac(b"row" + _encoder.encode([_plain(value) for value in row]))
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, bytes | memoryview):
+        return bytes(value).hex()
+    if isinstance(value, datetime):
+        return value.astimezone(UTC).isoformat()
+    return value
+
+
+def mac_of(
+    previous: bytes, position: int, audit_id: int, at: datetime, digest: bytes, vault: Vault
+) -> bytes:
+    """Return the hash of a place in the chain."""
+    place = _encoder.encode([position, audit_id, at.astimezone(UTC).isoformat()])
+    return vault.audit_mac(b"seal" + previous + digest + place)
+
+
+# ── where the chain starts ────────────────────────────────────────────────────────────────────
+
+
+class Checkpoint(NamedTuple):
+    """Rows from before ``dropped_before`` were dropped; the chain goes on after ``position``."""
+
+    dropped_before: datetime | None
+    position: int
+    audit_id: int
+    mac: bytes
+    signed: bool
+
+
+def checkpoint(connection: Connection, vault: Vault) -> Checkpoint:
+    """Return where the chain starts: at its beginning, or where dropped rows left off."""
+    row = connection.execute(
+        text("""SELECT dropped_before, position, audit_id, mac, signature
+                FROM ml_connector.audit_checkpoints ORDER BY dropped_before DESC LIMIT 1""")
+    ).one_or_none()
+    if row is None:
+        return Checkpoint(None, 0, 0, vault.audit_mac(b"start"), signed=True)
+    mine = signature(row.dropped_before, row.position, row.audit_id, bytes(row.mac), vault)
+    return Checkpoint(
+        row.dropped_before,
+        row.position,
+        row.audit_id,
+        bytes(row.mac),
+        signed=mine == bytes(row.signature),
+    )
+
+
+def signature(
+    dropped_before: datetime, position: int, audit_id: int, mac: bytes, vault: Vault
+) -> bytes:
+    """Return the keyed hash of a checkpoint."""
+    place = [dropped_before.astimezone(UTC).isoformat(), position, audit_id, mac.hex()]
+    return vault.audit_mac(b"checkpoint" + _encoder.encode(place))
+
+
+def put_checkpoint(
+    connection: Connection, vault: Vault, *, dropped_before: datetime, kept_from: int | None
+) -> None:
+    """Let the chain start anew before the first row that is kept; None if no sealed row is.
+
+    Seals of dropped rows further on are kept: their time tells that they were dropped by age.
+    """
+    _take_seals(connection)
+    before = "" if kept_from is None else "WHERE audit_id < :kept_from"
+    last = connection.execute(
+        text(f"""SELECT position, audit_id, mac FROM ml_connector.audit_seals {before}
+                 ORDER BY position DESC LIMIT 1"""),  # noqa: S608
+        {} if kept_from is None else {"kept_from": kept_from},
+    ).one_or_none()
+    start = checkpoint(connection, vault)
+    link = Link(*last) if last is not None else Link(start.position, start.audit_id, start.mac)
+    mac = bytes(link.mac)
+    connection.execute(
+        text("""INSERT INTO ml_connector.audit_checkpoints
+                    (dropped_before, position, audit_id, mac, signature)
+                VALUES (:dropped_before, :position, :audit_id, :mac, :signature)"""),
+        {
+            "dropped_before": dropped_before,
+            "position": link.position,
+            "audit_id": link.audit_id,
+            "mac": mac,
+            "signature": signature(dropped_before, link.position, link.audit_id, mac, vault),
+        },
+    )
+    connection.execute(
+        text("DELETE FROM ml_connector.audit_seals WHERE position <= :position"),
+        {"position": link.position},
+    )
+
+
+# ── verifying ─────────────────────────────────────────────────────────────────────────────────
+
+
+def verify(
+    connection: Connection, vault: Vault, *, head: str | None = None, page: int = PAGE
+) -> Verified:
+    """Compare every row with its seal and every seal with the one before.
+
+    ``head``: a hash noted earlier that has to be in the chain, which tells a chain that was cut off
+    at its end together with its rows from one that was not.
+    """
+    return _Verifier(connection, vault, head).run(page)
+
+
+class _Verifier:
+    def __init__(self, connection: Connection, vault: Vault, head: str | None) -> None:
+        self._connection, self._vault, self._head = connection, vault, head
+        self._start = checkpoint(connection, vault)
+        self._mac = self._start.mac
+        self._position = self._start.position
+        self._found: list[Finding] = []
+        self._edited: dict[int, list[Any]] = {}
+        self._digests: set[bytes] = set()
+        self._head_seen = head in (None, self._mac.hex())
+        self._sound = self._unsealed = 0
+
+    def run(self, page: int) -> Verified:
+        if not self._start.signed:
+            self._add("seal altered", self._start.audit_id, "the checkpoint of dropped rows")
+        last = self._connection.execute(
+            text("SELECT coalesce(max(audit_id), 0) FROM ml_connector.audit_seals")
+        ).scalar_one()
+        last = max(last, self._start.audit_id)
+        for both in self._iter_pairs(page):
+            if both.sealed_id is None:
+                if both.id > last:
+                    self._unsealed += 1
+                else:
+                    self._add("inserted", both.id)
+                continue
+            self._follow(both)
+            self._compare(both)
+        self._tell_swaps()
+        if not self._head_seen:
+            self._add("seal missing", last, f"the chain does not hold {self._head}")
+        return Verified(
+            sound=self._sound,
+            unsealed=self._unsealed,
+            findings=sorted(self._found, key=lambda finding: finding.audit_id),
+            head=self._mac.hex(),
+        )
+
+    def _iter_pairs(self, page: int) -> Iterator[Row[Any]]:
+        """Yield rows beside seals in the order of ids, either of which may be missing."""
+        after = 0
+        while True:
+            rows = self._connection.execute(
+                text(f"""WITH a AS (SELECT * FROM ml_connector.audit
+                                    WHERE id > :after ORDER BY id LIMIT :page),
+                              s AS (SELECT * FROM ml_connector.audit_seals
+                                    WHERE audit_id > :after ORDER BY audit_id LIMIT :page)
+                         SELECT {_LISTED}, s.audit_id AS sealed_id, s.position, s.at AS sealed_at,
+                                s.digest, s.mac, coalesce(a.id, s.audit_id) AS place
+                         FROM a FULL JOIN s ON s.audit_id = a.id
+                         ORDER BY place LIMIT :page"""),  # noqa: S608 -- a constant
+                {"after": after, "page": page},
+            ).all()
+            if not rows:
+                return
+            yield from rows
+            after = rows[-1].place
+
+    def _follow(self, both: Row[Any]) -> None:
+        """Check that the seal follows from the one before."""
+        if both.position != self._position + 1:
+            self._add("seal missing", both.place, f"no seal between {self._position} and it")
+        mac = mac_of(
+            self._mac,
+            both.position,
+            both.sealed_id,
+            both.sealed_at,
+            bytes(both.digest),
+            self._vault,
+        )
+        if both.position == self._position + 1 and mac != bytes(both.mac):
+            self._add("seal altered", both.sealed_id)
+        self._position, self._mac = both.position, bytes(both.mac)
+        self._head_seen = self._head_seen or self._mac.hex() == self._head
+
+    def _compare(self, both: Row[Any]) -> None:
+        if both.id is None:
+            dropped = self._start.dropped_before
+            if dropped is None or not self._start.signed or both.sealed_at >= dropped:
+                self._add("removed", both.sealed_id)
+            return
+        if digest_of(both[: len(SEALED_COLUMNS)], self._vault) == bytes(both.digest):
+            self._sound += 1
+            return
+        self._edited[both.id] = _values(both)
+        self._digests.add(bytes(both.digest))
+        self._add("edited", both.id)
+
+    def _tell_swaps(self) -> None:
+        """Tell rows that hold one another's content from those that were edited."""
+        if len(self._edited) > MOST_COMPARED:
+            return
+        for number, finding in enumerate(self._found):
+            if finding.wrong == "edited":
+                others = (id_ for id_ in self._edited if id_ != finding.audit_id)
+                held = next((id_ for id_ in others if self._holds(finding.audit_id, id_)), None)
+                if held is not None:
+                    self._found[number] = Finding(
+                        wrong="swapped", audit_id=finding.audit_id, detail=f"it holds {held}"
+                    )
+
+    def _holds(self, audit_id: int, other: int) -> bool:
+        """Tell whether the row ``audit_id`` holds what the row ``other`` was sealed with."""
+        values = [other, *self._edited[audit_id][1:]]
+        return self._vault.audit_mac(b"row" + _encoder.encode(values)) in self._digests
+
+    def _add(self, wrong: Wrong, audit_id: int, detail: str = "") -> None:
+        self._found.append(Finding(wrong=wrong, audit_id=audit_id, detail=detail))
+
+
+def _values(both: Row[Any]) -> list[Any]:
+    return [_plain(value) for value in both[: len(SEALED_COLUMNS)]]

@@ -1,0 +1,252 @@
+"""The seals: whatever is done to a sealed row or to a seal is found, and said of which."""
+
+import threading
+
+import pytest
+from sqlalchemy import create_engine, text
+
+from ml_connector.model import RunContext
+from ml_connector.store import audit, audit_seal
+from ml_connector.store.audit import Entry
+from tests.integration.firm import Firm
+
+
+def write(firm: Firm, number: int = 1, first: int = 1) -> None:
+    with firm.database.begin() as connection:
+        audit.append(
+            connection,
+            [
+                Entry(
+                    sync="main",
+                    action="create",
+                    reason="new_customer",
+                    outcome="applied",
+                    cause=f"change:{each}",
+                    customer_id=str(each),
+                    after={"email": f"c{each}@firm-mail.net"},
+                )
+                for each in range(first, first + number)
+            ],
+            run=RunContext(run_id="run-1"),
+            vault=firm.vault,
+        )
+
+
+def write_and_roll_back(firm: Firm) -> None:
+    with firm.database.begin() as connection:
+        entry = Entry(sync="main", action="a", reason="r", outcome="applied", cause="c")
+        audit.append(connection, [entry], run=RunContext(), vault=firm.vault)
+        raise ZeroDivisionError
+
+
+def seal(firm: Firm, page: int = audit_seal.PAGE) -> audit_seal.Sealed:
+    return audit_seal.seal(firm.database, firm.vault, page=page)
+
+
+def verify(firm: Firm, head: str | None = None) -> audit_seal.Verified:
+    with firm.database.begin() as connection:
+        return audit_seal.verify(connection, firm.vault, head=head, page=7)
+
+
+def found(firm: Firm) -> list[tuple[str, int]]:
+    return [(each.wrong, each.audit_id) for each in verify(firm).findings]
+
+
+def tamper(firm: Firm, *statements: str) -> None:
+    """As somebody who owns the server: triggers do not fire."""
+    engine = create_engine(firm.database_url.replace("postgresql://", "postgresql+psycopg://"))
+    with engine.begin() as connection:
+        connection.execute(text("SET session_replication_role = replica"))
+        for statement in statements:
+            connection.execute(text(statement))
+    engine.dispose()
+
+
+@pytest.fixture
+def sealed(firm) -> Firm:
+    """Twenty rows with ids 1 to 20, sealed."""
+    write(firm, 20)
+    assert seal(firm).rows == 20
+    return firm
+
+
+def test_a_trail_that_nobody_touched_is_sound(sealed):
+    told = verify(sealed)
+    assert (told.sound, told.unsealed, told.findings) == (20, 0, [])
+
+
+def test_an_empty_trail_is_sound_too(firm):
+    assert seal(firm).rows == 0
+    assert verify(firm).findings == []
+
+
+def test_sealing_twice_seals_nothing_anew_and_goes_on_where_it_left_off(sealed):
+    before = seal(sealed)
+    assert before.rows == 0
+    write(sealed, 3, first=21)
+    assert seal(sealed, page=2).rows == 3
+    assert seal(sealed).position == 23
+    assert verify(sealed, head=before.head).findings == []
+
+
+def test_rows_that_are_not_sealed_yet_are_counted_and_no_fault(sealed):
+    write(sealed, 4, first=21)
+    told = verify(sealed)
+    assert (told.sound, told.unsealed, told.findings) == (20, 4, [])
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "outcome = 'failed'",
+        "at = at + interval '1 microsecond'",
+        "customer_id = NULL",
+        "error = ''",
+        "origin = 'webhook:1'",
+        "after = set_byte(after, 20, (get_byte(after, 20) + 1) % 256)",
+        "after = NULL",
+        "seal_id = 'x'",
+        "actor = 'somebody else'",
+        "attempts = 2",
+    ],
+)
+def test_an_edited_row_is_named_whatever_was_edited(sealed, change):
+    tamper(sealed, f"UPDATE ml_connector.audit SET {change} WHERE id = 7")
+    assert found(sealed) == [("edited", 7)]
+
+
+def test_removed_rows_are_named(sealed):
+    tamper(sealed, "DELETE FROM ml_connector.audit WHERE id IN (1, 7, 8, 20)")
+    assert found(sealed) == [("removed", 1), ("removed", 7), ("removed", 8), ("removed", 20)]
+
+
+def test_a_row_put_where_an_id_had_been_rolled_back_is_named(firm):
+    write(firm, 3)
+    with pytest.raises(ZeroDivisionError):
+        write_and_roll_back(firm)
+    write(firm, 3, first=4)
+    seal(firm)
+    assert found(firm) == []
+    tamper(
+        firm,
+        """INSERT INTO ml_connector.audit (id, sync, system, action, reason, outcome, attempts, cause,
+                                            dag_id, run_id, task_id, try_number, actor, seal_id)
+           VALUES (4, 'main', 'mailchimp', 'create', 'r', 'applied', 1, 'c', '', '', '', 1, '', 's')""",
+    )
+    assert found(firm) == [("inserted", 4)]
+    assert seal(firm).rows == 0
+    assert found(firm) == [("inserted", 4)]
+
+
+def test_two_rows_that_traded_places_are_both_named_and_with_whom(sealed):
+    tamper(
+        sealed,
+        "UPDATE ml_connector.audit SET id = -1 WHERE id = 5",
+        "UPDATE ml_connector.audit SET id = 5 WHERE id = 9",
+        "UPDATE ml_connector.audit SET id = 9 WHERE id = -1",
+    )
+    told = verify(sealed).findings
+    assert [(each.wrong, each.audit_id, each.detail) for each in told] == [
+        ("swapped", 5, "it holds 9"),
+        ("swapped", 9, "it holds 5"),
+    ]
+
+
+def test_payloads_that_traded_places_are_found(sealed):
+    tamper(
+        sealed,
+        """UPDATE ml_connector.audit a SET after = b.after FROM ml_connector.audit b
+           WHERE (a.id, b.id) IN ((3, 4), (4, 3))""",
+    )
+    assert found(sealed) == [("edited", 3), ("edited", 4)]
+
+
+def test_an_altered_a_missing_and_a_moved_seal_are_found(sealed):
+    tamper(sealed, "UPDATE ml_connector.audit_seals SET mac = digest WHERE position = 6")
+    assert ("seal altered", 6) in found(sealed)
+    tamper(sealed, "DELETE FROM ml_connector.audit_seals WHERE position = 12")
+    assert {("inserted", 12), ("seal missing", 13)} <= set(found(sealed))
+
+
+def test_a_row_removed_together_with_its_seal_is_found_even_if_the_others_move_up(sealed):
+    tamper(
+        sealed,
+        "DELETE FROM ml_connector.audit WHERE id = 12",
+        "DELETE FROM ml_connector.audit_seals WHERE position = 12",
+    )
+    assert found(sealed) == [("seal missing", 13)]
+    tamper(
+        sealed,
+        "UPDATE ml_connector.audit_seals SET position = -position WHERE position > 12",
+        "UPDATE ml_connector.audit_seals SET position = -position - 1 WHERE position < 0",
+    )
+    assert ("seal altered", 13) in found(sealed)
+
+
+def test_a_trail_cut_off_at_its_end_with_its_seals_is_told_by_a_head_kept_elsewhere(sealed):
+    head = seal(sealed).head
+    tamper(
+        sealed,
+        "DELETE FROM ml_connector.audit WHERE id > 15",
+        "DELETE FROM ml_connector.audit_seals WHERE position > 15",
+    )
+    assert found(sealed) == []
+    (told,) = verify(sealed, head=head).findings
+    assert (told.wrong, told.audit_id) == ("seal missing", 15)
+
+
+def test_the_key_is_not_in_the_database(sealed):
+    """Another index key, another chain: nobody who has only the database can make a seal."""
+    from ml_connector.vault import Vault
+
+    other = Vault(encryption_keys=[bytes(32)], index_key=bytes(range(32)))
+    with sealed.database.begin() as connection:
+        told = audit_seal.verify(connection, other)
+    assert told.sound == 0
+    assert len(told.findings) >= 20
+
+
+def test_rows_committed_out_of_the_order_of_their_ids_are_sealed_in_it(firm):
+    """A transaction that has the lower id ends after one with a higher: the sealer waits for it."""
+    entered, leave = threading.Event(), threading.Event()
+
+    def slow() -> None:
+        with firm.database.begin() as connection:
+            entry = Entry(sync="main", action="slow", reason="r", outcome="applied", cause="c")
+            audit.append(connection, [entry], run=RunContext(), vault=firm.vault)
+            entered.set()
+            assert leave.wait(30)
+
+    first = threading.Thread(target=slow)
+    first.start()
+    assert entered.wait(30)
+    write(firm, 2)
+    sealer = threading.Thread(target=seal, args=[firm])
+    sealer.start()
+    sealer.join(0.5)
+    assert sealer.is_alive(), "sealed while a lower id was still open"
+    leave.set()
+    first.join()
+    sealer.join(30)
+    told = verify(firm)
+    assert (told.sound, told.unsealed, told.findings) == (3, 0, [])
+
+
+def test_many_writers_and_many_sealers_at_once_leave_one_sound_chain(firm):
+    def busy(writer: int) -> None:
+        for each in range(15):
+            write(firm, 5, first=1000 * writer + each * 5)
+
+    def sealing() -> None:
+        for _ in range(10):
+            seal(firm, page=20)
+
+    threads = [threading.Thread(target=busy, args=[n]) for n in range(4)]
+    threads += [threading.Thread(target=sealing) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    seal(firm)
+    told = verify(firm)
+    assert (told.sound, told.unsealed, told.findings) == (300, 0, [])
