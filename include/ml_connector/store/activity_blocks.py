@@ -130,6 +130,15 @@ def queue(connection: Connection, *, sync: str, ids: Collection[str] | None = No
     return connection.execute(text(query), parameters).rowcount
 
 
+def requeue(connection: Connection, *, sync: str, ids: Collection[str]) -> None:
+    """Make customers due again whose write was given up or refused."""
+    connection.execute(
+        text("""UPDATE ml_connector.activity_blocks SET state = 'due', attempts = 0, error = NULL
+                WHERE sync = :sync AND customer_id = ANY(:ids) AND state IN ('parked', 'refused')"""),
+        {"sync": sync, "ids": list(ids)},
+    )
+
+
 def forget_shown(connection: Connection, *, sync: str) -> None:
     """Record that what customers show is of nobody in the audience: it was swapped (A36).
 

@@ -6,7 +6,7 @@ by month.
 """
 
 import secrets
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -115,6 +115,61 @@ def counts(
         {"since": since, "dag_id": run.dag_id, "run_id": run.run_id, "system": system},
     ).all()
     return {row.outcome: row.entries for row in rows}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Chosen:
+    """What a person chose of the trail: rows by id, or all failed ones that fit."""
+
+    ids: Sequence[int] = ()
+    failed: bool = False
+    since: datetime | None = None
+    until: datetime | None = None
+    sync: str | None = None
+    reason: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Past:
+    """A row of the trail as a replay sees it."""
+
+    id: int
+    sync: str
+    system: str
+    action: str
+    reason: str
+    outcome: str
+    cause: str
+    customer_id: str | None
+    email_key: bytes | None
+
+
+FAILED = ("failed", "parked", "dead", "quarantined")
+"""Outcomes that a person may want to try again."""
+
+
+def choose(connection: Connection, chosen: Chosen) -> list[Past]:
+    """Return the rows chosen, oldest first. ``since`` is included, ``until`` is not."""
+    rows = connection.execute(
+        text("""SELECT id, sync, system, action, reason, outcome, cause, customer_id, email_key
+                FROM ml_connector.audit
+                WHERE (id = ANY(:ids) OR :failed AND outcome = ANY(:outcomes))
+                  AND (CAST(:since AS timestamptz) IS NULL OR at >= :since)
+                  AND (CAST(:until AS timestamptz) IS NULL OR at < :until)
+                  AND (CAST(:sync AS text) IS NULL OR sync = :sync)
+                  AND (CAST(:reason AS text) IS NULL OR reason = :reason)
+                ORDER BY id"""),
+        {
+            "ids": list(chosen.ids),
+            "failed": chosen.failed,
+            "outcomes": list(FAILED),
+            "since": chosen.since,
+            "until": chosen.until,
+            "sync": chosen.sync,
+            "reason": chosen.reason,
+        },
+    ).all()
+    return [Past(**row._mapping) for row in rows]  # noqa: SLF001 -- SQLAlchemy's public accessor
 
 
 def iter_entries(

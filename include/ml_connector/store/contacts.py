@@ -111,6 +111,18 @@ def disown(connection: Connection, *, sync: str, keys: Collection[bytes]) -> Non
     )
 
 
+def requeue(connection: Connection, *, sync: str, keys: Collection[bytes]) -> None:
+    """Let contacts that Mailchimp refused or put off be written again, but for final refusals."""
+    take_turn(connection, sync=sync)
+    connection.execute(
+        text("""UPDATE ml_connector.contacts
+                SET refused_hash = NULL, refused_reason = NULL, parked_until = NULL
+                WHERE sync = :sync AND email_key = ANY(:keys)
+                  AND coalesce(refused_reason, '') NOT IN ('forgotten', 'compliance')"""),
+        {"sync": sync, "keys": list(keys)},
+    )
+
+
 def unpush(connection: Connection, *, sync: str, keys: Collection[bytes]) -> None:
     """Record that contacts show nothing of ours any more: they were archived."""
     take_turn(connection, sync=sync)

@@ -239,6 +239,26 @@ def mark_dirty(connection: Connection, *, sync: str, keys: Collection[bytes] | N
     )
 
 
+def mark_dirty_ids(connection: Connection, *, sync: str, ids: Collection[str]) -> None:
+    """Have the customers ``ids`` decided on again."""
+    take_turn(connection, sync=sync)
+    connection.execute(
+        text("""UPDATE ml_connector.customers SET dirty = true
+                WHERE sync = :sync AND customer_id = ANY(:ids)"""),
+        {"sync": sync, "ids": list(ids)},
+    )
+
+
+def keys_of(connection: Connection, *, sync: str, ids: Collection[str]) -> set[bytes]:
+    """Return the addresses of customers: those they have, and those they are represented under."""
+    rows = connection.execute(
+        text("""SELECT unnest(ARRAY[email_key, contact_key]) AS key FROM ml_connector.customers
+                WHERE sync = :sync AND customer_id = ANY(:ids)"""),
+        {"sync": sync, "ids": list(ids)},
+    ).all()
+    return {bytes(row.key) for row in rows if row.key is not None}
+
+
 def mark_parked_due(connection: Connection, *, sync: str, now: datetime) -> None:
     """Have customers decided on again whose contact was parked until now (A24)."""
     take_turn(connection, sync=sync)

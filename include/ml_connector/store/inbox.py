@@ -244,16 +244,22 @@ def postpone(
 
 def requeue(connection: Connection, ids: Collection[int]) -> int:
     """Make dead, quarantined or ignored events due once more; return how many."""
-    changed = connection.execute(
+    return len(requeue_of(connection, ids))
+
+
+def requeue_of(connection: Connection, ids: Collection[int]) -> set[int]:
+    """As ``requeue``; return which ones."""
+    rows = connection.execute(
         text("""UPDATE ml_connector.webhook_inbox
                 SET state = 'pending', attempts = 0, next_try_at = clock_timestamp(),
                     lease_until = NULL, settled_at = NULL
-                WHERE id = ANY(:ids) AND state IN ('dead', 'quarantined', 'ignored')"""),
+                WHERE id = ANY(:ids) AND state IN ('dead', 'quarantined', 'ignored')
+                RETURNING id"""),
         {"ids": list(ids)},
-    ).rowcount
-    if changed:
+    ).all()
+    if rows:
         connection.execute(text("SELECT pg_notify(:channel, '')"), {"channel": CHANNEL})
-    return changed
+    return {row.id for row in rows}
 
 
 def next_due(connection: Connection) -> datetime | None:

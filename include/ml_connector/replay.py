@@ -1,0 +1,147 @@
+"""Rows of the audit, chosen by a person, evaluated again against the state of today.
+
+Nothing is ever sent again as it was: the record behind a row is read anew, decided on by the rules
+of every run, and written if something is left to write. So a replay raises no consent, brings
+nobody back who is suppressed, and done twice does nothing the second time. Each row chosen gets a
+row of its own, and what is written points at it as its origin (``replay:3``).
+"""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import structlog
+from sqlalchemy import Connection
+
+from ml_connector import activity, archive, audience, fetch, guard, members, planning, push
+from ml_connector.interrupted import settle_archives
+from ml_connector.scope import Scope
+from ml_connector.store import activity_blocks, audit, contacts, customers, inbox, plans
+from ml_connector.store.activity_blocks import Part
+from ml_connector.store.audit import Entry, Past
+from ml_connector.webhook_work import Office
+
+NOTHING_BEHIND_IT = ("rate_limited", "replay")
+"""Actions that no record is behind: there is nothing to evaluate."""
+
+Outcome = Literal["evaluated", "requeued", "left"]
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Replayed:
+    """Rows by what became of them, customers looked at, and what was written, by outcome.
+
+    ``rows``: ``evaluated``; ``requeued`` (a webhook, for ``process_webhooks`` to work on); ``left``
+    (nothing to evaluate, or a webhook that is not dead).
+    """
+
+    rows: Mapping[str, int]
+    customers: int
+    written: Mapping[str, int]
+    written_back: Mapping[str, int]
+
+    def as_json(self) -> dict[str, object]:
+        """Return the counts as a task may hand them on."""
+        return {
+            "rows": dict(self.rows),
+            "customers": self.customers,
+            "written": dict(self.written),
+            "written_back": dict(self.written_back),
+        }
+
+
+def replay(office: Office, rows: Sequence[Past]) -> Replayed:
+    """Evaluate the records behind ``rows``; return counts."""
+    told = [row for row in rows if row.action == "webhook"]
+    records = [row for row in rows if row.action not in ("webhook", *NOTHING_BEHIND_IT)]
+    with office.scope.database.begin() as connection:
+        origins = _customers(office.scope, connection, records)
+    scope, ids = replace(office.scope, origins=origins), sorted(origins)
+    if ids:
+        fetch.fetch_customers(scope, office.quickbooks, customer_ids=ids)
+    if records:
+        # An opt-out that nobody told of yet is to count (A13b).
+        members.fetch_members(scope, office.mailchimp)
+    plan_id = scope.plan_id("replay")
+    with scope.database.begin() as connection:
+        settle_archives(scope, connection)
+        _requeue(scope, connection, records, ids)
+        again = inbox.requeue_of(connection, [_webhook(row) for row in told])
+        outcomes = {row.id: _outcome(row, again) for row in rows}
+        entries = [_entry(row, outcomes[row.id]) for row in rows]
+        audit.append(connection, entries, run=scope.run, vault=scope.vault)
+    replayed = Replayed(
+        rows=Counter(outcomes.values()),
+        customers=len(ids),
+        written=_write(scope, office, plan_id, ids),
+        written_back=_write_back(scope, office, ids),
+    )
+    with scope.database.begin() as connection:
+        plans.finish(connection, plan_id=plan_id, state="finished", counts=replayed.as_json())
+    log.info("audit_replayed", sync=scope.name, **replayed.as_json())
+    return replayed
+
+
+def _customers(scope: Scope, connection: Connection, records: Sequence[Past]) -> dict[str, str]:
+    """Return the customers behind rows, by id the row (the newest) as ``replay:3``."""
+    by_key = {bytes(row.email_key): f"replay:{row.id}" for row in records if row.email_key}
+    found = customers.at(connection, sync=scope.name, keys=list(by_key))
+    origins = {customer_id: by_key[key] for customer_id, key in found.items()}
+    return origins | {row.customer_id: f"replay:{row.id}" for row in records if row.customer_id}
+
+
+def _requeue(
+    scope: Scope, connection: Connection, records: Sequence[Past], ids: Sequence[str]
+) -> None:
+    """Have it all decided on again, refusals and waits notwithstanding."""
+    keys = {bytes(row.email_key) for row in records if row.email_key}
+    keys |= customers.keys_of(connection, sync=scope.name, ids=ids)
+    contacts.requeue(connection, sync=scope.name, keys=keys)
+    customers.mark_dirty_ids(connection, sync=scope.name, ids=ids)
+    shown = [row.customer_id for row in records if row.system == "quickbooks" and row.customer_id]
+    if scope.sync.activity.write_to != "none":
+        activity_blocks.requeue(connection, sync=scope.name, ids=shown)
+
+
+def _write(scope: Scope, office: Office, plan_id: int, ids: Sequence[str]) -> dict[str, int]:
+    if not ids or not planning.decide_on(scope, plan_id=plan_id, customer_ids=ids):
+        return {}
+    client = office.mailchimp
+    audience.check_lately(scope, client)
+    guard.leave_to_daily_run(scope, plan_id=plan_id)
+    pushed = push.push_shard(scope, client, plan_id=plan_id, shard=0)
+    archived = archive.archive_contacts(scope, client, plan_id=plan_id)
+    return dict(Counter(pushed) + Counter(archived))
+
+
+def _write_back(scope: Scope, office: Office, ids: Sequence[str]) -> dict[str, int]:
+    if not ids or not activity.queue_activity(scope, customer_ids=ids):
+        return {}
+    return activity.write_activity(scope, office.quickbooks, part=Part(ids=ids))
+
+
+def _webhook(row: Past) -> int:
+    return int(row.cause.removeprefix("webhook:"))
+
+
+def _outcome(row: Past, again: set[int]) -> Outcome:
+    if row.action == "webhook":
+        return "requeued" if _webhook(row) in again else "left"
+    return "left" if row.action in NOTHING_BEHIND_IT else "evaluated"
+
+
+def _entry(row: Past, outcome: Outcome) -> Entry:
+    return Entry(
+        sync=row.sync,
+        system=row.system,
+        action="replay",
+        reason=row.action,
+        outcome=outcome,
+        cause=f"replay:{row.id}",
+        customer_id=row.customer_id,
+        email_key=row.email_key,
+        attempts=0,
+        origin=f"replay:{row.id}",
+    )
