@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from sqlalchemy import Connection
 
 from ml_connector.errors import PlanOutdated
+from ml_connector.model import Kind
 from ml_connector.scope import Scope
 from ml_connector.store import approvals, audit
 from ml_connector.store.approvals import Size
@@ -28,10 +29,9 @@ def hold(scope: Scope, *, plan_id: int) -> Held | None:
     guard = scope.sync.guard
     with scope.database.begin() as connection:
         size = approvals.size_of(connection, sync=scope.name, plan_id=plan_id)
-        most = max(guard.max_archives, int(guard.max_archive_share * size.audience))
         limits = []
-        if size.archives > most:
-            limits.append(f"{size.archives} contacts would be archived, {most} are allowed")
+        if (asked := _too_many_archives(scope, size)) is not None:
+            limits.append(asked)
         if size.updates > guard.max_updates:
             limits.append(
                 f"{size.updates} contacts would be changed, {guard.max_updates} are allowed"
@@ -47,6 +47,27 @@ def hold(scope: Scope, *, plan_id: int) -> Held | None:
         found = approvals.samples(connection, plan_id=plan_id, each=SAMPLES)
     samples = tuple((kind, reason, tuple(ids)) for kind, reason, ids in found)
     return Held(plan_id=plan_id, size=size, limits=tuple(limits), samples=samples)
+
+
+def leave_to_daily_run(scope: Scope, *, plan_id: int) -> int:
+    """Drop the archives of a webhooks' plan that the daily run has to ask about; return how many.
+
+    However a mass of customers was made inactive, and in however small portions we were told.
+    """
+    with scope.database.begin() as connection:
+        size = approvals.size_of(connection, sync=scope.name, plan_id=plan_id)
+        if _too_many_archives(scope, size) is None:
+            return 0
+        return approvals.drop(connection, sync=scope.name, plan_id=plan_id, kind=Kind.ARCHIVE)
+
+
+def _too_many_archives(scope: Scope, size: Size) -> str | None:
+    guard = scope.sync.guard
+    most = max(guard.max_archives, int(guard.max_archive_share * (size.audience + size.already)))
+    if not size.archives or size.archives + size.already <= most:
+        return None
+    told = f", {size.already} were archived by webhooks since the last run" if size.already else ""
+    return f"{size.archives} contacts would be archived{told}, {most} are allowed"
 
 
 def state_of(scope: Scope, *, plan_id: int) -> str:

@@ -9,7 +9,9 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
-from ml_connector import archive, audience, fetch, members, planning, push
+import structlog
+
+from ml_connector import archive, audience, fetch, guard, members, planning, push
 from ml_connector.mailchimp.client import MailchimpClient
 from ml_connector.quickbooks.client import QuickBooksClient
 from ml_connector.scope import Scope
@@ -21,6 +23,7 @@ THREADS = 2
 
 FEW = 5
 """Up to so many members are read one by one; more are read as a list of what changed."""
+log = structlog.get_logger(__name__)
 
 
 @dataclass
@@ -77,6 +80,8 @@ def customers_changed(office: Office, events: Sequence[Claimed]) -> Done:
             members.fetch_members(scope, office.mailchimp)
         if planning.decide_on(scope, plan_id=plan_id, customer_ids=ids):
             audience.check_lately(scope, office.mailchimp)
+            if left := guard.leave_to_daily_run(scope, plan_id=plan_id):
+                log.warning("archives_left_to_daily_run", sync=scope.name, contacts=left)
             client = office.mailchimp
             push.push_shard(scope, client, plan_id=plan_id, shard=0, threads=THREADS)
             archive.archive_contacts(scope, client, plan_id=plan_id, threads=THREADS)

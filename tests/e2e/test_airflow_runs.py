@@ -315,6 +315,7 @@ def test_a_plan_larger_than_the_guard_waits_for_a_person(airflow):
     for number in range(8):
         airflow.add_customer(f"Guarded {number}", f"guarded{number}@guarded-firm.com")
     assert airflow.finished(airflow.trigger()) == "success"
+    requests.delete(f"{airflow.quickbooks}/webhooks", timeout=30)
     airflow.edit_many(30, Active=False)
     airflow.forget_journal()
 

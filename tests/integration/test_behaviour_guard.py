@@ -127,3 +127,45 @@ def test_a33_a_preview_is_never_held(firm, people):
     assert firm.writes() == []
     scope, plan = planned(firm)
     assert guard.hold(scope, plan_id=plan.plan_id) is not None
+
+
+def test_a31_a_mass_of_archives_told_by_webhooks_waits_for_the_daily_run(firm, people):
+    firm.settings["guard"] = {"max_archives": 5, "max_archive_share": 0}
+    firm.told_by_quickbooks(*[("updated", each) for each in people[:10]])
+    firm.work_off()
+    assert archived(firm) == 0
+    scope, plan = planned(firm)
+    held = guard.hold(scope, plan_id=plan.plan_id)
+    assert held is not None
+    assert held.size.archives == 10
+
+
+def test_a31_in_small_portions_as_well(firm, people):
+    firm.settings["guard"] = {"max_archives": 5, "max_archive_share": 0}
+    for each in people[:10]:
+        firm.told_by_quickbooks(("updated", each))
+        firm.work_off()
+    assert archived(firm) == 5
+    scope, plan = planned(firm)
+    held = guard.hold(scope, plan_id=plan.plan_id)
+    assert held is not None
+    (limit,) = held.limits
+    assert limit.startswith("5 contacts would be archived, 5 were archived by webhooks since")
+    guard.approve(scope, plan_id=plan.plan_id, person="ada")
+    carry_out(firm, scope, plan)
+    assert archived(firm) == 10
+
+
+def test_a31_a_new_day_allows_as_much_again(firm, people):
+    firm.settings["guard"] = {"max_archives": 5, "max_archive_share": 0}
+    for each in people[:5]:
+        firm.told_by_quickbooks(("updated", each))
+    firm.work_off()
+    for each in people[5:10]:
+        firm.edit(each, Active=True)
+    firm.sync()
+    for each in people[5:9]:
+        firm.edit(each, Active=False)
+        firm.told_by_quickbooks(("updated", each))
+    firm.work_off()
+    assert archived(firm) == 9

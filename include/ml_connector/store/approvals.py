@@ -9,12 +9,16 @@ from ml_connector.store.database import take_turn
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Size:
-    """What a plan would do: pending changes by kind; ``audience`` counts members not archived."""
+    """What a plan would do: pending changes by kind; ``audience`` counts members not archived.
+
+    ``already``: archives by webhooks since the last daily run, which nobody was asked about.
+    """
 
     creates: int
     updates: int
     archives: int
     audience: int
+    already: int
 
 
 def size_of(connection: Connection, *, sync: str, plan_id: int) -> Size:
@@ -25,7 +29,15 @@ def size_of(connection: Connection, *, sync: str, plan_id: int) -> Size:
                        count(*) FILTER (WHERE kind = 'archive') AS archives,
                        (SELECT count(*) FROM ml_connector.contacts
                         WHERE sync = :sync
-                          AND status NOT IN ('archived', 'forgotten', 'absent', 'moved')) AS audience
+                          AND status NOT IN ('archived', 'forgotten', 'absent', 'moved')) AS audience,
+                       (SELECT count(*) FROM ml_connector.changes a
+                        JOIN ml_connector.plans p ON p.id = a.plan_id
+                        WHERE p.sync = :sync AND p.kind = 'webhooks'
+                          AND a.kind = 'archive' AND a.state = 'applied'
+                          AND p.id > coalesce((SELECT max(id) FROM ml_connector.plans
+                                               WHERE sync = :sync AND kind = 'sync'
+                                                 AND state = 'finished' AND id < :plan_id), 0)
+                       ) AS already
                 FROM ml_connector.changes WHERE plan_id = :plan_id AND state = 'pending'"""),
         {"sync": sync, "plan_id": plan_id},
     ).one()
@@ -87,19 +99,21 @@ def shown(connection: Connection, *, plan_id: int) -> tuple[str, str | None]:
     return row.state, row.fingerprint
 
 
-def drop(connection: Connection, *, sync: str, plan_id: int) -> int:
-    """Drop a plan's pending changes; their customers are decided on again by the next run."""
+def drop(connection: Connection, *, sync: str, plan_id: int, kind: str | None = None) -> int:
+    """Drop a plan's pending changes (of a kind); the next run decides on their customers again."""
     take_turn(connection, sync=sync)
     return connection.execute(
         text("""WITH dropped AS (
                     UPDATE ml_connector.changes
                     SET state = 'superseded', settled_at = clock_timestamp()
-                    WHERE plan_id = :plan_id AND state = 'pending' RETURNING email_key, customer_id
+                    WHERE plan_id = :plan_id AND state = 'pending'
+                      AND (CAST(:kind AS text) IS NULL OR kind = :kind)
+                    RETURNING email_key, customer_id
                 ), again AS (
                     UPDATE ml_connector.customers c SET dirty = true FROM dropped d
                     WHERE c.sync = :sync
                       AND (c.email_key = d.email_key OR c.contact_key = d.email_key
                            OR c.customer_id = d.customer_id))
                 SELECT 1 FROM dropped"""),
-        {"sync": sync, "plan_id": plan_id},
+        {"sync": sync, "plan_id": plan_id, "kind": kind},
     ).rowcount
