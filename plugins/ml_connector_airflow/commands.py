@@ -19,10 +19,15 @@ def register(app: typer.Typer) -> None:
     app.command()(check)
     app.command()(sync)
     app.command()(preview)
-    app.command()(audit)
+    app.command()(replay)
     app.command()(process_webhooks)
     app.command()(receiver)
     app.command()(register_webhooks)
+    trail = typer.Typer(help="The audit trail.", invoke_without_command=True)
+    trail.callback()(audit)
+    trail.command("verify")(audit_verify)
+    trail.command("seal")(audit_seal)
+    app.add_typer(trail, name="audit")
     connecting = typer.Typer(help="Connect an account.", no_args_is_help=True)
     connecting.command("quickbooks")(connect_quickbooks)
     connecting.callback()(_connect)
@@ -107,11 +112,14 @@ def _run(sync_name: str, conf: dict[str, Any], *, verbose: bool) -> None:
 
 
 def audit(
+    context: typer.Context,
     *,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,
     sync_name: Annotated[str, typer.Option("--sync", help="Only this sync.")] = "",
 ) -> None:
     """Print the audit trail, oldest first. It holds personal data: mind where it goes."""
+    if context.invoked_subcommand:
+        return
     _as_server()
     from ml_connector.settings import home
     from ml_connector.store import audit as trail
@@ -124,6 +132,52 @@ def audit(
     with database.begin() as connection:
         for entry in trail.iter_entries(connection, vault=vault, sync=sync_name or None):
             typer.echo(json.dumps(entry, default=str) if as_json else _line(entry))
+
+
+def audit_verify(
+    *,
+    head: Annotated[
+        str, typer.Option("--head", help="A head noted earlier, which has to be in the chain.")
+    ] = "",
+) -> None:
+    """Compare every row with its seal; exit 1 and name each that was tampered with."""
+    _as_server()
+    from ml_connector_airflow import audit_commands
+
+    for line in audit_commands.verify(head or None):
+        typer.echo(line)
+
+
+def audit_seal() -> None:
+    """Seal the rows that are not sealed yet, as each daily run does."""
+    _as_server()
+    from ml_connector_airflow import audit_commands
+
+    for line in audit_commands.seal():
+        typer.echo(line)
+
+
+def replay(
+    *,
+    row_id: Annotated[
+        list[int] | None, typer.Option("--id", help="An audit row (repeatable).")
+    ] = None,
+    failed: Annotated[bool, typer.Option("--failed", help="All failed rows that fit.")] = False,
+    since: Annotated[str, typer.Option("--since", help="Written then or later.")] = "",
+    until: Annotated[str, typer.Option("--until", help="Written before.")] = "",
+    sync_name: Annotated[str, typer.Option("--sync", help="Only this sync.")] = "",
+    reason: Annotated[str, typer.Option("--reason", help="Only this reason.")] = "",
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Count the rows, no more.")] = False,
+) -> None:
+    """Evaluate what is behind audit rows again, against the state of today."""
+    _as_server()
+    from ml_connector_airflow import replay_steps
+
+    chosen = replay_steps.chosen_by(
+        ids=row_id or (), failed=failed, since=since, until=until, sync=sync_name, reason=reason
+    )
+    for line in replay_steps.run(chosen, dry_run=dry_run):
+        typer.echo(line)
 
 
 def process_webhooks() -> None:

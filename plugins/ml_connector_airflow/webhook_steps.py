@@ -70,7 +70,7 @@ def work_off(run: RunContext, *, stay: float = 0.0) -> dict[str, int]:
     url, counts, until = database_url(), Counter[str](), monotonic() + LONGEST
     with closing(Database(url, connections=5)) as database:
         try:
-            offices = [_open(name, database, run) for name in load_syncs()]
+            offices = [open_office(name, database, run) for name in load_syncs()]
         except StorageError:
             raise
         except StopRun as error:
@@ -85,7 +85,8 @@ def work_off(run: RunContext, *, stay: float = 0.0) -> dict[str, int]:
     return dict(counts)
 
 
-def _open(sync_name: str, database: Database, run: RunContext) -> Office:
+def open_office(sync_name: str, database: Database, run: RunContext) -> Office:
+    """Return a sync at work; its clients are opened when they are needed."""
     scope = open_scope(sync_name, run=run, database=database)
     connection = connection_named(
         scope.sync.quickbooks_conn_id, "add one of type QuickBooks Online"

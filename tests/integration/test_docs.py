@@ -32,7 +32,7 @@ _LINK = re.compile(r"(?<!!)\[[^\]]+\]\(([^)\s]+)\)")
 _COMMAND = re.compile(r"(?:^|\s)ml-connector( .*)?$")
 _PLACEHOLDER = {"NAME": "main", "ID": "1", "N": "9410", "ADDRESS": "127.0.0.1", "FILE": "state"}
 # Named in the documentation as what does not exist yet.
-NOT_YET = {"replay", "forget", "rotate-keys"}
+NOT_YET = {"forget", "rotate-keys"}
 
 
 def name(page: Path) -> str:

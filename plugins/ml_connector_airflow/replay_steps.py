@@ -1,0 +1,164 @@
+"""Replay as tasks and as a command: what a person chose, grouped by sync, evaluated, sealed."""
+
+import getpass
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
+from datetime import UTC, datetime
+from typing import Any
+
+import structlog
+from airflow.sdk import get_current_context
+
+from ml_connector.audit_keeping import keep_audit
+from ml_connector.errors import ConnectorError, NeedsReauth, SettingsError
+from ml_connector.model import RunContext
+from ml_connector.replay import replay as evaluate
+from ml_connector.settings import load_audit, load_sync, load_syncs
+from ml_connector.store import audit, plans
+from ml_connector.store.audit import Chosen, Past
+from ml_connector.store.database import Database
+from ml_connector.webhook_work import Office
+from ml_connector_airflow.notifications import raise_alert
+from ml_connector_airflow.token_steps import needs_reauth
+from ml_connector_airflow.webhook_steps import open_office
+from ml_connector_airflow.wiring import database_url, open_scope, run_of
+
+log = structlog.get_logger(__name__)
+
+
+def choose(params: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return the rows chosen in the trigger form, by sync; none on a dry run, which logs counts."""
+    chosen = chosen_by(
+        ids=params["ids"],
+        failed=params["failed"],
+        since=params["since"],
+        until=params["until"],
+        sync=params["sync"],
+        reason=params["reason"],
+    )
+    with closing(Database(database_url(), connections=2)) as database:
+        rows = _rows(database, chosen)
+    log.info("audit_chosen", rows=len(rows), of=_counted(rows), dry_run=params["dry_run"])
+    if params["dry_run"]:
+        return []
+    return [{"sync": sync, "ids": [row.id for row in of]} for sync, of in _by_sync(rows).items()]
+
+
+def replay(sync: str, ids: Sequence[int]) -> dict[str, Any]:
+    """Evaluate one sync's chosen rows, as a task; return counts."""
+    return _replay(sync, ids, run_of(dict(get_current_context())))
+
+
+def seal() -> dict[str, Any]:
+    """Seal the audit; return how many rows, and the chain's last hash."""
+    scope = open_scope(next(iter(load_syncs())))
+    with closing(scope.database) as database:
+        sealed = keep_audit(database, scope.vault, keep_months=load_audit().keep_months)
+    return {"rows": sealed.rows, "length": sealed.position, "head": sealed.head}
+
+
+def run(chosen: Chosen, *, dry_run: bool) -> Iterator[str]:
+    """Replay as a command; yield what to print."""
+    with closing(Database(database_url(), connections=2)) as database:
+        rows = _rows(database, chosen)
+    for what, number in _counted(rows).items():
+        yield f"{number} {what}"
+    if not rows:
+        yield "No row fits."
+    if dry_run or not rows:
+        return
+    context = RunContext(
+        dag_id="replay_audit",
+        run_id=f"manual__{datetime.now(UTC).isoformat()}",
+        task_id="replay",
+        actor=getpass.getuser(),
+    )
+    for sync, of in _by_sync(rows).items():
+        done = _replay(sync, [row.id for row in of], context)
+        yield f"{sync}: rows {_told(done['rows'])}; {done['customers']} customers read"
+        yield f"{sync}: written to Mailchimp: {_told(done['written'])}"
+        yield f"{sync}: written to QuickBooks: {_told(done['written_back'])}"
+    yield f"Sealed {seal()['rows']} rows of the audit."
+
+
+def chosen_by(
+    *,
+    ids: Sequence[int],
+    failed: bool,
+    since: str | None,
+    until: str | None,
+    sync: str | None,
+    reason: str | None,
+) -> Chosen:
+    """Return a person's choice; raise ``SettingsError`` if it names no rows or cannot be read."""
+    if not ids and not failed:
+        raise SettingsError("nothing is chosen: name rows by id, or choose all failed ones")
+    if sync:
+        load_sync(sync)
+    return Chosen(
+        ids=tuple(ids),
+        failed=failed,
+        since=_time(since),
+        until=_time(until),
+        sync=sync or None,
+        reason=reason or None,
+    )
+
+
+def _time(said: str | None) -> datetime | None:
+    if not said:
+        return None
+    try:
+        moment = datetime.fromisoformat(said)
+    except ValueError:
+        raise SettingsError(f"{said!r} is no time; write it like 2026-07-01T08:00+00:00") from None
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+
+
+def _rows(database: Database, chosen: Chosen) -> list[Past]:
+    with database.begin() as connection:
+        return audit.choose(connection, chosen)
+
+
+def _by_sync(rows: Sequence[Past]) -> dict[str, list[Past]]:
+    """Group rows; a webhook that concerns several syncs goes with the first one."""
+    first = next(iter(load_syncs()))
+    groups: dict[str, list[Past]] = defaultdict(list)
+    for row in rows:
+        groups[row.sync or first].append(row)
+    return dict(groups)
+
+
+def _replay(sync: str, ids: Sequence[int], run: RunContext) -> dict[str, Any]:
+    with _opened(sync, run) as office:
+        rows = _rows(office.scope.database, Chosen(ids=tuple(ids)))
+        return dict(evaluate(office, rows).as_json())
+
+
+@contextmanager
+def _opened(sync: str, run: RunContext) -> Iterator[Office]:
+    """Open the sync; its calls, and why it failed, are kept however it ends."""
+    with closing(Database(database_url())) as database:
+        office = open_office(sync, database, run)
+        plan_id = office.scope.plan_id("replay")
+        try:
+            yield office
+        except ConnectorError as error:
+            if isinstance(error, NeedsReauth):
+                conn_id = office.scope.sync.quickbooks_conn_id
+                raise_alert(database, cause=needs_reauth(conn_id), message=f"{conn_id}: {error}")
+            with database.begin() as connection:
+                plans.fail(connection, plan_id=plan_id, error=str(error))
+            raise
+        finally:
+            office.scope.book_calls(plan_id)
+
+
+def _counted(rows: Sequence[Past]) -> dict[str, int]:
+    said = (f"{row.sync or 'all syncs'} {row.action} {row.reason} {row.outcome}" for row in rows)
+    return dict(sorted(Counter(said).items()))
+
+
+def _told(counts: Mapping[str, int]) -> str:
+    return ", ".join(f"{name} {number}" for name, number in counts.items()) or "nothing"
