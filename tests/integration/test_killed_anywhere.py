@@ -108,7 +108,9 @@ def killed_at(firm: Firm, system: str, nth: int, when: str) -> bool:
     held = {"kind": "hang" if when == "before" else "delay", "seconds": 5}
     firm.fault(system, nth=[nth], action=held)
     worker = _processes.Process(
-        target=work, args=(firm.stand, firm.database_url, str(firm.folder)), daemon=True
+        target=work,
+        args=(firm.stand, firm.database_url, str(firm.folder), firm.settings, firm.ahead),
+        daemon=True,
     )
     worker.start()
     try:
@@ -159,3 +161,69 @@ def test_d7_a_worker_killed_at_any_call_leaves_nothing_undone_and_nothing_done_t
             firm.sync()
             assert firm.writes() == [], at
     assert nth > (2 if system == "quickbooks" else 4), "the run made too few calls to prove a thing"
+
+
+def day_with_events(firm: Firm, write_to: str) -> None:
+    """Shown before and again, shown for the first time, full Notes, shared by two, engagement."""
+    firm.settings["activity"] = {"write_to": write_to}
+    firm.customer("A", "a@firm-mail.net", Notes="Likes parrots.\r\n\tCall after 5.")
+    firm.customer("B", "b@firm-mail.net")
+    firm.customer("C", "c@firm-mail.net", Notes="y" * 1990)
+    firm.customer("Shares with B", "b@firm-mail.net", Notes="\U0001f600")
+    firm.sync()
+    firm.person("a@firm-mail.net", "unsubscribe", reason="Too many mails")
+    firm.sync()
+    firm.person("a@firm-mail.net", "archive")
+    firm.person("b@firm-mail.net", "unsubscribe")
+    firm.did(firm.campaign(recipients=["c@firm-mail.net"]), "c@firm-mail.net", "open")
+    firm.pass_time(hours=13)  # reports are read again
+
+
+def written_back(firm: Firm) -> dict[str, Any]:
+    """What the customers show, every note attached, and every event with whether it is shown."""
+    found = firm.quickbooks_control("GET", "customers")["customers"]
+    names = {str(customer["Id"]): customer["DisplayName"] for customer in found}
+    attached = firm.quickbooks_control("GET", "attachables")["attachables"]
+    with firm.database.begin() as connection:
+        events = connection.execute(
+            text("""SELECT encode(email_key, 'hex'), kind, before, after,
+                           written_to_quickbooks_at IS NOT NULL
+                    FROM ml_connector.member_events ORDER BY 1, 2, id""")
+        ).all()
+    return {
+        "notes": {customer["DisplayName"]: customer.get("Notes", "") for customer in found},
+        "attached": sorted(
+            (names[each["AttachableRef"][0]["EntityRef"]["value"]], each["Note"])
+            for each in attached
+        ),
+        "events": [tuple(row) for row in events],
+    }
+
+
+@pytest.mark.parametrize("write_to", ["notes", "attachment", "both"])
+@pytest.mark.parametrize("system", SYSTEMS)
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_d7_what_members_did_is_shown_once_wherever_the_worker_was_killed(
+    fresh_firm, write_to: str, system: str, when: str
+) -> None:
+    with fresh_firm() as calm:
+        day_with_events(calm, write_to)
+        calm.sync()
+        expected = written_back(calm)
+    assert [shown for *_, shown in expected["events"]] == [True] * 4
+    assert len(expected["attached"]) == (1 if write_to == "notes" else 4)
+    for nth in itertools.count(1):
+        at = f"killed {when} call {nth} to {system}"
+        with fresh_firm() as firm:
+            day_with_events(firm, write_to)
+            if not killed_at(firm, system, nth, when):
+                assert written_back(firm) == expected
+                break
+            firm.sync()
+            assert written_back(firm) == expected, at
+            firm.clear_journals()
+            firm.sync()
+            assert written_back(firm) == expected, at
+            paths = [call["path"] for call in firm.calls("quickbooks")]
+            assert not any(path.endswith("/batch") for path in paths), at
+    assert nth > 3, "the run made too few calls to prove a thing"

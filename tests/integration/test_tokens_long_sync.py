@@ -8,10 +8,30 @@ from sqlalchemy import text
 from tests.integration.token_worker import FIRST, STRICT, FileVault
 
 CUSTOMERS = 5_000
+OPTED_OUT = 500
+
+
+def opted_out_before(firm) -> list[str]:
+    """People of 500 customers are known to Mailchimp, and have opted out there."""
+    customers = firm.quickbooks_control("GET", f"customers?limit={CUSTOMERS}")["customers"]
+    mine = {
+        str(customer["Id"]): customer["PrimaryEmailAddr"]["Address"].strip().lower()
+        for customer in customers
+        if customer["Active"]
+        and not customer.get("IsProject")
+        and "," not in customer.get("PrimaryEmailAddr", {}).get("Address", ",")
+    }
+    shared = Counter(mine.values())
+    chosen = {each: at for each, at in mine.items() if shared[at] == 1 and ";" not in at}
+    ids = list(chosen)[:OPTED_OUT]
+    members = [{"email_address": chosen[each], "status": "unsubscribed"} for each in ids]
+    firm.mailchimp_control("POST", "members", {"members": members})
+    return ids
 
 
 def test_a_sync_over_many_token_lifetimes_is_not_interrupted(firm):
     firm.quickbooks_control("POST", "company", {"customers": CUSTOMERS})
+    ids = opted_out_before(firm)
     firm.quickbooks_control("PUT", "settings", {**STRICT, "access_token_seconds": 1})
     firm.quickbooks_control("PUT", "latency", {"ms": 450})
     firm.tokens = FileVault(Path(firm.folder) / "token.json")
@@ -20,6 +40,13 @@ def test_a_sync_over_many_token_lifetimes_is_not_interrupted(firm):
     firm.sync()
 
     calls = firm.every_call(firm.quickbooks)
+    batches = [call for call in calls if call["path"].endswith("/batch")]
+    assert len([call for call in batches if call["status"] == 200]) >= OPTED_OUT / 25
+    shown = {
+        str(customer["Id"]): "Unsubscribed from the newsletter" in customer.get("Notes", "")
+        for customer in firm.quickbooks_control("GET", f"customers?limit={CUSTOMERS}")["customers"]
+    }
+    assert [each for each in ids if not shown[each]] == []
     refreshes = [call["status"] for call in calls if call["kind"] == "token"]
     assert set(refreshes) == {200}
     assert len(refreshes) >= 3
@@ -31,7 +58,11 @@ def test_a_sync_over_many_token_lifetimes_is_not_interrupted(firm):
         ).scalar_one()
     assert staged == CUSTOMERS
     assert firm.waits == [], "no call was repeated for another reason"
-    outcomes = Counter(row["outcome"] for row in firm.audit())
+    trail = firm.audit()
+    written = Counter(row["outcome"] for row in trail if row["action"] == "write_notes")
+    assert set(written) == {"applied"}
+    assert written["applied"] >= OPTED_OUT
+    outcomes = Counter(row["outcome"] for row in trail if row["system"] == "mailchimp")
     assert outcomes["applied"] == len(firm.members()) > CUSTOMERS / 2
     assert set(outcomes) == {"applied", "linked", "skipped"}, "nothing failed"
 
@@ -39,3 +70,4 @@ def test_a_sync_over_many_token_lifetimes_is_not_interrupted(firm):
     firm.clear_journals()
     firm.sync(full_sync=True)
     assert firm.writes() == [], "the first sync left nothing to do"
+    assert not any(call["path"].endswith("/batch") for call in firm.calls("quickbooks"))
