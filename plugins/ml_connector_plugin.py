@@ -9,33 +9,61 @@ from typing import Any
 from airflow.plugins_manager import AirflowPlugin
 
 Message = MutableMapping[str, Any]
+Application = Callable[..., Awaitable[None]]
 
 
-async def receiver(
-    scope: Message,
-    receive: Callable[[], Awaitable[Message]],
-    send: Callable[[Message], Awaitable[None]],
-) -> None:
-    """Serve the webhooks; what that takes is imported for the first request, in a thread."""
-    if not _imported:
-        module = "ml_connector_airflow.receiving"
-        _imported.append(await asyncio.to_thread(importlib.import_module, module))
-    await _imported[0].mounted(scope, receive, send)
+def mounted(module: str) -> Application:
+    """Return the application ``mounted`` of a module of ours.
+
+    What that takes is imported for the first request, in a thread.
+    """
+    imported: list[Application] = []
+
+    async def application(
+        scope: Message,
+        receive: Callable[[], Awaitable[Message]],
+        send: Callable[[Message], Awaitable[None]],
+    ) -> None:
+        if not imported:
+            found = await asyncio.to_thread(importlib.import_module, module)
+            imported.append(found.mounted)
+        await imported[0](scope, receive, send)
+
+    return application
 
 
-_imported: list[Any] = []
-
+CONSOLE = "/ml-connector/console"
 
 FORKING = (["scheduler"], ["celery", "worker"])
 """Commands whose processes fork tasks (the scheduler's under LocalExecutor)."""
 
 
 class MlConnectorPlugin(AirflowPlugin):
-    """Mounts the webhook receiver on the API server; lets tasks start without importing."""
+    """Mounts receiver and console on the API server; lets tasks start without importing."""
 
     name = "ml_connector"
     fastapi_apps = [  # noqa: RUF012 -- as Airflow's base class has it
-        {"app": receiver, "url_prefix": "/ml-connector/webhooks", "name": "ml-connector webhooks"}
+        {
+            "app": mounted("ml_connector_airflow.receiving"),
+            "url_prefix": "/ml-connector/webhooks",
+            "name": "ml-connector webhooks",
+        },
+        {
+            "app": mounted("ml_connector_airflow.console"),
+            "url_prefix": CONSOLE,
+            "name": "ml-connector console",
+        },
+    ]
+    external_views = [  # noqa: RUF012 -- as above
+        {
+            "name": "Customer sync",
+            "href": f"{CONSOLE}/",
+            "icon": f"{CONSOLE}/static/icon.svg",
+            "icon_dark_mode": f"{CONSOLE}/static/icon-dark.svg",
+            "destination": "nav",
+            "url_route": "customer-sync",
+            "nav_top_level": True,
+        }
     ]
 
     @classmethod

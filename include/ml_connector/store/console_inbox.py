@@ -1,0 +1,72 @@
+"""The inbox of webhooks as the console shows it. Reads only; ``inbox.requeue`` does the rest."""
+
+from typing import Any
+
+from sqlalchemy import Connection, Row, text
+
+from ml_connector.vault import Vault
+
+PAGE = 50
+
+# Events of no sync in particular are meant for all of a company.
+_OURS = "(sync IS NULL OR sync = :sync)"
+
+
+def counts(connection: Connection, *, sync: str) -> dict[str, int]:
+    """Return how many events of the sync there are in each state."""
+    rows = connection.execute(
+        text(f"""SELECT state, count(*) AS events FROM ml_connector.webhook_inbox
+                 WHERE {_OURS} GROUP BY state"""),  # noqa: S608 -- a constant
+        {"sync": sync},
+    ).all()
+    return {row.state: row.events for row in rows}
+
+
+def waiting_since(connection: Connection, *, sync: str) -> Any:
+    """Return when the longest waiting event was received."""
+    return connection.execute(
+        text(f"""SELECT min(received_at) FROM ml_connector.webhook_inbox
+                 WHERE state IN ('pending', 'leased') AND {_OURS}"""),  # noqa: S608 -- a constant
+        {"sync": sync},
+    ).scalar_one()
+
+
+def page(
+    connection: Connection, *, sync: str, state: str = "", before: int = 0, limit: int = PAGE
+) -> list[Row[Any]]:
+    """Return events, newest first, bodies sealed."""
+    return list(
+        connection.execute(
+            text(f"""SELECT id, system, source, kind, entity_id, deleted_id, state, reason, attempts,
+                            next_try_at, occurred_at, received_at, settled_at
+                     FROM ml_connector.webhook_inbox
+                     WHERE {_OURS} AND (:state = '' OR state = :state)
+                       AND (:before = 0 OR id < :before)
+                     ORDER BY id DESC LIMIT :limit"""),  # noqa: S608 -- a constant
+            {"sync": sync, "state": state, "before": before, "limit": limit},
+        ).all()
+    )
+
+
+def event(connection: Connection, *, sync: str, event_id: int) -> Row[Any] | None:
+    """Return one event."""
+    return connection.execute(
+        text(f"""SELECT * FROM ml_connector.webhook_inbox WHERE id = :id AND {_OURS}"""),  # noqa: S608
+        {"id": event_id, "sync": sync},
+    ).one_or_none()
+
+
+def body(row: Row[Any], *, vault: Vault) -> Any:
+    """Return an event as it came."""
+    return vault.open(row.payload, f"webhook_inbox/{row.dedupe_key}")
+
+
+def in_state(connection: Connection, *, sync: str, state: str, limit: int = 1000) -> list[int]:
+    """Return the oldest events of a state."""
+    return list(
+        connection.execute(
+            text(f"""SELECT id FROM ml_connector.webhook_inbox
+                     WHERE state = :state AND {_OURS} ORDER BY id LIMIT :limit"""),  # noqa: S608
+            {"sync": sync, "state": state, "limit": limit},
+        ).scalars()
+    )

@@ -1,0 +1,143 @@
+"""The figures of the console's first page. Reads only."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection, Row, text
+
+
+def last_plans(connection: Connection, *, sync: str, limit: int = 8) -> list[Row[Any]]:
+    """Return the newest daily runs and previews."""
+    return list(
+        connection.execute(
+            text("""SELECT id, run_id, kind, state, error, counts, calls, created_at, finished_at
+                    FROM ml_connector.plans WHERE sync = :sync AND kind IN ('sync', 'preview')
+                    ORDER BY id DESC LIMIT :limit"""),
+            {"sync": sync, "limit": limit},
+        ).all()
+    )
+
+
+def last_finished(connection: Connection, *, sync: str) -> datetime | None:
+    """Return when a daily run was last brought to its end."""
+    found: datetime | None = connection.execute(
+        text("""SELECT finished_at FROM ml_connector.plans
+                WHERE sync = :sync AND kind = 'sync' AND state = 'finished'
+                ORDER BY id DESC LIMIT 1"""),
+        {"sync": sync},
+    ).scalar_one_or_none()
+    return found
+
+
+def contacts_over_time(
+    connection: Connection, *, sync: str, since: datetime
+) -> list[tuple[datetime, dict[str, int]]]:
+    """Return (time, contacts by status) as each finished run counted them, oldest first."""
+    rows = connection.execute(
+        text("""SELECT DISTINCT ON (date_trunc('day', finished_at)) finished_at,
+                       counts -> 'contacts' AS contacts
+                FROM ml_connector.plans
+                WHERE sync = :sync AND kind = 'sync' AND finished_at >= :since
+                  AND counts ? 'contacts'
+                ORDER BY date_trunc('day', finished_at), finished_at DESC"""),
+        {"sync": sync, "since": since},
+    ).all()
+    return [(row.finished_at, dict(row.contacts)) for row in rows]
+
+
+def customers_by_decision(connection: Connection, *, sync: str) -> list[Row[Any]]:
+    """Return (decision, reason, customers), the most frequent first; those gone are left out."""
+    return list(
+        connection.execute(
+            text("""SELECT decision, reason, count(*) AS customers FROM ml_connector.customers
+                    WHERE sync = :sync AND NOT gone AND decision IS NOT NULL
+                    GROUP BY decision, reason ORDER BY count(*) DESC"""),
+            {"sync": sync},
+        ).all()
+    )
+
+
+def engagement(connection: Connection, *, sync: str) -> dict[str, int]:
+    """Return how many live contacts of customers read, by engagement."""
+    rows = connection.execute(
+        text("""SELECT coalesce(engagement, 'none') AS engagement, count(*) AS contacts
+                FROM ml_connector.contacts
+                WHERE sync = :sync AND owner IS NOT NULL
+                  AND status NOT IN ('archived', 'forgotten', 'absent', 'moved')
+                GROUP BY 1 ORDER BY 1"""),
+        {"sync": sync},
+    ).all()
+    return {row.engagement: row.contacts for row in rows}
+
+
+def changes_by_day(
+    connection: Connection, *, sync: str, since: datetime, zone: str
+) -> list[Row[Any]]:
+    """Return (day, kind, changes) that were applied, days in the sync's zone."""
+    return list(
+        connection.execute(
+            text("""SELECT (p.created_at AT TIME ZONE :zone)::date AS day, c.kind,
+                           count(*) AS changes
+                    FROM ml_connector.plans p
+                    JOIN ml_connector.changes c ON c.plan_id = p.id AND c.state = 'applied'
+                    WHERE p.sync = :sync AND p.created_at >= :since
+                    GROUP BY 1, 2 ORDER BY 1, 2"""),
+            {"sync": sync, "since": since, "zone": zone},
+        ).all()
+    )
+
+
+def events_by_hour(
+    connection: Connection, *, sync: str, since: datetime, zone: str
+) -> list[Row[Any]]:
+    """Return (hour, what members did) as it was seen, hours in the sync's zone."""
+    return list(
+        connection.execute(
+            text("""SELECT date_trunc('hour', seen_at AT TIME ZONE :zone) AS hour,
+                           count(*) AS events
+                    FROM ml_connector.member_events WHERE sync = :sync AND seen_at >= :since
+                    GROUP BY 1 ORDER BY 1"""),
+            {"sync": sync, "since": since, "zone": zone},
+        ).all()
+    )
+
+
+def open_alerts(connection: Connection) -> list[Row[Any]]:
+    """Return what people were told of and is not over."""
+    return list(
+        connection.execute(
+            text("""SELECT cause, message, raised_at FROM ml_connector.alerts
+                    WHERE ended_at IS NULL ORDER BY raised_at DESC LIMIT 20""")
+        ).all()
+    )
+
+
+def usage(connection: Connection, *, accounts: Sequence[str], month: str) -> list[Row[Any]]:
+    """Return (account, call, calls) of a month (``2026-11``)."""
+    return list(
+        connection.execute(
+            text("""SELECT account, call, sum(calls)::bigint AS calls
+                    FROM ml_connector.api_usage
+                    WHERE account = ANY(:accounts) AND starts_with(day, :month)
+                    GROUP BY account, call ORDER BY account, call"""),
+            {"accounts": list(accounts), "month": month},
+        ).all()
+    )
+
+
+def unfinished(connection: Connection, *, sync: str) -> dict[str, int]:
+    """Return how much waits or was refused: parked contacts, refused ones, customers' texts."""
+    row = connection.execute(
+        text("""SELECT
+            (SELECT count(*) FROM ml_connector.contacts
+             WHERE sync = :sync AND parked_until IS NOT NULL) AS parked,
+            (SELECT count(*) FROM ml_connector.customers
+             WHERE sync = :sync AND dirty AND NOT gone) AS undecided,
+            (SELECT count(*) FROM ml_connector.activity_blocks
+             WHERE sync = :sync AND state IN ('due', 'stale')) AS to_show,
+            (SELECT count(*) FROM ml_connector.activity_blocks
+             WHERE sync = :sync AND state = 'refused') AS not_shown"""),
+        {"sync": sync},
+    ).one()
+    return {name: int(value) for name, value in row._mapping.items()}  # noqa: SLF001 -- public

@@ -1,0 +1,256 @@
+"""What the console shows of one customer or contact, and how it finds them. Reads only."""
+
+import time
+import unicodedata
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection, Row, text
+
+from ml_connector.model import Customer
+from ml_connector.store import contacts, customers
+from ml_connector.vault import Vault
+
+SCAN_SECONDS = 1.5
+"""How long one search by name may read on; what is left is read when the person asks for it."""
+
+_CHUNK = 1000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Found:
+    """One line of a search's result."""
+
+    customer_id: str
+    customer: Customer
+    decision: str | None
+    reason: str | None
+    gone: bool
+    status: str | None
+
+    @property
+    def merge_name(self) -> str:
+        """The person's name, where it differs from the customer's."""
+        fields = self.customer.merge_fields
+        parts = [str(fields.get(tag, "")) for tag in ("FNAME", "LNAME")]
+        name = " ".join(part for part in parts if part)
+        return "" if name == self.customer.display_name else name
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scan:
+    """A search by name. ``after``: where to read on; empty if everything was read."""
+
+    found: list[Found]
+    looked_at: int
+    after: str = ""
+
+
+_FOUND = """
+    SELECT c.customer_id, c.payload, c.decision, c.reason, c.gone, k.status
+    FROM ml_connector.customers c
+    LEFT JOIN ml_connector.contacts k ON k.sync = c.sync AND k.email_key = c.email_key
+    WHERE c.sync = :sync AND {where} ORDER BY {order} LIMIT :limit
+"""
+
+
+def by_id(connection: Connection, *, sync: str, customer_id: str, vault: Vault) -> list[Found]:
+    """Return the customer of a QuickBooks id, if there is one."""
+    return _found(
+        connection, sync=sync, vault=vault, where="c.customer_id = :id", limit=1, id=customer_id
+    )
+
+
+def by_key(connection: Connection, *, sync: str, key: bytes, vault: Vault) -> list[Found]:
+    """Return the customers at an address, now or formerly, at most 50."""
+    where = "(c.email_key = :key OR c.contact_key = :key)"
+    return _found(connection, sync=sync, vault=vault, where=where, limit=50, key=key)
+
+
+def lately(connection: Connection, *, sync: str, vault: Vault, limit: int = 10) -> list[Found]:
+    """Return customers that something was done about most recently."""
+    ids = connection.execute(
+        text("""SELECT customer_id FROM (
+                    SELECT customer_id, id FROM ml_connector.audit
+                    WHERE sync = :sync ORDER BY id DESC LIMIT 200) newest
+                WHERE customer_id IS NOT NULL
+                GROUP BY customer_id ORDER BY max(id) DESC LIMIT :limit"""),
+        {"sync": sync, "limit": limit},
+    ).scalars()
+    wanted = list(ids)
+    where = "c.customer_id = ANY(:ids)"
+    found = _found(connection, sync=sync, vault=vault, where=where, limit=limit, ids=wanted)
+    return sorted(found, key=lambda each: wanted.index(each.customer_id))
+
+
+def scan_names(
+    begin: Callable[[], Any],
+    *,
+    sync: str,
+    needle: str,
+    vault: Vault,
+    after: str = "",
+    limit: int = 25,
+    seconds: float = SCAN_SECONDS,
+    clock: Callable[[], float] = time.monotonic,
+) -> Scan:
+    """Open customer after customer and return those whose name holds every word of ``needle``.
+
+    Names are sealed, so the database cannot look for them. A chunk is in memory at a time, each
+    read in a transaction of its own, and reading stops after ``seconds``.
+    """
+    wanted = _plain(needle).split()
+    found: list[Found] = []
+    looked, until = 0, clock() + seconds
+    while wanted:
+        with begin() as connection:
+            rows = _rows(
+                connection,
+                sync=sync,
+                where="c.customer_id > :after",
+                order="c.customer_id",
+                limit=_CHUNK,
+                after=after,
+            )
+        for row in rows:
+            looked, after = looked + 1, row.customer_id
+            opened = _opened(row, sync, vault)
+            if _matches(opened.customer, wanted):
+                found.append(opened)
+                if len(found) == limit:
+                    return Scan(found=found, looked_at=looked, after=after)
+        if len(rows) < _CHUNK:
+            break
+        if clock() > until:
+            return Scan(found=found, looked_at=looked, after=after)
+    return Scan(found=found, looked_at=looked)
+
+
+def _rows(
+    connection: Connection, *, sync: str, where: str, order: str, limit: int, **values: Any
+) -> Sequence[Row[Any]]:
+    query = text(_FOUND.format(where=where, order=order))
+    return connection.execute(query, {"sync": sync, "limit": limit, **values}).all()
+
+
+def _found(
+    connection: Connection, *, sync: str, vault: Vault, where: str, limit: int, **values: Any
+) -> list[Found]:
+    order = "c.gone, c.active DESC, c.customer_no, c.customer_id"
+    rows = _rows(connection, sync=sync, where=where, order=order, limit=limit, **values)
+    return [_opened(row, sync, vault) for row in rows]
+
+
+def _opened(row: Row[Any], sync: str, vault: Vault) -> Found:
+    return Found(
+        customer_id=row.customer_id,
+        customer=customers.opened(row.payload, sync=sync, customer_id=row.customer_id, vault=vault),
+        decision=row.decision,
+        reason=row.reason,
+        gone=row.gone,
+        status=row.status,
+    )
+
+
+def _matches(customer: Customer, wanted: Sequence[str]) -> bool:
+    shown = (value for value in customer.merge_fields.values() if isinstance(value, str))
+    names = _plain(" ".join([customer.display_name, *shown]))
+    return all(word in names for word in wanted)
+
+
+def _plain(name: str) -> str:
+    """Names as people type them: without case and accents."""
+    parts = unicodedata.normalize("NFKD", name.casefold())
+    return "".join(part for part in parts if not unicodedata.combining(part))
+
+
+# ── one of them ──────────────────────────────────────────────────────────────────────────────
+
+
+def customer_row(connection: Connection, *, sync: str, customer_id: str) -> Row[Any] | None:
+    """Return the staged row of a customer."""
+    return connection.execute(
+        text("""SELECT * FROM ml_connector.customers
+                WHERE sync = :sync AND customer_id = :id"""),
+        {"sync": sync, "id": customer_id},
+    ).one_or_none()
+
+
+def contact_rows(connection: Connection, *, sync: str, keys: Sequence[bytes]) -> list[Row[Any]]:
+    """Return what is known of contacts under ``keys``, and of those that people moved to from there."""
+    return list(
+        connection.execute(
+            text("""SELECT k.*, s.email_key IS NOT NULL AS suppressed
+                    FROM ml_connector.contacts k
+                    LEFT JOIN ml_connector.suppressions s ON s.email_key = k.email_key
+                    WHERE k.sync = :sync AND (k.email_key = ANY(:keys) OR k.alias_of = ANY(:keys))
+                    LIMIT 20"""),
+            {"sync": sync, "keys": list(keys)},
+        ).all()
+    )
+
+
+def contact_shows(row: Row[Any], *, sync: str, vault: Vault) -> dict[str, Any]:
+    """Return what a contact shows, as far as we know: address and merge fields."""
+    if row.payload is None:
+        return {}
+    shown = vault.open(row.payload, contacts.identity(sync, bytes(row.email_key)))
+    return dict(shown)
+
+
+def sharers(
+    connection: Connection, *, sync: str, key: bytes, but: str, vault: Vault
+) -> list[Found]:
+    """Return the other customers at an address."""
+    where = "c.email_key = :key AND c.customer_id <> :but"
+    return _found(connection, sync=sync, vault=vault, where=where, limit=20, key=key, but=but)
+
+
+def block_row(connection: Connection, *, sync: str, customer_id: str) -> Row[Any] | None:
+    """Return where a customer's block of activity stands."""
+    return connection.execute(
+        text("""SELECT state, attempts, error, settled_at, attachment_id
+                FROM ml_connector.activity_blocks WHERE sync = :sync AND customer_id = :id"""),
+        {"sync": sync, "id": customer_id},
+    ).one_or_none()
+
+
+def former_keys(connection: Connection, *, sync: str, customer_id: str) -> list[bytes]:
+    """Return addresses that a customer had and nobody has now, by what was written about it."""
+    rows = connection.execute(
+        text("""SELECT DISTINCT a.email_key FROM (
+                    SELECT email_key FROM ml_connector.audit
+                    WHERE sync = :sync AND customer_id = :id AND email_key IS NOT NULL
+                    ORDER BY id DESC LIMIT 500) a
+                WHERE NOT EXISTS (SELECT 1 FROM ml_connector.customers c
+                                  WHERE c.sync = :sync AND c.email_key = a.email_key
+                                    AND c.customer_id <> :id)
+                LIMIT 20"""),
+        {"sync": sync, "id": customer_id},
+    ).scalars()
+    return [bytes(key) for key in rows]
+
+
+def status_cause(
+    connection: Connection, *, sync: str, key: bytes, status: str
+) -> tuple[str, datetime, Row[Any]] | None:
+    """Return what last made a contact what it is: ``("event" | "write", when, row)``."""
+    event = connection.execute(
+        text("""SELECT id, kind, happened_at, seen_at, source, payload, email_key
+                FROM ml_connector.member_events
+                WHERE sync = :sync AND email_key = :key AND (after = :status OR kind = :status)
+                ORDER BY happened_at DESC, id DESC LIMIT 1"""),
+        {"sync": sync, "key": key, "status": status},
+    ).one_or_none()
+    write = connection.execute(
+        text("""SELECT id, at, action, reason, customer_id FROM ml_connector.audit
+                WHERE sync = :sync AND email_key = :key AND system = 'mailchimp'
+                  AND outcome = 'applied' AND action IN ('create', 'restore', 'archive')
+                ORDER BY id DESC LIMIT 1"""),
+        {"sync": sync, "key": key},
+    ).one_or_none()
+    if event is not None and (write is None or event.seen_at >= write.at):
+        return "event", event.happened_at, event
+    return None if write is None else ("write", write.at, write)

@@ -1,0 +1,83 @@
+"""Plans and their changes as the console pages through them. Reads only."""
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from typing import Any
+
+from sqlalchemy import Connection, Row, text
+
+PAGE = 50
+_EXPORT_CHUNK = 1000
+
+
+def page(
+    connection: Connection, *, sync: str, kind: str = "", before: int = 0, limit: int = PAGE
+) -> list[Row[Any]]:
+    """Return plans, newest first, with how many changes each has and how many are not settled."""
+    return list(
+        connection.execute(
+            text("""SELECT p.id, p.run_id, p.kind, p.state, p.error, p.created_at, p.finished_at,
+                           c.changes, c.failed, c.pending
+                    FROM (SELECT * FROM ml_connector.plans
+                          WHERE sync = :sync AND (:kind = '' OR kind = :kind)
+                            AND (:before = 0 OR id < :before)
+                          ORDER BY id DESC LIMIT :limit) p
+                    CROSS JOIN LATERAL (
+                        SELECT count(*) FILTER (WHERE state <> 'superseded') AS changes,
+                               count(*) FILTER (WHERE state = 'failed') AS failed,
+                               count(*) FILTER (WHERE state = 'pending') AS pending
+                        FROM ml_connector.changes c WHERE c.plan_id = p.id) c
+                    ORDER BY p.id DESC"""),
+            {"sync": sync, "kind": kind, "before": before, "limit": limit},
+        ).all()
+    )
+
+
+def plan(connection: Connection, *, sync: str, plan_id: int) -> Row[Any] | None:
+    """Return one plan."""
+    return connection.execute(
+        text("SELECT * FROM ml_connector.plans WHERE id = :id AND sync = :sync"),
+        {"id": plan_id, "sync": sync},
+    ).one_or_none()
+
+
+def changes(
+    connection: Connection,
+    *,
+    plan_id: int,
+    kind: str = "",
+    state: str = "",
+    after: int = 0,
+    limit: int = PAGE,
+) -> list[Row[Any]]:
+    """Return a plan's changes by id, with the customer's and the contact's sealed payloads."""
+    return list(
+        connection.execute(
+            text("""SELECT c.id, c.kind, c.reason, c.status, c.state, c.error, c.attempts,
+                           c.customer_id, c.email_key, c.settled_at, p.payload AS customer_payload,
+                           k.payload AS contact_payload
+                    FROM ml_connector.changes c
+                    LEFT JOIN ml_connector.customers p
+                      ON p.sync = c.sync AND p.customer_id = c.customer_id
+                    LEFT JOIN ml_connector.contacts k
+                      ON k.sync = c.sync AND k.email_key = c.email_key
+                    WHERE c.plan_id = :plan_id AND c.id > :after
+                      AND (:kind = '' OR c.kind = :kind) AND (:state = '' OR c.state = :state)
+                    ORDER BY c.id LIMIT :limit"""),
+            {"plan_id": plan_id, "kind": kind, "state": state, "after": after, "limit": limit},
+        ).all()
+    )
+
+
+def iter_changes(
+    begin: Callable[[], AbstractContextManager[Connection]], *, plan_id: int
+) -> Iterator[Row[Any]]:
+    """Yield all changes of a plan, a thousand in memory, each in a transaction of its own."""
+    after = 0
+    while True:
+        with begin() as connection:
+            rows = changes(connection, plan_id=plan_id, after=after, limit=_EXPORT_CHUNK)
+        yield from rows
+        if len(rows) < _EXPORT_CHUNK:
+            return
+        after = rows[-1].id

@@ -1,0 +1,132 @@
+"""Everything that happened to one customer and its contact, newest first. Reads only.
+
+Four tables tell it: what QuickBooks announced (``webhook_inbox``), what was decided (``changes``),
+what was called and answered (``audit``), and what the member did (``member_events``).
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection, Row, text
+
+from ml_connector.store import member_events
+from ml_connector.store.console_audit import opened_sides
+from ml_connector.vault import Vault
+
+PAGE = 40
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Happening:
+    """One entry. ``kind``: ``told``, ``decided``, ``called`` or ``did``; ``row`` as its table has it."""
+
+    at: datetime
+    kind: str
+    row: dict[str, Any]
+    before: Any = None
+    after: Any = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Timeline:
+    """A page of it; ``older``: the time before which the next page begins, None at the end."""
+
+    entries: list[Happening]
+    older: datetime | None
+
+
+_TOLD = """SELECT id, kind, entity_id, deleted_id, state, reason, attempts, occurred_at, settled_at,
+                  received_at AS at
+           FROM ml_connector.webhook_inbox
+           WHERE system = 'quickbooks' AND (entity_id = :id OR deleted_id = :id)
+             AND (sync IS NULL OR sync = :sync)
+             AND (CAST(:before AS timestamptz) IS NULL OR received_at < :before)
+           ORDER BY received_at DESC, id DESC LIMIT :limit"""
+_DECIDED = """SELECT * FROM (
+                (SELECT {columns} WHERE c.sync = :sync AND c.customer_id = :id {before}
+                 ORDER BY c.decided_at DESC LIMIT :limit)
+                UNION
+                (SELECT {columns} WHERE c.sync = :sync AND c.email_key = ANY(:keys) {before}
+                 ORDER BY c.decided_at DESC LIMIT :limit)) both_ways
+              ORDER BY at DESC, id DESC LIMIT :limit"""
+_CHANGE = """c.id, c.plan_id, c.customer_id, c.kind, c.reason, c.status, c.state, c.attempts, c.error,
+             c.settled_at, c.decided_at AS at, p.kind AS plan_kind
+             FROM ml_connector.changes c JOIN ml_connector.plans p ON p.id = c.plan_id"""
+_CALLED = """SELECT * FROM ml_connector.audit WHERE id IN (
+                (SELECT id FROM ml_connector.audit
+                 WHERE sync = :sync AND customer_id = :id {before} ORDER BY at DESC LIMIT :limit)
+                UNION
+                (SELECT id FROM ml_connector.audit
+                 WHERE sync = :sync AND email_key = ANY(:keys) {before}
+                 ORDER BY at DESC LIMIT :limit))
+             ORDER BY at DESC, id DESC LIMIT :limit"""
+_DID = """SELECT id, email_key, kind, before, after, source, seen_at, written_to_quickbooks_at,
+                 payload, happened_at AS at
+          FROM ml_connector.member_events
+          WHERE sync = :sync AND email_key = ANY(:keys)
+            AND (CAST(:before AS timestamptz) IS NULL OR happened_at < :before)
+          ORDER BY happened_at DESC, id DESC LIMIT :limit"""
+
+
+def read(
+    connection: Connection,
+    *,
+    sync: str,
+    customer_id: str | None,
+    keys: Sequence[bytes],
+    vault: Vault,
+    before: datetime | None = None,
+    limit: int = PAGE,
+) -> Timeline:
+    """Return up to ``limit`` entries of a customer and the addresses ``keys``, before a time."""
+    values = {
+        "sync": sync,
+        "id": customer_id,
+        "keys": list(keys),
+        "before": before,
+        "limit": limit + 1,
+    }
+    audit_before = "AND (CAST(:before AS timestamptz) IS NULL OR at < :before)"
+    change_before = "AND (CAST(:before AS timestamptz) IS NULL OR c.decided_at < :before)"
+    queries = {
+        "told": _TOLD,
+        "decided": _DECIDED.format(columns=_CHANGE, before=change_before),
+        "called": _CALLED.format(before=audit_before),
+        "did": _DID,
+    }
+    entries = [
+        happening
+        for kind, query in queries.items()
+        for happening in _happenings(kind, connection.execute(text(query), values).all())
+    ]
+    entries.sort(key=lambda each: (each.at, each.kind), reverse=True)
+    page = entries[:limit]
+    rest = entries[limit:]
+    # Entries of one moment stay together: the next page begins before it.
+    page += [each for each in rest if page and each.at == page[-1].at]
+    more = len(entries) > len(page)
+    return Timeline(
+        entries=[_opened(each, sync, vault) for each in page],
+        older=page[-1].at if more and page else None,
+    )
+
+
+def _happenings(kind: str, rows: Sequence[Row[Any]]) -> Iterator[Happening]:
+    for row in rows:
+        values = dict(row._mapping)  # noqa: SLF001 -- SQLAlchemy's public accessor
+        yield Happening(at=values["at"], kind=kind, row=values)
+
+
+def _opened(entry: Happening, sync: str, vault: Vault) -> Happening:
+    row = entry.row
+    if entry.kind == "called":
+        before, after = opened_sides(row, vault=vault)
+        return Happening(at=entry.at, kind=entry.kind, row=row, before=before, after=after)
+    if entry.kind == "did" and row["payload"]:
+        identity = member_events.identity(sync, bytes(row["email_key"]), row["kind"])
+        return Happening(
+            at=entry.at, kind=entry.kind, row=row, after=vault.open(row["payload"], identity)
+        )
+    return entry

@@ -1,0 +1,235 @@
+"""The console: pages for people, inside Airflow's own UI.
+
+Bare Starlette, mounted under ``PREFIX`` by the Airflow plugin. Airflow authenticates nothing that a
+plugin mounts, so every route here asks who is there and what they may (``web/access.py``); the
+routes are one table, and a test walks it. Handlers block, so they run in threads.
+"""
+
+from collections.abc import Awaitable, Callable, MutableMapping
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import parse_qsl
+
+import structlog
+from sqlalchemy.exc import SQLAlchemyError
+from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, RedirectResponse, Response
+from starlette.routing import Route
+
+from ml_connector.errors import ConnectorError
+from ml_connector.settings import Sync
+from ml_connector.web.access import HEADERS, Caller, Right, forged
+from ml_connector.web.pages import audit, customers, overview, plans, setup, webhooks
+from ml_connector.web.rendering import STATIC, render, version
+from ml_connector.web.visit import Services, Visit
+
+PREFIX = "/ml-connector/console"
+
+MOST_FORM = 64 << 10
+"""Bytes of a form's body; the largest of ours is a search."""
+
+Handler = Callable[[Visit], Response]
+Message = MutableMapping[str, Any]
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """One route below ``/{sync}``, and the right it takes."""
+
+    path: str
+    right: Right
+    make: Handler
+    method: str = "GET"
+
+
+PAGES = (
+    Page("", Right.READ, overview.overview),
+    Page("/customers", Right.READ, customers.search),
+    Page("/customers", Right.READ, customers.find, "POST"),
+    Page("/customers/{id}", Right.READ, customers.customer),
+    Page("/contacts/{key}", Right.READ, customers.contact),
+    Page("/audit", Right.READ, audit.trail),
+    Page("/audit/address", Right.READ, audit.of_address, "POST"),
+    Page("/audit.csv", Right.READ, audit.export),
+    Page("/audit/{id:int}", Right.READ, audit.entry),
+    Page("/audit/{id:int}/replay", Right.RUN, audit.replay, "POST"),
+    Page("/webhooks", Right.READ, webhooks.listed),
+    Page("/webhooks/retry", Right.RUN, webhooks.retry, "POST"),
+    Page("/webhooks/{id:int}", Right.READ, webhooks.event),
+    Page("/webhooks/{id:int}/retry", Right.RUN, webhooks.retry, "POST"),
+    Page("/plans", Right.READ, plans.listed),
+    Page("/plans/{id:int}", Right.READ, plans.plan),
+    Page("/plans/{id:int}.csv", Right.READ, plans.download),
+    Page("/setup", Right.SETUP, setup.setup),
+    Page("/setup/ping/{system}", Right.SETUP, setup.ping, "POST"),
+    Page("/setup/audience", Right.SETUP, setup.audience, "POST"),
+    Page("/setup/connect", Right.CONNECT, setup.connect, "POST"),
+    Page(setup.RETURN, Right.CONNECT, setup.connected),
+    Page("/setup/finish", Right.CONNECT, setup.finish, "POST"),
+)
+
+FILES = {
+    "console.css": "text/css",
+    "icon.svg": "image/svg+xml",
+    "icon-dark.svg": "image/svg+xml",
+    "theme.js": "text/javascript",
+    "console.js": "text/javascript",
+    "charts.js": "text/javascript",
+    "vendor/htmx-2.0.11.min.js": "text/javascript",
+    "vendor/chart-4.6.1.umd.min.js": "text/javascript",
+}
+
+
+def build_console(services: Services) -> Callable[..., Awaitable[None]]:
+    """Return the application."""
+    door = _Door(services)
+    routes = [
+        Route("/", door.home),
+        Route("/static/{name:path}", door.static),
+        *(Route(f"/{{sync}}{page.path}", door.page(page), methods=[page.method]) for page in PAGES),
+    ]
+    app = Starlette(routes=routes, exception_handlers={HTTPException: _refused})
+    return _with_headers(app)
+
+
+class _Door:
+    """Lets in who may come in."""
+
+    def __init__(self, services: Services) -> None:
+        self._services = services
+
+    def page(self, page: Page) -> Callable[[Request], Awaitable[Response]]:
+        """Return the endpoint of a page."""
+
+        async def endpoint(request: Request) -> Response:
+            caller = await self._caller(request)
+            if forged(request.method, request.headers):
+                raise HTTPException(403, "This request did not come from one of our pages.")
+            form = await _form(request) if request.method == "POST" else {}
+            return await run_in_threadpool(self._made, page, request, caller, form)
+
+        return endpoint
+
+    async def home(self, request: Request) -> Response:
+        """Send people to the first sync they may see."""
+        caller = await self._caller(request)
+        syncs = await run_in_threadpool(self._readable, caller)
+        root = request.scope.get("root_path", "")
+        return RedirectResponse(f"{root}/{next(iter(syncs))}", status_code=303)
+
+    async def static(self, request: Request) -> Response:
+        """Serve our own files, each under the name of its content."""
+        await self._caller(request)
+        name = request.path_params["name"]
+        if name not in FILES:
+            raise HTTPException(404, "There is nothing here.")
+        kept = request.query_params.get("v") == version(name)
+        return Response(
+            (STATIC / name).read_bytes(),
+            media_type=FILES[name],
+            headers={"cache-control": "private, max-age=604800, immutable" if kept else "no-store"},
+        )
+
+    async def _caller(self, request: Request) -> Caller:
+        caller = await self._services.identify(request)
+        if caller is None:
+            raise HTTPException(401, self._services.login_url)
+        return caller
+
+    def _readable(self, caller: Caller) -> dict[str, Sync]:
+        syncs = self._services.syncs()
+        readable = {name: sync for name, sync in syncs.items() if caller.may(Right.READ, sync)}
+        if not readable:
+            raise HTTPException(403, "You may not see the DAG of any sync.")
+        return readable
+
+    def _made(self, page: Page, request: Request, caller: Caller, form: dict[str, str]) -> Response:
+        try:
+            readable = self._readable(caller)
+            sync = readable.get(request.path_params["sync"])
+            if sync is None:
+                raise HTTPException(404, "There is no such sync, or you may not see it.")
+            if not caller.may(page.right, sync):
+                raise HTTPException(403, _NEEDS[page.right])
+            visit = Visit(
+                request=request,
+                caller=caller,
+                sync=sync,
+                services=self._services,
+                syncs=tuple(readable),
+                path={key: str(value) for key, value in request.path_params.items()},
+                query=dict(request.query_params),
+                form=form,
+            )
+            return page.make(visit)
+        except ConnectorError as error:
+            log.warning("console_page_failed", page=page.path, reason=str(error))
+            raise HTTPException(503, str(error)) from error
+        except SQLAlchemyError as error:
+            # Its own words would show the statement's parameters.
+            log.warning("console_page_failed", page=page.path, reason=type(error).__name__)
+            raise HTTPException(500, "The connector's database refused the query.") from None
+
+
+_NEEDS = {
+    Right.READ: "You may not see the DAG of this sync.",
+    Right.RUN: "This takes the right to start a run of the sync's DAG.",
+    Right.SETUP: "Setup takes the right to see Airflow's connections.",
+    Right.CONNECT: "This takes the right to edit Airflow's connections.",
+}
+_TITLES = {401: "Log in first", 403: "Not allowed", 404: "Nothing here", 405: "Not this way"}
+
+
+async def _form(request: Request) -> dict[str, str]:
+    body = bytearray()
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > MOST_FORM:
+            raise HTTPException(413, "This form is too large.")
+    try:
+        return dict(parse_qsl(body.decode(), keep_blank_values=True, max_num_fields=50))
+    except ValueError:
+        raise HTTPException(400, "This form cannot be read.") from None
+
+
+async def _refused(request: Request, error: Exception) -> Response:
+    status = error.status_code if isinstance(error, HTTPException) else 500
+    said = error.detail if isinstance(error, HTTPException) else ""
+    partial = request.headers.get("hx-request") == "true"
+    html = render(
+        "refused.html",
+        root=request.scope.get("root_path", ""),
+        title=_TITLES.get(status, "That did not work"),
+        said="" if status == 401 else said,
+        login=said if status == 401 else "",
+        partial=partial,
+    )
+    return HTMLResponse(html, status_code=status, headers=getattr(error, "headers", None))
+
+
+def _with_headers(app: Starlette) -> Callable[..., Awaitable[None]]:
+    """Put our headers on every answer, whatever made it; an answer's own ones count."""
+
+    async def guarded(
+        scope: Message, receive: Callable[[], Awaitable[Message]], send: Callable[..., Any]
+    ) -> None:
+        async def headed(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                own = {name.lower() for name, _ in message["headers"]}
+                message["headers"] = [
+                    *message["headers"],
+                    *(
+                        (name.encode(), value.encode())
+                        for name, value in HEADERS.items()
+                        if name.encode() not in own
+                    ),
+                ]
+            await send(message)
+
+        await app(scope, receive, headed)
+
+    return guarded

@@ -1,0 +1,81 @@
+"""What differs between two states of a record, in lines that people can read. Pure."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from difflib import SequenceMatcher
+from typing import Any
+
+MOST_LINES = 400
+
+
+@dataclass(frozen=True, slots=True)
+class Field:
+    """One field. ``lines``: (mark, text) of a long text, mark one of ``+``, ``-`` and space."""
+
+    name: str
+    before: str | None
+    after: str | None
+    lines: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def changed(self) -> bool:
+        """Whether the two states differ here."""
+        return self.before != self.after
+
+    @property
+    def kind(self) -> str:
+        """``added``, ``removed``, ``changed`` or ``same``."""
+        if not self.changed:
+            return "same"
+        if not self.before:
+            return "added"
+        return "changed" if self.after else "removed"
+
+
+def compare(before: Any, after: Any) -> list[Field]:
+    """Return every field of two JSON values, changed ones first.
+
+    What ``after`` does not name at all stays as it is: a write says what it writes.
+    """
+    if isinstance(before, dict) and isinstance(after, dict):
+        after = {**{key: value for key, value in before.items() if key not in after}, **after}
+    old, new = dict(_flat(before)), dict(_flat(after))
+    names = list(dict.fromkeys([*new, *old]))
+    fields = [_field(name, old.get(name), new.get(name)) for name in names]
+    return sorted(fields, key=lambda field: not field.changed)
+
+
+def _field(name: str, before: str | None, after: str | None) -> Field:
+    if "\n" in (before or "") or "\n" in (after or ""):
+        return Field(name, before, after, tuple(_lines(before or "", after or ""))[:MOST_LINES])
+    return Field(name, before, after)
+
+
+def _flat(value: Any, name: str = "") -> Iterator[tuple[str, str]]:
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            yield from _flat(inner, f"{name}.{key}" if name else str(key))
+    elif isinstance(value, list):
+        if any(isinstance(inner, dict | list) for inner in value):
+            for place, inner in enumerate(value, start=1):
+                yield from _flat(inner, f"{name} {place}")
+        elif value:
+            yield name, ", ".join(map(_text, value))
+    elif value is not None and value != "":
+        yield name or "value", _text(value)
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return str(value)
+
+
+def _lines(before: str, after: str) -> Iterator[tuple[str, str]]:
+    old, new = before.splitlines(), after.splitlines()
+    for tag, a, b, c, d in SequenceMatcher(a=old, b=new, autojunk=False).get_opcodes():
+        if tag == "equal":
+            yield from ((" ", line) for line in old[a:b])
+            continue
+        yield from (("-", line) for line in old[a:b])
+        yield from (("+", line) for line in new[c:d])

@@ -1,0 +1,77 @@
+"""Does the sync run? One sentence for the top of the console. Pure."""
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from zoneinfo import ZoneInfo
+
+from croniter import croniter
+
+from ml_connector.settings import Sync
+
+GRACE = timedelta(hours=2)
+"""How long a run may take, or wait to be retried, before its absence is news."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Heartbeat:
+    """``state``: running, paused, failed, stopped or new. ``next_run`` by the schedule."""
+
+    state: str
+    headline: str
+    detail: str
+    next_run: datetime | None
+
+    @property
+    def ok(self) -> bool:
+        """Whether nobody has to do anything."""
+        return self.state == "running"
+
+
+def heartbeat(
+    sync: Sync,
+    *,
+    now: datetime,
+    paused: bool | None,
+    last_finished: datetime | None,
+    last_state: str | None,
+    last_error: str | None,
+) -> Heartbeat:
+    """Judge by the schedule and by the last run: its end, its state and its error."""
+    local = now.astimezone(ZoneInfo(sync.timezone))
+    following = croniter(sync.schedule, local).get_next(datetime)
+    due = croniter(sync.schedule, local - GRACE).get_prev(datetime)
+    if paused:
+        return Heartbeat(
+            state="paused",
+            headline="The sync is paused.",
+            detail="Nothing is sent to Mailchimp until its DAG is switched on again in Airflow.",
+            next_run=None,
+        )
+    if last_finished is None and last_state is None:
+        return Heartbeat(
+            state="new",
+            headline="The sync has not run yet.",
+            detail="Check the connections under Setup, then trigger its DAG in Airflow.",
+            next_run=following,
+        )
+    if last_state == "failed":
+        return Heartbeat(
+            state="failed",
+            headline="The last run failed.",
+            detail=last_error or "Its log in Airflow says why.",
+            next_run=following,
+        )
+    if last_finished is None or last_finished < due:
+        return Heartbeat(
+            state="stopped",
+            headline="The sync has stopped.",
+            detail=f"The run due on {due:%d %b at %H:%M} has not finished. "
+            "See in Airflow whether the scheduler is up and what the run waits for.",
+            next_run=following,
+        )
+    return Heartbeat(
+        state="running",
+        headline="The sync is running.",
+        detail="Every run that was due has finished.",
+        next_run=following,
+    )

@@ -1,0 +1,130 @@
+"""Audit: every attempt to change the outside world, filtered, paged, opened, exported, replayed."""
+
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import Row
+from starlette.responses import Response, StreamingResponse
+
+from ml_connector.addresses import normalised
+from ml_connector.store import console_audit
+from ml_connector.store.console_audit import Filter
+from ml_connector.web.access import HEADERS
+from ml_connector.web.difference import compare
+from ml_connector.web.sheet import iter_csv
+from ml_connector.web.visit import Visit, number
+
+LONGEST = 200
+_TEXTS = ("system", "action", "outcome", "reason", "customer_id", "run_id", "cause")
+_COLUMNS = (
+    "id", "at", "system", "action", "reason", "outcome", "error", "customer_id", "attempts",
+    "request_id", "cause", "dag_id", "run_id", "task_id", "try_number", "actor",
+)  # fmt: skip
+
+
+def trail(visit: Visit) -> Response:
+    """Show a page of the trail; the filter is in the address, and holds no personal data."""
+    wanted = _filter(visit)
+    before = number(visit.query.get("before"))
+    with visit.services.database.begin() as connection:
+        rows = console_audit.page(
+            connection,
+            sync=visit.sync.name,
+            wanted=wanted,
+            before=before,
+            limit=console_audit.PAGE + 1,
+        )
+        chosen = console_audit.chosen(connection, sync=visit.sync.name)
+    page = rows[: console_audit.PAGE]
+    return visit.page(
+        "audit.html",
+        rows=page,
+        wanted=wanted,
+        chosen=chosen,
+        given={name: visit.query.get(name, "") for name in (*_TEXTS, "since", "until", "key")},
+        older=page[-1].id if len(rows) > len(page) else 0,
+        first=not before,
+        can_replay=visit.services.replay is not None,
+    )
+
+
+def of_address(visit: Visit) -> Response:
+    """Send on to the rows of an address: by its key, so that the address is in no URL."""
+    address = visit.form.get("email", "").strip()[:LONGEST]
+    if not address:
+        return visit.elsewhere("/audit")
+    key = visit.services.vault.email_key(normalised(address) or address.lower())
+    return visit.elsewhere(f"/audit?key={key.hex()}")
+
+
+def entry(visit: Visit) -> Response:
+    """Show one row and what it changed."""
+    row = _row(visit)
+    if row is None:
+        return visit.page(
+            "message.html", status=404, title="No such row", said="The audit has no row of that id."
+        )
+    before, after = console_audit.opened_sides(row._asdict(), vault=visit.services.vault)
+    return visit.page(
+        "audit_entry.html",
+        row=row,
+        fields=compare(before, after),
+        can_replay=visit.services.replay is not None,
+    )
+
+
+def replay(visit: Visit) -> Response:
+    """Have a row's record evaluated against the state of today."""
+    row = _row(visit)
+    if visit.services.replay is None or row is None:
+        return visit.page("notice.html", status=404, ok=False, said="There is nothing to replay.")
+    said = visit.services.replay(visit.sync, [row.id], actor=visit.caller.name)
+    return visit.page("notice.html", ok=True, said=said)
+
+
+def export(visit: Visit) -> Response:
+    """Stream the filtered trail; states before and after are left out, they are personal data."""
+    rows = console_audit.iter_all(
+        visit.services.database.begin, sync=visit.sync.name, wanted=_filter(visit)
+    )
+    lines = iter_csv(_COLUMNS, (_cells(row) for row in rows))
+    name = f"audit-{visit.sync.name}-{visit.now:%Y%m%d-%H%M}.csv"
+    return StreamingResponse(
+        lines,
+        media_type="text/csv; charset=utf-8",
+        headers={**HEADERS, "content-disposition": f'attachment; filename="{name}"'},
+    )
+
+
+def _cells(row: Row[Any]) -> list[object]:
+    return [row.at.isoformat() if name == "at" else getattr(row, name) for name in _COLUMNS]
+
+
+def _row(visit: Visit) -> Row[Any] | None:
+    with visit.services.database.begin() as connection:
+        return console_audit.row(
+            connection, sync=visit.sync.name, entry_id=number(visit.path.get("id"))
+        )
+
+
+def _filter(visit: Visit) -> Filter:
+    texts = {name: visit.query.get(name, "").strip()[:LONGEST] for name in _TEXTS}
+    try:
+        key = bytes.fromhex(visit.query.get("key", "")) or None
+    except ValueError:
+        key = None
+    until = _day(visit, "until")
+    return Filter(
+        **texts,
+        email_key=key,
+        since=_day(visit, "since"),
+        until=until + timedelta(days=1) if until else None,
+    )
+
+
+def _day(visit: Visit, name: str) -> datetime | None:
+    """A day of the sync's zone, as a date field sends it."""
+    try:
+        return datetime.strptime(visit.query.get(name, ""), "%Y-%m-%d").replace(tzinfo=visit.zone)
+    except ValueError:
+        return None

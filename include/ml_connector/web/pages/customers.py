@@ -1,0 +1,164 @@
+"""Customers: found by name, address or QuickBooks id, and one page that says why."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection, Row
+from starlette.responses import Response
+
+from ml_connector.addresses import normalised
+from ml_connector.store import console_people, console_timeline, customers
+from ml_connector.web.pages import timeline, why
+from ml_connector.web.visit import Visit
+
+LONGEST = 200
+
+
+def search(visit: Visit) -> Response:
+    """Show the search with what was worked on last."""
+    with visit.services.database.begin() as connection:
+        lately = console_people.lately(connection, sync=visit.sync.name, vault=visit.services.vault)
+    return visit.page(
+        "customers.html", wanted="", found=lately, scan=None, contact=None, lately=True
+    )
+
+
+def find(visit: Visit) -> Response:
+    """Answer a search. It comes by POST, since what is looked for would be in a log otherwise."""
+    wanted = visit.form.get("wanted", "").strip()[:LONGEST]
+    if not wanted:
+        return search(visit)
+    found: list[console_people.Found] = []
+    scan = contact = None
+    sync, vault = visit.sync.name, visit.services.vault
+    if "@" in wanted:
+        key = vault.email_key(normalised(wanted) or wanted.lower())
+        with visit.services.database.begin() as connection:
+            found = console_people.by_key(connection, sync=sync, key=key, vault=vault)
+            rows = console_people.contact_rows(connection, sync=sync, keys=[key])
+        contact = next((row for row in rows if bytes(row.email_key) == key), None)
+    else:
+        after = visit.form.get("after", "")
+        if wanted.isalnum() and not after:
+            with visit.services.database.begin() as connection:
+                found = console_people.by_id(connection, sync=sync, customer_id=wanted, vault=vault)
+        if not found or not wanted.isdecimal():
+            scan = console_people.scan_names(
+                visit.services.database.begin, sync=sync, needle=wanted, vault=vault, after=after
+            )
+            found = [*found, *scan.found]
+    template = "customers_found.html" if visit.partial else "customers.html"
+    return visit.page(
+        template, wanted=wanted, found=found, scan=scan, contact=contact, lately=False
+    )
+
+
+def customer(visit: Visit) -> Response:
+    """Show one customer: who it is, which contact, why, and everything that happened."""
+    sync, vault, customer_id = visit.sync.name, visit.services.vault, visit.path["id"]
+    with visit.services.database.begin() as connection:
+        row = console_people.customer_row(connection, sync=sync, customer_id=customer_id)
+        if row is None:
+            return visit.page(
+                "message.html",
+                status=404,
+                title="No such customer",
+                said=f"QuickBooks customer {customer_id} has not been read by this sync.",
+            )
+        keys = [bytes(key) for key in {row.email_key, row.contact_key} if key]
+        former = console_people.former_keys(connection, sync=sync, customer_id=customer_id)
+        keys = list(dict.fromkeys([*keys, *former]))
+        known = console_people.contact_rows(connection, sync=sync, keys=keys)
+        keys = list(dict.fromkeys([*keys, *(bytes(each.email_key) for each in known)]))
+        if visit.partial:
+            return _older(visit, connection, customer_id, keys)
+        own = _contact_of(row, known)
+        return visit.page(
+            "customer.html",
+            id=customer_id,
+            row=row,
+            customer=customers.opened(row.payload, sync=sync, customer_id=customer_id, vault=vault),
+            contact=own,
+            shows=console_people.contact_shows(own, sync=sync, vault=vault) if own else {},
+            others=[each for each in known if own is None or each.email_key != own.email_key],
+            sharers=console_people.sharers(
+                connection, sync=sync, key=row.email_key, but=customer_id, vault=vault
+            )
+            if row.email_key
+            else [],
+            block=console_people.block_row(connection, sync=sync, customer_id=customer_id),
+            why=why.of_customer(visit, connection, row, own),
+            **_timeline(visit, connection, customer_id, keys),
+        )
+
+
+def contact(visit: Visit) -> Response:
+    """Show a contact that may be no customer's, by its key."""
+    sync, vault = visit.sync.name, visit.services.vault
+    try:
+        key = bytes.fromhex(visit.path["key"])
+    except ValueError:
+        key = b""
+    with visit.services.database.begin() as connection:
+        known = console_people.contact_rows(connection, sync=sync, keys=[key])
+        row = next((each for each in known if bytes(each.email_key) == key), None)
+        if row is None:
+            return visit.page(
+                "message.html",
+                status=404,
+                title="No such contact",
+                said="Nothing is known of this address.",
+            )
+        keys = [bytes(each.email_key) for each in known]
+        if visit.partial:
+            return _older(visit, connection, None, keys)
+        return visit.page(
+            "contact.html",
+            contact=row,
+            shows=console_people.contact_shows(row, sync=sync, vault=vault),
+            sharers=console_people.by_key(connection, sync=sync, key=key, vault=vault),
+            why=why.of_contact(visit, connection, row),
+            **_timeline(visit, connection, None, keys),
+        )
+
+
+def _contact_of(row: Row[Any], known: Sequence[Row[Any]]) -> Row[Any] | None:
+    """The contact that stands for a customer: at its address, or where it was last represented."""
+    by_key = {bytes(each.email_key): each for each in known}
+    for key in (row.email_key, row.contact_key):
+        if key and bytes(key) in by_key:
+            return by_key[bytes(key)]
+    return None
+
+
+def _timeline(
+    visit: Visit, connection: Connection, customer_id: str | None, keys: Sequence[bytes]
+) -> dict[str, Any]:
+    page = console_timeline.read(
+        connection,
+        sync=visit.sync.name,
+        customer_id=customer_id,
+        keys=keys,
+        vault=visit.services.vault,
+        before=_time(visit.query.get("before")),
+    )
+    return {
+        "entries": [timeline.entry_of(each, own=customer_id) for each in page.entries],
+        "older": page.older.isoformat() if page.older else "",
+        "address": visit.request.url.path,
+    }
+
+
+def _older(
+    visit: Visit, connection: Connection, customer_id: str | None, keys: Sequence[bytes]
+) -> Response:
+    return visit.page("timeline.html", **_timeline(visit, connection, customer_id, keys))
+
+
+def _time(text: str | None) -> datetime | None:
+    try:
+        time = datetime.fromisoformat(text) if text else None
+    except ValueError:
+        return None
+    return time if time is not None and time.tzinfo is not None else None

@@ -1,0 +1,191 @@
+"""The first page: does it run, how many are there, what moves, and what needs a person."""
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+from sqlalchemy import Connection
+from starlette.responses import Response
+
+from ml_connector.errors import ConnectorError
+from ml_connector.store import console_inbox, console_overview, contacts
+from ml_connector.web import words
+from ml_connector.web.heartbeat import heartbeat
+from ml_connector.web.outside import TokenEnds
+from ml_connector.web.visit import Visit
+
+DAYS = 14
+HOURS = 48
+SOON = timedelta(days=14)
+OVERDUE = timedelta(minutes=10)
+_UNMETERED = ("quickbooks.batch",)
+"""Writes, which all go in batches, are free."""
+
+
+@dataclass(frozen=True, slots=True)
+class Concern:
+    """Something that needs a person. ``to``: the console's page about it."""
+
+    what: str
+    why: str
+    to: str = ""
+    since: Any = None
+
+
+def overview(visit: Visit) -> Response:
+    """Show it."""
+    sync = visit.sync
+    ends = _token_ends(visit)
+    with visit.services.database.begin() as connection:
+        plans = console_overview.last_plans(connection, sync=sync.name)
+        runs = [plan for plan in plans if plan.kind == "sync"]
+        beat = heartbeat(
+            sync,
+            now=visit.now,
+            paused=visit.services.outside.paused(sync),
+            last_finished=console_overview.last_finished(connection, sync=sync.name),
+            last_state=runs[0].state if runs else None,
+            last_error=runs[0].error if runs else None,
+        )
+        inbox = console_inbox.counts(connection, sync=sync.name)
+        waiting = console_inbox.waiting_since(connection, sync=sync.name)
+        unfinished = console_overview.unfinished(connection, sync=sync.name)
+        alerts = console_overview.open_alerts(connection)
+        by_status = contacts.by_status(connection, sync=sync.name)
+        values: dict[str, Any] = {
+            "charts": _charts(visit, connection),
+            "decisions": console_overview.customers_by_decision(connection, sync=sync.name),
+            "engagement": console_overview.engagement(connection, sync=sync.name),
+            "usage": _usage(visit, connection),
+        }
+    concerns = [
+        *(Concern(alert.message, "", since=alert.raised_at) for alert in alerts),
+        *_concerns(visit, inbox, waiting, unfinished, ends),
+    ]
+    return visit.page(
+        "overview.html",
+        beat=beat,
+        plans=plans,
+        inbox=inbox,
+        waiting=waiting,
+        unfinished=unfinished,
+        ends=ends,
+        by_status=by_status,
+        concerns=concerns,
+        **values,
+    )
+
+
+def _token_ends(visit: Visit) -> TokenEnds:
+    try:
+        return visit.services.outside.token_ends(visit.sync.quickbooks_conn_id)
+    except ConnectorError as error:
+        return TokenEnds(problem=str(error))
+
+
+def _concerns(
+    visit: Visit,
+    inbox: Mapping[str, int],
+    waiting: Any,
+    unfinished: Mapping[str, int],
+    ends: TokenEnds,
+) -> Iterable[Concern]:
+    if ends.problem:
+        yield Concern("QuickBooks is not connected", ends.problem, "/setup")
+    for name, end in (("connection", ends.for_good), ("refresh token", ends.refresh)):
+        if end is not None and end - visit.now < SOON:
+            yield Concern(f"QuickBooks' {name} ends soon", "connect it again", "/setup")
+    if inbox.get("dead"):
+        yield Concern(
+            f"{inbox['dead']} webhook events were given up",
+            "look at the reason, then retry them",
+            "/webhooks?state=dead",
+        )
+    if inbox.get("quarantined"):
+        yield Concern(
+            f"{inbox['quarantined']} webhook events were set aside",
+            "they were genuine and could not be used",
+            "/webhooks?state=quarantined",
+        )
+    if waiting is not None and visit.now - waiting > OVERDUE:
+        yield Concern(
+            "Webhook events have been waiting for long",
+            "see in Airflow whether the DAG process_webhooks is running",
+            "/webhooks?state=pending",
+            waiting,
+        )
+    if unfinished["not_shown"]:
+        yield Concern(
+            f"{unfinished['not_shown']} customers could not be written in QuickBooks",
+            "the reason is in the audit",
+            "/audit?system=quickbooks&outcome=failed",
+        )
+
+
+def _usage(visit: Visit, connection: Connection) -> dict[str, Any]:
+    """The month's calls; QuickBooks meters reads."""
+    accounts = [visit.sync.quickbooks_conn_id, visit.sync.mailchimp_conn_id]
+    month = f"{visit.now:%Y-%m}"
+    rows = console_overview.usage(connection, accounts=accounts, month=month)
+    calls = {row.call: int(row.calls) for row in rows}
+    reads = sum(
+        n for call, n in calls.items() if call.startswith("quickbooks.") and call not in _UNMETERED
+    )
+    return {"month": f"{visit.now:%B}", "reads": reads, "calls": calls}
+
+
+def _charts(visit: Visit, connection: Connection) -> dict[str, Any]:
+    sync, zone = visit.sync.name, visit.sync.timezone
+    history = console_overview.contacts_over_time(connection, sync=sync, since=visit.days_ago(90))
+    statuses = [name for name in words.STATUS if any(name in counted for _, counted in history)]
+    changes = console_overview.changes_by_day(
+        connection, sync=sync, since=visit.days_ago(DAYS), zone=zone
+    )
+    events = console_overview.events_by_hour(
+        connection, sync=sync, since=visit.now - timedelta(hours=HOURS), zone=zone
+    )
+    by_kind: dict[str, dict[Any, int]] = defaultdict(dict)
+    for row in changes:
+        by_kind[row.kind][row.day] = row.changes
+    today = visit.now.astimezone(visit.zone)
+    days = [(today - timedelta(days=back)).date() for back in range(DAYS - 1, -1, -1)]
+    top = today.replace(minute=0, second=0, microsecond=0, tzinfo=None)
+    hours = [top - timedelta(hours=back) for back in range(HOURS - 1, -1, -1)]
+    seen = {row.hour: row.events for row in events}
+    return {
+        "contacts": {
+            "type": "line",
+            "labels": [f"{at.astimezone(visit.zone):%d %b}" for at, _ in history],
+            "sets": [
+                {
+                    "label": words.STATUS[name],
+                    "tone": name,
+                    "data": [counted.get(name, 0) for _, counted in history],
+                }
+                for name in statuses
+            ],
+        },
+        "changes": {
+            "type": "bar",
+            "labels": [f"{day:%d %b}" for day in days],
+            "sets": [
+                {"label": kind, "tone": kind, "data": [numbers.get(day, 0) for day in days]}
+                for kind, numbers in by_kind.items()
+            ],
+        },
+        "events": {
+            "type": "bar",
+            "labels": [f"{hour:%d %b %H:00}" for hour in hours],
+            "sets": [
+                {
+                    "label": "events",
+                    "tone": "events",
+                    "data": [seen.get(hour, 0) for hour in hours],
+                }
+            ]
+            if seen
+            else [],
+        },
+    }

@@ -1,0 +1,122 @@
+"""Plans: what a run changed, or what a preview would change, contact by contact."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from sqlalchemy import Row
+from starlette.responses import Response, StreamingResponse
+
+from ml_connector.store import changes, console_plans, contacts, customers
+from ml_connector.web import words
+from ml_connector.web.access import HEADERS
+from ml_connector.web.sheet import iter_csv
+from ml_connector.web.visit import Visit, number
+
+_HEADER = (
+    "change", "kind", "reason", "reason in words", "state", "error", "customer_id", "customer",
+    "email", "new status",
+)  # fmt: skip
+KINDS = ("sync", "preview", "webhooks", "replay")
+
+
+def listed(visit: Visit) -> Response:
+    """Show a page of plans."""
+    kind = visit.query.get("kind", "")
+    kind = kind if kind in KINDS else ""
+    before = number(visit.query.get("before"))
+    with visit.services.database.begin() as connection:
+        rows = console_plans.page(
+            connection,
+            sync=visit.sync.name,
+            kind=kind,
+            before=before,
+            limit=console_plans.PAGE + 1,
+        )
+    page = rows[: console_plans.PAGE]
+    older = page[-1].id if len(rows) > len(page) else 0
+    return visit.page(
+        "plans.html", rows=page, kind=kind, kinds=KINDS, older=older, first=not before
+    )
+
+
+def plan(visit: Visit) -> Response:
+    """Show a plan's changes, a page at a time."""
+    kind, state = visit.query.get("kind", ""), visit.query.get("state", "")
+    after = number(visit.query.get("after"))
+    with visit.services.database.begin() as connection:
+        row = _plan(visit, connection)
+        if row is None:
+            return visit.page(
+                "message.html", status=404, title="No such plan", said="There is none of that id."
+            )
+        rows = console_plans.changes(
+            connection,
+            plan_id=row.id,
+            kind=kind,
+            state=state,
+            after=after,
+            limit=console_plans.PAGE + 1,
+        )
+        counts = changes.counts(connection, plan_id=row.id)
+    page = rows[: console_plans.PAGE]
+    return visit.page(
+        "plan.html",
+        plan=row,
+        rows=[(each, *_who(visit, each)) for each in page],
+        counts=counts,
+        kind=kind,
+        state=state,
+        newer=page[-1].id if len(rows) > len(page) else 0,
+        first=not after,
+    )
+
+
+def download(visit: Visit) -> Response:
+    """Stream a plan as CSV, names and addresses included: only for those who may read it."""
+    with visit.services.database.begin() as connection:
+        row = _plan(visit, connection)
+    if row is None:
+        return visit.page(
+            "message.html", status=404, title="No such plan", said="There is none of that id."
+        )
+    rows = console_plans.iter_changes(visit.services.database.begin, plan_id=row.id)
+    return StreamingResponse(
+        iter_csv(_HEADER, _cells(visit, rows)),
+        media_type="text/csv; charset=utf-8",
+        headers={
+            **HEADERS,
+            "content-disposition": f'attachment; filename="plan-{visit.sync.name}-{row.id}.csv"',
+        },
+    )
+
+
+def _plan(visit: Visit, connection: Any) -> Row[Any] | None:
+    return console_plans.plan(
+        connection, sync=visit.sync.name, plan_id=number(visit.path.get("id"))
+    )
+
+
+def _who(visit: Visit, row: Row[Any]) -> tuple[str, str]:
+    """The customer's name, and the contact's address, as far as they are known."""
+    sync, vault = visit.sync.name, visit.services.vault
+    name = email = ""
+    if row.customer_payload is not None:
+        found = customers.opened(
+            row.customer_payload, sync=sync, customer_id=row.customer_id, vault=vault
+        )
+        name = found.display_name
+        if found.addresses and vault.email_key(found.addresses[0]) == bytes(row.email_key):
+            email = found.addresses[0]
+    if not email and row.contact_payload is not None:
+        identity = contacts.identity(sync, bytes(row.email_key))
+        email = str(vault.open(row.contact_payload, identity).get("email", ""))
+    return name, email
+
+
+def _cells(visit: Visit, rows: Iterator[Row[Any]]) -> Iterator[list[object]]:
+    for row in rows:
+        name, email = _who(visit, row)
+        yield [
+            *(row.id, row.kind, row.reason, words.reason(row.reason), row.state, row.error),
+            *(row.customer_id, name, email, row.status),
+        ]

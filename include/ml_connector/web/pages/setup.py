@@ -1,0 +1,126 @@
+"""Setup: how the sync is connected, whether it answers, and what is in force."""
+
+import hmac
+import secrets
+from collections.abc import Callable, Sequence
+
+from starlette.responses import Response
+
+from ml_connector.errors import ConnectorError
+from ml_connector.quickbooks.authorize import Consent
+from ml_connector.web.outside import Standing
+from ml_connector.web.visit import Visit
+
+COOKIE = "ml_connector_consent"
+PATIENCE = 900
+"""Seconds from the button to the answer of Intuit's page."""
+
+RETURN = "/setup/connected"
+
+
+def setup(visit: Visit) -> Response:
+    """Show it; nothing is called until somebody asks for it."""
+    outside = visit.services.outside
+    return visit.page(
+        "setup.html",
+        connections=_tried(lambda: outside.connections(visit.sync)),
+        webhooks=_tried(lambda: outside.webhooks(visit.sync, _base(visit))),
+        redirect=_redirect(visit),
+    )
+
+
+def ping(visit: Visit) -> Response:
+    """Call one of the systems and say who answered."""
+    system = visit.path["system"]
+    if system not in ("quickbooks", "mailchimp"):
+        return visit.page("notice.html", status=404, ok=False, said="There is no such system.")
+    try:
+        return visit.page(
+            "notice.html", ok=True, said=visit.services.outside.ping(visit.sync, system)
+        )
+    except ConnectorError as error:
+        return visit.page("notice.html", ok=False, said=str(error))
+
+
+def audience(visit: Visit) -> Response:
+    """Read the audience and its merge fields."""
+    found = _tried(lambda: visit.services.outside.audience(visit.sync))
+    return visit.page("standings.html", standings=found)
+
+
+def connect(visit: Visit) -> Response:
+    """Offer Intuit's consent page; its answer has to bring back what our cookie holds."""
+    state = secrets.token_urlsafe(32)
+    try:
+        page = visit.services.outside.consent_page(
+            visit.sync.quickbooks_conn_id, redirect_uri=_redirect(visit), state=state
+        )
+    except ConnectorError as error:
+        return visit.page("notice.html", ok=False, said=str(error))
+    answer = visit.page("consent.html", consent=page)
+    answer.set_cookie(
+        COOKIE,
+        state,
+        max_age=PATIENCE,
+        path=f"{visit.here}/setup",
+        httponly=True,
+        samesite="lax",  # Intuit sends the browser back from another site
+        secure=_base(visit).startswith("https"),
+    )
+    return answer
+
+
+def connected(visit: Visit) -> Response:
+    """Receive the browser from Intuit: nothing is stored before the person says so by a POST."""
+    query = visit.query
+    if not _ours(visit, query.get("state", "")):
+        said = "This is not the answer we are waiting for. Start again under Setup."
+        return visit.page("message.html", status=400, title="Not connected", said=said)
+    if query.get("error"):
+        said = "Access was declined on Intuit's page. Nothing was changed."
+        return visit.page("message.html", status=400, title="Not connected", said=said)
+    realm = query.get("realmId", "")
+    if not query.get("code") or not realm.isdecimal():
+        said = "Intuit sent no code or company number. Start again under Setup."
+        return visit.page("message.html", status=400, title="Not connected", said=said)
+    return visit.page("connected.html", code=query["code"], state=query["state"], realm=realm)
+
+
+def finish(visit: Visit) -> Response:
+    """Exchange the code, store the tokens, and say which company it is."""
+    form = visit.form
+    if not _ours(visit, form.get("state", "")) or not form.get("realm", "").isdecimal():
+        said = "This took too long, or came from elsewhere. Start again under Setup."
+        return visit.page("notice.html", ok=False, said=said)
+    consent = Consent(code=form.get("code", ""), realm_id=form["realm"])
+    try:
+        company = visit.services.outside.connect(
+            visit.sync.quickbooks_conn_id, consent, redirect_uri=_redirect(visit)
+        )
+    except ConnectorError as error:
+        return visit.page("notice.html", ok=False, said=str(error))
+    answer = visit.page("notice.html", ok=True, said=f"Connected to the company {company}.")
+    answer.delete_cookie(COOKIE, path=f"{visit.here}/setup")
+    return answer
+
+
+def _ours(visit: Visit, state: str) -> bool:
+    kept = visit.request.cookies.get(COOKIE, "")
+    return bool(kept) and hmac.compare_digest(kept.encode(), state.encode())
+
+
+def _base(visit: Visit) -> str:
+    return visit.services.outside.base_url() or str(visit.request.base_url).rstrip(
+        "/"
+    ).removesuffix(visit.root)
+
+
+def _redirect(visit: Visit) -> str:
+    return f"{_base(visit)}{visit.here}{RETURN}"
+
+
+def _tried(read: Callable[[], Sequence[Standing]]) -> list[Standing]:
+    try:
+        return list(read())
+    except ConnectorError as error:
+        return [Standing(name="", said=str(error), ok=False)]

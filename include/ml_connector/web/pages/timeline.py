@@ -1,0 +1,134 @@
+"""One entry of the timeline, as a person reads it. Pure."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+
+from ml_connector.store.console_timeline import Happening
+from ml_connector.web import words
+from ml_connector.web.difference import Field, compare
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entry:
+    """``where``: who did it. ``links``: (label, path in the console). ``facts``: (name, value)."""
+
+    at: datetime
+    kind: str
+    where: str
+    title: str
+    why: str = ""
+    state: str = ""
+    tone: str = "none"
+    error: str = ""
+    facts: tuple[tuple[str, str], ...] = ()
+    fields: tuple[Field, ...] = ()
+    links: tuple[tuple[str, str], ...] = ()
+    shown_at: datetime | None = None
+
+
+def entry_of(happening: Happening, *, own: str | None) -> Entry:
+    """Return the entry; ``own`` is the customer whose page it is on."""
+    return _MAKERS[happening.kind](happening, own)
+
+
+def _told(happening: Happening, _own: str | None) -> Entry:
+    row = happening.row
+    merged = row["deleted_id"]
+    title = f"Told: {words.plain(row['kind'].replace('.', ' '))}"
+    return Entry(
+        at=happening.at,
+        kind="told",
+        where="QuickBooks",
+        title=f"{title}, {merged} into {row['entity_id']}" if merged else title,
+        why=_inbox_reason(row["reason"]),
+        state=words.INBOX.get(row["state"], row["state"]),
+        tone=words.tone(row["state"]),
+        links=(("webhook event", f"/webhooks/{row['id']}"),),
+    )
+
+
+def _inbox_reason(reason: str | None) -> str:
+    return words.INBOX_REASON.get(reason, reason) if reason else ""
+
+
+def _decided(happening: Happening, own: str | None) -> Entry:
+    row = happening.row
+    state = row["state"]
+    if row["plan_kind"] == "preview" and state != "applied":
+        state = "preview"
+    status = words.STATUS.get(row["status"], "") if row["status"] else ""
+    return Entry(
+        at=happening.at,
+        kind="decided",
+        where="Sync",
+        title=f"Decided to {words.KIND.get(row['kind'], row['kind'])}",
+        why=words.reason(row["reason"]),
+        state=words.CHANGE_STATE.get(state, state),
+        tone=words.tone(state),
+        error=row["error"] or "",
+        facts=tuple(
+            fact for fact in (("status", status), *_other(row["customer_id"], own)) if fact[1]
+        ),
+        links=((f"plan {row['plan_id']}", f"/plans/{row['plan_id']}"),),
+    )
+
+
+def _called(happening: Happening, own: str | None) -> Entry:
+    row = happening.row
+    system = words.SYSTEM.get(row["system"], row["system"])
+    tries = "1 try" if row["attempts"] == 1 else f"{row['attempts']} tries"
+    done = row["outcome"] == "applied"
+    title = words.ACTION.get(row["action"], words.sentence(words.plain(row["action"])))
+    return Entry(
+        at=happening.at,
+        kind="called",
+        where=system,
+        title=title if done else f"Tried: {title[:1].lower()}{title[1:]}",
+        why=words.reason(row["reason"])
+        if row["reason"] in words.REASON
+        else words.EVENT.get(row["reason"], words.plain(row["reason"])).lower(),
+        state=words.OUTCOME.get(row["outcome"], row["outcome"]),
+        tone=words.tone(row["outcome"]),
+        error=row["error"] or "",
+        facts=tuple(
+            (name, value)
+            for name, value in (
+                ("", tries),
+                ("by", row["actor"]),
+                *_other(row["customer_id"], own),
+            )
+            if value
+        ),
+        fields=tuple(compare(happening.before, happening.after)),
+        links=((f"audit {row['id']}", f"/audit/{row['id']}"),),
+    )
+
+
+def _did(happening: Happening, _own: str | None) -> Entry:
+    row, detail = happening.row, happening.after or {}
+    said = detail.get("reason") or ", ".join(detail.get("fields", ())) or detail.get("email", "")
+    return Entry(
+        at=happening.at,
+        kind="did",
+        where="Member",
+        title=words.EVENT.get(row["kind"], words.sentence(words.plain(row["kind"]))),
+        why=f"“{said}”" if detail.get("reason") else said,
+        tone=words.tone(row["kind"]),
+        facts=(
+            ("", "told by a webhook" if row["source"] == "webhook" else "seen in the audience"),
+        ),
+        shown_at=row["written_to_quickbooks_at"],
+    )
+
+
+def _other(customer_id: str | None, own: str | None) -> list[tuple[str, str]]:
+    return [("customer", customer_id)] if customer_id and customer_id != own else []
+
+
+_MAKERS: dict[str, Callable[[Happening, str | None], Entry]] = {
+    "told": _told,
+    "decided": _decided,
+    "called": _called,
+    "did": _did,
+}

@@ -1,0 +1,74 @@
+"""Webhooks: the inbox by state, one event with its body, and another try."""
+
+import json
+
+from starlette.responses import Response
+
+from ml_connector.store import console_inbox, inbox
+from ml_connector.web.visit import Visit, number
+
+STATES = ("pending", "leased", "quarantined", "dead", "done", "ignored")
+AGAIN = ("quarantined", "dead", "ignored")
+"""States from which an event can be tried again."""
+
+
+def listed(visit: Visit) -> Response:
+    """Show a page of the inbox."""
+    state = visit.query.get("state", "")
+    state = state if state in STATES else ""
+    before = number(visit.query.get("before"))
+    with visit.services.database.begin() as connection:
+        counts = console_inbox.counts(connection, sync=visit.sync.name)
+        rows = console_inbox.page(
+            connection,
+            sync=visit.sync.name,
+            state=state,
+            before=before,
+            limit=console_inbox.PAGE + 1,
+        )
+    page = rows[: console_inbox.PAGE]
+    return visit.page(
+        "webhooks.html",
+        rows=page,
+        counts=counts,
+        states=STATES,
+        state=state,
+        older=page[-1].id if len(rows) > len(page) else 0,
+        first=not before,
+        again=AGAIN,
+    )
+
+
+def event(visit: Visit) -> Response:
+    """Show one event as it came."""
+    with visit.services.database.begin() as connection:
+        row = console_inbox.event(
+            connection, sync=visit.sync.name, event_id=number(visit.path.get("id"))
+        )
+    if row is None:
+        return visit.page(
+            "message.html", status=404, title="No such event", said="The inbox has none of that id."
+        )
+    body = console_inbox.body(row, vault=visit.services.vault)
+    return visit.page(
+        "webhook.html", row=row, body=json.dumps(body, indent=2, ensure_ascii=False), again=AGAIN
+    )
+
+
+def retry(visit: Visit) -> Response:
+    """Make one event due again, or (without an id) all that are in a state, oldest first."""
+    state = visit.form.get("state", "")
+    with visit.services.database.begin() as connection:
+        if "id" in visit.path:
+            row = console_inbox.event(
+                connection, sync=visit.sync.name, event_id=number(visit.path["id"])
+            )
+            ids = [row.id] if row is not None else []
+        elif state in AGAIN:
+            ids = console_inbox.in_state(connection, sync=visit.sync.name, state=state)
+        else:
+            ids = []
+        changed = inbox.requeue(connection, ids)
+    events = "1 event is" if changed == 1 else f"{changed} events are"
+    said = f"{events} due again." if changed else "There was nothing to try again."
+    return visit.page("notice.html", ok=bool(changed), said=said)

@@ -1,0 +1,77 @@
+"""Why a customer is, or is no, contact in the state it is in: sentences out of stored facts."""
+
+from typing import Any
+
+from sqlalchemy import Connection, Row
+
+from ml_connector.store import console_people, member_events
+from ml_connector.web import words
+from ml_connector.web.visit import Visit
+
+
+def of_customer(
+    visit: Visit, connection: Connection, row: Row[Any], contact: Row[Any] | None
+) -> list[str]:
+    """Return the sentences, the most important first."""
+    said = []
+    if row.dirty:
+        said.append("QuickBooks told of a change; what follows from it is decided by the next run.")
+    if row.merged_into:
+        said.append(f"It was merged into customer {row.merged_into} in QuickBooks.")
+    if row.decision is None:
+        said.append("It was read from QuickBooks and not decided on yet.")
+    elif row.decision == "skipped":
+        said.append(f"It is not a contact: {words.reason(row.reason)}.")
+    elif row.decision == "linked":
+        said.append(f"Customer {row.linked_to} is shown instead: {words.reason(row.reason)}.")
+    else:
+        said.append(f"It is a contact: {words.reason(row.reason)}.")
+    if contact is not None:
+        said += of_contact(visit, connection, contact)
+    elif row.decision == "contact":
+        said.append("Mailchimp has not been told yet.")
+    return said
+
+
+def of_contact(visit: Visit, connection: Connection, contact: Row[Any]) -> list[str]:
+    """Return how a contact came to its status, and what keeps us from writing to it."""
+    status = contact.status
+    said = [
+        f"The contact is {words.STATUS.get(status, status).lower()}: {_because(visit, connection, contact)}."
+    ]
+    if contact.archived_by:
+        who = "This sync" if contact.archived_by == "us" else "Somebody in Mailchimp"
+        said.append(f"{who} archived it.")
+    if contact.suppressed:
+        said.append("The address is on the list of people never to import again.")
+    if contact.alias_of is not None:
+        said.append("Its person took this address in Mailchimp; QuickBooks has the former one.")
+    if contact.refused_reason:
+        said.append(
+            f"Mailchimp refused what we last wanted to write: {words.reason(contact.refused_reason)}. "
+            "It is tried again when the customer changes."
+        )
+    if contact.parked_until:
+        local = contact.parked_until.astimezone(visit.zone)
+        said.append(f"Nothing is written before {local:%d %b %H:%M}: Mailchimp asked to wait.")
+    return said
+
+
+def _because(visit: Visit, connection: Connection, contact: Row[Any]) -> str:
+    sync, key = visit.sync.name, bytes(contact.email_key)
+    cause = console_people.status_cause(connection, sync=sync, key=key, status=contact.status)
+    if cause is None:
+        return f"it was so when the audience was first read; it {words.STATUS_MEANS.get(contact.status, '')}"
+    what, at, row = cause
+    when = f"{at.astimezone(visit.zone):%d %b %Y}"
+    if what == "write":
+        done = words.ACTION.get(row.action, words.plain(row.action)).lower()
+        return f"this sync {done} so on {when}, because {words.reason(row.reason)}"
+    did = words.EVENT.get(row.kind, words.plain(row.kind)).lower()
+    detail: dict[str, Any] = {}
+    if row.payload:
+        identity = member_events.identity(sync, key, row.kind)
+        detail = visit.services.vault.open(row.payload, identity)
+    given = f", saying “{detail['reason']}”" if detail.get("reason") else ""
+    seen = "told by a webhook" if row.source == "webhook" else "seen when the audience was read"
+    return f"the person {did} in Mailchimp on {when}{given} ({seen})"

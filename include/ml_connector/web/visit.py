@@ -1,0 +1,114 @@
+"""One request to the console: who asks, for which sync, and what a page has at hand."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any, Protocol
+from zoneinfo import ZoneInfo
+
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, RedirectResponse, Response
+
+from ml_connector.settings import Sync
+from ml_connector.store.database import Database
+from ml_connector.vault import Vault
+from ml_connector.web.access import HEADERS, Caller, Identify, Right
+from ml_connector.web.outside import Outside
+from ml_connector.web.rendering import Times, render
+
+
+class Replay(Protocol):
+    """Evaluates audit rows again against the state of today; returns where to follow it."""
+
+    def __call__(self, sync: Sync, ids: list[int], *, actor: str) -> str:
+        """Start it, on behalf of ``actor``."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Services:
+    """What the console is built with. ``replay`` None: this installation cannot replay."""
+
+    database: Database
+    vault: Vault
+    syncs: Callable[[], Mapping[str, Sync]]
+    identify: Identify
+    outside: Outside
+    clock: Callable[[], datetime]
+    login_url: str = "/auth/login"
+    replay: Replay | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Visit:
+    """What a page is made from. ``path`` holds the route's parameters, ``form`` a body's fields."""
+
+    request: Request
+    caller: Caller
+    sync: Sync
+    services: Services
+    syncs: tuple[str, ...]
+    path: Mapping[str, str] = field(default_factory=dict)
+    query: Mapping[str, str] = field(default_factory=dict)
+    form: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def root(self) -> str:
+        """Where the console is mounted."""
+        return str(self.request.scope.get("root_path", ""))
+
+    @property
+    def here(self) -> str:
+        """The sync's own pages."""
+        return f"{self.root}/{self.sync.name}"
+
+    @property
+    def now(self) -> datetime:
+        """The time, once for the whole page would be nicer but a page is quick."""
+        return self.services.clock()
+
+    @property
+    def zone(self) -> ZoneInfo:
+        """The sync's time zone."""
+        return ZoneInfo(self.sync.timezone)
+
+    @property
+    def partial(self) -> bool:
+        """Whether a part of a page is asked for, not a page."""
+        return self.request.headers.get("hx-request") == "true"
+
+    def may(self, right: Right) -> bool:
+        """Tell whether the caller has a right on this sync."""
+        return self.caller.may(right, self.sync)
+
+    def page(self, template: str, *, status: int = 200, **values: Any) -> Response:
+        """Return a rendered page, or a part of one."""
+        html = render(
+            template,
+            root=self.root,
+            here=self.here,
+            sync=self.sync,
+            syncs=self.syncs,
+            caller=self.caller,
+            may={right.value: self.may(right) for right in Right},
+            times=Times(self.now, self.zone),
+            **values,
+        )
+        return HTMLResponse(html, status_code=status, headers=HEADERS)
+
+    def elsewhere(self, path: str) -> Response:
+        """Send the browser to another page of the sync."""
+        target = f"{self.here}{path}"
+        if self.partial:
+            return Response(status_code=204, headers={**HEADERS, "hx-redirect": target})
+        return RedirectResponse(target, status_code=303, headers=HEADERS)
+
+    def days_ago(self, days: int) -> datetime:
+        """Return the time so many days before now."""
+        return self.now - timedelta(days=days)
+
+
+def number(value: str | None, *, default: int = 0) -> int:
+    """Return a whole number that a query may have made up; ``default`` if it is none."""
+    text = (value or "").strip()
+    return int(text) if text.isascii() and text.isdecimal() and len(text) < 19 else default

@@ -1,0 +1,179 @@
+"""What decisions, reasons and outcomes mean, in words for people. Data, without markup."""
+
+STATUS = {
+    "subscribed": "Subscribed",
+    "pending": "Not confirmed yet",
+    "transactional": "Transactional mail only",
+    "unsubscribed": "Unsubscribed",
+    "cleaned": "Bounced",
+    "archived": "Archived",
+    "forgotten": "Deleted for good",
+    "absent": "Not in the audience",
+    "moved": "Changed address",
+}
+STATUS_MEANS = {
+    "subscribed": "gets the newsletter",
+    "pending": "was asked to confirm and has not",
+    "transactional": "gets transactional mail only, no newsletter",
+    "unsubscribed": "opted out; nothing we do may undo that",
+    "cleaned": "mail to this address does not arrive",
+    "archived": "is out of the audience, its history is kept",
+    "forgotten": "was deleted for good; Mailchimp refuses the address from then on",
+    "absent": "is not in the audience",
+    "moved": "took another address in Mailchimp",
+}
+DECISION = {
+    "contact": "Is a contact",
+    "linked": "Linked to another customer's contact",
+    "skipped": "Not a contact",
+}
+KIND = {
+    "create": "create the contact",
+    "update": "update the contact",
+    "restore": "restore the contact",
+    "archive": "archive the contact",
+}
+REASON = {
+    "new_customer": "a new customer with an address nobody had seen",
+    "fields_changed": "a mapped field changed in QuickBooks",
+    "unchanged": "everything Mailchimp shows is as it should be",
+    "owner_changed": "the contact shows another customer now, who shares the address",
+    "adopted": "the address was in the audience already; its status was kept",
+    "address_changed": "the customer's address changed in QuickBooks",
+    "address_returned": "the customer returned to a former address",
+    "reactivated": "the customer is active again in QuickBooks",
+    "inactive_tagged": "the customer is inactive, and the settings say to tag it",
+    "kept_inactive": "the customer is inactive, and the settings say to keep the contact",
+    "inactive": "the customer is inactive in QuickBooks",
+    "gone": "the customer was merged away or deleted in QuickBooks",
+    "no_customer": "no customer uses the address any more",
+    "no_email": "the customer has no e-mail address in QuickBooks",
+    "invalid_email": "what QuickBooks has as the address is no address",
+    "job_excluded": "it is a job or sub-customer, and the settings leave those out",
+    "project": "it is a project, and projects are never contacts",
+    "shared_address": "several customers share the address, and another one of them is shown",
+    "parked": "Mailchimp asked to wait with this address",
+    "opted_out_elsewhere": "the person opted out under a former address",
+    "archived_by_marketer": "somebody archived the contact in Mailchimp, and that is left alone",
+    "forgotten": "the contact was deleted for good in Mailchimp",
+    "address_changed_in_mailchimp": "the person took another address in Mailchimp; "
+    "take it over in QuickBooks, or leave it",
+    "suppressed": "the person is never to be imported again",
+    "compliance": "Mailchimp refuses the address: its person unsubscribed, bounced or complained",
+    "fake_email": "Mailchimp takes the address for a fake",
+    "member_exists": "the address was in the audience already",
+    "signup_throttled": "the person signed up to a lot of lists lately; tried again later",
+    "unanswered": "Mailchimp's answer did not mention this contact; tried again later",
+}
+CHANGE_STATE = {
+    "pending": "waiting",
+    "applied": "done",
+    "failed": "failed",
+    "parked": "waiting for later",
+    "superseded": "dropped: facts moved, decided again",
+    "preview": "preview only",
+}
+OUTCOME = {
+    "applied": "done",
+    "failed": "failed",
+    "parked": "waiting for later",
+    "refused": "refused",
+    "skipped": "skipped",
+    "conflict": "somebody else wrote first",
+    "consent_raised": "stopped: consent would have risen",
+}
+ACTION = {
+    "create": "Created the contact",
+    "update": "Updated the contact",
+    "restore": "Restored the contact",
+    "archive": "Archived the contact",
+    "write_notes": "Showed it in the customer's Notes",
+    "attach_note": "Showed it in an attached note",
+    "create_merge_field": "Added a merge field",
+    "probe_batch": "Probed the batch call",
+}
+EVENT = {
+    "subscribed": "Subscribed",
+    "pending": "Asked to subscribe, not confirmed yet",
+    "transactional": "Set to transactional mail only",
+    "unsubscribed": "Unsubscribed",
+    "cleaned": "Mail bounced for good",
+    "archived": "Was archived in Mailchimp",
+    "forgotten": "Was deleted for good in Mailchimp",
+    "profile_changed": "Changed their details in Mailchimp",
+    "address_changed": "Changed their address in Mailchimp",
+    "engaged": "Opened or clicked",
+    "quiet": "Has not opened or clicked for 30 days",
+    "bouncing": "Mail bounces for now",
+    "bounced": "Mail bounced for good",
+}
+ENGAGEMENT = {
+    "engaged": "Reads it",
+    "quiet": "Has not read it lately",
+    "bouncing": "Mail bounces for now",
+    "bounced": "Mail bounced for good",
+    "none": "Nothing known yet",
+}
+INBOX = {
+    "pending": "waiting",
+    "leased": "being worked on",
+    "done": "done",
+    "ignored": "ignored",
+    "quarantined": "set aside",
+    "dead": "given up",
+}
+INBOX_REASON = {
+    "unknown_realm": "for a company that no sync names",
+    "unknown_audience": "for an audience that no sync names",
+    "unknown_type": "of a type we do not know",
+    "unknown_format": "in a form we do not know",
+    "entity_not_used": "about something we do not use",
+    "type_not_used": "of a type we do not use",
+    "not_json": "not JSON",
+    "not_a_form": "not a form",
+    "nested_too_deep": "nested too deep",
+    "too_many_events": "too many events at once",
+    "no_id": "without an id",
+    "no_email": "without an address",
+    "no_sync": "no sync is meant by it",
+    "not_found": "QuickBooks does not know the customer",
+    "lease_expired": "its worker ended before it, five times",
+}
+BLOCK = {
+    "due": "waiting to be written",
+    "stale": "waiting to be read again: somebody else wrote the customer first",
+    "shown": "shown",
+    "parked": "waiting for the next run",
+    "refused": "refused by QuickBooks",
+}
+PLAN = {"sync": "Daily sync", "preview": "Preview", "webhooks": "Webhooks", "replay": "Replay"}
+SYSTEM = {"quickbooks": "QuickBooks", "mailchimp": "Mailchimp"}
+_TONES = {
+    "good": {"subscribed", "applied", "done", "shown", "contact", "engaged", "finished"},
+    "bad": {"failed", "dead", "refused", "consent_raised", "cleaned", "bounced", "quarantined"},
+    "warn": {
+        "unsubscribed", "pending", "parked", "conflict", "leased", "due", "stale", "bouncing", "open",
+        "moved",
+    },
+    "info": {"transactional", "linked", "preview"},
+}  # fmt: skip
+
+
+def plain(name: object) -> str:
+    """Return a word of ours that has no entry above, as people write it."""
+    return str(name).replace("_", " ")
+
+
+def reason(name: str | None) -> str:
+    """Return a reason in words."""
+    return REASON.get(name or "", plain(name or "no reason was recorded"))
+
+
+def sentence(text: str) -> str:
+    """Return text with a capital at its start."""
+    return text[:1].upper() + text[1:]
+
+
+def tone(name: object) -> str:
+    """Return which colour a state has: good, bad, warn, info or none."""
+    return next((tone for tone, names in _TONES.items() if str(name) in names), "none")

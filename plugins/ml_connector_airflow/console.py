@@ -1,0 +1,303 @@
+"""The console with Airflow's users, roles and keys."""
+
+import asyncio
+import os
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
+from datetime import UTC, datetime
+from functools import partial
+from typing import Any
+
+import structlog
+from airflow.api_fastapi.app import get_auth_manager
+from airflow.api_fastapi.auth.managers.base_auth_manager import ResourceMethod
+from airflow.api_fastapi.auth.managers.models.resource_details import (
+    ConnectionDetails,
+    DagAccessEntity,
+    DagDetails,
+)
+from airflow.api_fastapi.core_api.security import bearer_scheme, get_user
+from airflow.configuration import conf
+from airflow.models.connection import Connection as StoredConnection
+from airflow.models.dag import DagModel
+from airflow.utils.session import create_session
+from fastapi import HTTPException
+from sqlalchemy import select
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse
+
+from ml_connector import audience
+from ml_connector.errors import ConnectorError, NeedsReauth, SettingsError
+from ml_connector.quickbooks.authorize import Consent
+from ml_connector.quickbooks.webhooks import SYSTEM as QUICKBOOKS
+from ml_connector.scope import Scope
+from ml_connector.settings import Sync, home, load_syncs
+from ml_connector.store.database import Database
+from ml_connector.vault import vault_from
+from ml_connector.web.access import HEADERS, Caller, Right
+from ml_connector.web.console import build_console
+from ml_connector.web.outside import Standing, TokenEnds
+from ml_connector.web.receiver import PREFIX as WEBHOOKS
+from ml_connector.web.visit import Services
+from ml_connector_airflow import connecting
+from ml_connector_airflow.receiving import load_keys
+from ml_connector_airflow.token_variable import TokenVariable
+from ml_connector_airflow.wiring import (
+    connection_named,
+    database_url,
+    mailchimp_client,
+    open_scope,
+    quickbooks_client,
+)
+
+log = structlog.get_logger(__name__)
+
+
+async def identify(request: Request) -> Caller | None:
+    """Return who asks, by Airflow's session cookie or bearer token; None if nobody is logged in."""
+    try:
+        user = await get_user(request, None, await bearer_scheme(request))
+    except HTTPException as refused:
+        if refused.status_code in (401, 403):
+            return None
+        raise
+    return Caller(name=user.get_name(), may=partial(_may, user))
+
+
+def _may(user: Any, right: Right, sync: Sync) -> bool:
+    manager = get_auth_manager()
+    if right in (Right.READ, Right.RUN):
+        dag_id = f"sync_customers__{sync.name}"
+        details = DagDetails(id=dag_id, team_name=DagModel.get_team_name(dag_id))
+        run = right is Right.RUN
+        return bool(
+            manager.is_authorized_dag(
+                method="POST" if run else "GET",
+                access_entity=DagAccessEntity.RUN if run else None,
+                details=details,
+                user=user,
+            )
+        )
+    method: ResourceMethod = "GET" if right is Right.SETUP else "PUT"
+    return all(
+        manager.is_authorized_connection(
+            method=method,
+            details=ConnectionDetails(
+                conn_id=conn_id, team_name=StoredConnection.get_team_name(conn_id)
+            ),
+            user=user,
+        )
+        for conn_id in (sync.quickbooks_conn_id, sync.mailchimp_conn_id)
+    )
+
+
+class WithAirflow:
+    """What the console asks of the world (``web/outside.py``), by Airflow's keys."""
+
+    def paused(self, sync: Sync) -> bool | None:
+        """Read whether the DAG is paused."""
+        with create_session() as session:
+            query = select(DagModel.is_paused).where(
+                DagModel.dag_id == f"sync_customers__{sync.name}"
+            )
+            found: bool | None = session.scalar(query)
+            return found
+
+    def token_ends(self, conn_id: str) -> TokenEnds:
+        """Read the Variable with the tokens, and of it the times only."""
+        try:
+            token = TokenVariable(conn_id).load()
+        except (NeedsReauth, SettingsError) as error:
+            return TokenEnds(problem=str(error))
+        return TokenEnds(
+            access=token.expires_at,
+            refresh=token.refresh_expires_at,
+            for_good=token.hard_expires_at,
+            rotated=token.rotated_at,
+        )
+
+    def connections(self, sync: Sync) -> Sequence[Standing]:
+        """Say of each connection what is set, never what it is set to where that is a secret."""
+        return [
+            self._quickbooks(sync.quickbooks_conn_id),
+            self._token(sync.quickbooks_conn_id),
+            self._mailchimp(sync.mailchimp_conn_id),
+        ]
+
+    def _quickbooks(self, conn_id: str) -> Standing:
+        try:
+            connection = connection_named(conn_id, "add one of type QuickBooks Online")
+        except SettingsError as error:
+            return Standing(name="QuickBooks", said=str(error), ok=False)
+        realm = str(connection.extra_dejson.get("realm_id") or "")
+        lacking = [
+            name
+            for name, value in (
+                ("client id", connection.login),
+                ("client secret", connection.password),
+                ("realm id", realm),
+            )
+            if not value
+        ]
+        if lacking:
+            said = f"connection {conn_id} lacks {' and '.join(lacking)}"
+            return Standing(name="QuickBooks", said=said, ok=False, mend="Fill it in, or connect.")
+        place = connection.host or "production"
+        said = f"connection {conn_id}, company {realm}, at {place}"
+        return Standing(name="QuickBooks", said=said, ok=True)
+
+    def _token(self, conn_id: str) -> Standing:
+        ends = self.token_ends(conn_id)
+        if ends.problem:
+            return Standing(name="Token", said=ends.problem, ok=False, mend="Connect QuickBooks.")
+        if ends.refresh is None:
+            return Standing(name="Token", said="stored; its end is told at the next refresh")
+        said = f"stored; the refresh token ends on {ends.refresh:%Y-%m-%d %H:%M} UTC"
+        return Standing(name="Token", said=said, ok=ends.refresh > datetime.now(UTC))
+
+    def _mailchimp(self, conn_id: str) -> Standing:
+        try:
+            connection = connection_named(conn_id, "add one of type Mailchimp")
+        except SettingsError as error:
+            return Standing(name="Mailchimp", said=str(error), ok=False)
+        if not connection.password:
+            said = f"connection {conn_id} has no API key"
+            return Standing(name="Mailchimp", said=said, ok=False)
+        place = f", at {connection.host}" if connection.host else ""
+        return Standing(name="Mailchimp", said=f"connection {conn_id}, key set{place}", ok=True)
+
+    def webhooks(self, sync: Sync, base: str) -> Sequence[Standing]:
+        """Say where both systems reach us, and which secrets are set."""
+        keys = load_keys()
+        mailchimp = keys.mailchimp.get(sync.name)
+        signed = bool(mailchimp and mailchimp.signing_secrets)
+        return [
+            Standing(
+                name="QuickBooks",
+                said=f"{base}{WEBHOOKS}/quickbooks",
+                ok=bool(keys.quickbooks),
+                mend=keys.mends.get(QUICKBOOKS, "Verifier token is set."),
+            ),
+            Standing(
+                name="Mailchimp",
+                said=f"{base}{WEBHOOKS}/mailchimp/{sync.name}",
+                ok=bool(mailchimp and mailchimp.secrets),
+                mend=keys.mends.get(
+                    sync.name,
+                    "Secret is set; deliveries are "
+                    + (
+                        "signed as well." if signed else "not signed, the secret alone proves them."
+                    ),
+                ),
+            ),
+        ]
+
+    def ping(self, sync: Sync, system: str) -> str:
+        """Ask the system who we are there."""
+        with _scope(sync) as scope:
+            if system == QUICKBOOKS:
+                return f"QuickBooks answers: {quickbooks_client(scope).company_name()}"
+            return f"Mailchimp answers: {mailchimp_client(scope).account().get('account_name')}"
+
+    def audience(self, sync: Sync) -> Sequence[Standing]:
+        """Read the audience, and compare its merge fields with the settings."""
+        with _scope(sync) as scope:
+            client = mailchimp_client(scope)
+            found, existing = client.audience(), client.merge_fields()
+        members = found.get("stats", {}).get("member_count", "?")
+        problems = dict(audience.iter_problems(sync, existing))
+        double = bool(found.get("double_optin")) and sync.new_contact_status == "subscribed"
+        kinds = {field.tag: field.type for field in existing}
+        return [
+            Standing(
+                name=str(found.get("name")),
+                said=f"{members} members",
+                ok=not double,
+                mend="It asks people to confirm, which new_contact_status: subscribed goes around."
+                if double
+                else "",
+            ),
+            *(
+                Standing(
+                    name=tag,
+                    said=problems.get(tag, f"is there, type {kinds.get(tag)}"),
+                    ok=tag not in problems,
+                    mend="`ml-connector check --fix` adds missing fields."
+                    if tag in problems
+                    else "",
+                )
+                for tag in dict.fromkeys([*sync.fields, *problems])
+            ),
+        ]
+
+    def base_url(self) -> str:
+        """Return what Airflow says is its address."""
+        return str(conf.get("api", "base_url", fallback="") or "").rstrip("/")
+
+    def consent_page(self, conn_id: str, *, redirect_uri: str, state: str) -> str:
+        """Return Intuit's page."""
+        return connecting.consent_page(conn_id, redirect_uri=redirect_uri, state=state)
+
+    def connect(self, conn_id: str, consent: Consent, *, redirect_uri: str) -> str:
+        """Exchange the code and store what it brings."""
+        return connecting.finish(conn_id, consent, redirect_uri=redirect_uri)
+
+
+@contextmanager
+def _scope(sync: Sync) -> Iterator[Scope]:
+    scope = open_scope(sync.name)
+    with closing(scope.database):
+        yield scope
+
+
+AGAIN = 3.0
+"""Seconds until a console that lacks a setting looks for it again."""
+
+
+class Mounted:
+    """The console inside the API server, built when it is first asked for, and then kept."""
+
+    def __init__(self) -> None:
+        self._app: Any = None
+        self._problem = ""
+        self._building = asyncio.Lock()
+        self._tried_at = float("-inf")
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        """Serve one request; while a setting is missing say so, to those who are logged in."""
+        app = self._app or await self._built()
+        if app is None and scope["type"] == "http":
+            known = await identify(Request(scope, receive))
+            said = self._problem if known else "Log in first."
+            app = PlainTextResponse(f"{said}\n", status_code=503 if known else 401, headers=HEADERS)
+        if app is not None:
+            await app(scope, receive, send)
+
+    async def _built(self) -> Any:
+        async with self._building:
+            if self._app is None and time.monotonic() - self._tried_at > AGAIN:
+                self._tried_at = time.monotonic()
+                try:
+                    self._app = await asyncio.to_thread(_build)
+                except ConnectorError as error:
+                    self._problem = str(error)
+                    log.warning("console_cannot_be_opened", error=self._problem)
+            return self._app
+
+
+def _build() -> Any:
+    return build_console(
+        Services(
+            database=Database(database_url(), connections=3),
+            vault=vault_from(os.environ, home()),
+            syncs=load_syncs,
+            identify=identify,
+            outside=WithAirflow(),
+            clock=lambda: datetime.now(UTC),
+            login_url=get_auth_manager().get_url_login(),
+        )
+    )
+
+
+mounted = Mounted()

@@ -1,0 +1,553 @@
+"""The console over a filled firm: who may see what, and what the pages say."""
+
+import csv
+import io
+import itertools
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import timedelta
+
+import pytest
+from sqlalchemy import text
+from starlette.applications import Starlette
+from starlette.routing import Mount
+from starlette.testclient import TestClient
+
+from ml_connector.web.access import Caller, Right
+from ml_connector.web.console import PAGES, PREFIX, build_console
+from ml_connector.web.outside import Standing, TokenEnds
+from ml_connector.web.visit import Services
+from tests.integration.firm import Firm
+
+_numbers = itertools.count(1)
+
+ROLES = {
+    "anonymous": None,
+    "stranger": set(),
+    "viewer": {Right.READ},
+    "user": {Right.READ, Right.RUN},
+    "admin": set(Right),
+}
+OURS = {"X-Console": "1", "Sec-Fetch-Site": "same-origin"}
+
+
+@dataclass
+class FakeOutside:
+    """The world around the console, as a test wants it; remembers what was connected."""
+
+    connected: list[tuple[str, str, str]] = field(default_factory=list)
+
+    def paused(self, sync):
+        return False
+
+    def token_ends(self, conn_id):
+        return TokenEnds()
+
+    def connections(self, sync):
+        return [Standing(name="QuickBooks", said="connection quickbooks_default", ok=True)]
+
+    def webhooks(self, sync, base):
+        return [Standing(name="Mailchimp", said=f"{base}/hook", ok=False, mend="Register it.")]
+
+    def ping(self, sync, system):
+        return f"{system} answers"
+
+    def audience(self, sync):
+        return [Standing(name="FNAME", said="is there", ok=True)]
+
+    def base_url(self):
+        return "https://airflow.example.com"
+
+    def consent_page(self, conn_id, *, redirect_uri, state):
+        return f"https://appcenter.intuit.com/connect/oauth2?state={state}"
+
+    def connect(self, conn_id, consent, *, redirect_uri):
+        self.connected.append((consent.code, consent.realm_id, redirect_uri))
+        return "Sandbox Company"
+
+
+class Visitor:
+    """A browser of somebody with a role."""
+
+    def __init__(self, firm, role: str, **services) -> None:
+        rights = ROLES[role]
+
+        async def identify(request):
+            if rights is None:
+                return None
+            return Caller(name=role, may=lambda right, _sync: right in rights)
+
+        self.outside = FakeOutside()
+        values = {
+            "database": firm.database,
+            "vault": firm.vault,
+            "syncs": lambda: {"main": firm.sync_settings()},
+            "identify": identify,
+            "outside": self.outside,
+            "clock": firm.clock,
+            **services,
+        }
+        app = Starlette(routes=[Mount(PREFIX, build_console(Services(**values)))])
+        self.http = TestClient(app, base_url="https://airflow.example.com", follow_redirects=False)
+
+    def get(self, path: str, **options):
+        return self.http.get(f"{PREFIX}{path}", **options)
+
+    def post(self, path: str, data=None, *, partial: bool = True, headers=OURS):
+        extra = {"HX-Request": "true"} if partial else {}
+        return self.http.post(f"{PREFIX}{path}", data=data or {}, headers={**headers, **extra})
+
+    def page(self, path: str) -> str:
+        answer = self.get(path)
+        assert answer.status_code == 200, answer.text
+        return words_of(answer.text)
+
+
+def words_of(html: str) -> str:
+    """A page's text, on one line."""
+    return re.sub(r"\s+", " ", re.sub(r"<[^>]*>", " ", html)).replace("&#39;", "'")
+
+
+def fill(firm: Firm) -> dict[str, str]:
+    """Amy has opted out, Bo shares Cy's address, Di has none, Ed is archived, a webhook is dead."""
+    ids = {
+        "Amy": firm.customer(
+            "Amy", "amy@birds-sanctuary.com", FamilyName="Müller", Notes="Parrots."
+        ),
+        "Bo": firm.customer("Bo", "shared@birds-sanctuary.com"),
+        "Cy": firm.customer("Cy", "shared@birds-sanctuary.com"),
+        "Di": firm.customer("Di"),
+        "Ed": firm.customer("Ed", "ed@birds-sanctuary.com"),
+    }
+    firm.sync()
+    firm.edit(ids["Amy"], GivenName="Amelie")
+    firm.edit(ids["Ed"], Active=False)
+    firm.person("amy@birds-sanctuary.com", "unsubscribe", reason="Too many mails")
+    firm.seed("nobody@elsewhere.org")
+    firm.sync()
+    firm.told_by_quickbooks(("updated", ids["Amy"]))
+    firm.work_off()
+    firm.told_by_quickbooks(("updated", ids["Bo"]))
+    with firm.database.begin() as connection:
+        connection.execute(
+            text("""UPDATE ml_connector.webhook_inbox SET state = 'dead', reason = 'not_found'
+                    WHERE state = 'pending'""")
+        )
+    return ids
+
+
+@pytest.fixture(scope="module")
+def filled(stand, postgres, template_database, tmp_path_factory) -> Iterator[tuple[str, dict]]:
+    """A firm's database that every test gets a copy of, and the ids of its customers."""
+    stand.reset()
+    postgres.create_database("filled_console", template=template_database)
+    firm = Firm(
+        stand=stand,
+        database_url=postgres.url("filled_console"),
+        folder=tmp_path_factory.mktemp("f"),
+    )
+    firm.settings["timezone"] = "America/Los_Angeles"
+    ids = fill(firm)
+    firm.close()
+    yield "filled_console", ids
+    postgres.drop_database("filled_console")
+
+
+@contextmanager
+def copied(filled, stand, postgres, folder) -> Iterator[Firm]:
+    name = f"console_{next(_numbers)}"
+    postgres.create_database(name, template=filled[0])
+    firm = Firm(stand=stand, database_url=postgres.url(name), folder=folder)
+    firm.settings["timezone"] = "America/Los_Angeles"
+    firm.runs, firm.ids = 10, filled[1]
+    yield firm
+    firm.close()
+    postgres.drop_database(name)
+
+
+@pytest.fixture(scope="module")
+def full(filled, stand, postgres, tmp_path_factory) -> Iterator[Firm]:
+    """For tests that only look."""
+    with copied(filled, stand, postgres, tmp_path_factory.mktemp("f")) as firm:
+        yield firm
+
+
+@pytest.fixture
+def own(filled, stand, postgres, tmp_path) -> Iterator[Firm]:
+    """For tests that change something."""
+    with copied(filled, stand, postgres, tmp_path) as firm:
+        yield firm
+
+
+@pytest.fixture
+def empty(template_database, stand, postgres, tmp_path) -> Iterator[Firm]:
+    with copied((template_database, {}), stand, postgres, tmp_path) as firm:
+        yield firm
+
+
+@pytest.fixture
+def visitor(full) -> Visitor:
+    return Visitor(full, "admin")
+
+
+# ── who may ──────────────────────────────────────────────────────────────────────────────────
+
+EXAMPLES = {"{sync}": "main", "{id:int}": "1", "{id}": "1", "{key}": "00", "{system}": "quickbooks"}
+ALLOWED = {
+    Right.READ: {"viewer", "user", "admin"},
+    Right.RUN: {"user", "admin"},
+    Right.SETUP: {"admin"},
+    Right.CONNECT: {"admin"},
+}
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_every_route_lets_in_whom_it_should_and_nobody_else(own, role):
+    visitor = Visitor(own, role)
+    for page in PAGES:
+        path = f"/main{page.path}"
+        for name, value in EXAMPLES.items():
+            path = path.replace(name, value)
+        answer = visitor.get(path) if page.method == "GET" else visitor.post(path)
+        if role == "anonymous":
+            assert answer.status_code == 401, path
+        elif role in ALLOWED[page.right]:
+            assert answer.status_code not in (401, 403, 405, 500, 503), (path, answer.text)
+        else:
+            assert answer.status_code == 403, path
+        assert_closed(answer)
+
+
+def assert_closed(answer) -> None:
+    policy = answer.headers["content-security-policy"]
+    assert "default-src 'self'" in policy
+    assert "frame-ancestors 'self'" in policy
+    assert "unsafe" not in policy
+    assert answer.headers["x-content-type-options"] == "nosniff"
+    assert answer.headers["cache-control"] == "no-store"
+
+
+@pytest.mark.parametrize("path", ["/", "/static/console.css", "/static/theme.js"])
+def test_what_is_no_page_needs_a_login_as_well(full, path):
+    assert Visitor(full, "anonymous").get(path).status_code == 401
+    assert Visitor(full, "viewer").get(path).status_code in (200, 303)
+
+
+def test_nothing_describes_the_routes_to_strangers(full):
+    for path in ("/docs", "/redoc", "/openapi.json", "/main/docs"):
+        assert Visitor(full, "admin").get(path).status_code == 404
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        (OURS, 200),
+        ({"X-Console": "1", "Origin": "https://airflow.example.com"}, 200),
+        ({"X-Console": "1", "Sec-Fetch-Site": "cross-site"}, 403),
+        ({"X-Console": "1", "Sec-Fetch-Site": "same-site"}, 403),
+        ({"X-Console": "1", "Origin": "https://evil.example.com"}, 403),
+        ({"X-Console": "1", "Origin": "null"}, 403),
+        ({"X-Console": "1"}, 403),
+        ({"Sec-Fetch-Site": "same-origin"}, 403),
+        ({}, 403),
+    ],
+)
+def test_what_changes_something_has_to_come_from_our_own_pages(own, headers, status):
+    visitor = Visitor(own, "admin")
+    assert visitor.post("/main/webhooks/retry", headers=headers).status_code == status
+
+
+def test_what_changes_something_is_never_a_get(visitor):
+    for page in PAGES:
+        if page.method == "POST" and page.path != "/customers":
+            path = page.path.replace("{id:int}", "1").replace("{system}", "quickbooks")
+            assert visitor.get(f"/main{path}").status_code in (404, 405), path
+
+
+def test_a_form_too_large_is_refused(visitor):
+    assert visitor.post("/main/customers", {"wanted": "x" * 70_000}).status_code == 413
+
+
+def test_an_unknown_sync_is_not_there(visitor):
+    assert visitor.get("/other").status_code == 404
+
+
+def test_viewers_are_not_offered_what_they_may_not_do(full):
+    page = Visitor(full, "viewer").page("/main/webhooks?state=dead")
+    assert "Try all of these again" not in page
+    assert "Setup" not in page
+
+
+# ── customers ────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize(
+    ("wanted", "names"),
+    [
+        ("amy@birds-sanctuary.com", ["Amy"]),
+        ("  AMY@Birds-Sanctuary.com ", ["Amy"]),
+        ("shared@birds-sanctuary.com", ["Bo", "Cy"]),
+        ("muller", ["Amy"]),
+        ("MÜLL", ["Amy"]),
+        ("müller amel", ["Amy"]),
+        ("nobody at all", []),
+        ("100%", []),
+        ("stranger@elsewhere.org", []),
+    ],
+)
+def test_customers_are_found_by_address_and_by_any_part_of_their_name(visitor, wanted, names):
+    found = visitor.post("/main/customers", {"wanted": wanted}).text
+    assert re.findall(r"<strong>([^<]*)</strong>", found) == names
+
+
+def test_a_customer_is_found_by_quickbooks_id(full, visitor):
+    found = visitor.post("/main/customers", {"wanted": full.ids["Di"]}).text
+    assert re.findall(r"<strong>([^<]*)</strong>", found) == ["Di"]
+
+
+def test_a_contact_that_is_no_customers_is_found_by_its_address(visitor):
+    found = visitor.post("/main/customers", {"wanted": "nobody@elsewhere.org"}).text
+    assert "which is no customer" in words_of(found)
+    (link,) = re.findall(rf'href="{PREFIX}(/main/contacts/[0-9a-f]+)"', found)
+    assert "Contacts that are nobody's customers are left alone." in visitor.page(link)
+
+
+def test_no_page_has_personal_data_in_an_address(full, visitor):
+    pages = [visitor.post("/main/customers", {"wanted": "amy@birds-sanctuary.com"}).text]
+    pages += [visitor.get(f"/main{path}").text for path in ("", "/customers", "/audit", "/plans/1")]
+    for page in pages:
+        for link in re.findall(r'(?:href|action|hx-\w+)="([^"]*)"', page):
+            assert "@" not in link
+            assert "birds" not in link
+
+
+def test_a_customers_page_says_why_the_contact_is_in_its_state(full, visitor):
+    page = visitor.page(f"/main/customers/{full.ids['Amy']}")
+    assert "It is a contact" in page
+    assert "The contact is unsubscribed: the person unsubscribed in Mailchimp on" in page
+    assert "saying “Too many mails”" in page
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("Di", "It is not a contact: the customer has no e-mail address in QuickBooks"),
+        ("Ed", "It is not a contact: the customer is inactive in QuickBooks"),
+        ("Cy", "is shown instead: several customers share the address"),
+        ("Bo", "The contact is subscribed: this sync created the contact so on"),
+    ],
+)
+def test_it_says_why_in_every_other_case(full, visitor, name, said):
+    assert said in visitor.page(f"/main/customers/{full.ids[name]}")
+
+
+def test_the_timeline_tells_everything_newest_first(full, visitor):
+    page = visitor.page(f"/main/customers/{full.ids['Amy']}")
+    story = page[page.index("Timeline") :]
+    told = [
+        "Told: customer updated",
+        "Showed it in the customer's Notes",
+        "Updated the contact",
+        "Created the contact",
+        "Decided to create the contact",
+    ]
+    places = [story.index(words) for words in told]
+    assert places == sorted(places)
+    assert "Unsubscribed" in story
+    assert "“Too many mails”" in story
+
+
+def test_the_timeline_shows_what_differs(full, visitor):
+    html = visitor.get(f"/main/customers/{full.ids['Amy']}").text
+    assert "<del>Amy</del>" in html
+    assert "<ins>Amelie</ins>" in html
+
+
+def test_the_timeline_is_read_on_a_page_at_a_time(own):
+    visitor = Visitor(own, "admin")
+    with own.database.begin() as connection:
+        connection.execute(
+            text("""INSERT INTO ml_connector.audit
+                    (sync, system, action, reason, customer_id, outcome, attempts, cause, dag_id,
+                     run_id, task_id, try_number, actor, seal_id)
+                    SELECT 'main', 'mailchimp', 'update', 'fields_changed', :id, 'applied', 1,
+                           'change:0', '', '', '', 1, '', n::text FROM generate_series(1, 100) n"""),
+            {"id": own.ids["Amy"]},
+        )
+    path = f"/main/customers/{own.ids['Amy']}"
+    html, seen = visitor.get(path).text, []
+    for _ in range(10):
+        seen += re.findall(r"/audit/(\d+)", html)
+        more = re.search(r'hx-get="[^"?]*(\?before=[^"]*)"', html)
+        if more is None:
+            break
+        html = visitor.get(path + more[1], headers={"HX-Request": "true"}).text
+    assert len(seen) == len(set(seen))
+    assert len(seen) > 100
+
+
+def test_a_customer_nobody_knows_is_not_there(visitor):
+    answer = visitor.get("/main/customers/999999")
+    assert answer.status_code == 404
+    assert "has not been read by this sync" in words_of(answer.text)
+
+
+# ── the other pages ──────────────────────────────────────────────────────────────────────────
+
+
+def test_the_overview_says_that_the_sync_runs_and_what_needs_a_person(visitor):
+    page = visitor.page("/main")
+    assert "The sync is running." in page
+    assert "1 webhook events were given up" in page
+    assert "Contacts of customers" in page
+
+
+def test_the_overview_says_plainly_that_the_sync_has_stopped(own):
+    own.ahead += timedelta(days=3)
+    assert "The sync has stopped." in Visitor(own, "viewer").page("/main")
+
+
+def test_the_overview_of_an_empty_sync_says_what_to_do(empty):
+    page = Visitor(empty, "viewer").page("/main")
+    assert "The sync has not run yet." in page
+    for path in ("/customers", "/audit", "/webhooks", "/plans"):
+        Visitor(empty, "viewer").page(f"/main{path}")
+
+
+def test_the_audit_is_filtered(full, visitor):
+    page = visitor.page("/main/audit?action=archive")
+    assert "Archived the contact" in page
+    assert "No row fits the filter." in visitor.page("/main/audit?outcome=consent_raised")
+    assert "No row fits the filter." in visitor.page("/main/audit?since=2099-01-01")
+    assert visitor.get("/main/audit?since=rubbish&before=x&key=zz").status_code == 200
+
+
+def test_the_audit_of_an_address_is_reached_without_the_address(visitor):
+    answer = visitor.post("/main/audit/address", {"email": "amy@birds-sanctuary.com"})
+    target = answer.headers["hx-redirect"]
+    assert re.fullmatch(rf"{PREFIX}/main/audit\?key=[0-9a-f]{{64}}", target)
+    assert "Created the contact" in visitor.page(target.removeprefix(PREFIX))
+
+
+def test_an_audit_row_shows_before_and_after(full, visitor):
+    row = next(each for each in full.audit() if each["action"] == "update")
+    html = visitor.get(f"/main/audit/{row['id']}").text
+    assert "<del>Amy</del>" in html
+    assert "Circumstances" in html
+
+
+def test_an_audit_row_is_replayed_by_those_who_may(full):
+    asked = []
+
+    def replay(sync, ids, *, actor):
+        asked.append((sync.name, ids, actor))
+        return "Replay has started."
+
+    row = full.audit()[0]["id"]
+    user = Visitor(full, "user", replay=replay)
+    assert "Replay has started." in user.post(f"/main/audit/{row}/replay").text
+    assert asked == [("main", [row], "user")]
+    assert "Replay</button>" in user.get(f"/main/audit/{row}").text
+    assert (
+        "Replay</button>"
+        not in Visitor(full, "viewer", replay=replay).get(f"/main/audit/{row}").text
+    )
+
+
+def test_the_audit_is_exported_without_live_formulas(own):
+    visitor = Visitor(own, "admin")
+    with own.database.begin() as connection:
+        connection.execute(
+            text("""INSERT INTO ml_connector.audit
+                    (sync, system, action, reason, customer_id, outcome, attempts, cause, dag_id,
+                     run_id, task_id, try_number, actor, seal_id, error)
+                    VALUES ('main', 'mailchimp', 'update', '=1+1', '@id', 'failed', 1, '+c', '-d',
+                            E'\\tr', E'\\rt', 1, '', 's', '=HYPERLINK("http://x")')""")
+        )
+    answer = visitor.get("/main/audit.csv")
+    assert answer.headers["content-disposition"].startswith("attachment;")
+    rows = list(csv.DictReader(io.StringIO(answer.content.decode("utf-8-sig"), newline="")))
+    assert len(rows) == len(own.audit())
+    assert rows[0]["reason"] == "'=1+1"
+    for row in rows:
+        for cell in row.values():
+            assert not cell.startswith(("=", "+", "-", "@", "\t", "\r"))
+
+
+def test_a_dead_event_is_shown_with_its_body_and_tried_again(own):
+    visitor = Visitor(own, "admin")
+    html = visitor.get("/main/webhooks?state=dead").text
+    assert "QuickBooks does not know the customer" in html
+    event = re.search(r"/webhooks/(\d+)\"", html)[1]
+    assert "intuitentityid" in visitor.page(f"/main/webhooks/{event}")
+    assert "1 event is due again." in visitor.post(f"/main/webhooks/{event}/retry").text
+    assert own.inbox().get("dead") is None
+    assert "nothing to try again" in visitor.post(f"/main/webhooks/{event}/retry").text
+
+
+def test_all_events_of_a_state_are_tried_again(own):
+    visitor = Visitor(own, "admin")
+    assert "1 event is due again." in visitor.post("/main/webhooks/retry", {"state": "dead"}).text
+    assert "nothing" in visitor.post("/main/webhooks/retry", {"state": "done"}).text
+
+
+def test_a_plan_shows_and_exports_each_contact_with_its_reason(full, visitor):
+    page = visitor.page("/main/plans/1")
+    assert "a new customer with an address nobody had seen" in page
+    assert "amy@birds-sanctuary.com" in page
+    answer = visitor.get("/main/plans/1.csv")
+    rows = list(csv.DictReader(io.StringIO(answer.content.decode("utf-8-sig"))))
+    assert {row["customer"] for row in rows} == {"Amy", "Bo", "Ed"}
+    assert {row["kind"] for row in rows} == {"create"}
+
+
+def test_a_preview_says_what_a_run_would_change(own):
+    visitor = Visitor(own, "admin")
+    own.customer("Flo", "flo@birds-sanctuary.com")
+    plan = own.sync(preview=True).plan_id
+    page = visitor.page(f"/main/plans/{plan}")
+    assert "What a run would change" in page
+    assert "flo@birds-sanctuary.com" in page
+
+
+# ── setup ────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_setup_shows_what_is_in_force_and_pings(visitor):
+    page = visitor.page("/main/setup")
+    assert "https://airflow.example.com/hook" in page
+    assert "Register it." in page
+    assert "quickbooks answers" in visitor.post("/main/setup/ping/quickbooks").text
+    assert visitor.post("/main/setup/ping/other").status_code == 404
+    assert "FNAME" in visitor.post("/main/setup/audience").text
+
+
+def test_quickbooks_is_connected_by_the_browser_that_began_it(visitor):
+    page = visitor.post("/main/setup/connect").text
+    state = re.search(r"state=([\w-]+)", page)[1]
+    back = visitor.get(f"/main/setup/connected?code=c0de&state={state}&realmId=123145")
+    assert "Connect company 123145?" in words_of(back.text)
+    assert visitor.outside.connected == []
+    form = {"code": "c0de", "state": state, "realm": "123145"}
+    assert (
+        "Connected to the company Sandbox Company." in visitor.post("/main/setup/finish", form).text
+    )
+    redirect = f"https://airflow.example.com{PREFIX}/main/setup/connected"
+    assert visitor.outside.connected == [("c0de", "123145", redirect)]
+    assert "came from elsewhere" in visitor.post("/main/setup/finish", form).text
+
+
+@pytest.mark.parametrize("query", ["state=forged", "", "state="])
+def test_an_answer_that_was_not_asked_for_connects_nothing(visitor, query):
+    visitor.post("/main/setup/connect")
+    answer = visitor.get(f"/main/setup/connected?code=c0de&realmId=1&{query}")
+    assert answer.status_code == 400
+    assert "not the answer we are waiting for" in answer.text
+
+
+def test_a_no_on_intuits_page_is_told(visitor):
+    state = re.search(r"state=([\w-]+)", visitor.post("/main/setup/connect").text)[1]
+    answer = visitor.get(f"/main/setup/connected?error=access_denied&state={state}")
+    assert "Access was declined" in answer.text
