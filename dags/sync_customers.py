@@ -1,5 +1,7 @@
 """Customers of QuickBooks into the Mailchimp audience, daily: one DAG for every configured sync."""
 
+from datetime import timedelta
+
 import pendulum
 from airflow.sdk import DAG, Asset, CronDataIntervalTimetable, Param, TriggerRule, task
 
@@ -56,7 +58,10 @@ def sync_dag(sync: Sync) -> DAG:
                 sync.name, preview=params["preview"], customer_ids=params["customer_ids"]
             )
 
-        approval = PlanApproval(task_id="approval", sync=sync.name)
+        # An answer given at once may be lost to the scheduler: soon asked again.
+        approval = PlanApproval(
+            task_id="approval", sync=sync.name, retry_delay=timedelta(seconds=10)
+        )
 
         @task(pool="mailchimp_api", map_index_template="shard {{ task.op_kwargs['shard'] }}")
         def push(shard: int) -> dict:

@@ -1,0 +1,177 @@
+"""A running machine as its users see it: Airflow's REST API, the sandbox's controls, the audit."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+import uuid
+from pathlib import Path
+from urllib.parse import quote
+
+import jwt
+import pytest
+import requests
+
+from tests.e2e.machine import Machine
+
+VERIFIER = "sandbox-verifier-token"  # what `make run` gives to the connection
+DAG = "sync_customers__main"
+PATIENCE = 180  # seconds
+
+
+class Airflow:
+    """The REST API of a running machine, as its admin, and its sandbox's control API."""
+
+    def __init__(self, machine: Machine) -> None:
+        self.url = f"http://127.0.0.1:{machine.ports['AIRFLOW_PORT']}"
+        self.quickbooks = f"http://127.0.0.1:{machine.ports['QUICKBOOKS_PORT']}/_sandbox"
+        self.mailchimp = f"http://127.0.0.1:{machine.ports['MAILCHIMP_PORT']}/_sandbox"
+        self.machine = machine
+        self.http = requests.Session()
+        passwords = json.loads((machine.home / "airflow_passwords.json").read_text())
+        token = self.http.post(
+            f"{self.url}/auth/token",
+            json={"username": "admin", "password": passwords["admin"]},
+            timeout=30,
+        )
+        self.http.headers["Authorization"] = f"Bearer {token.json()['access_token']}"
+
+    def call(self, method: str, path: str, body: object = None):
+        answer = self.http.request(method, f"{self.url}{path}", json=body, timeout=60)
+        assert answer.ok, f"{method} {path}: {answer.status_code} {answer.text}"
+        return answer.json() if answer.content else None
+
+    def token_of(self, role: str) -> str:
+        """A token as Airflow would give it to a user of another role."""
+        secret = (self.machine.home / "jwt_secret").read_text().strip()
+        mine = self.http.headers["Authorization"].removeprefix("Bearer ")
+        header = jwt.get_unverified_header(mine)
+        claims = jwt.decode(mine, options={"verify_signature": False})
+        claims |= {"sub": role, "role": role, "jti": str(uuid.uuid4())}
+        return jwt.encode(claims, secret, algorithm=header["alg"], headers=header)
+
+    def trigger(self, *, dag_id: str = DAG, **conf) -> str:
+        body = {"logical_date": None, "conf": conf}
+        return self.call("POST", f"/api/v2/dags/{dag_id}/dagRuns", body)["dag_run_id"]
+
+    def run(self, run_id: str, dag_id: str = DAG) -> dict:
+        return self.call("GET", f"/api/v2/dags/{dag_id}/dagRuns/{quote(run_id, safe='')}")
+
+    def tasks(self, run_id: str) -> list[dict]:
+        path = f"/api/v2/dags/{DAG}/dagRuns/{quote(run_id, safe='')}/taskInstances"
+        return self.call("GET", path)["task_instances"]
+
+    def finished(self, run_id: str, dag_id: str = DAG) -> str:
+        def ended() -> str | None:
+            state = self.run(run_id, dag_id)["state"]
+            return state if state in ENDED else None
+
+        return wait_for(ended)
+
+    def clear(self, run_id: str, task_ids: list[str]) -> None:
+        self.call(
+            "POST",
+            f"/api/v2/dags/{DAG}/clearTaskInstances",
+            {
+                "dry_run": False,
+                "dag_run_id": run_id,
+                "task_ids": task_ids,
+                "only_failed": False,
+                "reset_dag_runs": True,
+            },
+        )
+
+    def writes(self) -> list[dict]:
+        return requests.get(f"{self.mailchimp}/journal?write=true", timeout=30).json()["calls"]
+
+    def forget_journal(self) -> None:
+        requests.delete(f"{self.mailchimp}/journal", timeout=30)
+
+    def edit(self, customer_id: int, **fields) -> None:
+        answer = requests.patch(
+            f"{self.quickbooks}/customers/{customer_id}", json=fields, timeout=30
+        )
+        answer.raise_for_status()
+
+    def end_webhooks(self) -> None:
+        requests.delete(f"{self.quickbooks}/webhooks", timeout=30).raise_for_status()
+
+    def begin_webhooks(self) -> None:
+        body = {
+            "url": f"{self.url}/ml-connector/webhooks/quickbooks",
+            "verifier_token": VERIFIER,
+        }
+        requests.put(f"{self.quickbooks}/webhooks", json=body, timeout=30).raise_for_status()
+
+    def edit_many(self, count: int, **fields) -> None:
+        body = {"count": count, "fields": fields}
+        requests.post(f"{self.quickbooks}/customers/edit-many", json=body, timeout=60)
+
+    def add_customer(self, name: str, email: str) -> None:
+        body = {"DisplayName": name, "PrimaryEmailAddr": {"Address": email}}
+        requests.post(f"{self.quickbooks}/customers", json=body, timeout=30).raise_for_status()
+
+    def question(self, run_id: str) -> dict | None:
+        """What the run's approval asks, once it waits."""
+        waiting = {
+            task["task_id"] for task in self.tasks(run_id) if task["state"] == "awaiting_input"
+        }
+        return self.call("GET", self._question(run_id)) if "approval" in waiting else None
+
+    def decide(self, run_id: str, option: str) -> str:
+        """Answer as often as the run asks, until it has ended; return how it ended.
+
+        An answer within a second of the question can be lost: the executor's word that the
+        question was put then looks to the scheduler like a task that died (apache/airflow#72716),
+        and its next try asks anew.
+        """
+
+        def ended() -> str | None:
+            if self.question(run_id):
+                body = {"chosen_options": [option], "params_input": {}}
+                self.call("PATCH", self._question(run_id), body)
+            state = self.run(run_id)["state"]
+            return state if state in ENDED else None
+
+        return wait_for(ended)
+
+    def _question(self, run_id: str) -> str:
+        run = quote(run_id, safe="")
+        return f"/api/v2/dags/{DAG}/dagRuns/{run}/taskInstances/approval/-1/hitlDetails"
+
+    def member(self, email: str) -> dict:
+        return requests.get(f"{self.mailchimp}/members/{email}", timeout=30).json()
+
+
+ENDED = ("success", "failed")
+
+
+def wait_for(found, seconds: float = PATIENCE):
+    """Return the first true value of ``found()``; fail after ``seconds``."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        value = found()
+        if value:
+            return value
+        time.sleep(0.5)
+    pytest.fail(f"nothing came within {seconds} s")
+
+
+def trail(airflow: Airflow, run_id: str) -> list[dict]:
+    """The audit rows of a run."""
+    command = Path(sys.prefix) / "bin" / "ml-connector"
+    environment = {
+        **{name: value for name, value in os.environ.items() if not name.startswith("AIRFLOW")},
+        "ML_CONNECTOR_HOME": str(airflow.machine.home),
+    }
+    shown = subprocess.run(
+        [command, "audit", "--json"],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=120,
+    )
+    rows = [json.loads(line) for line in shown.stdout.splitlines() if line.startswith("{")]
+    return [row for row in rows if row["run_id"] == run_id]
