@@ -80,10 +80,10 @@ class AirflowApi:
         """State of a run: queued, running, success or failed."""
         return str(self._get(f"/dags/{dag_id}/dagRuns/{quote(run_id, safe='')}")["state"])
 
-    def active_runs(self, dag_id: str) -> int:
-        """How many runs of the DAG are queued or running."""
+    def active_run_ids(self, dag_id: str) -> list[str]:
+        """The runs of the DAG that are queued or running."""
         runs = self._get(f"/dags/{dag_id}/dagRuns?state=running&state=queued&limit=100")
-        return len(runs["dag_runs"])
+        return [run["dag_run_id"] for run in runs["dag_runs"]]
 
     def tasks(self, dag_id: str, run_id: str) -> list[TaskState]:
         """State of every task of a run."""

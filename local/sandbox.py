@@ -5,6 +5,7 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import requests
 
@@ -14,6 +15,7 @@ from local.settings import REPOSITORY, Settings
 
 START_TIMEOUT = 30.0  # seconds
 PAGE = 1000
+NOT_FOUND = 404
 
 
 class Sandbox:
@@ -90,12 +92,48 @@ class Sandbox:
     def report_customers_to(self, url: str) -> None:
         """Let the company's changes be told by webhook, signed as the connection expects."""
         verifier = self._settings.credentials.verifier_token
-        answer = self._http.put(
-            f"{self._quickbooks}/_sandbox/webhooks",
-            json={"url": url, "verifier_token": verifier},
-            timeout=10,
-        )
+        body = {"url": url, "verifier_token": verifier}
+        self._tell("PUT", f"{self._quickbooks}/_sandbox/webhooks", body)
+
+    def create_customer(self, fields: Mapping[str, Any]) -> str:
+        """Create a customer as a bookkeeper would; return its id."""
+        return str(self._tell("POST", f"{self._quickbooks}/_sandbox/customers", fields)["Id"])
+
+    def customer(self, customer_id: str) -> dict[str, Any]:
+        """A customer as the QuickBooks API gives it."""
+        found: dict[str, Any] = self._get(f"{self._quickbooks}/_sandbox/customers/{customer_id}")
+        return found
+
+    def edit_customer(self, customer_id: str, fields: Mapping[str, Any]) -> None:
+        """Change a customer's fields as a bookkeeper would."""
+        self._tell("PATCH", f"{self._quickbooks}/_sandbox/customers/{customer_id}", fields)
+
+    def merge_customers(self, survivor: str, loser: str) -> None:
+        """Merge a customer into another as a bookkeeper would."""
+        order = {"survivor": survivor, "loser": loser}
+        self._tell("POST", f"{self._quickbooks}/_sandbox/customers/merge", order)
+
+    def member(self, email: str) -> dict[str, Any] | None:
+        """A member by address, archived or not; None if there is none."""
+        answer = self._http.get(f"{self._mailchimp}/_sandbox/members/{quote(email)}", timeout=10)
+        if answer.status_code == NOT_FOUND:
+            return None
         answer.raise_for_status()
+        found: dict[str, Any] = answer.json()
+        return found
+
+    def status(self, email: str) -> str:
+        """A member's status; empty if there is none."""
+        return str((self.member(email) or {}).get("status", ""))
+
+    def act(self, email: str, action: str, given: Mapping[str, Any]) -> None:
+        """Do what the person behind an address can do: ``unsubscribe``, ``profile`` ..."""
+        self._tell("POST", f"{self._mailchimp}/_sandbox/members/{quote(email)}/{action}", given)
+
+    def _tell(self, method: str, url: str, body: Mapping[str, Any]) -> Any:
+        answer = self._http.request(method, url, json=body, timeout=10)
+        answer.raise_for_status()
+        return answer.json()
 
     def _get(self, url: str, *, key: str = "") -> Any:
         answer = self._http.get(url, auth=("ml-connector", key) if key else None, timeout=10)

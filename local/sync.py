@@ -47,7 +47,7 @@ class FirstSync:
             state = self._look(dag_id, run_id)
             if state == "failed":
                 raise self._failure(run_id)
-            if state == "success" and not self._api.active_runs(dag_id):
+            if state == "success" and not self._api.active_run_ids(dag_id):
                 self._progress.say(f"{dag_id} finished")
                 return
             if time.monotonic() > deadline:
