@@ -206,4 +206,10 @@ def start(
     for name in names:
         arguments: list[str | Path] = [sys.executable, program, name]
         # In the state folder: Airflow writes a few files into its working directory.
-        processes.start(name, arguments, environment=for_processes(variables), folder=settings.home)
+        processes.start(
+            name,
+            arguments,
+            environment=for_processes(variables),
+            folder=settings.home,
+            restart=True,
+        )

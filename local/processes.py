@@ -10,7 +10,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import psutil
@@ -21,20 +21,40 @@ GRACE = 4.0  # seconds a process may take to stop in an orderly way
 FORCED = 5.0  # seconds the operating system may take to end a killed one
 
 
+STEADY = 10.0  # seconds; what stops sooner after its start would stop again
+
+
+@dataclass(frozen=True, kw_only=True)
+class Program:
+    """What is started: its name, command, environment and working directory.
+
+    Attributes:
+        restart: Whether it can go on where it was, so that it may be started again.
+    """
+
+    name: str
+    command: Sequence[str | Path]
+    environment: Mapping[str, str] = field(repr=False)
+    folder: Path
+    restart: bool = False
+
+
 @dataclass(frozen=True)
 class Component:
     """A started program and its log."""
 
-    name: str
+    program: Program
     process: subprocess.Popen[bytes]
     log: Path
+    started: float = field(default_factory=time.monotonic)
 
 
 class Processes:
     """What a run has started, in the order of starting."""
 
-    def __init__(self, logs: Path) -> None:
+    def __init__(self, logs: Path, *, steady: float = STEADY) -> None:
         self._logs = logs
+        self._steady = steady
         self._components: list[Component] = []
 
     @property
@@ -54,34 +74,53 @@ class Processes:
         *,
         environment: Mapping[str, str],
         folder: Path,
+        restart: bool = False,
     ) -> Component:
         """Start a program with its output in ``<logs>/<name>.log``."""
+        program = Program(
+            name=name, command=command, environment=environment, folder=folder, restart=restart
+        )
+        return self._start(program)
+
+    def _start(self, program: Program) -> Component:
         self._logs.mkdir(parents=True, exist_ok=True)
-        log = self._logs / f"{name}.log"
+        log = self._logs / f"{program.name}.log"
         with log.open("ab") as output:
             process = subprocess.Popen(  # noqa: S603 - our own programs and options
-                list(command),
+                list(program.command),
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
-                env=dict(environment),
-                cwd=folder,
+                env=dict(program.environment),
+                cwd=program.folder,
                 start_new_session=True,
             )
-        component = Component(name, process, log)
+        component = Component(program, process, log)
         self._components.append(component)
         return component
 
     def check(self) -> None:
         """Raise LocalError if anything that should be running has stopped."""
         for component in self._components:
-            code = component.process.poll()
-            if code is not None:
-                raise LocalError(
-                    f"{component.name} stopped by itself ({_how(code)}): "
-                    f"{last_words(component.log)}",
-                    log=component.log,
-                )
+            if component.process.poll() is not None:
+                raise _stopped(component)
+
+    def revive(self) -> Iterator[str]:
+        """Start again what has stopped and can go on; yield a sentence for each.
+
+        Raises:
+            LocalError: Something stopped that cannot go on, or soon after its start.
+        """
+        for component in list(self._components):
+            if component.process.poll() is None:
+                continue
+            steady = time.monotonic() - component.started > self._steady
+            if not (component.program.restart and steady):
+                raise _stopped(component)
+            end_sessions([component.process.pid])  # its children outlive it
+            self._components.remove(component)
+            self._start(component.program)
+            yield f"{_reason(component)}; started again"
 
     def stop(self, *, grace: float = GRACE) -> None:
         """Stop everything and leave nothing of any session behind.
@@ -171,6 +210,16 @@ def _members(sessions: Collection[int]) -> Iterator[int]:
 
 def _alive(pid: int) -> bool:
     return bool(psutil.Process(pid).status() != psutil.STATUS_ZOMBIE)
+
+
+def _stopped(component: Component) -> LocalError:
+    words = last_words(component.log)
+    return LocalError(f"{_reason(component)}: {words}", log=component.log)
+
+
+def _reason(component: Component) -> str:
+    code = component.process.returncode
+    return f"{component.program.name} stopped by itself ({_how(code)})"
 
 
 def _how(code: int) -> str:

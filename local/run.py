@@ -251,7 +251,9 @@ class Run:
                 api.unpause(dag_id)
         self.progress.say(f"everything is up at {self.settings.ui}; Ctrl-C stops it")
         while True:
-            self.processes.check()
+            for sentence in self.processes.revive():
+                self._remember()
+                self.progress.say(sentence)
             time.sleep(0.5)
 
     def _migrate(self) -> None:

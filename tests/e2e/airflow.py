@@ -104,9 +104,14 @@ class Airflow:
         }
         requests.put(f"{self.quickbooks}/webhooks", json=body, timeout=30).raise_for_status()
 
-    def edit_many(self, count: int, **fields) -> None:
-        body = {"count": count, "fields": fields}
-        requests.post(f"{self.quickbooks}/customers/edit-many", json=body, timeout=60)
+    def active_customers(self) -> list[str]:
+        found = requests.get(f"{self.quickbooks}/customers", timeout=30).json()["customers"]
+        return [customer["Id"] for customer in found if customer.get("Active", True)]
+
+    def edit_many(self, ids: list[str], **fields) -> None:
+        body = {"ids": ids, "fields": fields}
+        url = f"{self.quickbooks}/customers/edit-many"
+        requests.post(url, json=body, timeout=60).raise_for_status()
 
     def add_customer(self, name: str, email: str) -> None:
         body = {"DisplayName": name, "PrimaryEmailAddr": {"Address": email}}

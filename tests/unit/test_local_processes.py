@@ -28,9 +28,9 @@ def alive(pid):
     return psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
 
 
-def started(processes, script, tmp_path):
+def started(processes, script, tmp_path, *, restart=False):
     component = processes.start(
-        "part", [sys.executable, "-c", script], environment={}, folder=tmp_path
+        "part", [sys.executable, "-c", script], environment={}, folder=tmp_path, restart=restart
     )
     while not component.log.read_text():
         time.sleep(0.01)
@@ -60,6 +60,28 @@ def test_a_part_that_stopped_by_itself_is_named_with_its_last_words(tmp_path):
     with pytest.raises(LocalError, match=r"part .* \(exit code 3\): out of luck") as e:
         processes.check()
     assert e.value.log == component.log
+
+
+def test_a_part_that_ran_well_is_started_again_and_its_children_are_gone(tmp_path):
+    processes = Processes(tmp_path, steady=0.0)
+    component = started(processes, PARENT, tmp_path, restart=True)
+    child = int(component.log.read_text())
+    component.process.kill()
+    component.process.wait()
+    assert list(processes.revive()) == ["part stopped by itself (signal SIGKILL); started again"]
+    assert not alive(child)
+    assert list(processes.revive()) == []
+    processes.check()
+    processes.stop()
+
+
+@pytest.mark.parametrize("restart", [True, False])
+def test_a_part_that_stops_at_once_or_cannot_go_on_ends_the_run(tmp_path, restart):
+    processes = Processes(tmp_path)
+    component = started(processes, "print('out of luck')", tmp_path, restart=restart)
+    component.process.wait()
+    with pytest.raises(LocalError, match="out of luck"):
+        list(processes.revive())
 
 
 def test_what_a_killed_run_left_is_found_again_and_ended(tmp_path):
