@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import timedelta
+from time import monotonic, sleep
 
 import structlog
 
@@ -31,18 +32,31 @@ AWAY = timedelta(seconds=30)
 BLOCKED = timedelta(minutes=5)
 """How long events wait for a system that is away, and for a person who has to act."""
 
+BURST = 5
+"""From so many events at once on, more are likely on their way."""
+
+QUIET = 0.5
+GATHERED = 6.0
+"""Seconds without a new event that end a burst, and how long one is waited for at most."""
+
 Work = Callable[[Office, Sequence[Claimed]], Done]
 log = structlog.get_logger(__name__)
 
 
-def work_off(database: Database, offices: Sequence[Office]) -> dict[str, int]:
+def work_off(
+    database: Database, offices: Sequence[Office], *, gather: bool = False
+) -> dict[str, int]:
     """Work on every event that is due; return how many ended how.
+
+    A single event is worked on at once. With ``gather``, whatever a burst brings after its first
+    events is waited for, so that its hundreds cost a call or two and not one each.
 
     Raises the first ``StopRun`` met, once everything else is done: its events wait.
     """
     worker = _Worker(database, offices)
-    while worker.next(TOGETHER, tried=False) or worker.next(1, tried=True):
-        pass
+    while number := worker.next(TOGETHER, tried=False) or worker.next(1, tried=True):
+        if gather and BURST <= number < TOGETHER:
+            _until_quiet(database)
     if worker.stopped is not None:
         raise worker.stopped
     return dict(worker.counts)
@@ -62,6 +76,18 @@ def put_off(database: Database, error: StopRun) -> int:
     return number
 
 
+def _until_quiet(database: Database) -> None:
+    """Return once no event came for a while."""
+    until, last = monotonic() + GATHERED, None
+    while monotonic() < until:
+        with database.begin() as connection:
+            newest = inbox.newest(connection)
+        if newest == last:
+            return
+        last = newest
+        sleep(QUIET)
+
+
 class _Worker:
     def __init__(self, database: Database, offices: Sequence[Office]) -> None:
         self._database, self._offices = database, offices
@@ -69,8 +95,8 @@ class _Worker:
         self.counts: Counter[str] = Counter()
         self.stopped: StopRun | None = None
 
-    def next(self, limit: int, *, tried: bool) -> bool:
-        """Claim and work on up to ``limit`` events; return whether there were any."""
+    def next(self, limit: int, *, tried: bool) -> int:
+        """Claim and work on up to ``limit`` events; return how many there were."""
         with self._database.begin() as connection:
             events = inbox.claim(connection, limit=limit, lease=LEASE, tried=tried, run=self._run)
             orphans = [e for e in events if not any(_concerned(o, e) for o in self._offices)]
@@ -80,7 +106,7 @@ class _Worker:
             mine = [e for e in events if e.system == system and e not in orphans]
             for office, done in self._worked_on(mine, work):
                 self._show(office, done)
-        return bool(events)
+        return len(events)
 
     def _worked_on(self, events: Sequence[Claimed], work: Work) -> list[tuple[Office, Done]]:
         """Work on one system's events in every sync concerned, and settle them."""

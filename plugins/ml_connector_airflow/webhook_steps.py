@@ -78,7 +78,7 @@ def work_off(run: RunContext, *, stay: float = 0.0) -> dict[str, int]:
             raise
         while True:
             with _booked(database, offices):
-                counts.update(inbox_worker.work_off(database, offices))
+                counts.update(inbox_worker.work_off(database, offices, gather=bool(stay)))
             if not stay or monotonic() > until or not inbox_watch.due_within(url, stay):
                 break
     log.info("webhooks_processed", **counts)

@@ -2,10 +2,16 @@
 
 import json
 import os
+import shlex
+import shutil
+import signal
 import subprocess
 import sys
+import tempfile
 import time
 import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import quote
 
@@ -13,9 +19,11 @@ import jwt
 import pytest
 import requests
 
+from local.settings import Ports, sandbox_credentials
 from tests.e2e.machine import Machine
 
-VERIFIER = "sandbox-verifier-token"  # what `make run` gives to the connection
+VERIFIER = sandbox_credentials(Ports()).verifier_token
+REALM = sandbox_credentials(Ports()).realm_id
 DAG = "sync_customers__main"
 PATIENCE = 180  # seconds
 
@@ -36,6 +44,18 @@ class Airflow:
             timeout=30,
         )
         self.http.headers["Authorization"] = f"Bearer {token.json()['access_token']}"
+
+    @property
+    def receiver(self) -> str:
+        """Where QuickBooks sends its webhooks."""
+        return f"{self.url}/ml-connector/webhooks/quickbooks"
+
+    @property
+    def database_url(self) -> str:
+        """The connector's own database, as `make run` tells shells."""
+        lines = (self.machine.home / "env").read_text().splitlines()
+        values = dict(line.split("=", 1) for line in lines)
+        return shlex.split(values["ML_CONNECTOR_DATABASE_URL"])[0]
 
     def call(self, method: str, path: str, body: object = None):
         answer = self.http.request(method, f"{self.url}{path}", json=body, timeout=60)
@@ -85,8 +105,14 @@ class Airflow:
     def writes(self) -> list[dict]:
         return requests.get(f"{self.mailchimp}/journal?write=true", timeout=30).json()["calls"]
 
+    def reads(self) -> list[dict]:
+        """What was queried at QuickBooks."""
+        calls = requests.get(f"{self.quickbooks}/journal?kind=api", timeout=30).json()["calls"]
+        return [call for call in calls if call["path"].endswith("/query")]
+
     def forget_journal(self) -> None:
-        requests.delete(f"{self.mailchimp}/journal", timeout=30)
+        for half in (self.mailchimp, self.quickbooks):
+            requests.delete(f"{half}/journal", timeout=30)
 
     def edit(self, customer_id: int, **fields) -> None:
         answer = requests.patch(
@@ -99,7 +125,7 @@ class Airflow:
 
     def begin_webhooks(self) -> None:
         body = {
-            "url": f"{self.url}/ml-connector/webhooks/quickbooks",
+            "url": self.receiver,
             "verifier_token": VERIFIER,
         }
         requests.put(f"{self.quickbooks}/webhooks", json=body, timeout=30).raise_for_status()
@@ -113,9 +139,11 @@ class Airflow:
         url = f"{self.quickbooks}/customers/edit-many"
         requests.post(url, json=body, timeout=60).raise_for_status()
 
-    def add_customer(self, name: str, email: str) -> None:
+    def add_customer(self, name: str, email: str) -> str:
         body = {"DisplayName": name, "PrimaryEmailAddr": {"Address": email}}
-        requests.post(f"{self.quickbooks}/customers", json=body, timeout=30).raise_for_status()
+        answer = requests.post(f"{self.quickbooks}/customers", json=body, timeout=30)
+        answer.raise_for_status()
+        return answer.json()["Id"]
 
     def question(self, run_id: str) -> dict | None:
         """What the run's approval asks, once it waits."""
@@ -145,11 +173,34 @@ class Airflow:
         run = quote(run_id, safe="")
         return f"/api/v2/dags/{DAG}/dagRuns/{run}/taskInstances/approval/-1/hitlDetails"
 
+    def members(self) -> list[dict]:
+        return requests.get(f"{self.mailchimp}/members", timeout=60).json()["members"]
+
     def member(self, email: str) -> dict:
         return requests.get(f"{self.mailchimp}/members/{email}", timeout=30).json()
 
 
 ENDED = ("success", "failed")
+
+
+@contextmanager
+def staying_up() -> Iterator[Airflow]:
+    """A machine of its own that stays up, after its first sync."""
+    folder = Path(tempfile.mkdtemp(prefix="ml-connector-e2e-"))
+    machine = Machine(folder / "state")
+    with machine.start() as process:
+        output = []
+        for line in process.stdout:
+            output.append(line)
+            if "Ctrl-C stops it" in line:
+                break
+        assert "Ctrl-C stops it" in output[-1], "".join(output)
+        try:
+            yield Airflow(machine)
+        finally:
+            os.killpg(process.pid, signal.SIGINT)
+            process.communicate(timeout=60)
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 def wait_for(found, seconds: float = PATIENCE):

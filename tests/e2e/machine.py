@@ -57,9 +57,13 @@ class Machine:
                 pytest.fail(f"make run did not end:\n{output}")
         return process.returncode, output
 
+    def sessions(self) -> set[int]:
+        """The sessions that the last run had started, each by its first process."""
+        return {int(one) for one in json.loads((self.home / "sessions.json").read_text())}
+
     def left_running(self) -> list[str]:
         """Processes of the sessions that the last run had started."""
-        sessions = {int(one) for one in json.loads((self.home / "sessions.json").read_text())}
+        sessions = self.sessions()
         left = []
         for process in psutil.process_iter(["name", "status"]):
             try:

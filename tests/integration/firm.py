@@ -287,9 +287,9 @@ class Firm:
         with self.database.begin() as connection:
             inbox.deliver(connection, [event], vault=self.vault)
 
-    def work_off(self) -> dict[str, int]:
-        """Work on the inbox once, as the webhooks' task does."""
-        return work_off(self.database, [self.office()])
+    def work_off(self, *, gather: bool = False) -> dict[str, int]:
+        """Work on the inbox once, as the webhooks' task does; with ``gather`` as one that stays."""
+        return work_off(self.database, [self.office()], gather=gather)
 
     def inbox(self) -> dict[str, int]:
         """Events by state."""

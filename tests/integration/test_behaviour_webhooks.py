@@ -1,5 +1,8 @@
 """docs/behaviour.md, sections A to C, by webhook: events worked off from the inbox."""
 
+import threading
+import time
+
 import pytest
 from sqlalchemy import text
 
@@ -37,6 +40,25 @@ def test_many_events_at_once_cost_little_more_than_one(firm, amy):
     assert len(firm.statuses()) == 301
     assert len(firm.calls("quickbooks")) == 1
     assert len(firm.writes()) <= 2  # two threads may share the changes
+
+
+def test_a_burst_that_goes_on_for_seconds_is_waited_for_and_handled_together(firm, amy):
+    ids = [firm.customer(f"C{n}", f"c{n}@windsurf-shop.com") for n in range(100)]
+    firm.clear_journals()
+    firm.told_by_quickbooks(*[("created", each) for each in ids[:10]])
+
+    def bring_the_rest() -> None:
+        for each in ids[10:]:
+            firm.told_by_quickbooks(("created", each))
+            time.sleep(0.02)
+
+    bringing = threading.Thread(target=bring_the_rest)
+    bringing.start()
+    firm.work_off(gather=True)
+    bringing.join()
+    assert len(firm.statuses()) == 101
+    assert len(firm.calls("quickbooks")) <= 3
+    assert len(firm.writes()) <= 5
 
 
 def test_an_update_reaches_the_contact_and_its_status_is_not_sent(firm, amy):

@@ -53,7 +53,7 @@ class Claimed:
 
     def opened(self, vault: Vault) -> Any:
         """Return the event as it came."""
-        return vault.open(self.payload, _identity(self.dedupe_key))
+        return vault.open(self.payload, identity(self.dedupe_key))
 
 
 def deliver(connection: Connection, events: Sequence[WebhookEvent], *, vault: Vault) -> int:
@@ -72,7 +72,7 @@ def deliver(connection: Connection, events: Sequence[WebhookEvent], *, vault: Va
             *("dedupe_key", "state", "reason", "occurred_at"),
         )
     }
-    columns["payload"] = [vault.seal(event.payload, _identity(key)) for key, event in ordered]
+    columns["payload"] = [vault.seal(event.payload, identity(key)) for key, event in ordered]
     if any(event.state != "pending" for _, event in ordered):
         make_ready(connection)
     columns |= _who(RunContext(task_id="receiver"))
@@ -262,6 +262,19 @@ def requeue_of(connection: Connection, ids: Collection[int]) -> set[int]:
     return {row.id for row in rows}
 
 
+def erase(connection: Connection, events: Mapping[int, str], *, vault: Vault) -> None:
+    """Destroy what events say, by id their dedupe key; whoever works on one finds it empty."""
+    connection.execute(
+        text("""UPDATE ml_connector.webhook_inbox i SET payload = e.payload FROM 
+                    unnest(CAST(:ids AS bigint[]), CAST(:payloads AS bytea[])) AS e(id, payload)
+                WHERE i.id = e.id"""),
+        {
+            "ids": list(events),
+            "payloads": [vault.seal({}, identity(key)) for key in events.values()],
+        },
+    )
+
+
 def next_due(connection: Connection) -> datetime | None:
     """Return when the next event is due, in the past if one is waiting; None if there is none."""
     due: datetime | None = connection.execute(text(NEXT_DUE)).scalar_one()
@@ -274,6 +287,14 @@ NEXT_DUE = """
          FROM ml_connector.webhook_inbox WHERE state = 'pending'),
         (SELECT min(lease_until) FROM ml_connector.webhook_inbox WHERE state = 'leased'))
 """
+
+
+def newest(connection: Connection) -> int:
+    """Return the number of the event that came last; 0 if there is none."""
+    number: int = connection.execute(
+        text("SELECT coalesce(max(id), 0) FROM ml_connector.webhook_inbox")
+    ).scalar_one()
+    return number
 
 
 def pending_since(connection: Connection) -> datetime | None:
@@ -339,5 +360,6 @@ def _change(
     ).rowcount
 
 
-def _identity(dedupe_key: str) -> str:
+def identity(dedupe_key: str) -> str:
+    """Return the name that an event's payload is sealed for."""
     return f"webhook_inbox/{dedupe_key}"
