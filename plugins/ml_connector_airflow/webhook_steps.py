@@ -30,11 +30,11 @@ from ml_connector_airflow.wiring import (
     run_of,
 )
 
-STAY = 5.0
-"""Seconds a task stays for more events: edits come in bursts, and a task that is there already
-takes them up at once, where a new run needs a second."""
+STAY = 10.0
+"""Seconds a task stays for more events: edits follow one another, and a task that is there already
+takes them up in a tenth of a second, where a new run needs one to two."""
 
-LONGEST = 60.0
+LONGEST = 180.0
 """Seconds until a task ends even while events come: then the next run takes over, and what was
 changed in connections, settings or code is seen."""
 

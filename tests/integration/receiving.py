@@ -2,13 +2,14 @@
 
 import base64
 import json
+import os
 import socket
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import urlencode
 
 import requests
@@ -30,6 +31,7 @@ OTHER_TOKEN = "verifier-token-of-another-app"
 OTHER_REALM = "1185883450"
 SECRET = "secret-in-the-url"
 SIGNING_SECRET = "signing-secret"
+T = TypeVar("T")
 KEY = base64.b64decode("A" * 43 + "=")
 
 KEYS = Keys(
@@ -44,6 +46,11 @@ KEYS = Keys(
         "unset": MailchimpKey(audience_id=AUDIENCE),
     },
 )
+
+
+def at_length(short: T, full: T) -> T:
+    """How long a torture lasts: short in CI, full by ``make torture``."""
+    return full if os.environ.get("TORTURE") else short
 
 
 class Served:

@@ -11,7 +11,7 @@ import requests
 
 from ml_connector.web.body import LARGEST, Room
 from ml_connector.web.receiver import PREFIX
-from tests.integration.receiving import cloud_event, serving
+from tests.integration.receiving import SECRET, at_length, cloud_event, serving
 
 PATH = f"{PREFIX}/quickbooks"
 
@@ -74,8 +74,17 @@ def test_c5_an_endless_body_is_cut_and_costs_no_memory(served):
     assert psutil.Process().memory_info().rss - before < 30 << 20
 
 
+def test_c5_genuine_bodies_made_to_break_a_parser_cost_little_and_are_kept_as_strange(served):
+    before = psutil.Process().memory_info().rss
+    assert served.quickbooks(b"[" * 100_000 + b"]" * 100_000).status_code == 200
+    assert served.mailchimp(b"a=&" * (LARGEST // 3), query=f"secret={SECRET}").status_code == 200
+    assert served.mailchimp(b"a=&" * 2_000_000, query=f"secret={SECRET}").status_code == 413
+    assert {row.state for row in served.rows()} == {"quarantined"}
+    assert psutil.Process().memory_info().rss - before < 30 << 20
+
+
 def test_c5_slow_senders_are_cut_and_others_answered_meanwhile(served):
-    slow = [served.open_socket() for _ in range(300)]
+    slow = [served.open_socket() for _ in range(at_length(300, 900))]
     before = psutil.Process().memory_info().rss
     stop = threading.Event()
 

@@ -1,5 +1,6 @@
 """Promise 1: what was answered 2xx is in the database; what is not, is to come again."""
 
+import json
 import os
 import random
 import signal
@@ -7,17 +8,21 @@ import subprocess
 import sys
 import threading
 import time
+from collections import Counter
 from pathlib import Path
 
+import psutil
 import pytest
 import requests
 from sqlalchemy import create_engine, text
 
 from local.postgres import EmbeddedPostgres, free_port
+from ml_connector.errors import StorageError
 from ml_connector.quickbooks import webhooks as quickbooks
 from ml_connector.store.migrate import upgrade
 from ml_connector.web.receiver import PREFIX
-from tests.integration.receiving import TOKEN, cloud_event, form, serving
+from tests.integration.firm import Firm
+from tests.integration.receiving import TOKEN, at_length, cloud_event, form, serving
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -85,6 +90,102 @@ def test_c9_a_frozen_database_server_is_503_in_time(server):
         assert answer.status_code == 503
         assert seconds < 3
         assert served.quickbooks([cloud_event(3)]).status_code == 200
+
+
+@pytest.fixture
+def durable(tmp_path):
+    """As ``server``, and what it has committed survives a crash."""
+    with EmbeddedPostgres(tmp_path / "postgres") as running:
+        running.create_database("inbox")
+        upgrade(running.url("inbox"))
+        yield running
+
+
+def test_postgres_stopped_hard_under_events_loses_none_and_carries_each_over_once(
+    durable, stand, tmp_path
+):
+    """A sender that comes again, a worker that comes again, and no 2xx without its commit."""
+    number, stops = at_length(300, 5_000), at_length(2, 15)
+    chance, port, url = random.Random(3), free_port(), durable.url("inbox")
+    stand.reset()
+    firm = Firm(stand=stand, database_url=url, folder=tmp_path)
+    ids = [firm.customer(f"C{n}", f"c{n}@windsurf-shop.com") for n in range(number)]
+    code = f"from tests.integration.receiving import serve_forever;serve_forever({url!r}, {port})"
+    address, pause = f"http://127.0.0.1:{port}{PREFIX}/quickbooks", at_length(8, 200) / number
+    refused, done = Counter[int](), threading.Event()
+
+    def bring() -> None:
+        session = requests.Session()
+        for id_ in ids:
+            body = json.dumps([cloud_event(int(id_))]).encode()
+            headers = {"intuit-signature": quickbooks.signature(body, TOKEN).decode()}
+            while not (answer := session.post(address, data=body, headers=headers)).ok:
+                refused[answer.status_code] += 1
+                time.sleep(0.2)
+            time.sleep(pause)
+
+    def work() -> None:
+        while not done.is_set():
+            try:
+                firm.work_off()
+            except StorageError:
+                time.sleep(0.2)
+            time.sleep(0.1)
+
+    with subprocess.Popen([sys.executable, "-c", code], cwd=ROOT) as process:
+        wait_until_healthy(port)
+        threads = [threading.Thread(target=bring), threading.Thread(target=work)]
+        for thread in threads:
+            thread.start()
+        for _ in range(stops):
+            time.sleep(chance.uniform(*at_length((1, 3), (5, 12))))
+            stop_hard(durable)
+            time.sleep(chance.uniform(0.5, 2))
+            durable.start()
+        threads[0].join()
+        end_leases(url)
+        deadline = time.monotonic() + 60
+        while set(states(url)) - {"done"} and time.monotonic() < deadline:
+            time.sleep(0.5)
+        done.set()
+        threads[1].join()
+        process.terminate()
+    assert states(url) == {"done": number}
+    assert set(refused) <= {503}
+    assert set(firm.statuses().values()) == {"subscribed"}
+    assert len(firm.statuses()) == number
+    sent = Counter(
+        member["email_address"] for call in firm.writes() for member in call["body"]["members"]
+    )
+    assert {address for address, count in sent.items() if count > 1} == set()
+    firm.close()
+
+
+def stop_hard(server: EmbeddedPostgres) -> None:
+    """Postgres' immediate shutdown: no checkpoint, no goodbye to anybody."""
+    process = psutil.Process(server.pid)
+    process.send_signal(signal.SIGQUIT)
+    psutil.wait_procs([process], timeout=30)
+
+
+def end_leases(url: str) -> None:
+    """Two minutes pass, after which what a stop has cut is due again."""
+    engine = create_engine(url)
+    with engine.begin() as connection:
+        connection.execute(
+            text("UPDATE ml_connector.webhook_inbox SET lease_until = now() WHERE state = 'leased'")
+        )
+    engine.dispose()
+
+
+def states(url: str) -> dict[str, int]:
+    engine = create_engine(url)
+    with engine.connect() as connection:
+        rows = connection.execute(
+            text("SELECT state, count(*) FROM ml_connector.webhook_inbox GROUP BY state")
+        ).all()
+    engine.dispose()
+    return {row.state: row.count for row in rows}
 
 
 def test_every_2xx_is_in_the_table_after_the_receiver_was_killed_under_load(database_url):
