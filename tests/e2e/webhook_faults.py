@@ -117,9 +117,13 @@ def running(airflow: Airflow, part: str) -> psutil.Process | None:
     """The machine's process of one of Airflow's parts."""
     sessions = airflow.machine.sessions()
     for process in psutil.process_iter(["cmdline", "status"]):
-        command = process.info["cmdline"] or ()
+        # As started, and as the API server calls itself later.
+        command = " ".join(process.info["cmdline"] or ())
+        named = (
+            command.endswith(f"airflow {part}") or f"airflow {part.replace('-', '_')}" in command
+        )
         alive = process.info["status"] != psutil.STATUS_ZOMBIE
-        if alive and process.pid in sessions and command[-1:] == [part]:
+        if alive and named and process.pid in sessions:
             return process
     return None
 
