@@ -55,8 +55,11 @@ lock: install-dev ## Compile requirements.txt and requirements-dev.txt from pypr
 bench: install-dev ## Run the benchmarks
 	@$(BIN)/python -m bench $(BENCH_ARGS)
 
-torture: install-dev ## Torture the token refreshing: stampedes and kills, some minutes
+torture: install-dev ## Stampedes, kills, lost databases and mutations at full length: half an hour
 	@$(BIN)/python -m bench.tokens $(TORTURE_ARGS)
+	@TORTURE=1 $(BIN)/python -m pytest -q --timeout 1800 tests/integration/test_receiver_mutations.py \
+		tests/integration/test_receiver_abuse.py tests/integration/test_receiver_database_away.py
+	@$(BIN)/python -m bench.webhook_faults
 
 clean: ## Remove the environment and all state, keys and databases included
 	@rm -rf $(VENV) $(or $(ML_CONNECTOR_HOME),.state) .pytest_cache .mypy_cache .ruff_cache \
