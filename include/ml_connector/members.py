@@ -18,6 +18,7 @@ from ml_connector.mailchimp.client import MailchimpClient
 from ml_connector.model import Member, MemberEvent, Status
 from ml_connector.scope import Scope
 from ml_connector.store import changes, contacts, cursors, member_events, sightings
+from ml_connector.store.database import take_turn
 from ml_connector.store.sightings import KeyedMember, Transition
 
 OVERLAP = timedelta(minutes=10)
@@ -86,9 +87,13 @@ def observe(
 
     Returns how many events are new. ``source``: ``poll`` or ``webhook``. ``arrivals``: whether
     one who is seen for the first time has just come. ``moved_from``: former addresses by present
-    ones, both normalised, where a webhook told of a change.
+    ones, both normalised, where a webhook told of a change. Of people who were forgotten nothing is
+    stored, also if they subscribe anew by themselves.
     """
-    addresses = {plain(member.email_address): member for member in members}
+    take_turn(connection, sync=scope.name)  # nobody is forgotten from here on
+    addresses = _without_forgotten(
+        scope, connection, {plain(member.email_address): member for member in members}
+    )
     keyed = [
         sightings.keyed(
             member,
@@ -142,6 +147,14 @@ def observe_departed(
 def plain(address: str) -> str:
     """Return the form of an address by which a contact is known."""
     return normalised(address) or address.strip().lower()
+
+
+def _without_forgotten(
+    scope: Scope, connection: Connection, addresses: Mapping[str, Member]
+) -> dict[str, Member]:
+    keys = {address: scope.vault.email_key(address) for address in addresses}
+    out = contacts.suppressed(connection, keys=list(keys.values()))
+    return {address: member for address, member in addresses.items() if keys[address] not in out}
 
 
 def _key(scope: Scope, address: str | None) -> bytes | None:

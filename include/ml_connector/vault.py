@@ -53,14 +53,32 @@ class Vault:
 
     def seal(self, value: Any, identity: str) -> bytes:
         """Return ``value`` (JSON-able) encrypted for the row named ``identity``."""
-        nonce = secrets.token_bytes(12)
-        sealed = self._ciphers[self._newest].encrypt(
-            nonce, _encoder.encode(value), identity.encode()
-        )
-        return _VERSION + self._newest + nonce + sealed
+        return self._sealed(_encoder.encode(value), identity)
 
     def open(self, sealed: bytes, identity: str) -> Any:
         """Return the value sealed for ``identity``; raise ``SettingsError`` without its key."""
+        return msgspec.json.decode(self.open_encoded(sealed, identity))
+
+    def reseal(self, sealed: bytes, identity: str) -> bytes:
+        """Return the same value under the newest key."""
+        return self._sealed(self.open_encoded(sealed, identity), identity)
+
+    @property
+    def newest(self) -> bytes:
+        """The id of the key that seals: bytes 1 to 5 of what it sealed."""
+        return self._newest
+
+    def has(self, key_id: bytes) -> bool:
+        """Tell whether a key is at hand."""
+        return key_id in self._ciphers
+
+    def _sealed(self, encoded: bytes, identity: str) -> bytes:
+        nonce = secrets.token_bytes(12)
+        sealed = self._ciphers[self._newest].encrypt(nonce, encoded, identity.encode())
+        return _VERSION + self._newest + nonce + sealed
+
+    def open_encoded(self, sealed: bytes, identity: str) -> bytes:
+        """Return the JSON of the value sealed for ``identity``, as ``open``."""
         cipher = self._ciphers.get(bytes(sealed[1:5]))
         if bytes(sealed[:1]) != _VERSION or cipher is None:
             raise SettingsError(
@@ -68,9 +86,7 @@ class Vault:
                 "add the former key to the end of the list"
             )
         try:
-            return msgspec.json.decode(
-                cipher.decrypt(bytes(sealed[5:17]), bytes(sealed[17:]), identity.encode())
-            )
+            return cipher.decrypt(bytes(sealed[5:17]), bytes(sealed[17:]), identity.encode())
         except (InvalidTag, ValueError):  # ValueError: cut off within the nonce
             raise SettingsError(
                 f"the stored payload of {identity} does not open: altered, or moved to this row"

@@ -15,7 +15,7 @@ from ml_connector import archive, audience, fetch, guard, members, planning, pus
 from ml_connector.mailchimp.client import MailchimpClient
 from ml_connector.quickbooks.client import QuickBooksClient
 from ml_connector.scope import Scope
-from ml_connector.store import customers
+from ml_connector.store import contacts, customers, inbox
 from ml_connector.store.inbox import Claimed
 
 THREADS = 2
@@ -91,7 +91,7 @@ def customers_changed(office: Office, events: Sequence[Claimed]) -> Done:
 def members_acted(office: Office, events: Sequence[Claimed]) -> Done:
     """Read the members that Mailchimp told of, and record what they did."""
     scope, client = office.scope, office.mailchimp
-    documents = [event.opened(scope.vault) for event in events]
+    events, documents = _of_the_known(scope, events)
     told = {_address(document): _former(document) for document in documents}
     to_read = set(told)
     if len(told) > FEW:
@@ -117,6 +117,36 @@ def members_acted(office: Office, events: Sequence[Claimed]) -> Done:
         found_at = customers.at(connection, sync=scope.name, keys=list(by_key))
         origins = {customer_id: by_key[key] for customer_id, key in found_at.items()}
         return Done(customer_ids=set(origins), origins=origins)
+
+
+def _of_the_known(
+    scope: Scope, events: Sequence[Claimed]
+) -> tuple[list[Claimed], list[dict[str, Any]]]:
+    """Return the events and what they say, without those about people who were forgotten.
+
+    These are ignored, and what they say is destroyed.
+    """
+    opened = {event: event.opened(scope.vault) for event in events}
+    keys = {
+        event: [scope.vault.email_key(each) for each in (_address(said), _former(said)) if each]
+        for event, said in opened.items()
+        if said
+    }
+    with scope.database.begin() as connection:
+        every = [key for found in keys.values() for key in found]
+        out = contacts.suppressed(connection, keys=every)
+        known = [event for event, found in keys.items() if not out.intersection(found)]
+        forgotten = [event for event in events if event not in known]
+        inbox.settle(
+            connection,
+            forgotten,
+            state="ignored",
+            reason="forgotten",
+            run=scope.run,
+            sync=scope.name,
+        )
+        inbox.erase(connection, {each.id: each.dedupe_key for each in forgotten}, vault=scope.vault)
+    return known, [opened[event] for event in known]
 
 
 def _address(document: Mapping[str, Any]) -> str:

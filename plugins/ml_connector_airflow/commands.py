@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from ml_connector.cli import DONE, FAILED, WAITING, WRONG_SETTINGS
+from ml_connector_airflow import commands_privacy
 
 Sync = Annotated[str, typer.Option("--sync", help="A sync's name in syncs.yaml.")]
 Verbose = Annotated[bool, typer.Option("--verbose", help="Show Airflow's own log.")]
@@ -32,6 +33,7 @@ def register(app: typer.Typer) -> None:
     connecting.command("quickbooks")(connect_quickbooks)
     connecting.callback()(_connect)
     app.add_typer(connecting, name="connect")
+    commands_privacy.register(app)
 
 
 def _as_server(*, log_level: str = "WARNING") -> None:

@@ -31,8 +31,6 @@ _CODE = re.compile(r"`([^`\n]+)`")
 _LINK = re.compile(r"(?<!!)\[[^\]]+\]\(([^)\s]+)\)")
 _COMMAND = re.compile(r"(?:^|\s)ml-connector( .*)?$")
 _PLACEHOLDER = {"NAME": "main", "ID": "1", "N": "9410", "ADDRESS": "127.0.0.1", "FILE": "state"}
-# Named in the documentation as what does not exist yet.
-NOT_YET = {"forget", "rotate-keys"}
 
 
 def name(page: Path) -> str:
@@ -92,7 +90,7 @@ def test_commands_are_found_in_the_readme():
 def test_every_command_shown_is_understood(page, line, command):
     words = shlex.split(line.replace("[", " ").replace("]", " "))
     words = [_PLACEHOLDER.get(word, word) for word in words[words.index("ml-connector") + 1 :]]
-    if not words or words[0] in NOT_YET or words[0].startswith("-"):
+    if not words or words[0].startswith("-"):
         return
     assert words[0] in command.commands, f"{page}: there is no command {words[0]}"
     found = command.commands[words.pop(0)]
@@ -100,11 +98,6 @@ def test_every_command_shown_is_understood(page, line, command):
         found = found.commands[words.pop(0)]
     context = found.make_context(found.name, words)
     assert context.args == [], f"{page}: {line}"
-
-
-@pytest.mark.parametrize("missing", sorted(NOT_YET))
-def test_what_the_pages_call_missing_is_still_missing(missing, command):
-    assert missing not in command.commands, f"{missing} exists: update README and CHANGELOG"
 
 
 def test_every_command_and_option_is_in_the_readme(command):

@@ -242,6 +242,16 @@ class MailchimpClient:
                     return error.request_id
             raise
 
+    def delete_for_good(self, email: str) -> str | None:
+        """Delete a member with all its personal data, and return the request's id.
+
+        Mailchimp takes the address back only if its person subscribes anew. Raises
+        ``RecordRefused`` with ``not_found`` for an address that is no member.
+        https://mailchimp.com/developer/marketing/api/list-members/delete-list-member/
+        """
+        path = f"{self._member(email)}/actions/delete-permanent"
+        return self._answer("delete_for_good", "POST", path)[1]
+
     def add_tags(self, email: str, names: Sequence[str], *, active: bool = True) -> str | None:
         """Add tags to a member, or take them off, without setting off tag automations.
 

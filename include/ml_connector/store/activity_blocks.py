@@ -2,7 +2,8 @@
 
 A row is locked while its call is on the wire, as a change is: a killed worker's rows are free at
 once. What is due is not remembered but derived: a contact's ``news`` against those shown, so a
-customer that is linked, moves or comes back is found like one whose contact did something.
+customer that is linked, moves or comes back is found like one whose contact did something. The staged
+Notes of a customer whose person was forgotten are not theirs, so it is never written.
 """
 
 from collections.abc import Collection
@@ -32,6 +33,7 @@ _QUEUE = """
         FROM ml_connector.activity_blocks b
         JOIN ml_connector.customers c ON c.sync = b.sync AND c.customer_id = b.customer_id
         WHERE b.sync = :sync AND c.active AND NOT c.gone AND NOT c.is_project {only}
+          AND c.email_problem IS DISTINCT FROM 'suppressed'
           AND b.shown_key <> coalesce(c.email_key, CAST('' AS bytea))
           AND NOT EXISTS (SELECT 1 FROM ml_connector.contacts k
                           WHERE k.sync = b.sync AND k.email_key = b.shown_key
@@ -51,7 +53,8 @@ _QUEUE = """
 _CLAIM = """
     SELECT b.customer_id, b.attempts, b.attachment_id, b.attachment_token, b.attaching,
            b.settled_at, c.payload, c.email_key AS own_key,
-           c.active AND NOT c.gone AND NOT c.is_project AS writable,
+           c.active AND NOT c.gone AND NOT c.is_project
+               AND c.email_problem IS DISTINCT FROM 'suppressed' AS writable,
            k.email_key, k.alias_of, k.status, k.status_since, k.engagement, k.last_engaged_at,
            coalesce(k.news, 0) AS news, clock_timestamp() AS claimed_at
     FROM ml_connector.activity_blocks b

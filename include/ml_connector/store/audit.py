@@ -94,13 +94,14 @@ def _row(entry: Entry, run: RunContext, vault: Vault) -> tuple[Any, ...]:
         run.try_number,
         run.actor,
         seal_id,
-        None if entry.before is None else vault.seal(entry.before, _identity(seal_id, "before")),
-        None if entry.after is None else vault.seal(entry.after, _identity(seal_id, "after")),
+        None if entry.before is None else vault.seal(entry.before, identity(seal_id, "before")),
+        None if entry.after is None else vault.seal(entry.after, identity(seal_id, "after")),
         entry.origin,
     )
 
 
-def _identity(seal_id: str, side: str) -> str:
+def identity(seal_id: str, side: str) -> str:
+    """Return the name that a row's ``before`` or ``after`` is sealed for."""
     return f"audit/{seal_id}/{side}"
 
 
@@ -194,5 +195,5 @@ def iter_entries(
             entry["email_key"] = bytes(entry["email_key"]).hex() if entry["email_key"] else None
             for side in ("before", "after"):
                 sealed = entry[side]
-                entry[side] = vault.open(sealed, _identity(seal_id, side)) if sealed else None
+                entry[side] = vault.open(sealed, identity(seal_id, side)) if sealed else None
             yield entry

@@ -67,12 +67,16 @@ class Finding:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verified:
-    """What was looked at: rows that are as they were sealed, rows not sealed yet, what is wrong."""
+    """What was looked at: rows that are as they were sealed, rows not sealed yet, what is wrong.
+
+    ``erased``: how many of the sound rows had their personal data destroyed by an erasure.
+    """
 
     sound: int
     unsealed: int
     findings: Sequence[Finding]
     head: str
+    erased: int = 0
 
 
 # ── sealing ───────────────────────────────────────────────────────────────────────────────────
@@ -168,6 +172,12 @@ def mac_of(
     return vault.audit_mac(b"seal" + previous + digest + place)
 
 
+def rewrite_mac(audit_id: int, kind: str, sealed: bytes, digest: bytes, vault: Vault) -> bytes:
+    """Return the keyed hash that lets a row's digest be ``digest`` instead of the ``sealed`` one."""
+    content = _encoder.encode([audit_id, kind, bytes(sealed).hex(), bytes(digest).hex()])
+    return vault.audit_mac(b"rewrite" + content)
+
+
 # ── where the chain starts ────────────────────────────────────────────────────────────────────
 
 
@@ -240,6 +250,10 @@ def put_checkpoint(
         text("DELETE FROM ml_connector.audit_seals WHERE position <= :position"),
         {"position": link.position},
     )
+    connection.execute(
+        text("DELETE FROM ml_connector.audit_rewrites WHERE at < :dropped_before"),
+        {"dropped_before": dropped_before},
+    )
 
 
 # ── verifying ─────────────────────────────────────────────────────────────────────────────────
@@ -266,7 +280,7 @@ class _Verifier:
         self._edited: dict[int, list[Any]] = {}
         self._digests: set[bytes] = set()
         self._head_seen = head in (None, self._mac.hex())
-        self._sound = self._unsealed = 0
+        self._sound = self._unsealed = self._erased = 0
 
     def run(self, page: int) -> Verified:
         if not self._start.signed:
@@ -292,6 +306,7 @@ class _Verifier:
             unsealed=self._unsealed,
             findings=sorted(self._found, key=lambda finding: finding.audit_id),
             head=self._mac.hex(),
+            erased=self._erased,
         )
 
     def _iter_pairs(self, page: int) -> Iterator[Row[Any]]:
@@ -304,8 +319,10 @@ class _Verifier:
                               s AS (SELECT * FROM ml_connector.audit_seals
                                     WHERE audit_id > :after ORDER BY audit_id LIMIT :page)
                          SELECT {_LISTED}, s.audit_id AS sealed_id, s.position, s.at AS sealed_at,
-                                s.digest, s.mac, coalesce(a.id, s.audit_id) AS place
+                                s.digest, s.mac, coalesce(a.id, s.audit_id) AS place,
+                                r.kind AS rewrite, r.digest AS rewritten, r.mac AS rewrite_mac
                          FROM a FULL JOIN s ON s.audit_id = a.id
+                         LEFT JOIN ml_connector.audit_rewrites r ON r.audit_id = a.id
                          ORDER BY place LIMIT :page"""),  # noqa: S608 -- a constant
                 {"after": after, "page": page},
             ).all()
@@ -337,12 +354,21 @@ class _Verifier:
             if dropped is None or not self._start.signed or both.sealed_at >= dropped:
                 self._add("removed", both.sealed_id)
             return
-        if digest_of(both[: len(SEALED_COLUMNS)], self._vault) == bytes(both.digest):
+        digest = digest_of(both[: len(SEALED_COLUMNS)], self._vault)
+        if digest == bytes(both.digest) or self._rewritten(both, digest):
             self._sound += 1
+            self._erased += both.rewrite == "erased"
             return
         self._edited[both.id] = _values(both)
         self._digests.add(bytes(both.digest))
         self._add("edited", both.id)
+
+    def _rewritten(self, both: Row[Any], digest: bytes) -> bool:
+        """Tell whether the row is as an erasure or a rotation of keys left it."""
+        if both.rewrite is None or bytes(both.rewritten) != digest:
+            return False
+        mac = rewrite_mac(both.id, both.rewrite, both.digest, digest, self._vault)
+        return mac == bytes(both.rewrite_mac)
 
     def _tell_swaps(self) -> None:
         """Tell rows that hold one another's content from those that were edited."""

@@ -12,6 +12,7 @@ from sqlalchemy import Connection, text
 from ml_connector.model import Customer
 from ml_connector.plan import CUSTOMER_COLUMNS
 from ml_connector.store.database import copy_rows, frame_of, take_turn, unhexed
+from ml_connector.store.suppression import withheld
 from ml_connector.vault import Vault
 
 _STAGED = [
@@ -112,7 +113,8 @@ def stage(
 ) -> Staged:
     """Merge a page into staging; mark as dirty what is new or changed in what we map.
 
-    ``seen_in`` numbers a full load, so that ids it did not list can be told afterwards.
+    ``seen_in`` numbers a full load, so that ids it did not list can be told afterwards. Of people
+    who were forgotten nothing is staged but the id.
     """
     take_turn(connection, sync=sync)
     connection.execute(
@@ -122,7 +124,8 @@ def stage(
                  last_updated timestamptz, payload bytea) ON COMMIT DROP""")
     )
     connection.execute(text("TRUNCATE incoming_customers"))
-    rows = (_row(customer, sync, vault, tags) for customer in customers)
+    page = withheld(connection, list(customers), sync=sync, vault=vault)
+    rows = (_row(customer, sync, vault, tags) for customer in page)
     copy_rows(connection, "incoming_customers", _STAGED, rows)
     counted = connection.execute(_MERGE, {"sync": sync, "seen_in": seen_in}).one()
     if seen_in:

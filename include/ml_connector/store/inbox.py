@@ -264,8 +264,10 @@ def requeue_of(connection: Connection, ids: Collection[int]) -> set[int]:
 
 def erase(connection: Connection, events: Mapping[int, str], *, vault: Vault) -> None:
     """Destroy what events say, by id their dedupe key; whoever works on one finds it empty."""
+    if not events:
+        return
     connection.execute(
-        text("""UPDATE ml_connector.webhook_inbox i SET payload = e.payload FROM 
+        text("""UPDATE ml_connector.webhook_inbox i SET payload = e.payload FROM
                     unnest(CAST(:ids AS bigint[]), CAST(:payloads AS bytea[])) AS e(id, payload)
                 WHERE i.id = e.id"""),
         {

@@ -36,7 +36,7 @@ def _time(name: str, *, required: bool = False) -> Column[object]:
 # A QuickBooks customer as last fetched. customer_no orders ids as numbers. email_key is the
 # address it has now, contact_key the one under which it was last represented in the audience.
 # dirty: fetched anew and not yet decided on. gone: merged away (into merged_into, where a webhook
-# told) or deleted in QuickBooks.
+# told) or deleted in QuickBooks. forgotten: its person was erased; nothing about them is staged.
 customers = Table(
     "customers",
     metadata,
@@ -60,6 +60,7 @@ customers = Table(
     Column("reason", Text),
     Column("linked_to", Text),
     Column("merged_into", Text),
+    Column("forgotten", Boolean, nullable=False, server_default=text("false")),
     Index("customers_by_email", "sync", "email_key"),
     Index("customers_by_contact", "sync", "contact_key"),
     Index("customers_dirty", "sync", "customer_id", postgresql_where=text("dirty")),
@@ -245,6 +246,20 @@ audit_checkpoints = Table(
     Column("made_at", DateTime(timezone=True), nullable=False, server_default=_now),
 )
 
+# An audit row that an erasure or a rotation of keys rewrote: its digest since then. The mac binds it
+# to the row's seal, so that nobody without the keys can make one.
+audit_rewrites = Table(
+    "audit_rewrites",
+    metadata,
+    Column("audit_id", BigInteger, primary_key=True, autoincrement=False),
+    _time("at", required=True),
+    Column("kind", Text, nullable=False),
+    Column("digest", LargeBinary, nullable=False),
+    Column("mac", LargeBinary, nullable=False),
+    Column("made_at", DateTime(timezone=True), nullable=False, server_default=_now),
+    CheckConstraint("kind IN ('erased', 'rotated')", name="audit_rewrites_kind"),
+)
+
 # Watermarks and what else a sync has to remember between runs.
 cursors = Table(
     "cursors",
@@ -282,6 +297,21 @@ suppressions = Table(
     Column("email_key", LargeBinary, primary_key=True),
     Column("reason", Text, nullable=False),
     Column("created_at", DateTime(timezone=True), nullable=False, server_default=_now),
+)
+
+# A person's erasure. payload: whom it is about, until it is finished. calling: the call to the
+# outside that was about to leave.
+erasures = Table(
+    "erasures",
+    metadata,
+    Column("id", BigInteger, Identity(always=True), primary_key=True),
+    Column("email_key", LargeBinary, nullable=False),
+    Column("actor", Text, nullable=False),
+    Column("payload", LargeBinary),
+    Column("calling", Text),
+    Column("started_at", DateTime(timezone=True), nullable=False, server_default=_now),
+    _time("finished_at"),
+    Index("erasures_open", "email_key", unique=True, postgresql_where=text("finished_at IS NULL")),
 )
 
 # What a person has to know: raised once for a cause, ended once when it is over.

@@ -1,0 +1,320 @@
+"""A person erased on request: at Mailchimp, on the QuickBooks customer, and in all that we keep.
+
+::
+
+    begin       suppressed; gone wherever a key tells (one transaction)
+    Mailchimp   the contact archived, or deleted for good
+    QuickBooks  our block taken out of Notes, the attached note deleted
+    audit       payloads, address index and error texts destroyed; the chain stays valid
+    inbox       what webhooks said of the person destroyed
+    finish      one row of proof in the audit
+
+Each step is safe to repeat and committed by itself, so a command that was killed is simply given
+again. Nothing that brings the person back can slip in between: they are suppressed from the start.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import structlog
+from msgspec import structs
+
+from ml_connector.activity import markers_of
+from ml_connector.errors import RecordRefused, SettingsError, StaleObject, Unavailable
+from ml_connector.mailchimp.client import MailchimpClient
+from ml_connector.members import plain
+from ml_connector.model import Member, RunContext, Status
+from ml_connector.quickbooks.client import QuickBooksClient
+from ml_connector.quickbooks.protocol import BatchItem
+from ml_connector.scope import Scope
+from ml_connector.store import audit, audit_seal, erasure
+from ml_connector.store.audit import Entry
+from ml_connector.store.database import Database
+from ml_connector.store.erasure import Erasure, Person, Shown
+from ml_connector.vault import Vault
+from ml_connector.webhook_work import Office
+
+TRIES = 5
+"""Of taking our block out of a customer that somebody else keeps writing."""
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Forgotten:
+    """What an erasure did. ``left``: what a person has to do by hand, a sentence each."""
+
+    erasure: int
+    customers: int
+    contacts: dict[str, int] = field(default_factory=dict)
+    blocks: int = 0
+    left: tuple[str, ...] = ()
+
+
+def look(database: Database, vault: Vault, address: str) -> Person:
+    """Return whom an erasure would be about; raise ``SettingsError`` if it is no address."""
+    normal = plain(address)
+    if "@" not in normal:
+        raise SettingsError("that is no e-mail address")
+    with database.begin() as connection:
+        return erasure.look(connection, normal, vault=vault)
+
+
+def forget(
+    offices: Sequence[Office],
+    *,
+    database: Database,
+    vault: Vault,
+    address: str,
+    delete_contact: bool,
+    run: RunContext,
+) -> Forgotten:
+    """Erase the person at ``address``; ``delete_contact``: for good at Mailchimp, not archived.
+
+    Raises ``StopRun`` or ``RetryLater`` where a system cannot be reached: given again, it goes on.
+    """
+    with database.begin() as connection:
+        begun = erasure.begin(connection, plain(address), actor=run.actor, vault=vault)
+    eraser = _Eraser(database, vault, begun, run)
+    for office in offices:
+        eraser.leave_mailchimp(office, delete_contact=delete_contact)
+        eraser.clear_customers(office)
+    eraser.erase_payloads()
+    return eraser.finish([office.scope.name for office in offices])
+
+
+class _Eraser:
+    def __init__(self, database: Database, vault: Vault, begun: Erasure, run: RunContext) -> None:
+        self._database, self._vault, self._run = database, vault, run
+        self._erasure = begun
+        self._contacts: dict[str, int] = {}
+        self._blocks = 0
+        self._left: list[str] = []
+
+    # ── Mailchimp ─────────────────────────────────────────────────────────────────────────────
+
+    def leave_mailchimp(self, office: Office, *, delete_contact: bool) -> None:
+        """Archive or delete the person's contacts in a sync's audience."""
+        for address in self._erasure.person.addresses:
+            mark = f"mailchimp/{office.scope.name}/{self._vault.email_key(address).hex()}"
+            action = "delete_contact" if delete_contact else "archive"
+            client = office.mailchimp
+            found = client.get(address)
+            unheard = self._erasure.calling == f"{mark}/{action}"
+            if found is None or (found.status is Status.ARCHIVED and not delete_contact):
+                if unheard:
+                    self._wrote(office.scope, "mailchimp", [(action, "applied")], None)
+                continue
+            self._calling(f"{mark}/{action}")
+            self._leave(office, client, found, address, action)
+
+    def _leave(
+        self, office: Office, client: MailchimpClient, found: Member, address: str, action: str
+    ) -> None:
+        name = office.scope.name
+        call = client.delete_for_good if action == "delete_contact" else client.archive
+        try:
+            request_id = call(address)
+        except RecordRefused as error:
+            if error.code != "method_not_allowed":
+                raise
+            refused = [(action, "refused")]
+            self._wrote(office.scope, "mailchimp", refused, error.request_id)
+            self._left.append(
+                f"{name}: Mailchimp archives no {found.status} contact; give the command again with"
+                " --delete-contact, or delete it there"
+            )
+            return
+        self._wrote(office.scope, "mailchimp", [(action, "applied")], request_id)
+        key = "deleted" if action == "delete_contact" else "archived"
+        self._contacts[key] = self._contacts.get(key, 0) + 1
+
+    # ── QuickBooks ────────────────────────────────────────────────────────────────────────────
+
+    def clear_customers(self, office: Office) -> None:
+        """Take what we wrote off the person's customers in a sync's company."""
+        for shown in self._erasure.person.customers:
+            if shown.sync == office.scope.name and not shown.cleared:
+                self._clear(office, shown)
+                self._cleared(shown)
+
+    def _clear(self, office: Office, shown: Shown) -> None:
+        client, scope = office.quickbooks, office.scope
+        markers = markers_of(scope, shown.customer_id)
+        mark = f"quickbooks/{scope.name}/{shown.customer_id}"
+        for _ in range(TRIES):
+            rows = client.fetch_by_ids([shown.customer_id])
+            if not rows:
+                return
+            notes = str(rows[0].get("Notes") or "")
+            wanted = markers.out_of(notes)
+            items = [_notes_item(rows[0], wanted)] if wanted != notes else []
+            items += self._attached(client, shown, markers.first)
+            self._unheard(scope, shown, mark, {_action(item) for item in items})
+            if not items:
+                return
+            self._calling("/".join([mark, *(_action(item) for item in items)]))
+            if self._write(scope, client, shown, items):
+                return
+        raise Unavailable(
+            f"QuickBooks: somebody else keeps writing customer {shown.customer_id};"
+            " give the command again later"
+        )
+
+    @staticmethod
+    def _attached(client: QuickBooksClient, shown: Shown, first_line: str) -> list[BatchItem]:
+        if not shown.attachment_id and not shown.attaching:
+            return []
+        return [
+            BatchItem(
+                b_id="",
+                payload={"Id": str(row["Id"]), "SyncToken": str(row["SyncToken"])},
+                operation="delete",
+                entity="Attachable",
+            )
+            for row in client.notes_of(shown.customer_id)
+            if str(row.get("Note", "")).startswith(first_line)
+        ]
+
+    def _write(
+        self, scope: Scope, client: QuickBooksClient, shown: Shown, items: list[BatchItem]
+    ) -> bool:
+        """Write; return whether the customer is settled, False if it is to be read again."""
+        named = [replace(item, b_id=str(n)) for n, item in enumerate(items)]
+        answer = client.write_batch(named, operation_id=f"erasure/{self._erasure.id}")
+        settled, outcomes = True, []
+        for item in named:
+            result = answer.results.get(item.b_id)
+            if isinstance(result, dict):
+                outcomes.append((_action(item), "applied"))
+                self._blocks += 1
+                continue
+            stale = isinstance(result, StaleObject) or not isinstance(result, RecordRefused)
+            settled = settled and not stale
+            outcomes.append((_action(item), "conflict" if stale else "failed"))
+            if not stale:
+                self._left.append(
+                    f"{scope.name}: QuickBooks refused to take our lines out of customer"
+                    f" {shown.customer_id}; delete them there by hand"
+                )
+        self._wrote(scope, "quickbooks", outcomes, answer.request_id, shown)
+        return settled
+
+    def _unheard(self, scope: Scope, shown: Shown, mark: str, due: set[str]) -> None:
+        """Book writes that were made by a call whose answer nobody heard."""
+        announced = self._erasure.calling or ""
+        if announced.startswith(f"{mark}/"):
+            made = set(announced.removeprefix(f"{mark}/").split("/")) - due
+            outcomes = [(action, "applied") for action in sorted(made)]
+            self._wrote(scope, "quickbooks", outcomes, None, shown)
+
+    def _cleared(self, shown: Shown) -> None:
+        person = self._erasure.person
+        cleared = Shown(sync=shown.sync, customer_id=shown.customer_id, cleared=True)
+        customers = tuple(cleared if each is shown else each for each in person.customers)
+        self._erasure = self._erasure._replace(person=structs.replace(person, customers=customers))
+        self._keep()
+
+    # ── what is kept of it ────────────────────────────────────────────────────────────────────
+
+    def _calling(self, mark: str) -> None:
+        """Commit that a call is about to leave: found made later, it was ours."""
+        self._erasure = self._erasure._replace(calling=mark)
+        self._keep()
+
+    def _keep(self) -> None:
+        with self._database.begin() as connection:
+            erasure.keep(connection, self._erasure, vault=self._vault)
+
+    def _wrote(
+        self,
+        scope: Scope,
+        system: str,
+        outcomes: Sequence[tuple[str, str]],
+        request_id: str | None,
+        shown: Shown | None = None,
+    ) -> None:
+        """Commit the audit rows of a call: (action, outcome) each."""
+        entries = [
+            Entry(
+                sync=scope.name,
+                system=system,
+                action=action,
+                reason=erasure.REASON,
+                outcome=outcome,
+                cause=f"erasure:{self._erasure.id}",
+                customer_id=shown.customer_id if shown else None,
+                request_id=request_id,
+            )
+            for action, outcome in outcomes
+        ]
+        self._erasure = self._erasure._replace(calling=None)
+        with self._database.begin() as connection:
+            audit.append(connection, entries, run=self._run, vault=self._vault)
+            erasure.keep(connection, self._erasure, vault=self._vault)
+
+    def erase_payloads(self) -> None:
+        """Destroy what only opening payloads tells of."""
+        person, vault = self._erasure.person, self._vault
+        audit_seal.seal(
+            self._database, vault
+        )  # what is not sealed yet could not be told from edited
+        place: int | None = 0
+        while place is not None:
+            with self._database.begin() as connection:
+                place = erasure.erase_audit(connection, person, vault=vault, after=place)
+        for step in (erasure.erase_inbox, erasure.erase_second_addresses):
+            after: tuple[Any, ...] | None = None
+            while True:
+                with self._database.begin() as connection:
+                    after = step(connection, person, vault=vault, after=after)
+                if after is None:
+                    break
+
+    def finish(self, syncs: Sequence[str]) -> Forgotten:
+        """Write the proof, and seal it."""
+        person = self._erasure.person
+        self._left += [
+            f"{each.sync}: the sync is no longer in the settings; what Mailchimp and QuickBooks hold"
+            f" there (customer {each.customer_id}) was not touched"
+            for each in person.customers
+            if each.sync not in syncs
+        ]
+        done = Forgotten(
+            erasure=self._erasure.id,
+            customers=len(person.customers),
+            contacts=self._contacts,
+            blocks=self._blocks,
+            left=tuple(self._left),
+        )
+        proof = Entry(
+            sync=syncs[0] if syncs else "",
+            system="connector",
+            action="forget",
+            reason=erasure.REASON,
+            outcome="applied",
+            cause=f"erasure:{self._erasure.id}",
+            email_key=self._erasure.email_key,
+            attempts=0,
+            after={
+                "addresses": len(person.keys),
+                "customers": len(person.customers),
+                "left": len(self._left),
+            },
+        )
+        with self._database.begin() as connection:
+            erasure.finish(connection, self._erasure)
+            audit.append(connection, [proof], run=self._run, vault=self._vault)
+        audit_seal.seal(self._database, self._vault)
+        log.info("person_forgotten", erasure=done.erasure, customers=done.customers)
+        return done
+
+
+def _action(item: BatchItem) -> str:
+    return "remove_note" if item.entity == "Attachable" else "write_notes"
+
+
+def _notes_item(row: dict[str, Any], notes: str) -> BatchItem:
+    payload = {"Id": row["Id"], "SyncToken": row["SyncToken"], "sparse": True, "Notes": notes}
+    return BatchItem(b_id="", payload=payload)

@@ -1,0 +1,132 @@
+"""Payloads under other keys than the newest: counted, and re-encrypted a page at a time.
+
+Rows that somebody is writing are passed over, and come with a later page or the next round; so
+nobody waits, and nothing that was written meanwhile is overwritten.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Connection, Row, text
+
+from ml_connector.errors import SettingsError
+from ml_connector.store import audit_rewrites
+from ml_connector.store.audit_rewrites import Payloads
+from ml_connector.store.sealed import AUDIT, SEALED, SealedColumn, next_page
+from ml_connector.vault import Vault
+
+PAGE = 500
+_KEY = "substring({column} FROM 2 FOR 4)"
+_AUDIT_STALE = " OR ".join(f"{_KEY.format(column=f'a.{each.column}')} <> :newest" for each in AUDIT)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Page:
+    """What became of a page: values re-encrypted, those that do not open, and where to go on."""
+
+    done: int
+    closed: int
+    after: tuple[Any, ...] | None
+
+
+def by_key(connection: Connection) -> list[tuple[SealedColumn, bytes, int]]:
+    """Return how many values of each column are under which key, by its id."""
+    found = []
+    for column in SEALED:
+        rows = connection.execute(
+            text(f"""SELECT {_KEY.format(column=column.column)} AS key_id, count(*) AS number
+                     FROM ml_connector.{column.table}
+                     WHERE {column.column} IS NOT NULL GROUP BY 1 ORDER BY 1""")  # noqa: S608
+        ).all()
+        found += [(column, bytes(row.key_id), int(row.number)) for row in rows]
+    return found
+
+
+Step = Callable[..., Page]
+
+
+def steps() -> list[tuple[str, Step]]:
+    """Return what there is to re-encrypt: a table's name, and what does a page of it."""
+    plain = [column for column in SEALED if column not in AUDIT]
+    return [
+        *((column.table, _step(column)) for column in plain),
+        (AUDIT[0].table, _audit_page),
+    ]
+
+
+def _step(column: SealedColumn) -> Step:
+    def step(
+        connection: Connection, *, vault: Vault, after: tuple[Any, ...] | None, page: int = PAGE
+    ) -> Page:
+        rows = next_page(
+            connection,
+            column,
+            after=after,
+            where=f"{_KEY.format(column=column.column)} <> :newest",
+            locking="FOR UPDATE SKIP LOCKED",
+            page=page,
+            newest=vault.newest,
+        )
+        fresh = [
+            (row, _resealed(bytes(row.sealed), column.identity_of(row), vault)) for row in rows
+        ]
+        _store(connection, column, [(row, new) for row, new in fresh if new is not None])
+        closed = sum(new is None for _, new in fresh)
+        last = column.keys_of(rows[-1]) if rows else None
+        return Page(done=len(rows) - closed, closed=closed, after=last)
+
+    return step
+
+
+def _store(
+    connection: Connection, column: SealedColumn, fresh: Sequence[tuple[Row[Any], bytes]]
+) -> None:
+    if not fresh:
+        return
+    key = ", ".join(column.key)
+    arrays = ", ".join(f"CAST(:{name} AS {column.type_of(name)}[])" for name in column.key)
+    matches = " AND ".join(f"t.{name} = n.{name}" for name in column.key)
+    keys = list(zip(*(column.keys_of(row) for row, _ in fresh), strict=True))
+    connection.execute(
+        text(f"""UPDATE ml_connector.{column.table} t SET {column.column} = n.fresh
+                 FROM unnest({arrays}, CAST(:fresh AS bytea[])) AS n({key}, fresh)
+                 WHERE {matches}"""),  # noqa: S608 -- constants
+        {
+            **{name: list(values) for name, values in zip(column.key, keys, strict=True)},
+            "fresh": [new for _, new in fresh],
+        },
+    )
+
+
+def _audit_page(
+    connection: Connection, *, vault: Vault, after: tuple[Any, ...] | None, page: int = PAGE
+) -> Page:
+    """Re-encrypt a page of sealed rows of the audit; those not sealed yet come in a later round."""
+    rows = connection.execute(
+        text(f"""SELECT a.id, a.seal_id, a.before, a.after FROM ml_connector.audit a
+                 JOIN ml_connector.audit_seals s ON s.audit_id = a.id
+                 WHERE a.id > :after AND ({_AUDIT_STALE})
+                 ORDER BY a.id LIMIT :page FOR UPDATE OF a SKIP LOCKED"""),  # noqa: S608
+        {"after": after[0] if after else 0, "page": page, "newest": vault.newest},
+    ).all()
+    fresh, values = [], 0
+    for row in rows:
+        sides = []
+        for column, sealed in zip(AUDIT, (row.before, row.after), strict=True):
+            new = sealed and _resealed(bytes(sealed), column.identity(row.seal_id), vault)
+            sides.append((sealed, new))
+        if all(sealed is None or new is not None for sealed, new in sides):
+            fresh.append(Payloads(row.id, sides[0][1], sides[1][1]))
+            values += sum(sealed is not None for sealed, _ in sides)
+    audit_rewrites.rotate(connection, fresh, vault=vault)
+    last = (rows[-1].id,) if rows else None
+    return Page(done=values, closed=len(rows) - len(fresh), after=last)
+
+
+def _resealed(sealed: bytes, identity: str, vault: Vault) -> bytes | None:
+    """Return the value under the newest key; None if it does not open: it was altered."""
+    try:
+        return vault.reseal(sealed, identity)
+    except SettingsError:
+        return None

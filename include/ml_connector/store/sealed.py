@@ -1,0 +1,150 @@
+"""Every encrypted column there is: for whoever has to look into all of them."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Connection, Row, text
+
+from ml_connector.store import audit, contacts, customers, inbox, member_events
+from ml_connector.vault import Vault
+
+PAGE = 1000
+_TYPES = {"id": "bigint", "at": "timestamptz", "email_key": "bytea"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SealedColumn:
+    """A column of sealed payloads.
+
+    ``key``: the table's primary key; ``named_by``: the columns that ``identity`` takes.
+    """
+
+    table: str
+    column: str
+    key: tuple[str, ...]
+    named_by: tuple[str, ...]
+    identity: Callable[..., str]
+
+    def identity_of(self, row: Row[Any]) -> str:
+        """Return the name that a row's payload is sealed for."""
+        values = (row._mapping[name] for name in self.named_by)  # noqa: SLF001 -- public accessor
+        return self.identity(*(bytes(v) if isinstance(v, memoryview) else v for v in values))
+
+    def keys_of(self, row: Row[Any]) -> tuple[Any, ...]:
+        """Return a row's primary key."""
+        return tuple(row._mapping[name] for name in self.key)  # noqa: SLF001 -- public accessor
+
+    def type_of(self, name: str) -> str:
+        """Return the SQL type of a column of the key."""
+        return _TYPES.get(name, "text")
+
+
+def _erasure(email_key: bytes) -> str:
+    return f"erasures/{bytes(email_key).hex()}"
+
+
+ERASURES = SealedColumn(
+    table="erasures", column="payload", key=("id",), named_by=("email_key",), identity=_erasure
+)
+CUSTOMERS = SealedColumn(
+    table="customers",
+    column="payload",
+    key=("sync", "customer_id"),
+    named_by=("sync", "customer_id"),
+    identity=customers.identity,
+)
+INBOX = SealedColumn(
+    table="webhook_inbox",
+    column="payload",
+    key=("id",),
+    named_by=("dedupe_key",),
+    identity=inbox.identity,
+)
+AUDIT = tuple(
+    SealedColumn(
+        table="audit",
+        column=side,
+        key=("id", "at"),
+        named_by=("seal_id",),
+        identity=lambda seal_id, side=side: audit.identity(seal_id, side),
+    )
+    for side in ("before", "after")
+)
+SEALED = (
+    CUSTOMERS,
+    SealedColumn(
+        table="contacts",
+        column="payload",
+        key=("sync", "email_key"),
+        named_by=("sync", "email_key"),
+        identity=contacts.identity,
+    ),
+    SealedColumn(
+        table="member_events",
+        column="payload",
+        key=("id",),
+        named_by=("sync", "email_key", "kind"),
+        identity=member_events.identity,
+    ),
+    INBOX,
+    ERASURES,
+    *AUDIT,
+)
+
+
+def iter_pages(
+    connection: Connection,
+    column: SealedColumn,
+    *,
+    where: str = "true",
+    locking: str = "",
+    page: int = PAGE,
+    **values: Any,
+) -> Iterator[list[Row[Any]]]:
+    """Yield pages of rows that have a payload, by primary key: key, name and ``sealed``.
+
+    ``where`` and ``locking`` (``FOR UPDATE SKIP LOCKED``) are SQL, ``values`` their parameters. To
+    be used within one transaction; for one a page see ``next_page``.
+    """
+    after: tuple[Any, ...] | None = None
+    while rows := next_page(
+        connection, column, after=after, where=where, locking=locking, page=page, **values
+    ):
+        yield rows
+        after = column.keys_of(rows[-1])
+
+
+def next_page(
+    connection: Connection,
+    column: SealedColumn,
+    *,
+    after: tuple[Any, ...] | None,
+    where: str = "true",
+    locking: str = "",
+    page: int = PAGE,
+    **values: Any,
+) -> list[Row[Any]]:
+    """Return up to ``page`` rows that follow on the primary key ``after``; see ``iter_pages``."""
+    listed = ", ".join(dict.fromkeys((*column.key, *column.named_by)))
+    key = ", ".join(column.key)
+    places = ", ".join(f"CAST(:after_{name} AS {column.type_of(name)})" for name in column.key)
+    further = f"AND ({key}) > ({places})" if after is not None else ""
+    return list(
+        connection.execute(
+            text(f"""SELECT {listed}, {column.column} AS sealed
+                     FROM ml_connector.{column.table}
+                     WHERE {column.column} IS NOT NULL AND {where} {further}
+                     ORDER BY {key} LIMIT :page {locking}"""),  # noqa: S608 -- constants
+            {
+                "page": page,
+                **values,
+                **{f"after_{name}": v for name, v in zip(column.key, after or (), strict=False)},
+            },
+        ).all()
+    )
+
+
+def opened(column: SealedColumn, row: Row[Any], vault: Vault) -> bytes:
+    """Return a row's payload as JSON."""
+    return vault.open_encoded(bytes(row.sealed), column.identity_of(row))

@@ -1,0 +1,70 @@
+"""`ml-connector forget` and `rotate-keys`."""
+
+import sys
+from typing import Annotated
+
+import typer
+
+from ml_connector.cli import DONE, FAILED
+from ml_connector.errors import SettingsError
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+    app.command()(forget)
+    app.command()(rotate_keys)
+
+
+def forget(
+    address: Annotated[
+        str,
+        typer.Argument(
+            help="The e-mail address; - reads it from standard input, none asks for it."
+        ),
+    ] = "",
+    *,
+    delete_contact: Annotated[
+        bool,
+        typer.Option("--delete-contact", help="Delete it for good at Mailchimp, not archive it."),
+    ] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Do it without asking.")] = False,
+) -> None:
+    """Erase a person: at Mailchimp, on the QuickBooks customer, and in all that is stored here."""
+    _as_server()
+    from ml_connector_airflow import privacy_steps
+
+    if address == "-" and not yes:
+        raise SettingsError("an address on standard input leaves nobody to ask: add --yes")
+    if address == "-":
+        address = sys.stdin.readline().strip()
+    elif not address:
+        address = typer.prompt("E-mail address")
+    for line in privacy_steps.show(address, delete_contact=delete_contact):
+        typer.echo(line)
+    if not yes and not typer.confirm("Erase this person? It cannot be undone"):
+        typer.echo("Nothing was done.")
+        sys.exit(DONE)
+    done = privacy_steps.forget(address, delete_contact=delete_contact)
+    for line in privacy_steps.told(done):
+        typer.echo(line)
+    sys.exit(FAILED if done.left else DONE)
+
+
+def rotate_keys(
+    *,
+    check: Annotated[
+        bool, typer.Option("--check", help="Count what is under which key, no more.")
+    ] = False,
+) -> None:
+    """Re-encrypt everything under the first key of the list, while syncs go on."""
+    _as_server()
+    from ml_connector_airflow import privacy_steps
+
+    for line in privacy_steps.rotate(check=check):
+        typer.echo(line)
+
+
+def _as_server() -> None:
+    from ml_connector_airflow.commands import _as_server as as_server
+
+    as_server()

@@ -1,0 +1,92 @@
+"""What `ml-connector forget` and `rotate-keys` do and print."""
+
+import getpass
+import os
+from collections.abc import Iterator
+from contextlib import closing
+from datetime import UTC, datetime
+
+from ml_connector import forget as erasing
+from ml_connector import rotation
+from ml_connector.errors import ConnectorError
+from ml_connector.forget import Forgotten
+from ml_connector.model import RunContext
+from ml_connector.rotation import Left
+from ml_connector.settings import home, load_syncs
+from ml_connector.store.database import Database
+from ml_connector.vault import Vault, vault_from
+from ml_connector_airflow.webhook_steps import open_office
+from ml_connector_airflow.wiring import database_url
+
+
+class NotRotated(ConnectorError):
+    """Values are still under a former key."""
+
+
+def show(address: str, *, delete_contact: bool) -> Iterator[str]:
+    """Yield what an erasure would do; addresses and names are not told."""
+    with closing(Database(database_url(), connections=2)) as database:
+        person = erasing.look(database, _vault(), address)
+    ids = ", ".join(f"{each.sync} {each.customer_id}" for each in person.customers)
+    yield f"QuickBooks customers: {ids or 'none'}. They stay in QuickBooks, without our lines."
+    yield f"Addresses of this person: {len(person.keys)}, suppressed for good."
+    end = "deleted for good" if delete_contact else "archived"
+    yield f"Mailchimp: the contact is {end}, in the audiences of {', '.join(load_syncs())}."
+    yield "Here: everything about this person is destroyed, but for a keyed hash of each address."
+
+
+def forget(address: str, *, delete_contact: bool) -> Forgotten:
+    """Erase a person."""
+    now = datetime.now(UTC)
+    run = RunContext(run_id=f"forget__{now.isoformat()}", task_id="forget", actor=getpass.getuser())
+    with closing(Database(database_url(), connections=5)) as database:
+        offices = [open_office(name, database, run) for name in load_syncs()]
+        return erasing.forget(
+            offices,
+            database=database,
+            vault=_vault(),
+            address=address,
+            delete_contact=delete_contact,
+            run=run,
+        )
+
+
+def told(done: Forgotten) -> Iterator[str]:
+    """Yield what an erasure did."""
+    contacts = ", ".join(f"{number} {what}" for what, number in sorted(done.contacts.items()))
+    yield f"Erased. Mailchimp: {contacts or 'nothing to do'}; QuickBooks: {done.blocks} cleared."
+    yield f"The proof is in the audit, cause erasure:{done.erasure}."
+    yield from done.left
+
+
+def rotate(*, check: bool) -> Iterator[str]:
+    """Yield how far a rotation is; raise ``NotRotated`` if values stay under a former key."""
+    with closing(Database(database_url(), connections=3)) as database:
+        if check:
+            left = rotation.count(database, _vault())
+            yield _progress(left)
+        else:
+            for left in rotation.rotate(database, _vault()):
+                yield _progress(left)
+    number = sum(left.former.values())
+    if number and check:
+        raise NotRotated("former keys are still needed; run `ml-connector rotate-keys`")
+    if number:
+        raise NotRotated(
+            f"{number} values stay under a former key ({left.closed} of them do not open: altered"
+            " rows, see `ml-connector audit verify`); restart every process with the new list, then"
+            " run this again. Keep the former keys until then"
+        )
+    yield "Everything is under the first key: the others can be removed from the list, everywhere."
+
+
+def _progress(left: Left) -> str:
+    tables = ", ".join(f"{table} {number}" for table, number in sorted(left.former.items()))
+    number = sum(left.former.values())
+    return f"{left.total - number} of {left.total} values are under the first key" + (
+        f"; to do: {tables}" if tables else ""
+    )
+
+
+def _vault() -> Vault:
+    return vault_from(os.environ, home())

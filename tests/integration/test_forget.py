@@ -1,0 +1,288 @@
+"""`forget`: a person is gone from everything we keep, and never comes back."""
+
+import threading
+
+import pytest
+from sqlalchemy import text
+from sqlalchemy.exc import DBAPIError
+
+from ml_connector.errors import SettingsError
+from ml_connector.forget import Forgotten, forget, look
+from ml_connector.model import RunContext
+from ml_connector.store.database import Database
+from tests.integration.firm import Firm
+from tests.integration.test_audit_sealed import seal, tamper, verify
+from tests.integration.traces import dumped, forms, found, marks
+
+AMY = "amy@finch.org"
+NOTES = "Likes parrots.\r\n\tCall after 5."
+
+
+def erase(
+    firm: Firm, address: str = AMY, *, delete: bool = False, database: Database | None = None
+) -> Forgotten:
+    return forget(
+        [firm.office()],
+        database=database or firm.database,
+        vault=firm.vault,
+        address=address,
+        delete_contact=delete,
+        run=RunContext(run_id="forget__1", task_id="forget", actor="operator"),
+    )
+
+
+def traces(firm: Firm, *words: str, addresses: tuple[str, ...] = (AMY,)) -> list[tuple[str, str]]:
+    """Where words, addresses or what stands for these are, but for suppressions and the proof."""
+    tables = dumped(firm)
+    allowed = ("suppressions", "erasures", "proof")
+    hashes = [mark for address in addresses for mark in marks(firm, address)]
+    return found(tables, {form for word in (*words, *addresses) for form in forms(word)}) + [
+        (table, mark) for table, mark in found(tables, hashes) if table not in allowed
+    ]
+
+
+def test_the_contact_is_archived_and_nobody_brings_it_back(firm):
+    amy = firm.customer("Amy", AMY, FamilyName="Finchley")
+    firm.sync()
+    seal(firm)
+    done = erase(firm)
+    assert done.contacts == {"archived": 1}
+    assert firm.statuses() == {AMY: "archived"}
+    firm.edit(amy, FamilyName="Finchley-Owl")
+    firm.told_by_quickbooks(("updated", amy))
+    firm.told_by_mailchimp("subscribe", email=AMY, id="1")
+    assert firm.work_off()["done"] == 1
+    assert firm.inbox() == {"done": 1, "ignored": 1}
+    firm.sync(full_sync=True)
+    firm.move(amy, "amy@elsewhere-birds.org")  # the same person, wherever they are
+    firm.sync()
+    assert firm.statuses() == {AMY: "archived"}
+    assert firm.decisions()[amy] == ("skipped", "suppressed", None)
+    assert traces(firm, "Finchley", "elsewhere-birds") == []
+
+
+def test_the_contact_is_deleted_for_good_on_request(firm):
+    firm.customer("Amy", AMY)
+    firm.sync()
+    firm.clear_journals()
+    assert erase(firm, delete=True).contacts == {"deleted": 1}
+    assert firm.statuses() == {AMY: "forgotten"}
+    (call,) = firm.writes()
+    (row,) = [row for row in firm.audit() if row["action"] == "delete_contact"]
+    assert row["request_id"] == call["request_id"]
+    firm.sync(full_sync=True)
+    assert firm.statuses() == {AMY: "forgotten"}
+
+
+def test_a_contact_that_mailchimp_does_not_archive_is_said_to_be_left(firm):
+    firm.seed(AMY, status="cleaned")
+    firm.customer("Amy", AMY)
+    firm.sync()
+    done = erase(firm)
+    assert ("--delete-contact" in done.left[0], done.contacts) == (True, {})
+    assert erase(firm, delete=True).left == ()
+
+
+@pytest.mark.parametrize("write_to", ["notes", "attachment", "both"])
+def test_what_we_wrote_on_the_customer_is_removed_and_peoples_own_text_stays(firm, write_to):
+    firm.settings["activity"] = {"write_to": write_to}
+    amy = firm.customer("Amy", AMY, Notes=NOTES)
+    firm.sync()
+    firm.person(AMY, "unsubscribe", reason="Too many mails")
+    firm.sync()
+    assert erase(firm).blocks == (2 if write_to == "both" else 1)
+    assert firm.record_of(amy)["Notes"].rstrip("\n") == NOTES
+    assert firm.quickbooks_control("GET", "attachables")["attachables"] == []
+    firm.sync(full_sync=True)
+    assert firm.record_of(amy)["Notes"].rstrip("\n") == NOTES
+    assert traces(firm, "Too many mails", "parrots") == []
+
+
+def test_somebody_else_who_writes_the_customer_meanwhile_loses_nothing(firm):
+    amy = firm.customer("Amy", AMY, Notes=NOTES)
+    firm.sync()
+    firm.person(AMY, "unsubscribe")
+    firm.sync()
+    firm.fault(
+        "quickbooks", match={"path": "/batch"}, times=1, action={"kind": "delay", "seconds": 0.5}
+    )
+    eraser = threading.Thread(target=erase, args=(firm,))
+    eraser.start()
+    notes = firm.record_of(amy)["Notes"]
+    firm.edit(amy, Notes="Owes nothing.\n" + notes)
+    eraser.join()
+    assert firm.record_of(amy)["Notes"].rstrip("\n") == "Owes nothing.\n" + NOTES
+
+
+def test_the_proof_says_who_when_and_which_hash_and_no_more(firm):
+    firm.customer("Amy", AMY)
+    firm.sync()
+    done = erase(firm)
+    (proof,) = [row for row in firm.audit() if row["action"] == "forget"]
+    assert (proof["actor"], proof["email_key"]) == ("operator", firm.vault.email_key(AMY).hex())
+    assert (proof["before"], proof["after"]) == (None, {"addresses": 1, "customers": 1, "left": 0})
+    archived = [row for row in firm.audit() if row["cause"] == f"erasure:{done.erasure}"]
+    assert [row["action"] for row in archived] == ["archive", "forget"]
+    assert verify(firm).findings == []
+    assert verify(firm).erased > 0
+
+
+def test_an_erased_row_that_somebody_edits_is_found_and_an_edited_one_is_not_cleared(firm):
+    firm.customer("Amy", AMY)
+    firm.customer("Bo", "bo@finch.org")
+    firm.sync()
+    seal(firm)
+    tamper(firm, "UPDATE ml_connector.audit SET reason = 'other' WHERE id = 1")
+    erase(firm)
+    erase(firm, "bo@finch.org")
+    assert [(each.wrong, each.audit_id) for each in verify(firm).findings] == [("edited", 1)]
+    tamper(firm, "UPDATE ml_connector.audit SET attempts = 9 WHERE id = 2")
+    assert [each.audit_id for each in verify(firm).findings] == [1, 2]
+
+
+def test_the_audit_lets_nobody_change_what_is_not_personal(firm):
+    firm.customer("Amy", AMY)
+    firm.sync()
+    for statement in (
+        "UPDATE ml_connector.audit SET outcome = 'failed'",
+        "UPDATE ml_connector.audit SET after = NULL, outcome = 'failed'",
+        "DELETE FROM ml_connector.audit",
+    ):
+        with pytest.raises(DBAPIError, match="append-only"):
+            change(firm, "SET LOCAL ml_connector.audit_rewrite = 'on'", statement)
+
+
+def test_forgetting_twice_changes_nothing_and_a_stranger_is_suppressed_too(firm):
+    firm.customer("Amy", AMY)
+    firm.sync()
+    erase(firm)
+    firm.clear_journals()
+    assert erase(firm).contacts == {}
+    assert firm.writes() == []
+    erase(firm, "new@finch.org")
+    firm.customer("New", "New@Finch.org")
+    firm.sync()
+    assert firm.statuses() == {AMY: "archived"}
+    assert verify(firm).findings == []
+
+
+def test_what_is_no_address_is_said_before_anything_is_done(firm):
+    with pytest.raises(SettingsError, match="no e-mail address"):
+        look(firm.database, firm.vault, "Amy Finch")
+
+
+def test_others_keep_what_is_theirs(firm):
+    """Who shared an address once, or lists the person's behind their own."""
+    amy = firm.customer("Amy", "house@finch.org")
+    bo = firm.customer("Bo", "house@finch.org")
+    cy = firm.customer("Cy", "cy@finch.org; amy@finch.org", Notes="Ask the sister.")
+    firm.sync()
+    firm.move(amy, AMY)
+    firm.sync()
+    erase(firm)
+    firm.sync(full_sync=True)
+    assert firm.statuses() == {
+        AMY: "archived",
+        "house@finch.org": "subscribed",
+        "cy@finch.org": "subscribed",
+    }
+    assert {firm.decisions()[bo][0], firm.decisions()[cy][0]} == {"contact"}
+    assert traces(firm) == []
+    firm.person("cy@finch.org", "unsubscribe")
+    firm.sync()
+    assert firm.record_of(cy)["Notes"].startswith("Ask the sister.\n--- Mailchimp")
+
+
+def test_a_customer_given_a_forgotten_address_keeps_its_notes(firm):
+    """Its staged Notes are empty, and must never be written back."""
+    erase(firm)
+    bo = firm.customer("Bo", "bo@finch.org", Notes=NOTES)
+    firm.sync()
+    firm.person("bo@finch.org", "unsubscribe")
+    firm.sync()
+    shown = firm.record_of(bo)["Notes"]
+    firm.move(bo, AMY)
+    firm.sync()
+    firm.sync(full_sync=True)
+    assert firm.record_of(bo)["Notes"] == shown
+    assert "Likes parrots" in shown
+
+
+def test_a_push_that_is_on_the_wire_is_waited_for(firm):
+    firm.customer("Amy", AMY, FamilyName="Finchley")
+    firm.fault(
+        "mailchimp", match={"method": "POST"}, times=1, action={"kind": "delay", "seconds": 1.5}
+    )
+    pushing = threading.Event()
+
+    def push_begins() -> None:
+        pushing.set()
+
+    syncing = threading.Thread(target=firm.sync, kwargs={"before_push": push_begins})
+    syncing.start()
+    assert pushing.wait(20)
+    erase(firm)
+    syncing.join()
+    erase(firm)
+    assert set(firm.statuses().values()) <= {"archived"}
+    assert traces(firm, "Finchley") == []
+
+
+def change(firm: Firm, *statements: str) -> None:
+    with firm.database.begin() as connection:
+        for statement in statements:
+            connection.execute(text(statement))
+
+
+class Killed(BaseException):
+    """Stands for SIGKILL: nothing catches it."""
+
+
+class DyingDatabase(Database):
+    """Ends its process at the n-th transaction: before it begins, so after what came before."""
+
+    def __init__(self, url: str, *, lives: int) -> None:
+        super().__init__(url)
+        self.lives = lives
+
+    def begin(self):
+        self.lives -= 1
+        if self.lives < 0:
+            raise Killed
+        return super().begin()
+
+
+def test_killed_between_any_two_transactions_it_is_given_again_and_ends_the_same(fresh_firm):
+    nth, killed = 0, True
+    while killed:
+        with fresh_firm() as firm:
+            firm.settings["activity"] = {"write_to": "both"}
+            amy = firm.customer("Amy", AMY, Notes=NOTES, FamilyName="Finchley")
+            firm.sync()
+            firm.person(AMY, "unsubscribe", reason="Too many mails")
+            firm.told_by_mailchimp("unsubscribe", email=AMY, id="1")
+            firm.sync()
+            seal(firm)
+            dying = DyingDatabase(firm.database_url, lives=nth)
+            killed = False
+            try:
+                erase(firm, database=dying, delete=True)
+            except Killed:
+                killed = True
+            dying.close()
+            at = f"killed at transaction {nth}"
+            proven = [row["action"] for row in firm.audit()].count("forget")
+            if killed:
+                erase(firm, delete=True)
+            assert firm.statuses() == {AMY: "forgotten"}, at
+            assert firm.record_of(amy)["Notes"].rstrip("\n") == NOTES, at
+            assert traces(firm, "Finchley", "Too many mails") == [], at
+            assert verify(firm).findings == [], at
+            applied = [row["action"] for row in firm.audit() if row["reason"] == "erasure_request"]
+            assert sorted(set(applied)) == [
+                "delete_contact", "forget", "remove_note", "write_notes",
+            ], at  # fmt: skip
+            assert applied.count("delete_contact") == 1, at
+            assert applied.count("forget") == max(1, proven + killed), at
+            nth += 1
+    assert nth > 10
