@@ -7,8 +7,11 @@ COPY --chown=airflow:0 include /opt/ml-connector/include
 COPY --chown=airflow:0 plugins /opt/ml-connector/plugins
 COPY --chown=airflow:0 dags /opt/ml-connector/dags
 COPY --chown=airflow:0 sandbox /opt/ml-connector/sandbox
+COPY --chown=airflow:0 deploy /opt/ml-connector/deploy
 WORKDIR /opt/ml-connector
-RUN pip install --no-cache-dir -r requirements.txt && pip install --no-cache-dir --no-deps -e .
+# The folder is made here so that the volume on it belongs to Airflow's user.
+RUN mkdir -p /opt/airflow/state \
+    && pip install --no-cache-dir -r requirements.txt && pip install --no-cache-dir --no-deps -e .
 
 ENV AIRFLOW__CORE__DAGS_FOLDER=/opt/ml-connector/dags \
     AIRFLOW__CORE__PLUGINS_FOLDER=/opt/ml-connector/plugins \

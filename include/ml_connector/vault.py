@@ -26,6 +26,7 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from ml_connector.errors import SettingsError
+from ml_connector.settings import secret
 
 KEY_BYTES = 32
 KEYS_VARIABLE = "ML_CONNECTOR_ENCRYPTION_KEYS"
@@ -113,14 +114,16 @@ class Vault:
 def vault_from(environ: Mapping[str, str], home: Path) -> Vault:
     """Return the vault of the environment, or of keys kept under ``home`` (made on first use).
 
-    ``home`` serves one machine only; where several machines work, both variables must be set.
+    ``home`` serves one machine only; where several machines work, both variables must be set, or
+    the files that hold the keys be named (``settings.secret``).
     Raises ``SettingsError`` for keys that are not 32 bytes in base64, or only half set.
     """
-    given = [name for name in (KEYS_VARIABLE, INDEX_VARIABLE) if environ.get(name)]
+    found = {name: secret(environ, name) for name in (KEYS_VARIABLE, INDEX_VARIABLE)}
+    given = [name for name in found if found[name]]
     if len(given) == 1:
         raise SettingsError(f"{given[0]} is set alone; set {KEYS_VARIABLE} and {INDEX_VARIABLE}")
     if given:
-        return _vault(environ[KEYS_VARIABLE], environ[INDEX_VARIABLE])
+        return _vault(found[KEYS_VARIABLE], found[INDEX_VARIABLE])
     try:
         keys, index = _kept(home / "encryption_keys"), _kept(home / "index_key")
     except OSError as error:

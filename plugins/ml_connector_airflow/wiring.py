@@ -16,7 +16,7 @@ from ml_connector.model import RunContext
 from ml_connector.quickbooks.client import QuickBooksClient
 from ml_connector.retries import Retries
 from ml_connector.scope import Scope
-from ml_connector.settings import home, load_sync
+from ml_connector.settings import home, load_sync, secret
 from ml_connector.store import pacing
 from ml_connector.store.database import Database
 from ml_connector.vault import vault_from
@@ -24,6 +24,7 @@ from ml_connector_airflow.hooks.mailchimp import MailchimpHook
 from ml_connector_airflow.hooks.quickbooks import QuickBooksHook
 
 DATABASE_CONN_ID = "ml_connector_db"
+PASSWORD_VARIABLE = "ML_CONNECTOR_DB_PASSWORD"  # noqa: S105 - its name; or with _FILE, a file's
 _DATABASE_MEND = "add one of type Postgres that points at the connector's database"
 _POSTGRES_OPTIONS = frozenset(
     {"sslmode", "sslrootcert", "sslcert", "sslkey", "connect_timeout", "options", "host"}
@@ -70,7 +71,7 @@ def _address(connection: Connection, extra: Mapping[str, Any]) -> str:
     url = URL.create(
         "postgresql",
         username=connection.login,
-        password=connection.password,
+        password=connection.password or secret(os.environ, PASSWORD_VARIABLE) or None,
         host=connection.host,
         port=connection.port,
         database=connection.schema,

@@ -178,3 +178,28 @@ def test_a_folder_that_cannot_be_written_is_a_settings_error(tmp_path):
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(SettingsError, match="ML_CONNECTOR_HOME"):
         vault_from({}, tmp_path / "file" / "home")
+
+
+def test_keys_may_be_in_files(tmp_path):
+    """As Docker and Kubernetes give secrets; an editor's last line feed does no harm."""
+    environ = {}
+    for name in (KEYS, INDEX):
+        file = tmp_path / name
+        file.write_text(text_of(ONE) + "\n")
+        environ[f"{name}_FILE"] = str(file)
+    given = {KEYS: text_of(ONE), INDEX: text_of(ONE)}
+    sealed = vault_from(given, tmp_path / "none").seal(PERSON, "x")
+    assert vault_from(environ, tmp_path / "none").open(sealed, "x") == PERSON
+    assert not (tmp_path / "none").exists()
+
+
+def test_a_key_given_twice_is_refused(tmp_path):
+    environ = {KEYS: text_of(ONE), f"{KEYS}_FILE": "/dev/null", INDEX: text_of(ONE)}
+    with pytest.raises(SettingsError, match=f"{KEYS} and {KEYS}_FILE are both set"):
+        vault_from(environ, tmp_path)
+
+
+def test_a_key_file_that_is_not_there_is_named(tmp_path):
+    environ = {f"{KEYS}_FILE": "/nowhere/keys", INDEX: text_of(ONE)}
+    with pytest.raises(SettingsError, match=f"{KEYS}_FILE: /nowhere/keys cannot be read"):
+        vault_from(environ, tmp_path)

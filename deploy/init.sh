@@ -1,0 +1,23 @@
+#!/usr/bin/env bash
+# What has to be there before Airflow starts. Everything may run again: at every start, and as the
+# migration job of an upgrade.
+set -euo pipefail
+folder=$(dirname "${BASH_SOURCE[0]}")
+
+# The connection without its password, as Airflow has it; psql takes the password from the file.
+PGPASSWORD=$(cat "$ML_CONNECTOR_DB_PASSWORD_FILE")
+export PGPASSWORD
+connector=${AIRFLOW_CONN_ML_CONNECTOR_DB/#postgres:/postgresql:}
+server=${connector%/*} database=${connector##*/}
+if ! psql "$server/postgres" --tuples-only --no-align \
+    --command "SELECT 1 FROM pg_database WHERE datname = '$database'" | grep --quiet 1; then
+    psql "$server/postgres" --quiet --command "CREATE DATABASE $database"
+fi
+unset PGPASSWORD
+
+ml-connector migrate # the tables of Airflow and our own
+# Pools that a person has changed since would be put back: they are made once.
+airflow pools export /tmp/ml-connector-pools.json
+if ! grep --quiet '"mailchimp_api"' /tmp/ml-connector-pools.json; then
+    airflow pools import "$folder/pools.json"
+fi

@@ -1,0 +1,129 @@
+"""docker-compose.yaml: valid, every part of Airflow, secrets from outside, one open door."""
+
+import json
+import re
+from importlib import resources
+from pathlib import Path
+
+import jsonschema
+import pytest
+import yaml
+
+from local.airflow import POOLS
+from local.settings import Ports, sandbox_credentials
+from ml_connector.web.body import LARGEST
+
+ROOT = Path(__file__).resolve().parents[2]
+TEXT = (ROOT / "docker-compose.yaml").read_text()
+COMPOSE = yaml.safe_load(TEXT)
+SERVICES = COMPOSE["services"]
+OVERRIDE = (ROOT / "deploy" / "compose.secret-files.yaml").read_text()
+LOCK = (ROOT / "requirements.txt").read_text()
+CADDYFILE = (ROOT / "deploy" / "Caddyfile").read_text()
+ONE_SHOT = {"init", "sandbox-connections"}
+
+
+def variables(name: str) -> dict[str, str]:
+    return SERVICES[name].get("environment", {})
+
+
+@pytest.mark.parametrize("text", [TEXT, OVERRIDE.replace("!override ", "")])
+def test_it_is_valid_by_the_compose_specification(text):
+    """The schema of https://github.com/compose-spec/compose-spec, as check-jsonschema has it."""
+    folder = resources.files("check_jsonschema.builtin_schemas.vendor")
+    schema = json.loads((folder / "compose-spec.json").read_text())
+    jsonschema.validate(yaml.safe_load(text), schema)
+
+
+def test_every_part_of_airflow_has_its_service():
+    expected = {"api-server", "scheduler", "dag-processor", "triggerer", "worker", "init"}
+    assert expected <= SERVICES.keys()
+    assert SERVICES["worker"]["deploy"]["replicas"] == 2
+
+
+def test_every_service_that_stays_up_says_how_it_is_checked():
+    without = {name for name, service in SERVICES.items() if "healthcheck" not in service}
+    assert without == ONE_SHOT
+
+
+def test_nothing_of_airflow_starts_before_the_tables_are_there():
+    for name in set(SERVICES) - {"postgres", "redis", "init", "proxy", "sandbox"}:
+        waits = SERVICES[name]["depends_on"]
+        assert waits["init"] == {"condition": "service_completed_successfully"}, name
+
+
+@pytest.mark.parametrize("name", sorted(SERVICES))
+def test_images_are_named_by_version(name):
+    assert re.search(r":\d+\.\d+", SERVICES[name]["image"])
+
+
+def test_the_image_has_the_locked_airflow():
+    version = re.search(r"AIRFLOW_VERSION=(\S+)", (ROOT / "Dockerfile").read_text())[1]
+    assert f"apache-airflow=={version}\n" in LOCK
+
+
+def test_every_part_has_the_same_keys():
+    for name, service in SERVICES.items():
+        if service["image"].startswith("ml-connector") and name != "sandbox":
+            assert set(service["secrets"]) == set(COMPOSE["secrets"]), name
+            for key in ("ML_CONNECTOR_ENCRYPTION_KEYS", "ML_CONNECTOR_INDEX_KEY"):
+                assert variables(name)[f"{key}_FILE"] == f"/run/secrets/{key.lower()}", name
+
+
+def test_no_environment_holds_a_secret():
+    """What stands in a container's environment is shown by `docker inspect`."""
+    names = {source["environment"] for source in COMPOSE["secrets"].values()}
+    for name in SERVICES:
+        assert not names & set(re.findall(r"\$\{([A-Z_]+)", json.dumps(variables(name)))), name
+
+
+def test_the_example_file_asks_for_every_value_from_outside():
+    used = set(re.findall(r"(?<!\$)\$\{([A-Z_]+)", TEXT))
+    used |= {source["environment"] for source in COMPOSE["secrets"].values()}
+    example = (ROOT / ".env.compose.example").read_text()
+    assert used == set(re.findall(r"^([A-Z_]+)=$", example, re.MULTILINE))
+
+
+def test_secrets_from_files_are_the_same_secrets():
+    files = yaml.safe_load(OVERRIDE.replace("!override ", ""))["secrets"]
+    assert set(files) == set(COMPOSE["secrets"])
+    assert all(source == {"file": f"./secrets/{name}"} for name, source in files.items())
+
+
+def test_only_the_proxy_is_reachable_from_outside():
+    open_ports = {
+        name: [port for port in service["ports"] if not port.startswith("127.0.0.1:")]
+        for name, service in SERVICES.items()
+        if "ports" in service
+    }
+    assert open_ports == {"proxy": ["80:80", "443:443"], "api-server": []}
+
+
+def test_the_proxy_reaches_the_receiver_alone():
+    on_front = {
+        name for name, service in SERVICES.items() if "front" in service.get("networks", ())
+    }
+    assert on_front == {"proxy", "receiver"}
+    assert SERVICES["proxy"]["networks"] == ["front"]
+
+
+def test_the_proxy_and_the_receiver_agree_on_the_size_of_a_body():
+    megabytes = int(re.search(r"max_size (\d+)MiB", CADDYFILE)[1])
+    assert megabytes << 20 == LARGEST
+
+
+def test_the_pools_are_those_of_the_local_start():
+    pools = json.loads((ROOT / "deploy" / "pools.json").read_text())
+    assert {name: (pool["slots"], pool["description"]) for name, pool in pools.items()} == POOLS
+
+
+def test_the_sandbox_is_connected_as_the_local_start_does_it():
+    folder = ROOT / "deploy" / "sandbox"
+    given = sandbox_credentials(Ports())
+    connections = json.loads((folder / "connections.json").read_text())
+    quickbooks, mailchimp = connections["quickbooks_default"], connections["mailchimp_default"]
+    assert (quickbooks["login"], quickbooks["password"]) == (given.client_id, given.client_secret)
+    assert quickbooks["extra"]["realm_id"] == given.realm_id
+    assert mailchimp["password"] == given.mailchimp_key
+    (token,) = json.loads((folder / "variables.json").read_text()).values()
+    assert token["refresh_token"] == given.refresh_token
