@@ -54,7 +54,11 @@ def count(database: Database, vault: Vault) -> Left:
 
 
 def rotate(
-    database: Database, vault: Vault, *, sleep: Callable[[float], None] = time.sleep
+    database: Database,
+    vault: Vault,
+    *,
+    page: int = rotation.PAGE,
+    sleep: Callable[[float], None] = time.sleep,
 ) -> Iterator[Left]:
     """Re-encrypt everything under the newest key; yield what is left before each round and at the end.
 
@@ -69,7 +73,7 @@ def rotate(
         if number:
             sleep(PAUSE)
         audit_seal.seal(database, vault)  # only sealed rows of the audit can be rewritten
-        closed = sum(_round(database, vault, step) for _, step in rotation.steps())
+        closed = sum(_round(database, vault, step, page) for _, step in rotation.steps())
         left = count(database, vault)
         left = Left(former=left.former, total=left.total, closed=closed)
         yield left
@@ -77,12 +81,12 @@ def rotate(
             return
 
 
-def _round(database: Database, vault: Vault, step: rotation.Step) -> int:
+def _round(database: Database, vault: Vault, step: rotation.Step, page: int) -> int:
     after, closed = None, 0
     while True:
         with database.begin() as connection:
-            page = step(connection, vault=vault, after=after)
-        closed += page.closed
-        if page.after is None:
+            done = step(connection, vault=vault, after=after, page=page)
+        closed += done.closed
+        if done.after is None:
             return closed
-        after = page.after
+        after = done.after

@@ -38,6 +38,8 @@ def verify(head: str | None) -> Iterator[str]:
         detail = f" ({found.detail})" if found.detail else ""
         yield f"row {found.audit_id}: {found.wrong}{detail}"
     yield f"{told.sound} rows are as they were sealed, {told.unsealed} are not sealed yet."
+    if told.erased:
+        yield f"{told.erased} of these were erased: a person's data in them was destroyed."
     yield f"head {told.head}"
     if told.findings:
         raise Tampered(f"the audit is not as it was sealed: {len(told.findings)} faults")

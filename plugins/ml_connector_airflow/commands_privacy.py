@@ -30,11 +30,11 @@ def forget(
     yes: Annotated[bool, typer.Option("--yes", help="Do it without asking.")] = False,
 ) -> None:
     """Erase a person: at Mailchimp, on the QuickBooks customer, and in all that is stored here."""
+    if address == "-" and not yes:
+        raise SettingsError("an address on standard input leaves nobody to ask: add --yes")
     _as_server()
     from ml_connector_airflow import privacy_steps
 
-    if address == "-" and not yes:
-        raise SettingsError("an address on standard input leaves nobody to ask: add --yes")
     if address == "-":
         address = sys.stdin.readline().strip()
     elif not address:

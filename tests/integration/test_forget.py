@@ -171,6 +171,17 @@ def test_what_is_no_address_is_said_before_anything_is_done(firm):
         look(firm.database, firm.vault, "Amy Finch")
 
 
+def test_somebody_who_left_the_address_is_found_by_it(firm):
+    amy = firm.customer("Amy", "amy@former-birds.org", FamilyName="Finchley")
+    firm.sync()
+    firm.move(amy, AMY)
+    firm.sync()
+    assert erase(firm, "Amy@Former-Birds.org").customers == 1
+    firm.sync(full_sync=True)
+    assert firm.statuses() == {AMY: "archived", "amy@former-birds.org": "archived"}
+    assert traces(firm, "Finchley", addresses=(AMY, "amy@former-birds.org")) == []
+
+
 def test_others_keep_what_is_theirs(firm):
     """Who shared an address once, or lists the person's behind their own."""
     amy = firm.customer("Amy", "house@finch.org")

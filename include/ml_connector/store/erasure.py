@@ -60,19 +60,27 @@ class Erasure(NamedTuple):
 def look(connection: Connection, address: str, *, vault: Vault) -> Person:
     """Return what is known of the person at a normalised address.
 
-    Theirs are the customers at it, and the addresses that these were represented under, or that
-    their contact moved to in Mailchimp, as far as no other customer is there.
+    Theirs are the customers at it or, where nobody is, those who were at it once; and the addresses
+    that these were represented under, or that their contact moved to in Mailchimp, as far as no
+    other customer is there.
     """
     key = vault.email_key(address)
     ids = connection.execute(
-        text("""SELECT c.sync, c.customer_id, b.attachment_id, coalesce(b.attaching, false) AS attaching
-                FROM ml_connector.customers c
-                LEFT JOIN ml_connector.activity_blocks b
-                  ON b.sync = c.sync AND b.customer_id = c.customer_id
-                WHERE c.email_key = :key OR c.contact_key = :key
-                   OR EXISTS (SELECT 1 FROM ml_connector.contacts k
-                              WHERE k.sync = c.sync AND k.email_key = :key
-                                AND k.alias_of = c.email_key)
+        text("""WITH here AS (
+                    SELECT c.sync, c.customer_id FROM ml_connector.customers c
+                    WHERE c.email_key = :key OR c.contact_key = :key
+                       OR EXISTS (SELECT 1 FROM ml_connector.contacts k
+                                  WHERE k.sync = c.sync AND k.email_key = :key
+                                    AND k.alias_of = c.email_key)
+                ), theirs AS (
+                    SELECT * FROM here
+                    UNION SELECT sync, customer_id FROM ml_connector.audit
+                    WHERE email_key = :key AND NOT EXISTS (SELECT 1 FROM here)
+                )
+                SELECT c.sync, c.customer_id, b.attachment_id,
+                       coalesce(b.attaching, false) AS attaching
+                FROM theirs JOIN ml_connector.customers c USING (sync, customer_id)
+                LEFT JOIN ml_connector.activity_blocks b USING (sync, customer_id)
                 ORDER BY c.sync, c.customer_no"""),
         {"key": key},
     ).all()

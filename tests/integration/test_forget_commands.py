@@ -1,0 +1,77 @@
+"""`ml-connector forget` and `rotate-keys`, as a person types them."""
+
+import base64
+import json
+import subprocess
+
+import pytest
+
+from ml_connector.errors import SettingsError
+from ml_connector_airflow import commands_privacy
+from tests.integration.test_register_webhooks import COMMAND, airflow_home, environment
+
+__all__ = ["airflow_home", "environment"]  # fixtures
+
+AMY = "amy@finch.org"
+KEY = "A" * 43 + "="
+NEW = base64.b64encode(b"n" * 32).decode()
+
+
+@pytest.fixture
+def run(firm, environment):
+    """Runs a command with what is typed into it; returns its exit code and what it said."""
+    quickbooks = json.loads(environment["AIRFLOW_CONN_QUICKBOOKS_DEFAULT"])
+    quickbooks["extra"]["token_url"] = f"{firm.quickbooks}/oauth2/v1/tokens/bearer"
+    variables = {
+        "AIRFLOW_CONN_QUICKBOOKS_DEFAULT": json.dumps(quickbooks),
+        "ML_CONNECTOR_INDEX_KEY": KEY,
+        "AIRFLOW_VAR_QUICKBOOKS_TOKEN__QUICKBOOKS_DEFAULT": json.dumps(
+            {"refresh_token": "sandbox-refresh-token"}
+        ),
+    }
+
+    def ran(*words: str, typed: str = "", keys: str = KEY) -> tuple[int, str]:
+        done = subprocess.run(
+            [COMMAND, *words],
+            env={**environment, **variables, "ML_CONNECTOR_ENCRYPTION_KEYS": keys},
+            input=typed,
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+        return done.returncode, done.stdout + done.stderr
+
+    return ran
+
+
+def test_a_person_is_shown_asked_about_erased_and_proven(firm, run):
+    amy = firm.customer("Amy", AMY, FamilyName="Finchley")
+    firm.sync()
+    code, said = run("forget", typed=f"{AMY}\nn\n")
+    assert (code, f"main {amy}" in said, "Nothing was done" in said) == (0, True, True), said
+    assert firm.statuses() == {AMY: "subscribed"}
+    code, said = run("forget", "-", "--delete-contact", "--yes", typed=f" {AMY.upper()} \n")
+    assert (code, "Mailchimp: 1 deleted" in said) == (0, True), said
+    assert "finch" not in said.lower()
+    assert firm.statuses() == {AMY: "forgotten"}
+    rows = firm.audit()
+    assert [row["action"] for row in rows] == ["create", "delete_contact", "forget"]
+    assert [bool(row["actor"]) for row in rows] == [False, True, True]
+
+
+def test_an_address_on_standard_input_leaves_nobody_to_ask():
+    with pytest.raises(SettingsError, match="add --yes"):
+        commands_privacy.forget("-")
+
+
+def test_keys_are_rotated_and_a_missing_one_is_one_plain_sentence(firm, run):
+    firm.customer("Amy", AMY)
+    firm.sync()
+    code, said = run("rotate-keys", keys=NEW)
+    assert (code, "add the former key to the end of the list" in said) == (2, True), said
+    assert "Traceback" not in said
+    assert len([line for line in said.splitlines() if line.startswith("ml-connector:")]) == 1
+    code, said = run("rotate-keys", keys=f"{NEW},{KEY}")
+    assert (code, "the others can be removed" in said) == (0, True), said
+    assert run("rotate-keys", "--check", keys=NEW)[0] == 0

@@ -1,0 +1,200 @@
+"""`rotate-keys`: every value under the new key, while syncs and webhooks go on, killed or not."""
+
+import base64
+import multiprocessing
+import threading
+import time
+
+import pytest
+from sqlalchemy import text
+
+from ml_connector.errors import SettingsError
+from ml_connector.rotation import Left, count, rotate
+from ml_connector.store import rotation, sealed
+from ml_connector.store.database import Database
+from ml_connector.vault import Vault
+from tests.integration.firm import ADDRESS, Firm
+from tests.integration.test_audit_sealed import seal, tamper, verify
+from tests.integration.test_forget import erase
+
+INDEX = base64.b64decode("A" * 43 + "=")
+OLD, NEW, THIRD = INDEX, b"n" * 32, b"t" * 32
+PEOPLE = 60
+_processes = multiprocessing.get_context("forkserver")
+_processes.set_forkserver_preload(["ml_connector.rotation", "ml_connector.store.sealed"])
+
+
+def vault(*keys: bytes) -> Vault:
+    return Vault(encryption_keys=keys, index_key=INDEX)
+
+
+def address(number: int) -> str:
+    return f"c{number}@firm-mail.net"
+
+
+def fill(firm: Firm, people: int = PEOPLE) -> list[str]:
+    firm.settings["activity"] = {"write_to": "notes"}
+    ids = [
+        firm.customer(f"C{number}", address(number), BillAddr=ADDRESS, Notes=f"Note {number}")
+        for number in range(people)
+    ]
+    firm.sync()
+    for number in range(0, people, 4):
+        firm.person(address(number), "unsubscribe", reason=f"Reason {number}")
+        firm.told_by_mailchimp("unsubscribe", email=address(number), id=str(number))
+    firm.sync()
+    return ids
+
+
+def rotated(firm: Firm, *keys: bytes) -> Left:
+    """Rotate until it is done; return what is left."""
+    *_, last = rotate(firm.database, vault(*keys), sleep=lambda _: None)
+    return last
+
+
+def opened(firm: Firm, keyring: Vault) -> dict[str, list[bytes]]:
+    """Every value by column, opened."""
+    with firm.database.begin() as connection:
+        return {
+            f"{column.table}.{column.column}": [
+                sealed.opened(column, row, keyring)
+                for page in sealed.iter_pages(connection, column)
+                for row in page
+            ]
+            for column in sealed.SEALED
+        }
+
+
+def test_every_value_is_the_same_under_the_new_key_and_the_audit_verifies(firm):
+    fill(firm, 10)
+    erase(firm, address(9))
+    seal(firm)
+    before, was = opened(firm, firm.vault), verify(firm)
+    assert all(before[name] for name in before if name != "erasures.payload")
+    assert rotated(firm, NEW, OLD).former == {}
+    assert opened(firm, vault(NEW)) == before
+    firm.vault = vault(NEW)
+    assert verify(firm) == was
+    assert rotated(firm, THIRD, NEW).former == {}  # once more, over rows rewritten before
+    firm.vault = vault(THIRD)
+    assert verify(firm) == was
+    erase(firm, address(8))
+    assert verify(firm).findings == []
+    firm.sync(full_sync=True)
+    assert verify(firm).findings == []
+
+
+def test_every_encrypted_column_is_known(firm):
+    """A column of sealed values starts with their version and the key's id; no other may."""
+    fill(firm, 4)
+    erase(firm, address(3))
+    known = {(column.table, column.column) for column in sealed.SEALED}
+    with firm.database.begin() as connection:
+        columns = connection.execute(
+            text("""SELECT table_name, column_name FROM information_schema.columns
+                    WHERE table_schema = 'ml_connector' AND data_type = 'bytea'
+                      AND table_name NOT LIKE 'audit\\_2%'""")
+        ).all()
+        for table, column in columns:
+            found = connection.execute(
+                text(f"""SELECT count(*) FROM ml_connector.{table}
+                         WHERE substring({column} FROM 1 FOR 5) = :start"""),
+                {"start": b"\x01" + firm.vault.newest},
+            ).scalar_one()
+            assert not found or (table, column) in known, f"add {table}.{column} to sealed.SEALED"
+
+
+def work(database_url: str) -> None:
+    """A rotation in a process of its own, to be killed."""
+    database = Database(database_url)
+    for _ in rotate(database, vault(NEW, OLD), page=1):
+        pass
+    database.close()
+
+
+@pytest.mark.timeout(120)
+def test_a_sync_webhooks_and_a_rotation_that_is_killed_five_times_leave_all_values_right(firm):
+    ids = fill(firm)
+    firm.vault = vault(NEW, OLD)  # what runs was restarted with the new list
+    stop, failures = threading.Event(), []
+
+    def keep_busy() -> None:
+        number = 0
+        try:
+            while not stop.is_set():
+                number += 1
+                for customer_id in ids[number % 7 :: 7]:
+                    firm.edit(customer_id, FamilyName=f"Busy{number}")
+                firm.told_by_quickbooks(*(("updated", each) for each in ids[number % 5 :: 5]))
+                firm.work_off()
+                firm.sync(full_sync=number % 3 == 0)
+        except Exception as error:  # noqa: BLE001 -- told at the end, in the test's own thread
+            failures.append(error)
+
+    busy = threading.Thread(target=keep_busy)
+    busy.start()
+    left = [sum(count(firm.database, firm.vault).former.values())]
+    for kill in range(5):
+        worker = _processes.Process(target=work, args=(firm.database_url,), daemon=True)
+        worker.start()
+        time.sleep(0.2 + kill * 0.05)
+        worker.kill()
+        worker.join()
+        left.append(sum(count(firm.database, firm.vault).former.values()))
+    assert any(0 < each < left[0] for each in left), "no kill came in the middle"
+    stop.wait(0.5)
+    assert rotated(firm, NEW, OLD).former == {}
+    stop.set()
+    busy.join()
+    assert failures == []
+    firm.vault = vault(NEW)
+    assert count(firm.database, firm.vault).former == {}
+    firm.work_off()
+    firm.sync(full_sync=True)
+    seal(firm)
+    assert verify(firm).findings == []
+    assert opened(firm, firm.vault)["customers.payload"]
+    shown = {email: fields["merge_fields"].get("LNAME") for email, fields in firm.members().items()}
+    held = {
+        row["PrimaryEmailAddr"]["Address"]: row.get("FamilyName", "")
+        for row in firm.quickbooks_control("GET", "customers")["customers"]
+    }
+    assert shown == held
+    for number, customer_id in enumerate(ids):
+        assert firm.record_of(customer_id)["Notes"].startswith(f"Note {number}")
+
+
+def test_a_row_that_somebody_is_writing_is_passed_over_and_neither_waits(firm):
+    fill(firm, 3)
+    keyring = vault(NEW, OLD)
+    (step,) = [step for table, step in rotation.steps() if table == "contacts"]
+    with firm.database.begin() as busy:
+        key = firm.vault.email_key(address(0))
+        mine = {"key": key}
+        busy.execute(text("UPDATE ml_connector.contacts SET news = 7 WHERE email_key = :key"), mine)
+        with firm.database.begin() as connection:
+            connection.execute(text("SET LOCAL lock_timeout = '1s'"))
+            assert step(connection, vault=keyring, after=None).done == 2
+    assert rotated(firm, NEW, OLD).former == {}
+    with firm.database.begin() as connection:
+        news = text("SELECT news FROM ml_connector.contacts WHERE email_key = :key")
+        assert connection.execute(news, mine).scalar_one() == 7
+
+
+def test_a_key_that_is_not_at_hand_is_said_before_anything_is_touched(firm):
+    fill(firm, 3)
+    words = r"not in ML_CONNECTOR_ENCRYPTION_KEYS \(.*3 in customers.*add the former key"
+    with pytest.raises(SettingsError, match=words):
+        rotated(firm, NEW)
+    assert count(firm.database, vault(OLD)).former == {}
+
+
+def test_an_audit_row_that_was_edited_is_not_cleared_and_one_that_does_not_open_is_told(firm):
+    fill(firm, 3)
+    seal(firm)
+    tamper(firm, "UPDATE ml_connector.audit SET reason = 'other' WHERE id = 1")
+    tamper(firm, "UPDATE ml_connector.customers SET payload = payload || '\\x00'::bytea")
+    left = rotated(firm, NEW, OLD)
+    assert (left.former, left.closed) == ({"customers": 3}, 3)
+    firm.vault = vault(NEW, OLD)
+    assert [(each.wrong, each.audit_id) for each in verify(firm).findings] == [("edited", 1)]
