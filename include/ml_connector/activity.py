@@ -19,11 +19,11 @@ from sqlalchemy import Connection
 
 from ml_connector.activity_block import MOST_EVENTS, Markers, Standing, lines_of
 from ml_connector.errors import ConnectorError, RecordRefused, StaleObject
-from ml_connector.fields import customer_from
 from ml_connector.model import Customer, MemberEvent, Status
 from ml_connector.quickbooks.client import IDS_PER_QUERY, QuickBooksClient
 from ml_connector.quickbooks.protocol import BatchItem
 from ml_connector.scope import Scope
+from ml_connector.staging import stage_rows
 from ml_connector.store import activity_blocks, audit, customers, member_events, write_intents
 from ml_connector.store.activity_blocks import NOBODY, Due, Part, Settled
 from ml_connector.store.audit import Entry
@@ -121,13 +121,7 @@ class _Writer:
                 return False
             ids = [due.customer_id for due in rows]
             found = self._client.fetch_by_ids(ids)
-            customers.stage(
-                connection,
-                (customer_from(row, scope.sync.fields) for row in found),
-                sync=scope.name,
-                vault=scope.vault,
-                tags=scope.sync.tags,
-            )
+            stage_rows(scope, connection, found)
             gone = set(ids) - {str(row["Id"]) for row in found}
             customers.mark_gone(connection, sync=scope.name, ids=gone)
             again = [self._kept(due, state="due") for due in rows]
@@ -237,13 +231,7 @@ class _Writer:
             for item, result in page.written
             if item.entity == "Customer" and isinstance(result, dict)
         ]
-        customers.stage(
-            connection,
-            (customer_from(row, scope.sync.fields) for row in rows),
-            sync=scope.name,
-            vault=scope.vault,
-            tags=scope.sync.tags,
-        )
+        stage_rows(scope, connection, rows)
         for page, outcome in zip(pages, outcomes, strict=True):
             if outcome.state == "shown":
                 keys = [bytes(key) for key in (page.due.email_key, page.due.alias_of) if key]

@@ -6,6 +6,7 @@ echoed, people who are pending or cleaned go one by one without any, and new con
 that a member who exists after all is refused rather than overwritten.
 """
 
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -13,6 +14,9 @@ from ml_connector.contact_outcomes import Further, Outcome, Row
 from ml_connector.errors import CallRefused, RecordRefused
 from ml_connector.mailchimp.client import MailchimpClient, asks_for_status
 from ml_connector.model import BatchResult, Kind, Member, MemberWrite, RowRefusal, Status
+
+FEW = 2
+"""Contacts that lose tags one by one: by tag it takes a call to find each tag, too."""
 
 _ECHOED = (Status.SUBSCRIBED, Status.UNSUBSCRIBED, Status.TRANSACTIONAL)
 
@@ -28,9 +32,8 @@ class Halve(Exception):
 class ContactCalls:
     """Sends rows of one kind in one go."""
 
-    def __init__(self, client: MailchimpClient, *, inactive_tag: str) -> None:
+    def __init__(self, client: MailchimpClient) -> None:
         self._client = client
-        self._inactive_tag = inactive_tag
 
     def send(self, rows: Sequence[Row], *, status_required: bool) -> list[Outcome]:
         """Return one outcome a row; raise ``Halve`` or ``StatusRequired`` if nothing was sent.
@@ -43,7 +46,7 @@ class ContactCalls:
             outcomes = [self._patched(row) for row in rows]
         else:
             outcomes = self._batched(rows, status_required)
-        return [self._untagged(outcome) for outcome in outcomes]
+        return self._untagged(outcomes)
 
     def _batched(self, rows: Sequence[Row], status_required: bool) -> list[Outcome]:
         creating = rows[0].change.kind == Kind.CREATE
@@ -96,16 +99,38 @@ class ContactCalls:
                 return self._patched(row)
             member = self._client.restore(row.write)
             status, request_id = row.write.status, member.request_id
-            return Outcome(row=row, member=member, asked=status, request_id=request_id)
+            outcome = Outcome(row=row, member=member, asked=status, request_id=request_id)
+            missing = row.tags.missing  # it comes back with the tags it had
+            return self._tagged(outcome, missing) if missing else outcome
         except RecordRefused as error:
             return _refused(row, error)
 
-    def _untagged(self, outcome: Outcome) -> Outcome:
-        """Take the inactive tag off a contact whose customer is active again (A16)."""
-        change = outcome.row.change
-        if outcome.present and change.tagged_inactive and not change.tag_inactive:
-            return self._tagged(outcome, [self._inactive_tag], active=False)
-        return outcome
+    def _untagged(self, outcomes: Sequence[Outcome]) -> list[Outcome]:
+        """Take tags of ours off contacts that are no longer to carry them.
+
+        A batch only adds tags. Many contacts cost a call for each tag, a few one for each contact.
+        """
+        due = [o for o in outcomes if o.present and o.row.tags.drop]
+        alone = {o.row.change.id: set(o.row.tags.drop) for o in due}
+        done: dict[int, list[Further]] = defaultdict(list)
+        if len(due) > FEW:
+            for tag in sorted({tag for o in due for tag in o.row.tags.drop}):
+                theirs = [o.row for o in due if tag in o.row.tags.drop]
+                emails = [row.write.email_address for row in theirs]
+                request_id, left = self._client.untag(tag, emails)
+                for row in theirs:
+                    if row.write.email_address.lower() in left:
+                        continue
+                    alone[row.change.id].discard(tag)
+                    if request_id is not None:
+                        done[row.change.id].append(Further("removed_tags", request_id, (tag,)))
+        finished = []
+        for outcome in outcomes:
+            change_id = outcome.row.change.id
+            told = replace(outcome, further=(*outcome.further, *done[change_id]))
+            left_over = sorted(alone.get(change_id, ()))
+            finished.append(self._tagged(told, left_over, active=False) if left_over else told)
+        return finished
 
 
 def goes_alone(row: Row) -> bool:

@@ -1,6 +1,6 @@
 """What one call made of one contact, told to the store: the contact, the change, the audit row."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -15,6 +15,7 @@ from ml_connector.model import (
 from ml_connector.store.audit import Entry
 from ml_connector.store.changes import Claimed, Settled
 from ml_connector.store.contacts import Written, profile_hash
+from ml_connector.tags import TagWork
 from ml_connector.vault import Vault
 
 PARKED_FOR = (timedelta(hours=1), timedelta(days=1), timedelta(days=3), timedelta(days=7))
@@ -31,6 +32,7 @@ class Row:
     change: Claimed
     write: MemberWrite
     other_addresses: tuple[str, ...] = ()
+    tags: TagWork = field(default_factory=TagWork)
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +102,12 @@ class Outcome:
             tagged_inactive=change.tag_inactive,
             archived_by="marketer" if self.member.status is Status.ARCHIVED else None,
             profile_hash=profile_hash(self.member.merge_fields, vault),
-            payload={"email": write.email_address, "merge_fields": write.merge_fields},
+            seen_tags=self.row.tags.seen,
+            payload={
+                "email": write.email_address,
+                "merge_fields": write.merge_fields,
+                "tags": list(self.row.tags.ours),
+            },
         )
 
     def _refused(self, now: datetime) -> Written:

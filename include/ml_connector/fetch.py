@@ -12,11 +12,12 @@ from itertools import islice
 from typing import Any
 
 import structlog
+from sqlalchemy import Connection
 
 from ml_connector.errors import IncompleteRead
-from ml_connector.fields import customer_from
 from ml_connector.quickbooks.client import IDS_PER_QUERY, QuickBooksClient
 from ml_connector.scope import Scope
+from ml_connector.staging import learn_types, renames, stage_rows
 from ml_connector.store import cursors, customers
 from ml_connector.store.customers import Staged
 
@@ -51,42 +52,46 @@ def fetch_customers(
 ) -> Fetched:
     """Stage what QuickBooks has; return counts.
 
-    Reads everything on the first run, with ``full_sync``, and when the field mapping changed;
-    just ``customer_ids`` if given. Raises ``IncompleteRead`` if a full load is short.
+    Reads everything on the first run, with ``full_sync``, and when the rules for customers or the
+    names of their types changed; just ``customer_ids`` if given. Raises ``IncompleteRead`` if a
+    full load is short.
     """
     with scope.database.begin() as connection:
         cursors.check_index_key(connection, scope.vault)
         cursor = cursors.get(connection, sync=scope.name, name=_CURSOR)
     if customer_ids:
         return _some(scope, client, customer_ids)
-    if full_sync or cursor.get("mapping") != _mapping(scope):
+    learn_types(scope, client)
+    with scope.database.begin() as connection:
+        stale = cursor.get("mapping") != _mapping(scope, connection)
+    if full_sync or stale:
         return _everything(scope, client, cursor)
     fetched = _changed(scope, client, cursor)
     return fetched or _everything(scope, client, cursor)
 
 
-def _mapping(scope: Scope) -> str:
-    """Names the mapping that staged hashes were made under; another one makes them all stale."""
+def _mapping(scope: Scope, connection: Connection) -> str:
+    """Names the rules that customers were staged by; others make them all stale."""
     sync = scope.sync
-    rules = {tag: list(paths) for tag, paths in sync.fields.items()}
-    return scope.vault.fields_hash([rules, list(sync.tags)]).hex()
+    rules: list[Any] = [
+        {tag: list(paths) for tag, paths in sync.fields.items()},
+        list(sync.tags.static),
+    ]
+    further = [sync.tags.derived, sync.include, sync.exclude]
+    if any(further):  # left out otherwise, so that what was staged without them stays good
+        rules += [*further, renames(scope, connection)]
+    return scope.vault.fields_hash(rules).hex()
 
 
 def _stage(scope: Scope, rows: Iterable[Mapping[str, Any]], *, seen_in: int = 0) -> Staged:
     with scope.database.begin() as connection:
-        return customers.stage(
-            connection,
-            (customer_from(row, scope.sync.fields) for row in rows),
-            sync=scope.name,
-            vault=scope.vault,
-            tags=scope.sync.tags,
-            seen_in=seen_in,
-        )
+        return stage_rows(scope, connection, rows, seen_in=seen_in)
 
 
 def _some(scope: Scope, client: QuickBooksClient, ids: Sequence[str]) -> Fetched:
     """Stage the given customers; those that QuickBooks no longer has are gone."""
     rows = client.fetch_by_ids(list(ids))
+    learn_types(scope, client, rows)
     staged = _stage(scope, rows)
     absent = set(ids) - {str(row["Id"]) for row in rows}
     with scope.database.begin() as connection:
@@ -111,11 +116,13 @@ def fetch_told(
     if since is not None and len(wanted) > IDS_PER_QUERY:
         pages = client.iter_changed(since=since - OVERLAP, until=scope.clock())
         for page in islice(pages, len(wanted) // IDS_PER_QUERY):
+            learn_types(scope, client, page)
             _stage(scope, page)
             wanted -= {str(row["Id"]) for row in page}
             if not wanted:
                 break
     rows = client.fetch_by_ids(sorted(wanted))
+    learn_types(scope, client, rows)
     _stage(scope, rows)
     absent = wanted - {str(row["Id"]) for row in rows}
     with scope.database.begin() as connection:
@@ -215,7 +222,7 @@ def _advance(
     tombstones_at: datetime,
     *,
     load: int | None,
-    connection: Any,
+    connection: Connection,
 ) -> None:
     cursors.put(
         connection,
@@ -225,7 +232,7 @@ def _advance(
             "watermark": (watermark or tombstones_at).isoformat(),
             "tombstones_at": tombstones_at.isoformat(),
             "load": load if load is not None else cursor.get("load", 0),
-            "mapping": _mapping(scope),
+            "mapping": _mapping(scope, connection),
         },
     )
 

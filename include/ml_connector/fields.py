@@ -24,9 +24,15 @@ INACTIVE_SUFFIX = " (deleted)"
 FieldRules = Mapping[str, tuple[str, ...]]
 
 
-def customer_from(raw: Mapping[str, Any], rules: FieldRules) -> Customer:
+def customer_from(
+    raw: Mapping[str, Any],
+    rules: FieldRules,
+    *,
+    tags: tuple[str, ...] | None = None,
+    left_out: str | None = None,
+) -> Customer:
     """Return the customer in a QuickBooks API object (query row, CDC row or webhook read)."""
-    addresses, problem = split_addresses(_picked(raw, "PrimaryEmailAddr.Address"))
+    addresses, problem = split_addresses(picked(raw, "PrimaryEmailAddr.Address"))
     active = bool(raw.get("Active", True))
     return Customer(
         id=str(raw["Id"]),
@@ -40,6 +46,8 @@ def customer_from(raw: Mapping[str, Any], rules: FieldRules) -> Customer:
         email_problem=problem,
         merge_fields=merge_fields(raw, rules),
         notes=str(raw.get("Notes", "")),
+        tags=tags,
+        left_out=left_out,
     )
 
 
@@ -51,14 +59,15 @@ def merge_fields(raw: Mapping[str, Any], rules: FieldRules) -> dict[str, MergeVa
 
 def _first(raw: Mapping[str, Any], paths: tuple[str, ...], *, active: bool) -> MergeValue:
     for path in paths:
-        picked = _picked(raw, path)
-        value = _address(picked) if isinstance(picked, Mapping) else _text(picked, active=active)
+        found = picked(raw, path)
+        value = _address(found) if isinstance(found, Mapping) else _text(found, active=active)
         if value:
             return value
     return ""
 
 
-def _picked(raw: Mapping[str, Any], path: str) -> Any:
+def picked(raw: Mapping[str, Any], path: str) -> Any:
+    """Return what is at the end of a path into a QuickBooks customer, None if nothing is."""
     value: Any = raw
     for part in path.split("."):
         if not isinstance(value, Mapping):

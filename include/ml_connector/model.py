@@ -70,7 +70,8 @@ class Customer:
 
     ``addresses`` are valid and normalised, in the order found; ``email_problem`` is
     ``no_email`` or ``invalid_email`` where there is none. ``merge_fields`` are as Mailchimp
-    will get them; ``""`` clears a field, an absent key is not sent.
+    will get them; ``""`` clears a field, an absent key is not sent. ``tags`` are those its contact
+    carries; None in what was staged before they were. ``left_out``: why the settings leave it out.
     """
 
     id: str
@@ -84,6 +85,8 @@ class Customer:
     email_problem: str | None
     merge_fields: dict[str, MergeValue]
     notes: str = ""
+    tags: tuple[str, ...] | None = None
+    left_out: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

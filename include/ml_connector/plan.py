@@ -19,7 +19,7 @@ from ml_connector.model import CONSENT_RANK, Kind, Status
 
 CUSTOMER_COLUMNS = [
     "customer_id", "customer_no", "email_key", "email_problem", "contact_key", "fields_hash",
-    "active", "is_job", "is_project", "gone", "decision", "reason", "linked_to",
+    "active", "is_job", "is_project", "gone", "left_out", "decision", "reason", "linked_to",
 ]  # fmt: skip
 CONTACT_COLUMNS = [
     "email_key", "status", "previous_status", "owner", "pushed_hash", "archived_by",
@@ -102,6 +102,7 @@ def _standing(customers: pd.DataFrame, policy: Policy) -> pd.Series:
         (customers.email_problem.notna(), customers.email_problem),
         (~customers.active.astype(bool), "inactive"),
         (customers.is_job.astype(bool) & (not policy.include_jobs), "job_excluded"),
+        (customers.left_out.notna(), customers.left_out),
         (customers.is_project.astype(bool), "project"),
         (customers.gone.astype(bool), "gone"),
     ]

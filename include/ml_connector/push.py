@@ -22,10 +22,11 @@ from ml_connector.contact_outcomes import Outcome, Row
 from ml_connector.errors import ConsentRaised
 from ml_connector.mailchimp.client import MailchimpClient
 from ml_connector.members import fetch_members
-from ml_connector.model import ChangeState, Kind, MemberWrite, MergeValue, Status
+from ml_connector.model import ChangeState, Customer, Kind, MemberWrite, MergeValue, Status
 from ml_connector.scope import Scope
 from ml_connector.store import audit, changes, contacts, cursors, customers
 from ml_connector.store.changes import Claimed, Settled
+from ml_connector.tags import TagWork, tag_work
 
 ROWS_A_CALL = {Kind.CREATE: 500, Kind.UPDATE: 500, Kind.RESTORE: 1}
 THREADS = 3
@@ -91,7 +92,7 @@ class _Pusher:
         self._plan_id, self._shard = plan_id, shard
         with scope.database.begin() as connection:
             contract = cursors.get(connection, sync=scope.name, name=CONTRACT_CURSOR)
-        self._calls = ContactCalls(client, inactive_tag=scope.sync.inactive_tag)
+        self._calls = ContactCalls(client)
         self._status_required = contract.get("contract") == "status_required"
         self._counting = threading.Lock()
         self._echoing = threading.RLock()
@@ -167,14 +168,27 @@ class _Pusher:
             for tag, value in customer.merge_fields.items()
             if value or tag in change.sent_fields  # only what we filled is ours to clear
         }
-        tags = [*scope.sync.tags, *([scope.sync.inactive_tag] if change.tag_inactive else [])]
+        tags = self._tags(change, customer)
         write = MemberWrite(
             email_address=customer.addresses[0],
             merge_fields=filled,
-            tags=tuple(tags),
+            tags=tags.wanted,
             **_statuses(change),
         )
-        return Row(change, write, customer.addresses[1:])
+        return Row(change, write, customer.addresses[1:], tags)
+
+    def _tags(self, change: Claimed, customer: Customer) -> TagWork:
+        sync, vault = self._scope.sync, self._scope.vault
+        wanted = sync.tags.static if customer.tags is None else customer.tags
+        inactive = [sync.inactive_tag]
+        shown = self._shown(change)
+        known = change.known_status not in (None, Status.ABSENT)
+        return tag_work(
+            [*wanted, *(inactive if change.tag_inactive else [])],
+            past=shown.get("tags", inactive if change.tagged_inactive else []),
+            seen=change.seen_tags if known else (),
+            vault=vault,
+        )
 
     def _settle(self, connection: Connection, outcomes: Sequence[Outcome]) -> list[str]:
         scope = self._scope
@@ -203,11 +217,15 @@ class _Pusher:
     def _known(self, change: Claimed) -> dict[str, Any] | None:
         if change.known_status is None:
             return None
-        shown: dict[str, Any] = {}
-        if change.contact_payload is not None:
-            identity = contacts.identity(self._scope.name, bytes(change.email_key))
-            shown = self._scope.vault.open(change.contact_payload, identity)
-        return {"status": change.known_status, **shown}
+        return {"status": change.known_status, **self._shown(change)}
+
+    def _shown(self, change: Claimed) -> dict[str, Any]:
+        """Return what the contact shows since our last write, as far as there was one."""
+        if change.contact_payload is None:
+            return {}
+        identity = contacts.identity(self._scope.name, bytes(change.email_key))
+        shown: dict[str, Any] = self._scope.vault.open(change.contact_payload, identity)
+        return shown
 
     def _learn_contract(self) -> None:
         self._status_required = True

@@ -21,10 +21,20 @@ DEFAULT_FILE = Path(__file__).resolve().parents[1] / "config" / "syncs.yaml"
 M = TypeVar("M", bound=BaseModel)
 _SYNC_NAME = re.compile(r"^[a-z][a-z0-9_]{0,39}$")
 _TAG_NAME = re.compile(r"^[A-Z][A-Z0-9_]{0,9}$")
+_ATTRIBUTE = re.compile(r"^(customer_type|job|currency|[A-Z][A-Za-z0-9]*(\.[A-Za-z0-9]+)*)$")
+
+
+Attribute = Literal["customer_type", "currency"]
+MOST_OF_A_TAG = 100
+"""Characters of a tag's name that Mailchimp takes."""
 
 
 def _as_list(value: object) -> object:
     return [value] if isinstance(value, str) else value
+
+
+def _as_tags(value: object) -> object:
+    return {"static": value} if isinstance(value, (list, tuple)) else value
 
 
 class _Strict(BaseModel):
@@ -46,8 +56,48 @@ class Guard(_Strict):
     max_updates: int = Field(default=100_000, ge=0)
 
 
+class Tags(_Strict):
+    """The tags of a contact: ``static`` on everyone, ``from`` by a customer's attributes.
+
+    ``from`` maps an attribute (``customer_type``, ``job``, ``currency`` or a path as in ``fields``)
+    to a tag, in which ``{value}`` stands for the attribute's value.
+    """
+
+    static: tuple[str, ...] = ()
+    derived: dict[str, str] = Field(default_factory=dict, alias="from")
+
+    @field_validator("static")
+    @classmethod
+    def _named(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for tag in value:
+            if not tag.strip() or len(tag) > MOST_OF_A_TAG:
+                raise ValueError(f"{tag!r} is no tag: 1 to {MOST_OF_A_TAG} characters")
+        return value
+
+    @field_validator("derived")
+    @classmethod
+    def _known_attributes(cls, value: dict[str, str]) -> dict[str, str]:
+        for attribute, tag in value.items():
+            if not _ATTRIBUTE.match(attribute):
+                raise ValueError(
+                    f"{attribute!r} is no attribute: customer_type, job, currency, or a path like "
+                    "BillAddr.City"
+                )
+            if not tag.strip() or len(tag) > MOST_OF_A_TAG:
+                raise ValueError(f"{tag!r} is no tag: 1 to {MOST_OF_A_TAG} characters")
+            if attribute == "job" and "{value}" in tag:
+                raise ValueError("job is true or false, so its tag has no {value}")
+            if {"{", "}"} & set(tag.replace("{value}", "")):
+                raise ValueError(f"{tag!r}: only {{value}} can stand in braces")
+        return value
+
+
 class Sync(_Strict):
-    """One company that feeds one audience."""
+    """One company that feeds one audience.
+
+    ``beside``: the other syncs that feed the same audience, and whether the file names each before
+    this one. It follows from the file as a whole and is no setting.
+    """
 
     name: str
     quickbooks_conn_id: str = "quickbooks_default"
@@ -57,12 +107,33 @@ class Sync(_Strict):
     timezone: str = "UTC"
     new_contact_status: Literal["subscribed", "pending", "transactional"]
     fields: dict[str, Annotated[tuple[str, ...], BeforeValidator(_as_list)]]
-    tags: tuple[str, ...] = ()
+    tags: Annotated[Tags, BeforeValidator(_as_tags)] = Tags()
+    include: dict[Attribute, Annotated[tuple[str, ...], BeforeValidator(_as_list)]] = Field(
+        default_factory=dict
+    )
+    exclude: dict[Attribute, Annotated[tuple[str, ...], BeforeValidator(_as_list)]] = Field(
+        default_factory=dict
+    )
     include_jobs: bool = True
     on_inactive: Literal["archive", "keep", "tag"] = "archive"
     inactive_tag: str = "Inactive"
     activity: Activity = Activity()
     guard: Guard = Guard()
+    beside: dict[str, bool] = Field(default_factory=dict)
+
+    @property
+    def needs_customer_types(self) -> bool:
+        """Whether names of customer types matter, which is one more read a run."""
+        named = {*self.include, *self.exclude, *self.tags.derived}
+        return "customer_type" in named
+
+    @field_validator("include", "exclude")
+    @classmethod
+    def _listed(cls, value: dict[str, tuple[str, ...]]) -> dict[str, tuple[str, ...]]:
+        for attribute, names in value.items():
+            if not names:
+                raise ValueError(f"{attribute} needs at least one name")
+        return value
 
     @field_validator("timezone")
     @classmethod
@@ -142,9 +213,22 @@ def load_syncs(path: Path | None = None) -> dict[str, Sync]:
     """Return every sync by name; raise ``SettingsError`` naming the key and the line."""
     path = path or settings_file()
     data, tree = _parsed(path)
-    return {
+    syncs = {
         name: _validated(Sync, {"name": name, **body}, ("syncs", name), path, tree)
         for name, body in _named(data.syncs, path, tree)
+    }
+    order = {name: place for place, name in enumerate(syncs)}
+    return {
+        name: sync.model_copy(
+            update={
+                "beside": {
+                    other.name: order[other.name] < order[name]
+                    for other in syncs.values()
+                    if other.audience_id == sync.audience_id and other.name != name
+                }
+            }
+        )
+        for name, sync in syncs.items()
     }
 
 
@@ -196,9 +280,9 @@ def _named(
                 f"{path}, line {_line(tree, ('syncs', name))}: {name!r} is no sync name; "
                 "use small letters, digits and underscores"
             )
-        if "name" in body:  # the key above it is the name; another one would split its history
+        for key in {"name", "beside"} & set(body):  # both follow from the file
             raise SettingsError(
-                f"{path}, line {_line(tree, ('syncs', name, 'name'))}: syncs.{name}.name: "
+                f"{path}, line {_line(tree, ('syncs', name, key))}: syncs.{name}.{key}: "
                 "is not a known setting"
             )
         yield name, body

@@ -11,6 +11,7 @@ from sandbox.mailchimp.account import Account
 from sandbox.mailchimp.api_campaigns import CampaignsApi
 from sandbox.mailchimp.api_lists import ListsApi
 from sandbox.mailchimp.api_members import MembersApi
+from sandbox.mailchimp.api_segments import SegmentsApi
 from sandbox.mailchimp.api_webhooks import WebhooksApi
 from sandbox.mailchimp.control import Control
 from sandbox.mailchimp.control_campaigns import CampaignControl
@@ -23,6 +24,7 @@ _IDS = (
     (re.compile(r"(/lists/)[^/]+"), r"\1{list_id}"),
     (re.compile(r"(/members/)[^/]+"), r"\1{subscriber_hash}"),
     (re.compile(r"(/merge-fields/)[^/]+"), r"\1{merge_id}"),
+    (re.compile(r"(/segments/)[^/]+"), r"\1{segment_id}"),
     (re.compile(r"(/webhooks/)[^/]+"), r"\1{webhook_id}"),
     (re.compile(r"(/reports/)[^/]+"), r"\1{campaign_id}"),
 )
@@ -44,6 +46,7 @@ class MailchimpSandbox(Instrumented):
             routes=[
                 *ListsApi(self.account).routes(),
                 *MembersApi(self.account).routes(),
+                *SegmentsApi(self.account).routes(),
                 *CampaignsApi(self.account).routes(),
                 *WebhooksApi(self.account).routes(),
             ],

@@ -104,6 +104,12 @@ def profile(audience: Audience, member: Member, given: dict[str, Any]) -> None:
     audience.changes.tell("profile", audience, member, by="self")
 
 
+def tag(audience: Audience, member: Member, given: dict[str, Any]) -> None:
+    """A marketer sets the tags of `add` and takes those of `remove` off."""
+    tags = [(name, True) for name in given.get("add", [])]
+    writes.set_tags(audience, member, [*tags, *((name, False) for name in given.get("remove", []))])
+
+
 def subscribe(audience: Audience, email: str) -> Member:
     """The person signs up through a form: new, again, or after having been deleted for ever.
 
@@ -135,4 +141,5 @@ ACTIONS = {
     "forget": forget,
     "confirm": confirm,
     "profile": profile,
+    "tags": tag,
 }

@@ -165,3 +165,20 @@ def check_tags(body: Any) -> list[tuple[str, bool]]:
             raise problems.schema([{"field": f"tags.item:{number}", "message": message}])
         found.append((tag["name"], tag["status"] == "active"))
     return found
+
+
+def check_segment(body: Any) -> tuple[list[str], list[str]]:
+    """The addresses to add to a static segment and those to take off, up to 500 each.
+
+    Raises:
+        ProblemError: 400, as the module says.
+    """
+    given = body if isinstance(body, dict) else {}
+    lists = [given.get(name, []) for name in ("members_to_add", "members_to_remove")]
+    for name, emails in zip(("members_to_add", "members_to_remove"), lists, strict=True):
+        if not isinstance(emails, list) or not all(isinstance(each, str) for each in emails):
+            raise problems.schema([{"field": name, "message": _wrong("array", emails)}])
+        if len(emails) > BATCH_SIZE:
+            message = f"Array contains more items than the maximum of {BATCH_SIZE}"
+            raise problems.schema([{"field": name, "message": message}])
+    return lists[0], lists[1]

@@ -54,6 +54,7 @@ class Company:
         self.clock = clock
         self.rows = Rows()
         self.others: list[OtherName] = []
+        self.customer_types: dict[str, str] = {}
         self.tombstones: list[Tombstone] = []
         self.listeners: list[Callable[[Event], None]] = []
         self._names: dict[str, int] = {}
@@ -66,6 +67,7 @@ class Company:
         self.rows = Rows()
         self.rows.load(rows)
         self.others = list(others)
+        self.customer_types = {}
         self.tombstones = []
         self._names = {other.name.casefold(): other.id for other in self.others}
         self._children = defaultdict(set)

@@ -58,6 +58,7 @@ class Controls:
             ("GET", "customers/{id}", self._read),
             ("PATCH", "customers/{id}", self._edit),
             ("POST", "customers/{id}/touch", self._touch),
+            ("PUT", "customer-types", self._set_types),
             ("GET", "attachables", self._attachables),
             ("GET", "settings", self._settings),
             ("PUT", "settings", self._change_settings),
@@ -112,6 +113,13 @@ class Controls:
         for each in ids:
             self._state.company.edit(str(each), _filled_in(order.fields, str(each)))
         return reply({"edited": len(ids)})
+
+    async def _set_types(self, request: Request) -> Response:
+        """Replace the company's customer types, ``{"1": "Retail"}``: names by id."""
+        self._state.company.customer_types = msgspec.convert(
+            await read_json(request), dict[str, str]
+        )
+        return reply(self._state.company.customer_types)
 
     async def _attachables(self, _request: Request) -> Response:
         return reply({"attachables": list(self._state.attachables.by_id.values())})

@@ -56,6 +56,11 @@ class Queries:
             candidates = self._attachments(statement.conditions)
         elif entity == "CompanyInfo":
             candidates = [self._company_info()]
+        elif entity == "CustomerType":
+            candidates = [
+                {"Id": each, "SyncToken": "0", "Name": name, "Active": True, "domain": "QBO"}
+                for each, name in self._company.customer_types.items()
+            ]
         else:
             candidates = [
                 {"Id": str(o.id), "SyncToken": "0", "DisplayName": o.name, "Active": True}

@@ -115,10 +115,11 @@ def pairs_of_call(call: Call) -> Iterator[Pair]:
     elif "/members/" in path:
         parts = path.split("/")
         yield call["request_id"], parts[parts.index("members") + 1]
-    elif isinstance(body, dict) and "members" in body:
-        for member in body["members"]:
-            if "@" in member["email_address"]:  # the probe of the batch's contract has none
-                yield call["request_id"], hashed(member["email_address"])
+    elif isinstance(body, dict):
+        members = [member["email_address"] for member in body.get("members", [])]
+        for email in [*members, *body.get("members_to_remove", [])]:
+            if "@" in email:  # the probe of the batch's contract has none
+                yield call["request_id"], hashed(email)
 
 
 def removals_of_call(call: Call) -> Iterator[str]:

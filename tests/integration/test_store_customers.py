@@ -33,9 +33,7 @@ def customer(**changes: Any) -> Customer:
 
 def stage(firm, *rows: Customer, seen_in: int = 0) -> Staged:
     with firm.database.begin() as connection:
-        return customers.stage(
-            connection, rows, sync="main", vault=firm.vault, tags=["QuickBooks"], seen_in=seen_in
-        )
+        return customers.stage(connection, rows, sync="main", vault=firm.vault, seen_in=seen_in)
 
 
 def settle(firm) -> None:

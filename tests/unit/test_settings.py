@@ -36,7 +36,7 @@ def test_the_smallest_file_gets_every_default(tmp_path):
         "mailchimp_default",
     )
     assert (sync.on_inactive, sync.include_jobs, sync.inactive_tag) == ("archive", True, "Inactive")
-    assert (sync.schedule, sync.timezone, sync.tags) == ("0 2 * * *", "UTC", ())
+    assert (sync.schedule, sync.timezone, sync.tags.static) == ("0 2 * * *", "UTC", ())
 
 
 def test_a_merge_field_may_have_a_ranked_list_of_sources(tmp_path):
@@ -157,3 +157,47 @@ def test_the_environment_names_the_file_and_the_home():
     assert settings_file({"ML_CONNECTOR_SYNCS": ""}) == DEFAULT_FILE
     assert home({"ML_CONNECTOR_HOME": "/var/lib/ml"}) == Path("/var/lib/ml")
     assert home({}) == Path(".state")
+
+
+@pytest.mark.parametrize(
+    ("lines", "line", "said"),
+    [
+        ('tags: [""]', 4, "tags.static: '' is no tag"),
+        ("tags: {from: {colour: Blue}}", 4, "'colour' is no attribute"),
+        ('tags: {from: {job: "{value}"}}', 4, "job is true or false"),
+        ('tags: {from: {currency: "{name}"}}', 4, "only {value} can stand in braces"),
+        ("include: {customer_type: []}", 4, "customer_type needs at least one name"),
+        ("exclude: {colour: [Blue]}", 4, "exclude.colour"),
+        ("beside: {other: true}", 4, "beside: is not a known setting"),
+    ],
+)
+def test_a_wrong_rule_for_customers_is_refused_with_its_line(tmp_path, lines, line, said):
+    file = tmp_path / "syncs.yaml"
+    file.write_text(
+        "syncs:\n  main:\n    audience_id: a\n"
+        f"    {lines}\n    new_contact_status: pending\n    fields: {{FNAME: GivenName}}\n",
+        encoding="utf-8",
+    )
+    with pytest.raises(SettingsError) as caught:
+        load_syncs(file)
+    assert f"line {line}: syncs.main." in str(caught.value)
+    assert said in str(caught.value)
+
+
+def test_tags_as_a_list_are_those_of_every_contact(tmp_path):
+    file = tmp_path / "syncs.yaml"
+    body = "{audience_id: a, new_contact_status: pending, fields: {FNAME: GivenName}, tags: [A, B]}"
+    file.write_text(f"syncs:\n  main: {body}\n", encoding="utf-8")
+    assert load_syncs(file)["main"].tags.static == ("A", "B")
+
+
+def test_syncs_of_one_audience_know_each_other_and_who_comes_first(tmp_path):
+    file = tmp_path / "syncs.yaml"
+    body = "new_contact_status: pending, fields: {FNAME: GivenName}"
+    file.write_text(
+        f"syncs:\n  east: {{audience_id: a, {body}}}\n  west: {{audience_id: a, {body}}}\n"
+        f"  north: {{audience_id: b, {body}}}\n",
+        encoding="utf-8",
+    )
+    known = {name: sync.beside for name, sync in load_syncs(file).items()}
+    assert known == {"east": {"west": False}, "west": {"east": True}, "north": {}}

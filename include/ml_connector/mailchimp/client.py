@@ -74,6 +74,7 @@ class MailchimpClient:
         self._retries = retries
         self._calls = calls
         self._page_size = page_size
+        self._tag_ids: dict[str, int] = {}
 
     # ── account and audience ──────────────────────────────────────────────────────────────────
 
@@ -260,6 +261,34 @@ class MailchimpClient:
         status = "active" if active else "inactive"
         body = {"tags": [{"name": name, "status": status} for name in names], "is_syncing": True}
         return self._answer("tags", "POST", f"{self._member(email)}/tags", body=body)[1]
+
+    def untag(self, name: str, emails: Sequence[str]) -> tuple[str | None, set[str]]:
+        """Take a tag off up to 500 members in one call; a tag that nobody has any more is off.
+
+        Returns the request's id (None if no call was needed) and those of ``emails``, in lower
+        case, for whom it did not work. A tag is a static segment, whose id a search finds once.
+        https://mailchimp.com/developer/marketing/api/list-segments/batch-add-or-remove-members/
+        """
+        segment = self._tag_ids.get(name.casefold()) or self._find_tag(name)
+        if segment is None:
+            return None, set()
+        path = f"{self._list()}/segments/{segment}"
+        try:
+            document, request_id = self._answer(
+                "untag", "POST", path, body={"members_to_remove": list(emails)}
+            )
+        except RecordRefused as error:
+            if error.code == "not_found":
+                return None, set()
+            return None, {email.lower() for email in emails}
+        left = [each.get("email_addresses") or () for each in document.get("errors") or ()]
+        return request_id, {str(email).lower() for emails in left for email in emails}
+
+    def _find_tag(self, name: str) -> int | None:
+        found = self._in_audience("tag_search", "GET", "/tag-search", params={"name": name})
+        for tag in found.get("tags") or ():
+            self._tag_ids[str(tag["name"]).casefold()] = int(tag["id"])
+        return self._tag_ids.get(name.casefold())
 
     # ── campaigns ─────────────────────────────────────────────────────────────────────────────
 

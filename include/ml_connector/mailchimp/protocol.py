@@ -36,6 +36,9 @@ MAX_ROWS = 500
 MAX_COUNT = 1000
 """Of every list; the default is 10: https://mailchimp.com/developer/marketing/docs/methods-parameters/"""
 
+TAGS_SHOWN = 50
+"""Of a member in a listing: https://mailchimp.com/developer/marketing/api/list-members/list-members-info/"""
+
 DATA_CENTRE = re.compile(r"[a-z]{2,4}\d{1,3}")
 
 _MEMBER_FIELDS = (

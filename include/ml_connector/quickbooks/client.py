@@ -164,6 +164,10 @@ class QuickBooksClient:
             rows += self._rows(statements.ids_statement(ids[first : first + IDS_PER_QUERY]))
         return rows
 
+    def customer_types(self) -> dict[str, str]:
+        """Return the names of customers' types by id."""
+        return protocol.read_types(self._query(statements.customer_types_statement()))
+
     def fetch_tombstones(self, *, since: datetime) -> Tombstones:
         """Return the ids of customers merged away or deleted since ``since``.
 

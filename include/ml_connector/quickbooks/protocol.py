@@ -186,6 +186,12 @@ def read_rows(document: Mapping[str, Any]) -> list[dict[str, Any]]:
     return cast("list[dict[str, Any]]", document.get("QueryResponse", {}).get("Customer", []))
 
 
+def read_types(document: Mapping[str, Any]) -> dict[str, str]:
+    """Return the customer types of a query's answer: names by id."""
+    rows = document.get("QueryResponse", {}).get("CustomerType", [])
+    return {str(row["Id"]): str(row.get("Name") or "") for row in rows}
+
+
 def updated(row: Mapping[str, Any]) -> datetime:
     """Return a row's LastUpdatedTime as aware UTC."""
     return parse_time(row["MetaData"]["LastUpdatedTime"])

@@ -82,9 +82,19 @@ def attachables_statement(customer_id: str) -> str:
     return _select(["*"], where, page, entity="Attachable")
 
 
+def customer_types_statement() -> str:
+    """The names that customers' types have.
+
+    https://developer.intuit.com/app/developer/qbo/docs/api/accounting/all-entities/customertype
+    """
+    page = f"STARTPOSITION 1 MAXRESULTS {MAX_RESULTS}"
+    return _select(["*"], "", page, entity="CustomerType")
+
+
 def _select(columns: Sequence[str], where: str, page: str = "", *, entity: str = "Customer") -> str:
     # The grammar has no parameters: every value in a condition went through ``literal``.
-    parts = ["SELECT", ", ".join(columns), "FROM", entity, "WHERE", where, page]
+    condition = f"WHERE {where}" if where else ""
+    parts = ["SELECT", ", ".join(columns), "FROM", entity, condition, page]
     return " ".join(part for part in parts if part)
 
 

@@ -43,6 +43,7 @@ class Claimed:
     tagged_inactive: bool
     parked_times: int
     contact_payload: bytes | None
+    seen_tags: Sequence[bytes] | None
     origin: str | None
 
 
@@ -139,7 +140,8 @@ _CLAIM = """
            k.status AS known_status, k.archived_by, k.previous_status,
            coalesce(k.sent_fields, '{{}}') AS sent_fields,
            coalesce(k.tagged_inactive, false) AS tagged_inactive,
-           coalesce(k.parked_times, 0) AS parked_times, k.payload AS contact_payload, c.origin
+           coalesce(k.parked_times, 0) AS parked_times, k.payload AS contact_payload,
+           k.seen_tags, c.origin
     FROM ml_connector.changes c
     LEFT JOIN ml_connector.customers p ON p.sync = c.sync AND p.customer_id = c.customer_id
     LEFT JOIN ml_connector.contacts k ON k.sync = c.sync AND k.email_key = c.email_key
@@ -162,7 +164,8 @@ _ARCHIVE_CURRENT = """NOT EXISTS (
       AND (m.email_key = c.email_key AND m.decision IN ('contact', 'linked')
            OR m.contact_key = c.email_key AND m.email_key IS DISTINCT FROM m.contact_key
               AND m.reason NOT IN ('archived_by_marketer', 'forgotten', 'opted_out_elsewhere',
-                                   'suppressed', 'job_excluded', 'project', 'no_email')))"""
+                                   'suppressed', 'job_excluded', 'customer_type_excluded',
+                                   'currency_excluded', 'project', 'no_email')))"""
 
 
 def claim(

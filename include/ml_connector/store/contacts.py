@@ -137,8 +137,9 @@ def unpush(connection: Connection, *, sync: str, keys: Collection[bytes]) -> Non
 class Written:
     """What a contact is after a call of ours, as Mailchimp answered.
 
-    ``payload`` is what the contact shows: address and merge fields, JSON-able; None if the call
-    changed nothing there. ``profile_hash``: of the merge fields as answered, None if they are not
+    ``payload`` is what the contact shows: address, merge fields and the tags that are ours,
+    JSON-able; None if the call changed nothing there. ``seen_tags``: keys of its tags, None if the
+    call changed none or they are not known. ``profile_hash``: of the merge fields as answered, None if they are not
     known, so that the next read takes them as they are.
     """
 
@@ -155,13 +156,14 @@ class Written:
     parked_until: datetime | None = None
     parked_times: int = 0
     profile_hash: bytes | None = None
+    seen_tags: Collection[bytes] | None = None
     payload: Mapping[str, Any] | None = None
 
 
 _WRITTEN = [
     "email_key", "status", "owner", "previous_status", "pushed_hash", "sent_fields",
     "tagged_inactive", "archived_by", "refused_hash", "refused_reason", "parked_until",
-    "parked_times", "profile_hash", "payload",
+    "parked_times", "profile_hash", "seen_tags", "payload",
 ]  # fmt: skip
 
 
@@ -181,7 +183,7 @@ def record(connection: Connection, written: Iterable[Written], *, sync: str, vau
     columns = ["sync", *_WRITTEN]
     copy_rows(connection, "written_contacts", columns, (_row(w, sync, vault) for w in written))
     listed = ", ".join(columns)
-    assigned = ", ".join(f"{column} = excluded.{column}" for column in _WRITTEN[1:-1])
+    assigned = ", ".join(f"{column} = excluded.{column}" for column in _WRITTEN[1:-2])
     connection.execute(
         text(f"""INSERT INTO ml_connector.contacts AS known ({listed}, status_since, news)
                  SELECT {listed}, clock_timestamp(),
@@ -192,6 +194,7 @@ def record(connection: Connection, written: Iterable[Written], *, sync: str, vau
                                          THEN known.status_since ELSE excluded.status_since END,
                      news = known.news + CASE WHEN known.status <> excluded.status
                                                AND known.news > 0 THEN 1 ELSE 0 END,
+                     seen_tags = coalesce(excluded.seen_tags, known.seen_tags),
                      payload = coalesce(excluded.payload, known.payload)""")  # noqa: S608
     )
 
@@ -213,6 +216,7 @@ def _row(written: Written, sync: str, vault: Vault) -> tuple[Any, ...]:
         written.parked_until,
         written.parked_times,
         written.profile_hash,
+        None if written.seen_tags is None else sorted(written.seen_tags),
         None if payload is None else vault.seal(payload, identity(sync, written.email_key)),
     )
 

@@ -1,6 +1,6 @@
 """Staged QuickBooks customers: written page by page, read back as keys and hashes."""
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, NamedTuple
@@ -17,7 +17,7 @@ from ml_connector.vault import Vault
 
 _STAGED = [
     "customer_id", "customer_no", "sync_token", "active", "is_job", "is_project", "email_key",
-    "email_problem", "fields_hash", "last_updated", "payload",
+    "email_problem", "left_out", "fields_hash", "last_updated", "payload",
 ]  # fmt: skip
 
 # Staging never goes back (A34): a row is taken only if its SyncToken is not older. Tokens are
@@ -26,9 +26,9 @@ _NEWER = """CASE WHEN staged.sync_token ~ '^[0-9]+$' AND incoming.sync_token ~ '
                  THEN incoming.sync_token::numeric >= staged.sync_token::numeric
                  ELSE incoming.last_updated >= staged.last_updated END"""
 _DIFFERS = """(staged.email_key, staged.email_problem, staged.fields_hash, staged.active,
-               staged.is_job, staged.is_project, staged.gone)
+               staged.is_job, staged.is_project, staged.left_out, staged.gone)
               IS DISTINCT FROM (incoming.email_key, incoming.email_problem, incoming.fields_hash,
-               incoming.active, incoming.is_job, incoming.is_project, false)"""
+               incoming.active, incoming.is_job, incoming.is_project, incoming.left_out, false)"""
 _MERGE = text(f"""
     WITH page AS (
         SELECT DISTINCT ON (customer_id) * FROM incoming_customers
@@ -47,14 +47,16 @@ _MERGE = text(f"""
     ), written AS (
         INSERT INTO ml_connector.customers AS staged
               (sync, customer_id, customer_no, sync_token, active, is_job, is_project, email_key,
-               email_problem, fields_hash, last_updated, payload, seen_in, dirty)
+               email_problem, left_out, fields_hash, last_updated, payload, seen_in, dirty)
         SELECT :sync, p.customer_id, p.customer_no, p.sync_token, p.active, p.is_job, p.is_project,
-               p.email_key, p.email_problem, p.fields_hash, p.last_updated, p.payload, :seen_in, true
+               p.email_key, p.email_problem, p.left_out, p.fields_hash, p.last_updated, p.payload,
+               :seen_in, true
         FROM page p JOIN judged USING (customer_id) WHERE is_new OR is_changed OR is_touched
         ON CONFLICT (sync, customer_id) DO UPDATE SET
             sync_token = excluded.sync_token, active = excluded.active, is_job = excluded.is_job,
             is_project = excluded.is_project, gone = false, email_key = excluded.email_key,
-            email_problem = excluded.email_problem, fields_hash = excluded.fields_hash,
+            email_problem = excluded.email_problem, left_out = excluded.left_out,
+            fields_hash = excluded.fields_hash,
             last_updated = excluded.last_updated, payload = excluded.payload,
             seen_in = excluded.seen_in,
             dirty = staged.dirty OR (
@@ -108,7 +110,6 @@ def stage(
     *,
     sync: str,
     vault: Vault,
-    tags: Sequence[str] = (),
     seen_in: int = 0,
 ) -> Staged:
     """Merge a page into staging; mark as dirty what is new or changed in what we map.
@@ -120,12 +121,12 @@ def stage(
     connection.execute(
         text("""CREATE TEMP TABLE IF NOT EXISTS incoming_customers
                 (customer_id text, customer_no bigint, sync_token text, active bool, is_job bool,
-                 is_project bool, email_key bytea, email_problem text, fields_hash bytea,
+                 is_project bool, email_key bytea, email_problem text, left_out text, fields_hash bytea,
                  last_updated timestamptz, payload bytea) ON COMMIT DROP""")
     )
     connection.execute(text("TRUNCATE incoming_customers"))
     page = withheld(connection, list(customers), sync=sync, vault=vault)
-    rows = (_row(customer, sync, vault, tags) for customer in page)
+    rows = (_row(customer, sync, vault) for customer in page)
     copy_rows(connection, "incoming_customers", _STAGED, rows)
     counted = connection.execute(_MERGE, {"sync": sync, "seen_in": seen_in}).one()
     if seen_in:
@@ -133,7 +134,7 @@ def stage(
     return Staged(**counted._asdict())
 
 
-def _row(customer: Customer, sync: str, vault: Vault, tags: Sequence[str]) -> tuple[Any, ...]:
+def _row(customer: Customer, sync: str, vault: Vault) -> tuple[Any, ...]:
     address = customer.addresses[0] if customer.addresses else None
     # Numeric ids in every recording; others sort last, and are told apart by their text.
     number = int(customer.id) if customer.id.isdecimal() and len(customer.id) < 19 else 2**62
@@ -146,7 +147,8 @@ def _row(customer: Customer, sync: str, vault: Vault, tags: Sequence[str]) -> tu
         customer.is_project,
         vault.email_key(address) if address else None,
         customer.email_problem,
-        vault.fields_hash([customer.merge_fields, list(tags)]),
+        customer.left_out,
+        vault.fields_hash([customer.merge_fields, list(customer.tags or ())]),
         customer.last_updated,
         vault.seal(msgspec.to_builtins(customer), identity(sync, customer.id)),
     )

@@ -1,12 +1,13 @@
 """Members as read from the audience, merged into what we know; what differs is what they did."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import NamedTuple
 
 from sqlalchemy import Connection, text
 
+from ml_connector import tags
 from ml_connector.model import Member, Status
 from ml_connector.store.contacts import profile_hash
 from ml_connector.store.database import copy_rows, take_turn
@@ -18,7 +19,8 @@ class KeyedMember:
     """A member reduced to what is stored of it.
 
     ``contact_id`` stays the same when a member takes another address; ``moved_from`` is the key of
-    the former address where somebody told us. ``profile_hash`` names the merge fields it shows.
+    the former address where somebody told us. ``profile_hash`` names the merge fields it shows,
+    ``seen_tags`` are keys of its tags; None if the member was not seen itself.
     """
 
     email_key: bytes
@@ -27,6 +29,7 @@ class KeyedMember:
     contact_id: str | None = None
     profile_hash: bytes | None = None
     moved_from: bytes | None = None
+    seen_tags: Sequence[bytes] | None = None
 
 
 def keyed(
@@ -40,6 +43,7 @@ def keyed(
         contact_id=member.contact_id or None,
         profile_hash=profile_hash(member.merge_fields, vault),
         moved_from=moved_from,
+        seen_tags=tags.keys_of(member.tags, vault),
     )
 
 
@@ -56,7 +60,9 @@ class Transition(NamedTuple):
     happened_at: datetime
 
 
-_OBSERVED = ["email_key", "status", "last_changed", "contact_id", "profile_hash", "moved_from"]
+_OBSERVED = [
+    "email_key", "status", "last_changed", "contact_id", "profile_hash", "moved_from", "seen_tags",
+]  # fmt: skip
 
 # A page's rows beside what is known of them, and where their people were before (A28). A pending
 # write of ours explains a change of fields, or a return; an archive under way explains an archive.
@@ -66,7 +72,7 @@ _JUDGE = text("""
         SELECT DISTINCT ON (email_key) * FROM observed_members
         ORDER BY email_key, last_changed DESC NULLS LAST
     )
-    SELECT p.email_key, p.status, p.last_changed, p.contact_id, p.profile_hash,
+    SELECT p.email_key, p.status, p.last_changed, p.contact_id, p.profile_hash, p.seen_tags,
            f.email_key AS former_key, nullif(coalesce(f.alias_of, f.email_key), p.email_key) AS alias,
            k.email_key IS NULL AS is_new,
            coalesce(f.status, k.status) AS was,
@@ -99,9 +105,9 @@ _MERGE = text("""
     WITH written AS (
         INSERT INTO ml_connector.contacts AS known
               (sync, email_key, status, archived_by, last_changed, seen_at, contact_id, alias_of,
-               profile_hash, news)
+               profile_hash, seen_tags, news)
         SELECT :sync, email_key, status, CASE WHEN status = 'archived' THEN 'marketer' END,
-               last_changed, :now, contact_id, alias, profile_hash,
+               last_changed, :now, contact_id, alias, profile_hash, seen_tags,
                CASE WHEN status IN ('unsubscribed', 'cleaned') THEN 1 ELSE 0 END
         FROM judged_members ORDER BY email_key
         ON CONFLICT (sync, email_key) DO UPDATE SET
@@ -120,6 +126,7 @@ _MERGE = text("""
             alias_of = coalesce(excluded.alias_of, nullif(known.alias_of, known.email_key)),
             contact_id = coalesce(excluded.contact_id, known.contact_id),
             profile_hash = coalesce(excluded.profile_hash, known.profile_hash),
+            seen_tags = coalesce(excluded.seen_tags, known.seen_tags),
             last_changed = excluded.last_changed, seen_at = excluded.seen_at
         RETURNING email_key, status, alias_of, xmax = 0 AS is_new
     ), waiting AS (
@@ -183,7 +190,7 @@ def observe(
     connection.execute(
         text("""CREATE TEMP TABLE IF NOT EXISTS observed_members
                 (email_key bytea, status text, last_changed timestamptz, contact_id text,
-                 profile_hash bytea, moved_from bytea) ON COMMIT DROP""")
+                 profile_hash bytea, moved_from bytea, seen_tags bytea[]) ON COMMIT DROP""")
     )
     connection.execute(text("TRUNCATE observed_members"))
     connection.execute(text("DROP TABLE IF EXISTS judged_members"))
@@ -199,6 +206,7 @@ def observe(
                 m.contact_id,
                 m.profile_hash,
                 m.moved_from,
+                m.seen_tags,
             )
             for m in members
         ),

@@ -61,6 +61,7 @@ customers = Table(
     Column("linked_to", Text),
     Column("merged_into", Text),
     Column("forgotten", Boolean, nullable=False, server_default=text("false")),
+    Column("left_out", Text),
     Index("customers_by_email", "sync", "email_key"),
     Index("customers_by_contact", "sync", "contact_key"),
     Index("customers_dirty", "sync", "customer_id", postgresql_where=text("dirty")),
@@ -71,7 +72,7 @@ customers = Table(
 # sent_fields: merge fields we filled, the only ones we may clear. refused_hash: the fields that
 # Mailchimp refused, tried again only when they change. alias_of: the address its person left for this
 # one, in Mailchimp. news counts what there is to show on the QuickBooks customer. profile_hash: its
-# merge fields as last seen.
+# merge fields as last seen. seen_tags: keyed hashes of its tags as last seen, ours among them.
 contacts = Table(
     "contacts",
     metadata,
@@ -100,6 +101,7 @@ contacts = Table(
     _time("last_engaged_at"),
     _time("last_soft_bounce_at"),
     _time("last_hard_bounce_at"),
+    Column("seen_tags", ARRAY(LargeBinary)),
     CheckConstraint("archived_by IN ('us', 'marketer')", name="contacts_archived_by"),
     Index("contacts_by_owner", "sync", "owner"),
     Index(

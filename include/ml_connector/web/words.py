@@ -50,6 +50,8 @@ REASON = {
     "no_email": "the customer has no e-mail address in QuickBooks",
     "invalid_email": "what QuickBooks has as the address is no address",
     "job_excluded": "it is a job or sub-customer, and the settings leave those out",
+    "customer_type_excluded": "the settings leave customers of its type out",
+    "currency_excluded": "the settings leave customers with its currency out",
     "project": "it is a project, and projects are never contacts",
     "shared_address": "several customers share the address, and another one of them is shown",
     "parked": "Mailchimp asked to wait with this address",

@@ -1,0 +1,55 @@
+"""What a customer's attributes say besides merge fields: its contact's tags, whether it is left out.
+
+An attribute is ``customer_type``, ``job``, ``currency``, or a path into the QuickBooks customer as
+in ``fields``. QuickBooks shows a customer's type by id; ``types`` has the names.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from ml_connector.fields import picked
+from ml_connector.settings import MOST_OF_A_TAG, Sync, Tags
+
+_PATHS = {"job": "Job", "currency": "CurrencyRef.value"}
+
+
+def type_id(raw: Mapping[str, Any]) -> str:
+    """Return the id of a customer's type, ``""`` if it has none."""
+    return str(picked(raw, "CustomerTypeRef.value") or "")
+
+
+def tags_of(raw: Mapping[str, Any], tags: Tags, types: Mapping[str, str]) -> tuple[str, ...]:
+    """Return the tags that the contact of a customer carries, each once in any spelling."""
+    found = [*tags.static]
+    for attribute, pattern in tags.derived.items():
+        value = _value(raw, attribute, types)
+        if value:
+            found.append(pattern.replace("{value}", value)[:MOST_OF_A_TAG].strip())
+    return tuple({tag.casefold(): tag for tag in reversed(found)}.values())[::-1]
+
+
+def left_out(raw: Mapping[str, Any], sync: Sync, types: Mapping[str, str]) -> str | None:
+    """Return why the settings leave a customer out, None if they do not."""
+    for attribute, names in sync.include.items():
+        if _value(raw, attribute, types).casefold() not in _folded(names):
+            return f"{attribute}_excluded"
+    for attribute, names in sync.exclude.items():
+        if _value(raw, attribute, types).casefold() in _folded(names):
+            return f"{attribute}_excluded"
+    return None
+
+
+def _value(raw: Mapping[str, Any], attribute: str, types: Mapping[str, str]) -> str:
+    """Return an attribute as text; what is missing, empty or false is ``""``."""
+    if attribute == "customer_type":
+        return types.get(type_id(raw), "")
+    value = picked(raw, _PATHS.get(attribute, attribute))
+    if value is None or isinstance(value, Mapping | list):
+        return ""
+    if isinstance(value, bool):
+        return "true" if value else ""
+    return str(value).strip()
+
+
+def _folded(names: tuple[str, ...]) -> set[str]:
+    return {name.strip().casefold() for name in names}

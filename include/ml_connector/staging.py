@@ -1,0 +1,102 @@
+"""QuickBooks rows into the staging table, by the rules of the sync's settings.
+
+A row names its customer's type by id. Names are read once a run, and only if the settings need
+them; in between they are those last read.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from sqlalchemy import Connection
+
+from ml_connector.attributes import left_out, tags_of, type_id
+from ml_connector.errors import SettingsError
+from ml_connector.fields import customer_from
+from ml_connector.quickbooks.client import QuickBooksClient
+from ml_connector.scope import Scope
+from ml_connector.store import cursors, customers
+from ml_connector.store.customers import Staged
+
+_CURSOR = "customer_types"
+
+
+def stage_rows(
+    scope: Scope, connection: Connection, rows: Iterable[Mapping[str, Any]], *, seen_in: int = 0
+) -> Staged:
+    """Stage QuickBooks rows; ``seen_in`` as in ``customers.stage``.
+
+    A type without a name counts as none. It is noted, so that its name makes a difference once it
+    is known.
+    """
+    sync, page = scope.sync, list(rows)
+    types = {}
+    if sync.needs_customer_types:
+        types = _known(scope, connection)
+        nameless = {type_id(row) for row in page} - {"", *types}
+        if nameless:
+            _keep(scope, connection, types | dict.fromkeys(nameless, ""))
+    return customers.stage(
+        connection,
+        (
+            customer_from(
+                row,
+                sync.fields,
+                tags=tags_of(row, sync.tags, types),
+                left_out=left_out(row, sync, types),
+            )
+            for row in page
+        ),
+        sync=scope.name,
+        vault=scope.vault,
+        seen_in=seen_in,
+    )
+
+
+def learn_types(
+    scope: Scope, client: QuickBooksClient, rows: Sequence[Mapping[str, Any]] | None = None
+) -> None:
+    """Read the names of customer types, if the settings need them.
+
+    With ``rows`` they are read only if a row has a type that was not heard of. Raises
+    ``SettingsError`` if the settings name a type that QuickBooks does not have: taken at its word it
+    could archive everybody.
+    """
+    if not scope.sync.needs_customer_types:
+        return
+    with scope.database.begin() as connection:
+        past = _known(scope, connection)
+    if rows is not None and {type_id(row) for row in rows} <= {"", *past}:
+        return
+    found = client.customer_types()
+    _check(scope, found)
+    renamed = any(found.get(each, name) != name for each, name in past.items())
+    with scope.database.begin() as connection:
+        # One that is listed no more is out of use; who has it keeps it.
+        _keep(scope, connection, past | found, renamed=renamed)
+
+
+def renames(scope: Scope, connection: Connection) -> int:
+    """Return how often the names that customers were staged by have changed."""
+    return int(cursors.get(connection, sync=scope.name, name=_CURSOR).get("renames", 0))
+
+
+def _check(scope: Scope, found: Mapping[str, str]) -> None:
+    names = {name.casefold() for name in found.values()}
+    for key, rules in (("include", scope.sync.include), ("exclude", scope.sync.exclude)):
+        for name in rules.get("customer_type", ()):
+            if name.strip().casefold() not in names:
+                raise SettingsError(
+                    f"{key}.customer_type of sync {scope.name}: QuickBooks has no customer type "
+                    f"{name!r}; it has: {', '.join(sorted(found.values())) or 'none'}"
+                )
+
+
+def _known(scope: Scope, connection: Connection) -> dict[str, str]:
+    return dict(cursors.get(connection, sync=scope.name, name=_CURSOR).get("names", {}))
+
+
+def _keep(
+    scope: Scope, connection: Connection, names: Mapping[str, str], *, renamed: bool = False
+) -> None:
+    value = {"names": dict(names), "renames": renames(scope, connection) + renamed}
+    cursors.put(connection, sync=scope.name, name=_CURSOR, value=value)
