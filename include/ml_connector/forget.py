@@ -117,6 +117,9 @@ class _Eraser:
         try:
             request_id = call(address)
         except RecordRefused as error:
+            if error.code == "not_found":  # how a repetition ends whose first answer was lost
+                self._wrote(office.scope, "mailchimp", [(action, "applied")], error.request_id)
+                return
             if error.code != "method_not_allowed":
                 raise
             refused = [(action, "refused")]

@@ -44,6 +44,7 @@ def forget(
     if not yes and not typer.confirm("Erase this person? It cannot be undone"):
         typer.echo("Nothing was done.")
         sys.exit(DONE)
+    typer.echo("Erasing. If this fails or is stopped, give the same command again: it goes on.")
     done = privacy_steps.forget(address, delete_contact=delete_contact)
     for line in privacy_steps.told(done):
         typer.echo(line)

@@ -74,6 +74,30 @@ def test_the_contact_is_deleted_for_good_on_request(firm):
     assert firm.statuses() == {AMY: "forgotten"}
 
 
+@pytest.mark.parametrize("delete", [True, False])
+def test_an_answer_that_is_lost_is_no_failure(firm, delete):
+    firm.customer("Amy", AMY)
+    firm.sync()
+    path = "delete-permanent" if delete else "members/[0-9a-f]+$"
+    match = {"method": "POST" if delete else "DELETE", "path": path}
+    firm.fault("mailchimp", match=match, times=1, action={"kind": "drop", "when": "after"})
+    assert erase(firm, delete=delete).left == ()
+    assert firm.statuses() == {AMY: "forgotten" if delete else "archived"}
+    rows = [row for row in firm.audit() if row["cause"] == "erasure:1"]
+    assert [row["outcome"] for row in rows] == ["applied", "applied"]
+
+
+def test_who_was_merged_into_the_customer_is_gone_as_well(firm):
+    amy = firm.customer("Amy", AMY)
+    other = firm.customer("Amy Elisabeth Finchley", "amy@former-birds.org")
+    firm.sync()
+    firm.quickbooks_control("POST", "customers/merge", {"survivor": amy, "loser": other})
+    firm.told_by_quickbooks(("merged", amy, other))
+    firm.work_off()
+    assert erase(firm).customers == 2
+    assert traces(firm, "Finchley", addresses=(AMY, "amy@former-birds.org")) == []
+
+
 def test_a_contact_that_mailchimp_does_not_archive_is_said_to_be_left(firm):
     firm.seed(AMY, status="cleaned")
     firm.customer("Amy", AMY)

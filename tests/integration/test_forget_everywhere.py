@@ -18,11 +18,14 @@ KEEP_HASHES = ("suppressions", "erasures", "proof")
 # What a column may hold of a person, and what an erasure makes of it. Whoever adds a column of a
 # type that can hold something says here which of the two it is.
 ERASED = {
-    "customers": {"email_key", "contact_key", "fields_hash", "payload", "email_problem", "linked_to"},
+    "customers": {
+        "email_key", "contact_key", "fields_hash", "payload", "email_problem", "linked_to",
+        "left_out",
+    },
     "contacts": {
         "email_key", "status", "previous_status", "owner", "pushed_hash", "sent_fields",
         "archived_by", "alias_of", "refused_hash", "refused_reason", "engagement", "payload",
-        "contact_id", "profile_hash",
+        "contact_id", "profile_hash", "seen_tags",
     },
     "member_events": {"email_key", "kind", "before", "after", "source", "payload"},
     "changes": {"email_key", "decided_hash", "error"},

@@ -60,22 +60,25 @@ class Erasure(NamedTuple):
 def look(connection: Connection, address: str, *, vault: Vault) -> Person:
     """Return what is known of the person at a normalised address.
 
-    Theirs are the customers at it or, where nobody is, those who were at it once; and the addresses
-    that these were represented under, or that their contact moved to in Mailchimp, as far as no
+    Theirs are the customers at it or, where nobody is, those who were at it once, and who was
+    merged into these; and the addresses that these were represented under, or that their contact moved to in Mailchimp, as far as no
     other customer is there.
     """
     key = vault.email_key(address)
     ids = connection.execute(
-        text("""WITH here AS (
+        text("""WITH RECURSIVE here AS (
                     SELECT c.sync, c.customer_id FROM ml_connector.customers c
                     WHERE c.email_key = :key OR c.contact_key = :key
                        OR EXISTS (SELECT 1 FROM ml_connector.contacts k
                                   WHERE k.sync = c.sync AND k.email_key = :key
                                     AND k.alias_of = c.email_key)
                 ), theirs AS (
-                    SELECT * FROM here
+                    (SELECT * FROM here
                     UNION SELECT sync, customer_id FROM ml_connector.audit
-                    WHERE email_key = :key AND NOT EXISTS (SELECT 1 FROM here)
+                    WHERE email_key = :key AND NOT EXISTS (SELECT 1 FROM here))
+                    UNION SELECT l.sync, l.customer_id FROM theirs t
+                    JOIN ml_connector.customers l
+                      ON l.sync = t.sync AND l.merged_into = t.customer_id AND l.gone
                 )
                 SELECT c.sync, c.customer_id, b.attachment_id,
                        coalesce(b.attaching, false) AS attaching
@@ -251,7 +254,7 @@ def _withhold_customers(connection: Connection, shown: Iterable[Shown], vault: V
         connection.execute(
             text("""UPDATE ml_connector.customers
                     SET forgotten = true, email_key = NULL, contact_key = NULL, dirty = false,
-                        email_problem = :why, fields_hash = '', payload = :payload,
+                        email_problem = :why, left_out = NULL, fields_hash = '', payload = :payload,
                         decision = 'skipped', reason = :why, linked_to = NULL
                     WHERE sync = :sync AND customer_id = :id"""),
             {
