@@ -109,25 +109,30 @@ class _Worker:
         return len(events)
 
     def _worked_on(self, events: Sequence[Claimed], work: Work) -> list[tuple[Office, Done]]:
-        """Work on one system's events in every sync concerned, and settle them."""
-        results = []
-        try:
-            for office in self._offices:
-                mine = [event for event in events if _concerned(office, event)]
+        """Work on one system's events in every sync concerned, and settle them.
+
+        A sync that cannot go on holds up its own events and no other's.
+        """
+        results: list[tuple[Office, Done]] = []
+        held: set[Claimed] = set()
+        for office in self._offices:
+            mine = [event for event in events if _concerned(office, event)]
+            fresh = [event for event in mine if event not in held]
+            try:
                 if mine:
                     results.append((office, work(office, mine)))
-        except StorageError:
-            raise
-        except (StopRun, RetryLater) as error:
-            self._wait(events, error)
-            return results
-        except ConnectorError as error:
-            self._fail(events, str(error))
-            return results
+            except StorageError:
+                raise
+            except (StopRun, RetryLater) as error:
+                self._wait(fresh, error)
+                held.update(mine)
+            except ConnectorError as error:
+                self._fail(fresh, str(error))
+                held.update(mine)
         missing = {id_ for _, done in results for id_ in done.missing}
-        lost = [event for event in events if event.entity_id in missing]
+        lost = [e for e in events if e.entity_id in missing and e not in held]
         self._fail(lost, "not_found")
-        settled = [event for event in events if event not in lost]
+        settled = [event for event in events if event not in lost and event not in held]
         with self._database.begin() as connection:
             self.counts["done"] += inbox.settle(
                 connection, settled, run=self._run, sync=self._sync_of(settled)

@@ -29,14 +29,22 @@ CHANGE_COLUMNS = [
     "email_key", "customer_id", "kind", "reason", "status", "decided_hash", "tag_inactive",
 ]  # fmt: skip
 
+LEFT_COLUMNS = ["email_key", "status", "owner", "why"]
+
 # An old address's status that follows its person to a new one, lowest first (A11, A13b).
 # Cleaned is not among them: a corrected address deserves its chance.
 _FORBIDDEN = "forbidden"
 _CARRIED = [_FORBIDDEN, Status.UNSUBSCRIBED, Status.TRANSACTIONAL, Status.PENDING]
 _CARRY_RANK = {status: rank for rank, status in enumerate(_CARRIED)}
 # Reasons for which an address will never be a contact of ours.
-_FINAL = ("archived_by_marketer", "forgotten", "opted_out_elsewhere", "suppressed")
-_NOT_THERE = (Status.ARCHIVED, Status.FORGOTTEN, Status.ABSENT, Status.MOVED)
+_FINAL = (
+    "archived_by_marketer",
+    "forgotten",
+    "opted_out_elsewhere",
+    "owned_by_another_sync",
+    "suppressed",
+)
+NOT_THERE = (Status.ARCHIVED, Status.FORGOTTEN, Status.ABSENT, Status.MOVED)
 _UNARCHIVABLE = (Status.PENDING, Status.CLEANED)
 
 
@@ -55,8 +63,8 @@ class Decisions:
 
     ``changes``: CHANGE_COLUMNS. ``customers``: customer_id, decision, reason, linked_to, and
     ``arrived`` (it is represented under its address now). ``owners``: email_key, owner, of
-    contacts that change hands without a call; ``left``: email_key, status, of contacts that
-    Mailchimp cannot archive.
+    contacts that change hands without a call; ``left``: email_key, status, owner, why, of
+    contacts that are no customer's any more and stay all the same.
     """
 
     changes: pd.DataFrame
@@ -73,17 +81,22 @@ def decide(
     suppressed: Collection[str],
     policy: Policy,
     now: datetime,
+    foreign: Collection[str] = (),
+    awaited: Collection[str] = (),
 ) -> Decisions:
     """Decide on every contact in ``keys``.
 
     ``customers`` holds every customer whose address or former contact is in ``keys``;
-    ``contacts`` what is known under ``keys`` and under those customers' other keys.
+    ``contacts`` what is known under ``keys`` and under those customers' other keys. ``foreign`` are
+    keys of contacts that another sync owns, ``awaited`` those that another one would take over.
     """
     people = customers.assign(standing=_standing(customers, policy))
     known = contacts.set_index("email_key")
     owners = _owners(people[people.email_key.isin(list(keys))], policy, known)
-    wanted = _wanted(owners, people, known, set(suppressed), policy, now)
+    wanted = _wanted(owners, people, known, set(suppressed), set(foreign), policy, now)
     archives, left = _unowned(people, known, keys, wanted)
+    archives, shared = _shared(archives, known, foreign, awaited)
+    left = pd.concat([left, shared], ignore_index=True)
     changes = pd.concat([_changes(wanted), archives], ignore_index=True)
     return Decisions(
         changes=changes[CHANGE_COLUMNS],
@@ -117,7 +130,7 @@ def _owners(people: pd.DataFrame, policy: Policy, known: pd.DataFrame) -> pd.Dat
     active = ranked[ranked.standing == "ok"].drop_duplicates("email_key").assign(stays=False)
     if policy.on_inactive == "archive":
         return active
-    live = known.index[known.owner.notna() & ~known.status.isin(_NOT_THERE)]
+    live = known.index[known.owner.notna() & ~known.status.isin(NOT_THERE)]
     staying = ranked[
         (ranked.standing == "inactive")
         & ranked.email_key.isin(live)
@@ -160,6 +173,7 @@ def _wanted(
     people: pd.DataFrame,
     known: pd.DataFrame,
     suppressed: set[str],
+    foreign: set[str],
     policy: Policy,
     now: datetime,
 ) -> pd.DataFrame:
@@ -201,13 +215,15 @@ def _wanted(
         (archived & ~ours, None, "archived_by_marketer", None),
         (rows.status == Status.FORGOTTEN, None, "forgotten", None),
         (rows.status == Status.MOVED, None, "address_changed_in_mailchimp", None),
+        (rows.email_key.isin(list(foreign)), None, "owned_by_another_sync", None),
         (rows.email_key.isin(list(suppressed)), None, "suppressed", None),
     ):  # fmt: skip
         kind = kind.mask(applies, None if the_kind is None else the_kind.value)
         reason = reason.mask(applies, the_reason)
         status = status.mask(applies, pd.Series(the_status, index=rows.index, dtype=object))
-    present = exists & ~rows.status.isin(_NOT_THERE)
-    return rows.assign(kind=kind, why=reason, new_status=status, present=present)
+    there = exists & ~rows.status.isin(NOT_THERE)
+    present = there & ~rows.email_key.isin(list(foreign))
+    return rows.assign(kind=kind, why=reason, new_status=status, there=there, present=present)
 
 
 def desired_hash(fields_hash: str, *, tag_inactive: bool) -> str:
@@ -246,7 +262,7 @@ def _unowned(
         known.index.isin(list(keys))
         & known.owner.notna()
         & ~known.index.isin(wanted.email_key)
-        & ~known.status.isin(_NOT_THERE)
+        & ~known.status.isin(NOT_THERE)
     ].reset_index()
     # A customer whose new address cannot be a contact yet keeps the former one until it can.
     unable = wanted[wanted.kind.isna() & ~wanted.present & ~wanted.why.isin(_FINAL)].email_key
@@ -273,14 +289,35 @@ def _unowned(
         },
         columns=CHANGE_COLUMNS,
     )
-    return archives, rows.loc[impossible, ["email_key", "status", "owner"]]
+    stay = rows[impossible]
+    return archives, stay.assign(why="cannot_archive_" + stay.status)[LEFT_COLUMNS]
+
+
+def _shared(
+    archives: pd.DataFrame, known: pd.DataFrame, foreign: Collection[str], awaited: Collection[str]
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Take out of ``archives`` what another sync owns or will take over."""
+    theirs = archives.email_key.isin(list(foreign))
+    stay = archives[theirs | archives.email_key.isin(list(awaited))]
+    left = pd.DataFrame(
+        {
+            "email_key": stay.email_key,
+            "status": known.status.reindex(stay.email_key).to_numpy(),
+            "owner": stay.customer_id,
+            "why": theirs[stay.index].map(
+                {True: "owned_by_another_sync", False: "left_to_another_sync"}
+            ),
+        },
+        columns=LEFT_COLUMNS,
+    )
+    return archives.drop(stay.index), left
 
 
 def _verdicts(people: pd.DataFrame, wanted: pd.DataFrame) -> pd.DataFrame:
     """What every customer turned out to be: a contact, linked to one, or skipped, and why."""
-    by_key = wanted.set_index("email_key")[["customer_id", "kind", "why", "present"]].rename(
-        columns={"customer_id": "owner_id"}
-    )
+    by_key = wanted.set_index("email_key")[
+        ["customer_id", "kind", "why", "there", "present"]
+    ].rename(columns={"customer_id": "owner_id"})
     rows = people.join(by_key, on="email_key")
     usable = (rows.standing == "ok") & rows.owner_id.notna()
     served = usable & (rows.present.eq(True) | rows.kind.notna())
@@ -296,7 +333,7 @@ def _verdicts(people: pd.DataFrame, wanted: pd.DataFrame) -> pd.DataFrame:
             "decision": decision,
             "reason": reason,
             "linked_to": rows.owner_id.where(served & ~owner),
-            "arrived": usable & rows.present.eq(True),
+            "arrived": usable & rows.there.eq(True),
         }
     )
 

@@ -13,10 +13,10 @@ import structlog
 from sqlalchemy import Connection
 
 from ml_connector.interrupted import settle_archives
-from ml_connector.model import Kind
-from ml_connector.plan import Decisions, decide
+from ml_connector.model import Kind, Status
+from ml_connector.plan import NOT_THERE, Decisions, decide
 from ml_connector.scope import Scope
-from ml_connector.store import audit, changes, contacts, cursors, customers
+from ml_connector.store import audit, changes, contacts, cursors, customers, sharing
 from ml_connector.store.audit import Entry
 from ml_connector.store.database import take_turn
 
@@ -31,6 +31,7 @@ _REFUSALS = (
     "archived_by_marketer",
     "forgotten",
     "opted_out_elsewhere",
+    "owned_by_another_sync",
     "suppressed",
 )
 log = structlog.get_logger(__name__)
@@ -62,6 +63,8 @@ def make_plan(
             customers.mark_dirty(connection, sync=scope.name, keys=left)
         customers.mark_parked_due(connection, sync=scope.name, now=scope.clock())
         _follow_policy(scope, connection, preview=preview)
+        audience, others = scope.sync.audience_id, scope.sync.beside
+        sharing.mark_free(connection, sync=scope.name, audience=audience, others=others)
     queued = 0
     if not customer_ids:
         with scope.database.begin() as connection:
@@ -150,17 +153,23 @@ def _decide(
         return 0
     if not preview:
         changes.take_over(connection, sync=scope.name, keys=keys, besides_plan=plan_id)
+        if scope.sync.beside:
+            take_turn(connection, sync=scope.sync.audience_id, at="sharing")
         take_turn(connection, sync=scope.name)  # what is read here stays true until it is decided
     people = customers.frame(connection, sync=scope.name, keys=keys, ids=ids)
     elsewhere = {*people.email_key.dropna(), *people.contact_key.dropna()}
     around = keys | {bytes.fromhex(key) for key in elsewhere}
+    known = contacts.frame(connection, sync=scope.name, keys=around)
+    known, foreign, awaited = _beside(scope, connection, known, around)
     decisions = decide(
         people,
-        contacts.frame(connection, sync=scope.name, keys=around),
+        known,
         keys={key.hex() for key in keys},
         suppressed={key.hex() for key in contacts.suppressed(connection, keys=around)},
         policy=scope.policy,
         now=scope.clock(),
+        foreign=foreign,
+        awaited=awaited,
     )
     state = "preview" if preview else "pending"
     origins = {
@@ -182,6 +191,38 @@ def _decide(
         shard=shard,
         origins=origins,
     )
+
+
+def _beside(
+    scope: Scope, connection: Connection, known: pd.DataFrame, keys: Collection[bytes]
+) -> tuple[pd.DataFrame, set[str], set[str]]:
+    """Return what is known in view of the audience's other syncs, what they own, what they await.
+
+    A contact that two own belongs to the one that the settings name first. One that another sync
+    archived was archived by us.
+    """
+    beside = scope.sync.beside
+    if not beside:
+        return known, set(), set()
+    audience = scope.sync.audience_id
+    live = known.owner.notna() & ~known.status.isin(NOT_THERE)
+    mine = set(known.email_key[live])
+    foreign = {
+        each.email_key.hex()
+        for each in sharing.owned(connection, audience=audience, others=beside, keys=keys)
+        if each.email_key.hex() not in mine or beside[each.sync]
+    }
+    past = {
+        each.email_key.hex(): each.previous_status
+        for each in sharing.archived(connection, audience=audience, others=beside, keys=keys)
+    }
+    ours = (known.status == Status.ARCHIVED) & known.email_key.isin(list(past))
+    known = known.assign(
+        archived_by=known.archived_by.mask(ours, "us"),
+        previous_status=known.previous_status.mask(ours, known.email_key.map(past)),
+    )
+    awaited = sharing.awaited(connection, others=beside, keys=keys)
+    return known, foreign, {key.hex() for key in awaited}
 
 
 def _keep(
@@ -222,12 +263,12 @@ def _verdicts(
 
 
 def _left(scope: Scope, decisions: Decisions, plan_id: int) -> Iterator[Entry]:
-    """One entry for every contact that Mailchimp cannot archive (A16b)."""
+    """One entry for every contact that stays though no customer is left (A16b, A39)."""
     for row in decisions.left.itertuples(index=False):
         yield Entry(
             sync=scope.name,
             action="archive",
-            reason=f"cannot_archive_{row.status}",
+            reason=str(row.why),
             outcome="refused",
             cause=f"plan:{plan_id}",
             customer_id=_plain(row.owner),

@@ -14,14 +14,14 @@ from sandbox.quickbooks.bookkeeper_desk import Desk
 from sandbox.quickbooks.controls import Controls
 from sandbox.quickbooks.limits import Limits
 from sandbox.quickbooks.oauth import REVOKE_PATH, TOKEN_PATH, OAuth
-from sandbox.quickbooks.state import Choice, State
+from sandbox.quickbooks.state import REALM, Choice, State
 from sandbox.quickbooks.webhook_controls import WebhookControls
 from sandbox.quickbooks.webhook_sender import Sender
 
 
-def create_app(*, company: str = "sample") -> Instrumented:
+def create_app(*, company: str = "sample", realm: str = REALM) -> Instrumented:
     """Build the stand-in, with the sample company, an ``empty`` one, or a number of customers."""
-    state = State(start=_choice(company))
+    state = State(start=_choice(company), realm=realm)
     journal = Journal()
     limits = Limits(time.monotonic, lambda: journal.in_flight)
     api, oauth, controls = Api(state, limits), OAuth(state), Controls(state)

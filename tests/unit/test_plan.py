@@ -178,7 +178,8 @@ def test_a13b_lowest_status_of_all_who_come_counts():
 def test_a16b_contact_that_cannot_be_archived_is_left(status):
     result = decided([customer(1, "k1", active=False)], [contact("k1", status, owner="1")])
     assert result.changes.empty
-    assert result.left.to_dict("records") == [{"email_key": "k1", "status": status, "owner": "1"}]
+    left = {"email_key": "k1", "status": status, "owner": "1", "why": f"cannot_archive_{status}"}
+    assert result.left.to_dict("records") == [left]
 
 
 @pytest.mark.parametrize(

@@ -60,6 +60,8 @@ REASON = {
     "forgotten": "the contact was deleted for good in Mailchimp",
     "address_changed_in_mailchimp": "the person took another address in Mailchimp; "
     "take it over in QuickBooks, or leave it",
+    "owned_by_another_sync": "another sync had the contact first, and this one leaves it alone",
+    "left_to_another_sync": "no customer uses the address here any more; another sync takes it over",
     "suppressed": "the person is never to be imported again",
     "compliance": "Mailchimp refuses the address: its person unsubscribed, bounced or complained",
     "fake_email": "Mailchimp takes the address for a fake",

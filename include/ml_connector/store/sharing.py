@@ -1,0 +1,84 @@
+"""Who owns a contact where several syncs feed one audience: the first one that took it.
+
+Every sync keeps what it knows of the audience for itself. What another one owns is looked up there,
+and counts only as long as that one reads the same audience.
+"""
+
+from collections.abc import Collection
+from typing import NamedTuple
+
+from sqlalchemy import Connection, text
+
+OWNED_ELSEWHERE = "owned_by_another_sync"
+
+_READS = """JOIN ml_connector.cursors r ON r.sync = k.sync AND r.name = 'members'
+                                     AND r.value->>'audience' = :audience"""
+# A write that is decided and not made yet is as good as made: its sync was first.
+_OWNED = f"""
+    SELECT k.email_key, k.sync FROM ml_connector.contacts k {_READS}
+    WHERE k.sync = ANY(:others) AND k.owner IS NOT NULL
+      AND k.status NOT IN ('archived', 'forgotten', 'absent', 'moved')
+    UNION
+    SELECT k.email_key, k.sync FROM ml_connector.changes k {_READS}
+    WHERE k.sync = ANY(:others) AND k.state = 'pending' AND k.kind <> 'archive'"""  # noqa: S608 -- constants of this module
+
+
+class Owned(NamedTuple):
+    """A contact that another sync owns."""
+
+    email_key: bytes
+    sync: str
+
+
+class Archived(NamedTuple):
+    """A contact that another sync archived, and the status it had."""
+
+    email_key: bytes
+    previous_status: str | None
+
+
+def owned(
+    connection: Connection, *, audience: str, others: Collection[str], keys: Collection[bytes]
+) -> list[Owned]:
+    """Return those contacts under ``keys`` that syncs of ``others`` own."""
+    rows = connection.execute(
+        text(f"SELECT * FROM ({_OWNED}) owned WHERE email_key = ANY(:keys)"),  # noqa: S608
+        {"audience": audience, "others": list(others), "keys": list(keys)},
+    ).all()
+    return [Owned(bytes(row.email_key), row.sync) for row in rows]
+
+
+def archived(
+    connection: Connection, *, audience: str, others: Collection[str], keys: Collection[bytes]
+) -> list[Archived]:
+    """Return those contacts under ``keys`` that syncs of ``others`` archived."""
+    rows = connection.execute(
+        text(f"""SELECT k.email_key, k.previous_status FROM ml_connector.contacts k {_READS}
+                 WHERE k.sync = ANY(:others) AND k.email_key = ANY(:keys)
+                   AND k.status = 'archived' AND k.archived_by = 'us'"""),  # noqa: S608
+        {"audience": audience, "others": list(others), "keys": list(keys)},
+    ).all()
+    return [Archived(bytes(row.email_key), row.previous_status) for row in rows]
+
+
+def awaited(
+    connection: Connection, *, others: Collection[str], keys: Collection[bytes]
+) -> set[bytes]:
+    """Return those of ``keys`` at which a customer of ``others`` would be a contact but for us."""
+    rows = connection.execute(
+        text("""SELECT email_key FROM ml_connector.customers
+                WHERE sync = ANY(:others) AND email_key = ANY(:keys) AND reason = :reason
+                  AND active AND NOT gone"""),
+        {"others": list(others), "keys": list(keys), "reason": OWNED_ELSEWHERE},
+    ).all()
+    return {bytes(row.email_key) for row in rows}
+
+
+def mark_free(connection: Connection, *, sync: str, audience: str, others: Collection[str]) -> None:
+    """Have customers decided on again whose contact no other sync owns any more."""
+    connection.execute(
+        text(f"""UPDATE ml_connector.customers c SET dirty = true
+                 WHERE c.sync = :sync AND c.reason = :reason AND NOT c.dirty
+                   AND c.email_key NOT IN (SELECT email_key FROM ({_OWNED}) owned)"""),  # noqa: S608
+        {"sync": sync, "reason": OWNED_ELSEWHERE, "audience": audience, "others": list(others)},
+    )

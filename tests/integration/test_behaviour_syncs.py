@@ -1,0 +1,280 @@
+"""Several companies and audiences beside each other: row A39 of docs/behaviour.md, and what is apart."""
+
+import json
+import secrets
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
+
+import pytest
+from sqlalchemy import text
+
+from ml_connector.inbox_worker import work_off
+from ml_connector.quickbooks import webhooks as quickbooks_webhooks
+from ml_connector.store import inbox
+from sandbox.quickbooks.app import create_app as create_quickbooks
+from sandbox.running import serving_in_thread
+from tests.integration.firm import AUDIENCE, REALM, Firm, Stand, control
+from tests.integration.token_worker import STRICT
+
+AMY, BEN = "amy@finch.org", "ben@finch.org"
+WEST_REALM = "9341450000000002"
+WEST_AUDIENCE = "b2c3d4e5f6"
+OWNED = ("skipped", "owned_by_another_sync")
+
+
+@pytest.fixture(scope="module")
+def western_company() -> Iterator[str]:
+    """Another company's QuickBooks."""
+    with serving_in_thread({"quickbooks": create_quickbooks(realm=WEST_REALM)}) as urls:
+        yield urls["quickbooks"]
+
+
+@pytest.fixture
+def east(firm) -> Firm:
+    firm.settings |= {"name": "east", "tags": ["East"]}
+    firm.mailchimp_control("POST", "audiences", {"id": WEST_AUDIENCE, "merge_fields": []})
+    return firm
+
+
+@pytest.fixture
+def west(east, western_company) -> Iterator[Firm]:
+    """A second sync in the same database: another company, and another audience."""
+    stand = Stand(quickbooks=western_company, mailchimp=east.mailchimp)
+    control(western_company, "POST", "reset")
+    control(western_company, "POST", "company", {"empty": True})
+    firm = Firm(stand=stand, database_url=east.database_url, folder=east.folder)
+    firm.realm = WEST_REALM
+    firm.settings |= {
+        "name": "west",
+        "audience_id": WEST_AUDIENCE,
+        "quickbooks_conn_id": "quickbooks_west",
+        "tags": ["West"],
+        "fields": {},
+    }
+    yield firm
+    firm.close()
+
+
+@pytest.fixture
+def brands(east) -> Iterator[tuple[Firm, Firm]]:
+    """Two syncs of one company and one connection, into two audiences, by customer type."""
+    east.quickbooks_control("PUT", "customer-types", {"1": "Retail", "2": "Trade"})
+    east.settings["include"] = {"customer_type": ["Retail"]}
+    other = Firm(stand=east.stand, database_url=east.database_url, folder=east.folder)
+    other.tokens = east.tokens
+    other.settings |= {
+        "name": "trade",
+        "audience_id": WEST_AUDIENCE,
+        "include": {"customer_type": ["Trade"]},
+        "tags": [],
+        "fields": {},
+    }
+    yield east, other
+    other.close()
+
+
+@pytest.fixture
+def shared(east, west) -> tuple[Firm, Firm]:
+    """Two companies that feed one audience."""
+    east.settings["beside"] = {"west": False}
+    west.settings |= {"audience_id": AUDIENCE, "beside": {"east": True}}
+    return east, west
+
+
+def audience(firm: Firm, audience_id: str) -> dict[str, str]:
+    found = firm.mailchimp_control("GET", f"members?audience={audience_id}")["members"]
+    return {member["email_address"]: member["status"] for member in found}
+
+
+def decided(firm: Firm) -> dict[str, tuple[str, str]]:
+    with firm.database.begin() as connection:
+        rows = connection.execute(
+            text("""SELECT customer_id, decision, reason FROM ml_connector.customers
+                    WHERE sync = :sync"""),
+            {"sync": firm.sync_settings().name},
+        ).all()
+    return {row[0]: (row[1], row[2]) for row in rows}
+
+
+def told(firm: Firm, customer_id: str) -> list[tuple[str, str, str]]:
+    mine = (firm.sync_settings().name, customer_id)
+    rows = [row for row in firm.audit() if (row["sync"], row["customer_id"]) == mine]
+    return [(row["action"], row["reason"], row["outcome"]) for row in rows]
+
+
+def test_two_companies_fill_two_audiences_each_by_its_own_rules(east, west):
+    west.settings |= {"include_jobs": False, "new_contact_status": "transactional"}
+    east.customer("Amy", AMY)
+    amy = west.customer("Amy", AMY)  # the same id and address as in the east
+    west.customer("Attic", "attic@finch.org", Job=True, ParentRef={"value": amy})
+    for firm in (east, west):
+        firm.sync()
+    assert audience(east, AUDIENCE) == {AMY: "subscribed"}
+    assert audience(east, WEST_AUDIENCE) == {AMY: "transactional"}
+    west.edit(amy, Active=False)
+    for firm in (east, west):
+        firm.sync()
+    assert audience(east, AUDIENCE) == {AMY: "subscribed"}
+    assert audience(east, WEST_AUDIENCE) == {AMY: "archived"}
+
+
+def test_one_company_fills_two_audiences_by_customer_type(brands):
+    retail, _ = brands
+    amy = retail.customer("Amy", AMY, CustomerTypeRef={"value": "1"})
+    retail.customer("Ben", BEN, CustomerTypeRef={"value": "2"})
+    for firm in brands:
+        firm.sync()
+    assert audience(retail, AUDIENCE) == {AMY: "subscribed"}
+    assert audience(retail, WEST_AUDIENCE) == {BEN: "subscribed"}
+    retail.edit(amy, CustomerTypeRef={"value": "2"})
+    for firm in brands:
+        firm.sync()
+    assert audience(retail, AUDIENCE) == {AMY: "archived"}
+    assert audience(retail, WEST_AUDIENCE) == {AMY: "subscribed", BEN: "subscribed"}
+
+
+def test_syncs_that_share_a_connection_redeem_its_refresh_token_once(brands):
+    retail, _ = brands
+    retail.quickbooks_control("PUT", "settings", STRICT | {"token_latency_ms": 300})
+    retail.customer("Amy", AMY, CustomerTypeRef={"value": "1"})
+    with ThreadPoolExecutor(2) as pool:
+        for done in [pool.submit(firm.sync) for firm in brands]:
+            done.result()
+    calls = control(retail.quickbooks, "GET", "journal?kind=token")["calls"]
+    assert [call["status"] for call in calls] == [200]
+
+
+def test_a_companys_webhook_reaches_each_of_its_syncs_and_no_other(brands, west):
+    retail, trade = brands
+    west.settings |= {"audience_id": "c3d4e5f6a7", "name": "west"}
+    retail.mailchimp_control("POST", "audiences", {"id": "c3d4e5f6a7", "merge_fields": []})
+    both = [retail.customer("Amy", AMY, CustomerTypeRef={"value": "1"})]
+    both += [retail.customer("Ben", BEN, CustomerTypeRef={"value": "2"})]
+    west.customer("Cleo", "cleo@finch.org")
+    retail.told_by_quickbooks(*(("created", each) for each in both))
+    offices = [firm.office() for firm in (retail, trade, west)]
+    assert work_off(retail.database, offices)["done"] == 2
+    assert audience(retail, AUDIENCE) == {AMY: "subscribed"}
+    assert audience(retail, WEST_AUDIENCE) == {BEN: "subscribed"}
+    assert audience(retail, "c3d4e5f6a7") == {}
+
+
+def test_a_company_that_cannot_be_reached_does_not_hold_up_anothers_webhooks(east, west):
+    amy, ben = east.customer("Amy", AMY), west.customer("Ben", BEN)
+    east.client_secret = "wrong"
+    body = [
+        {
+            "specversion": "1.0",
+            "id": secrets.token_hex(8),
+            "source": "intuit.sandbox",
+            "type": "qbo.customer.created.v1",
+            "time": datetime.now(UTC).isoformat(),
+            "intuitentityid": customer_id,
+            "intuitaccountid": realm,
+            "data": {},
+        }
+        for customer_id, realm in ((amy, REALM), (ben, WEST_REALM))
+    ]
+    events = quickbooks_webhooks.read_events(json.dumps(body).encode(), realms={REALM, WEST_REALM})
+    with east.database.begin() as connection:
+        inbox.deliver(connection, events, vault=east.vault)
+    with pytest.raises(Exception, match="client"):
+        work_off(east.database, [east.office(), west.office()])
+    assert audience(east, WEST_AUDIENCE) == {BEN: "subscribed"}
+    assert east.inbox() == {"done": 1, "pending": 1}
+
+
+def test_a39_a_contact_belongs_to_the_sync_that_had_it_first(shared):
+    east, west = shared
+    east.customer("Amy East", AMY)
+    amy = west.customer("Amy West", AMY)
+    for firm in (east, west, east, west):
+        firm.sync()
+    assert east.fields(AMY)["FNAME"] == "Amy East"
+    assert east.tags(AMY) == {"East"}
+    assert decided(west) == {amy: OWNED}
+    assert told(west, amy) == [("skip", "owned_by_another_sync", "refused")]
+
+
+def test_a39_the_other_sync_neither_writes_nor_archives_it(shared):
+    east, west = shared
+    east.customer("Amy East", AMY)
+    east.sync()
+    amy = west.customer("Amy West", AMY)
+    west.sync()
+    east.clear_journals()
+    west.edit(amy, GivenName="Emma")
+    west.sync()
+    west.edit(amy, Active=False)
+    west.sync()
+    west.sync(full_sync=True)
+    assert east.writes() == []
+    assert audience(east, AUDIENCE) == {AMY: "subscribed"}
+
+
+def test_a39_when_the_first_sync_lets_go_the_other_takes_over_and_nobody_is_archived(shared):
+    east, west = shared
+    amy = east.customer("Amy East", AMY)
+    west.customer("Amy West", AMY)
+    for firm in (east, west):
+        firm.sync()
+    east.edit(amy, Active=False)
+    east.sync()
+    assert told(east, amy)[-1] == ("archive", "left_to_another_sync", "refused")
+    assert audience(east, AUDIENCE) == {AMY: "subscribed"}
+    west.settings["fields"] = {"FNAME": "GivenName"}
+    west.sync()
+    assert east.fields(AMY)["FNAME"] == "Amy West"
+    east.edit(amy, Active=True)
+    east.sync()
+    assert decided(east)[amy] == OWNED
+
+
+def test_a39_a_contact_that_the_other_sync_archived_is_restored_as_it_was(shared):
+    east, west = shared
+    east.settings["new_contact_status"] = "transactional"
+    amy = east.customer("Amy East", AMY)
+    east.sync()
+    east.edit(amy, Active=False)
+    east.sync()
+    assert audience(east, AUDIENCE) == {AMY: "archived"}
+    west.customer("Amy West", AMY)
+    west.sync()
+    assert audience(east, AUDIENCE) == {AMY: "transactional"}
+
+
+def test_a39_an_opt_out_travels_from_a_contact_that_another_sync_owns(shared):
+    east, west = shared
+    east.customer("Amy East", AMY)
+    east.sync()
+    amy = west.customer("Amy West", AMY)
+    west.sync()
+    east.person(AMY, "unsubscribe")
+    west.move(amy, BEN)
+    west.sync()
+    assert audience(east, AUDIENCE) == {AMY: "unsubscribed", BEN: "unsubscribed"}
+
+
+def test_a39_two_syncs_that_run_at_once_write_a_new_contact_once(shared):
+    east, west = shared
+    for number in range(20):
+        for firm in shared:
+            firm.customer(f"Person {number}", f"person{number}@finch.org")
+    with ThreadPoolExecutor(2) as pool:
+        for done in [pool.submit(firm.sync) for firm in shared]:
+            done.result()
+    both = [*decided(east).values(), *decided(west).values()]
+    assert both.count(OWNED) == 20
+    assert [decision for decision, _ in both].count("contact") == 20
+
+
+def test_a39_a_sync_that_leaves_the_settings_owns_nothing_any_more(shared):
+    east, west = shared
+    east.customer("Amy East", AMY)
+    west.customer("Amy West", AMY)
+    for firm in shared:
+        firm.sync()
+    west.settings |= {"beside": {}, "fields": {"FNAME": "GivenName"}}
+    west.sync()
+    assert east.fields(AMY)["FNAME"] == "Amy West"
