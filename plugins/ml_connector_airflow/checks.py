@@ -12,7 +12,7 @@ from ml_connector.model import RunContext
 from ml_connector.push import CONTRACT_CURSOR
 from ml_connector.scope import Scope
 from ml_connector.settings import load_sync, load_syncs, settings_file
-from ml_connector.store import audit, cursors
+from ml_connector.store import audit, cursors, erasure
 from ml_connector.store.audit import Entry
 from ml_connector_airflow.wiring import mailchimp_client, open_scope, quickbooks_client
 
@@ -47,6 +47,7 @@ def run_checks(sync_name: str = "", *, fix: bool = False) -> Iterator[Line]:
 def _of_sync(scope: Scope, *, fix: bool) -> Iterator[Line]:
     checks: list[tuple[str, Callable[[], str]]] = [
         ("database", lambda: _database(scope)),
+        ("erasures", lambda: _erasures(scope)),
         ("QuickBooks", lambda: _quickbooks(scope)),
         ("Mailchimp", lambda: _mailchimp(scope)),
         ("audience", lambda: _audience(scope)),
@@ -73,6 +74,17 @@ def _database(scope: Scope) -> str:
             {"sync": scope.name},
         ).scalar_one()
     return f"tables are there, {customers} customers staged"
+
+
+def _erasures(scope: Scope) -> str:
+    with scope.database.begin() as connection:
+        begun = erasure.unfinished(connection)
+    if begun:
+        raise ConnectorError(
+            f"{len(begun)} did not come to an end, the first begun at {begun[0]:%Y-%m-%d %H:%M} UTC;"
+            " give `ml-connector forget` with the same address again"
+        )
+    return "none was left half done"
 
 
 def _quickbooks(scope: Scope) -> str:

@@ -9,6 +9,7 @@ from sqlalchemy.exc import DBAPIError
 from ml_connector.errors import SettingsError
 from ml_connector.forget import Forgotten, forget, look
 from ml_connector.model import RunContext
+from ml_connector.store import erasure
 from ml_connector.store.database import Database
 from tests.integration.firm import Firm
 from tests.integration.test_audit_sealed import seal, tamper, verify
@@ -269,6 +270,10 @@ def change(firm: Firm, *statements: str) -> None:
             connection.execute(text(statement))
 
 
+def finished(firm: Firm) -> bool:
+    return "forget" in [row["action"] for row in firm.audit()]
+
+
 class Killed(BaseException):
     """Stands for SIGKILL: nothing catches it."""
 
@@ -306,6 +311,9 @@ def test_killed_between_any_two_transactions_it_is_given_again_and_ends_the_same
                 killed = True
             dying.close()
             at = f"killed at transaction {nth}"
+            with firm.database.begin() as connection:
+                begun = len(erasure.unfinished(connection))
+            assert begun == (killed and nth > 0 and not finished(firm)), at
             proven = [row["action"] for row in firm.audit()].count("forget")
             if killed:
                 erase(firm, delete=True)

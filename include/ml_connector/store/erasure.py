@@ -5,7 +5,8 @@ on nothing brings the person back. What can only be told by opening payloads (th
 goes page by page afterwards; ``erasures`` keeps until then, sealed, whom it is about.
 """
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
 from typing import Any, NamedTuple
 from urllib.parse import quote
 
@@ -442,9 +443,10 @@ def _tells(encoded: bytes, person: Person) -> bool:
     )
 
 
-def last_erased(connection: Connection, *, keys: Collection[bytes]) -> Any:
-    """Return when a person's last erasure was finished; None if there was none."""
-    return connection.execute(
-        text("""SELECT max(finished_at) FROM ml_connector.erasures WHERE email_key = ANY(:keys)"""),
-        {"keys": list(keys)},
-    ).scalar_one()
+def unfinished(connection: Connection) -> list[datetime]:
+    """Return when the erasures were begun that did not come to an end, oldest first, in UTC."""
+    rows = connection.execute(
+        text("""SELECT started_at FROM ml_connector.erasures
+                WHERE finished_at IS NULL ORDER BY started_at""")
+    ).all()
+    return [row.started_at.astimezone(UTC) for row in rows]
