@@ -20,7 +20,7 @@ export ML_CONNECTOR_HOME ML_CONNECTOR_SYNCS ML_CONNECTOR_DAGS_FOLDER SYNC RUN_TI
 export PYTHONPATH := $(CURDIR)/include:$(CURDIR)/plugins:$(CURDIR)
 
 .DEFAULT_GOAL := help
-.PHONY: help install install-dev run test lint lock bench torture clean
+.PHONY: help install install-dev run test lint lock bench torture distributed clean
 
 help: ## Show what can be made
 	@sed -n 's/^\([a-z-]*\): .*## /\1\t/p' Makefile | expand -t 14
@@ -60,6 +60,9 @@ torture: install-dev ## Stampedes, kills, lost databases and mutations at full l
 	@TORTURE=1 $(BIN)/python -m pytest -q --timeout 1800 tests/integration/test_receiver_mutations.py \
 		tests/integration/test_receiver_abuse.py tests/integration/test_receiver_database_away.py
 	@$(BIN)/python -m bench.webhook_faults
+
+distributed: install-dev ## Run 20,000 customers on docker-compose.yaml's services and lose a worker
+	@$(BIN)/python -m bench.distributed $(DISTRIBUTED_ARGS)
 
 clean: ## Remove the environment and all state, keys and databases included
 	@rm -rf $(VENV) $(or $(ML_CONNECTOR_HOME),.state) .pytest_cache .mypy_cache .ruff_cache \

@@ -16,8 +16,7 @@ fi
 unset PGPASSWORD
 
 ml-connector migrate # the tables of Airflow and our own
-# Pools that a person has changed since would be put back: they are made once.
-airflow pools export /tmp/ml-connector-pools.json
-if ! grep --quiet '"mailchimp_api"' /tmp/ml-connector-pools.json; then
+# Made once: a person may have changed them since.
+if ! airflow pools get mailchimp_api >/dev/null 2>&1; then
     airflow pools import "$folder/pools.json"
 fi

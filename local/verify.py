@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-_ADDRESS = re.compile(r"[^@\s]+@[^@\s]+\.[^@\s.]+")
+_ADDRESS = re.compile(r"[^@\s]+@[^@\s.]+(\.[^@\s.]+)+")
 # Why the connector may leave a customer out of the audience although it has a good address.
 PERSONS_CHOICE = {
     *("archived_by_marketer", "forgotten", "suppressed", "opted_out_elsewhere"),

@@ -12,6 +12,7 @@ import yaml
 from local.airflow import POOLS
 from local.settings import Ports, sandbox_credentials
 from ml_connector.web.body import LARGEST
+from ml_connector.web.receiver import PREFIX
 
 ROOT = Path(__file__).resolve().parents[2]
 TEXT = (ROOT / "docker-compose.yaml").read_text()
@@ -127,3 +128,61 @@ def test_the_sandbox_is_connected_as_the_local_start_does_it():
     assert mailchimp["password"] == given.mailchimp_key
     (token,) = json.loads((folder / "variables.json").read_text()).values()
     assert token["refresh_token"] == given.refresh_token
+
+
+VALUES = yaml.safe_load((ROOT / "deploy" / "kubernetes" / "values.yaml").read_text())
+MANIFESTS = list(yaml.safe_load_all((ROOT / "deploy" / "kubernetes" / "receiver.yaml").read_text()))
+RECEIVER = MANIFESTS[0]["spec"]["template"]["spec"]["containers"][0]
+
+
+def test_the_cluster_has_the_settings_of_the_containers():
+    """The chart's own schema is in no package index; its keys are checked by `helm template`."""
+    for section, options in VALUES["config"].items():
+        for option, value in options.items():
+            name = f"AIRFLOW__{section}__{option}".upper()
+            if name in variables("worker") and "WORKER_CONCURRENCY" not in name:
+                assert str(value) == variables("worker")[name], name
+
+
+def test_the_cluster_and_the_containers_run_the_same_version():
+    image = "{repository}:{tag}".format(**VALUES["images"]["airflow"])
+    assert image.endswith(f"/{SERVICES['worker']['image']}")
+    assert RECEIVER["image"] == image
+    assert f"apache-airflow=={VALUES['airflowVersion']}\n" in LOCK
+    assert VALUES["workers"]["replicas"] == SERVICES["worker"]["deploy"]["replicas"]
+
+
+def test_every_part_in_the_cluster_has_the_same_keys_as_files():
+    files = {one["name"]: one["value"] for one in VALUES["env"] if "_FILE" in one["name"]}
+    assert files == {
+        key: each
+        for key, each in variables("worker").items()
+        if key.startswith("ML_") and "_FILE" in key
+    }
+    given = {one["name"]: one.get("value") for one in RECEIVER["env"]}
+    assert all(given[one["name"]] == one["value"] for one in VALUES["env"])
+
+
+def test_the_cluster_migrates_and_receives_by_the_same_commands():
+    assert VALUES["migrateDatabaseJob"]["args"] == ["bash", *SERVICES["init"]["command"]]
+    words = [*SERVICES["receiver"]["entrypoint"], *SERVICES["receiver"]["command"].split()]
+    assert RECEIVER["command"] == words
+
+
+def test_the_ingress_passes_both_webhook_paths_and_nothing_else():
+    (rule,) = MANIFESTS[2]["spec"]["rules"]
+    paths = {(one["path"], one["pathType"]) for one in rule["http"]["paths"]}
+    assert paths == {(f"{PREFIX}/quickbooks", "Exact"), (f"{PREFIX}/mailchimp/", "Prefix")}
+    service = MANIFESTS[1]["metadata"]["name"]
+    assert {one["backend"]["service"]["name"] for one in rule["http"]["paths"]} == {service}
+
+
+@pytest.mark.parametrize("page", ["deploy.md", "kubernetes.md"])
+def test_pages_name_services_profiles_and_files_that_exist(page):
+    text = (ROOT / "docs" / page).read_text()
+    for service in re.findall(r"(?:exec|exec -T) ([a-z-]+) ", text):
+        assert service in SERVICES, service
+    for profile in re.findall(r"--profile (\w+)", text):
+        assert any(profile in one.get("profiles", ()) for one in SERVICES.values()), profile
+    for file in re.findall(r"\b(?:deploy|secrets)/[\w./-]+\w", text):
+        assert (ROOT / file).exists(), file
