@@ -15,7 +15,7 @@ from ml_connector import archive, audience, fetch, guard, members, planning, pus
 from ml_connector.mailchimp.client import MailchimpClient
 from ml_connector.quickbooks.client import QuickBooksClient
 from ml_connector.scope import Scope
-from ml_connector.store import contacts, customers, inbox
+from ml_connector.store import changes, contacts, customers, inbox
 from ml_connector.store.inbox import Claimed
 
 THREADS = 2
@@ -72,6 +72,10 @@ def customers_changed(office: Office, events: Sequence[Claimed]) -> Done:
     since = min((event.occurred_at for event in events if event.occurred_at), default=None)
     missing = fetch.fetch_told(scope, office.quickbooks, ids, merged=merged, since=since)
     with scope.database.begin() as connection:
+        told = customers.keys_of(connection, sync=scope.name, ids=ids)
+        if left_behind := changes.left_by_webhooks(connection, sync=scope.name, keys=told):
+            changes.take_over(connection, sync=scope.name, keys=left_behind)
+            customers.mark_dirty(connection, sync=scope.name, keys=left_behind)
         stirred = customers.stirred(connection, sync=scope.name, ids=ids)
     if stirred.waiting:
         plan_id = scope.plan_id("webhooks")

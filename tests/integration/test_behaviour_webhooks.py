@@ -314,3 +314,20 @@ def test_a_webhook_leaves_what_a_daily_run_is_about_to_write_to_it(firm, amy):
     assert firm.fields(ADDRESS)["FNAME"] == "Amelie"
     assert sum(number for kind, _, state, number in report.changes
                if (kind, state) == ("create", "applied")) == 20  # fmt: skip
+
+
+def test_a_change_that_could_not_be_sent_is_sent_when_its_event_is_tried_again(firm, amy):
+    """Decided, not sent: Mailchimp was away, or the worker was killed in between."""
+    firm.edit(amy, GivenName="Amelie")
+    firm.told_by_quickbooks(("updated", amy))
+    firm.fault("mailchimp", match={"method": "POST"}, action={"kind": "status", "status": 503})
+    with pytest.raises(StopRun):
+        firm.work_off()
+    firm.mailchimp_control("DELETE", "faults")
+    with firm.database.begin() as connection:
+        connection.execute(
+            text("UPDATE ml_connector.webhook_inbox SET next_try_at = clock_timestamp()")
+        )
+    firm.work_off()
+    assert firm.fields(ADDRESS)["FNAME"] == "Amelie"
+    assert firm.inbox() == {"done": 1}

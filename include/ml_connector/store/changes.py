@@ -257,6 +257,21 @@ def counts(connection: Connection, *, plan_id: int) -> list[tuple[str, str, str,
     return [(row[0], row[1], row[2], row[3]) for row in rows]
 
 
+def left_by_webhooks(connection: Connection, *, sync: str, keys: Collection[bytes]) -> list[bytes]:
+    """Return the contacts among ``keys`` whose change was decided for a webhook and never sent.
+
+    Its worker was killed in between, or Mailchimp was away.
+    """
+    rows = connection.execute(
+        text("""SELECT DISTINCT c.email_key FROM ml_connector.changes c
+                JOIN ml_connector.plans p ON p.id = c.plan_id
+                WHERE c.sync = :sync AND c.state = 'pending' AND p.kind = 'webhooks'
+                  AND c.email_key = ANY(:keys)"""),
+        {"sync": sync, "keys": list(keys)},
+    ).all()
+    return [bytes(row.email_key) for row in rows]
+
+
 def pending_shards(connection: Connection, *, plan_id: int, kinds: Collection[str]) -> list[int]:
     """Return the shards that have pending changes of these kinds."""
     rows = connection.execute(
