@@ -28,10 +28,12 @@ from ml_connector.model import Member, RunContext, Status
 from ml_connector.quickbooks.client import QuickBooksClient
 from ml_connector.quickbooks.protocol import BatchItem
 from ml_connector.scope import Scope
-from ml_connector.store import audit, audit_seal, erasure
+from ml_connector.store import audit, audit_seal, erased_payloads, erasure
 from ml_connector.store.audit import Entry
 from ml_connector.store.database import Database
-from ml_connector.store.erasure import Erasure, Person, Shown
+from ml_connector.store.erasure import Erasure
+from ml_connector.store.person import Person, Shown
+from ml_connector.store.person import look as look_up
 from ml_connector.vault import Vault
 from ml_connector.webhook_work import Office
 
@@ -58,7 +60,7 @@ def look(database: Database, vault: Vault, address: str) -> Person:
     if "@" not in normal:
         raise SettingsError("that is no e-mail address")
     with database.begin() as connection:
-        return erasure.look(connection, normal, vault=vault)
+        return look_up(connection, normal, vault=vault)
 
 
 def forget(
@@ -266,8 +268,8 @@ class _Eraser:
         place: int | None = 0
         while place is not None:
             with self._database.begin() as connection:
-                place = erasure.erase_audit(connection, person, vault=vault, after=place)
-        for step in (erasure.erase_inbox, erasure.erase_second_addresses):
+                place = erased_payloads.erase_audit(connection, person, vault=vault, after=place)
+        for step in (erased_payloads.erase_inbox, erased_payloads.erase_second_addresses):
             after: tuple[Any, ...] | None = None
             while True:
                 with self._database.begin() as connection:

@@ -1,0 +1,99 @@
+"""What only payloads tell of a person, opened a page at a time and destroyed."""
+
+from typing import Any
+from urllib.parse import quote
+
+import msgspec
+from sqlalchemy import Connection, text
+
+from ml_connector.model import Customer
+from ml_connector.store import audit_rewrites, inbox, sealed
+from ml_connector.store.person import Person
+from ml_connector.store.sealed import AUDIT, CUSTOMERS, INBOX
+from ml_connector.vault import Vault
+
+
+def erase_audit(connection: Connection, person: Person, *, vault: Vault, after: int) -> int | None:
+    """Destroy what the next page of sealed audit rows after ``after`` says of the person.
+
+    Returns where to go on; None at the end.
+    """
+    rows = connection.execute(
+        text("""SELECT a.id, a.at, a.sync, a.customer_id, a.email_key, a.seal_id, a.before, a.after
+                FROM ml_connector.audit a JOIN ml_connector.audit_seals s ON s.audit_id = a.id
+                WHERE a.id > :after AND a.action <> 'forget'
+                  AND (a.before IS NOT NULL OR a.after IS NOT NULL OR a.email_key IS NOT NULL
+                       OR a.error IS NOT NULL)
+                ORDER BY a.id LIMIT :page"""),
+        {"after": after, "page": sealed.PAGE},
+    ).all()
+    if not rows:
+        return None
+    keys = set(person.key_bytes)
+    ids = {(each.sync, each.customer_id) for each in person.customers}
+    theirs = [
+        row.id
+        for row in rows
+        if (row.email_key and bytes(row.email_key) in keys)
+        or (row.sync, row.customer_id) in ids
+        or any(
+            _tells(vault.open_encoded(payload, column.identity(row.seal_id)), person)
+            for column, payload in zip(AUDIT, (row.before, row.after), strict=True)
+            if payload
+        )
+    ]
+    audit_rewrites.erase(connection, theirs, vault=vault)
+    return int(rows[-1].id)
+
+
+def erase_inbox(
+    connection: Connection, person: Person, *, vault: Vault, after: tuple[Any, ...] | None
+) -> tuple[Any, ...] | None:
+    """As ``erase_audit`` for the next page of webhooks."""
+    rows = sealed.next_page(connection, INBOX, after=after)
+    if not rows:
+        return None
+    theirs = {
+        row.id: row.dedupe_key for row in rows if _tells(sealed.opened(INBOX, row, vault), person)
+    }
+    inbox.erase(connection, theirs, vault=vault)
+    return INBOX.keys_of(rows[-1])
+
+
+def erase_second_addresses(
+    connection: Connection, person: Person, *, vault: Vault, after: tuple[Any, ...] | None
+) -> tuple[Any, ...] | None:
+    """As ``erase_audit`` for the next page of customers who list the address behind another."""
+    rows = sealed.next_page(connection, CUSTOMERS, after=after, locking="FOR UPDATE")
+    if not rows:
+        return None
+    gone = set(person.addresses)
+    for row in rows:
+        encoded = sealed.opened(CUSTOMERS, row, vault)
+        if not _tells(encoded, person):
+            continue
+        said = msgspec.json.decode(encoded, type=Customer)
+        left = tuple(each for each in said.addresses if each not in gone)
+        if left == said.addresses:
+            continue
+        kept = msgspec.to_builtins(said) | {"addresses": left}
+        connection.execute(
+            text("""UPDATE ml_connector.customers SET payload = :payload
+                    WHERE sync = :sync AND customer_id = :id"""),
+            {
+                "sync": row.sync,
+                "id": row.customer_id,
+                "payload": vault.seal(kept, CUSTOMERS.identity_of(row)),
+            },
+        )
+    return CUSTOMERS.keys_of(rows[-1])
+
+
+def _tells(encoded: bytes, person: Person) -> bool:
+    """Tell whether JSON names one of the person's addresses, as it is or in a URL's form."""
+    lower = encoded.lower()
+    return any(
+        each in lower
+        for address in person.addresses
+        for each in (address.encode(), quote(address).lower().encode())
+    )
