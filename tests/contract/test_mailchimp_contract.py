@@ -55,7 +55,9 @@ def tour(client):
     body = {"tags": [{"name": "QuickBooks", "status": "active"}], "is_syncing": True}
     lists.update_list_member_tags(LIST, ADA, body)
     lists.get_list_member_tags(LIST, ADA, count=1000)
-    lists.tag_search(LIST, name="Quick")
+    (tag,) = lists.tag_search(LIST, name="Quick")["tags"]
+    body = {"members_to_add": [BEN], "members_to_remove": [ADA, "nobody@fox.net"]}
+    lists.batch_segment_members(body, LIST, str(tag["id"]))
     lists.delete_list_member(LIST, ADA)
     forget(client, BEN)
     lists.get_list_member(LIST, ADA)

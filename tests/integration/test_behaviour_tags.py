@@ -223,3 +223,33 @@ def test_a38_a_type_that_quickbooks_does_not_have_stops_the_run(typed):
     with pytest.raises(SettingsError, match=r"'Retial'; it has: Retail, Staff, Wholesale"):
         typed.sync()
     assert typed.statuses() == {AMY: "subscribed"}
+
+
+@pytest.mark.parametrize("kind", ["drop", "delay"])
+def test_a37_a_lost_answer_while_taking_tags_off_does_no_harm(typed, kind):
+    customers = many(typed, 4, **of_type("1"))
+    typed.sync()
+    typed.quickbooks_control(
+        "POST", "customers/edit-many", {"ids": customers, "fields": of_type("2")}
+    )
+    typed.timeout = 0.5 if kind == "delay" else typed.timeout
+    action = {"kind": kind} if kind == "drop" else {"kind": kind, "seconds": 2}
+    typed.fault("mailchimp", match={"path": "/segments/"}, action=action, times=1)
+    typed.sync()
+    found = {frozenset(typed.tags(address(n))) for n in range(4)}
+    assert found == {frozenset({"QuickBooks", "QBO Wholesale"})}
+    assert_audit_matches_journal(typed)
+
+
+def test_a37_a_refused_call_for_many_is_made_one_by_one(typed):
+    customers = many(typed, 4, **of_type("1"))
+    typed.sync()
+    typed.quickbooks_control(
+        "POST", "customers/edit-many", {"ids": customers, "fields": of_type("2")}
+    )
+    problem = {"title": "Invalid Resource", "status": 400, "detail": "No.", "instance": "1"}
+    action = {"kind": "status", "status": 400, "body": problem}
+    typed.fault("mailchimp", match={"path": "/segments/"}, action=action)
+    typed.sync()
+    found = {frozenset(typed.tags(address(n))) for n in range(4)}
+    assert found == {frozenset({"QuickBooks", "QBO Wholesale"})}
