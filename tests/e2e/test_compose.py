@@ -3,6 +3,7 @@
 import http.client
 from urllib.parse import urlsplit
 
+import psutil
 import psycopg
 import pytest
 
@@ -102,3 +103,7 @@ def test_keys_are_in_no_log_and_no_environment(machines):
     for log in logs:
         text = log.read_text("utf-8", "replace")
         assert not [key for key in [*keys, "sandbox-webhook-secret"] if key in text], log
+    for one in machines.stack.containers:
+        if one.component.process.poll() is None:
+            environment = str(psutil.Process(one.component.process.pid).environ())
+            assert not [key for key in keys if key in environment], one.name
