@@ -6,6 +6,7 @@ import pendulum
 from airflow.sdk import DAG, task
 
 from ml_connector_airflow import webhook_steps
+from ml_connector_airflow.alerting import task_failed
 from ml_connector_airflow.retries import POLICY, RETRIES, RETRY_DELAY
 from ml_connector_airflow.sensors.inbox import InboxSensor
 
@@ -16,7 +17,12 @@ with DAG(
     start_date=pendulum.datetime(2026, 1, 1, tz="UTC"),
     catchup=False,
     max_active_runs=1,
-    default_args={"retries": RETRIES, "retry_delay": RETRY_DELAY, "retry_policy": POLICY},
+    default_args={
+        "retries": RETRIES,
+        "retry_delay": RETRY_DELAY,
+        "retry_policy": POLICY,
+        "on_failure_callback": task_failed,
+    },
     tags=["ml-connector"],
     doc_md=__doc__,
 ):

@@ -6,7 +6,8 @@ import pendulum
 from airflow.sdk import DAG, TriggerRule, task
 
 from ml_connector.settings import quickbooks_connections
-from ml_connector_airflow import token_steps
+from ml_connector_airflow import alerting, token_steps
+from ml_connector_airflow.alerting import task_failed
 from ml_connector_airflow.retries import POLICY, RETRIES, RETRY_DELAY
 
 with DAG(
@@ -16,7 +17,12 @@ with DAG(
     start_date=pendulum.datetime(2026, 1, 1, tz="UTC"),
     catchup=False,
     max_active_runs=1,
-    default_args={"retries": RETRIES, "retry_delay": RETRY_DELAY, "retry_policy": POLICY},
+    default_args={
+        "retries": RETRIES,
+        "retry_delay": RETRY_DELAY,
+        "retry_policy": POLICY,
+        "on_failure_callback": task_failed,
+    },
     tags=["ml-connector"],
     doc_md=__doc__,
 ):
@@ -31,4 +37,9 @@ with DAG(
         """Say what was refreshed and when each refresh token ends."""
         return token_steps.report(list(refreshed))
 
-    report(refresh.expand(conn_id=quickbooks_connections()))
+    @task(trigger_rule=TriggerRule.ALL_DONE)
+    def watch() -> dict:
+        """Look for syncs that are silent and for events that were given up."""
+        return alerting.watch()
+
+    report(refresh.expand(conn_id=quickbooks_connections())) >> watch()

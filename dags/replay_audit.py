@@ -5,6 +5,7 @@ from airflow.sdk import DAG, Param, TriggerRule, task
 
 from ml_connector.settings import load_syncs
 from ml_connector_airflow import replay_steps
+from ml_connector_airflow.alerting import task_failed
 from ml_connector_airflow.retries import POLICY, RETRIES, RETRY_DELAY
 
 PARAMS = {
@@ -34,7 +35,12 @@ with DAG(
     max_active_runs=1,
     params=PARAMS,
     render_template_as_native_obj=True,
-    default_args={"retries": RETRIES, "retry_delay": RETRY_DELAY, "retry_policy": POLICY},
+    default_args={
+        "retries": RETRIES,
+        "retry_delay": RETRY_DELAY,
+        "retry_policy": POLICY,
+        "on_failure_callback": task_failed,
+    },
     tags=["ml-connector"],
     doc_md=__doc__,
 ):

@@ -8,12 +8,20 @@ import os
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, Self, TypeVar
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import yaml
 from croniter import croniter
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from ml_connector.errors import SettingsError
 
@@ -164,10 +172,53 @@ class Sync(_Strict):
         return value
 
 
+class Recipient(_Strict):
+    """Who is told: an Airflow connection, by the kind of notifier; ``to`` are e-mail addresses."""
+
+    slack: str = ""
+    smtp: str = ""
+    webhook: str = ""
+    to: Annotated[tuple[str, ...], BeforeValidator(_as_list)] = ()
+
+    @model_validator(mode="after")
+    def _one_kind(self) -> Self:
+        if sum(map(bool, (self.slack, self.smtp, self.webhook))) != 1:
+            raise ValueError("names one connection: slack, smtp or webhook")
+        if bool(self.smtp) != bool(self.to):
+            raise ValueError("to, a list of e-mail addresses, goes with smtp and only with it")
+        return self
+
+    @property
+    def name(self) -> str:
+        """Kind and connection: ``slack:ops_slack``."""
+        kind = "slack" if self.slack else "smtp" if self.smtp else "webhook"
+        return f"{kind}:{getattr(self, kind)}"
+
+
 class Alerts(_Strict):
-    """Where alerts go besides the log: an Airflow connection of type HTTP that takes a JSON POST."""
+    """Where alerts go besides the log. ``webhook_conn_id`` is the short form of one webhook.
+
+    ``no_success_for_hours``: a sync that is silent for longer raises an alert; 0 for never.
+    ``runbook``: the address that alerts link to, ``#<kind>`` added.
+    """
 
     webhook_conn_id: str = ""
+    to: tuple[Recipient, ...] = ()
+    no_success_for_hours: int = Field(default=26, ge=0)
+    runbook: str = "docs/runbook.md"
+
+    @model_validator(mode="after")
+    def _each_once(self) -> Self:
+        names = [recipient.name for recipient in self.recipients]
+        if len(set(names)) < len(names):
+            raise ValueError("each connection can be named once")
+        return self
+
+    @property
+    def recipients(self) -> tuple[Recipient, ...]:
+        """Everybody to be told."""
+        short = (Recipient(webhook=self.webhook_conn_id),) if self.webhook_conn_id else ()
+        return (*short, *self.to)
 
 
 class Audit(_Strict):

@@ -10,7 +10,10 @@ from ml_connector.settings import home, load_audit
 from ml_connector.store import audit_seal
 from ml_connector.store.database import Database
 from ml_connector.vault import vault_from
+from ml_connector_airflow.notifications import end_alert, raise_alert
 from ml_connector_airflow.wiring import database_url
+
+_CAUSE = "audit_broken:audit"
 
 
 class Tampered(ConnectorError):
@@ -34,6 +37,7 @@ def verify(head: str | None) -> Iterator[str]:
         database.begin() as connection,
     ):
         told = audit_seal.verify(connection, vault, head=head)
+    _alert(len(told.findings))
     for found in told.findings:
         detail = f" ({found.detail})" if found.detail else ""
         yield f"row {found.audit_id}: {found.wrong}{detail}"
@@ -43,3 +47,12 @@ def verify(head: str | None) -> Iterator[str]:
     yield f"head {told.head}"
     if told.findings:
         raise Tampered(f"the audit is not as it was sealed: {len(told.findings)} faults")
+
+
+def _alert(faults: int) -> None:
+    with closing(Database(database_url(), connections=2)) as database:
+        if faults:
+            message = f"the audit is not as it was sealed: {faults} faults"
+            raise_alert(database, cause=_CAUSE, message=message)
+        else:
+            end_alert(database, cause=_CAUSE)

@@ -1,45 +1,61 @@
-"""Alerts to people: in the log always, and to the webhook that syncs.yaml names.
+"""Alerts to people: the one place that decides who is told of what, and when.
 
-An alert is recorded and sent in one transaction: if the webhook does not take it, it counts as not
-sent and is tried again the next time its cause shows. What the alert is about goes on either way.
+An alert is recorded first. Each recipient is told once that it holds and once that it is over. One
+that does not take it is tried again at the next alert, and by the watch of the token DAG at the
+latest. What the alert is about goes on either way.
 """
 
-import requests
 import structlog
-from airflow.providers.http.hooks.http import HttpHook
-from airflow.sdk.exceptions import AirflowException
 
+from ml_connector.errors import ConnectorError
 from ml_connector.settings import load_alerts
 from ml_connector.store import alerts
 from ml_connector.store.database import Database
 
-_NOT_SENT = (requests.RequestException, AirflowException)
 log = structlog.get_logger(__name__)
 
 
-def raise_alert(database: Database, *, cause: str, message: str) -> None:
+def raise_alert(database: Database, *, cause: str, message: str, link: str = "") -> None:
     """Tell people about ``cause`` unless they know already. ``message`` holds no secrets."""
     try:
         with database.begin() as connection:
-            if alerts.raise_once(connection, cause=cause, message=message):
-                log.error("alert_raised", cause=cause, message=message)
-                _post({"state": "raised", "cause": cause, "message": message})
-    except _NOT_SENT as error:
-        log.warning("alert_not_sent", cause=cause, reason=type(error).__name__)
+            news = alerts.raise_once(connection, cause=cause, message=message, link=link)
+        if news:
+            log.error("alert_raised", cause=cause, message=message)
+        deliver(database)
+    except ConnectorError as error:
+        log.warning("alert_not_recorded", cause=cause, reason=str(error))
 
 
 def end_alert(database: Database, *, cause: str) -> None:
     """Tell people that ``cause`` is over, if they had been told of it."""
     try:
         with database.begin() as connection:
-            if alerts.end(connection, cause=cause):
-                log.info("alert_ended", cause=cause)
-                _post({"state": "ended", "cause": cause, "message": f"{cause} is over"})
-    except _NOT_SENT as error:
-        log.warning("alert_not_sent", cause=cause, reason=type(error).__name__)
+            news = alerts.end(connection, cause=cause)
+        if news:
+            log.info("alert_ended", cause=cause)
+            deliver(database)
+    except ConnectorError as error:
+        log.warning("alert_not_recorded", cause=cause, reason=str(error))
 
 
-def _post(alert: dict[str, str]) -> None:
-    conn_id = load_alerts().webhook_conn_id
-    if conn_id:
-        HttpHook(method="POST", http_conn_id=conn_id).run(json=alert)
+def deliver(database: Database) -> None:
+    """Tell every recipient what it does not know yet."""
+    from ml_connector_airflow import notifiers  # three providers: loaded when there is news
+
+    settings = load_alerts()
+    for recipient in settings.recipients:
+        with database.begin() as connection:
+            for alert in alerts.untold(connection, recipient=recipient.name):
+                try:
+                    notifiers.send(alert, recipient, settings)
+                except notifiers.NOT_SENT as error:
+                    # Not the error's text: it may hold the webhook's address, which is a secret.
+                    log.warning(
+                        "alert_not_sent",
+                        cause=alert.cause,
+                        recipient=recipient.name,
+                        reason=type(error).__name__,
+                    )
+                    break
+                alerts.mark_told(connection, alert, recipient=recipient.name)

@@ -19,6 +19,7 @@ from ml_connector.store import audit, plans
 from ml_connector.store.audit import Chosen, Past
 from ml_connector.store.database import Database
 from ml_connector.webhook_work import Office
+from ml_connector_airflow.alerting import run_succeeded
 from ml_connector_airflow.notifications import raise_alert
 from ml_connector_airflow.token_steps import needs_reauth
 from ml_connector_airflow.webhook_steps import open_office
@@ -55,6 +56,7 @@ def seal() -> dict[str, Any]:
     scope = open_scope(next(iter(load_syncs())))
     with closing(scope.database) as database:
         sealed = keep_audit(database, scope.vault, keep_months=load_audit().keep_months)
+        run_succeeded(database, "replay_audit")
     return {"rows": sealed.rows, "length": sealed.position, "head": sealed.head}
 
 

@@ -28,6 +28,7 @@ from ml_connector.scope import Scope
 from ml_connector.settings import load_audit
 from ml_connector.store import changes, plans
 from ml_connector.store.activity_blocks import Part
+from ml_connector_airflow.alerting import run_succeeded
 from ml_connector_airflow.notifications import end_alert, raise_alert
 from ml_connector_airflow.token_steps import needs_reauth
 from ml_connector_airflow.wiring import mailchimp_client, open_scope, quickbooks_client, run_of
@@ -45,7 +46,8 @@ def _step(sync: str) -> Iterator[Scope]:
             if isinstance(error, NeedsReauth):
                 conn_id = scope.sync.quickbooks_conn_id
                 cause = needs_reauth(conn_id)
-                raise_alert(scope.database, cause=cause, message=f"{conn_id}: {error}")
+                message = f"{conn_id}: {error}"
+                raise_alert(scope.database, cause=cause, message=message, link=_run_link())
             with scope.database.begin() as connection:
                 plans.fail(connection, plan_id=plan_id, error=str(error))
             raise
@@ -88,26 +90,26 @@ def hold_large_plan(sync: str) -> guard.Held | None:
     """Return why the run's plan has to wait for a person, None if it may go on."""
     with _step(sync) as scope:
         held = guard.hold(scope, plan_id=scope.plan_id())
-        cause = f"large_plan/{sync}"
+        cause = f"guard_waiting:{sync}"
         if held is None:
             end_alert(scope.database, cause=cause)
         else:
             message = f"{sync}: {held.limits[0]}; approve or reject it in Airflow"
-            raise_alert(scope.database, cause=cause, message=message)
+            raise_alert(scope.database, cause=cause, message=message, link=_run_link())
         return held
 
 
 def approve_plan(sync: str, *, person: str) -> None:
     """Let the run's plan go on as it was shown."""
     with _step(sync) as scope:
-        end_alert(scope.database, cause=f"large_plan/{sync}")
+        end_alert(scope.database, cause=f"guard_waiting:{sync}")
         guard.approve(scope, plan_id=scope.plan_id(), person=person)
 
 
 def reject_plan(sync: str, *, person: str) -> int:
     """Drop the run's plan; return how many changes."""
     with _step(sync) as scope:
-        end_alert(scope.database, cause=f"large_plan/{sync}")
+        end_alert(scope.database, cause=f"guard_waiting:{sync}")
         return guard.reject(scope, plan_id=scope.plan_id(), person=person)
 
 
@@ -160,4 +162,10 @@ def make_report(sync: str) -> dict[str, Any]:
     with _step(sync) as scope:
         told = report.make_report(scope, plan_id=scope.plan_id()).as_json()
         keep_audit(scope.database, scope.vault, keep_months=load_audit().keep_months)
+        run_succeeded(scope.database, scope.run.dag_id)
+        end_alert(scope.database, cause=f"no_success:{sync}")
         return told
+
+
+def _run_link() -> str:
+    return str(getattr(get_current_context()["ti"], "log_url", "") or "")

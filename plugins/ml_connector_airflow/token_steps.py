@@ -8,7 +8,9 @@ import structlog
 
 from ml_connector.errors import NeedsReauth
 from ml_connector.quickbooks.tokens import StoredToken
+from ml_connector.settings import quickbooks_connections
 from ml_connector.store.database import Database
+from ml_connector_airflow.alerting import run_succeeded
 from ml_connector_airflow.hooks.quickbooks import QuickBooksHook
 from ml_connector_airflow.notifications import end_alert, raise_alert
 from ml_connector_airflow.wiring import database_url
@@ -43,6 +45,9 @@ def refresh_token(conn_id: str) -> dict[str, Any]:
 def report(refreshed: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Log one line: which connections were refreshed and when each one's refresh token ends."""
     log.info("tokens_refreshed", connections=refreshed)
+    if len(refreshed) == len(quickbooks_connections()):
+        with closing(Database(database_url(), connections=2)) as database:
+            run_succeeded(database, "refresh_quickbooks_tokens")
     return refreshed
 
 

@@ -18,6 +18,7 @@ from ml_connector.settings import load_syncs
 from ml_connector.store import inbox_watch, plans
 from ml_connector.store.database import Database
 from ml_connector.webhook_work import Office
+from ml_connector_airflow.alerting import run_succeeded, watch_dead_letters
 from ml_connector_airflow.hooks.quickbooks import QuickBooksHook
 from ml_connector_airflow.notifications import raise_alert
 from ml_connector_airflow.token_steps import needs_reauth
@@ -81,6 +82,9 @@ def work_off(run: RunContext, *, stay: float = 0.0) -> dict[str, int]:
                 counts.update(inbox_worker.work_off(database, offices, gather=bool(stay)))
             if not stay or monotonic() > until or not inbox_watch.due_within(url, stay):
                 break
+        watch_dead_letters(database)
+        if run.dag_id:
+            run_succeeded(database, run.dag_id)
     log.info("webhooks_processed", **counts)
     return dict(counts)
 

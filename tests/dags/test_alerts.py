@@ -1,14 +1,23 @@
-"""Alerts: once for a cause, once when it is over, and again if the webhook did not take them."""
+"""Alerts: once for a cause, once when it is over, and again for whoever did not take them."""
 
 import json
+import socket
 import threading
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+from aiosmtpd.controller import Controller
+from aiosmtpd.handlers import Message
+from sqlalchemy import text
 
 from local.postgres import temporary
+from ml_connector.alerts import WHAT_TO_DO
+from ml_connector.errors import NeedsReauth, SettingsError, Unavailable
 from ml_connector.quickbooks.tokens import TokenPair
+from ml_connector.settings import load_alerts
 from ml_connector.store.database import Database
 from ml_connector.store.migrate import upgrade
 
@@ -110,3 +119,204 @@ def test_a_refresh_token_that_ends_within_14_days_is_told(database, webhook, rol
     warn_before_end(database, conn_id, token, now=NOW)
     expected = [("raised", f"refresh_token_ending:{conn_id}")] if warned else []
     assert webhook.taken == expected
+
+
+EVERYBODY = """
+alerts:
+  to:
+    - {slack: alerts_slack}
+    - {smtp: alerts_mail, to: [ops@example.com, boss@example.com]}
+    - {webhook: alerts_webhook}
+  no_success_for_hours: 26
+syncs:
+  main: {audience_id: a, new_contact_status: pending, fields: {FNAME: GivenName}}
+"""
+
+
+class Slack(Webhook):
+    """Slack's incoming webhook: a token in the path, JSON with a text, the answer ``ok``."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        outer = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                said = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+                right = self.path == "/services/T0/B0/word"
+                if right and outer.status == 200:
+                    outer.taken.append(said["text"])
+                self.send_response(outer.status if right else 404)
+                self.end_headers()
+                self.wfile.write(b"ok" if right and outer.status == 200 else b"no_service")
+
+            def log_message(self, *_: object) -> None:
+                pass
+
+        self.server.RequestHandlerClass = Handler
+
+
+class Mailbox(Message):
+    """What a mail server took."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.taken = []
+
+    def handle_message(self, message) -> None:
+        self.taken.append(message)
+
+
+@pytest.fixture
+def everybody(webhook, tmp_path, monkeypatch, url):
+    slack, mailbox = Slack(), Mailbox()
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        mail_port = free.getsockname()[1]
+    server = Controller(mailbox, hostname="127.0.0.1", port=mail_port)
+    server.start()
+    (tmp_path / "syncs.yaml").write_text(EVERYBODY)
+    connections = {
+        "SLACK": {
+            "conn_type": "slackwebhook",
+            "host": f"http://127.0.0.1:{slack.server.server_port}/services",
+            "password": "T0/B0/word",
+        },
+        "MAIL": {
+            "conn_type": "smtp",
+            "host": "127.0.0.1",
+            "port": mail_port,
+            "extra": {
+                "from_email": "airflow@example.com",
+                "disable_ssl": True,
+                "disable_tls": True,
+                "retry_limit": 1,
+            },
+        },
+    }
+    for name, connection in connections.items():
+        monkeypatch.setenv(f"AIRFLOW_CONN_ALERTS_{name}", json.dumps(connection))
+    monkeypatch.setenv("AIRFLOW_CONN_ML_CONNECTOR_DB", url)
+    with Database(url).begin() as connection:
+        connection.execute(text("TRUNCATE ml_connector.alerts"))
+    yield SimpleNamespace(slack=slack, mail=mailbox, webhook=webhook)
+    server.stop()
+    slack.server.shutdown()
+    slack.server.server_close()
+
+
+def test_slack_mail_and_webhook_are_each_told_once_with_cause_mend_runbook_and_run(
+    database, everybody
+):
+    from ml_connector_airflow.notifications import raise_alert
+
+    for _ in range(3):
+        raise_alert(
+            database, cause="guard_waiting:main", message="30 archives", link="http://airflow/run"
+        )
+    (told,) = everybody.slack.taken
+    for part in (
+        "guard_waiting:main",
+        "30 archives",
+        "Approve or reject",
+        "docs/runbook.md#guard_waiting",
+        "http://airflow/run",
+    ):
+        assert part in told
+    (mail,) = everybody.mail.taken
+    assert mail["Subject"] == "ml-connector: guard_waiting:main"
+    assert mail["To"] == "ops@example.com, boss@example.com"
+    assert everybody.webhook.taken == [("raised", "guard_waiting:main")]
+
+
+def test_one_recipient_that_fails_holds_up_no_other_and_is_told_at_the_next_occasion(
+    database, everybody
+):
+    from ml_connector_airflow.notifications import deliver, raise_alert
+
+    everybody.slack.status = 500
+    raise_alert(database, cause="needs_reauth:three", message="connect again")
+    assert everybody.slack.taken == []
+    assert [len(everybody.mail.taken), len(everybody.webhook.taken)] == [1, 1]
+    everybody.slack.status = 200
+    deliver(database)
+    deliver(database)
+    told = [len(each.taken) for each in (everybody.slack, everybody.mail, everybody.webhook)]
+    assert told == [1, 1, 1]
+
+
+def test_a_recipient_who_never_heard_of_it_does_not_hear_that_it_is_over(database, everybody):
+    from ml_connector_airflow.notifications import end_alert, raise_alert
+
+    everybody.slack.status = 500
+    raise_alert(database, cause="needs_reauth:four", message="connect again")
+    everybody.slack.status = 200
+    end_alert(database, cause="needs_reauth:four")
+    assert everybody.slack.taken == []
+    assert [state for state, _ in everybody.webhook.taken] == ["raised", "ended"]
+
+
+def test_a_sync_that_is_silent_for_longer_than_it_may_be_is_told_even_if_it_never_ran(
+    database, everybody
+):
+    from ml_connector_airflow.alerting import watch_syncs
+
+    now = datetime.now(UTC)
+    assert watch_syncs(database, now=now) == 0
+    assert watch_syncs(database, now=now + timedelta(hours=27)) == 1
+    with database.begin() as connection:
+        connection.execute(
+            text("""INSERT INTO ml_connector.plans (sync, run_id, kind, state, finished_at)
+                    VALUES ('main', 'r', 'sync', 'finished', :at)"""),
+            {"at": now + timedelta(hours=28)},
+        )
+    assert watch_syncs(database, now=now + timedelta(hours=29)) == 0
+    expected = [("raised", "no_success:main"), ("ended", "no_success:main")]
+    assert everybody.webhook.taken == expected
+
+
+def _context(error):
+    instance = SimpleNamespace(dag_id="sync_customers__main", task_id="push", log_url="http://run")
+    return {"ti": instance, "exception": error}
+
+
+def test_a_task_that_failed_for_good_is_told_without_what_others_say_in_errors(database, everybody):
+    from ml_connector_airflow.alerting import run_succeeded, task_failed
+
+    task_failed(_context(ValueError("ada@example.com")))
+    task_failed(_context(Unavailable("mailchimp: 503")))
+    (told,) = everybody.slack.taken
+    assert "task push failed: ValueError" in told
+    assert "example.com" not in told
+    run_succeeded(database, "sync_customers__main")
+    assert [state for state, _ in everybody.webhook.taken] == ["raised", "ended"]
+
+
+def test_a_grant_that_is_over_is_not_told_a_second_time_as_a_failed_task(everybody):
+    from ml_connector_airflow.alerting import task_failed
+
+    task_failed(_context(NeedsReauth("connect again")))
+    assert everybody.webhook.taken == []
+
+
+def test_every_task_of_every_dag_tells_when_it_failed(bag):
+    for dag in bag.dags.values():
+        for task in dag.tasks:
+            assert task.has_on_failure_callback, f"{dag.dag_id}.{task.task_id}: use default_args"
+
+
+def test_every_kind_of_alert_has_its_section_in_the_runbook():
+    runbook = (Path(__file__).resolve().parents[2] / "docs/runbook.md").read_text()
+    sections = [line[3:] for line in runbook.splitlines() if line.startswith("## ")]
+    assert set(WHAT_TO_DO) <= set(sections)
+
+
+@pytest.mark.parametrize(
+    "recipient",
+    ["{slack: a, webhook: b}", "{smtp: a}", "{slack: a, to: [x@example.com]}", "{}"],
+)
+def test_a_recipient_that_is_not_one_connection_is_refused(tmp_path, recipient):
+    settings = tmp_path / "syncs.yaml"
+    settings.write_text(f"alerts: {{to: [{recipient}]}}\n" + SYNCS.split("\n", 2)[2])
+    with pytest.raises(SettingsError, match=r"alerts\.to"):
+        load_alerts(settings)

@@ -1,21 +1,41 @@
-"""Alerts: once for a cause, not once a retry, and once more when it is over."""
+"""Alerts: one row for a cause. Each recipient is told once that it holds, and once that it is over."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
 
 from sqlalchemy import Connection, text
 
 
-def raise_once(connection: Connection, *, cause: str, message: str) -> bool:
-    """Record that ``cause`` holds; return whether that is news."""
-    return (
-        connection.execute(
-            text("""INSERT INTO ml_connector.alerts AS a (cause, message)
-                    VALUES (:cause, :message)
-                    ON CONFLICT (cause) DO UPDATE SET message = excluded.message,
-                        raised_at = clock_timestamp(), ended_at = NULL
-                    WHERE a.ended_at IS NOT NULL"""),
-            {"cause": cause, "message": message},
-        ).rowcount
-        > 0
-    )
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Untold:
+    """What a recipient does not know yet. ``state`` is ``raised`` or ``ended``."""
+
+    cause: str
+    state: str
+    message: str
+    link: str
+    raised_at: datetime
+
+
+def raise_once(connection: Connection, *, cause: str, message: str, link: str = "") -> bool:
+    """Record that ``cause`` holds; return whether that is news. ``link`` leads to the run."""
+    times = connection.execute(
+        text("""INSERT INTO ml_connector.alerts AS a (cause, message, link)
+                    VALUES (:cause, :message, :link)
+                    ON CONFLICT (cause) DO UPDATE SET
+                        message = excluded.message,
+                        link = coalesce(nullif(excluded.link, ''), a.link),
+                        last_seen_at = clock_timestamp(),
+                        times = CASE WHEN a.ended_at IS NULL THEN a.times + 1 ELSE 1 END,
+                        raised_at = CASE WHEN a.ended_at IS NULL THEN a.raised_at
+                                         ELSE clock_timestamp() END,
+                        told = CASE WHEN a.ended_at IS NULL THEN a.told ELSE '{}' END,
+                        told_end = '{}', ended_at = NULL
+                    RETURNING times"""),
+        {"cause": cause, "message": message, "link": link},
+    ).scalar_one()
+    return int(times) == 1
 
 
 def end(connection: Connection, *, cause: str) -> bool:
@@ -27,4 +47,70 @@ def end(connection: Connection, *, cause: str) -> bool:
             {"cause": cause},
         ).rowcount
         > 0
+    )
+
+
+def untold(connection: Connection, *, recipient: str) -> list[Untold]:
+    """Return what ``recipient`` is still to be told, oldest first, locked for this transaction.
+
+    Whoever was not told that something holds is not told either that it is over. Rows that another
+    task is telling of are left to it.
+    """
+    rows = connection.execute(
+        text("""SELECT cause, CASE WHEN ended_at IS NULL THEN 'raised' ELSE 'ended' END AS state,
+                       message, link, raised_at
+                FROM ml_connector.alerts
+                WHERE ended_at IS NULL AND :recipient <> ALL(told)
+                   OR ended_at IS NOT NULL AND :recipient = ANY(told)
+                      AND :recipient <> ALL(told_end)
+                ORDER BY raised_at FOR UPDATE SKIP LOCKED"""),
+        {"recipient": recipient},
+    )
+    return [
+        Untold(
+            cause=row.cause,
+            state=row.state,
+            message=row.message,
+            link=row.link,
+            raised_at=row.raised_at,
+        )
+        for row in rows
+    ]
+
+
+def mark_told(connection: Connection, alert: Untold, *, recipient: str) -> None:
+    """Record that ``recipient`` knows."""
+    connection.execute(
+        text("""UPDATE ml_connector.alerts SET
+                    told = CASE WHEN :ended THEN told ELSE array_append(told, :recipient) END,
+                    told_end = CASE WHEN :ended THEN array_append(told_end, :recipient)
+                                    ELSE told_end END
+                WHERE cause = :cause"""),
+        {"cause": alert.cause, "ended": alert.state == "ended", "recipient": recipient},
+    )
+
+
+def last_successes(connection: Connection, *, syncs: Sequence[str]) -> dict[str, datetime]:
+    """Return when each sync's daily run last ended well; at first, since when it is watched."""
+    connection.execute(
+        text("""INSERT INTO ml_connector.watched_syncs (sync)
+                SELECT unnest(CAST(:syncs AS text[])) ON CONFLICT DO NOTHING"""),
+        {"syncs": list(syncs)},
+    )
+    rows = connection.execute(
+        text("""SELECT w.sync, coalesce(max(p.finished_at), w.since) AS at
+                FROM ml_connector.watched_syncs w LEFT JOIN ml_connector.plans p
+                  ON p.sync = w.sync AND p.kind = 'sync' AND p.state IN ('finished', 'rejected')
+                WHERE w.sync = ANY(:syncs) GROUP BY w.sync, w.since"""),
+        {"syncs": list(syncs)},
+    )
+    return {row.sync: row.at for row in rows}
+
+
+def dead_letters(connection: Connection) -> int:
+    """Return how many webhook events were given up."""
+    return int(
+        connection.execute(
+            text("SELECT count(*) FROM ml_connector.webhook_inbox WHERE state = 'dead'")
+        ).scalar_one()
     )

@@ -324,6 +324,19 @@ alerts = Table(
     Column("message", Text, nullable=False),
     Column("raised_at", DateTime(timezone=True), nullable=False, server_default=_now),
     _time("ended_at"),
+    Column("link", Text, nullable=False, server_default=text("''")),
+    Column("last_seen_at", DateTime(timezone=True), nullable=False, server_default=_now),
+    Column("times", BigInteger, nullable=False, server_default=text("1")),
+    Column("told", ARRAY(Text), nullable=False, server_default=text("'{}'")),
+    Column("told_end", ARRAY(Text), nullable=False, server_default=text("'{}'")),
+)
+
+# Since when a sync is looked after: the measure of silence before its first success.
+watched_syncs = Table(
+    "watched_syncs",
+    metadata,
+    Column("sync", Text, primary_key=True),
+    Column("since", DateTime(timezone=True), nullable=False, server_default=_now),
 )
 
 # Something a member did, or that became true of them, once however often it is seen: a transition.

@@ -1,0 +1,45 @@
+"""What people are told of, and in which words.
+
+A cause is ``<kind>:<what it is about>`` (a sync, a connection, a DAG). Texts hold no personal data
+and no secrets: they leave the house.
+"""
+
+from ml_connector.store.alerts import Untold
+
+WHAT_TO_DO = {
+    "task_failed": "Open the run, read the error, mend what it names, and clear the failed task.",
+    "needs_reauth": "Run `ml-connector connect quickbooks`, or connect on the console's setup page.",
+    "refresh_token_ending": "Run `ml-connector connect quickbooks` before that day.",
+    "guard_waiting": "Approve or reject the plan in Airflow, under Required actions.",
+    "dead_letters": "Look at the console's webhooks page, mend the reason, and queue them again.",
+    "no_success": "Look whether the DAG is paused or its runs fail or wait.",
+    "audit_broken": "Treat it as an incident: keep the database as it is and see who wrote to it.",
+    "consent_raised": "Nothing is written until it is understood: compare the contact in Mailchimp.",
+}
+"""By kind; each has a section of the same name in the runbook."""
+
+
+def kind_of(cause: str) -> str:
+    """Return the kind of a cause."""
+    return cause.partition(":")[0]
+
+
+def subject(alert: Untold) -> str:
+    """Return one line."""
+    over = " is over" if alert.state == "ended" else ""
+    return f"ml-connector: {alert.cause}{over}"
+
+
+def body(alert: Untold, *, runbook: str) -> str:
+    """Return the text: what, since when, what to do, where to look."""
+    kind = kind_of(alert.cause)
+    if alert.state == "ended":
+        return f"{alert.cause} is over. It began at {alert.raised_at:%Y-%m-%d %H:%M} UTC."
+    lines = [
+        alert.message,
+        f"Since {alert.raised_at:%Y-%m-%d %H:%M} UTC. {WHAT_TO_DO.get(kind, '')}".strip(),
+        f"Runbook: {runbook}#{kind}",
+    ]
+    if alert.link:
+        lines.append(f"Run: {alert.link}")
+    return "\n".join(lines)

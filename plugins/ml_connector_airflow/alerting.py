@@ -1,0 +1,87 @@
+"""When people are told: Airflow's callbacks of tasks, and the watch that looks for silence."""
+
+from collections.abc import Mapping
+from contextlib import closing
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import structlog
+
+from ml_connector.errors import ConnectorError, ConsentRaised, NeedsReauth
+from ml_connector.settings import load_alerts, load_syncs
+from ml_connector.store import alerts
+from ml_connector.store.database import Database
+from ml_connector_airflow.notifications import deliver, end_alert, raise_alert
+from ml_connector_airflow.wiring import database_url
+
+log = structlog.get_logger(__name__)
+
+
+def task_failed(context: Mapping[str, Any]) -> None:
+    """Tell of a task that failed for good; Airflow calls it after the last retry only."""
+    instance, error = context["ti"], context.get("exception")
+    if isinstance(error, NeedsReauth):  # told under its own cause
+        return
+    kind = "consent_raised" if isinstance(error, ConsentRaised) else "task_failed"
+    # Others' errors may hold addresses or secrets in their text.
+    why = str(error) if isinstance(error, ConnectorError) else type(error).__name__
+    link = str(getattr(instance, "log_url", "") or "")
+    try:
+        with closing(Database(database_url(), connections=2)) as database:
+            raise_alert(
+                database,
+                cause=f"{kind}:{instance.dag_id}",
+                message=f"{instance.dag_id}: task {instance.task_id} failed: {why}",
+                link=link,
+            )
+    except ConnectorError as unreachable:
+        log.warning("alert_not_recorded", cause=kind, reason=str(unreachable))
+
+
+def run_succeeded(database: Database, dag_id: str) -> None:
+    """Tell that a DAG's failures are over: its last step ended well."""
+    for kind in ("task_failed", "consent_raised"):
+        end_alert(database, cause=f"{kind}:{dag_id}")
+
+
+def watch() -> dict[str, int]:
+    """Look for silence and for what was given up, and deliver what was not taken; return counts.
+
+    Runs in the token DAG, since a DAG that stopped cannot tell of itself.
+    """
+    with closing(Database(database_url(), connections=3)) as database:
+        silent = watch_syncs(database, now=datetime.now(UTC))
+        dead = watch_dead_letters(database)
+        deliver(database)
+    counts = {"silent_syncs": silent, "dead_letters": dead}
+    log.info("watched", **counts)
+    return counts
+
+
+def watch_syncs(database: Database, *, now: datetime) -> int:
+    """Raise an alert for each sync that did not succeed for ``no_success_for_hours``."""
+    hours = load_alerts().no_success_for_hours
+    with database.begin() as connection:
+        last = alerts.last_successes(connection, syncs=list(load_syncs()))
+    silent = 0
+    for sync, at in sorted(last.items()):
+        cause = f"no_success:{sync}"
+        if hours and now - at > timedelta(hours=hours):
+            silent += 1
+            message = f"{sync}: no successful run since {at:%Y-%m-%d %H:%M} UTC"
+            raise_alert(database, cause=cause, message=message)
+        else:
+            end_alert(database, cause=cause)
+    return silent
+
+
+def watch_dead_letters(database: Database) -> int:
+    """Raise an alert while webhook events lie that were given up; return how many do."""
+    with database.begin() as connection:
+        dead = alerts.dead_letters(connection)
+    if dead:
+        message = f"{dead} webhook events were given up after five tries"
+        raise_alert(database, cause="dead_letters:inbox", message=message)
+    else:
+        end_alert(database, cause="dead_letters:inbox")
+    return dead
