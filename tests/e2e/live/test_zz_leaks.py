@@ -54,13 +54,23 @@ def secrets(airflow: Airflow) -> dict[str, str]:
     }
     issued = requests.get(f"{airflow.quickbooks}/tokens", timeout=30).json()["families"]
     tokens = {token for each in issued for token in (each["refresh_token"], *each["replaced"])}
+    planted |= {f"token {number}": token for number, token in enumerate(sorted(tokens))}
+    kept = variables(airflow, planted["fernet_key"])
+    assert {"access_token", "refresh_token", "secret"} <= {name for _, name in kept}
+    return planted | {f"{key} {name}": value for (key, name), value in kept.items()}
+
+
+def variables(airflow: Airflow, fernet_key: str) -> dict[tuple[str, str], str]:
+    """What Airflow's Variables hold: rotated tokens, and the secrets of Mailchimp's webhook."""
     with psycopg.connect(airflow_database(airflow)) as connection:
-        rows = connection.execute("SELECT val FROM variable WHERE key LIKE 'quickbooks_token%'")
-        for (sealed,) in rows:
-            pair = json.loads(Fernet(planted["fernet_key"]).decrypt(sealed.encode()))
-            tokens |= {pair["access_token"], pair["refresh_token"]}
-    assert len(tokens) > 1
-    return planted | {f"token {number}": token for number, token in enumerate(sorted(tokens))}
+        rows = connection.execute("SELECT key, val FROM variable").fetchall()
+    opened = {key: json.loads(Fernet(fernet_key).decrypt(sealed.encode())) for key, sealed in rows}
+    return {
+        (key, name): value
+        for key, document in opened.items()
+        for name, value in document.items()
+        if ("token" in name or "secret" in name) and len(value) >= SHORTEST
+    }
 
 
 @pytest.fixture(scope="module")
@@ -162,8 +172,8 @@ def test_the_places_looked_at_hold_what_they_should(places, airflow):
     assert len(ours) == 1
     assert "main\t" in ours[0]
     assert any("rendered_task_instance_fields" in name for name in places)
-    variables = next(text for name, text in places.items() if name == "api variables")
-    assert "quickbooks_token__quickbooks_default" in variables
+    shown = next(text for name, text in places.items() if name == "api variables")
+    assert "quickbooks_token__quickbooks_default" in shown
     assert any("customers_read" in text for name, text in places.items() if name[:3] == "log")
 
 
