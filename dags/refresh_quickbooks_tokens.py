@@ -9,6 +9,7 @@ from ml_connector.settings import quickbooks_connections
 from ml_connector_airflow import alerting, token_steps
 from ml_connector_airflow.alerting import task_failed
 from ml_connector_airflow.retries import POLICY, RETRIES, RETRY_DELAY
+from ml_connector_airflow.summary import summarise
 
 with DAG(
     dag_id="refresh_quickbooks_tokens",
@@ -22,6 +23,7 @@ with DAG(
         "retry_delay": RETRY_DELAY,
         "retry_policy": POLICY,
         "on_failure_callback": task_failed,
+        "post_execute": summarise,
     },
     tags=["ml-connector"],
     doc_md=__doc__,

@@ -7,6 +7,7 @@ from ml_connector.settings import load_syncs
 from ml_connector_airflow import replay_steps
 from ml_connector_airflow.alerting import task_failed
 from ml_connector_airflow.retries import POLICY, RETRIES, RETRY_DELAY
+from ml_connector_airflow.summary import summarise
 
 PARAMS = {
     "ids": Param([], type="array", items={"type": "integer"}, description="Ids of audit rows."),
@@ -40,6 +41,7 @@ with DAG(
         "retry_delay": RETRY_DELAY,
         "retry_policy": POLICY,
         "on_failure_callback": task_failed,
+        "post_execute": summarise,
     },
     tags=["ml-connector"],
     doc_md=__doc__,

@@ -10,6 +10,7 @@ from ml_connector_airflow import steps
 from ml_connector_airflow.alerting import task_failed
 from ml_connector_airflow.operators.plan_approval import PlanApproval
 from ml_connector_airflow.retries import POLICY, RETRIES, RETRY_DELAY
+from ml_connector_airflow.summary import summarise
 
 PARAMS = {
     "full_sync": Param(False, type="boolean", description="Read everything, not just changes."),
@@ -40,6 +41,7 @@ def sync_dag(sync: Sync) -> DAG:
             "retry_delay": RETRY_DELAY,
             "retry_policy": POLICY,
             "on_failure_callback": task_failed,
+            "post_execute": summarise,
         },
         tags=["ml-connector"],
         doc_md=__doc__,

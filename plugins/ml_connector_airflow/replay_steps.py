@@ -19,6 +19,7 @@ from ml_connector.store import audit, plans
 from ml_connector.store.audit import Chosen, Past
 from ml_connector.store.database import Database
 from ml_connector.webhook_work import Office
+from ml_connector_airflow import metrics
 from ml_connector_airflow.alerting import run_succeeded
 from ml_connector_airflow.notifications import raise_alert
 from ml_connector_airflow.token_steps import needs_reauth
@@ -154,7 +155,7 @@ def _opened(sync: str, run: RunContext) -> Iterator[Office]:
                 plans.fail(connection, plan_id=plan_id, error=str(error))
             raise
         finally:
-            office.scope.book_calls(plan_id)
+            metrics.calls(sync, office.scope.book_calls(plan_id))
 
 
 def _counted(rows: Sequence[Past]) -> dict[str, int]:

@@ -28,6 +28,7 @@ from ml_connector.scope import Scope
 from ml_connector.settings import load_audit
 from ml_connector.store import changes, plans
 from ml_connector.store.activity_blocks import Part
+from ml_connector_airflow import metrics
 from ml_connector_airflow.alerting import run_succeeded
 from ml_connector_airflow.notifications import end_alert, raise_alert
 from ml_connector_airflow.token_steps import needs_reauth
@@ -52,7 +53,7 @@ def _step(sync: str) -> Iterator[Scope]:
                 plans.fail(connection, plan_id=plan_id, error=str(error))
             raise
         finally:
-            scope.book_calls(plan_id)
+            metrics.calls(sync, scope.book_calls(plan_id))
     finally:
         scope.database.close()
 
@@ -81,6 +82,7 @@ def make_plan(sync: str, *, preview: bool, customer_ids: Sequence[str] = ()) -> 
     """
     with _step(sync) as scope:
         planned = planning.make_plan(scope, preview=preview, customer_ids=customer_ids)
+        metrics.plan_size(sync, planned.changes)
         if planned.changes:
             audience.check_audience(scope.sync, mailchimp_client(scope))
         return list(planned.shards)
@@ -126,14 +128,18 @@ def push_shard(sync: str, shard: int) -> dict[str, int]:
         client, plan_id = mailchimp_client(scope), scope.plan_id()
         # What a person approved is not added to; what became stale is for the next run.
         again = guard.state_of(scope, plan_id=plan_id) != "approved"
-        return push.push_shard(scope, client, plan_id=plan_id, shard=shard, again=again)
+        done = push.push_shard(scope, client, plan_id=plan_id, shard=shard, again=again)
+        metrics.writes(sync, "mailchimp", done)
+        return done
 
 
 def archive_contacts(sync: str) -> dict[str, int]:
     """Archive the contacts that nobody owns any more; return how many changes ended how."""
     with _step(sync) as scope:
         client = mailchimp_client(scope)
-        return archive.archive_contacts(scope, client, plan_id=scope.plan_id())
+        done = archive.archive_contacts(scope, client, plan_id=scope.plan_id())
+        metrics.writes(sync, "mailchimp", done)
+        return done
 
 
 def fetch_activity(sync: str, *, preview: bool, full_sync: bool) -> list[dict[str, int]]:
@@ -154,7 +160,9 @@ def write_activity(sync: str, shard: int, shards: int) -> dict[str, int]:
     """Write one shard of the queued activity to QuickBooks; return how many customers ended how."""
     with _step(sync) as scope:
         part = Part(shard=shard, shards=shards)
-        return activity.write_activity(scope, quickbooks_client(scope), part=part)
+        done = activity.write_activity(scope, quickbooks_client(scope), part=part)
+        metrics.writes(sync, "quickbooks", done)
+        return done
 
 
 def make_report(sync: str) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from ml_connector.errors import NeedsReauth
 from ml_connector.quickbooks.tokens import StoredToken
 from ml_connector.settings import quickbooks_connections
 from ml_connector.store.database import Database
+from ml_connector_airflow import metrics
 from ml_connector_airflow.alerting import run_succeeded
 from ml_connector_airflow.hooks.quickbooks import QuickBooksHook
 from ml_connector_airflow.notifications import end_alert, raise_alert
@@ -30,8 +31,10 @@ def refresh_token(conn_id: str) -> dict[str, Any]:
         try:
             token = QuickBooksHook(conn_id).token_manager(database).refresh()
         except NeedsReauth as error:
+            metrics.token(conn_id, "refused")
             raise_alert(database, cause=needs_reauth(conn_id), message=f"{conn_id}: {error}")
             raise
+        metrics.token(conn_id, "renewed")
         end_alert(database, cause=needs_reauth(conn_id))
         warn_before_end(database, conn_id, token, now=datetime.now(UTC))
     return {

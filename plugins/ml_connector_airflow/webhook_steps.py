@@ -18,6 +18,7 @@ from ml_connector.settings import load_syncs
 from ml_connector.store import inbox_watch, plans
 from ml_connector.store.database import Database
 from ml_connector.webhook_work import Office
+from ml_connector_airflow import metrics
 from ml_connector_airflow.alerting import run_succeeded, watch_dead_letters
 from ml_connector_airflow.hooks.quickbooks import QuickBooksHook
 from ml_connector_airflow.notifications import raise_alert
@@ -69,6 +70,7 @@ def work_off(run: RunContext, *, stay: float = 0.0) -> dict[str, int]:
     failing runs do not follow one another without a pause.
     """
     url, counts, until = database_url(), Counter[str](), monotonic() + LONGEST
+    began = datetime.now(UTC)
     with closing(Database(url, connections=5)) as database:
         try:
             offices = [open_office(name, database, run) for name in load_syncs()]
@@ -82,6 +84,7 @@ def work_off(run: RunContext, *, stay: float = 0.0) -> dict[str, int]:
                 counts.update(inbox_worker.work_off(database, offices, gather=bool(stay)))
             if not stay or monotonic() > until or not inbox_watch.due_within(url, stay):
                 break
+        metrics.inbox(database, counts, since=began)
         watch_dead_letters(database)
         if run.dag_id:
             run_succeeded(database, run.dag_id)
@@ -127,7 +130,7 @@ def _close(office: Office, failed: ConnectorError | None) -> None:
     if planned is None and not scope.calls:
         return
     plan_id = scope.plan_id("webhooks")
-    scope.book_calls(plan_id)
+    metrics.calls(scope.name, scope.book_calls(plan_id))
     with scope.database.begin() as connection:
         if failed is not None:
             plans.fail(connection, plan_id=plan_id, error=str(failed))

@@ -20,6 +20,7 @@ from ml_connector.settings import home, load_sync, secret
 from ml_connector.store import pacing
 from ml_connector.store.database import Database
 from ml_connector.vault import vault_from
+from ml_connector_airflow import metrics
 from ml_connector_airflow.hooks.mailchimp import MailchimpHook
 from ml_connector_airflow.hooks.quickbooks import QuickBooksHook
 
@@ -96,13 +97,14 @@ def open_scope(
 
 
 def run_of(context: dict[str, Any]) -> RunContext:
-    """Return who runs, for the audit, from a task's context."""
+    """Return who runs, for the audit, from a task's context: the person, too, who started it."""
     instance = context["ti"]
     return RunContext(
         dag_id=instance.dag_id,
         run_id=instance.run_id,
         task_id=instance.task_id,
         try_number=instance.try_number,
+        actor=str(getattr(context.get("dag_run"), "triggering_user_name", "") or ""),
     )
 
 
@@ -114,7 +116,9 @@ def quickbooks_client(scope: Scope) -> QuickBooksClient:
         database=scope.database,
         pace=partial(_pace, scope.database, conn_id, pacing.reserve),
         pace_batch=partial(_pace, scope.database, conn_id, pacing.reserve_batch),
-        retries=Retries(on_retry=rate_limits.listener(scope, "quickbooks")),
+        retries=Retries(
+            on_retry=metrics.retries("quickbooks", rate_limits.listener(scope, "quickbooks"))
+        ),
         calls=scope.calls,
     )
 
@@ -123,7 +127,9 @@ def mailchimp_client(scope: Scope) -> MailchimpClient:
     """Return a client of the sync's audience."""
     conn_id = scope.sync.mailchimp_conn_id
     connection_named(conn_id, "add one of type Mailchimp")
-    retries = Retries(on_retry=rate_limits.listener(scope, "mailchimp"))
+    retries = Retries(
+        on_retry=metrics.retries("mailchimp", rate_limits.listener(scope, "mailchimp"))
+    )
     return MailchimpHook(conn_id).get_client(
         scope.sync.audience_id, retries=retries, calls=scope.calls
     )

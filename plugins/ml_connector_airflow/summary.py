@@ -1,0 +1,37 @@
+"""The last line of a task's log: what came out, in counts."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import structlog
+
+log = structlog.get_logger(__name__)
+
+
+def summarise(context: Mapping[str, Any], result: Any = None) -> None:
+    """Log one line of counts; Airflow calls it after a task's work (``post_execute``)."""
+    log.info("task_summary", **fields(context["ti"], result))
+
+
+def fields(instance: Any, result: Any) -> dict[str, Any]:
+    """Return what the line holds: the task, its shard, its counts."""
+    index = getattr(instance, "map_index", None)
+    shard = {} if index is None or index < 0 else {"map_index": index}
+    return {"dag": instance.dag_id, "task": instance.task_id, **shard, **counts(result)}
+
+
+def counts(result: Any) -> dict[str, int | bool]:
+    """Return the numbers in a task's result by name, and the lengths of lists; no texts."""
+    if isinstance(result, bool | int):
+        return {"result": result}
+    if isinstance(result, Sequence) and not isinstance(result, str | bytes):
+        return {"results": len(result)}
+    if not isinstance(result, Mapping):
+        return {}
+    found: dict[str, int | bool] = {}
+    for name, value in result.items():
+        inner = counts(value)
+        for key, number in inner.items():
+            whole = key in {"result", "results"} and not isinstance(value, Mapping)
+            found[f"{name}" if whole else f"{name}.{key}"] = number
+    return found
