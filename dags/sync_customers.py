@@ -26,6 +26,7 @@ PARAMS = {
 
 def sync_dag(sync: Sync) -> DAG:
     """Return the daily DAG of one sync."""
+    company = Asset(f"quickbooks://{sync.quickbooks_conn_id}")
     audience = Asset(f"mailchimp://{sync.audience_id}")
     with DAG(
         dag_id=f"sync_customers__{sync.name}",
@@ -93,7 +94,7 @@ def sync_dag(sync: Sync) -> DAG:
             """Show on the QuickBooks customers what members did."""
             return steps.write_activity(sync.name, shard, shards)
 
-        @task(outlets=[audience], trigger_rule=TriggerRule.NONE_FAILED)
+        @task(inlets=[company], outlets=[audience], trigger_rule=TriggerRule.NONE_FAILED)
         def report() -> dict:
             """Sum up the run."""
             return steps.make_report(sync.name)

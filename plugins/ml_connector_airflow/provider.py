@@ -1,4 +1,4 @@
-"""What Airflow's provider manager learns about ml-connector: its connection types."""
+"""What Airflow's provider manager learns about ml-connector: its connection types and assets."""
 
 from typing import Any
 
@@ -13,6 +13,13 @@ def get_provider_info() -> dict[str, Any]:
         "name": "ml-connector",
         "description": "QuickBooks Online and Mailchimp.",
         "connection-types": [_QUICKBOOKS, _MAILCHIMP],
+        "asset-uris": [
+            {
+                "schemes": ["quickbooks", "mailchimp"],
+                "handler": None,
+                "to_openlineage_converter": "ml_connector_airflow.lineage.to_openlineage",
+            }
+        ],
     }
 
 
