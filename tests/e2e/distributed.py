@@ -11,7 +11,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -220,10 +220,14 @@ def distributed(customers: int) -> Iterator[Distributed]:
 
 
 def wait_for(found: Callable[[], Any], *, seconds: float, pause: float = 0.5) -> Any:
-    """Return the first true value of ``found()``; raise ``TimeoutError`` after ``seconds``."""
+    """Return the first true value of ``found()``; raise ``TimeoutError`` after ``seconds``.
+
+    A call that a busy machine did not answer in time is made again.
+    """
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
-        if value := found():
-            return value
+        with suppress(requests.Timeout):
+            if value := found():
+                return value
         time.sleep(pause)
     raise TimeoutError(f"nothing came within {seconds} s")
