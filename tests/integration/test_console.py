@@ -18,7 +18,7 @@ from starlette.testclient import TestClient
 from ml_connector.web.access import Caller, Right
 from ml_connector.web.console import PAGES, PREFIX, build_console
 from ml_connector.web.outside import Standing, TokenEnds
-from ml_connector.web.visit import Services
+from ml_connector.web.visit import Services, Started
 from tests.integration.firm import Firm
 
 _numbers = itertools.count(1)
@@ -443,17 +443,43 @@ def test_an_audit_row_is_replayed_by_those_who_may(full):
 
     def replay(sync, ids, *, actor):
         asked.append((sync.name, ids, actor))
-        return "Replay has started."
+        return Started(said="Replay has started.", link="/dags/replay_audit/runs/r")
 
     row = full.audit()[0]["id"]
     user = Visitor(full, "user", replay=replay)
-    assert "Replay has started." in user.post(f"/main/audit/{row}/replay").text
+    answer = user.post(f"/main/audit/{row}/replay").text
+    assert "Replay has started." in answer
+    assert 'href="/dags/replay_audit/runs/r"' in answer
     assert asked == [("main", [row], "user")]
     assert "Replay</button>" in user.get(f"/main/audit/{row}").text
     assert (
         "Replay</button>"
         not in Visitor(full, "viewer", replay=replay).get(f"/main/audit/{row}").text
     )
+
+
+def test_the_failed_rows_of_a_filter_are_replayed_together(full):
+    asked = []
+
+    def replay(sync, ids, *, actor):
+        asked.append(ids)
+        return Started(said="Replay has started.")
+
+    user = Visitor(full, "user", replay=replay)
+    assert user.post("/main/audit/replay?reason=no_such").status_code == 404
+    with full.database.begin() as connection:
+        connection.execute(
+            text("""INSERT INTO ml_connector.audit
+                    (sync, system, action, reason, customer_id, outcome, attempts, cause, dag_id,
+                     run_id, task_id, try_number, actor, seal_id)
+                    VALUES ('main', 'mailchimp', 'update', 'fields_changed', '1', 'failed', 1,
+                            'plan:1', '', 'r', '', 1, '', 'another')""")
+        )
+    failed = [each["id"] for each in full.audit() if each["outcome"] == "failed"]
+    assert "Replay these" in user.get("/main/audit?outcome=failed").text
+    assert "Replay these" not in user.get("/main/audit").text
+    assert "started" in user.post("/main/audit/replay?outcome=applied").text
+    assert sorted(asked[0]) == sorted(failed)
 
 
 def test_the_audit_is_exported_without_live_formulas(own):

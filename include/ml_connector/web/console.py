@@ -55,6 +55,7 @@ PAGES = (
     Page("/audit", Right.READ, audit.trail),
     Page("/audit/address", Right.READ, audit.of_address, "POST"),
     Page("/audit.csv", Right.READ, audit.export),
+    Page("/audit/replay", Right.RUN, audit.replay_failed, "POST"),
     Page("/audit/{id:int}", Right.READ, audit.entry),
     Page("/audit/{id:int}/replay", Right.RUN, audit.replay, "POST"),
     Page("/webhooks", Right.READ, webhooks.listed),

@@ -17,11 +17,19 @@ from ml_connector.web.outside import Outside
 from ml_connector.web.rendering import Times, render
 
 
-class Replay(Protocol):
-    """Evaluates audit rows again against the state of today; returns where to follow it."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Started:
+    """What was started, in a sentence, and where in Airflow to follow it."""
 
-    def __call__(self, sync: Sync, ids: list[int], *, actor: str) -> str:
-        """Start it, on behalf of ``actor``."""
+    said: str
+    link: str = ""
+
+
+class Replay(Protocol):
+    """Evaluates audit rows again against the state of today."""
+
+    def __call__(self, sync: Sync, ids: list[int], *, actor: str) -> Started:
+        """Start it, on behalf of ``actor``; may raise ``ConnectorError``."""
         ...
 
 

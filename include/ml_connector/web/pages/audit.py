@@ -1,5 +1,6 @@
 """Audit: every attempt to change the outside world, filtered, paged, opened, exported, replayed."""
 
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -15,6 +16,7 @@ from ml_connector.web.sheet import iter_csv
 from ml_connector.web.visit import Visit, number
 
 LONGEST = 200
+MOST_REPLAYED = 1000
 _TEXTS = ("system", "action", "outcome", "reason", "customer_id", "run_id", "cause")
 _COLUMNS = (
     "id", "at", "system", "action", "reason", "outcome", "error", "customer_id", "attempts",
@@ -76,10 +78,24 @@ def entry(visit: Visit) -> Response:
 def replay(visit: Visit) -> Response:
     """Have a row's record evaluated against the state of today."""
     row = _row(visit)
-    if visit.services.replay is None or row is None:
+    return _replayed(visit, [] if row is None else [row.id])
+
+
+def replay_failed(visit: Visit) -> Response:
+    """The same for the failed rows that fit the filter, the newest first."""
+    wanted = replace(_filter(visit), outcome="failed")
+    with visit.services.database.begin() as connection:
+        rows = console_audit.page(
+            connection, sync=visit.sync.name, wanted=wanted, limit=MOST_REPLAYED
+        )
+    return _replayed(visit, [row.id for row in rows])
+
+
+def _replayed(visit: Visit, ids: list[int]) -> Response:
+    if visit.services.replay is None or not ids:
         return visit.page("notice.html", status=404, ok=False, said="There is nothing to replay.")
-    said = visit.services.replay(visit.sync, [row.id], actor=visit.caller.name)
-    return visit.page("notice.html", ok=True, said=said)
+    started = visit.services.replay(visit.sync, ids, actor=visit.caller.name)
+    return visit.page("notice.html", ok=True, said=started.said, link=started.link)
 
 
 def export(visit: Visit) -> Response:
