@@ -16,7 +16,9 @@ def test_the_commands_of_getting_started_do_what_the_page_says(airflow):
     typed(airflow, rename)
     wait_for(lambda: airflow.member("Birds@Intuit.com")["merge_fields"]["FNAME"] == "Amelia", 60)
     typed(airflow, unsubscribe)
-    wait_for(lambda: "Unsubscribed from the newsletter" in typed(airflow, look).get("Notes", ""), 60)
+    wait_for(
+        lambda: "Unsubscribed from the newsletter" in typed(airflow, look).get("Notes", ""), 60
+    )
 
 
 def typed(airflow, command: str) -> dict:

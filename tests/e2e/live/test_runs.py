@@ -139,7 +139,7 @@ def test_clearing_any_task_of_a_finished_run_writes_nothing(airflow, task_id):
 def test_a_worker_killed_in_the_middle_of_a_push_loses_and_doubles_nothing(airflow):
     """SIGKILL while the batch is on the wire, after Mailchimp applied it; then clear the task."""
     airflow.end_webhooks()  # they would carry the edits over before the run does
-    airflow.edit(1, GivenName="Amelia")
+    airflow.edit(1, GivenName="Amy Lou")
     airflow.edit(2, GivenName="William")
     airflow.forget_journal()
     rule = {
@@ -163,7 +163,7 @@ def test_a_worker_killed_in_the_middle_of_a_push_loses_and_doubles_nothing(airfl
     airflow.clear(run_id, ["push"])
     assert airflow.finished(run_id) == "success"
     airflow.begin_webhooks()
-    assert airflow.member("Birds@Intuit.com")["merge_fields"]["FNAME"] == "Amelia"
+    assert airflow.member("Birds@Intuit.com")["merge_fields"]["FNAME"] == "Amy Lou"
     assert airflow.member("Surf@Intuit.com")["merge_fields"]["FNAME"] == "William"
     rows = trail(airflow, run_id)
     assert sorted(row["customer_id"] for row in rows if row["action"] == "update") == ["1", "2"]
