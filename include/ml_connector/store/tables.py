@@ -220,6 +220,10 @@ audit = Table(
     Index("audit_by_email", "sync", "email_key"),
     Index("audit_by_cause", "cause"),
     Index("audit_by_origin", "origin", postgresql_where=text("origin IS NOT NULL")),
+    Index("audit_by_run", "run_id", "id"),
+    Index(
+        "audit_by_outcome", "sync", "outcome", "id", postgresql_where=text("outcome <> 'applied'")
+    ),
     postgresql_partition_by="RANGE (at)",
 )
 

@@ -1,0 +1,110 @@
+"""``python -m bench.audit_page``: the console's audit page over a million rows.
+
+Pages are asked over HTTP, each several times; the table says how long the slowest took.
+"""
+
+import argparse
+import statistics
+import sys
+import time
+from pathlib import Path
+
+import requests
+from sqlalchemy import create_engine, text
+
+from local.postgres import temporary
+from ml_connector.store.migrate import upgrade
+from ml_connector.web.console import PREFIX
+from sandbox.running import serving_in_thread
+from tests.integration.firm import Firm, Stand
+from tests.integration.test_console_hostile import console
+
+FILL = """
+    INSERT INTO ml_connector.audit
+        (at, sync, system, action, reason, customer_id, email_key, outcome, error, attempts, cause,
+         dag_id, run_id, task_id, try_number, actor, seal_id)
+    SELECT now() - (:rows - n) * interval '1 year' / :rows, 'main',
+        CASE WHEN n % 4 = 0 THEN 'quickbooks' ELSE 'mailchimp' END,
+        CASE WHEN n % 4 = 0 THEN 'write_notes' WHEN n % 7 = 0 THEN 'create' ELSE 'update' END,
+        'fields_changed', (n % 100000)::text, sha256((n % 100000)::text::bytea),
+        CASE WHEN n % 5000 = 0 THEN 'failed' ELSE 'applied' END, '', 1, 'change:' || n,
+        'sync_customers__main', 'scheduled__' || n / 3000, 'push', 1, '', n::text
+    FROM generate_series(1, :rows) n"""
+PAGES = {
+    "newest": "",
+    "half a million rows back": "?before={half}",
+    "failed ones (1 of 5,000)": "?outcome=failed",
+    "failed ones, half a million rows back": "?outcome=failed&before={half}",
+    "one customer (1 of 100,000)": "?customer_id=4711",
+    "one address": "?key={key}",
+    "one run (3,000 rows)": "?run_id=scheduled__7",
+    "one month, a year ago": "?until={year_ago}",
+    "an outcome that never was": "?outcome=parked",
+    "one row": "/{half}",
+}
+LIMIT = 0.2  # seconds
+
+
+def main() -> int:
+    """Fill, ask, print; 1 if a page took longer than the limit."""
+    parser = argparse.ArgumentParser(prog="python -m bench.audit_page")
+    parser.add_argument("--rows", type=int, default=1_000_000)
+    parser.add_argument("--times", type=int, default=15)
+    options = parser.parse_args()
+    with temporary() as postgres:
+        postgres.create_database("audit")
+        url = postgres.url("audit")
+        upgrade(url)
+        _fill(url, options.rows)
+        stand = Stand(quickbooks="http://127.0.0.1:9", mailchimp="http://127.0.0.1:9")
+        firm = Firm(stand=stand, database_url=url, folder=Path())
+        with serving_in_thread({"console": console(firm)}) as urls:
+            slowest = _measure(f"{urls['console']}{PREFIX}/main/audit", options)
+        firm.close()
+    return int(slowest > LIMIT)
+
+
+def _fill(url: str, rows: int) -> None:
+    engine = create_engine(url)
+    with engine.begin() as connection:
+        connection.execute(
+            text(
+                "SELECT ml_connector.make_audit_partition(date_trunc('month', now()) "
+                "- n * interval '1 month') FROM generate_series(0, 12) n"
+            )
+        )
+        connection.execute(text(FILL), {"rows": rows})
+    with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        connection.execute(text("VACUUM ANALYZE ml_connector.audit"))
+    engine.dispose()
+
+
+def _measure(base: str, options: argparse.Namespace) -> float:
+    values = {
+        "half": options.rows // 2,
+        "key": "4b227777d4dd1fc61c6f884f48641d02b4d121d3fd328cb08b5531fcacdabf8a",
+        "year_ago": time.strftime("%Y-%m-%d", time.gmtime(time.time() - 340 * 86400)),
+    }
+    lines = [
+        f"{options.rows:,} rows, {options.times} times each",
+        "",
+        "| page | median ms | slowest ms |",
+        "|---|---|---|",
+    ]
+    slowest = 0.0
+    session = requests.Session()
+    for name, query in PAGES.items():
+        took = []
+        for _ in range(options.times + 1):
+            began = time.monotonic()
+            session.get(base + query.format(**values), timeout=60).raise_for_status()
+            took.append(time.monotonic() - began)
+        took = took[1:]  # the first one fills the caches of Postgres and of the templates
+        slowest = max(slowest, *took)
+        lines.append(f"| {name} | {statistics.median(took) * 1000:.0f} | {max(took) * 1000:.0f} |")
+    sys.stdout.write("\n".join(lines) + "\n")
+    return slowest
+
+
+if __name__ == "__main__":
+    sys.exit(main())
