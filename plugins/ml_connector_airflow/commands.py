@@ -1,6 +1,5 @@
 """The commands that use Airflow's connections: they join ``ml-connector`` by an entry point."""
 
-import json
 import os
 import sys
 from typing import Annotated, Any
@@ -26,6 +25,7 @@ def register(app: typer.Typer) -> None:
     app.command()(register_webhooks)
     trail = typer.Typer(help="The audit trail.", invoke_without_command=True)
     trail.callback()(audit)
+    trail.command("show")(audit_show)
     trail.command("verify")(audit_verify)
     trail.command("seal")(audit_seal)
     app.add_typer(trail, name="audit")
@@ -118,22 +118,43 @@ def audit(
     *,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,
     sync_name: Annotated[str, typer.Option("--sync", help="Only this sync.")] = "",
+    system: Annotated[str, typer.Option("--system", help="quickbooks or mailchimp.")] = "",
+    action: Annotated[str, typer.Option("--action", help="As create or write_notes.")] = "",
+    outcome: Annotated[str, typer.Option("--outcome", help="As applied or failed.")] = "",
+    reason: Annotated[str, typer.Option("--reason", help="As fields_changed.")] = "",
+    customer_id: Annotated[str, typer.Option("--customer-id", help="A QuickBooks id.")] = "",
+    email: Annotated[str, typer.Option("--email", help="Rows of an address.")] = "",
+    run_id: Annotated[str, typer.Option("--run", help="Rows of a DAG run.")] = "",
+    since: Annotated[str, typer.Option("--since", help="Written then or later.")] = "",
+    until: Annotated[str, typer.Option("--until", help="Written before.")] = "",
+    limit: Annotated[int, typer.Option("--limit", min=0, help="Only the newest so many.")] = 0,
 ) -> None:
     """Print the audit trail, oldest first. It holds personal data: mind where it goes."""
     if context.invoked_subcommand:
         return
     _as_server()
-    from ml_connector.settings import home
-    from ml_connector.store import audit as trail
-    from ml_connector.store.database import Database
-    from ml_connector.vault import vault_from
-    from ml_connector_airflow.wiring import database_url
+    from ml_connector_airflow import audit_trail
 
-    database = Database(database_url())
-    vault = vault_from(os.environ, home())
-    with database.begin() as connection:
-        for entry in trail.iter_entries(connection, vault=vault, sync=sync_name or None):
-            typer.echo(json.dumps(entry, default=str) if as_json else _line(entry))
+    chosen = audit_trail.wanted(
+        email=email,
+        since=since,
+        until=until,
+        system=system,
+        action=action,
+        outcome=outcome,
+        reason=reason,
+        customer_id=customer_id,
+        run_id=run_id,
+    )
+    audit_trail.show_rows(chosen, sync=sync_name, limit=limit, as_json=as_json)
+
+
+def audit_show(row_id: Annotated[int, typer.Argument(help="An audit row.")]) -> None:
+    """Print one row, and what it changed."""
+    _as_server()
+    from ml_connector_airflow import audit_trail
+
+    audit_trail.show_row(row_id)
 
 
 def audit_verify(
@@ -246,8 +267,3 @@ def connect_quickbooks(
     consent = callback.wait(wait)
     name = connecting.finish(conn_id, consent, redirect_uri=callback.redirect_uri)
     typer.echo(f"Connected to the company {name!r} ({consent.realm_id}).")
-
-
-def _line(entry: dict[str, object]) -> str:
-    told = ("id", "at", "sync", "action", "reason", "outcome", "customer_id", "cause", "error")
-    return "  ".join(str(entry[name]) for name in told if entry[name] is not None)

@@ -69,3 +69,22 @@ def test_a_failed_row_is_replayed_sealed_and_verified_and_a_fault_is_named(firm,
         3,
     ]
     assert run("audit", "seal")[0] == 0
+
+
+def test_the_trail_is_filtered_listed_and_a_row_is_shown_with_its_difference(firm, run):
+    amy = firm.customer("Amy", AMY)
+    firm.customer("Bo", "bo@finch.org")
+    firm.sync()
+    firm.edit(amy, GivenName="Amelie")
+    firm.sync()
+    code, said = run("audit", "--action", "update")
+    assert code == 0, said
+    assert (said.count("(mailchimp)"), "Amelie" in said) == (1, False), said
+    code, said = run("audit", "--json", "--email", AMY.upper(), "--limit", "1")
+    (line,) = [json.loads(line) for line in said.splitlines() if line.startswith("{")]
+    assert (line["action"], line["customer_id"]) == ("update", amy)
+    code, said = run("audit", "show", str(line["id"]))
+    assert code == 0, said
+    assert "~  merge_fields.FNAME  Amy" in " ".join(said.split(" ")), said
+    assert run("audit", "--outcome", "parked")[1].strip().endswith("No row fits.")
+    assert run("audit", "show", "99999")[0] == 2

@@ -11,9 +11,10 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection, Row, text
 
 from ml_connector.model import RunContext
+from ml_connector.store.audit_filter import Filter, conditions
 from ml_connector.store.database import copy_rows
 from ml_connector.vault import Vault
 
@@ -174,26 +175,55 @@ def choose(connection: Connection, chosen: Chosen) -> list[Past]:
 
 
 def iter_entries(
-    connection: Connection, *, vault: Vault, sync: str | None = None, page: int = 1000
+    connection: Connection,
+    *,
+    vault: Vault,
+    sync: str | None = None,
+    wanted: Filter | None = None,
+    newest: int = 0,
+    page: int = 1000,
 ) -> Iterator[dict[str, Any]]:
-    """Yield the trail from its start, a page in memory at a time, payloads opened."""
+    """Yield rows oldest first, a page in memory at a time, payloads opened.
+
+    ``newest``: no more than so many, the last ones; 0 means all.
+    """
+    where, values = conditions(wanted or Filter(), sync=sync)
+    listed = " AND ".join(where)
     last = 0
+    if newest:
+        last = connection.execute(
+            text(f"""SELECT coalesce(min(id), 1) - 1 FROM (
+                         SELECT id FROM ml_connector.audit WHERE {listed}
+                         ORDER BY id DESC LIMIT :newest) chosen"""),  # noqa: S608 -- our own words
+            {**values, "newest": newest},
+        ).scalar_one()
     while True:
         rows = connection.execute(
-            text("""SELECT * FROM ml_connector.audit
-                    WHERE id > :last AND (CAST(:sync AS text) IS NULL OR sync = :sync)
-                    ORDER BY id LIMIT :page"""),
-            {"last": last, "sync": sync, "page": page},
+            text(f"""SELECT * FROM ml_connector.audit WHERE {listed} AND id > :last
+                     ORDER BY id LIMIT :page"""),  # noqa: S608 -- as above
+            {**values, "last": last, "page": page},
         ).all()
         if not rows:
             return
         last = rows[-1].id
         for row in rows:
-            entry = dict(row._mapping)  # noqa: SLF001 -- SQLAlchemy's public accessor
-            seal_id = entry.pop("seal_id")
-            entry["at"] = entry["at"].isoformat()
-            entry["email_key"] = bytes(entry["email_key"]).hex() if entry["email_key"] else None
-            for side in ("before", "after"):
-                sealed = entry[side]
-                entry[side] = vault.open(sealed, identity(seal_id, side)) if sealed else None
-            yield entry
+            yield _opened(row, vault)
+
+
+def one(connection: Connection, *, vault: Vault, entry_id: int) -> dict[str, Any] | None:
+    """Return one row as ``iter_entries`` does, None if there is none."""
+    row = connection.execute(
+        text("SELECT * FROM ml_connector.audit WHERE id = :id"), {"id": entry_id}
+    ).one_or_none()
+    return None if row is None else _opened(row, vault)
+
+
+def _opened(row: Row[Any], vault: Vault) -> dict[str, Any]:
+    entry = dict(row._mapping)  # noqa: SLF001 -- SQLAlchemy's public accessor
+    seal_id = entry.pop("seal_id")
+    entry["at"] = entry["at"].isoformat()
+    entry["email_key"] = bytes(entry["email_key"]).hex() if entry["email_key"] else None
+    for side in ("before", "after"):
+        sealed = entry[side]
+        entry[side] = vault.open(sealed, identity(seal_id, side)) if sealed else None
+    return entry

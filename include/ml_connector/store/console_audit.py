@@ -2,45 +2,22 @@
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, fields
-from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Connection, Row, text
 
+from ml_connector.store.audit_filter import Filter, conditions
 from ml_connector.vault import Vault
 
 PAGE = 50
 _EXPORT_CHUNK = 1000
-_EQUAL = ("system", "action", "outcome", "reason", "customer_id", "run_id", "cause")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Filter:
-    """Which rows. Empty means any; ``since`` is included, ``until`` is not."""
-
-    system: str = ""
-    action: str = ""
-    outcome: str = ""
-    reason: str = ""
-    customer_id: str = ""
-    run_id: str = ""
-    cause: str = ""
-    email_key: bytes | None = None
-    since: datetime | None = None
-    until: datetime | None = None
-
-    @property
-    def any(self) -> bool:
-        """Whether it leaves anything out."""
-        return any(getattr(self, field.name) for field in fields(self))
 
 
 def page(
     connection: Connection, *, sync: str, wanted: Filter, before: int = 0, limit: int = PAGE
 ) -> list[Row[Any]]:
     """Return up to ``limit`` rows with an id below ``before`` (0: from the newest), payloads sealed."""
-    where, values = _where(sync, wanted)
+    where, values = conditions(wanted, sync=sync)
     if before:
         where.append("id < :before")
     listed = " AND ".join(where)
@@ -54,25 +31,6 @@ def page(
             {**values, "before": before, "limit": limit},
         ).all()
     )
-
-
-def _where(sync: str, wanted: Filter) -> tuple[list[str], dict[str, Any]]:
-    where, values = ["sync = :sync"], {"sync": sync}
-    given: dict[str, Any] = {
-        **{name: getattr(wanted, name) for name in _EQUAL},
-        "email_key": wanted.email_key,
-    }
-    for name, value in given.items():
-        if value:
-            where.append(f"{name} = :{name}")
-            values[name] = value
-    if wanted.since:
-        where.append("at >= :since")
-        values["since"] = wanted.since  # type: ignore[assignment]
-    if wanted.until:
-        where.append("at < :until")
-        values["until"] = wanted.until  # type: ignore[assignment]
-    return where, values
 
 
 def row(connection: Connection, *, sync: str, entry_id: int) -> Row[Any] | None:

@@ -9,7 +9,7 @@ from starlette.responses import Response, StreamingResponse
 
 from ml_connector.addresses import normalised
 from ml_connector.store import console_audit
-from ml_connector.store.console_audit import Filter
+from ml_connector.store.audit_filter import Filter
 from ml_connector.web.access import HEADERS
 from ml_connector.web.difference import compare
 from ml_connector.web.sheet import iter_csv
