@@ -95,6 +95,15 @@ ACTION = {
     "attach_note": "Showed it in an attached note",
     "create_merge_field": "Added a merge field",
     "probe_batch": "Probed the batch call",
+    "remove_note": "Took the attached note away",
+    "skip": "Left out of the audience",
+    "link": "Linked to another customer's contact",
+    "webhook": "Webhook",
+    "rate_limited": "Met a rate limit",
+    "replay": "Asked to evaluate it again",
+    "large_plan": "A person decided on a large plan",
+    "forget": "Erased the person",
+    "delete_contact": "Deleted the contact for good",
 }
 EVENT = {
     "subscribed": "Subscribed",

@@ -78,13 +78,13 @@ def _called(happening: Happening, own: str | None) -> Entry:
     row = happening.row
     system = words.SYSTEM.get(row["system"], row["system"])
     tries = "1 try" if row["attempts"] == 1 else f"{row['attempts']} tries"
-    done = row["outcome"] == "applied"
+    tried = row["outcome"] in ("failed", "parked", "refused", "conflict")
     title = words.ACTION.get(row["action"], words.sentence(words.plain(row["action"])))
     return Entry(
         at=happening.at,
         kind="called",
         where=system,
-        title=title if done else f"Tried: {title[:1].lower()}{title[1:]}",
+        title=f"Tried: {title[:1].lower()}{title[1:]}" if tried else title,
         why=words.reason(row["reason"])
         if row["reason"] in words.REASON
         else words.EVENT.get(row["reason"], words.plain(row["reason"])).lower(),
