@@ -7,9 +7,7 @@ from airflow.sdk import DAG, TriggerRule, task
 
 from ml_connector.settings import quickbooks_connections
 from ml_connector_airflow import alerting, token_steps
-from ml_connector_airflow.alerting import task_failed
-from ml_connector_airflow.retries import POLICY, RETRIES, RETRY_DELAY
-from ml_connector_airflow.summary import summarise
+from ml_connector_airflow.defaults import DEFAULT_ARGS
 
 with DAG(
     dag_id="refresh_quickbooks_tokens",
@@ -18,13 +16,7 @@ with DAG(
     start_date=pendulum.datetime(2026, 1, 1, tz="UTC"),
     catchup=False,
     max_active_runs=1,
-    default_args={
-        "retries": RETRIES,
-        "retry_delay": RETRY_DELAY,
-        "retry_policy": POLICY,
-        "on_failure_callback": task_failed,
-        "post_execute": summarise,
-    },
+    default_args=DEFAULT_ARGS,
     tags=["ml-connector"],
     doc_md=__doc__,
 ):

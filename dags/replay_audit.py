@@ -5,9 +5,7 @@ from airflow.sdk import DAG, Param, TriggerRule, task
 
 from ml_connector.settings import load_syncs
 from ml_connector_airflow import replay_steps
-from ml_connector_airflow.alerting import task_failed
-from ml_connector_airflow.retries import POLICY, RETRIES, RETRY_DELAY
-from ml_connector_airflow.summary import summarise
+from ml_connector_airflow.defaults import DEFAULT_ARGS
 
 PARAMS = {
     "ids": Param([], type="array", items={"type": "integer"}, description="Ids of audit rows."),
@@ -36,13 +34,7 @@ with DAG(
     max_active_runs=1,
     params=PARAMS,
     render_template_as_native_obj=True,
-    default_args={
-        "retries": RETRIES,
-        "retry_delay": RETRY_DELAY,
-        "retry_policy": POLICY,
-        "on_failure_callback": task_failed,
-        "post_execute": summarise,
-    },
+    default_args=DEFAULT_ARGS,
     tags=["ml-connector"],
     doc_md=__doc__,
 ):

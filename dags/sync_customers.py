@@ -7,10 +7,8 @@ from airflow.sdk import DAG, Asset, CronDataIntervalTimetable, Param, TriggerRul
 
 from ml_connector.settings import Sync, load_syncs
 from ml_connector_airflow import steps
-from ml_connector_airflow.alerting import task_failed
+from ml_connector_airflow.defaults import DEFAULT_ARGS
 from ml_connector_airflow.operators.plan_approval import PlanApproval
-from ml_connector_airflow.retries import POLICY, RETRIES, RETRY_DELAY
-from ml_connector_airflow.summary import summarise
 
 PARAMS = {
     "full_sync": Param(False, type="boolean", description="Read everything, not just changes."),
@@ -37,13 +35,7 @@ def sync_dag(sync: Sync) -> DAG:
         max_active_runs=1,
         params=PARAMS,
         render_template_as_native_obj=True,
-        default_args={
-            "retries": RETRIES,
-            "retry_delay": RETRY_DELAY,
-            "retry_policy": POLICY,
-            "on_failure_callback": task_failed,
-            "post_execute": summarise,
-        },
+        default_args=DEFAULT_ARGS,
         tags=["ml-connector"],
         doc_md=__doc__,
     ) as dag:

@@ -4,7 +4,6 @@ import json
 import os
 from collections.abc import Iterator
 from contextlib import closing
-from datetime import UTC, datetime
 from typing import Any
 
 from rich.console import Console
@@ -20,6 +19,7 @@ from ml_connector.store.database import Database
 from ml_connector.vault import vault_from
 from ml_connector.web import words
 from ml_connector.web.difference import compare
+from ml_connector_airflow.moments import moment
 from ml_connector_airflow.wiring import database_url
 
 NEWEST = 100
@@ -36,7 +36,7 @@ def wanted(*, email: str, since: str, until: str, **texts: str) -> Filter:
     key = None
     if email:
         key = vault_from(os.environ, home()).email_key(normalised(email) or email.lower())
-    return Filter(email_key=key, since=_time(since), until=_time(until), **texts)
+    return Filter(email_key=key, since=moment(since), until=moment(until), **texts)
 
 
 def show_rows(chosen: Filter, *, sync: str, limit: int, as_json: bool) -> None:
@@ -109,13 +109,3 @@ def _console() -> Console:
     """As wide as the terminal; wide enough for a pipe not to fold every cell."""
     console = Console(highlight=False, soft_wrap=False)
     return console if console.is_terminal else Console(highlight=False, width=200)
-
-
-def _time(said: str) -> datetime | None:
-    if not said:
-        return None
-    try:
-        moment = datetime.fromisoformat(said)
-    except ValueError:
-        raise SettingsError(f"{said!r} is no time; write it like 2026-07-01T08:00+00:00") from None
-    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)

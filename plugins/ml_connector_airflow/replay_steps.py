@@ -21,6 +21,7 @@ from ml_connector.store.database import Database
 from ml_connector.webhook_work import Office
 from ml_connector_airflow import metrics
 from ml_connector_airflow.alerting import run_succeeded
+from ml_connector_airflow.moments import moment
 from ml_connector_airflow.notifications import raise_alert
 from ml_connector_airflow.token_steps import needs_reauth
 from ml_connector_airflow.webhook_steps import open_office
@@ -102,21 +103,11 @@ def chosen_by(
     return Chosen(
         ids=tuple(ids),
         failed=failed,
-        since=_time(since),
-        until=_time(until),
+        since=moment(since),
+        until=moment(until),
         sync=sync or None,
         reason=reason or None,
     )
-
-
-def _time(said: str | None) -> datetime | None:
-    if not said:
-        return None
-    try:
-        moment = datetime.fromisoformat(said)
-    except ValueError:
-        raise SettingsError(f"{said!r} is no time; write it like 2026-07-01T08:00+00:00") from None
-    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
 def _rows(database: Database, chosen: Chosen) -> list[Past]:

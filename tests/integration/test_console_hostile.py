@@ -3,13 +3,11 @@
 import csv
 import io
 import itertools
-import os
-import shutil
 from collections.abc import Iterator
 
 import pytest
 import requests
-from playwright.sync_api import Page, sync_playwright
+from playwright.sync_api import Page
 from starlette.applications import Starlette
 from starlette.routing import Mount
 
@@ -17,6 +15,7 @@ from ml_connector.web.access import Caller
 from ml_connector.web.console import PREFIX, build_console
 from ml_connector.web.visit import Services
 from sandbox.running import serving_in_thread
+from tests.chromium import chromium
 from tests.integration.test_console import OURS, FakeOutside
 
 NUMBER = 500
@@ -95,14 +94,8 @@ def payloads() -> list[str]:
 
 @pytest.fixture
 def page() -> Iterator[Page]:
-    found = shutil.which("chromium") or shutil.which("chromium-browser")
-    if found is None:
-        pytest.skip("no Chromium on this machine: `apt-get install chromium`")
-    with sync_playwright() as playwright:
-        arguments = ["--no-sandbox"] if os.geteuid() == 0 else []
-        browser = playwright.chromium.launch(executable_path=found, args=arguments)
+    with chromium() as browser:
         yield browser.new_page()
-        browser.close()
 
 
 def test_500_hostile_texts_open_nothing_load_nothing_and_forge_nothing(firm, page, capsys):

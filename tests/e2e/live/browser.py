@@ -1,25 +1,14 @@
 """A headless Chromium that is logged in to the machine's Airflow."""
 
 import json
-import os
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-import pytest
-from playwright.sync_api import BrowserContext, FrameLocator, Page, sync_playwright
+from playwright.sync_api import BrowserContext, FrameLocator, Page
 
 from ml_connector.web.console import PREFIX
+from tests.chromium import chromium
 from tests.e2e.airflow import Airflow
-
-NAMES = ("chromium", "chromium-browser", "google-chrome")
-
-
-def executable() -> str:
-    found = next(filter(None, map(shutil.which, NAMES)), None)
-    if found is None:
-        pytest.skip("no Chromium on this machine: `apt-get install chromium`")
-    return found
 
 
 class Watched:
@@ -52,17 +41,11 @@ class Watched:
 @contextmanager
 def browsing(airflow: Airflow, **options) -> Iterator[Watched]:
     """Open a browser logged in as admin, by Airflow's own login page."""
-    with sync_playwright() as playwright:
-        # A sandbox of Chromium's own takes rights that root in a container does not have.
-        arguments = ["--no-sandbox"] if os.geteuid() == 0 else []
-        browser = playwright.chromium.launch(executable_path=executable(), args=arguments)
+    with chromium() as browser:
         context = browser.new_context(**{"viewport": {"width": 1280, "height": 900}, **options})
         watched = Watched(context, airflow)
-        try:
-            log_in(watched)
-            yield watched
-        finally:
-            browser.close()
+        log_in(watched)
+        yield watched
 
 
 def log_in(watched: Watched) -> None:

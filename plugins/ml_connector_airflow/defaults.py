@@ -1,0 +1,16 @@
+"""What every task of ours has: its retries, the alert when it fails for good, its summary line."""
+
+from typing import Any
+
+from ml_connector_airflow.alerting import task_failed
+from ml_connector_airflow.retries import POLICY, RETRIES, RETRY_DELAY
+from ml_connector_airflow.summary import summarise
+
+DEFAULT_ARGS: dict[str, Any] = {
+    "retries": RETRIES,
+    "retry_delay": RETRY_DELAY,
+    "retry_policy": POLICY,
+    "on_failure_callback": task_failed,
+    "post_execute": summarise,
+}
+"""For ``default_args`` of a DAG; Airflow copies it."""

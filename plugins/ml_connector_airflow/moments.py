@@ -1,0 +1,20 @@
+"""Times as people type them, in the shell and in Airflow's trigger form."""
+
+from datetime import UTC, datetime
+
+from ml_connector.errors import SettingsError
+
+
+def moment(said: str | None) -> datetime | None:
+    """Return an ISO 8601 time, in UTC if it names no zone; None for nothing.
+
+    Raises:
+        SettingsError: It cannot be read.
+    """
+    if not said:
+        return None
+    try:
+        found = datetime.fromisoformat(said)
+    except ValueError:
+        raise SettingsError(f"{said!r} is no time; write it like 2026-07-01T08:00+00:00") from None
+    return found if found.tzinfo else found.replace(tzinfo=UTC)
