@@ -89,8 +89,10 @@ def environment(
         # A finished task keeps its slot until the next heartbeat (seen with 3.3.2): with 5 s, the
         # default, a chain of short tasks fills all four slots and then waits for them.
         "AIRFLOW__WORKERS__MIN_HEARTBEAT_INTERVAL": "1",
-        # A task that died with its scheduler is missed after 30 s, not 5 minutes (the default): until
-        # then its run holds up the next one.
+        # What a killed scheduler leaves is taken up by the next one half a minute later, and a task that
+        # died is missed by then; by default both take 5 minutes, and meanwhile its run holds up the next.
+        "AIRFLOW__SCHEDULER__ORPHANED_TASKS_CHECK_INTERVAL": "10",
+        "AIRFLOW__SCHEDULER__SCHEDULER_HEALTH_CHECK_THRESHOLD": "20",
         "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "30",
         "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT_DETECTION_INTERVAL": "5",
         "AIRFLOW__USAGE_DATA_COLLECTION__ENABLED": "False",

@@ -14,12 +14,14 @@ from typing import Any
 import structlog
 from sqlalchemy import Connection
 
+from ml_connector.ahead import ahead
 from ml_connector.errors import IncompleteRead
 from ml_connector.quickbooks.client import IDS_PER_QUERY, QuickBooksClient
 from ml_connector.scope import Scope
 from ml_connector.staging import learn_types, renames, stage_rows
 from ml_connector.store import cursors, customers
 from ml_connector.store.customers import Staged
+from ml_connector.store.database import look_over
 
 OVERLAP = timedelta(minutes=10)
 """Read again at every delta: update times have 1 s resolution and may become visible late."""
@@ -141,7 +143,7 @@ class _Reader:
         self.watermark: datetime | None = None
 
     def read(self, since: datetime | None, until: datetime) -> None:
-        for page in self._client.iter_changed(since=since, until=until):
+        for page in ahead(self._client.iter_changed(since=since, until=until)):
             self.staged += _stage(self._scope, page, seen_in=self._seen_in)
             times = [datetime.fromisoformat(row["MetaData"]["LastUpdatedTime"]) for row in page]
             self.watermark = max(filter(None, [self.watermark, *times]), default=None)
@@ -176,6 +178,7 @@ def _everything(scope: Scope, client: QuickBooksClient, cursor: dict[str, Any]) 
             "planned. Check that the connection still names the right company"
         )
     with scope.database.begin() as connection:
+        look_over(connection, "customers")
         gone = customers.mark_unseen_gone(connection, sync=scope.name, seen_in=load)
         _advance(scope, cursor, reader.watermark, started, load=load, connection=connection)
     staged = reader.staged

@@ -14,6 +14,7 @@ import structlog
 from sqlalchemy import Connection
 
 from ml_connector.addresses import normalised
+from ml_connector.ahead import ahead
 from ml_connector.mailchimp.client import MailchimpClient
 from ml_connector.model import Member, MemberEvent, Status
 from ml_connector.scope import Scope
@@ -66,7 +67,7 @@ def _merge(
     source: str,
 ) -> int:
     read = events = 0
-    for page in client.iter_members(since=since, archived=archived):
+    for page in ahead(client.iter_members(since=since, archived=archived)):
         with scope.database.begin() as connection:
             events += observe(scope, connection, page, source=source, arrivals=since is not None)
         read += len(page)

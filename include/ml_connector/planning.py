@@ -18,7 +18,7 @@ from ml_connector.plan import NOT_THERE, Decisions, decide
 from ml_connector.scope import Scope
 from ml_connector.store import audit, changes, contacts, cursors, customers, sharing
 from ml_connector.store.audit import Entry
-from ml_connector.store.database import take_turn
+from ml_connector.store.database import look_over, take_turn
 
 CUSTOMERS_A_CHUNK = 5_000
 CHANGES_A_SHARD = 10_000
@@ -84,6 +84,8 @@ def make_plan(
             )
         log.info("customers_decided", sync=scope.name, changes=queued)
     with scope.database.begin() as connection:
+        if queued >= CUSTOMERS_A_CHUNK:
+            look_over(connection, "customers", "changes")
         shards = changes.pending_shards(connection, plan_id=plan_id, kinds=WRITES)
     return Planned(plan_id=plan_id, shards=tuple(shards), changes=queued)
 
@@ -180,8 +182,7 @@ def _decide(
         if key
     }
     if not preview:
-        _keep(scope, connection, people, decisions, plan_id)
-        customers.settle_dirty(connection, sync=scope.name, ids=ids)
+        _keep(scope, connection, people, decisions, plan_id, ids)
     return changes.insert(
         connection,
         decisions.changes,
@@ -226,11 +227,16 @@ def _beside(
 
 
 def _keep(
-    scope: Scope, connection: Connection, people: pd.DataFrame, decisions: Decisions, plan_id: int
+    scope: Scope,
+    connection: Connection,
+    people: pd.DataFrame,
+    decisions: Decisions,
+    plan_id: int,
+    ids: Collection[str],
 ) -> None:
     entries = [*_verdicts(scope, people, decisions, plan_id), *_left(scope, decisions, plan_id)]
     audit.append(connection, entries, run=scope.run, vault=scope.vault)
-    customers.record_decisions(connection, sync=scope.name, decided=decisions.customers)
+    customers.record_decisions(connection, sync=scope.name, decided=decisions.customers, ids=ids)
     contacts.hand_over(connection, sync=scope.name, owners=decisions.owners)
     contacts.disown(connection, sync=scope.name, keys=list(_unhexed(decisions.left.email_key)))
 
@@ -241,11 +247,12 @@ def _verdicts(
     """One entry for every customer that is newly skipped or linked, or for another reason."""
     told = ["decision", "reason", "linked_to"]
     past = people.set_index("customer_id")
-    for row in decisions.customers.itertuples(index=False):
+    others = decisions.customers[decisions.customers.decision != "contact"]
+    for row in others.itertuples(index=False):
         was = past.loc[row.customer_id]
         after = {name: _plain(getattr(row, name)) for name in told}
         before = {name: _plain(was[name]) for name in told}
-        if row.decision == "contact" or after == before:
+        if after == before:
             continue
         yield Entry(
             sync=scope.name,

@@ -193,13 +193,15 @@ class _Pusher:
     def _settle(self, connection: Connection, outcomes: Sequence[Outcome]) -> list[str]:
         scope = self._scope
         now = scope.clock()
-        contacts.record(
+        entries = [o.entry(scope.name, self._known(o.row.change)) for o in outcomes]
+        audit.append(connection, entries, run=scope.run, vault=scope.vault)
+        changes.settle(connection, [outcome.settled for outcome in outcomes])
+        contacts.record(  # last, with what follows: from here on one thread at a time
             connection,
             [outcome.written(now, scope.vault) for outcome in outcomes],
             sync=scope.name,
             vault=scope.vault,
         )
-        changes.settle(connection, [outcome.settled for outcome in outcomes])
         arrived = [o.row.change.email_key for o in outcomes if o.present]
         customers.arrive(connection, sync=scope.name, keys=arrived)
         turned_away = {
@@ -208,8 +210,6 @@ class _Pusher:
             if o.refusal is not None and o.row.change.kind == Kind.CREATE
         }
         customers.turn_away(connection, sync=scope.name, refused=turned_away)
-        entries = [o.entry(scope.name, self._known(o.row.change)) for o in outcomes]
-        audit.append(connection, entries, run=scope.run, vault=scope.vault)
         for outcome in outcomes:
             self._count(outcome.settled.state.value)
         return [outcome.row.change.customer_id for outcome in outcomes if outcome.rose]

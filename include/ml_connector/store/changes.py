@@ -133,7 +133,14 @@ def insert(
 
 
 STARTED = "EXISTS (SELECT 1 FROM ml_connector.archive_intents i WHERE i.change_id = c.id)"
+# Locked first and joined then: otherwise what others hold is joined as well, only to be skipped.
 _CLAIM = """
+    WITH c AS MATERIALIZED (
+        SELECT * FROM ml_connector.changes
+        WHERE plan_id = :plan_id AND state = 'pending' AND kind = ANY(:kinds)
+          AND (CAST(:shard AS int) IS NULL OR shard = :shard)
+          AND (CAST(:ids AS bigint[]) IS NULL OR id = ANY(:ids))
+        ORDER BY id LIMIT :chunk FOR UPDATE SKIP LOCKED)
     SELECT c.id, c.email_key, c.customer_id, c.kind, c.reason, c.status, c.decided_hash,
            c.tag_inactive, c.attempts, {started} AS started,
            {current} AS current, p.payload AS customer_payload,
@@ -142,13 +149,10 @@ _CLAIM = """
            coalesce(k.tagged_inactive, false) AS tagged_inactive,
            coalesce(k.parked_times, 0) AS parked_times, k.payload AS contact_payload,
            k.seen_tags, c.origin
-    FROM ml_connector.changes c
+    FROM c
     LEFT JOIN ml_connector.customers p ON p.sync = c.sync AND p.customer_id = c.customer_id
     LEFT JOIN ml_connector.contacts k ON k.sync = c.sync AND k.email_key = c.email_key
-    WHERE c.plan_id = :plan_id AND c.state = 'pending' AND c.kind = ANY(:kinds)
-      AND (CAST(:shard AS int) IS NULL OR c.shard = :shard)
-      AND (CAST(:ids AS bigint[]) IS NULL OR c.id = ANY(:ids))
-    ORDER BY c.id LIMIT :chunk FOR UPDATE OF c SKIP LOCKED
+    ORDER BY c.id
 """
 # What a write rests on: its customer as decided on, still at that address, which its person has not
 # left in Mailchimp meanwhile (A28).
@@ -198,9 +202,17 @@ def settle(connection: Connection, outcomes: Collection[Settled]) -> None:
     """Record outcomes of claimed changes."""
     if outcomes:
         connection.execute(
-            text("""UPDATE ml_connector.changes SET state = :state, error = :error,
-                           attempts = attempts + 1, settled_at = clock_timestamp() WHERE id = :id"""),
-            [{"id": o.id, "state": o.state.value, "error": o.error} for o in outcomes],
+            text("""UPDATE ml_connector.changes c
+                    SET state = o.state, error = o.error, attempts = attempts + 1,
+                        settled_at = clock_timestamp()
+                    FROM unnest(CAST(:ids AS bigint[]), CAST(:states AS text[]),
+                                CAST(:errors AS text[])) AS o(id, state, error)
+                    WHERE c.id = o.id"""),
+            {
+                "ids": [o.id for o in outcomes],
+                "states": [o.state.value for o in outcomes],
+                "errors": [o.error for o in outcomes],
+            },
         )
 
 

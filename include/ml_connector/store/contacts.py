@@ -174,7 +174,6 @@ def identity(sync: str, email_key: bytes) -> str:
 
 def record(connection: Connection, written: Iterable[Written], *, sync: str, vault: Vault) -> None:
     """Store what contacts are after our calls."""
-    take_turn(connection, sync=sync)
     connection.execute(
         text("""CREATE TEMP TABLE IF NOT EXISTS written_contacts
                 (LIKE ml_connector.contacts INCLUDING DEFAULTS) ON COMMIT DROP""")
@@ -182,6 +181,7 @@ def record(connection: Connection, written: Iterable[Written], *, sync: str, vau
     connection.execute(text("TRUNCATE written_contacts"))
     columns = ["sync", *_WRITTEN]
     copy_rows(connection, "written_contacts", columns, (_row(w, sync, vault) for w in written))
+    take_turn(connection, sync=sync)
     listed = ", ".join(columns)
     assigned = ", ".join(f"{column} = excluded.{column}" for column in _WRITTEN[1:-2])
     connection.execute(

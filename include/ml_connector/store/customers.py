@@ -314,34 +314,38 @@ def frame(
     )
 
 
-def record_decisions(connection: Connection, *, sync: str, decided: pd.DataFrame) -> None:
-    """Store what each customer turned out to be; ``decided`` is ``Decisions.customers``."""
+def record_decisions(
+    connection: Connection, *, sync: str, decided: pd.DataFrame, ids: Collection[str]
+) -> None:
+    """Store what each customer turned out to be; ``decided`` is ``Decisions.customers``.
+
+    ``ids``: those who waited for it, and wait no more.
+    """
     connection.execute(
         text("""CREATE TEMP TABLE IF NOT EXISTS decided_customers
-                (customer_id text, decision text, reason text, linked_to text, arrived bool)
-                ON COMMIT DROP""")
+                (customer_id text, decision text, reason text, linked_to text, arrived bool,
+                 waited bool) ON COMMIT DROP""")
     )
     connection.execute(text("TRUNCATE decided_customers"))
-    columns = ["customer_id", "decision", "reason", "linked_to", "arrived"]
-    copy_rows(connection, "decided_customers", columns, unhexed(decided, columns, hexed=()))
+    columns = ["customer_id", "decision", "reason", "linked_to", "arrived", "waited"]
+    told = decided.assign(waited=decided.customer_id.isin(list(ids)))
+    copy_rows(connection, "decided_customers", columns, unhexed(told, columns, hexed=()))
     connection.execute(
         text("""UPDATE ml_connector.customers c
                 SET decision = d.decision, reason = d.reason, linked_to = d.linked_to,
-                    contact_key = CASE WHEN d.arrived THEN c.email_key ELSE c.contact_key END
+                    contact_key = CASE WHEN d.arrived THEN c.email_key ELSE c.contact_key END,
+                    dirty = c.dirty AND NOT d.waited
                 FROM decided_customers d
                 WHERE c.sync = :sync AND c.customer_id = d.customer_id
                   AND ((c.decision, c.reason, c.linked_to)
                         IS DISTINCT FROM (d.decision, d.reason, d.linked_to)
-                       OR (d.arrived AND c.contact_key IS DISTINCT FROM c.email_key))"""),
+                       OR (d.arrived AND c.contact_key IS DISTINCT FROM c.email_key)
+                       OR (c.dirty AND d.waited))"""),
         {"sync": sync},
     )
-
-
-def settle_dirty(connection: Connection, *, sync: str, ids: Collection[str]) -> None:
-    """Mark customers as decided on."""
-    connection.execute(
+    connection.execute(  # who is gone is decided on and is nothing
         text("""UPDATE ml_connector.customers SET dirty = false
-                WHERE sync = :sync AND customer_id = ANY(:ids)"""),
+                WHERE sync = :sync AND dirty AND customer_id = ANY(:ids)"""),
         {"sync": sync, "ids": list(ids)},
     )
 
