@@ -22,6 +22,7 @@ from sandbox.running import RunningSandbox, running_as_process
 
 RESULTS = Path(__file__).with_name("results.md")
 CHANGED = 1_000
+EDITED_AT_ONCE = 100
 
 
 def main() -> None:
@@ -46,31 +47,46 @@ def main() -> None:
     sys.stdout.write("\n".join(lines) + "\n")
 
 
-def _cases(postgres: EmbeddedPostgres, customers: int, latency: int) -> list[str]:
-    name = f"bench_{latency}"
+def measure(postgres: EmbeddedPostgres, customers: int, latency: int) -> dict[str, dict[str, Any]]:
+    """Return the figures of a first load and of runs some hours after it, by what there was to do."""
+    name = f"bench_{customers}_{latency}"
     postgres.create_database(name)
     url = postgres.url(name)
     upgrade(url)
-    rows = []
     with running_as_process(company=str(customers)) as sandbox:
         for base in (sandbox.quickbooks_url, sandbox.mailchimp_url):
             _control(base, "PUT", "latency", {"ms": latency})
-        rows.append(_row(latency, "first load", _sync(url, sandbox, "first")))
-        rows.append(_row(latency, "nothing changed", _sync(url, sandbox, "quiet")))
-        edit = {"count": CHANGED, "fields": {"GivenName": "Changed {id}"}}
-        _control(sandbox.quickbooks_url, "POST", "customers/edit-many", edit)
-        rows.append(_row(latency, f"{CHANGED:,} changed", _sync(url, sandbox, "delta")))
-    return rows
+        first = _sync(url, sandbox, "first", hours=0)
+        _sync(url, sandbox, "second", hours=6)  # meets in the audience what the first one wrote
+        quiet = _sync(url, sandbox, "quiet", hours=12)
+        for part in range(CHANGED // EDITED_AT_ONCE):
+            _time_passes(sandbox, 12, minutes=20 + part)
+            who = {"skip": part * EDITED_AT_ONCE, "count": EDITED_AT_ONCE}
+            edit = {**who, "fields": {"GivenName": "Changed {id}"}}
+            _control(sandbox.quickbooks_url, "POST", "customers/edit-many", edit)
+        delta = _sync(url, sandbox, "delta", hours=18)
+    return {"first load": first, "nothing changed": quiet, f"{CHANGED:,} changed": delta}
 
 
-def _sync(url: str, sandbox: RunningSandbox, run_id: str) -> dict[str, Any]:
+def _cases(postgres: EmbeddedPostgres, customers: int, latency: int) -> list[str]:
+    measured = measure(postgres, customers, latency)
+    return [_row(latency, work, figures) for work, figures in measured.items()]
+
+
+def _time_passes(sandbox: RunningSandbox, hours: int, minutes: int = 0) -> None:
+    for base in (sandbox.quickbooks_url, sandbox.mailchimp_url):
+        _control(base, "PUT", "clock", {"offset_seconds": hours * 3600 + minutes * 60})
+
+
+def _sync(url: str, sandbox: RunningSandbox, run_id: str, *, hours: int) -> dict[str, Any]:
+    _time_passes(sandbox, hours)
     done = subprocess.run(
         [
             *(sys.executable, "-m", "bench.daily_sync"),
-            *(url, sandbox.quickbooks_url, sandbox.mailchimp_url, run_id),
+            *(url, sandbox.quickbooks_url, sandbox.mailchimp_url, run_id, str(hours)),
         ],
         check=True,
-        capture_output=True,
+        stdout=subprocess.PIPE,
         text=True,
     )
     figures: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])

@@ -34,11 +34,12 @@ class MergeOrder(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class EditOrder(msgspec.Struct, forbid_unknown_fields=True):
-    """Body of ``POST /_sandbox/customers/edit-many``: these ids, or the first ``count``."""
+    """Body of ``POST /_sandbox/customers/edit-many``: these ids, or ``count`` after ``skip``."""
 
     fields: dict[str, Any]
     ids: list[str | int] | None = None
     count: int = 0
+    skip: int = 0
 
 
 class Controls:
@@ -109,7 +110,7 @@ class Controls:
         ids = order.ids
         if ids is None:
             rows = self._state.company.rows.updated_between()
-            ids = list(sorted(row.id for row in rows if row.active)[: order.count])
+            ids = list(sorted(row.id for row in rows if row.active)[order.skip :][: order.count])
         for each in ids:
             self._state.company.edit(str(each), _filled_in(order.fields, str(each)))
         return reply({"edited": len(ids)})

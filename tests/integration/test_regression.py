@@ -1,0 +1,22 @@
+"""10,000 customers take the calls that bench/stored.json says, and about that memory."""
+
+import json
+
+import pytest
+
+from bench import stored
+
+LEEWAY = 1.15
+MEND = "if that is meant, store the new figures: .venv/bin/python -m bench.stored"
+
+
+@pytest.fixture(scope="module")
+def measured():
+    return stored.measured()
+
+
+@pytest.mark.parametrize("work", ["first load", "nothing changed", "1,000 changed"])
+def test_10_000_customers_take_the_calls_and_the_memory_that_are_stored(measured, work):
+    past, now = json.loads(stored.FILE.read_text("utf-8"))[work], measured[work]
+    assert now["calls"] == past["calls"], MEND
+    assert now["peak_mb"] <= past["peak_mb"] * LEEWAY, MEND
