@@ -94,6 +94,7 @@ class _Pusher:
             contract = cursors.get(connection, sync=scope.name, name=CONTRACT_CURSOR)
         self._calls = ContactCalls(client)
         self._status_required = contract.get("contract") == "status_required"
+        self._claiming = threading.Lock()
         self._counting = threading.Lock()
         self._echoing = threading.RLock()
         self.counts: Counter[str] = Counter()
@@ -112,14 +113,15 @@ class _Pusher:
         risen: list[str] = []
         try:
             with self._scope.database.begin() as connection:
-                claimed = changes.claim(
-                    connection,
-                    plan_id=self._plan_id,
-                    shard=self._shard,
-                    kinds=[kind],
-                    chunk=rows,
-                    ids=ids,
-                )
+                with self._claiming:  # two at once would share what one call could carry
+                    claimed = changes.claim(
+                        connection,
+                        plan_id=self._plan_id,
+                        shard=self._shard,
+                        kinds=[kind],
+                        chunk=rows,
+                        ids=ids,
+                    )
                 risen = self._push(connection, claimed, echo=echo)
         except Halve:
             # Until the bad row is alone (A26); its neighbours go through.
