@@ -196,14 +196,13 @@ class _Pusher:
         scope = self._scope
         now = scope.clock()
         entries = [o.entry(scope.name, self._known(o.row.change)) for o in outcomes]
-        audit.append(connection, entries, run=scope.run, vault=scope.vault)
-        changes.settle(connection, [outcome.settled for outcome in outcomes])
-        contacts.record(  # last, with what follows: from here on one thread at a time
+        contacts.record(  # takes the sync's turn: from there on one thread at a time
             connection,
             [outcome.written(now, scope.vault) for outcome in outcomes],
             sync=scope.name,
             vault=scope.vault,
         )
+        changes.settle(connection, [outcome.settled for outcome in outcomes])
         arrived = [o.row.change.email_key for o in outcomes if o.present]
         customers.arrive(connection, sync=scope.name, keys=arrived)
         turned_away = {
@@ -212,6 +211,8 @@ class _Pusher:
             if o.refusal is not None and o.row.change.kind == Kind.CREATE
         }
         customers.turn_away(connection, sync=scope.name, refused=turned_away)
+        # Last: who waits for the turn with rows appended could meet a sealer and a planner in a ring.
+        audit.append(connection, entries, run=scope.run, vault=scope.vault)
         for outcome in outcomes:
             self._count(outcome.settled.state.value)
         return [outcome.row.change.customer_id for outcome in outcomes if outcome.rose]

@@ -78,8 +78,8 @@ class Airflow:
     def run(self, run_id: str, dag_id: str = DAG) -> dict:
         return self.call("GET", f"/api/v2/dags/{dag_id}/dagRuns/{quote(run_id, safe='')}")
 
-    def tasks(self, run_id: str) -> list[dict]:
-        path = f"/api/v2/dags/{DAG}/dagRuns/{quote(run_id, safe='')}/taskInstances"
+    def tasks(self, run_id: str, dag_id: str = DAG) -> list[dict]:
+        path = f"/api/v2/dags/{dag_id}/dagRuns/{quote(run_id, safe='')}/taskInstances"
         return self.call("GET", path)["task_instances"]
 
     def finished(self, run_id: str, dag_id: str = DAG) -> str:
@@ -89,10 +89,10 @@ class Airflow:
 
         return wait_for(ended)
 
-    def clear(self, run_id: str, task_ids: list[str]) -> None:
+    def clear(self, run_id: str, task_ids: list[str], dag_id: str = DAG) -> None:
         self.call(
             "POST",
-            f"/api/v2/dags/{DAG}/clearTaskInstances",
+            f"/api/v2/dags/{dag_id}/clearTaskInstances",
             {
                 "dry_run": False,
                 "dag_run_id": run_id,
@@ -231,3 +231,16 @@ def trail(airflow: Airflow, run_id: str = "") -> list[dict]:
     )
     rows = [json.loads(line) for line in shown.stdout.splitlines() if line.startswith("{")]
     return [row for row in rows if not run_id or row["run_id"] == run_id]
+
+
+def trail_of(airflow: Airflow, name: str) -> list[dict]:
+    """The audit rows of the customers whose name has ``name`` in it."""
+    customers = requests.get(f"{airflow.quickbooks}/customers?name={name}", timeout=30).json()
+    ids = {customer["Id"] for customer in customers["customers"]}
+    return [row for row in trail(airflow) if row["customer_id"] in ids]
+
+
+def refuse_fakes(airflow: Airflow, *, refuse: bool) -> None:
+    """Let the stand-in of Mailchimp refuse addresses that look fake, as it does at first, or not."""
+    settings = {"refuse_fake_domains": refuse}
+    requests.put(f"{airflow.mailchimp}/settings", json=settings, timeout=30).raise_for_status()

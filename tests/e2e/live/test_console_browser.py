@@ -5,7 +5,7 @@ import requests
 from playwright.sync_api import expect
 
 from ml_connector.web.console import PREFIX
-from tests.e2e.airflow import trail, wait_for
+from tests.e2e.airflow import refuse_fakes, trail_of, wait_for
 from tests.e2e.live.browser import browsing, console_in
 
 PHONE = {"viewport": {"width": 390, "height": 844}}
@@ -111,17 +111,6 @@ def test_the_keyboard_alone_reaches_a_customer(airflow, watched):
 def notes(airflow, customer: str) -> str:
     found = requests.get(f"{airflow.quickbooks}/customers/{customer}", timeout=30).json()
     return found.get("Notes") or ""
-
-
-def trail_of(airflow, name: str) -> list[dict]:
-    customers = requests.get(f"{airflow.quickbooks}/customers?name={name}", timeout=30).json()
-    ids = {customer["Id"] for customer in customers["customers"]}
-    return [row for row in trail(airflow) if row["customer_id"] in ids]
-
-
-def refuse_fakes(airflow, *, refuse: bool) -> None:
-    settings = {"refuse_fake_domains": refuse}
-    requests.put(f"{airflow.mailchimp}/settings", json=settings, timeout=30).raise_for_status()
 
 
 # Texts whose contrast with what is behind them is below 4.5 (WCAG 2.2, 1.4.3).
