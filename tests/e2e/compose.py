@@ -187,9 +187,9 @@ class Stack:
         """A text of the file with what an engine puts into it, for this machine."""
         text = re.sub(r"(?<!\$)\$\{(\w+)(?::-(.*?))?\}", self._interpolated, text)
         text = text.replace("$$", "$").replace("0.0.0.0", "127.0.0.1")
-        text = re.sub(
-            rf"\b(localhost|{'|'.join(self.services)})(?=:\d{2, 5}(?![\w-]))", "127.0.0.1", text
-        )
+        names = "|".join(["localhost", *self.services])
+        # A port, and no password that starts with a digit.
+        text = re.sub(rf"\b({names})(?=:\d+(?![\w-]))", "127.0.0.1", text)
         text = re.sub(r"(?<![\w.])\d{4}(?!\w)", self._port, text)
         for inside, outside in (
             ("/run/secrets/", self.folder / "secrets"),
