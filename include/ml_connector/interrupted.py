@@ -1,7 +1,8 @@
-"""Archives whose worker ended between the call and its outcome (D7): settled when next looked at.
+"""Calls whose worker ended before their outcome was stored (D7): dealt with when next looked at.
 
-Any other write is simply decided and sent again. An archive is not: the contact is gone by then, so
-nothing is left to decide, and without this nobody would know that it was us (A18).
+A batch is simply decided and sent again; its call gets audit rows of its own, which say that nobody
+heard what came of it. An archive is settled: the contact is gone by then, so nothing is left to
+decide, and without this nobody would know that it was us (A18).
 """
 
 from sqlalchemy import Connection
@@ -9,7 +10,8 @@ from sqlalchemy import Connection
 from ml_connector.archive_entries import archive_entry
 from ml_connector.model import ChangeState
 from ml_connector.scope import Scope
-from ml_connector.store import audit, changes, contacts
+from ml_connector.store import audit, batch_intents, changes, contacts
+from ml_connector.store.audit import Entry
 from ml_connector.store.changes import Settled
 
 
@@ -36,3 +38,23 @@ def settle_archives(scope: Scope, connection: Connection) -> int:
     contacts.unpush(connection, sync=scope.name, keys=[bytes(each.email_key) for each in done])
     audit.append(connection, entries, run=scope.run, vault=scope.vault)
     return len(done)
+
+
+def note_unheard(scope: Scope, connection: Connection) -> int:
+    """Append the rows of batches that nobody heard of; return how many."""
+    entries = [
+        Entry(
+            sync=scope.name,
+            action=change.kind,
+            reason=change.reason,
+            outcome="unheard",
+            cause=f"change:{change.id}",
+            customer_id=change.customer_id,
+            email_key=change.email_key,
+            error="no outcome was stored: the call may have been made",
+            attempts=change.attempts + 1,
+            origin=change.origin,
+        )
+        for change in batch_intents.take_unheard(connection, sync=scope.name)
+    ]
+    return audit.append(connection, entries, run=scope.run, vault=scope.vault)

@@ -12,7 +12,7 @@ import pandas as pd
 import structlog
 from sqlalchemy import Connection
 
-from ml_connector.interrupted import settle_archives
+from ml_connector.interrupted import note_unheard, settle_archives
 from ml_connector.model import Kind, Status
 from ml_connector.plan import NOT_THERE, Decisions, decide
 from ml_connector.scope import Scope
@@ -57,6 +57,7 @@ def make_plan(
     if not preview:
         with scope.database.begin() as connection:
             settle_archives(scope, connection)
+            note_unheard(scope, connection)
     with scope.database.begin() as connection:
         if not preview:
             left = changes.take_over(connection, sync=scope.name)

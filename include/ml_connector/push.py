@@ -20,11 +20,12 @@ from ml_connector import planning
 from ml_connector.contact_calls import ContactCalls, Halve, StatusRequired, goes_alone
 from ml_connector.contact_outcomes import Outcome, Row
 from ml_connector.errors import ConsentRaised
+from ml_connector.interrupted import note_unheard
 from ml_connector.mailchimp.client import MailchimpClient
 from ml_connector.members import fetch_members
 from ml_connector.model import ChangeState, Customer, Kind, MemberWrite, MergeValue, Status
 from ml_connector.scope import Scope
-from ml_connector.store import audit, changes, contacts, cursors, customers
+from ml_connector.store import audit, batch_intents, changes, contacts, cursors, customers
 from ml_connector.store.changes import Claimed, Settled
 from ml_connector.tags import TagWork, tag_work
 
@@ -55,6 +56,8 @@ def push_shard(
     Raises ``ConsentRaised`` if the referee saw a status rise, ``StopRun`` or ``RetryLater`` from
     the client; whatever was sent before is settled by then.
     """
+    with scope.database.begin() as connection:
+        note_unheard(scope, connection)
     pusher = _Pusher(scope, client, plan_id, shard)
     for _ in range(ROUNDS):
         stale_before = pusher.counts["superseded"]
@@ -144,9 +147,23 @@ class _Pusher:
         if echo and len(rows) > 1:
             alone = [row for row in rows if goes_alone(row)]
             rows = alone[:1] or rows  # the others stay pending, for the next claim
-        outcomes = self._calls.send(rows, status_required=echo) if rows else []
+        outcomes = self._send(connection, rows, echo=echo) if rows else []
         self._drop_stale(connection, [change for change in claimed if not change.current])
         return self._settle(connection, outcomes)
+
+    def _send(self, connection: Connection, rows: Sequence[Row], *, echo: bool) -> list[Outcome]:
+        """Send under an intent: a call whose answer nobody stores is known of afterwards."""
+        ids = [row.change.id for row in rows]
+        with self._scope.database.begin() as at_once:
+            intent = batch_intents.put(at_once, ids, sync=self._scope.name)
+        try:
+            outcomes = self._calls.send(rows, status_required=echo)
+        except (Halve, StatusRequired):  # refused as a whole: nothing was written
+            with self._scope.database.begin() as at_once:
+                batch_intents.end(at_once, intent)
+            raise
+        batch_intents.end(connection, intent)
+        return outcomes
 
     def _drop_stale(self, connection: Connection, stale: Sequence[Claimed]) -> None:
         """Drop changes whose facts moved; their customers are decided on again (A34)."""

@@ -15,7 +15,7 @@ import structlog
 from sqlalchemy import Connection
 
 from ml_connector import activity, archive, audience, fetch, guard, members, planning, push
-from ml_connector.interrupted import settle_archives
+from ml_connector.interrupted import note_unheard, settle_archives
 from ml_connector.scope import Scope
 from ml_connector.store import activity_blocks, audit, contacts, customers, inbox, plans
 from ml_connector.store.activity_blocks import Part
@@ -67,6 +67,7 @@ def replay(office: Office, rows: Sequence[Past]) -> Replayed:
     plan_id = scope.plan_id("replay")
     with scope.database.begin() as connection:
         settle_archives(scope, connection)
+        note_unheard(scope, connection)
         _requeue(scope, connection, records, ids)
         again = inbox.requeue_of(connection, [_webhook(row) for row in told])
         outcomes = {row.id: _outcome(row, again) for row in rows}

@@ -25,8 +25,9 @@ def assert_audit_matches_journal(
 
     Returns how many writes there were, which is to be more than none for the proof to be one.
 
-    A write whose answer was lost has no row of its own, but its successor's. With ``interrupted``
-    (workers were killed) that holds for any call: a killed worker hears no answer.
+    A write whose answer was lost has no row with its request id: a row names the last call of its
+    try. With ``interrupted`` (workers were killed) that holds for any call, since a killed worker
+    hears no answer; yet no record may then have more writes than rows.
     """
     rows = firm.audit() if rows is None else rows
     calls = [call for system in ("mailchimp", "quickbooks") for call in journal(firm, system)]
@@ -40,6 +41,8 @@ def assert_audit_matches_journal(
                 lost = interrupted or call["fault"] in ("drop", "delay", "hang", "malformed")
                 assert lost, f"no row for {call['method']} {call['path']} of {pair}"
                 assert any(succeeds(row, call, pair, made) for row in rows), f"lost: {pair}"
+    if interrupted:
+        assert writes_of_records(calls) - rows_of_records(rows) == Counter(), "writes without a row"
     for row in rows:
         assert_row_is_whole(row, calls)
     waits = Counter(row["system"] for row in rows if row["action"] == "rate_limited")
@@ -83,6 +86,27 @@ def succeeds(row: Row, call: Call, pair: Pair, made: dict[Pair, Call]) -> bool:
     if row["action"] == "write_notes":
         return pair[1] == f"customer {row['customer_id']}"
     return row["action"] == "archive" and pair[1] == hashed(row["after"]["email"])
+
+
+def writes_of_records(calls: list[Call]) -> Counter[str]:
+    """How often each record was written, as far as anybody can tell."""
+    return Counter(pair[1] for call in calls if succeeded(call) for pair in pairs_of_call(call))
+
+
+def rows_of_records(rows: list[Row]) -> Counter[str]:
+    """How many rows speak of a write of each record, heard of or not."""
+    known = {row["email_key"]: hashed(row["after"]["email"]) for row in rows if has_address(row)}
+    found: Counter[str] = Counter()
+    for row in rows:
+        if row["outcome"] == "unheard":
+            found[known[row["email_key"]]] += 1
+        else:
+            found.update(record for _, record in pairs_of_row(row, unnamed=True))
+    return found
+
+
+def has_address(row: Row) -> bool:
+    return row["action"] in WRITES and "email" in (row["after"] or {})
 
 
 def journal(firm: Firm, system: str) -> list[Call]:
@@ -134,8 +158,11 @@ def noted(attachable: dict[str, Any]) -> str:
     return str(attachable["AttachableRef"][0]["EntityRef"]["value"])
 
 
-def pairs_of_row(row: Row) -> Iterator[Pair]:
-    """Request id and record of every call that a row's record took."""
+def pairs_of_row(row: Row, *, unnamed: bool = False) -> Iterator[Pair]:
+    """Request id and record of every call that a row's record took.
+
+    ``unnamed``: also of a call whose request id nobody heard.
+    """
     if row["action"] == "write_notes":
         yield row["request_id"], f"customer {row['customer_id']}"
     elif row["action"] == "attach_note":
@@ -144,7 +171,7 @@ def pairs_of_row(row: Row) -> Iterator[Pair]:
         about = hashed(row["after"]["email"])
         further = row["after"].get("further_calls", [])
         ids = [row["request_id"], *(call["request_id"] for call in further)]
-        yield from ((each, about) for each in ids if each is not None)
+        yield from ((each, about) for each in ids if unnamed or each is not None)
 
 
 def hashed(email: str) -> str:

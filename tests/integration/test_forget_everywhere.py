@@ -45,6 +45,7 @@ HARMLESS = {
     "changes": {"sync", "customer_id", "kind", "reason", "status", "state", "origin"},
     "activity_blocks": {"sync", "customer_id", "state"},
     "write_intents": {"sync", "customer_id"},
+    "batch_intents": {"sync", "changes"},
     "audit": {
         "sync", "system", "action", "reason", "customer_id", "outcome", "request_id", "cause",
         "dag_id", "run_id", "task_id", "actor", "seal_id", "origin",

@@ -31,7 +31,7 @@ has an id by then is either there or never will be."""
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Entry:
-    """One audit row to be. ``outcome``: applied, failed, parked, refused or skipped.
+    """One audit row to be. ``outcome``: applied, failed, parked, refused, skipped, unheard (docs/audit.md).
 
     ``cause`` says what led to it: ``change:12``, ``event:7``, ``webhook:9``, ``replay:3`` (an audit
     row). ``origin`` is the webhook or replay that set off a write. ``before`` and ``after`` are

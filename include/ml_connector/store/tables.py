@@ -173,6 +173,16 @@ archive_intents = Table(
     Column("started_at", DateTime(timezone=True), nullable=False, server_default=_now),
 )
 
+# Batches whose call to Mailchimp was about to leave, by the ids of their changes.
+batch_intents = Table(
+    "batch_intents",
+    metadata,
+    Column("id", BigInteger, Identity(always=True), primary_key=True),
+    Column("sync", Text, nullable=False),
+    Column("changes", ARRAY(BigInteger), nullable=False),
+    Column("started_at", DateTime(timezone=True), nullable=False, server_default=_now),
+)
+
 # Notes whose write to QuickBooks was about to leave: a digest of the text.
 write_intents = Table(
     "write_intents",

@@ -83,6 +83,7 @@ OUTCOME = {
     "parked": "waiting for later",
     "refused": "refused",
     "skipped": "skipped",
+    "unheard": "nobody heard what came of it",
     "conflict": "somebody else wrote first",
     "consent_raised": "stopped: consent would have risen",
 }
