@@ -11,7 +11,8 @@ COPY --chown=airflow:0 deploy /opt/ml-connector/deploy
 WORKDIR /opt/ml-connector
 # The folder is made here so that the volume on it belongs to Airflow's user.
 RUN mkdir -p /opt/airflow/state \
-    && pip install --no-cache-dir -r requirements.txt && pip install --no-cache-dir --no-deps -e .
+    && pip install --no-cache-dir --require-hashes --no-deps -r requirements.txt \
+    && pip install --no-cache-dir --no-deps -e .
 
 ENV AIRFLOW__CORE__DAGS_FOLDER=/opt/ml-connector/dags \
     AIRFLOW__CORE__PLUGINS_FOLDER=/opt/ml-connector/plugins \

@@ -20,7 +20,7 @@ export ML_CONNECTOR_HOME ML_CONNECTOR_SYNCS ML_CONNECTOR_DAGS_FOLDER SYNC RUN_TI
 export PYTHONPATH := $(CURDIR)/include:$(CURDIR)/plugins:$(CURDIR)
 
 .DEFAULT_GOAL := help
-.PHONY: help install install-dev run test lint lock bench torture distributed clean
+.PHONY: help install install-dev run test lint lock audit bench torture distributed clean
 
 help: ## Show what can be made
 	@sed -n 's/^\([a-z-]*\): .*## /\1\t/p' Makefile | expand -t 14
@@ -46,11 +46,14 @@ lint: install-dev ## Check style, types and the walls between rooms
 
 lock: install-dev ## Compile requirements.txt and requirements-dev.txt from pyproject.toml
 	@UV_CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/uv pip compile --quiet --universal \
-		--python-version 3.11 --no-emit-index-url --no-emit-find-links \
+		--generate-hashes --python-version 3.11 --no-emit-index-url --no-emit-find-links \
 		pyproject.toml -o requirements.txt
 	@UV_CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/uv pip compile --quiet --universal \
-		--python-version 3.11 --no-emit-index-url --no-emit-find-links \
+		--generate-hashes --python-version 3.11 --no-emit-index-url --no-emit-find-links \
 		-c requirements.txt --group dev pyproject.toml -o requirements-dev.txt
+
+audit: install-dev ## Look for known vulnerabilities of the locked packages
+	@$(BIN)/python -m local.advisories
 
 bench: install-dev ## Run the benchmarks
 	@$(BIN)/python -m bench $(BENCH_ARGS)

@@ -61,7 +61,9 @@ def install(venv: Path, *, dev: bool, log: Path) -> None:
         _say(f"installing {LOCKS[dev]}")
         lock = REPOSITORY / LOCKS[dev]
         # Our own package comes last, as links to this folder; the lock holds all it needs.
-        steps = (("-r", lock), ("--no-deps", "-e", REPOSITORY))
+        # Without dependencies: with hashes pip (23.2) takes an extra's requirement for an unpinned one.
+        locked = ("--require-hashes", "--no-deps", "-r", lock)
+        steps = (locked, ("--no-deps", "-e", REPOSITORY))
         pip = (python, "-m", "pip", "install", "--disable-pip-version-check", "--quiet")
         # The machine's certificates, as pip is told where a proxy or a mirror has its own.
         uv = (venv / "bin" / "uv", "pip", "install", "--quiet", "--system-certs", "-p", python)

@@ -60,7 +60,7 @@ def test_images_are_named_by_version(name):
 
 def test_the_image_has_the_locked_airflow():
     version = re.search(r"AIRFLOW_VERSION=(\S+)", (ROOT / "Dockerfile").read_text())[1]
-    assert f"apache-airflow=={version}\n" in LOCK
+    assert f"apache-airflow=={version} " in LOCK
 
 
 def test_every_part_has_the_same_keys():
@@ -148,7 +148,7 @@ def test_the_cluster_and_the_containers_run_the_same_version():
     image = "{repository}:{tag}".format(**VALUES["images"]["airflow"])
     assert image.endswith(f"/{SERVICES['worker']['image']}")
     assert RECEIVER["image"] == image
-    assert f"apache-airflow=={VALUES['airflowVersion']}\n" in LOCK
+    assert f"apache-airflow=={VALUES['airflowVersion']} " in LOCK
     assert VALUES["workers"]["replicas"] == SERVICES["worker"]["deploy"]["replicas"]
 
 
