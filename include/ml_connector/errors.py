@@ -12,6 +12,7 @@
     │   ├── IncompleteRead      QuickBooks listed fewer customers than it counts
     │   ├── PlanOutdated        facts moved while a large plan waited for its approval
     │   ├── ConsentRaised       the referee saw a status rise; writing stops at once
+    │   ├── Tampered            audit rows are not as they were sealed
     │   └── StorageError        database or disk cannot take what we must not lose
     ├── RetryLater              the same call may succeed later; all of it is safe to repeat
     │   ├── RateLimited         429, or an edge block; ``retry_after`` seconds if the vendor said
@@ -69,6 +70,10 @@ class IncompleteRead(StopRun):
 
 class PlanOutdated(StopRun):
     """An approved plan is no longer what was shown; nothing of it is written."""
+
+
+class Tampered(StopRun):
+    """The audit is not as it was sealed."""
 
 
 class ConsentRaised(StopRun):

@@ -151,6 +151,7 @@ class _Worker:
             if ids and activity.queue_activity(scope, customer_ids=ids):
                 part = Part(ids=ids)
                 written = activity.write_activity(scope, office.quickbooks, part=part)
+                scope.written["quickbooks"].update(written)
                 self.counts["written_back"] += written.get("shown", 0)
         except StorageError:
             raise

@@ -1,6 +1,6 @@
 """What every step of a sync needs at hand: its settings, the store, the keys, who runs it."""
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -17,6 +17,7 @@ from ml_connector.vault import Vault
 class Scope:
     """One run of one sync. ``calls`` counts what its clients send.
 
+    ``written``: what webhooks had us write, by system and outcome, until it was told as metrics.
     ``origins``: by customer, what set the run off for it: ``webhook:9``, ``replay:3``.
     """
 
@@ -25,6 +26,7 @@ class Scope:
     vault: Vault
     run: RunContext = field(default_factory=RunContext)
     calls: Counter[str] = field(default_factory=Counter)
+    written: defaultdict[str, Counter[str]] = field(default_factory=lambda: defaultdict(Counter))
     clock: Callable[[], datetime] = lambda: datetime.now(UTC)
     origins: Mapping[str, str] = field(default_factory=dict)
 

@@ -87,8 +87,13 @@ def customers_changed(office: Office, events: Sequence[Claimed]) -> Done:
             if left := guard.leave_to_daily_run(scope, plan_id=plan_id):
                 log.warning("archives_left_to_daily_run", sync=scope.name, contacts=left)
             client = office.mailchimp
-            push.push_shard(scope, client, plan_id=plan_id, shard=0, threads=THREADS)
-            archive.archive_contacts(scope, client, plan_id=plan_id, threads=THREADS)
+            written = scope.written["mailchimp"]
+            written.update(
+                push.push_shard(scope, client, plan_id=plan_id, shard=0, threads=THREADS)
+            )
+            written.update(
+                archive.archive_contacts(scope, client, plan_id=plan_id, threads=THREADS)
+            )
     return Done(customer_ids=ids, missing=frozenset(missing), origins=origins)
 
 

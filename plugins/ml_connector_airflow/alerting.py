@@ -7,7 +7,7 @@ from typing import Any
 
 import structlog
 
-from ml_connector.errors import ConnectorError, ConsentRaised, NeedsReauth
+from ml_connector.errors import ConnectorError, ConsentRaised, NeedsReauth, Tampered
 from ml_connector.settings import load_alerts, load_syncs
 from ml_connector.store import alerts
 from ml_connector.store.database import Database
@@ -20,7 +20,7 @@ log = structlog.get_logger(__name__)
 def task_failed(context: Mapping[str, Any]) -> None:
     """Tell of a task that failed for good; Airflow calls it after the last retry only."""
     instance, error = context["ti"], context.get("exception")
-    if isinstance(error, NeedsReauth):  # told under its own cause
+    if isinstance(error, NeedsReauth | Tampered):  # told under their own causes
         return
     kind = "consent_raised" if isinstance(error, ConsentRaised) else "task_failed"
     # Others' errors may hold addresses or secrets in their text.

@@ -1,23 +1,25 @@
-"""What `ml-connector audit verify`, `audit seal` and `replay` print."""
+"""The audit's chain: what `ml-connector audit verify` and `audit seal` print, verified daily."""
 
 import os
 from collections.abc import Iterator
 from contextlib import closing
 
+import structlog
+
 from ml_connector.audit_keeping import keep_audit
-from ml_connector.errors import ConnectorError
+from ml_connector.errors import Tampered
 from ml_connector.settings import home, load_audit
 from ml_connector.store import audit_seal
+from ml_connector.store.audit_seal import Verified
 from ml_connector.store.database import Database
 from ml_connector.vault import vault_from
+from ml_connector_airflow.alerting import run_succeeded
 from ml_connector_airflow.notifications import end_alert, raise_alert
 from ml_connector_airflow.wiring import database_url
 
 _CAUSE = "audit_broken:audit"
 
-
-class Tampered(ConnectorError):
-    """The audit is not as it was sealed."""
+log = structlog.get_logger(__name__)
 
 
 def seal() -> Iterator[str]:
@@ -31,13 +33,7 @@ def seal() -> Iterator[str]:
 
 def verify(head: str | None) -> Iterator[str]:
     """Compare rows and seals; yield a line for each fault, then raise ``Tampered`` if any."""
-    vault = vault_from(os.environ, home())
-    with (
-        closing(Database(database_url(), connections=2)) as database,
-        database.begin() as connection,
-    ):
-        told = audit_seal.verify(connection, vault, head=head)
-    _alert(len(told.findings))
+    told = _verified(head)
     for found in told.findings:
         detail = f" ({found.detail})" if found.detail else ""
         yield f"row {found.audit_id}: {found.wrong}{detail}"
@@ -46,13 +42,33 @@ def verify(head: str | None) -> Iterator[str]:
         yield f"{told.erased} of these were erased: a person's data in them was destroyed."
     yield f"head {told.head}"
     if told.findings:
-        raise Tampered(f"the audit is not as it was sealed: {len(told.findings)} faults")
+        raise _tampered(told)
 
 
-def _alert(faults: int) -> None:
+def verify_daily() -> dict[str, int]:
+    """Compare rows and seals, as a task; return counts, or raise ``Tampered``."""
+    told = _verified(None)
+    counts = {"sound": told.sound, "unsealed": told.unsealed, "erased": told.erased}
+    log.info("audit_verified", head=told.head, faults=len(told.findings), **counts)
+    if told.findings:
+        raise _tampered(told)
     with closing(Database(database_url(), connections=2)) as database:
-        if faults:
-            message = f"the audit is not as it was sealed: {faults} faults"
-            raise_alert(database, cause=_CAUSE, message=message)
+        run_succeeded(database, "verify_audit")
+    return counts
+
+
+def _verified(head: str | None) -> Verified:
+    """Compare, and tell people of faults or that there are none any more."""
+    vault = vault_from(os.environ, home())
+    with closing(Database(database_url(), connections=2)) as database:
+        with database.begin() as connection:
+            told = audit_seal.verify(connection, vault, head=head)
+        if told.findings:
+            raise_alert(database, cause=_CAUSE, message=str(_tampered(told)))
         else:
             end_alert(database, cause=_CAUSE)
+    return told
+
+
+def _tampered(told: Verified) -> Tampered:
+    return Tampered(f"the audit is not as it was sealed: {len(told.findings)} faults")

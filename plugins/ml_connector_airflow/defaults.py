@@ -4,13 +4,14 @@ from typing import Any
 
 from ml_connector_airflow.alerting import task_failed
 from ml_connector_airflow.retries import POLICY, RETRIES, RETRY_DELAY
-from ml_connector_airflow.summary import summarise
+from ml_connector_airflow.summary import summarise, summarise_failure
 
 DEFAULT_ARGS: dict[str, Any] = {
     "retries": RETRIES,
     "retry_delay": RETRY_DELAY,
     "retry_policy": POLICY,
-    "on_failure_callback": task_failed,
+    "on_failure_callback": [task_failed, summarise_failure],
+    "on_retry_callback": summarise_failure,
     "post_execute": summarise,
 }
 """For ``default_args`` of a DAG; Airflow copies it."""

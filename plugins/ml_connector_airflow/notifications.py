@@ -6,6 +6,7 @@ latest. What the alert is about goes on either way.
 """
 
 import structlog
+from airflow.sdk import get_current_context
 
 from ml_connector.errors import ConnectorError
 from ml_connector.settings import load_alerts
@@ -16,7 +17,11 @@ log = structlog.get_logger(__name__)
 
 
 def raise_alert(database: Database, *, cause: str, message: str, link: str = "") -> None:
-    """Tell people about ``cause`` unless they know already. ``message`` holds no secrets."""
+    """Tell people about ``cause`` unless they know already. ``message`` holds no secrets.
+
+    ``link`` is the running task's own if none is given; a command has none.
+    """
+    link = link or _running_task()
     try:
         with database.begin() as connection:
             news = alerts.raise_once(connection, cause=cause, message=message, link=link)
@@ -37,6 +42,14 @@ def end_alert(database: Database, *, cause: str) -> None:
             deliver(database)
     except ConnectorError as error:
         log.warning("alert_not_recorded", cause=cause, reason=str(error))
+
+
+def _running_task() -> str:
+    try:
+        instance = get_current_context()["ti"]
+    except RuntimeError:  # not in a task
+        return ""
+    return str(getattr(instance, "log_url", "") or "")
 
 
 def deliver(database: Database) -> None:

@@ -127,7 +127,10 @@ def _by_sync(rows: Sequence[Past]) -> dict[str, list[Past]]:
 def _replay(sync: str, ids: Sequence[int], run: RunContext) -> dict[str, Any]:
     with _opened(sync, run) as office:
         rows = _rows(office.scope.database, Chosen(ids=tuple(ids)))
-        return dict(evaluate(office, rows).as_json())
+        replayed = evaluate(office, rows)
+        metrics.writes(sync, "mailchimp", replayed.written)
+        metrics.writes(sync, "quickbooks", replayed.written_back)
+        return dict(replayed.as_json())
 
 
 @contextmanager

@@ -48,7 +48,7 @@ def _step(sync: str) -> Iterator[Scope]:
                 conn_id = scope.sync.quickbooks_conn_id
                 cause = needs_reauth(conn_id)
                 message = f"{conn_id}: {error}"
-                raise_alert(scope.database, cause=cause, message=message, link=_run_link())
+                raise_alert(scope.database, cause=cause, message=message)
             with scope.database.begin() as connection:
                 plans.fail(connection, plan_id=plan_id, error=str(error))
             raise
@@ -97,7 +97,7 @@ def hold_large_plan(sync: str) -> guard.Held | None:
             end_alert(scope.database, cause=cause)
         else:
             message = f"{sync}: {held.limits[0]}; approve or reject it in Airflow"
-            raise_alert(scope.database, cause=cause, message=message, link=_run_link())
+            raise_alert(scope.database, cause=cause, message=message)
         return held
 
 
@@ -173,7 +173,3 @@ def make_report(sync: str) -> dict[str, Any]:
         run_succeeded(scope.database, scope.run.dag_id)
         end_alert(scope.database, cause=f"no_success:{sync}")
         return told
-
-
-def _run_link() -> str:
-    return str(getattr(get_current_context()["ti"], "log_url", "") or "")

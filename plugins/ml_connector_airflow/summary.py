@@ -13,11 +13,23 @@ def summarise(context: Mapping[str, Any], result: Any = None) -> None:
     log.info("task_summary", **fields(context["ti"], result))
 
 
+def summarise_failure(context: Mapping[str, Any]) -> None:
+    """Log that a try failed and by which kind of error; Airflow calls it after each such try."""
+    log.info("task_summary", **fields_of_failure(context["ti"], context.get("exception")))
+
+
 def fields(instance: Any, result: Any) -> dict[str, Any]:
     """Return what the line holds: the task, its shard, its counts."""
     index = getattr(instance, "map_index", None)
     shard = {} if index is None or index < 0 else {"map_index": index}
     return {"dag": instance.dag_id, "task": instance.task_id, **shard, **counts(result)}
+
+
+def fields_of_failure(instance: Any, error: object) -> dict[str, Any]:
+    """Return what the line of a try that failed holds: the task, the try, the kind of error."""
+    # Not the error's text: others' may hold addresses or secrets.
+    kind = type(error).__name__
+    return {**fields(instance, None), "failed_try": instance.try_number, "error": kind}
 
 
 def counts(result: Any) -> dict[str, int | bool]:

@@ -125,6 +125,9 @@ def _booked(database: Database, offices: Sequence[Office]) -> Iterator[None]:
 def _close(office: Office, failed: ConnectorError | None) -> None:
     """Close the run's plan; a sync that called nothing and changed nothing has none."""
     scope = office.scope
+    for system, outcomes in scope.written.items():
+        metrics.writes(scope.name, system, outcomes)
+    scope.written.clear()
     with scope.database.begin() as connection:
         planned = plans.standing(connection, sync=scope.name, run_id=scope.run.run_id)
     if planned is None and not scope.calls:

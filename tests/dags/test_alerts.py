@@ -1,6 +1,7 @@
 """Alerts: once for a cause, once when it is over, and again for whoever did not take them."""
 
 import json
+import os
 import socket
 import threading
 from datetime import UTC, datetime, timedelta
@@ -15,11 +16,15 @@ from sqlalchemy import text
 
 from local.postgres import temporary
 from ml_connector.alerts import WHAT_TO_DO
-from ml_connector.errors import NeedsReauth, SettingsError, Unavailable
+from ml_connector.errors import NeedsReauth, SettingsError, Tampered, Unavailable
+from ml_connector.model import RunContext
 from ml_connector.quickbooks.tokens import TokenPair
-from ml_connector.settings import load_alerts
+from ml_connector.settings import home, load_alerts
+from ml_connector.store import audit
+from ml_connector.store.audit import Entry
 from ml_connector.store.database import Database
 from ml_connector.store.migrate import upgrade
+from ml_connector.vault import vault_from
 
 NOW = datetime(2026, 11, 1, tzinfo=UTC)
 SYNCS = """
@@ -320,3 +325,128 @@ def test_a_recipient_that_is_not_one_connection_is_refused(tmp_path, recipient):
     settings.write_text(f"alerts: {{to: [{recipient}]}}\n" + SYNCS.split("\n", 2)[2])
     with pytest.raises(SettingsError, match=r"alerts\.to"):
         load_alerts(settings)
+
+
+@pytest.fixture
+def in_a_task(database, monkeypatch, tmp_path):
+    """The context of a running task; keys of a home of its own."""
+    from airflow.sdk.execution_time.context import set_current_context
+
+    for name in ("ENCRYPTION_KEYS", "INDEX_KEY"):
+        monkeypatch.delenv(f"ML_CONNECTOR_{name}", raising=False)
+    monkeypatch.setenv("ML_CONNECTOR_HOME", str(tmp_path))
+    instance = SimpleNamespace(
+        dag_id="d", run_id="r1", task_id="t", try_number=1, map_index=-1, log_url="http://run"
+    )
+    with set_current_context({"ti": instance}):
+        yield
+
+
+def execute(database, *statements):
+    with database.begin() as connection:
+        for statement in statements:
+            connection.execute(text(statement))
+
+
+def tamper(database, statement):
+    """As somebody who owns the server: triggers do not fire."""
+    execute(database, "SET LOCAL session_replication_role = replica", statement)
+
+
+def links(database):
+    with database.begin() as connection:
+        rows = connection.execute(text("SELECT cause, link FROM ml_connector.alerts"))
+        return {row.cause: row.link for row in rows}
+
+
+def test_a_plan_that_waits_for_a_person_is_told_once_with_its_run_and_once_it_was_answered(
+    database, everybody, in_a_task
+):
+    from ml_connector_airflow.steps import hold_large_plan, reject_plan
+
+    execute(
+        database,
+        """WITH p AS (INSERT INTO ml_connector.plans (sync, run_id, kind)
+                      VALUES ('main', 'r1', 'sync') RETURNING id)
+           INSERT INTO ml_connector.changes (plan_id, sync, email_key, customer_id, kind, reason)
+           SELECT id, 'main', decode(lpad(to_hex(n), 64, '0'), 'hex'), n::text, 'archive', 'inactive'
+           FROM p, generate_series(1, 1000) AS n""",
+    )
+    for _ in range(2):
+        held = hold_large_plan("main")
+    assert held.limits[0].startswith("1000 contacts would be archived")
+    assert everybody.webhook.taken == [("raised", "guard_waiting:main")]
+    assert links(database) == {"guard_waiting:main": "http://run"}
+    reject_plan("main", person="boss")
+    assert everybody.webhook.taken[1:] == [("ended", "guard_waiting:main")]
+    assert [len(everybody.slack.taken), len(everybody.mail.taken)] == [2, 2]
+
+
+def test_events_that_were_given_up_are_told_once_by_the_watch_and_once_none_is_left(
+    database, everybody, in_a_task
+):
+    from ml_connector_airflow.alerting import watch
+
+    execute(
+        database,
+        """INSERT INTO ml_connector.webhook_inbox
+               (system, source, kind, dedupe_key, payload, state, received_at)
+           SELECT 'quickbooks', 'r', 'k', n::text, '', 'dead', clock_timestamp()
+           FROM generate_series(1, 3) AS n""",
+    )
+    for _ in range(2):
+        assert watch() == {"silent_syncs": 0, "dead_letters": 3}
+    assert everybody.webhook.taken == [("raised", "dead_letters:inbox")]
+    assert "3 webhook events" in everybody.slack.taken[0]
+    assert links(database) == {"dead_letters:inbox": "http://run"}
+    execute(database, "DELETE FROM ml_connector.webhook_inbox")
+    for _ in range(2):
+        watch()
+    assert everybody.webhook.taken[1:] == [("ended", "dead_letters:inbox")]
+
+
+def test_the_watch_tells_whoever_did_not_take_an_alert(database, everybody):
+    from ml_connector_airflow.alerting import watch
+    from ml_connector_airflow.notifications import raise_alert
+
+    everybody.slack.status = 500
+    raise_alert(database, cause="needs_reauth:five", message="connect again")
+    everybody.slack.status = 200
+    for _ in range(2):
+        watch()
+    assert [len(everybody.slack.taken), len(everybody.webhook.taken)] == [1, 1]
+
+
+def test_a_row_that_somebody_edited_is_told_once_by_the_daily_look_and_once_it_is_mended(
+    database, everybody, in_a_task
+):
+    from ml_connector_airflow.alerting import task_failed
+    from ml_connector_airflow.audit_commands import seal, verify_daily
+
+    with database.begin() as connection:
+        entry = Entry(
+            sync="main", action="create", reason="new_customer", outcome="applied", cause="change:1"
+        )
+        audit.append(
+            connection, [entry], run=RunContext(run_id="r1"), vault=vault_from(os.environ, home())
+        )
+    list(seal())
+    sound = verify_daily()["sound"]
+    tamper(database, "UPDATE ml_connector.audit SET outcome = 'failed' WHERE cause = 'change:1'")
+    for _ in range(2):
+        with pytest.raises(Tampered, match="1 faults") as broken:
+            verify_daily()
+        task_failed(_context(broken.value))
+    assert everybody.webhook.taken == [("raised", "audit_broken:audit")]
+    assert links(database) == {"audit_broken:audit": "http://run"}
+    tamper(database, "UPDATE ml_connector.audit SET outcome = 'applied' WHERE cause = 'change:1'")
+    for _ in range(2):
+        assert verify_daily()["sound"] == sound
+    assert everybody.webhook.taken[1:] == [("ended", "audit_broken:audit")]
+
+
+def test_an_alert_of_a_command_has_no_run(database, everybody):
+    from ml_connector_airflow.notifications import raise_alert
+
+    raise_alert(database, cause="audit_broken:audit", message="1 faults")
+    assert links(database) == {"audit_broken:audit": ""}

@@ -129,9 +129,21 @@ def test_a_tasks_log_ends_with_one_line_of_counts_and_no_texts(expected, result)
     assert fields(instance, result) == {"dag": "d", "task": "t", **expected}
 
 
+def test_the_log_of_a_try_that_failed_ends_with_a_line_that_names_the_kind_of_error():
+    from ml_connector_airflow.summary import fields_of_failure
+
+    instance = SimpleNamespace(dag_id="d", task_id="t", map_index=2, try_number=1)
+    expected = {"dag": "d", "task": "t", "map_index": 2, "failed_try": 1, "error": "RateLimited"}
+    assert fields_of_failure(instance, RateLimited("ada@example.com: 429")) == expected
+
+
 def test_every_task_of_every_dag_sums_up(bag):
-    from ml_connector_airflow.summary import summarise
+    from ml_connector_airflow.alerting import task_failed
+    from ml_connector_airflow.summary import summarise, summarise_failure
 
     assert not bag.import_errors
     for dag in bag.dags.values():
         assert dag.default_args["post_execute"] is summarise, f"{dag.dag_id}: use DEFAULT_ARGS"
+        # The alert first: the summary is the last line.
+        assert dag.default_args["on_failure_callback"] == [task_failed, summarise_failure]
+        assert dag.default_args["on_retry_callback"] is summarise_failure

@@ -6,6 +6,7 @@ import time
 import pytest
 from sqlalchemy import text
 
+from ml_connector import inbox_worker
 from ml_connector.errors import NeedsReauth, StopRun
 from tests.integration.test_behaviour_activity import batches, events, notes, reads
 
@@ -67,6 +68,14 @@ def test_an_update_reaches_the_contact_and_its_status_is_not_sent(firm, amy):
     firm.work_off()
     assert firm.fields(ADDRESS)["FNAME"] == "Amelie"
     assert firm.statuses() == {ADDRESS: "subscribed"}
+
+
+def test_what_events_had_us_write_is_counted_by_system_and_outcome(firm, amy):
+    office = firm.office()
+    firm.edit(amy, GivenName="Amelie")
+    firm.told_by_quickbooks(("updated", amy))
+    inbox_worker.work_off(firm.database, [office])
+    assert office.scope.written["mailchimp"] == {"applied": 1}
 
 
 def test_a13b_an_opt_out_nobody_told_of_still_follows_the_person_to_a_new_address(firm, amy):
