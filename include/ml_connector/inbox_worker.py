@@ -6,7 +6,7 @@ nearer to being given up.
 """
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import timedelta
 from time import monotonic, sleep
@@ -44,16 +44,22 @@ log = structlog.get_logger(__name__)
 
 
 def work_off(
-    database: Database, offices: Sequence[Office], *, gather: bool = False
+    database: Database,
+    offices: Sequence[Office],
+    *,
+    closed: Mapping[str, StopRun] | None = None,
+    gather: bool = False,
 ) -> dict[str, int]:
     """Work on every event that is due; return how many ended how.
+
+    ``closed``: by sync that could not be opened, why; events that may be of one of them wait.
 
     A single event is worked on at once. With ``gather``, whatever a burst brings after its first
     events is waited for, so that its hundreds cost a call or two and not one each.
 
     Raises the first ``StopRun`` met, once everything else is done: its events wait.
     """
-    worker = _Worker(database, offices)
+    worker = _Worker(database, offices, closed or {})
     while number := worker.next(TOGETHER, tried=False) or worker.next(1, tried=True):
         if gather and BURST <= number < TOGETHER:
             _until_quiet(database)
@@ -89,8 +95,10 @@ def _until_quiet(database: Database) -> None:
 
 
 class _Worker:
-    def __init__(self, database: Database, offices: Sequence[Office]) -> None:
-        self._database, self._offices = database, offices
+    def __init__(
+        self, database: Database, offices: Sequence[Office], closed: Mapping[str, StopRun]
+    ) -> None:
+        self._database, self._offices, self._closed = database, offices, closed
         self._run = offices[0].scope.run if offices else RunContext()
         self.counts: Counter[str] = Counter()
         self.stopped: StopRun | None = None
@@ -99,14 +107,27 @@ class _Worker:
         """Claim and work on up to ``limit`` events; return how many there were."""
         with self._database.begin() as connection:
             events = inbox.claim(connection, limit=limit, lease=LEASE, tried=tried, run=self._run)
-            orphans = [e for e in events if not any(_concerned(o, e) for o in self._offices)]
+            unknown = [e for e in events if not any(_concerned(o, e) for o in self._offices)]
+            orphans = [event for event in unknown if self._why_held(event) is None]
             inbox.quarantine(connection, orphans, reason="no_sync", run=self._run)
         self.counts["quarantined"] += len(orphans)
+        for event in unknown:
+            if error := self._why_held(event):
+                self._postpone([event], wait=BLOCKED, error=error)
         for system, work in ((QUICKBOOKS, customers_changed), (MAILCHIMP, members_acted)):
-            mine = [e for e in events if e.system == system and e not in orphans]
+            mine = [e for e in events if e.system == system and e not in unknown]
             for office, done in self._worked_on(mine, work):
                 self._show(office, done)
         return len(events)
+
+    def _why_held(self, event: Claimed) -> StopRun | None:
+        """Return why an event of no open sync has to wait; None if it is of no sync at all.
+
+        A sync that is not open may be of any company: its realm stands in its connection.
+        """
+        if event.system == QUICKBOOKS:
+            return next(iter(self._closed.values()), None)
+        return self._closed.get(event.sync or "")
 
     def _worked_on(self, events: Sequence[Claimed], work: Work) -> list[tuple[Office, Done]]:
         """Work on one system's events in every sync concerned, and settle them.
@@ -166,6 +187,11 @@ class _Worker:
             wait = BLOCKED
         else:
             wait = max(AWAY, timedelta(seconds=error.retry_after or 0))
+        self._postpone(events, wait=wait, error=error)
+
+    def _postpone(
+        self, events: Sequence[Claimed], *, wait: timedelta, error: ConnectorError
+    ) -> None:
         with self._database.begin() as connection:
             postponed = inbox.postpone(connection, events, wait=wait, reason=str(error))
         self.counts["waiting"] += postponed

@@ -67,29 +67,49 @@ def work_off(run: RunContext, *, stay: float = 0.0) -> dict[str, int]:
     With ``stay`` go on until no event came for so many seconds.
 
     Raises the first ``StopRun`` met. What it concerned is due again later, not at once, so that
-    failing runs do not follow one another without a pause.
+    failing runs do not follow one another without a pause. A sync that cannot be opened is told of
+    in the same way, once the others' events are worked off.
     """
     url, counts, until = database_url(), Counter[str](), monotonic() + LONGEST
     began = datetime.now(UTC)
     with closing(Database(url, connections=5)) as database:
         try:
-            offices = [open_office(name, database, run) for name in load_syncs()]
-        except StorageError:
-            raise
+            names = list(load_syncs())
         except StopRun as error:
             inbox_worker.put_off(database, error)
             raise
+        offices, closed = _opened(names, database, run)
         while True:
             with _booked(database, offices):
-                counts.update(inbox_worker.work_off(database, offices, gather=bool(stay)))
+                counts.update(
+                    inbox_worker.work_off(database, offices, closed=closed, gather=bool(stay))
+                )
             if not stay or monotonic() > until or not inbox_watch.due_within(url, stay):
                 break
         metrics.inbox(database, counts, since=began)
         watch_dead_letters(database)
+        for unopened in closed.values():
+            raise unopened
         if run.dag_id:
             run_succeeded(database, run.dag_id)
     log.info("webhooks_processed", **counts)
     return dict(counts)
+
+
+def _opened(
+    names: Sequence[str], database: Database, run: RunContext
+) -> tuple[list[Office], dict[str, StopRun]]:
+    """Open every sync; return those that are open, and by name why the others are not."""
+    offices, closed = list[Office](), dict[str, StopRun]()
+    for name in names:
+        try:
+            offices.append(open_office(name, database, run))
+        except StorageError:
+            raise
+        except StopRun as error:
+            closed[name] = error
+            log.warning("sync_not_opened", sync=name, reason=str(error))
+    return offices, closed
 
 
 def open_office(sync_name: str, database: Database, run: RunContext) -> Office:
