@@ -14,6 +14,7 @@ from datetime import datetime
 from typing import Any
 from zoneinfo import ZoneInfo
 
+import msgspec
 import structlog
 from sqlalchemy import Connection
 
@@ -333,7 +334,7 @@ class _Writer:
         item = _notes_item(page.customer, page.customer.notes)
         found = replace(page, notes=page.customer.notes, written=[(item, {})])
         return [
-            replace(entry, before=None)
+            msgspec.structs.replace(entry, before=None)
             for entry in self._entries(found, self._kept(page.due, state="shown"), None)
         ]
 

@@ -18,9 +18,9 @@ from ml_connector.ahead import ahead
 from ml_connector.errors import IncompleteRead
 from ml_connector.quickbooks.client import IDS_PER_QUERY, QuickBooksClient
 from ml_connector.scope import Scope
-from ml_connector.staging import learn_types, renames, stage_rows
+from ml_connector.staging import learn_types, map_rows, renames, stage_rows
 from ml_connector.store import cursors, customers
-from ml_connector.store.customers import Staged
+from ml_connector.store.customers import Sealed, Staged
 from ml_connector.store.database import look_over
 
 OVERLAP = timedelta(minutes=10)
@@ -143,11 +143,21 @@ class _Reader:
         self.watermark: datetime | None = None
 
     def read(self, since: datetime | None, until: datetime) -> None:
-        for page in ahead(self._client.iter_changed(since=since, until=until)):
-            self.staged += _stage(self._scope, page, seen_in=self._seen_in)
-            times = [datetime.fromisoformat(row["MetaData"]["LastUpdatedTime"]) for row in page]
+        # A page is on the wire, one is being mapped and sealed, one is merged by the database.
+        pages = ahead(self._client.iter_changed(since=since, until=until))
+        for page in ahead(map(self._mapped, pages)):
+            scope = self._scope
+            with scope.database.begin() as connection:
+                self.staged += customers.stage(
+                    connection, page, sync=scope.name, vault=scope.vault, seen_in=self._seen_in
+                )
+            times = [each.customer.last_updated for each in page]
             self.watermark = max(filter(None, [self.watermark, *times]), default=None)
-            log.info("customers_read", sync=self._scope.name, rows=self.staged.read)
+            log.info("customers_read", sync=scope.name, rows=self.staged.read)
+
+    def _mapped(self, rows: Sequence[Mapping[str, Any]]) -> list[Sealed]:
+        with self._scope.database.begin() as connection:
+            return map_rows(self._scope, connection, rows)
 
 
 def _everything(scope: Scope, client: QuickBooksClient, cursor: dict[str, Any]) -> Fetched:

@@ -247,12 +247,14 @@ def _verdicts(
 ) -> Iterator[Entry]:
     """One entry for every customer that is newly skipped or linked, or for another reason."""
     told = ["decision", "reason", "linked_to"]
-    past = people.set_index("customer_id")
     others = decisions.customers[decisions.customers.decision != "contact"]
+    columns = people[["customer_id", "email_key", *told]]
+    past = columns[columns.customer_id.isin(others.customer_id)].itertuples(index=False, name=None)
+    known = {customer_id: (key, values) for customer_id, key, *values in past}
     for row in others.itertuples(index=False):
-        was = past.loc[row.customer_id]
+        key, values = known[row.customer_id]
         after = {name: _plain(getattr(row, name)) for name in told}
-        before = {name: _plain(was[name]) for name in told}
+        before = {name: _plain(value) for name, value in zip(told, values, strict=True)}
         if after == before:
             continue
         yield Entry(
@@ -263,7 +265,7 @@ def _verdicts(
             cause=f"plan:{plan_id}",
             origin=scope.origins.get(str(row.customer_id)),
             customer_id=str(row.customer_id),
-            email_key=next(_unhexed([was.email_key]), None),
+            email_key=next(_unhexed([key]), None),
             attempts=0,
             before=before,
             after=after,

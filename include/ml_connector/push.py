@@ -213,25 +213,27 @@ class _Pusher:
         scope = self._scope
         now = scope.clock()
         entries = [o.entry(scope.name, self._known(o.row.change)) for o in outcomes]
+        rows = audit.sealed(entries, run=scope.run, vault=scope.vault)
+        settled = [outcome.settled for outcome in outcomes]
+        arrived = [o.row.change.email_key for o in outcomes if o.present]
+        turned_away = {
+            o.row.change.email_key: o.refusal.code
+            for o in outcomes
+            if o.refusal is not None and o.row.change.kind == Kind.CREATE
+        }
         contacts.record(  # takes the sync's turn: from there on one thread at a time
             connection,
             [outcome.written(now, scope.vault) for outcome in outcomes],
             sync=scope.name,
             vault=scope.vault,
         )
-        changes.settle(connection, [outcome.settled for outcome in outcomes])
-        arrived = [o.row.change.email_key for o in outcomes if o.present]
+        changes.settle(connection, settled)
         customers.arrive(connection, sync=scope.name, keys=arrived)
-        turned_away = {
-            o.row.change.email_key: o.refusal.code
-            for o in outcomes
-            if o.refusal is not None and o.row.change.kind == Kind.CREATE
-        }
         customers.turn_away(connection, sync=scope.name, refused=turned_away)
         # Last: who waits for the turn with rows appended could meet a sealer and a planner in a ring.
-        audit.append(connection, entries, run=scope.run, vault=scope.vault)
-        for outcome in outcomes:
-            self._count(outcome.settled.state.value)
+        audit.append_sealed(connection, rows)
+        for change in settled:
+            self._count(change.state.value)
         return [outcome.row.change.customer_id for outcome in outcomes if outcome.rose]
 
     def _known(self, change: Claimed) -> dict[str, Any] | None:

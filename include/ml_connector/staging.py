@@ -15,7 +15,7 @@ from ml_connector.fields import customer_from
 from ml_connector.quickbooks.client import QuickBooksClient
 from ml_connector.scope import Scope
 from ml_connector.store import cursors, customers
-from ml_connector.store.customers import Staged
+from ml_connector.store.customers import Sealed, Staged
 
 _CURSOR = "customer_types"
 
@@ -23,7 +23,15 @@ _CURSOR = "customer_types"
 def stage_rows(
     scope: Scope, connection: Connection, rows: Iterable[Mapping[str, Any]], *, seen_in: int = 0
 ) -> Staged:
-    """Stage QuickBooks rows; ``seen_in`` as in ``customers.stage``.
+    """Stage QuickBooks rows; ``seen_in`` as in ``customers.stage``."""
+    page = map_rows(scope, connection, rows)
+    return customers.stage(connection, page, sync=scope.name, vault=scope.vault, seen_in=seen_in)
+
+
+def map_rows(
+    scope: Scope, connection: Connection, rows: Iterable[Mapping[str, Any]]
+) -> list[Sealed]:
+    """Return QuickBooks rows as they are to be staged.
 
     A type without a name counts as none. It is noted, so that its name makes a difference once it
     is known.
@@ -35,8 +43,7 @@ def stage_rows(
         nameless = {type_id(row) for row in page} - {"", *types}
         if nameless:
             _keep(scope, connection, types | dict.fromkeys(nameless, ""))
-    return customers.stage(
-        connection,
+    return customers.sealed(
         (
             customer_from(
                 row,
@@ -48,7 +55,6 @@ def stage_rows(
         ),
         sync=scope.name,
         vault=scope.vault,
-        seen_in=seen_in,
     )
 
 

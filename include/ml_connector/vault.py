@@ -18,6 +18,7 @@ import os
 import secrets
 from collections.abc import Mapping, Sequence
 from functools import cached_property
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,8 @@ from ml_connector.errors import SettingsError
 from ml_connector.settings import secret
 
 KEY_BYTES = 32
+NONCE_BYTES = 12
+"""Of AES-GCM; random, so a key serves 2**32 payloads (NIST SP 800-38D, 8.3)."""
 KEYS_VARIABLE = "ML_CONNECTOR_ENCRYPTION_KEYS"
 INDEX_VARIABLE = "ML_CONNECTOR_INDEX_KEY"
 _VERSION = b"\x01"
@@ -54,7 +57,15 @@ class Vault:
 
     def seal(self, value: Any, identity: str) -> bytes:
         """Return ``value`` (JSON-able) encrypted for the row named ``identity``."""
-        return self._sealed(_encoder.encode(value), identity)
+        return self._sealed(_encoder.encode(value), identity, secrets.token_bytes(NONCE_BYTES))
+
+    def seal_each(self, values: Sequence[tuple[Any, str]]) -> list[bytes]:
+        """Return each of (value, identity) as ``seal`` does; randomness is asked for once."""
+        random = secrets.token_bytes(NONCE_BYTES * len(values))
+        return [
+            self._sealed(_encoder.encode(value), identity, random[at : at + NONCE_BYTES])
+            for at, (value, identity) in zip(count(0, NONCE_BYTES), values, strict=False)
+        ]
 
     def open(self, sealed: bytes, identity: str) -> Any:
         """Return the value sealed for ``identity``; raise ``SettingsError`` without its key."""
@@ -62,7 +73,8 @@ class Vault:
 
     def reseal(self, sealed: bytes, identity: str) -> bytes:
         """Return the same value under the newest key."""
-        return self._sealed(self.open_encoded(sealed, identity), identity)
+        encoded = self.open_encoded(sealed, identity)
+        return self._sealed(encoded, identity, secrets.token_bytes(NONCE_BYTES))
 
     @property
     def newest(self) -> bytes:
@@ -73,8 +85,7 @@ class Vault:
         """Tell whether a key is at hand."""
         return key_id in self._ciphers
 
-    def _sealed(self, encoded: bytes, identity: str) -> bytes:
-        nonce = secrets.token_bytes(12)
+    def _sealed(self, encoded: bytes, identity: str, nonce: bytes) -> bytes:
         sealed = self._ciphers[self._newest].encrypt(nonce, encoded, identity.encode())
         return _VERSION + self._newest + nonce + sealed
 

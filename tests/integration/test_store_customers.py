@@ -33,7 +33,8 @@ def customer(**changes: Any) -> Customer:
 
 def stage(firm, *rows: Customer, seen_in: int = 0) -> Staged:
     with firm.database.begin() as connection:
-        return customers.stage(connection, rows, sync="main", vault=firm.vault, seen_in=seen_in)
+        page = customers.sealed(rows, sync="main", vault=firm.vault)
+        return customers.stage(connection, page, sync="main", vault=firm.vault, seen_in=seen_in)
 
 
 def settle(firm) -> None:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+import msgspec
 from sqlalchemy import Connection, Row, text
 
 from ml_connector.model import RunContext
@@ -24,13 +25,14 @@ _COLUMNS = [
     "seal_id", "before", "after", "origin",
 ]  # fmt: skip
 
+SEAL_ID_BYTES = 8
+
 APPENDING = "ml_connector/audit"
 """The lock that transactions with new rows share, and that a sealer takes alone for a moment: what
 has an id by then is either there or never will be."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Entry:
+class Entry(msgspec.Struct, frozen=True, kw_only=True):
     """One audit row to be. ``outcome``: applied, failed, parked, refused, skipped, unheard (docs/audit.md).
 
     ``cause`` says what led to it: ``change:12``, ``event:7``, ``webhook:9``, ``replay:3`` (an audit
@@ -58,11 +60,39 @@ def append(
     connection: Connection, entries: Iterable[Entry], *, run: RunContext, vault: Vault
 ) -> int:
     """Write the entries; return how many. Call it in the transaction of what they tell of."""
-    rows = [_row(entry, run, vault) for entry in entries]
+    return append_sealed(connection, sealed(entries, run=run, vault=vault))
+
+
+def append_sealed(connection: Connection, rows: Sequence[Sequence[Any]]) -> int:
+    """As ``append``, with rows that were sealed before, while nobody had to wait for it."""
     if not rows:
         return 0
     make_ready(connection)
     return copy_rows(connection, "ml_connector.audit", _COLUMNS, rows)
+
+
+def sealed(entries: Iterable[Entry], *, run: RunContext, vault: Vault) -> list[Sequence[Any]]:
+    """Return the entries as rows, for ``append_sealed``."""
+    listed = list(entries)
+    random = secrets.token_hex(SEAL_ID_BYTES * len(listed))
+    ids = [random[at : at + 2 * SEAL_ID_BYTES] for at in range(0, len(random), 2 * SEAL_ID_BYTES)]
+    payloads = [
+        (value, identity(seal_id, side))
+        for seal_id, entry in zip(ids, listed, strict=True)
+        for side, value in (("before", entry.before), ("after", entry.after))
+        if value is not None
+    ]
+    seals = iter(vault.seal_each(payloads))
+    return [
+        (
+            *_circumstances(entry, run),
+            seal_id,
+            None if entry.before is None else next(seals),
+            None if entry.after is None else next(seals),
+            entry.origin,
+        )
+        for seal_id, entry in zip(ids, listed, strict=True)
+    ]
 
 
 def make_ready(connection: Connection) -> None:
@@ -75,8 +105,7 @@ def make_ready(connection: Connection) -> None:
     )
 
 
-def _row(entry: Entry, run: RunContext, vault: Vault) -> tuple[Any, ...]:
-    seal_id = secrets.token_hex(8)
+def _circumstances(entry: Entry, run: RunContext) -> tuple[Any, ...]:
     return (
         entry.sync,
         entry.system,
@@ -94,10 +123,6 @@ def _row(entry: Entry, run: RunContext, vault: Vault) -> tuple[Any, ...]:
         run.task_id,
         run.try_number,
         run.actor,
-        seal_id,
-        None if entry.before is None else vault.seal(entry.before, identity(seal_id, "before")),
-        None if entry.after is None else vault.seal(entry.after, identity(seal_id, "after")),
-        entry.origin,
     )
 
 

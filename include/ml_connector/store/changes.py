@@ -6,19 +6,18 @@ once and nobody has to guess whether it is still alive. There is one pending cha
 """
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
 from typing import NamedTuple
 
+import msgspec
 import pandas as pd
 from sqlalchemy import Connection, text
 
 from ml_connector.model import ChangeState, Kind
 from ml_connector.plan import CHANGE_COLUMNS
-from ml_connector.store.database import copy_rows, take_turn, unhexed
+from ml_connector.store.database import byteas, copy_rows, take_turn, unhexed
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Claimed:
+class Claimed(msgspec.Struct, frozen=True, kw_only=True):
     """A change under our lock, with what its call needs. Payloads are still sealed.
 
     ``current`` is False if the customer or the contact's owner moved since it was decided.
@@ -47,8 +46,7 @@ class Claimed:
     origin: str | None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Settled:
+class Settled(msgspec.Struct, frozen=True, kw_only=True):
     """A change's outcome."""
 
     id: int
@@ -84,7 +82,7 @@ def take_over(
                 FROM open WHERE c.id = open.id AND c.state = 'pending'
                   AND open.plan_id IS DISTINCT FROM CAST(:besides AS bigint) {heard}
                 RETURNING c.email_key"""),  # noqa: S608
-        {"sync": sync, "besides": besides_plan} | ({} if keys is None else {"keys": list(keys)}),
+        {"sync": sync, "besides": besides_plan} | ({} if keys is None else {"keys": byteas(keys)}),
     ).all()
     return [bytes(row.email_key) for row in rows]
 
@@ -279,7 +277,7 @@ def left_by_webhooks(connection: Connection, *, sync: str, keys: Collection[byte
                 JOIN ml_connector.plans p ON p.id = c.plan_id
                 WHERE c.sync = :sync AND c.state = 'pending' AND p.kind = 'webhooks'
                   AND c.email_key = ANY(:keys)"""),
-        {"sync": sync, "keys": list(keys)},
+        {"sync": sync, "keys": byteas(keys)},
     ).all()
     return [bytes(row.email_key) for row in rows]
 

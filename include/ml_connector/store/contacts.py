@@ -1,17 +1,17 @@
 """What we know of the audience: statuses as read, and what our writes left there."""
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
+import msgspec
 import pandas as pd
 from sqlalchemy import Connection, text
 
 from ml_connector.model import Status
 from ml_connector.plan import CONTACT_COLUMNS
 from ml_connector.store import activity_blocks
-from ml_connector.store.database import copy_rows, frame_of, take_turn, unhexed
+from ml_connector.store.database import byteas, copy_rows, frame_of, take_turn, unhexed
 from ml_connector.vault import Vault
 
 
@@ -51,7 +51,7 @@ def frame(connection: Connection, *, sync: str, keys: Collection[bytes]) -> pd.D
         CONTACT_COLUMNS,
         hexed=("email_key", "pushed_hash", "refused_hash"),
         rest="FROM ml_connector.contacts WHERE sync = :sync AND email_key = ANY(:keys)",
-        parameters={"sync": sync, "keys": list(keys)},
+        parameters={"sync": sync, "keys": byteas(keys)},
     )
 
 
@@ -61,7 +61,7 @@ def present(connection: Connection, *, sync: str, keys: Collection[bytes]) -> se
         text("""SELECT email_key FROM ml_connector.contacts
                 WHERE sync = :sync AND email_key = ANY(:keys)
                   AND status NOT IN ('forgotten', 'absent', 'moved')"""),
-        {"sync": sync, "keys": list(keys)},
+        {"sync": sync, "keys": byteas(keys)},
     ).all()
     return {bytes(row.email_key) for row in rows}
 
@@ -73,7 +73,7 @@ def sent(
     rows = connection.execute(
         text("""SELECT email_key, payload FROM ml_connector.contacts
                 WHERE sync = :sync AND email_key = ANY(:keys) AND payload IS NOT NULL"""),
-        {"sync": sync, "keys": list(keys)},
+        {"sync": sync, "keys": byteas(keys)},
     ).all()
     opened = ((bytes(k), vault.open(payload, identity(sync, bytes(k)))) for k, payload in rows)
     return {key: shown.get("merge_fields", {}) for key, shown in opened}
@@ -83,7 +83,7 @@ def suppressed(connection: Connection, *, keys: Collection[bytes]) -> set[bytes]
     """Return those of ``keys`` that must never be imported again."""
     rows = connection.execute(
         text("SELECT email_key FROM ml_connector.suppressions WHERE email_key = ANY(:keys)"),
-        {"keys": list(keys)},
+        {"keys": byteas(keys)},
     ).all()
     return {bytes(row.email_key) for row in rows}
 
@@ -107,7 +107,7 @@ def disown(connection: Connection, *, sync: str, keys: Collection[bytes]) -> Non
     connection.execute(
         text("""UPDATE ml_connector.contacts SET owner = NULL, pushed_hash = NULL
                 WHERE sync = :sync AND email_key = ANY(:keys)"""),
-        {"sync": sync, "keys": list(keys)},
+        {"sync": sync, "keys": byteas(keys)},
     )
 
 
@@ -119,7 +119,7 @@ def requeue(connection: Connection, *, sync: str, keys: Collection[bytes]) -> No
                 SET refused_hash = NULL, refused_reason = NULL, parked_until = NULL
                 WHERE sync = :sync AND email_key = ANY(:keys)
                   AND coalesce(refused_reason, '') NOT IN ('forgotten', 'compliance')"""),
-        {"sync": sync, "keys": list(keys)},
+        {"sync": sync, "keys": byteas(keys)},
     )
 
 
@@ -129,12 +129,11 @@ def unpush(connection: Connection, *, sync: str, keys: Collection[bytes]) -> Non
     connection.execute(
         text("""UPDATE ml_connector.contacts SET pushed_hash = NULL
                 WHERE sync = :sync AND email_key = ANY(:keys)"""),
-        {"sync": sync, "keys": list(keys)},
+        {"sync": sync, "keys": byteas(keys)},
     )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Written:
+class Written(msgspec.Struct, frozen=True, kw_only=True):
     """What a contact is after a call of ours, as Mailchimp answered.
 
     ``payload`` is what the contact shows: address, merge fields and the tags that are ours,
@@ -180,7 +179,7 @@ def record(connection: Connection, written: Iterable[Written], *, sync: str, vau
     )
     connection.execute(text("TRUNCATE written_contacts"))
     columns = ["sync", *_WRITTEN]
-    copy_rows(connection, "written_contacts", columns, (_row(w, sync, vault) for w in written))
+    copy_rows(connection, "written_contacts", columns, _rows(list(written), sync, vault))
     take_turn(connection, sync=sync)
     listed = ", ".join(columns)
     assigned = ", ".join(f"{column} = excluded.{column}" for column in _WRITTEN[1:-2])
@@ -199,26 +198,28 @@ def record(connection: Connection, written: Iterable[Written], *, sync: str, vau
     )
 
 
-def _row(written: Written, sync: str, vault: Vault) -> tuple[Any, ...]:
-    payload = written.payload
-    return (
-        sync,
-        written.email_key,
-        written.status.value,
-        written.owner,
-        written.previous_status,
-        written.pushed_hash,
-        list(written.sent_fields),
-        written.tagged_inactive,
-        written.archived_by,
-        written.refused_hash,
-        written.refused_reason,
-        written.parked_until,
-        written.parked_times,
-        written.profile_hash,
-        None if written.seen_tags is None else sorted(written.seen_tags),
-        None if payload is None else vault.seal(payload, identity(sync, written.email_key)),
-    )
+def _rows(written: Sequence[Written], sync: str, vault: Vault) -> Iterator[tuple[Any, ...]]:
+    shown = [(w.payload, identity(sync, w.email_key)) for w in written if w.payload is not None]
+    seals = iter(vault.seal_each(shown))
+    for each in written:
+        yield (
+            sync,
+            each.email_key,
+            each.status.value,
+            each.owner,
+            each.previous_status,
+            each.pushed_hash,
+            list(each.sent_fields),
+            each.tagged_inactive,
+            each.archived_by,
+            each.refused_hash,
+            each.refused_reason,
+            each.parked_until,
+            each.parked_times,
+            each.profile_hash,
+            None if each.seen_tags is None else sorted(each.seen_tags),
+            None if each.payload is None else next(seals),
+        )
 
 
 def adrift(connection: Connection, *, sync: str) -> set[bytes]:

@@ -1,6 +1,6 @@
 """Staged QuickBooks customers: written page by page, read back as keys and hashes."""
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, NamedTuple
@@ -11,7 +11,7 @@ from sqlalchemy import Connection, text
 
 from ml_connector.model import Customer
 from ml_connector.plan import CUSTOMER_COLUMNS
-from ml_connector.store.database import copy_rows, frame_of, take_turn, unhexed
+from ml_connector.store.database import byteas, copy_rows, frame_of, take_turn, unhexed
 from ml_connector.store.suppression import withheld
 from ml_connector.vault import Vault
 
@@ -104,9 +104,28 @@ def identity(sync: str, customer_id: str) -> str:
     return f"customers/{sync}/{customer_id}"
 
 
+class Sealed(NamedTuple):
+    """A customer and the row it is staged as."""
+
+    customer: Customer
+    row: tuple[Any, ...]
+
+
+def sealed(customers: Iterable[Customer], *, sync: str, vault: Vault) -> list[Sealed]:
+    """Return customers as they are staged, which takes no connection."""
+    listed = list(customers)
+    payloads = vault.seal_each(
+        [(msgspec.to_builtins(each), identity(sync, each.id)) for each in listed]
+    )
+    return [
+        Sealed(customer, (*_row(customer, vault), payload))
+        for customer, payload in zip(listed, payloads, strict=True)
+    ]
+
+
 def stage(
     connection: Connection,
-    customers: Iterable[Customer],
+    page: Sequence[Sealed],
     *,
     sync: str,
     vault: Vault,
@@ -125,16 +144,25 @@ def stage(
                  last_updated timestamptz, payload bytea) ON COMMIT DROP""")
     )
     connection.execute(text("TRUNCATE incoming_customers"))
-    page = withheld(connection, list(customers), sync=sync, vault=vault)
-    rows = (_row(customer, sync, vault) for customer in page)
-    copy_rows(connection, "incoming_customers", _STAGED, rows)
+    copy_rows(connection, "incoming_customers", _STAGED, _allowed(connection, page, sync, vault))
     counted = connection.execute(_MERGE, {"sync": sync, "seen_in": seen_in}).one()
     if seen_in:
         connection.execute(_SEEN, {"sync": sync, "seen_in": seen_in})
     return Staged(**counted._asdict())
 
 
-def _row(customer: Customer, sync: str, vault: Vault) -> tuple[Any, ...]:
+def _allowed(
+    connection: Connection, page: Sequence[Sealed], sync: str, vault: Vault
+) -> list[tuple[Any, ...]]:
+    allowed = withheld(connection, [each.customer for each in page], sync=sync, vault=vault)
+    pairs = list(zip(page, allowed, strict=True))
+    rest = iter(
+        sealed((kept for each, kept in pairs if kept is not each.customer), sync=sync, vault=vault)
+    )
+    return [each.row if kept is each.customer else next(rest).row for each, kept in pairs]
+
+
+def _row(customer: Customer, vault: Vault) -> tuple[Any, ...]:
     address = customer.addresses[0] if customer.addresses else None
     # Numeric ids in every recording; others sort last, and are told apart by their text.
     number = int(customer.id) if customer.id.isdecimal() and len(customer.id) < 19 else 2**62
@@ -150,7 +178,6 @@ def _row(customer: Customer, sync: str, vault: Vault) -> tuple[Any, ...]:
         customer.left_out,
         vault.fields_hash([customer.merge_fields, list(customer.tags or ())]),
         customer.last_updated,
-        vault.seal(msgspec.to_builtins(customer), identity(sync, customer.id)),
     )
 
 
@@ -219,7 +246,7 @@ def at(connection: Connection, *, sync: str, keys: Collection[bytes]) -> dict[st
                 SELECT c.customer_id, k.email_key FROM ml_connector.contacts k
                 JOIN ml_connector.customers c ON c.sync = k.sync AND c.email_key = k.alias_of
                 WHERE k.sync = :sync AND k.email_key = ANY(:keys)"""),
-        {"sync": sync, "keys": list(keys)},
+        {"sync": sync, "keys": byteas(keys)},
     ).all()
     return {row.customer_id: bytes(row.email_key) for row in rows}
 
@@ -240,7 +267,7 @@ def mark_dirty(connection: Connection, *, sync: str, keys: Collection[bytes] | N
     at = "" if keys is None else "AND (email_key = ANY(:keys) OR contact_key = ANY(:keys))"
     connection.execute(
         text(f"UPDATE ml_connector.customers SET dirty = true WHERE sync = :sync {at}"),  # noqa: S608
-        {"sync": sync} if keys is None else {"sync": sync, "keys": list(keys)},
+        {"sync": sync} if keys is None else {"sync": sync, "keys": byteas(keys)},
     )
 
 
@@ -310,7 +337,7 @@ def frame(
         rest="""FROM ml_connector.customers WHERE sync = :sync
                 AND (email_key = ANY(:keys) OR contact_key = ANY(:keys)
                      OR customer_id = ANY(:ids))""",
-        parameters={"sync": sync, "keys": list(keys), "ids": list(ids)},
+        parameters={"sync": sync, "keys": byteas(keys), "ids": list(ids)},
     )
 
 
@@ -357,7 +384,7 @@ def arrive(connection: Connection, *, sync: str, keys: Collection[bytes]) -> Non
                 WHERE sync = :sync AND email_key = ANY(:keys) AND NOT gone AND active
                   AND decision IN ('contact', 'linked')
                   AND contact_key IS DISTINCT FROM email_key"""),
-        {"sync": sync, "keys": list(keys)},
+        {"sync": sync, "keys": byteas(keys)},
     )
 
 

@@ -143,6 +143,11 @@ def copy_rows(
     return count
 
 
+def byteas(values: Iterable[bytes]) -> str:
+    """Return ``values`` as the text of a ``bytea[]``: written at once, not escaped byte by byte."""
+    return "{" + ",".join([f'"\\\\x{value.hex()}"' for value in values]) + "}"
+
+
 def frame_of(
     connection: Connection,
     columns: Sequence[str],

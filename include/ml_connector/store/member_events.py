@@ -6,7 +6,7 @@ from datetime import datetime
 from sqlalchemy import Connection, text
 
 from ml_connector.model import MemberEvent, Status
-from ml_connector.store.database import copy_rows, take_turn
+from ml_connector.store.database import byteas, copy_rows, take_turn
 from ml_connector.vault import Vault
 
 _COLUMNS = ["email_key", "kind", "before", "after", "happened_at", "payload"]
@@ -85,7 +85,7 @@ def newest(
                 FROM ml_connector.member_events
                 WHERE sync = :sync AND email_key = ANY(:keys)
                 ORDER BY happened_at DESC, id DESC LIMIT :limit"""),
-        {"sync": sync, "keys": list(keys), "limit": limit},
+        {"sync": sync, "keys": byteas(keys), "limit": limit},
     ).all()
     return [
         MemberEvent(
@@ -111,7 +111,7 @@ def mark_written(
         text("""UPDATE ml_connector.member_events SET written_to_quickbooks_at = clock_timestamp()
                 WHERE sync = :sync AND email_key = ANY(:keys) AND seen_at <= :until
                   AND written_to_quickbooks_at IS NULL"""),
-        {"sync": sync, "keys": list(keys), "until": until},
+        {"sync": sync, "keys": byteas(keys), "until": until},
     )
 
 

@@ -6,6 +6,7 @@ import msgspec
 from sqlalchemy import Connection, text
 
 from ml_connector.store import contacts, member_events
+from ml_connector.store.database import byteas
 from ml_connector.store.sealed import AUDIT
 from ml_connector.vault import Vault
 
@@ -122,7 +123,7 @@ def _addresses(connection: Connection, keys: Sequence[bytes], vault: Vault) -> s
     rows = connection.execute(
         text("""SELECT sync, email_key, payload FROM ml_connector.contacts
                 WHERE email_key = ANY(:keys) AND payload IS NOT NULL"""),
-        {"keys": list(keys)},
+        {"keys": byteas(keys)},
     ).all()
     for row in rows:
         said = vault.open(row.payload, contacts.identity(row.sync, bytes(row.email_key)))
@@ -130,7 +131,7 @@ def _addresses(connection: Connection, keys: Sequence[bytes], vault: Vault) -> s
     rows = connection.execute(
         text("""SELECT sync, email_key, kind, payload FROM ml_connector.member_events
                 WHERE email_key = ANY(:keys) AND kind = 'address_changed' AND payload IS NOT NULL"""),
-        {"keys": list(keys)},
+        {"keys": byteas(keys)},
     ).all()
     for row in rows:
         identity = member_events.identity(row.sync, bytes(row.email_key), row.kind)
@@ -139,7 +140,7 @@ def _addresses(connection: Connection, keys: Sequence[bytes], vault: Vault) -> s
         text("""SELECT DISTINCT ON (email_key) email_key, seal_id, after FROM ml_connector.audit
                 WHERE email_key = ANY(:keys) AND after IS NOT NULL AND system = 'mailchimp'
                 ORDER BY email_key, id DESC"""),
-        {"keys": list(keys)},
+        {"keys": byteas(keys)},
     ).all()
     for row in rows:
         said = vault.open(row.after, AUDIT[1].identity(row.seal_id))

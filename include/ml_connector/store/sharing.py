@@ -9,6 +9,8 @@ from typing import NamedTuple
 
 from sqlalchemy import Connection, text
 
+from ml_connector.store.database import byteas
+
 OWNED_ELSEWHERE = "owned_by_another_sync"
 
 _READS = """JOIN ml_connector.cursors r ON r.sync = k.sync AND r.name = 'members'
@@ -43,7 +45,7 @@ def owned(
     """Return those contacts under ``keys`` that syncs of ``others`` own."""
     rows = connection.execute(
         text(f"SELECT * FROM ({_OWNED}) owned WHERE email_key = ANY(:keys)"),  # noqa: S608
-        {"audience": audience, "others": list(others), "keys": list(keys)},
+        {"audience": audience, "others": list(others), "keys": byteas(keys)},
     ).all()
     return [Owned(bytes(row.email_key), row.sync) for row in rows]
 
@@ -56,7 +58,7 @@ def archived(
         text(f"""SELECT k.email_key, k.previous_status FROM ml_connector.contacts k {_READS}
                  WHERE k.sync = ANY(:others) AND k.email_key = ANY(:keys)
                    AND k.status = 'archived' AND k.archived_by = 'us'"""),  # noqa: S608
-        {"audience": audience, "others": list(others), "keys": list(keys)},
+        {"audience": audience, "others": list(others), "keys": byteas(keys)},
     ).all()
     return [Archived(bytes(row.email_key), row.previous_status) for row in rows]
 
@@ -69,7 +71,7 @@ def awaited(
         text("""SELECT email_key FROM ml_connector.customers
                 WHERE sync = ANY(:others) AND email_key = ANY(:keys) AND reason = :reason
                   AND active AND NOT gone"""),
-        {"others": list(others), "keys": list(keys), "reason": OWNED_ELSEWHERE},
+        {"others": list(others), "keys": byteas(keys), "reason": OWNED_ELSEWHERE},
     ).all()
     return {bytes(row.email_key) for row in rows}
 
