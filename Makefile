@@ -68,5 +68,5 @@ distributed: install-dev ## Run 20,000 customers on docker-compose.yaml's servic
 	@$(BIN)/python -m bench.distributed $(DISTRIBUTED_ARGS)
 
 clean: ## Remove the environment and all state, keys and databases included
-	@rm -rf $(VENV) $(or $(ML_CONNECTOR_HOME),.state) .pytest_cache .mypy_cache .ruff_cache \
+	@rm -rf $(VENV) .bench $(or $(ML_CONNECTOR_HOME),.state) .pytest_cache .mypy_cache .ruff_cache \
 		.import_linter_cache .hypothesis

@@ -1,0 +1,34 @@
+"""The sandbox's controls, as the benchmarks use them."""
+
+import requests
+
+from sandbox.running import RunningSandbox
+
+
+def control(base: str, method: str, path: str, body: object = None) -> dict[str, object]:
+    """Return the answer of one of the stand-in's controls."""
+    answer = requests.request(method, f"{base}/_sandbox/{path}", json=body, timeout=60)
+    answer.raise_for_status()
+    return dict(answer.json()) if answer.content else {}
+
+
+def both(sandbox: RunningSandbox) -> tuple[str, str]:
+    """Return the addresses of the two stand-ins, QuickBooks first."""
+    return sandbox.quickbooks_url, sandbox.mailchimp_url
+
+
+def set_latency(sandbox: RunningSandbox, milliseconds: int) -> None:
+    """Have every answer take so long, besides its work."""
+    for base in both(sandbox):
+        control(base, "PUT", "latency", {"ms": milliseconds})
+
+
+def forget_calls(sandbox: RunningSandbox) -> None:
+    """Count calls from here on."""
+    for base in both(sandbox):
+        control(base, "DELETE", "journal")
+
+
+def calls_of(sandbox: RunningSandbox) -> list[int]:
+    """Return how many calls QuickBooks and Mailchimp had."""
+    return [int(str(control(base, "GET", "journal/summary")["total"])) for base in both(sandbox)]
