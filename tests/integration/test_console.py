@@ -10,15 +10,18 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 
 import pytest
+from pydantic import BaseModel
 from sqlalchemy import text
 from starlette.applications import Starlette
 from starlette.routing import Mount
 from starlette.testclient import TestClient
 
+from ml_connector.settings import Sync, Tags
 from ml_connector.web.access import Caller, Right
 from ml_connector.web.console import PAGES, PREFIX, build_console
 from ml_connector.web.outside import Standing, TokenEnds
 from ml_connector.web.visit import Services, Started
+from ml_connector.web.words import STATUS
 from tests.integration.firm import Firm
 
 _numbers = itertools.count(1)
@@ -548,6 +551,53 @@ def test_setup_shows_what_is_in_force_and_pings(visitor):
     assert "quickbooks answers" in visitor.post("/main/setup/ping/quickbooks").text
     assert visitor.post("/main/setup/ping/other").status_code == 404
     assert "FNAME" in visitor.post("/main/setup/audience").text
+
+
+SHOWN = {
+    "name": ("main", "main"),
+    "quickbooks_conn_id": ("books_7", "connection books_7"),
+    "mailchimp_conn_id": ("chimp_7", "connection chimp_7"),
+    "audience_id": ("a7a7a7a7a7", "a7a7a7a7a7"),
+    "schedule": ("17 3 * * *", "17 3 * * *"),
+    "timezone": ("Europe/Berlin", "in Europe/Berlin"),
+    "new_contact_status": ("pending", STATUS["pending"]),
+    "fields": ({"CITY": "BillAddr.City"}, "CITY BillAddr.City"),
+    "tags.static": (["Books"], "Tags Books"),
+    "tags.from": ({"customer_type": "Type {value}"}, "Type {value} from customer_type"),
+    "include": ({"customer_type": ["Retail"]}, "Only customer_type: Retail"),
+    "exclude": ({"currency": ["EUR", "USD"]}, "Left out currency: EUR, USD"),
+    "include_jobs": (False, "are left out"),
+    "on_inactive": ("tag", "gets the tag"),
+    "inactive_tag": ("Gone", "the tag Gone"),
+    "activity.write_to": ("attachment", "in an attached note"),
+    "activity.batch_size": (17, "17 customers a call"),
+    "guard.max_archives": (41, "41 archives"),
+    "guard.max_archive_share": (0.23, "23"),
+    "guard.max_updates": (321, "321 updates"),
+    "beside": ({"other_brand": True}, "beside other_brand"),
+}
+"""By setting: a value, and the words that show it."""
+
+
+def settings_of(model, before=""):
+    """Every setting of a sync, as it is named in the file."""
+    for name, its in model.model_fields.items():
+        kind = {"tags": Tags}.get(name, its.annotation)
+        if isinstance(kind, type) and issubclass(kind, BaseModel):
+            yield from settings_of(kind, f"{name}.")
+        else:
+            yield f"{before}{its.alias or name}"
+
+
+def test_setup_shows_every_setting_as_it_is_in_force(firm):
+    assert set(settings_of(Sync)) == set(SHOWN)
+    values: dict = {}
+    for setting, (value, _) in SHOWN.items():
+        section, _, key = setting.rpartition(".")
+        (values.setdefault(section, {}) if section else values)[key] = value
+    firm.settings |= values
+    page = Visitor(firm, "admin").page("/main/setup")
+    assert [said for _, said in SHOWN.values() if said.lower() not in page.lower()] == []
 
 
 def test_quickbooks_is_connected_by_the_browser_that_began_it(visitor):
