@@ -16,7 +16,7 @@ from sqlalchemy import Connection
 
 from ml_connector.ahead import ahead
 from ml_connector.errors import IncompleteRead
-from ml_connector.quickbooks.client import IDS_PER_QUERY, QuickBooksClient
+from ml_connector.quickbooks.client import CDC_CAP, IDS_PER_QUERY, NOT_ASKED, QuickBooksClient
 from ml_connector.scope import Scope
 from ml_connector.staging import learn_types, map_rows, renames, stage_rows
 from ml_connector.store import cursors, customers
@@ -213,7 +213,9 @@ def _changed(scope: Scope, client: QuickBooksClient, cursor: dict[str, Any]) -> 
     gone = 0
     stirred = staged.new + staged.changed + staged.touched
     if stirred or started - tombstones_at > TOMBSTONES_AT_LEAST:
-        tombstones = client.fetch_tombstones(since=tombstones_at - OVERLAP)
+        tombstones = NOT_ASKED  # so many changes leave no room for tombstones among them
+        if staged.read < CDC_CAP:
+            tombstones = client.fetch_tombstones(since=tombstones_at - OVERLAP)
         if tombstones.truncated:
             with scope.database.begin() as connection:
                 known = customers.count_known(connection, sync=scope.name)

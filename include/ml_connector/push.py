@@ -25,7 +25,7 @@ from ml_connector.mailchimp.client import MailchimpClient
 from ml_connector.members import fetch_members
 from ml_connector.model import ChangeState, Customer, Kind, MemberWrite, MergeValue, Status
 from ml_connector.scope import Scope
-from ml_connector.store import audit, batch_intents, changes, contacts, cursors, customers
+from ml_connector.store import audit, batch_intents, changes, contacts, cursors, customers, sharing
 from ml_connector.store.changes import Claimed, Settled
 from ml_connector.tags import TagWork, tag_work
 
@@ -143,7 +143,9 @@ class _Pusher:
 
     def _push(self, connection: Connection, claimed: Sequence[Claimed], *, echo: bool) -> list[str]:
         """Send what is still as decided and store what came of it; return whose status rose."""
-        rows = [self._row(change) for change in claimed if change.current]
+        current = [change for change in claimed if change.current]
+        left = self._left_by_others(connection, current)
+        rows = [self._row(change, left.get(bytes(change.email_key), ())) for change in current]
         if echo and len(rows) > 1:
             alone = [row for row in rows if goes_alone(row)]
             rows = alone[:1] or rows  # the others stay pending, for the next claim
@@ -174,7 +176,17 @@ class _Pusher:
             customers.mark_dirty(connection, sync=self._scope.name, keys=keys)
             self._count("superseded", len(stale))
 
-    def _row(self, change: Claimed) -> Row:
+    def _left_by_others(
+        self, connection: Connection, claimed: Sequence[Claimed]
+    ) -> dict[bytes, list[str]]:
+        """The tags that another sync gave to contacts which pass to this one: ours to take off."""
+        taken = [c.email_key for c in claimed if c.contact_payload is None or c.reason == "adopted"]
+        beside = self._scope.sync.beside
+        if not beside or not taken:
+            return {}
+        return sharing.tags_left(connection, others=beside, keys=taken, vault=self._scope.vault)
+
+    def _row(self, change: Claimed, left: Sequence[str]) -> Row:
         scope = self._scope
         customer = customers.opened(
             change.customer_payload or b"",
@@ -187,7 +199,7 @@ class _Pusher:
             for tag, value in customer.merge_fields.items()
             if value or tag in change.sent_fields  # only what we filled is ours to clear
         }
-        tags = self._tags(change, customer)
+        tags = self._tags(change, customer, left)
         write = MemberWrite(
             email_address=customer.addresses[0],
             merge_fields=filled,
@@ -196,7 +208,7 @@ class _Pusher:
         )
         return Row(change, write, customer.addresses[1:], tags)
 
-    def _tags(self, change: Claimed, customer: Customer) -> TagWork:
+    def _tags(self, change: Claimed, customer: Customer, left: Sequence[str]) -> TagWork:
         sync, vault = self._scope.sync, self._scope.vault
         wanted = sync.tags.static if customer.tags is None else customer.tags
         inactive = [sync.inactive_tag]
@@ -204,7 +216,7 @@ class _Pusher:
         known = change.known_status not in (None, Status.ABSENT)
         return tag_work(
             [*wanted, *(inactive if change.tag_inactive else [])],
-            past=shown.get("tags", inactive if change.tagged_inactive else []),
+            past=[*shown.get("tags", inactive if change.tagged_inactive else []), *left],
             seen=change.seen_tags if known else (),
             vault=vault,
         )

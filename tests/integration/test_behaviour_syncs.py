@@ -231,6 +231,26 @@ def test_a39_when_the_first_sync_lets_go_the_other_takes_over_and_nobody_is_arch
     assert decided(east)[amy] == OWNED
 
 
+def test_a39_a_contact_that_passes_on_loses_the_first_syncs_tags_and_keeps_the_marketers(shared):
+    east, west = shared
+    west.settings["tags"] = ["West"]
+    east.seed(AMY, tags=["VIP"])
+    amy = east.customer("Amy East", AMY)
+    west_amy = west.customer("Amy West", AMY)
+    for firm in (east, west):
+        firm.sync()
+    assert east.tags(AMY) == {"VIP", "East"}
+    east.edit(amy, Active=False)
+    for firm in (east, west):
+        firm.sync()
+    assert east.tags(AMY) == {"VIP", "West"}
+    east.edit(amy, Active=True)
+    west.edit(west_amy, Active=False)
+    for firm in (east, west, east):
+        firm.sync()
+    assert east.tags(AMY) == {"VIP", "East"}
+
+
 def test_a39_a_contact_that_the_other_sync_archived_is_restored_as_it_was(shared):
     east, west = shared
     east.settings["new_contact_status"] = "transactional"

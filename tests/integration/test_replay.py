@@ -78,6 +78,29 @@ def test_a_refusal_is_tried_again_although_nothing_changed_here(firm):
     assert firm.statuses() == {AMY: "subscribed"}
 
 
+def test_tags_are_those_of_today_and_a_marketers_stay(firm):
+    firm.seed(AMY, tags=["VIP"])
+    firm.settings["tags"] = ["Old"]
+    amy = firm.customer("Amy", AMY)
+    firm.sync()
+    assert firm.tags(AMY) == {"VIP", "Old"}
+    words = {"email_address": AMY, "error": f"{AMY} looks fake or invalid", "error_code": "ERROR"}
+    answer = {"new_members": [], "updated_members": [], "errors": [words]}
+    refused = {"kind": "body", "body": answer}
+    firm.fault("mailchimp", match={"method": "POST"}, times=1, action=refused)
+    firm.settings["tags"] = ["Between"]
+    firm.edit(amy, GivenName="Amelia")
+    firm.sync()
+    assert firm.tags(AMY) == {"VIP", "Old"}
+    firm.settings["tags"] = ["New"]
+    assert again(firm).written == {"applied": 1}
+    assert firm.tags(AMY) == {"VIP", "New"}
+    again(firm)
+    assert firm.tags(AMY) == {"VIP", "New"}
+    firm.sync()
+    assert firm.tags(AMY) == {"VIP", "New"}
+
+
 def test_consent_is_not_raised(firm, contract):
     """Replaying the creation of somebody who has opted out since leaves the opt-out."""
     amy = firm.customer("Amy", AMY)

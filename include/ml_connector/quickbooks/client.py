@@ -61,6 +61,10 @@ class Tombstones:
     truncated: bool
 
 
+NOT_ASKED = Tombstones(ids=(), server_time=None, truncated=True)
+"""Where the answer is sure to lack some."""
+
+
 class BatchAnswer(NamedTuple):
     """The object as written, or the error, by bId; an item that got no answer is missing."""
 
@@ -175,7 +179,7 @@ class QuickBooksClient:
         may answer without a word of what it left out, so it is not asked.
         """
         if since < self._clock() - CDC_LOOK_BACK + CDC_MARGIN:
-            return Tombstones(ids=(), server_time=None, truncated=True)
+            return NOT_ASKED
         document = self._call("cdc", protocol.cdc_request(self._base_url, self._realm, since))
         rows = [
             row

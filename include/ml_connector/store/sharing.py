@@ -4,12 +4,15 @@ Every sync keeps what it knows of the audience for itself. What another one owns
 and counts only as long as that one reads the same audience.
 """
 
+from collections import defaultdict
 from collections.abc import Collection
 from typing import NamedTuple
 
 from sqlalchemy import Connection, text
 
+from ml_connector.store.contacts import identity
 from ml_connector.store.database import byteas
+from ml_connector.vault import Vault
 
 OWNED_ELSEWHERE = "owned_by_another_sync"
 
@@ -61,6 +64,23 @@ def archived(
         {"audience": audience, "others": list(others), "keys": byteas(keys)},
     ).all()
     return [Archived(bytes(row.email_key), row.previous_status) for row in rows]
+
+
+def tags_left(
+    connection: Connection, *, others: Collection[str], keys: Collection[bytes], vault: Vault
+) -> dict[bytes, list[str]]:
+    """Return the tags that syncs of ``others`` gave to contacts which they own no more."""
+    rows = connection.execute(
+        text("""SELECT sync, email_key, payload FROM ml_connector.contacts
+                WHERE sync = ANY(:others) AND email_key = ANY(:keys) AND payload IS NOT NULL
+                  AND (owner IS NULL OR status = 'archived') ORDER BY sync"""),
+        {"others": list(others), "keys": byteas(keys)},
+    ).all()
+    left: dict[bytes, list[str]] = defaultdict(list)
+    for row in rows:
+        key = bytes(row.email_key)
+        left[key] += vault.open(row.payload, identity(row.sync, key)).get("tags", [])
+    return dict(left)
 
 
 def awaited(
