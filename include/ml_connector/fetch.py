@@ -143,8 +143,12 @@ class _Reader:
         self.watermark: datetime | None = None
 
     def read(self, since: datetime | None, until: datetime) -> None:
+        """Stage what was updated in ``since`` to ``until``."""
         # A page is on the wire, one is being mapped and sealed, one is merged by the database.
-        pages = ahead(self._client.iter_changed(since=since, until=until))
+        self.stage(ahead(self._client.iter_changed(since=since, until=until)))
+
+    def stage(self, pages: Iterable[Sequence[Mapping[str, Any]]]) -> None:
+        """Stage ``pages``."""
         for page in ahead(map(self._mapped, pages)):
             scope = self._scope
             with scope.database.begin() as connection:
@@ -169,10 +173,12 @@ def _everything(scope: Scope, client: QuickBooksClient, cursor: dict[str, Any]) 
         cursors.put(connection, sync=scope.name, name=_CURSOR, value={**cursor, "load": load})
     expected = client.count()
     reader = _Reader(scope, client, seen_in=load)
-    reader.read(None, started)
-    if _listed(scope, load) < expected:
-        # Customers touched while we read moved past the cutoff; fetch them before judging.
-        reader.read(started - OVERLAP, scope.clock())
+    reader.stage(client.iter_listed(until=started, total=expected))
+    # Customers touched while we read moved past the cutoff: these first. Then, page after page, all.
+    for since in (started - OVERLAP, None):
+        if _listed(scope, load) >= expected:
+            break
+        reader.read(since, scope.clock())
         expected = client.count()
     listed = _listed(scope, load)
     with scope.database.begin() as connection:

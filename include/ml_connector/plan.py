@@ -143,7 +143,8 @@ def _carried(people: pd.DataFrame, known: pd.DataFrame, suppressed: set[str]) ->
     """By new address: the lowest status that its people bring along from former ones."""
     movers = people[
         (people.standing == "ok")
-        & people.contact_key.notna()
+        # Others never came to be a contact.
+        & (people.contact_key.isin(known.index) | people.contact_key.isin(list(suppressed)))
         & (people.contact_key != people.email_key)
     ]
     former = known.reindex(movers.contact_key)

@@ -304,6 +304,37 @@ def test_no_customer_is_missed_while_others_are_being_updated(
     assert max((len(page) for page in pages), default=0) <= size
 
 
+@settings(max_examples=200, deadline=None)
+@given(seconds=clusters, size=st.integers(1, 9), until=st.integers(0, 14), over=st.integers(0, 20))
+def test_pages_side_by_side_list_everybody(
+    seconds: list[int], size: int, until: int, over: int
+) -> None:
+    times = {str(n): START + timedelta(seconds=second) for n, second in enumerate(seconds)}
+    high = START + timedelta(seconds=until)
+    client = Bench(Company(times, high), page_size=size).client
+    pages = list(client.iter_listed(until=high, total=len(times) + over))
+    expected = {id_ for id_, time in times.items() if time <= high} if len(times) + over else set()
+    assert {row["Id"] for page in pages for row in page} == expected
+
+
+def test_a_row_that_leaves_the_list_between_two_pages_hides_no_other() -> None:
+    times = {str(n): START + timedelta(seconds=n) for n in range(90)}
+    until = START + timedelta(seconds=100)
+    company = Company(times, until + timedelta(seconds=60))
+    answered = 0
+
+    def meddle() -> None:
+        nonlocal answered
+        answered += 1
+        if answered in (2, 5):
+            company.touch(str(answered))
+
+    company.meddle = meddle
+    client = Bench(company, page_size=10).client
+    ids = {row["Id"] for page in client.iter_listed(until=until, total=90) for row in page}
+    assert set(times) - {"2", "5"} <= ids
+
+
 def test_offsets_are_used_only_inside_a_second_that_fills_a_page() -> None:
     spread = {str(n): START + timedelta(seconds=n // 3) for n in range(100)}
     company = Company(spread, START)

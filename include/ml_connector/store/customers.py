@@ -346,7 +346,8 @@ def record_decisions(
 ) -> None:
     """Store what each customer turned out to be; ``decided`` is ``Decisions.customers``.
 
-    ``ids``: those who waited for it, and wait no more.
+    ``ids``: those who waited for it, and wait no more. Who was represented nowhere so far counts as
+    represented at once: there is no former contact that anything could wait for.
     """
     connection.execute(
         text("""CREATE TEMP TABLE IF NOT EXISTS decided_customers
@@ -360,7 +361,9 @@ def record_decisions(
     connection.execute(
         text("""UPDATE ml_connector.customers c
                 SET decision = d.decision, reason = d.reason, linked_to = d.linked_to,
-                    contact_key = CASE WHEN d.arrived THEN c.email_key ELSE c.contact_key END,
+                    contact_key = CASE WHEN d.arrived OR c.contact_key IS NULL
+                                            AND d.decision IN ('contact', 'linked')
+                                       THEN c.email_key ELSE c.contact_key END,
                     dirty = c.dirty AND NOT d.waited
                 FROM decided_customers d
                 WHERE c.sync = :sync AND c.customer_id = d.customer_id
@@ -393,7 +396,8 @@ def turn_away(connection: Connection, *, sync: str, refused: Mapping[bytes, str]
     if refused:
         connection.execute(
             text("""UPDATE ml_connector.customers
-                    SET decision = 'skipped', reason = :reason, linked_to = NULL
+                    SET decision = 'skipped', reason = :reason, linked_to = NULL,
+                        contact_key = nullif(contact_key, email_key)
                     WHERE sync = :sync AND email_key = :key
                       AND decision IN ('contact', 'linked')"""),
             [{"sync": sync, "key": key, "reason": why} for key, why in refused.items()],

@@ -34,7 +34,8 @@ def _time(name: str, *, required: bool = False) -> Column[object]:
 
 
 # A QuickBooks customer as last fetched. customer_no orders ids as numbers. email_key is the
-# address it has now, contact_key the one under which it was last represented in the audience.
+# address it has now, contact_key the one under which it was last represented in the audience,
+# or is to be for the first time.
 # dirty: fetched anew and not yet decided on. gone: merged away (into merged_into, where a webhook
 # told) or deleted in QuickBooks. forgotten: its person was erased; nothing about them is staged.
 customers = Table(
@@ -65,6 +66,7 @@ customers = Table(
     Index("customers_by_email", "sync", "email_key"),
     Index("customers_by_contact", "sync", "contact_key"),
     Index("customers_dirty", "sync", "customer_id", postgresql_where=text("dirty")),
+    Index("customers_forgotten", "sync", "customer_id", postgresql_where=text("forgotten")),
     CheckConstraint("decision IN ('contact', 'linked', 'skipped')", name="customers_decision"),
 )
 
