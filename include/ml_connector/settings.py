@@ -35,6 +35,8 @@ _ATTRIBUTE = re.compile(r"^(customer_type|job|currency|[A-Z][A-Za-z0-9]*(\.[A-Za
 Attribute = Literal["customer_type", "currency"]
 MOST_OF_A_TAG = 100
 """Characters of a tag's name that Mailchimp takes."""
+FEWEST_DAYS = 7
+"""That events of webhooks are kept: longer than either vendor delivers one again."""
 
 
 def _as_list(value: object) -> object:
@@ -227,10 +229,24 @@ class Audit(_Strict):
     keep_months: int = Field(default=0, ge=0)
 
 
+class Webhooks(_Strict):
+    """How many days a webhook event is kept after its end: 0 for ever, else at least a week."""
+
+    keep_days: int = Field(default=90, ge=0, le=3650)
+
+    @field_validator("keep_days")
+    @classmethod
+    def _a_week_or_for_ever(cls, value: int) -> int:
+        if 0 < value < FEWEST_DAYS:
+            raise ValueError(f"{value} is too few: 0 (for ever), or {FEWEST_DAYS} to 3650 days")
+        return value
+
+
 class _File(_Strict):
     syncs: dict[str, dict[str, Any]] = Field(min_length=1)
     alerts: Alerts = Alerts()
     audit: Audit = Audit()
+    webhooks: Webhooks = Webhooks()
 
 
 def settings_file(environ: Mapping[str, str] | None = None) -> Path:
@@ -291,6 +307,11 @@ def load_alerts(path: Path | None = None) -> Alerts:
 def load_audit(path: Path | None = None) -> Audit:
     """Return how long the audit is kept; raise ``SettingsError`` as ``load_syncs`` does."""
     return _parsed(path or settings_file())[0].audit
+
+
+def load_webhooks(path: Path | None = None) -> Webhooks:
+    """Return how long webhook events are kept; raise ``SettingsError`` as ``load_syncs`` does."""
+    return _parsed(path or settings_file())[0].webhooks
 
 
 def quickbooks_connections(path: Path | None = None) -> list[str]:

@@ -6,7 +6,14 @@ from pathlib import Path
 import pytest
 
 from ml_connector.errors import SettingsError
-from ml_connector.settings import DEFAULT_FILE, home, load_sync, load_syncs, settings_file
+from ml_connector.settings import (
+    DEFAULT_FILE,
+    home,
+    load_sync,
+    load_syncs,
+    load_webhooks,
+    settings_file,
+)
 
 SMALLEST = """syncs:
   main:
@@ -201,3 +208,16 @@ def test_syncs_of_one_audience_know_each_other_and_who_comes_first(tmp_path):
     )
     known = {name: sync.beside for name, sync in load_syncs(file).items()}
     assert known == {"east": {"west": False}, "west": {"east": True}, "north": {}}
+
+
+@pytest.mark.parametrize(("given", "days"), [("", 90), ("7", 7), ("0", 0), ("3650", 3650)])
+def test_webhook_events_are_kept_a_week_to_ten_years_or_for_ever(tmp_path, given, days):
+    text = SMALLEST + (f"webhooks: {{keep_days: {given}}}\n" if given else "")
+    assert load_webhooks(written(tmp_path, text)).keep_days == days
+
+
+@pytest.mark.parametrize("given", ["6", "-1", "3651", "long", "1.5"])
+def test_a_wrong_time_to_keep_webhook_events_is_named_with_its_line(tmp_path, given):
+    path = written(tmp_path, SMALLEST + f"webhooks: {{keep_days: {given}}}\n")
+    with pytest.raises(SettingsError, match=r"line 6: webhooks\.keep_days: "):
+        load_syncs(path)
