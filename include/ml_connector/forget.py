@@ -10,18 +10,29 @@
     finish      one row of proof in the audit
 
 Each step is safe to repeat and committed by itself, so a command that was killed is simply given
-again. Nothing that brings the person back can slip in between: they are suppressed from the start.
+again. So is one that could not reach a sync: the rest is done, and whom it is about is kept, sealed,
+until that sync is done too. Nothing that brings the person back can slip in between: they are suppressed from the start.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import structlog
 from msgspec import structs
 
 from ml_connector.activity import markers_of
-from ml_connector.errors import RecordRefused, SettingsError, StaleObject, Unavailable
+from ml_connector.errors import (
+    ConnectorError,
+    RecordRefused,
+    RetryLater,
+    SettingsError,
+    StaleObject,
+    StopRun,
+    StorageError,
+    Unavailable,
+)
 from ml_connector.mailchimp.client import MailchimpClient
 from ml_connector.members import plain
 from ml_connector.model import Member, RunContext, Status
@@ -45,13 +56,17 @@ log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Forgotten:
-    """What an erasure did. ``left``: what a person has to do by hand, a sentence each."""
+    """What an erasure did. ``left``: what a person has to do, a sentence each.
+
+    ``finished``: False if a sync could not be reached: given again, the command does what is left.
+    """
 
     erasure: int
     customers: int
     contacts: dict[str, int] = field(default_factory=dict)
     blocks: int = 0
     left: tuple[str, ...] = ()
+    finished: bool = True
 
 
 def look(database: Database, vault: Vault, address: str) -> Person:
@@ -71,19 +86,24 @@ def forget(
     address: str,
     delete_contact: bool,
     run: RunContext,
+    closed: Mapping[str, StopRun] | None = None,
 ) -> Forgotten:
     """Erase the person at ``address``; ``delete_contact``: for good at Mailchimp, not archived.
 
-    Raises ``StopRun`` or ``RetryLater`` where a system cannot be reached: given again, it goes on.
+    ``closed``: by sync that could not be opened, why. These, and systems that cannot be reached,
+    are ``left``, and the erasure stays unfinished: given again, it goes on.
     """
     with database.begin() as connection:
         begun = erasure.begin(connection, plain(address), actor=run.actor, vault=vault)
     eraser = _Eraser(database, vault, begun, run)
+    for name, error in (closed or {}).items():
+        eraser.unreached(name, error)
     for office in offices:
-        eraser.leave_mailchimp(office, delete_contact=delete_contact)
-        eraser.clear_customers(office)
+        name = office.scope.name
+        eraser.attempt(name, partial(eraser.leave_mailchimp, office, delete_contact=delete_contact))
+        eraser.attempt(name, partial(eraser.clear_customers, office))
     eraser.erase_payloads()
-    return eraser.finish([office.scope.name for office in offices])
+    return eraser.finish([office.scope.name for office in offices] + list(closed or {}))
 
 
 class _Eraser:
@@ -93,6 +113,36 @@ class _Eraser:
         self._contacts: dict[str, int] = {}
         self._blocks = 0
         self._left: list[str] = []
+        self._finished = True
+        self._silent: ConnectorError | None = None
+
+    # ── what can be reached ───────────────────────────────────────────────────────────────────
+
+    def attempt(self, name: str, step: Callable[[], None]) -> None:
+        """Take a step at a system of a sync; note what cannot be reached.
+
+        Once a call's answer was not heard no other is made: whether that one arrived is found out
+        first, by the next try, and one call is remembered at a time.
+        """
+        if self._silent is not None:
+            self.unreached(name, self._silent)
+            return
+        try:
+            step()
+        except StorageError:
+            raise
+        except (StopRun, RetryLater) as error:
+            self.unreached(name, error)
+            if self._erasure.calling is not None:
+                self._silent = error
+
+    def unreached(self, name: str, error: ConnectorError) -> None:
+        """Note that a sync is still to be done, and why."""
+        self._finished = False
+        self._left.append(
+            f"{name}: not reached ({error}); mend that, then give the same command again: it"
+            " does what is left"
+        )
 
     # ── Mailchimp ─────────────────────────────────────────────────────────────────────────────
 
@@ -278,7 +328,7 @@ class _Eraser:
                     break
 
     def finish(self, syncs: Sequence[str]) -> Forgotten:
-        """Write the proof, and seal it."""
+        """Write the proof, and seal it; an erasure that is not finished stays open without one."""
         person = self._erasure.person
         self._left += [
             f"{each.sync}: the sync is no longer in the settings; what Mailchimp and QuickBooks hold"
@@ -291,8 +341,12 @@ class _Eraser:
             customers=len(person.customers),
             contacts=self._contacts,
             blocks=self._blocks,
-            left=tuple(self._left),
+            left=tuple(dict.fromkeys(self._left)),
+            finished=self._finished,
         )
+        if not self._finished:
+            log.warning("person_not_forgotten_everywhere", erasure=done.erasure, syncs=len(syncs))
+            return done
         proof = Entry(
             sync=syncs[0] if syncs else "",
             system="connector",

@@ -15,7 +15,7 @@ from ml_connector.rotation import Left
 from ml_connector.settings import home, load_syncs
 from ml_connector.store.database import Database
 from ml_connector.vault import Vault, vault_from
-from ml_connector_airflow.webhook_steps import open_office
+from ml_connector_airflow.webhook_steps import open_offices
 from ml_connector_airflow.wiring import database_url
 
 
@@ -39,12 +39,14 @@ def forget(address: str, *, delete_contact: bool) -> Forgotten:
     """Erase a person."""
     now = datetime.now(UTC)
     run = RunContext(run_id=f"forget__{now.isoformat()}", task_id="forget", actor=getpass.getuser())
+    vault = _vault()
     with closing(Database(database_url(), connections=5)) as database:
-        offices = [open_office(name, database, run) for name in load_syncs()]
+        offices, closed = open_offices(list(load_syncs()), database, run)
         return erasing.forget(
             offices,
+            closed=closed,
             database=database,
-            vault=_vault(),
+            vault=vault,
             address=address,
             delete_contact=delete_contact,
             run=run,
@@ -54,8 +56,12 @@ def forget(address: str, *, delete_contact: bool) -> Forgotten:
 def told(done: Forgotten) -> Iterator[str]:
     """Yield what an erasure did."""
     contacts = ", ".join(f"{number} {what}" for what, number in sorted(done.contacts.items()))
-    yield f"Erased. Mailchimp: {contacts or 'nothing to do'}; QuickBooks: {done.blocks} cleared."
-    yield f"The proof is in the audit, cause erasure:{done.erasure}."
+    done_so_far = "Erased." if done.finished else "Erased here and where it could be reached."
+    yield f"{done_so_far} Mailchimp: {contacts or 'nothing to do'}; QuickBooks: {done.blocks} cleared."
+    if done.finished:
+        yield f"The proof is in the audit, cause erasure:{done.erasure}."
+    else:
+        yield f"Erasure {done.erasure} is not finished; its proof is written when it is."
     yield from done.left
 
 

@@ -78,7 +78,7 @@ def work_off(run: RunContext, *, stay: float = 0.0) -> dict[str, int]:
         except StopRun as error:
             inbox_worker.put_off(database, error)
             raise
-        offices, closed = _opened(names, database, run)
+        offices, closed = open_offices(names, database, run)
         while True:
             with _booked(database, offices):
                 counts.update(
@@ -96,7 +96,7 @@ def work_off(run: RunContext, *, stay: float = 0.0) -> dict[str, int]:
     return dict(counts)
 
 
-def _opened(
+def open_offices(
     names: Sequence[str], database: Database, run: RunContext
 ) -> tuple[list[Office], dict[str, StopRun]]:
     """Open every sync; return those that are open, and by name why the others are not."""
