@@ -1,5 +1,6 @@
 """`make run`, as a person types it: the real Airflow, the embedded Postgres, the sandbox."""
 
+import json
 import os
 import re
 import shutil
@@ -11,6 +12,7 @@ from pathlib import Path
 import pytest
 import requests
 
+from local.settings import SANDBOX_AUDIENCE
 from sandbox.running import bind, running_as_process
 from tests.e2e.machine import Machine
 
@@ -18,8 +20,23 @@ from tests.e2e.machine import Machine
 @pytest.fixture(scope="module")
 def machine():
     folder = Path(tempfile.mkdtemp(prefix="ml-connector-e2e-"))
-    yield Machine(folder / "state")
+    machine = Machine(folder / "state")
+    tell_lineage(machine)
+    yield machine
     shutil.rmtree(folder, ignore_errors=True)
+
+
+def events(machine: Machine) -> Path:
+    """Where the machine's OpenLineage events go, a line each."""
+    return machine.home.parent / "events.jsonl"
+
+
+def tell_lineage(machine: Machine) -> None:
+    """Have Airflow's OpenLineage provider, where it is installed, write its events to a file."""
+    transport = {"type": "file", "log_file_path": str(events(machine)), "append": True}
+    folder = machine.home / "airflow"
+    folder.mkdir(parents=True)
+    (folder / "airflow.cfg").write_text(f"[openlineage]\ntransport = {json.dumps(transport)}\n")
 
 
 @pytest.fixture
@@ -50,6 +67,39 @@ def test_the_first_run_makes_the_audience_exactly_right(machine):
     assert re.search(r"^Airflow +http://127.0.0.1:\d+ .*password \S+\)$", output, re.MULTILINE)
     assert f"Logs     {machine.home}/logs" in output
     assert machine.left_running() == []
+
+
+def test_openlineage_hears_of_a_company_and_an_audience_and_of_no_person(machine):
+    """Of the first run: its DAG's events, the scheduler's and its tasks'."""
+    pytest.importorskip("openlineage", reason="comes with `make install-dev`")
+    told = events(machine).read_text()
+    heard = [json.loads(line) for line in told.splitlines()]
+    ended = {one["job"]["name"]: one for one in heard if one["eventType"] == "COMPLETE"}
+    assert {"sync_customers__main", "sync_customers__main.push"} <= ended.keys()
+
+    def datasets(side: str) -> dict[str, set[tuple[str, str]]]:
+        named = {
+            job: {(one["namespace"], one["name"]) for one in event[side]}
+            for job, event in ended.items()
+        }
+        return {job: found for job, found in named.items() if found}
+
+    report = "sync_customers__main.report"
+    assert datasets("inputs") == {report: {("quickbooks", "quickbooks_default")}}
+    assert datasets("outputs") == {report: {("mailchimp", SANDBOX_AUDIENCE)}}
+    with running_as_process(state=machine.home / "sandbox.state") as sandbox:
+        customers = requests.get(f"{sandbox.quickbooks_url}/_sandbox/customers", timeout=10)
+    people = customers.json()["customers"]
+    assert len(people) > 20
+    names = {
+        person.get(field) or ""
+        for person in people
+        for field in ("DisplayName", "CompanyName", "FamilyName")
+    }
+    addresses = {person.get("PrimaryEmailAddr", {}).get("Address") or "" for person in people}
+    told = told.lower()
+    assert {name for name in names if len(name) > 4 and name.lower() in told} == set()
+    assert {address for address in addresses if address and address.lower() in told} == set()
 
 
 def test_a_second_run_writes_nothing(machine):
