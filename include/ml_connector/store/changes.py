@@ -71,7 +71,9 @@ def take_over(
     the audience as a whole: only that can tell, and decided anew nobody would know it was us.
     """
     take_turn(connection, sync=sync, at="deciding")
-    at = "" if keys is None else "AND email_key = ANY(:keys)"
+    # As in customers.py: Postgres is not told how many, or it reads all changes to find these.
+    listed = "ANY(ARRAY(SELECT unnest(CAST(:keys AS bytea[]))))"
+    at = "" if keys is None else f"AND email_key = {listed}"
     heard = "" if keys is None else f"AND NOT (c.kind = 'archive' AND {STARTED})"
     rows = connection.execute(
         text(f"""WITH open AS (
