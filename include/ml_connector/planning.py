@@ -123,7 +123,7 @@ def _decide_all(scope: Scope, customer_ids: Collection[str], *, plan_id: int, sh
 
 
 def _iter_waiting(scope: Scope, customer_ids: Collection[str]) -> Iterator[list[customers.Waiting]]:
-    after = ""
+    after: customers.Waiting | None = None
     while True:
         with scope.database.begin() as connection:
             chunk = customers.next_dirty(
@@ -136,7 +136,7 @@ def _iter_waiting(scope: Scope, customer_ids: Collection[str]) -> Iterator[list[
         if not chunk:
             return
         yield chunk
-        after = chunk[-1].customer_id
+        after = chunk[-1]
 
 
 def _decide(

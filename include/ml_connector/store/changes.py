@@ -54,6 +54,12 @@ class Settled(msgspec.Struct, frozen=True, kw_only=True):
     error: str | None = None
 
 
+_PENDING_AT = """
+    SELECT found.id FROM unnest(CAST(:keys AS bytea[])) AS k(key), LATERAL (
+        SELECT id FROM ml_connector.changes
+        WHERE sync = :sync AND email_key = k.key AND state = 'pending' OFFSET 0) found"""
+
+
 def take_over(
     connection: Connection,
     *,
@@ -71,9 +77,8 @@ def take_over(
     the audience as a whole: only that can tell, and decided anew nobody would know it was us.
     """
     take_turn(connection, sync=sync, at="deciding")
-    # As in customers.py: Postgres is not told how many, or it reads all changes to find these.
-    listed = "ANY(ARRAY(SELECT unnest(CAST(:keys AS bytea[]))))"
-    at = "" if keys is None else f"AND email_key = {listed}"
+    # One look into the index for each: told how many, Postgres reads all changes to find these.
+    at = "" if keys is None else f"AND id = ANY(ARRAY({_PENDING_AT}))"
     heard = "" if keys is None else f"AND NOT (c.kind = 'archive' AND {STARTED})"
     rows = connection.execute(
         text(f"""WITH open AS (

@@ -20,8 +20,8 @@ _STAGED = [
     "email_problem", "left_out", "fields_hash", "last_updated", "payload",
 ]  # fmt: skip
 
-# Statements that look for the customers of a page or of a chunk hide from Postgres how many these
-# are (OFFSET 0, ANY(ARRAY(SELECT ...))). It would read the whole table to find a thousand, once for
+# Statements that look for the customers of a page or of a chunk look each of them up by an index
+# (LATERAL, OFFSET 0). Left to itself Postgres reads the whole table to find a thousand, once for
 # every thousand: a load would take four times as long for twice the customers.
 
 # Staging never goes back (A34): a row is taken only if its SyncToken is not older. Tokens are
@@ -74,8 +74,11 @@ _MERGE = text(f"""
 """)  # noqa: S608 -- the parts are constants of this module
 _SEEN = text("""
     UPDATE ml_connector.customers c SET seen_in = :seen_in
-    WHERE c.sync = :sync AND c.seen_in <> :seen_in
-      AND c.customer_id = ANY(ARRAY(SELECT customer_id FROM incoming_customers))
+    FROM (SELECT seen.ctid FROM incoming_customers i, LATERAL (
+              SELECT ctid FROM ml_connector.customers
+              WHERE sync = :sync AND customer_id = i.customer_id AND seen_in <> :seen_in
+              OFFSET 0) seen OFFSET 0) listed
+    WHERE c.ctid = listed.ctid
 """)
 
 
@@ -319,17 +322,35 @@ def count_known(connection: Connection, *, sync: str, seen_in: int | None = None
 
 
 def next_dirty(
-    connection: Connection, *, sync: str, ids: Collection[str] | None, after: str, chunk: int
+    connection: Connection,
+    *,
+    sync: str,
+    ids: Collection[str] | None,
+    after: Waiting | None,
+    chunk: int,
 ) -> list[Waiting]:
-    """Return up to ``chunk`` customers awaiting a decision, by id, from ``after`` on."""
+    """Return up to ``chunk`` customers awaiting a decision, from the one ``after`` on.
+
+    Those at one address stand together, since each of them is decided on in view of the others.
+    """
     only = "" if ids is None else "AND customer_id = ANY(:ids)"
     rows = connection.execute(
         text(f"""SELECT customer_id, email_key, contact_key FROM ml_connector.customers
-                 WHERE sync = :sync AND dirty {only} AND customer_id > :after
-                 ORDER BY customer_id LIMIT :chunk"""),  # noqa: S608
-        {"sync": sync, "ids": list(ids or ()), "after": after, "chunk": chunk},
+                 WHERE sync = :sync AND dirty {only}
+                   AND (coalesce(email_key, ''), customer_id) > (:key, :id)
+                 ORDER BY coalesce(email_key, ''), customer_id LIMIT :chunk"""),  # noqa: S608
+        {
+            "sync": sync,
+            "ids": list(ids or ()),
+            "key": b"" if after is None else after.email_key or b"",
+            "id": "" if after is None else after.customer_id,
+            "chunk": chunk,
+        },
     ).all()
     return [Waiting(*row) for row in rows]
+
+
+_KEYS = "unnest(CAST(:keys AS bytea[])) AS k(key)"
 
 
 def frame(
@@ -340,15 +361,18 @@ def frame(
         connection,
         CUSTOMER_COLUMNS,
         hexed=("email_key", "contact_key", "fields_hash"),
-        rest="""FROM ml_connector.customers WHERE sync = :sync AND customer_id = ANY(ARRAY(
-                    WITH wanted AS MATERIALIZED (SELECT unnest(CAST(:keys AS bytea[])) AS key)
+        rest=f"""FROM (
+                SELECT at.customer_id FROM {_KEYS}, LATERAL (
                     SELECT customer_id FROM ml_connector.customers
-                    WHERE sync = :sync AND email_key = ANY(ARRAY(SELECT key FROM wanted))
-                    UNION
+                    WHERE sync = :sync AND email_key = k.key OFFSET 0) at
+                UNION
+                SELECT at.customer_id FROM {_KEYS}, LATERAL (
                     SELECT customer_id FROM ml_connector.customers
-                    WHERE sync = :sync AND contact_key = ANY(ARRAY(SELECT key FROM wanted))
-                    UNION
-                    SELECT unnest(CAST(:ids AS text[]))))""",
+                    WHERE sync = :sync AND contact_key = k.key OFFSET 0) at
+                UNION
+                SELECT unnest(CAST(:ids AS text[]))) wanted(id), LATERAL (
+                    SELECT * FROM ml_connector.customers c
+                    WHERE c.sync = :sync AND c.customer_id = wanted.id OFFSET 0) found""",  # noqa: S608
         parameters={"sync": sync, "keys": byteas(keys), "ids": list(ids)},
     )
 
@@ -387,7 +411,8 @@ def record_decisions(
     )
     connection.execute(  # who is gone is decided on and is nothing
         text("""UPDATE ml_connector.customers SET dirty = false
-                WHERE sync = :sync AND dirty AND customer_id = ANY(:ids)"""),
+                WHERE sync = :sync AND dirty
+                  AND customer_id = ANY(:ids)"""),
         {"sync": sync, "ids": list(ids)},
     )
 

@@ -65,7 +65,13 @@ customers = Table(
     Column("left_out", Text),
     Index("customers_by_email", "sync", "email_key"),
     Index("customers_by_contact", "sync", "contact_key"),
-    Index("customers_dirty", "sync", "customer_id", postgresql_where=text("dirty")),
+    Index(
+        "customers_dirty",
+        "sync",
+        text("coalesce(email_key, '')"),
+        "customer_id",
+        postgresql_where=text("dirty"),
+    ),
     Index("customers_forgotten", "sync", "customer_id", postgresql_where=text("forgotten")),
     CheckConstraint("decision IN ('contact', 'linked', 'skipped')", name="customers_decision"),
 )
