@@ -21,10 +21,12 @@ def split_addresses(field: str | None) -> tuple[tuple[str, ...], str | None]:
     The problem is ``no_email`` for an empty field and ``invalid_email`` where nothing in it is
     an address.
     """
-    parts = [part.strip() for part in _SEPARATORS.split(field or "")]
-    parts = [part for part in parts if part]
+    parts = [part for each in _SEPARATORS.split(field or "") if (part := each.strip())]
     if not parts:
         return (), "no_email"
+    if len(parts) == 1:
+        only = normalised(parts[0])
+        return ((only,), None) if only else ((), "invalid_email")
     valid = dict.fromkeys(address for part in parts if (address := normalised(part)))
     return tuple(valid), None if valid else "invalid_email"
 

@@ -8,7 +8,8 @@ that a member who exists after all is refused rather than overwritten.
 
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from ml_connector.contact_outcomes import Further, Outcome, Row
 from ml_connector.errors import CallRefused, RecordRefused
@@ -110,7 +111,9 @@ class ContactCalls:
 
         A batch only adds tags. Many contacts cost a call for each tag, a few one for each contact.
         """
-        due = [o for o in outcomes if o.present and o.row.tags.drop]
+        due = [o for o in outcomes if o.row.tags.drop and o.present]
+        if not due:
+            return list(outcomes)
         alone = {o.row.change.id: set(o.row.tags.drop) for o in due}
         done: dict[int, list[Further]] = defaultdict(list)
         if len(due) > FEW:

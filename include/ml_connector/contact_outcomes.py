@@ -1,8 +1,9 @@
 """What one call made of one contact, told to the store: the contact, the change, the audit row."""
 
-from dataclasses import asdict, dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
+
+import msgspec
 
 from ml_connector.model import (
     CONSENT_RANK,
@@ -25,18 +26,16 @@ _PARKING = ("signup_throttled", "unanswered")
 _TERMINAL = {"forgotten": Status.FORGOTTEN, "compliance": Status.UNSUBSCRIBED}
 
 
-@dataclass(frozen=True, slots=True)
-class Row:
+class Row(msgspec.Struct, frozen=True):
     """A claimed change and what shall be written for it."""
 
     change: Claimed
     write: MemberWrite
     other_addresses: tuple[str, ...] = ()
-    tags: TagWork = field(default_factory=TagWork)
+    tags: TagWork = TagWork()
 
 
-@dataclass(frozen=True, slots=True)
-class Further:
+class Further(msgspec.Struct, frozen=True):
     """A call that a row took besides the one whose ``request_id`` its outcome has."""
 
     did: str
@@ -44,8 +43,7 @@ class Further:
     tags: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Outcome:
+class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     """Mailchimp's answer to one row: a member, or a refusal.
 
     ``asked`` is the status that the write itself gave (a creation, a restore), if it did.
@@ -142,7 +140,7 @@ class Outcome:
         if self.row.other_addresses:
             after["other_addresses"] = list(self.row.other_addresses)
         if self.further:
-            after["further_calls"] = [asdict(call) for call in self.further]
+            after["further_calls"] = list(map(msgspec.structs.asdict, self.further))
         return Entry(
             sync=sync,
             action=change.kind,

@@ -18,6 +18,9 @@ from ml_connector.model import Customer, MergeValue
 TEXT_BYTES = 255
 """Mailchimp cuts text merge fields at 255 bytes; we cut first, at a character."""
 
+BYTES_A_CHARACTER = 4
+"""At most, in UTF-8 (RFC 3629)."""
+
 INACTIVE_SUFFIX = " (deleted)"
 """What QuickBooks appends to the names of an inactive customer; never sent on."""
 
@@ -54,13 +57,15 @@ def customer_from(
 def merge_fields(raw: Mapping[str, Any], rules: FieldRules) -> dict[str, MergeValue]:
     """Return a value for every merge field in ``rules``; ``""`` where QuickBooks has none."""
     active = bool(raw.get("Active", True))
-    return {tag: _first(raw, paths, active=active) for tag, paths in rules.items()}
+    return {tag: _first(raw, paths, active) for tag, paths in rules.items()}
 
 
-def _first(raw: Mapping[str, Any], paths: tuple[str, ...], *, active: bool) -> MergeValue:
+def _first(raw: Mapping[str, Any], paths: tuple[str, ...], active: bool) -> MergeValue:
     for path in paths:
         found = picked(raw, path)
-        value = _address(found) if isinstance(found, Mapping) else _text(found, active=active)
+        if found is None:
+            continue
+        value = _address(found) if isinstance(found, dict) else _text(found, active=active)
         if value:
             return value
     return ""
@@ -69,19 +74,24 @@ def _first(raw: Mapping[str, Any], paths: tuple[str, ...], *, active: bool) -> M
 def picked(raw: Mapping[str, Any], path: str) -> Any:
     """Return what is at the end of a path into a QuickBooks customer, None if nothing is."""
     value: Any = raw
-    for part in path.split("."):
-        if not isinstance(value, Mapping):
+    for part in _parts(path):
+        if not isinstance(value, dict):
             return None
         value = value.get(part)
     return value
 
 
+@lru_cache(maxsize=1024)
+def _parts(path: str) -> tuple[str, ...]:
+    return tuple(path.split("."))
+
+
 def _text(value: object, *, active: bool) -> str:
-    if value is None:
-        return ""
     if isinstance(value, bool):
         return "true" if value else "false"
     text = _without_suffix(str(value).strip(), active=active)
+    if len(text) * BYTES_A_CHARACTER <= TEXT_BYTES:
+        return text
     return text.encode()[:TEXT_BYTES].decode(errors="ignore")
 
 
@@ -91,25 +101,32 @@ def _without_suffix(text: str, *, active: bool) -> str:
 
 def _address(parts: Mapping[str, Any]) -> dict[str, str] | None:
     """Return a Mailchimp address, or None if it is partial or its country is unknown."""
-    address = {
-        "addr1": parts.get("Line1"),
-        "city": parts.get("City"),
-        "state": parts.get("CountrySubDivisionCode"),
-        "zip": parts.get("PostalCode"),
-    }
-    whole = {name: str(value or "").strip() for name, value in address.items()}
+    whole = {name: _part(parts, ours) for name, ours in _WHOLE.items()}
     if not all(whole.values()):
         return None
-    rest = [str(parts.get(f"Line{n}") or "").strip() for n in (2, 3, 4, 5)]
-    if any(rest):
-        whole["addr2"] = ", ".join(line for line in rest if line)
-    written = str(parts.get("Country") or "").strip()
+    rest = [line for name in _FURTHER_LINES if name in parts and (line := _part(parts, name))]
+    if rest:
+        whole["addr2"] = ", ".join(rest)
+    written = _part(parts, "Country")
     if written:
         country = _country_code(written)
         if country is None:
             return None
         whole["country"] = country
     return whole
+
+
+_WHOLE = {
+    "addr1": "Line1",
+    "city": "City",
+    "state": "CountrySubDivisionCode",
+    "zip": "PostalCode",
+}
+_FURTHER_LINES = ("Line2", "Line3", "Line4", "Line5")
+
+
+def _part(parts: Mapping[str, Any], name: str) -> str:
+    return str(parts.get(name) or "").strip()
 
 
 @lru_cache(maxsize=512)

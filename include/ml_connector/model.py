@@ -5,10 +5,12 @@ Times are aware datetimes. An ``email_key`` is the 32-byte blind index of a norm
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 from typing import Any
+
+import msgspec
 
 MergeValue = str | dict[str, str]
 MergeFields = Mapping[str, MergeValue]
@@ -64,8 +66,7 @@ class ChangeState(StrEnum):
     SUPERSEDED = "superseded"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Customer:
+class Customer(msgspec.Struct, frozen=True, kw_only=True):
     """A QuickBooks customer, reduced to what the connector needs.
 
     ``addresses`` are valid and normalised, in the order found; ``email_problem`` is
@@ -89,8 +90,7 @@ class Customer:
     left_out: str | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Member:
+class Member(msgspec.Struct, frozen=True, kw_only=True):
     """A Mailchimp audience member as the API shows it.
 
     ``unsubscribe_reason`` is set only for unsubscribed members; ``last_changed`` has 1 s
@@ -102,9 +102,9 @@ class Member:
     contact_id: str = ""
     last_changed: datetime | None = None
     unsubscribe_reason: str = ""
-    merge_fields: dict[str, Any] = field(default_factory=dict)
+    merge_fields: dict[str, Any] = {}
     tags: tuple[str, ...] = ()
-    request_id: str | None = field(default=None, compare=False)
+    request_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -138,8 +138,7 @@ class MemberEvent:
     id: int | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class MemberWrite:
+class MemberWrite(msgspec.Struct, frozen=True, kw_only=True):
     """One row of a batch subscribe, or the body of a single member call.
 
     ``status_if_new`` acts on creation only. ``status`` acts always and is sent only to echo what

@@ -195,7 +195,12 @@ def _wanted(
     reason = pd.Series("fields_changed", index=rows.index, dtype=object)
     kind = pd.Series(Kind.UPDATE.value, index=rows.index, dtype=object)
     status = pd.Series(None, index=rows.index, dtype=object)
-    restored = [_restored(p, c) for p, c in zip(rows.previous_status, rows.carry, strict=True)]
+    back = rows[ours]
+    restored = pd.Series(
+        [_restored(p, c) for p, c in zip(back.previous_status, back.carry, strict=True)],
+        index=back.index,
+        dtype=object,
+    ).reindex(rows.index)
     created = rows.carry.where(rows.carry.notna(), policy.new_contact_status)
     tagged = rows.tagged_inactive.eq(True)
     # From the weakest rule to the strongest: a later line overrules the ones before it.
@@ -221,7 +226,7 @@ def _wanted(
     ):  # fmt: skip
         kind = kind.mask(applies, None if the_kind is None else the_kind.value)
         reason = reason.mask(applies, the_reason)
-        status = status.mask(applies, pd.Series(the_status, index=rows.index, dtype=object))
+        status = status.mask(applies, the_status)
     there = exists & ~rows.status.isin(NOT_THERE)
     present = there & ~rows.email_key.isin(list(foreign))
     return rows.assign(kind=kind, why=reason, new_status=status, there=there, present=present)

@@ -288,7 +288,7 @@ def _left(scope: Scope, decisions: Decisions, plan_id: int) -> Iterator[Entry]:
 
 
 def _plain(value: Any) -> Any:
-    return None if pd.isna(value) else value
+    return None if value is None or value != value else value  # noqa: PLR0124 -- NaN is not itself
 
 
 def _unhexed(keys: Iterable[Any]) -> Iterator[bytes]:

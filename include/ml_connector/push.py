@@ -214,10 +214,11 @@ class _Pusher:
         inactive = [sync.inactive_tag]
         shown = self._shown(change)
         known = change.known_status not in (None, Status.ABSENT)
+        seen = change.seen_tags if known else ()
         return tag_work(
-            [*wanted, *(inactive if change.tag_inactive else [])],
-            past=[*shown.get("tags", inactive if change.tagged_inactive else []), *left],
-            seen=change.seen_tags if known else (),
+            (*wanted, *(inactive if change.tag_inactive else [])),
+            past=(*shown.get("tags", inactive if change.tagged_inactive else []), *left),
+            seen=None if seen is None else tuple(seen),
             vault=vault,
         )
 
@@ -244,8 +245,8 @@ class _Pusher:
         customers.turn_away(connection, sync=scope.name, refused=turned_away)
         # Last: who waits for the turn with rows appended could meet a sealer and a planner in a ring.
         audit.append_sealed(connection, rows)
-        for change in settled:
-            self._count(change.state.value)
+        for state, number in Counter(change.state for change in settled).items():
+            self._count(state.value, number)
         return [outcome.row.change.customer_id for outcome in outcomes if outcome.rose]
 
     def _known(self, change: Claimed) -> dict[str, Any] | None:

@@ -4,7 +4,7 @@ Ours is a tag that we set and that was not there before. One that a marketer had
 theirs, whatever we want. Mailchimp tells no letters' case apart in tags.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -31,14 +31,15 @@ class TagWork:
     seen: frozenset[bytes] | None = None
 
 
+@lru_cache(maxsize=1024)
 def tag_work(
-    wanted: Sequence[str],
+    wanted: tuple[str, ...],
     *,
-    past: Sequence[str],
-    seen: Collection[bytes] | None,
+    past: tuple[str, ...],
+    seen: tuple[bytes, ...] | None,
     vault: Vault,
 ) -> TagWork:
-    """Return what is to be done.
+    """Return what is to be done; remembered, since most contacts of an audience are alike.
 
     ``past``: the tags that are ours so far. ``seen``: keys of the tags last seen on the member,
     empty if there was no member, None if they were never looked at.

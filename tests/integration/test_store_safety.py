@@ -168,9 +168,10 @@ def test_a_connection_lost_within_a_bulk_copy_is_a_storage_error(firm):
         for number in range(100_000):
             yield ("a", f"b{number}", "{}")
 
+    columns = {"sync": "text", "name": "text", "value": "jsonb"}
     words = "the connector's database cannot be used"
     with pytest.raises(StorageError, match=words), firm.database.begin() as connection:
-        copy_rows(connection, "ml_connector.cursors", ["sync", "name", "value"], rows())
+        copy_rows(connection, "ml_connector.cursors", columns, rows())
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,8 @@ VAULT = Vault(encryption_keys=[bytes(32)], index_key=bytes(32))
 
 def work(wanted, past=(), seen=()):
     keys = None if seen is None else keys_of(seen, VAULT)
-    return tag_work(wanted, past=past, seen=keys, vault=VAULT)
+    seen = None if keys is None else tuple(keys)
+    return tag_work(tuple(wanted), past=tuple(past), seen=seen, vault=VAULT)
 
 
 def test_a_new_tag_is_ours():
@@ -31,7 +32,7 @@ def test_only_tags_of_ours_come_off():
 def test_what_came_off_is_not_taken_for_a_marketers_when_it_returns():
     off = work(["B"], past=["A"], seen=["A"])
     assert off.seen == {tag_key("B", VAULT)}
-    again = tag_work(["A"], past=off.ours, seen=off.seen, vault=VAULT)
+    again = tag_work(("A",), past=off.ours, seen=tuple(off.seen), vault=VAULT)
     assert (again.ours, again.drop) == (("A",), ("B",))
 
 

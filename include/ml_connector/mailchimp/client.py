@@ -10,6 +10,8 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, Literal
 
+from msgspec import structs
+
 from ml_connector.errors import (
     AnswerLost,
     AudienceNotReady,
@@ -213,19 +215,19 @@ class MailchimpClient:
         document, request_id = self._answer(
             "put", "PUT", self._member(row.email_address), body=protocol.member_body(row)
         )
-        return replace(protocol.parse_member(document), request_id=request_id)
+        return structs.replace(protocol.parse_member(document), request_id=request_id)
 
     def patch(self, email: str, merge_fields: Mapping[str, MergeValue]) -> Member:
         """Update the merge fields of a known member; ``not_found`` if there is none."""
         body = {"merge_fields": merge_fields}
         document, request_id = self._answer("patch", "PATCH", self._member(email), body=body)
-        return replace(protocol.parse_member(document), request_id=request_id)
+        return structs.replace(protocol.parse_member(document), request_id=request_id)
 
     def restore(self, row: MemberWrite) -> Member:
         """Bring an archived member back with ``row.status``: the one write that sets a status."""
         if row.status is None:
             raise ValueError("a restored member needs the status it had")
-        return self.put(replace(row, status_if_new=None, tags=()))
+        return self.put(structs.replace(row, status_if_new=None, tags=()))
 
     def archive(self, email: str) -> str | None:
         """Archive a member and return the request's id; one that is archived already stays so.

@@ -51,7 +51,7 @@ _MEMBER_FIELDS = (
     "tags",
 )
 
-_STATUSES = frozenset(Status)
+_STATUSES = {status.value: status for status in Status}
 
 
 def base_url_of(key: str, host: str = "") -> str:
@@ -212,19 +212,20 @@ def parse_member(document: Mapping[str, Any]) -> Member:
     Raises ``StopRun`` for a status that is not known here: what it allows cannot be guessed.
     """
     status = str(document.get("status") or "")
-    if status not in _STATUSES:
+    known = _STATUSES.get(status)
+    if known is None:
         raise StopRun(
             f"Mailchimp: a member has the status {status!r}, which this version does not know;"
             " nothing more is written until it is taught what that status allows"
         )
     return Member(
         email_address=str(document.get("email_address") or ""),
-        status=Status(status),
+        status=known,
         contact_id=str(document.get("contact_id") or ""),
         last_changed=parse_time(document.get("last_changed") or ""),
         unsubscribe_reason=str(document.get("unsubscribe_reason") or ""),
-        merge_fields=dict(document.get("merge_fields") or {}),
-        tags=tuple(str(tag.get("name", "")) for tag in document.get("tags") or ()),
+        merge_fields=document.get("merge_fields") or {},
+        tags=tuple([str(tag.get("name", "")) for tag in document.get("tags") or ()]),
     )
 
 
@@ -295,8 +296,9 @@ def _document(body: bytes) -> dict[str, Any] | None:
 def _unnamed(documents: Iterable[Mapping[str, Any]], named: set[str]) -> tuple[Member, ...]:
     members = []
     for member in map(parse_member, documents):
-        if member.email_address.lower() not in named:
-            named.add(member.email_address.lower())
+        address = member.email_address.lower()
+        if address not in named:
+            named.add(address)
             members.append(member)
     return tuple(members)
 

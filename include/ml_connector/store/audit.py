@@ -19,11 +19,13 @@ from ml_connector.store.audit_filter import Filter, conditions
 from ml_connector.store.database import copy_rows
 from ml_connector.vault import Vault
 
-_COLUMNS = [
-    "sync", "system", "action", "reason", "customer_id", "email_key", "outcome", "error",
-    "attempts", "request_id", "cause", "dag_id", "run_id", "task_id", "try_number", "actor",
-    "seal_id", "before", "after", "origin",
-]  # fmt: skip
+_COLUMNS = {
+    "sync": "text", "system": "text", "action": "text", "reason": "text", "customer_id": "text",
+    "email_key": "bytea", "outcome": "text", "error": "text", "attempts": "int4",
+    "request_id": "text", "cause": "text", "dag_id": "text", "run_id": "text", "task_id": "text",
+    "try_number": "int4", "actor": "text", "seal_id": "text", "before": "bytea", "after": "bytea",
+    "origin": "text",
+}  # fmt: skip
 
 SEAL_ID_BYTES = 8
 

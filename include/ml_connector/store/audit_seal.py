@@ -32,7 +32,9 @@ MOST_COMPARED = 300
 """Up to so many rows that do not fit their seals are compared with one another, for swaps."""
 
 _SEALING = "ml_connector/audit_seals"
-_SEAL_COLUMNS = ["position", "audit_id", "at", "digest", "mac"]
+_SEAL_COLUMNS = {
+    "position": "int8", "audit_id": "int8", "at": "timestamptz", "digest": "bytea", "mac": "bytea",
+}  # fmt: skip
 _LISTED = ", ".join(f"a.{column}" for column in SEALED_COLUMNS)
 _encoder = msgspec.json.Encoder()
 

@@ -16,9 +16,16 @@ from ml_connector.model import ChangeState, Kind
 from ml_connector.plan import CHANGE_COLUMNS
 from ml_connector.store.database import byteas, copy_rows, take_turn, unhexed
 
+_QUEUED = {"plan_id": "int8", "sync": "text", "shard": "int4", "state": "text", "origin": "text"}
+_DECIDED = dict(
+    zip(CHANGE_COLUMNS, ["bytea", "text", "text", "text", "text", "bytea", "bool"], strict=True)
+)
 
-class Claimed(msgspec.Struct, frozen=True, kw_only=True):
-    """A change under our lock, with what its call needs. Payloads are still sealed.
+
+class Claimed(msgspec.Struct, frozen=True):
+    """A change under our lock, with what its call needs, in the order of ``_CLAIM``.
+
+    Payloads are still sealed.
 
     ``current`` is False if the customer or the contact's owner moved since it was decided.
     """
@@ -32,9 +39,9 @@ class Claimed(msgspec.Struct, frozen=True, kw_only=True):
     decided_hash: bytes | None
     tag_inactive: bool
     attempts: int
+    started: bool
     current: bool
     customer_payload: bytes | None
-    started: bool
     known_status: str | None
     archived_by: str | None
     previous_status: str | None
@@ -55,8 +62,8 @@ class Settled(msgspec.Struct, frozen=True, kw_only=True):
 
 
 _PENDING_AT = """
-    SELECT found.id FROM unnest(CAST(:keys AS bytea[])) AS k(key), LATERAL (
-        SELECT id FROM ml_connector.changes
+    SELECT found.* FROM unnest(CAST(:keys AS bytea[])) AS k(key), LATERAL (
+        SELECT id, email_key FROM ml_connector.changes
         WHERE sync = :sync AND email_key = k.key AND state = 'pending' OFFSET 0) found"""
 
 
@@ -78,7 +85,7 @@ def take_over(
     """
     take_turn(connection, sync=sync, at="deciding")
     # One look into the index for each: told how many, Postgres reads all changes to find these.
-    at = "" if keys is None else f"AND id = ANY(ARRAY({_PENDING_AT}))"
+    at = "" if keys is None else f"AND id = ANY(ARRAY(SELECT id FROM ({_PENDING_AT}) p))"  # noqa: S608
     heard = "" if keys is None else f"AND NOT (c.kind = 'archive' AND {STARTED})"
     rows = connection.execute(
         text(f"""WITH open AS (
@@ -110,31 +117,29 @@ def insert(
     """
     if changes.empty:
         return 0
-    connection.execute(
-        text("""CREATE TEMP TABLE IF NOT EXISTS decided_changes
-                (email_key bytea, customer_id text, kind text, reason text, status text,
-                 decided_hash bytea, tag_inactive bool) ON COMMIT DROP""")
+    rows = list(unhexed(changes, CHANGE_COLUMNS, hexed=("email_key", "decided_hash")))
+    past = set()
+    if state == ChangeState.PENDING:  # of which there is one a contact; nobody else decides now
+        past = _pending(connection, sync=sync, keys=[row[0] for row in rows])
+    told = origins or {}
+    return copy_rows(
+        connection,
+        "ml_connector.changes",
+        _QUEUED | _DECIDED,
+        (
+            (plan_id, sync, shard, state, told.get(row[0]), *row)
+            for row in rows
+            if row[0] not in past
+        ),
     )
-    connection.execute(text("TRUNCATE decided_changes"))
-    rows = unhexed(changes, CHANGE_COLUMNS, hexed=("email_key", "decided_hash"))
-    copy_rows(connection, "decided_changes", CHANGE_COLUMNS, rows)
-    columns = ", ".join(CHANGE_COLUMNS)
-    return connection.execute(
-        text(f"""INSERT INTO ml_connector.changes
-                     (plan_id, sync, shard, state, origin, {columns})
-                 SELECT :plan_id, :sync, :shard, :state, o.origin, {columns} FROM decided_changes
-                 LEFT JOIN unnest(CAST(:keys AS bytea[]), CAST(:origins AS text[]))
-                     AS o(key, origin) ON o.key = email_key
-                 ON CONFLICT (sync, email_key) WHERE state = 'pending' DO NOTHING"""),  # noqa: S608
-        {
-            "plan_id": plan_id,
-            "sync": sync,
-            "shard": shard,
-            "state": state,
-            "keys": list(origins or {}),
-            "origins": list((origins or {}).values()),
-        },
-    ).rowcount
+
+
+def _pending(connection: Connection, *, sync: str, keys: Collection[bytes]) -> set[bytes]:
+    rows = connection.execute(
+        text(f"SELECT email_key FROM ({_PENDING_AT}) pending"),  # noqa: S608 -- a constant
+        {"sync": sync, "keys": byteas(keys)},
+    ).all()
+    return {bytes(row.email_key) for row in rows}
 
 
 STARTED = "EXISTS (SELECT 1 FROM ml_connector.archive_intents i WHERE i.change_id = c.id)"
@@ -200,7 +205,7 @@ def claim(
             "ids": None if ids is None else list(ids),
         },
     ).all()
-    return [Claimed(**row._mapping) for row in rows]  # noqa: SLF001 -- public accessor
+    return [Claimed(*row) for row in rows]
 
 
 def settle(connection: Connection, outcomes: Collection[Settled]) -> None:

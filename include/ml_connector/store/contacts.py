@@ -11,7 +11,7 @@ from sqlalchemy import Connection, text
 from ml_connector.model import Status
 from ml_connector.plan import CONTACT_COLUMNS
 from ml_connector.store import activity_blocks
-from ml_connector.store.database import byteas, copy_rows, frame_of, take_turn, unhexed
+from ml_connector.store.database import byteas, frame_of, hold_rows, take_turn, unhexed
 from ml_connector.vault import Vault
 
 
@@ -22,14 +22,16 @@ def profile_hash(merge_fields: Mapping[str, Any], vault: Vault) -> bytes | None:
     """
     if not merge_fields:
         return None
-    shown = {tag: _shown(value) for tag, value in merge_fields.items()}
+    shown = {
+        tag: _parts_of(value) if isinstance(value, dict) else str(value)
+        for tag, value in merge_fields.items()
+        if value not in (None, "", {})
+    }
     return vault.fields_hash({tag: value for tag, value in shown.items() if value})
 
 
-def _shown(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {part: str(text) for part, text in value.items() if text}
-    return str(value) if value is not None else ""
+def _parts_of(address: Mapping[str, Any]) -> dict[str, str]:
+    return {part: str(text) for part, text in address.items() if text}
 
 
 def forget_audience(connection: Connection, *, sync: str) -> None:
@@ -159,11 +161,14 @@ class Written(msgspec.Struct, frozen=True, kw_only=True):
     payload: Mapping[str, Any] | None = None
 
 
-_WRITTEN = [
-    "email_key", "status", "owner", "previous_status", "pushed_hash", "sent_fields",
-    "tagged_inactive", "archived_by", "refused_hash", "refused_reason", "parked_until",
-    "parked_times", "profile_hash", "seen_tags", "payload",
-]  # fmt: skip
+_WRITTEN = {
+    "sync": "text", "email_key": "bytea", "status": "text", "owner": "text",
+    "previous_status": "text", "pushed_hash": "bytea", "sent_fields": "text[]",
+    "tagged_inactive": "bool", "archived_by": "text", "refused_hash": "bytea",
+    "refused_reason": "text", "parked_until": "timestamptz", "parked_times": "int4",
+    "profile_hash": "bytea", "seen_tags": "bytea[]", "payload": "bytea",
+}  # fmt: skip
+_ASSIGNED = [*_WRITTEN][2:-2]
 
 
 def identity(sync: str, email_key: bytes) -> str:
@@ -173,16 +178,10 @@ def identity(sync: str, email_key: bytes) -> str:
 
 def record(connection: Connection, written: Iterable[Written], *, sync: str, vault: Vault) -> None:
     """Store what contacts are after our calls."""
-    connection.execute(
-        text("""CREATE TEMP TABLE IF NOT EXISTS written_contacts
-                (LIKE ml_connector.contacts INCLUDING DEFAULTS) ON COMMIT DROP""")
-    )
-    connection.execute(text("TRUNCATE written_contacts"))
-    columns = ["sync", *_WRITTEN]
-    copy_rows(connection, "written_contacts", columns, _rows(list(written), sync, vault))
+    hold_rows(connection, "written_contacts", _WRITTEN, _rows(list(written), sync, vault))
     take_turn(connection, sync=sync)
-    listed = ", ".join(columns)
-    assigned = ", ".join(f"{column} = excluded.{column}" for column in _WRITTEN[1:-2])
+    listed = ", ".join(_WRITTEN)
+    assigned = ", ".join(f"{column} = excluded.{column}" for column in _ASSIGNED)
     connection.execute(
         text(f"""INSERT INTO ml_connector.contacts AS known ({listed}, status_since, news)
                  SELECT {listed}, clock_timestamp(),

@@ -11,14 +11,29 @@ from sqlalchemy import Connection, text
 
 from ml_connector.model import Customer
 from ml_connector.plan import CUSTOMER_COLUMNS
-from ml_connector.store.database import byteas, copy_rows, frame_of, take_turn, unhexed
+from ml_connector.store.database import (
+    byteas,
+    copy_rows,
+    frame_of,
+    hold_rows,
+    listed,
+    take_turn,
+    unhexed,
+)
 from ml_connector.store.suppression import withheld
 from ml_connector.vault import Vault
 
-_STAGED = [
-    "customer_id", "customer_no", "sync_token", "active", "is_job", "is_project", "email_key",
-    "email_problem", "left_out", "fields_hash", "last_updated", "payload",
-]  # fmt: skip
+_decoder = msgspec.json.Decoder(Customer)
+
+_STAGED = {
+    "customer_id": "text", "customer_no": "int8", "sync_token": "text", "active": "bool",
+    "is_job": "bool", "is_project": "bool", "email_key": "bytea", "email_problem": "text",
+    "left_out": "text", "fields_hash": "bytea", "last_updated": "timestamptz", "payload": "bytea",
+}  # fmt: skip
+_DECIDED = {
+    "customer_id": "text", "decision": "text", "reason": "text", "linked_to": "text",
+    "arrived": "bool", "waited": "bool",
+}  # fmt: skip
 
 # Statements that look for the customers of a page or of a chunk look each of them up by an index
 # (LATERAL, OFFSET 0). Left to itself Postgres reads the whole table to find a thousand, once for
@@ -123,9 +138,7 @@ class Sealed(NamedTuple):
 def sealed(customers: Iterable[Customer], *, sync: str, vault: Vault) -> list[Sealed]:
     """Return customers as they are staged, which takes no connection."""
     listed = list(customers)
-    payloads = vault.seal_each(
-        [(msgspec.to_builtins(each), identity(sync, each.id)) for each in listed]
-    )
+    payloads = vault.seal_each([(each, identity(sync, each.id)) for each in listed])
     return [
         Sealed(customer, (*_row(customer, vault), payload))
         for customer, payload in zip(listed, payloads, strict=True)
@@ -146,18 +159,25 @@ def stage(
     who were forgotten nothing is staged but the id.
     """
     take_turn(connection, sync=sync)
-    connection.execute(
-        text("""CREATE TEMP TABLE IF NOT EXISTS incoming_customers
-                (customer_id text, customer_no bigint, sync_token text, active bool, is_job bool,
-                 is_project bool, email_key bytea, email_problem text, left_out text, fields_hash bytea,
-                 last_updated timestamptz, payload bytea) ON COMMIT DROP""")
+    rows = _allowed(connection, page, sync, vault)
+    ids = [row[0] for row in rows]
+    staged = set(ids) if len(set(ids)) < len(ids) else known(connection, sync=sync, ids=ids)
+    new = [row for row in rows if row[0] not in staged]  # nothing to compare them with
+    copy_rows(
+        connection,
+        "ml_connector.customers",
+        {"sync": "text", "seen_in": "int8", **_STAGED},
+        ((sync, seen_in, *row) for row in new),
     )
-    connection.execute(text("TRUNCATE incoming_customers"))
-    copy_rows(connection, "incoming_customers", _STAGED, _allowed(connection, page, sync, vault))
+    done = Staged(read=len(new), new=len(new))
+    if len(new) == len(rows):
+        return done
+    past = [row for row in rows if row[0] in staged]
+    hold_rows(connection, "incoming_customers", _STAGED, past)
     counted = connection.execute(_MERGE, {"sync": sync, "seen_in": seen_in}).one()
     if seen_in and counted.new < counted.read:
         connection.execute(_SEEN, {"sync": sync, "seen_in": seen_in})
-    return Staged(**counted._asdict())
+    return done + Staged(**counted._asdict())
 
 
 def _allowed(
@@ -192,7 +212,7 @@ def _row(customer: Customer, vault: Vault) -> tuple[Any, ...]:
 
 def opened(payload: bytes, *, sync: str, customer_id: str, vault: Vault) -> Customer:
     """Return the customer in a staged row's payload."""
-    return msgspec.convert(vault.open(payload, identity(sync, customer_id)), Customer)
+    return _decoder.decode(vault.open_encoded(payload, identity(sync, customer_id)))
 
 
 def mark_gone(connection: Connection, *, sync: str, ids: Collection[str]) -> int:
@@ -216,11 +236,13 @@ def mark_merged(connection: Connection, *, sync: str, merged: Mapping[str, str])
 
 
 def known(connection: Connection, *, sync: str, ids: Collection[str]) -> set[str]:
-    """Return those of ``ids`` that are staged."""
+    """Return those of ``ids`` that are staged, those gone from QuickBooks included."""
     rows = connection.execute(
-        text("""SELECT customer_id FROM ml_connector.customers
-                WHERE sync = :sync AND customer_id = ANY(:ids)"""),
-        {"sync": sync, "ids": list(ids)},
+        text("""SELECT found.customer_id
+                FROM jsonb_array_elements_text(CAST(:ids AS jsonb)) AS given(id), LATERAL (
+                    SELECT customer_id FROM ml_connector.customers
+                    WHERE sync = :sync AND customer_id = given.id OFFSET 0) found"""),
+        {"sync": sync, "ids": listed(ids)},
     ).all()
     return {row.customer_id for row in rows}
 
@@ -370,10 +392,10 @@ def frame(
                     SELECT customer_id FROM ml_connector.customers
                     WHERE sync = :sync AND contact_key = k.key OFFSET 0) at
                 UNION
-                SELECT unnest(CAST(:ids AS text[]))) wanted(id), LATERAL (
+                SELECT jsonb_array_elements_text(CAST(:ids AS jsonb))) wanted(id), LATERAL (
                     SELECT * FROM ml_connector.customers c
                     WHERE c.sync = :sync AND c.customer_id = wanted.id OFFSET 0) found""",  # noqa: S608
-        parameters={"sync": sync, "keys": byteas(keys), "ids": list(ids)},
+        parameters={"sync": sync, "keys": byteas(keys), "ids": listed(ids)},
     )
 
 
@@ -385,15 +407,9 @@ def record_decisions(
     ``ids``: those who waited for it, and wait no more. Who was represented nowhere so far counts as
     represented at once: there is no former contact that anything could wait for.
     """
-    connection.execute(
-        text("""CREATE TEMP TABLE IF NOT EXISTS decided_customers
-                (customer_id text, decision text, reason text, linked_to text, arrived bool,
-                 waited bool) ON COMMIT DROP""")
-    )
-    connection.execute(text("TRUNCATE decided_customers"))
-    columns = ["customer_id", "decision", "reason", "linked_to", "arrived", "waited"]
     told = decided.assign(waited=decided.customer_id.isin(list(ids)))
-    copy_rows(connection, "decided_customers", columns, unhexed(told, columns, hexed=()))
+    rows = unhexed(told, list(_DECIDED), hexed=())
+    hold_rows(connection, "decided_customers", _DECIDED, rows)
     connection.execute(
         text("""UPDATE ml_connector.customers c
                 SET decision = d.decision, reason = d.reason, linked_to = d.linked_to,
@@ -409,12 +425,12 @@ def record_decisions(
                        OR (c.dirty AND d.waited))"""),
         {"sync": sync},
     )
-    connection.execute(  # who is gone is decided on and is nothing
-        text("""UPDATE ml_connector.customers SET dirty = false
-                WHERE sync = :sync AND dirty
-                  AND customer_id = ANY(:ids)"""),
-        {"sync": sync, "ids": list(ids)},
-    )
+    if gone := set(ids).difference(decided.customer_id):  # decided on, and nothing any more
+        connection.execute(
+            text("""UPDATE ml_connector.customers SET dirty = false
+                    WHERE sync = :sync AND dirty AND customer_id = ANY(:ids)"""),
+            {"sync": sync, "ids": list(gone)},
+        )
 
 
 def arrive(connection: Connection, *, sync: str, keys: Collection[bytes]) -> None:

@@ -7,7 +7,7 @@ from typing import NamedTuple
 from sqlalchemy import Connection, text
 
 from ml_connector.model import MemberEvent
-from ml_connector.store.database import copy_rows, take_turn
+from ml_connector.store.database import hold_rows, take_turn
 
 
 class Reported(NamedTuple):
@@ -25,13 +25,8 @@ def merge(connection: Connection, rows: Iterable[Reported], *, sync: str) -> int
     Taking the same report twice changes nothing. Addresses that are no contacts are left out.
     """
     take_turn(connection, sync=sync)
-    connection.execute(
-        text("""CREATE TEMP TABLE IF NOT EXISTS reported
-                (email_key bytea, engaged_at timestamptz, soft_bounce_at timestamptz,
-                 hard_bounce_at timestamptz) ON COMMIT DROP""")
-    )
-    connection.execute(text("TRUNCATE reported"))
-    copy_rows(connection, "reported", list(Reported._fields), rows)
+    types = ("bytea", *["timestamptz"] * 3)
+    hold_rows(connection, "reported", dict(zip(Reported._fields, types, strict=True)), rows)
     return connection.execute(
         text("""
         WITH latest AS (

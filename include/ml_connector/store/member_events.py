@@ -6,10 +6,13 @@ from datetime import datetime
 from sqlalchemy import Connection, text
 
 from ml_connector.model import MemberEvent, Status
-from ml_connector.store.database import byteas, copy_rows, take_turn
+from ml_connector.store.database import byteas, hold_rows, take_turn
 from ml_connector.vault import Vault
 
-_COLUMNS = ["email_key", "kind", "before", "after", "happened_at", "payload"]
+_COLUMNS = {
+    "email_key": "bytea", "kind": "text", "before": "text", "after": "text",
+    "happened_at": "timestamptz", "payload": "bytea",
+}  # fmt: skip
 _STATUSES = [status.value for status in Status]
 
 
@@ -31,12 +34,6 @@ def record(
     Each raises its contact's ``news``, and a change of status says since when it is so.
     """
     take_turn(connection, sync=sync)
-    connection.execute(
-        text("""CREATE TEMP TABLE IF NOT EXISTS seen_events
-                (email_key bytea, kind text, before text, after text, happened_at timestamptz,
-                 payload bytea) ON COMMIT DROP""")
-    )
-    connection.execute(text("TRUNCATE seen_events"))
     rows = (
         (
             event.email_key,
@@ -50,7 +47,7 @@ def record(
         )
         for event in events
     )
-    if not copy_rows(connection, "seen_events", _COLUMNS, rows):
+    if not hold_rows(connection, "seen_events", _COLUMNS, rows):
         return 0
     return int(
         connection.execute(

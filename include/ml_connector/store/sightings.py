@@ -10,7 +10,7 @@ from sqlalchemy import Connection, text
 from ml_connector import tags
 from ml_connector.model import Member, Status
 from ml_connector.store.contacts import profile_hash
-from ml_connector.store.database import copy_rows, take_turn
+from ml_connector.store.database import hold_rows, take_turn
 from ml_connector.vault import Vault
 
 
@@ -60,9 +60,10 @@ class Transition(NamedTuple):
     happened_at: datetime
 
 
-_OBSERVED = [
-    "email_key", "status", "last_changed", "contact_id", "profile_hash", "moved_from", "seen_tags",
-]  # fmt: skip
+_OBSERVED = {
+    "email_key": "bytea", "status": "text", "last_changed": "timestamptz", "contact_id": "text",
+    "profile_hash": "bytea", "moved_from": "bytea", "seen_tags": "bytea[]",
+}  # fmt: skip
 
 # A page's rows beside what is known of them, and where their people were before (A28). A pending
 # write of ours explains a change of fields, or a return; an archive under way explains an archive.
@@ -187,14 +188,8 @@ def observe(
     of, whatever its status (B10b); later, with ``arrivals``, a new one has just subscribed.
     """
     take_turn(connection, sync=sync)
-    connection.execute(
-        text("""CREATE TEMP TABLE IF NOT EXISTS observed_members
-                (email_key bytea, status text, last_changed timestamptz, contact_id text,
-                 profile_hash bytea, moved_from bytea, seen_tags bytea[]) ON COMMIT DROP""")
-    )
-    connection.execute(text("TRUNCATE observed_members"))
     connection.execute(text("DROP TABLE IF EXISTS judged_members"))
-    copy_rows(
+    hold_rows(
         connection,
         "observed_members",
         _OBSERVED,

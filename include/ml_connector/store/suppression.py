@@ -1,9 +1,9 @@
 """People never to import again: nothing about them is stored any more, whatever brings them."""
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import replace
 from datetime import datetime
 
+from msgspec.structs import replace
 from sqlalchemy import Connection, text
 
 from ml_connector.model import Customer
@@ -22,6 +22,8 @@ def withheld(
     A customer stays so whatever address it is given later. Of one whose first address is another
     person's, only the forgotten address is left out.
     """
+    if not _anybody(connection, sync=sync):
+        return list(page)
     keys = {address: vault.email_key(address) for each in page for address in each.addresses}
     out = suppressed(connection, keys=list(keys.values()))
     gone = _forgotten(connection, [each.id for each in page], sync=sync)
@@ -59,6 +61,17 @@ def nameless(
         addresses=(),
         email_problem=SUPPRESSED,
         merge_fields={},
+    )
+
+
+def _anybody(connection: Connection, *, sync: str) -> bool:
+    return bool(
+        connection.execute(
+            text("""SELECT EXISTS (SELECT 1 FROM ml_connector.suppressions)
+                        OR EXISTS (SELECT 1 FROM ml_connector.customers
+                                   WHERE sync = :sync AND forgotten)"""),
+            {"sync": sync},
+        ).scalar_one()
     )
 
 
