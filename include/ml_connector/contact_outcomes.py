@@ -136,7 +136,7 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
             "tags": list(write.tags),
         }
         if self.member is not None:
-            after["status"] = self.member.status.value
+            after["status"] = self.member.status
         if self.row.other_addresses:
             after["other_addresses"] = list(self.row.other_addresses)
         if self.further:

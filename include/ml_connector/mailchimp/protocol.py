@@ -166,9 +166,9 @@ def member_body(row: MemberWrite) -> dict[str, Any]:
     if row.tags:
         body["tags"] = list(row.tags)
     if row.status_if_new is not None:
-        body["status_if_new"] = row.status_if_new.value
+        body["status_if_new"] = row.status_if_new
     if row.status is not None:
-        body["status"] = row.status.value
+        body["status"] = row.status
     return body
 
 

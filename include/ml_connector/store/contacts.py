@@ -11,7 +11,7 @@ from sqlalchemy import Connection, text
 from ml_connector.model import Status
 from ml_connector.plan import CONTACT_COLUMNS
 from ml_connector.store import activity_blocks
-from ml_connector.store.database import byteas, frame_of, hold_rows, take_turn, unhexed
+from ml_connector.store.database import byteas, copy_rows, frame_of, hold_rows, take_turn, unhexed
 from ml_connector.vault import Vault
 
 
@@ -168,7 +168,10 @@ _WRITTEN = {
     "refused_reason": "text", "parked_until": "timestamptz", "parked_times": "int4",
     "profile_hash": "bytea", "seen_tags": "bytea[]", "payload": "bytea",
 }  # fmt: skip
-_ASSIGNED = [*_WRITTEN][2:-2]
+_LISTED = ", ".join(_WRITTEN)
+_ASSIGNED = ", ".join(f"{column} = excluded.{column}" for column in [*_WRITTEN][2:-2])
+_NEWS = (Status.UNSUBSCRIBED, Status.CLEANED)
+"""Statuses that a new contact's customer is told of."""
 
 
 def identity(sync: str, email_key: bytes) -> str:
@@ -177,24 +180,41 @@ def identity(sync: str, email_key: bytes) -> str:
 
 
 def record(connection: Connection, written: Iterable[Written], *, sync: str, vault: Vault) -> None:
-    """Store what contacts are after our calls."""
-    hold_rows(connection, "written_contacts", _WRITTEN, _rows(list(written), sync, vault))
+    """Store what contacts are after our calls; those unknown so far are copied straight in."""
+    rows = {row[1]: row for row in _rows(list(written), sync, vault)}
     take_turn(connection, sync=sync)
-    listed = ", ".join(_WRITTEN)
-    assigned = ", ".join(f"{column} = excluded.{column}" for column in _ASSIGNED)
+    past = _known(connection, sync=sync, keys=rows)
+    now = connection.execute(text("SELECT clock_timestamp()")).scalar_one()
+    copy_rows(
+        connection,
+        "ml_connector.contacts",
+        _WRITTEN | {"status_since": "timestamptz", "news": "int8"},
+        ((*row, now, int(row[2] in _NEWS)) for key, row in rows.items() if key not in past),
+    )
+    if not past:
+        return
+    hold_rows(connection, "written_contacts", _WRITTEN, [rows[key] for key in past])
     connection.execute(
-        text(f"""INSERT INTO ml_connector.contacts AS known ({listed}, status_since, news)
-                 SELECT {listed}, clock_timestamp(),
-                        CASE WHEN status IN ('unsubscribed', 'cleaned') THEN 1 ELSE 0 END
-                 FROM written_contacts ORDER BY email_key
-                 ON CONFLICT (sync, email_key) DO UPDATE SET {assigned},
+        text(f"""INSERT INTO ml_connector.contacts AS known ({_LISTED})
+                 SELECT {_LISTED} FROM written_contacts ORDER BY email_key
+                 ON CONFLICT (sync, email_key) DO UPDATE SET {_ASSIGNED},
                      status_since = CASE WHEN known.status = excluded.status
-                                         THEN known.status_since ELSE excluded.status_since END,
+                                         THEN known.status_since ELSE clock_timestamp() END,
                      news = known.news + CASE WHEN known.status <> excluded.status
                                                AND known.news > 0 THEN 1 ELSE 0 END,
                      seen_tags = coalesce(excluded.seen_tags, known.seen_tags),
                      payload = coalesce(excluded.payload, known.payload)""")  # noqa: S608
     )
+
+
+def _known(connection: Connection, *, sync: str, keys: Collection[bytes]) -> set[bytes]:
+    rows = connection.execute(
+        text("""SELECT found.email_key FROM unnest(CAST(:keys AS bytea[])) AS k(key), LATERAL (
+                    SELECT email_key FROM ml_connector.contacts
+                    WHERE sync = :sync AND email_key = k.key OFFSET 0) found"""),
+        {"sync": sync, "keys": byteas(keys)},
+    ).all()
+    return {bytes(row.email_key) for row in rows}
 
 
 def _rows(written: Sequence[Written], sync: str, vault: Vault) -> Iterator[tuple[Any, ...]]:
@@ -204,7 +224,7 @@ def _rows(written: Sequence[Written], sync: str, vault: Vault) -> Iterator[tuple
         yield (
             sync,
             each.email_key,
-            each.status.value,
+            each.status,
             each.owner,
             each.previous_status,
             each.pushed_hash,
