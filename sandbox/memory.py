@@ -61,7 +61,10 @@ def load(path: Path, halves: Mapping[str, Roots]) -> None:
     try:
         with path.open("rb") as file:
             kept: dict[str, dict[str, Any]] = _Reader(file, roots).load()
-    except (pickle.UnpicklingError, AttributeError, ImportError, EOFError, KeyError) as error:
+    except (
+        pickle.UnpicklingError,
+        *(AttributeError, ImportError, EOFError, KeyError, TypeError),
+    ) as error:
         raise ForgottenError(f"{path} is damaged or of another version; remove it") from error
     if kept.keys() != roots.keys():
         raise ForgottenError(f"{path} is of another version; remove it")

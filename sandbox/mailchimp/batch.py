@@ -5,7 +5,7 @@ from typing import Any
 
 from sandbox.mailchimp import schema, writes
 from sandbox.mailchimp.audience import Audience
-from sandbox.mailchimp.members import SHOWN_IN_BATCH, Member, render, subscriber_hash
+from sandbox.mailchimp.members import Member, show, subscriber_hash
 from sandbox.mailchimp.problems import ProblemError
 
 CONTACT_EXISTS = "ERROR_CONTACT_EXISTS"
@@ -108,14 +108,13 @@ class BatchSubscribe:
 
     def _render(self, outcome: _Outcome) -> dict[str, Any]:
         return {
-            "new_members": [self._show(each) for each in outcome.created],
-            "updated_members": [self._show(each) for each in outcome.updated],
+            "new_members": [show(each, self._audience, in_batch=True) for each in outcome.created],
+            "updated_members": [
+                show(each, self._audience, in_batch=True) for each in outcome.updated
+            ],
             "errors": outcome.errors,
             "total_created": len(outcome.created),
             "total_updated": len(outcome.updated),
             "error_count": len(outcome.errors),
             "_links": [],
         }
-
-    def _show(self, member: Member) -> dict[str, Any]:
-        return render(member, self._audience, SHOWN_IN_BATCH)

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
+
+from msgspec import Struct
 
 if TYPE_CHECKING:
     from sandbox.mailchimp.audience import Audience
     from sandbox.mailchimp.members import Member
 
 
-@dataclass(frozen=True)
-class Change:
+class Change(Struct, frozen=True, gc=False):
     """One change, in Mailchimp's words for its webhooks.
 
     Attributes:
@@ -26,7 +26,7 @@ class Change:
     audience: Audience
     member: Member | None
     by: str
-    details: dict[str, str] = field(default_factory=dict)
+    details: dict[str, str] = {}
 
 
 class Changes:

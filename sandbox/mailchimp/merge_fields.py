@@ -25,7 +25,7 @@ TYPES = frozenset(
 )
 TAG_LENGTH = 10
 TEXT_BYTES = 255
-ADDRESS_NEEDS = ("addr1", "city", "state", "zip")
+ADDRESS_PARTS = ("addr1", "addr2", "city", "state", "zip")  # all needed but addr2
 UNITED_STATES = 164
 
 DEFAULT_OPTIONS: dict[str, dict[str, Any]] = {
@@ -218,12 +218,13 @@ def _number(value: Any, _: MergeField) -> int | float:
 
 
 def _address(value: Any, _: MergeField) -> dict[str, str]:
-    if not isinstance(value, dict) or not all(value.get(part) for part in ADDRESS_NEEDS):
+    if not isinstance(value, dict):
         raise _RefusedError("Please enter a complete address")
-    parts = ("addr1", "addr2", "city", "state", "zip")
-    return {part: str(value.get(part) or "") for part in parts} | {
-        "country": str(value.get("country") or "US")
-    }
+    address = {part: str(value.get(part) or "") for part in ADDRESS_PARTS}
+    if not (address["addr1"] and address["city"] and address["state"] and address["zip"]):
+        raise _RefusedError("Please enter a complete address")
+    address["country"] = str(value.get("country") or "US")
+    return address
 
 
 def _phone(value: Any, definition: MergeField) -> str:

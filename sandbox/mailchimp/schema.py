@@ -23,6 +23,8 @@ _JSON_NAMES = {
     type(None): "NULL",
 }
 
+_MERGE_VALUES = frozenset({dict, str, int, float})
+
 
 def _wrong(expected: str, value: Any) -> str:
     return f"Schema describes {expected}, {_JSON_NAMES[type(value)]} found instead"
@@ -48,7 +50,7 @@ def _merge_fields(value: Any) -> str:
     if not isinstance(value, dict):
         return _wrong("object", value)
     for each in value.values():
-        if isinstance(each, bool) or not isinstance(each, dict | str | int | float):
+        if type(each) not in _MERGE_VALUES:
             return _wrong("object, string or number", each)
     return ""
 
@@ -85,13 +87,18 @@ _MEMBER: dict[str, Callable[[Any], str]] = {
 def _member_errors(body: Any, prefix: str = "", *, nullable: bool = False) -> list[Error]:
     if not isinstance(body, dict):
         return [{"field": prefix.rstrip("."), "message": _wrong("object", body)}]
-    errors = []
-    for key, check in _MEMBER.items():
-        if key in body and not (nullable and body[key] is None):
-            message = check(body[key])
+    messages = {}
+    for key, value in body.items():
+        check = _MEMBER.get(key)
+        if check is not None and not (nullable and value is None):
+            message = check(value)
             if message:
-                errors.append({"field": prefix + key, "message": message})
-    return errors
+                messages[key] = message
+    return (
+        [{"field": prefix + key, "message": messages[key]} for key in _MEMBER if key in messages]
+        if messages
+        else []
+    )
 
 
 def _missing(body: Any, required: tuple[str, ...], prefix: str = "") -> list[Error]:

@@ -157,7 +157,8 @@ def check_address(audience: Audience, email: str) -> str:
 
 
 def _check_throttle(audience: Audience, email: str) -> None:
-    if email.lower() in {each.lower() for each in audience.settings.throttled}:
+    throttled = audience.settings.throttled
+    if throttled and email.lower() in {each.lower() for each in throttled}:
         raise problems.throttled(email)
 
 

@@ -104,7 +104,7 @@ class Api:
 
     def _close(self, members: bytes) -> bytes:
         time = to_text_ms(self._state.clock.now()).encode()
-        return b"{" + members + b',"time":"' + time + b'"}'
+        return b'{%s,"time":"%s"}' % (members, time)
 
 
 def _statement(request: Request, body: bytes) -> str:

@@ -94,8 +94,10 @@ def _page(entity: str, statement: Statement, found: list[Json]) -> bytes:
 def _envelope(entity: str, rows: list[bytes], start: int) -> bytes:
     if not rows:
         return b"{}"
-    tail = b'],"startPosition":%d,"maxResults":%d}' % (start, len(rows))
-    return b'{"%s":[' % entity.encode() + b",".join(rows) + tail
+    return b'{"%s":[%s],"startPosition":%d,"maxResults":%d}' % (
+        *(entity.encode(), b",".join(rows)),
+        *(start, len(rows)),
+    )
 
 
 def _folded(columns: tuple[str, ...]) -> set[str]:
