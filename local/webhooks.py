@@ -23,27 +23,34 @@ class Registration:
     def __init__(self, settings: Settings, sandbox: Sandbox, variables: Mapping[str, str]) -> None:
         sandbox.report_customers_to(f"{settings.ui}{ENDPOINTS}/quickbooks")
         self._log = settings.logs / "register-webhooks.log"
-        program = Path(sys.executable).with_name("ml-connector")
-        with self._log.open("ab") as log:
-            self._process = subprocess.Popen(  # noqa: S603 - our own program and options
-                [sys.executable, program, "register-webhooks", "--url", settings.ui],
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                env=for_processes(variables),
-                cwd=REPOSITORY,
-                start_new_session=True,
-            )
+        self._url, self._environment = settings.ui, for_processes(variables)
+        self._process = self._begin()
 
     def finish(self) -> None:
-        """Wait for it.
+        """Wait for it; once more if it failed, since it began while all the rest was starting.
 
         Raises:
-            LocalError: It failed; carries the last line of its log.
+            LocalError: It failed twice; carries the last line of its log.
         """
+        if not self._process.wait():
+            return
+        self._process = self._begin()
         if self._process.wait():
             raise LocalError(
                 f"webhooks could not be registered: {last_words(self._log)}", log=self._log
+            )
+
+    def _begin(self) -> subprocess.Popen[bytes]:
+        program = Path(sys.executable).with_name("ml-connector")
+        with self._log.open("ab") as log:
+            return subprocess.Popen(  # noqa: S603 - our own program and options
+                [sys.executable, program, "register-webhooks", "--url", self._url],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                env=self._environment,
+                cwd=REPOSITORY,
+                start_new_session=True,
             )
 
     def abandon(self) -> None:

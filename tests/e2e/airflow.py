@@ -11,7 +11,7 @@ import tempfile
 import time
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from urllib.parse import quote
 
@@ -189,16 +189,17 @@ def staying_up() -> Iterator[Airflow]:
     folder = Path(tempfile.mkdtemp(prefix="ml-connector-e2e-"))
     machine = Machine(folder / "state")
     with machine.start() as process:
-        output = []
-        for line in process.stdout:
-            output.append(line)
-            if "Ctrl-C stops it" in line:
-                break
-        assert "Ctrl-C stops it" in output[-1], "".join(output)
         try:
+            output = []
+            for line in process.stdout:
+                output.append(line)
+                if "Ctrl-C stops it" in line:
+                    break
+            assert "Ctrl-C stops it" in output[-1], "".join(output)
             yield Airflow(machine)
-        finally:
-            os.killpg(process.pid, signal.SIGINT)
+        finally:  # also one that took too long to come up
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGINT)
             process.communicate(timeout=60)
     shutil.rmtree(folder, ignore_errors=True)
 

@@ -1,5 +1,6 @@
 """A company, an audience and a database of their own for every test, all of them real servers."""
 
+import copy
 import itertools
 import os
 from collections.abc import Callable, Iterator
@@ -8,15 +9,20 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import make_url
 
 from local.postgres import temporary
 from ml_connector.store.migrate import upgrade
+from sandbox import memory
+from sandbox.control import Instrumented
 from sandbox.mailchimp.app import create_app as create_mailchimp
 from sandbox.quickbooks.app import create_app as create_quickbooks
 from sandbox.running import serving_in_thread
 from tests.integration.firm import Firm, Stand
 
 _numbers = itertools.count(1)
+
+Scene = Callable[[Firm], None]
 
 
 @pytest.fixture(scope="session")
@@ -44,10 +50,15 @@ def database_url(postgres, template_database) -> Iterator[str]:
 
 
 @pytest.fixture(scope="session")
-def stand() -> Iterator[Stand]:
-    """Both stand-ins, served over HTTP for the whole session; reset before each test."""
-    apps = {"quickbooks": create_quickbooks(), "mailchimp": create_mailchimp()}
-    with serving_in_thread(apps) as urls:
+def halves() -> dict[str, Instrumented]:
+    """Both stand-ins."""
+    return {"quickbooks": create_quickbooks(), "mailchimp": create_mailchimp()}
+
+
+@pytest.fixture(scope="session")
+def stand(halves) -> Iterator[Stand]:
+    """The same, served over HTTP for the whole session; reset before each test."""
+    with serving_in_thread(halves) as urls:
         yield Stand(quickbooks=urls["quickbooks"], mailchimp=urls["mailchimp"])
 
 
@@ -56,10 +67,10 @@ def fresh_firm(stand, postgres, template_database, tmp_path) -> Callable[[], Any
     """Opens any number of new firms, one after the other: for a test that is many examples."""
 
     @contextmanager
-    def opened() -> Iterator[Firm]:
+    def opened(template: str = template_database) -> Iterator[Firm]:
         stand.reset()
         name = f"t{os.getpid()}_{next(_numbers)}"
-        postgres.create_database(name, template=template_database)
+        postgres.create_database(name, template=template)
         firm = Firm(stand=stand, database_url=postgres.url(name), folder=Path(tmp_path))
         try:
             yield firm
@@ -68,6 +79,37 @@ def fresh_firm(stand, postgres, template_database, tmp_path) -> Callable[[], Any
             postgres.drop_database(name)
 
     return opened
+
+
+@pytest.fixture
+def firm_after(fresh_firm, halves, postgres, tmp_path) -> Iterator[Callable[[Scene], Any]]:
+    """Opens new firms after a scene, which is played once: what it left is copied for each."""
+    remembered = {name: half.remembers for name, half in halves.items()}
+    played: dict[Scene, tuple[str, Path, dict[str, Any]]] = {}
+
+    def play(scene: Scene) -> tuple[str, Path, dict[str, Any]]:
+        name = f"scene{os.getpid()}_{next(_numbers)}"
+        with fresh_firm() as firm:
+            scene(firm)
+            firm.database.close()
+            postgres.create_database(name, template=make_url(firm.database_url).database)
+            memory.save(tmp_path / name, remembered)
+            own = {each: getattr(firm, each) for each in ("settings", "tokens", "ahead", "runs")}
+        return name, tmp_path / name, own
+
+    @contextmanager
+    def opened(scene: Scene) -> Iterator[Firm]:
+        if scene not in played:
+            played[scene] = play(scene)
+        template, file, own = played[scene]
+        with fresh_firm(template) as firm:
+            memory.load(file, remembered)
+            vars(firm).update(copy.deepcopy(own))
+            yield firm
+
+    yield opened
+    for name, *_ in played.values():
+        postgres.drop_database(name)
 
 
 @pytest.fixture

@@ -21,11 +21,10 @@ def a_day_with_news(firm: Firm) -> None:
 @pytest.mark.parametrize("system", ["quickbooks", "mailchimp"])
 @pytest.mark.parametrize("when", ["before", "after"])
 def test_a_worker_killed_at_any_call_leaves_every_write_with_a_row(
-    fresh_firm, system: str, when: str
+    firm_after, system: str, when: str
 ) -> None:
     for nth in itertools.count(1):
-        with fresh_firm() as firm:
-            a_day_with_news(firm)
+        with firm_after(a_day_with_news) as firm:
             before = len(firm.audit())
             killed = killed_at(firm, system, nth, when)
             if not killed:

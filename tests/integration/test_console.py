@@ -262,6 +262,26 @@ def test_what_changes_something_has_to_come_from_our_own_pages(own, headers, sta
     assert visitor.post("/main/webhooks/retry", headers=headers).status_code == status
 
 
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        (OURS, 200),
+        ({"Sec-Fetch-Site": "same-origin"}, 200),
+        ({"Origin": "https://airflow.example.com"}, 200),
+        ({"Sec-Fetch-Site": "cross-site"}, 403),
+        ({"Sec-Fetch-Site": "same-site"}, 403),
+        ({"Origin": "https://evil.example.com"}, 403),
+        ({}, 403),
+    ],
+)
+def test_a_search_needs_none_of_our_scripts_but_is_never_sent_by_another_site(
+    visitor, headers, status
+):
+    answer = visitor.post("/main/customers", {"wanted": "Amy"}, headers=headers, partial=False)
+    assert answer.status_code == status
+    assert ("amy@birds-sanctuary.com" in answer.text) == (status == 200)
+
+
 def test_what_changes_something_is_never_a_get(visitor):
     for page in PAGES:
         if page.method == "POST" and page.path != "/customers":

@@ -9,6 +9,7 @@ import itertools
 import multiprocessing
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
@@ -139,16 +140,14 @@ SCENES = {"first sync": twelve_customers, "second day": second_day}
 @pytest.mark.parametrize("system", SYSTEMS)
 @pytest.mark.parametrize("when", ["before", "after"])
 def test_d7_a_worker_killed_at_any_call_leaves_nothing_undone_and_nothing_done_twice(
-    fresh_firm, scene: Scene, system: str, when: str
+    firm_after, scene: Scene, system: str, when: str
 ) -> None:
-    with fresh_firm() as calm:
-        scene(calm)
+    with firm_after(scene) as calm:
         calm.sync()
         expected, known = outcome(calm), standing(calm)
     for nth in itertools.count(1):
         at = f"killed {when} call {nth} to {system}"
-        with fresh_firm() as firm:
-            scene(firm)
+        with firm_after(scene) as firm:
             if not killed_at(firm, system, nth, when):
                 assert outcome(firm) == expected
                 break
@@ -204,18 +203,17 @@ def written_back(firm: Firm) -> dict[str, Any]:
 @pytest.mark.parametrize("system", SYSTEMS)
 @pytest.mark.parametrize("when", ["before", "after"])
 def test_d7_what_members_did_is_shown_once_wherever_the_worker_was_killed(
-    fresh_firm, write_to: str, system: str, when: str
+    firm_after, write_to: str, system: str, when: str
 ) -> None:
-    with fresh_firm() as calm:
-        day_with_events(calm, write_to)
+    scene = partial(day_with_events, write_to=write_to)
+    with firm_after(scene) as calm:
         calm.sync()
         expected = written_back(calm)
     assert [shown for *_, shown in expected["events"]] == [True] * 4
     assert len(expected["attached"]) == (1 if write_to == "notes" else 4)
     for nth in itertools.count(1):
         at = f"killed {when} call {nth} to {system}"
-        with fresh_firm() as firm:
-            day_with_events(firm, write_to)
+        with firm_after(scene) as firm:
             if not killed_at(firm, system, nth, when):
                 assert written_back(firm) == expected
                 break

@@ -52,15 +52,17 @@ Identify = Callable[[Request], Awaitable[Caller | None]]
 """Returns who asks, None for somebody who is not logged in."""
 
 
-def forged(method: str, headers: Mapping[str, str]) -> bool:
-    """Tell whether a request that changes something may come from another site.
+def forged(method: str, headers: Mapping[str, str], *, reads: bool) -> bool:
+    """Tell whether a form may have been sent by another site.
 
-    The browser says where a request comes from (Sec-Fetch-Site, or Origin where it is older), and
-    the custom header has to be there in any case: https://owasp.org/www-community/attacks/csrf
+    The browser says where a request comes from (Sec-Fetch-Site, or Origin where it is older). Where
+    it changes something the custom header has to be there in any case; where it only ``reads`` not,
+    so that a search works before our scripts have loaded, and without them.
+    https://owasp.org/www-community/attacks/csrf
     """
     if method in SAFE:
         return False
-    if headers.get(ASKED_BY_US) != "1":
+    if not reads and headers.get(ASKED_BY_US) != "1":
         return True
     site = headers.get("sec-fetch-site")
     if site is not None:

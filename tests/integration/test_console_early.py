@@ -1,0 +1,90 @@
+"""The console in a real Chromium whose scripts are late: what people type and press is not lost."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import pytest
+from playwright.sync_api import Page, expect
+from sqlalchemy import text
+
+from ml_connector.web.console import PREFIX
+from sandbox.running import serving_in_thread
+from tests.chromium import chromium
+from tests.integration.test_console_hostile import console
+
+PATIENCE = 30_000  # milliseconds
+ADDRESS = "amy@birds-sanctuary.com"
+
+
+@dataclass
+class Late:
+    """A page whose htmx does not arrive before it is let through."""
+
+    page: Page
+    base: str
+
+    def open(self, path: str) -> None:
+        self.page.goto(self.base + path, wait_until="commit")
+
+    def let_through(self) -> None:
+        self.page.unroute_all()
+
+
+@pytest.fixture
+def late(firm) -> Iterator[Late]:
+    firm.customer("Amy's Bird Sanctuary", ADDRESS)
+    firm.sync()
+    with serving_in_thread({"console": console(firm)}) as urls, chromium() as browser:
+        page = browser.new_page()
+        page.set_default_timeout(PATIENCE)
+        page.route("**/static/vendor/htmx*", lambda _route: None)  # held until it is unrouted
+        yield Late(page, f"{urls['console']}{PREFIX}/main")
+
+
+def test_a_search_that_is_faster_than_the_scripts_finds_the_customer(late):
+    late.open("/customers")
+    search = late.page.locator("input[type=search]")
+    search.fill("Bird Sanctuary")
+    search.press("Enter")
+    found = late.page.get_by_role("link", name="Amy's Bird Sanctuary")
+    expect(late.page.locator("main")).to_contain_text("Every customer was looked at.")
+    assert found.count() == 1
+    found.click()
+    expect(late.page.get_by_role("heading", level=1)).to_have_text("Amy's Bird Sanctuary")
+
+
+def test_the_audit_of_an_address_is_found_before_the_scripts_are_there(late):
+    late.open("/audit")
+    late.page.get_by_label("Rows of an e-mail address").fill(ADDRESS)
+    late.page.get_by_role("button", name="Find").click()
+    late.page.wait_for_url("**/audit?key=*", wait_until="commit")
+    expect(late.page.get_by_role("row")).to_have_count(2)  # the heads, and the contact's creation
+
+
+def test_a_button_pressed_before_the_scripts_are_there_does_its_work_once(late):
+    calls = []
+    late.page.on("request", lambda request: calls.append((request.method, request.url)))
+    late.open("/setup")
+    ping = late.page.get_by_role("button", name="Ping QuickBooks")
+    ping.click()
+    ping.click()
+    late.let_through()
+    expect(late.page.locator("main")).to_contain_text("quickbooks answers", timeout=PATIENCE)
+    assert [url for method, url in calls if method == "POST"] == [
+        f"{late.base}/setup/ping/quickbooks"
+    ]
+    late.page.get_by_role("button", name="Ping Mailchimp").click()
+    expect(late.page.locator("main")).to_contain_text("mailchimp answers", timeout=PATIENCE)
+
+
+def test_a_form_sent_before_the_scripts_are_there_does_its_work(late, firm):
+    firm.told_by_quickbooks(("updated", "1"))
+    with firm.database.begin() as connection:
+        connection.execute(
+            text("UPDATE ml_connector.webhook_inbox SET state = 'dead', reason = 'not_found'")
+        )
+    late.open("/webhooks?state=dead")
+    late.page.get_by_role("button", name="Try all of these again").click()
+    late.let_through()
+    expect(late.page.get_by_role("status")).to_contain_text("1 event is due", timeout=PATIENCE)
+    assert firm.inbox() == {"pending": 1}
