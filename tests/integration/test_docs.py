@@ -230,6 +230,14 @@ def test_every_table_of_the_database_is_described():
     assert told == {table.name for table in metadata.tables.values()}
 
 
+def test_every_action_and_outcome_of_the_audit_is_described():
+    from ml_connector.web import words
+
+    cells = {row[0].strip("`"): row[1] for row in rows(ROOT / "docs/audit.md", "column")}
+    assert words.ACTION.keys() - set(_CODE.findall(cells["action"])) == set()
+    assert words.OUTCOME.keys() - set(_CODE.findall(cells["outcome"])) == set()
+
+
 def test_the_variables_of_the_example_file_are_described():
     named = set(re.findall(r"^#?([A-Z][A-Z_]+)=", text_of(ROOT / ".env.example"), re.MULTILINE))
     page = text_of(ROOT / "docs/configuration.md")
