@@ -15,12 +15,13 @@ from aiosmtpd.handlers import Message
 from sqlalchemy import text
 
 from local.postgres import temporary
-from ml_connector.alerts import WHAT_TO_DO
+from ml_connector.alerts import WHAT_TO_DO, body
 from ml_connector.errors import NeedsReauth, SettingsError, Tampered, Unavailable
 from ml_connector.model import RunContext
 from ml_connector.quickbooks.tokens import TokenPair
 from ml_connector.settings import home, load_alerts
 from ml_connector.store import audit
+from ml_connector.store.alerts import Untold
 from ml_connector.store.audit import Entry
 from ml_connector.store.database import Database
 from ml_connector.store.migrate import upgrade
@@ -224,7 +225,7 @@ def test_slack_mail_and_webhook_are_each_told_once_with_cause_mend_runbook_and_r
         "guard_waiting:main",
         "30 archives",
         "Approve or reject",
-        "docs/runbook.md#guard_waiting",
+        "docs/runbook/guard_waiting.md",
         "http://airflow/run",
     ):
         assert part in told
@@ -310,10 +311,26 @@ def test_every_task_of_every_dag_tells_when_it_failed(bag):
             assert task.has_on_failure_callback, f"{dag.dag_id}.{task.task_id}: use default_args"
 
 
-def test_every_kind_of_alert_has_its_section_in_the_runbook():
-    runbook = (Path(__file__).resolve().parents[2] / "docs/runbook.md").read_text()
-    sections = [line[3:] for line in runbook.splitlines() if line.startswith("## ")]
-    assert set(WHAT_TO_DO) <= set(sections)
+def test_every_kind_of_alert_has_its_page_in_the_runbook():
+    pages = sorted((Path(__file__).resolve().parents[2] / "docs/runbook").glob("*.md"))
+    assert {page.stem for page in pages} == set(WHAT_TO_DO)
+    for page in pages:
+        sections = [line[3:] for line in page.read_text().splitlines() if line.startswith("## ")]
+        assert sections == ["Means", "Look at", "Do", "Over when"], page.name
+
+
+@pytest.mark.parametrize(
+    ("runbook", "link"),
+    [
+        ("docs/runbook/{kind}.md", "docs/runbook/no_success.md"),
+        ("https://wiki.example.com/runbook", "https://wiki.example.com/runbook#no_success"),
+    ],
+)
+def test_an_alert_links_to_its_page_or_to_its_section_of_one_page(runbook, link):
+    alert = Untold(
+        cause="no_success:main", message="silent", link="", raised_at=NOW, state="raised"
+    )
+    assert f"Runbook: {link}" in body(alert, runbook=runbook)
 
 
 @pytest.mark.parametrize(
