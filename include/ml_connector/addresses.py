@@ -11,6 +11,7 @@ from email_validator import EmailNotValidError, validate_email
 
 _SEPARATORS = re.compile(r"[,;]")
 _USUAL_LOCAL = re.compile(r"[A-Za-z0-9_+-]+(\.[A-Za-z0-9_+-]+)*")
+_LOOKS_LIKE_ONE = re.compile(r"[^\s\"'\\<>()\[\]{},;:=&%]+@[^\s\"'\\<>()\[\]{},;:=&%]+")
 USUAL = 64
 """Characters up to which no limit of RFC 5321 (64 before the @, 254 in all) can be met."""
 
@@ -29,6 +30,16 @@ def split_addresses(field: str | None) -> tuple[tuple[str, ...], str | None]:
         return ((only,), None) if only else ((), "invalid_email")
     valid = dict.fromkeys(address for part in parts if (address := normalised(part)))
     return tuple(valid), None if valid else "invalid_email"
+
+
+def plain(address: str) -> str:
+    """Return the form of an address by which a contact is known, even if it is no valid one."""
+    return normalised(address) or address.strip().lower()
+
+
+def addresses_in(words: str) -> set[str]:
+    """Return whatever looks like an address in a text, in the form by which contacts are known."""
+    return {plain(found) for found in _LOOKS_LIKE_ONE.findall(words)}
 
 
 def normalised(address: str) -> str | None:

@@ -16,7 +16,7 @@ WHAT_TO_DO = {
     "audit_broken": "Treat it as an incident: keep the database as it is and see who wrote to it.",
     "consent_raised": "Nothing is written until it is understood: compare the contact in Mailchimp.",
 }
-"""By kind; each has a section of the same name in the runbook."""
+"""By kind; each has a page of its own in docs/runbook."""
 
 
 def kind_of(cause: str) -> str:
@@ -38,8 +38,13 @@ def body(alert: Untold, *, runbook: str) -> str:
     lines = [
         alert.message,
         f"Since {alert.raised_at:%Y-%m-%d %H:%M} UTC. {WHAT_TO_DO.get(kind, '')}".strip(),
-        f"Runbook: {runbook}#{kind}",
+        f"Runbook: {_page(runbook, kind)}",
     ]
     if alert.link:
         lines.append(f"Run: {alert.link}")
     return "\n".join(lines)
+
+
+def _page(runbook: str, kind: str) -> str:
+    """Return where the runbook has a kind: a page each, or a page with a section each."""
+    return runbook.replace("{kind}", kind) if "{kind}" in runbook else f"{runbook}#{kind}"

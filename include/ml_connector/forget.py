@@ -23,6 +23,7 @@ import structlog
 from msgspec import structs
 
 from ml_connector.activity import markers_of
+from ml_connector.addresses import plain
 from ml_connector.errors import (
     ConnectorError,
     RecordRefused,
@@ -34,7 +35,6 @@ from ml_connector.errors import (
     Unavailable,
 )
 from ml_connector.mailchimp.client import MailchimpClient
-from ml_connector.members import plain
 from ml_connector.model import Member, RunContext, Status
 from ml_connector.quickbooks.client import QuickBooksClient
 from ml_connector.quickbooks.protocol import BatchItem

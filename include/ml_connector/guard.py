@@ -98,11 +98,15 @@ def approve(scope: Scope, *, plan_id: int, person: str) -> None:
 
 
 def reject(scope: Scope, *, plan_id: int, person: str) -> int:
-    """Drop a waiting plan; return how many changes. The next run decides on them again."""
+    """Drop a waiting plan; return how many changes. The next run decides on them again.
+
+    Without a person nobody answered in time, and the audit says so: it is no choice of anybody.
+    """
+    outcome = "rejected" if person else "unanswered"
     with scope.database.begin() as connection:
         dropped = approvals.drop(connection, sync=scope.name, plan_id=plan_id)
         approvals.set_state(connection, plan_id=plan_id, state="rejected")
-        _tell(scope, connection, plan_id, "rejected", person)
+        _tell(scope, connection, plan_id, outcome, person)
     return dropped
 
 

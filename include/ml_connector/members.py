@@ -13,7 +13,7 @@ from typing import Any
 import structlog
 from sqlalchemy import Connection
 
-from ml_connector.addresses import normalised
+from ml_connector.addresses import plain
 from ml_connector.ahead import ahead
 from ml_connector.mailchimp.client import MailchimpClient
 from ml_connector.model import Member, MemberEvent, Status
@@ -143,11 +143,6 @@ def observe_departed(
     return member_events.record(
         connection, events, sync=scope.name, source=source, vault=scope.vault
     )
-
-
-def plain(address: str) -> str:
-    """Return the form of an address by which a contact is known."""
-    return normalised(address) or address.strip().lower()
 
 
 def _without_forgotten(

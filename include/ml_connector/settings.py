@@ -201,13 +201,13 @@ class Alerts(_Strict):
     """Where alerts go besides the log. ``webhook_conn_id`` is the short form of one webhook.
 
     ``no_success_for_hours``: a sync that is silent for longer raises an alert; 0 for never.
-    ``runbook``: the address that alerts link to, ``#<kind>`` added.
+    ``runbook``: the address that alerts link to, with ``{kind}`` in it, or ``#<kind>`` is added.
     """
 
     webhook_conn_id: str = ""
     to: tuple[Recipient, ...] = ()
     no_success_for_hours: int = Field(default=26, ge=0)
-    runbook: str = "docs/runbook.md"
+    runbook: str = "docs/runbook/{kind}.md"
 
     @model_validator(mode="after")
     def _each_once(self) -> Self:

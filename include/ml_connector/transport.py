@@ -18,22 +18,25 @@ from ml_connector.errors import AnswerLost, ConnectorError, SettingsError, Unava
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
-    """One call. ``url`` is absolute; ``params`` are query parameters; ``body`` is bytes."""
+    """One call. ``url`` is absolute; ``params`` are query parameters; ``body`` is bytes.
+
+    Its repr has neither keys nor people: whatever shows one, a traceback with locals for instance.
+    """
 
     method: str
     url: str
-    params: Mapping[str, str] = field(default_factory=dict)
-    headers: Mapping[str, str] = field(default_factory=dict)
-    body: bytes | None = None
+    params: Mapping[str, str] = field(default_factory=dict, repr=False)
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+    body: bytes | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Response:
-    """One answer; header names are lower-case."""
+    """One answer; header names are lower-case. Its repr shows the status alone: see ``Request``."""
 
     status: int
-    headers: Mapping[str, str]
-    body: bytes
+    headers: Mapping[str, str] = field(repr=False)
+    body: bytes = field(repr=False)
 
 
 class Transport(Protocol):

@@ -12,6 +12,7 @@ from typing import Any
 import structlog
 
 from ml_connector import archive, audience, fetch, guard, members, planning, push
+from ml_connector.addresses import plain
 from ml_connector.mailchimp.client import MailchimpClient
 from ml_connector.quickbooks.client import QuickBooksClient
 from ml_connector.scope import Scope
@@ -160,9 +161,9 @@ def _of_the_known(
 
 def _address(document: Mapping[str, Any]) -> str:
     data = document["data"]
-    return members.plain(str(data.get("new_email") or data.get("email") or ""))
+    return plain(str(data.get("new_email") or data.get("email") or ""))
 
 
 def _former(document: Mapping[str, Any]) -> str | None:
     former = document["data"].get("old_email")
-    return members.plain(str(former)) if former else None
+    return plain(str(former)) if former else None

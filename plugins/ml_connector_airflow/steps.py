@@ -26,7 +26,7 @@ from ml_connector.audit_keeping import keep_audit
 from ml_connector.errors import ConnectorError, NeedsReauth
 from ml_connector.scope import Scope
 from ml_connector.settings import load_audit, load_webhooks
-from ml_connector.store import changes, inbox_retention, plans
+from ml_connector.store import changes, erased_payloads, inbox_retention, plans
 from ml_connector.store.activity_blocks import Part
 from ml_connector_airflow import metrics
 from ml_connector_airflow.alerting import run_succeeded
@@ -170,6 +170,7 @@ def make_report(sync: str) -> dict[str, Any]:
     with _step(sync) as scope:
         told = report.make_report(scope, plan_id=scope.plan_id()).as_json()
         keep_audit(scope.database, scope.vault, keep_months=load_audit().keep_months)
+        erased_payloads.erase_of_the_suppressed(scope.database, scope.vault)
         inbox_retention.drop_old(scope.database, keep_days=load_webhooks().keep_days)
         run_succeeded(scope.database, scope.run.dag_id)
         end_alert(scope.database, cause=f"no_success:{sync}")

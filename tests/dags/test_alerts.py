@@ -15,12 +15,13 @@ from aiosmtpd.handlers import Message
 from sqlalchemy import text
 
 from local.postgres import temporary
-from ml_connector.alerts import WHAT_TO_DO
+from ml_connector.alerts import WHAT_TO_DO, body
 from ml_connector.errors import NeedsReauth, SettingsError, Tampered, Unavailable
 from ml_connector.model import RunContext
 from ml_connector.quickbooks.tokens import TokenPair
 from ml_connector.settings import home, load_alerts
 from ml_connector.store import audit
+from ml_connector.store.alerts import Untold
 from ml_connector.store.audit import Entry
 from ml_connector.store.database import Database
 from ml_connector.store.migrate import upgrade
@@ -224,7 +225,7 @@ def test_slack_mail_and_webhook_are_each_told_once_with_cause_mend_runbook_and_r
         "guard_waiting:main",
         "30 archives",
         "Approve or reject",
-        "docs/runbook.md#guard_waiting",
+        "docs/runbook/guard_waiting.md",
         "http://airflow/run",
     ):
         assert part in told
@@ -310,10 +311,26 @@ def test_every_task_of_every_dag_tells_when_it_failed(bag):
             assert task.has_on_failure_callback, f"{dag.dag_id}.{task.task_id}: use default_args"
 
 
-def test_every_kind_of_alert_has_its_section_in_the_runbook():
-    runbook = (Path(__file__).resolve().parents[2] / "docs/runbook.md").read_text()
-    sections = [line[3:] for line in runbook.splitlines() if line.startswith("## ")]
-    assert set(WHAT_TO_DO) <= set(sections)
+def test_every_kind_of_alert_has_its_page_in_the_runbook():
+    pages = sorted((Path(__file__).resolve().parents[2] / "docs/runbook").glob("*.md"))
+    assert {page.stem for page in pages} == set(WHAT_TO_DO)
+    for page in pages:
+        sections = [line[3:] for line in page.read_text().splitlines() if line.startswith("## ")]
+        assert sections == ["Means", "Look at", "Do", "Over when"], page.name
+
+
+@pytest.mark.parametrize(
+    ("runbook", "link"),
+    [
+        ("docs/runbook/{kind}.md", "docs/runbook/no_success.md"),
+        ("https://wiki.example.com/runbook", "https://wiki.example.com/runbook#no_success"),
+    ],
+)
+def test_an_alert_links_to_its_page_or_to_its_section_of_one_page(runbook, link):
+    alert = Untold(
+        cause="no_success:main", message="silent", link="", raised_at=NOW, state="raised"
+    )
+    assert f"Runbook: {link}" in body(alert, runbook=runbook)
 
 
 @pytest.mark.parametrize(
@@ -359,19 +376,24 @@ def links(database):
         return {row.cause: row.link for row in rows}
 
 
-def test_a_plan_that_waits_for_a_person_is_told_once_with_its_run_and_once_it_was_answered(
-    database, everybody, in_a_task
-):
-    from ml_connector_airflow.steps import hold_large_plan, reject_plan
-
+def plan_a_thousand_archives(database):
     execute(
         database,
+        "TRUNCATE ml_connector.plans, ml_connector.changes CASCADE",
         """WITH p AS (INSERT INTO ml_connector.plans (sync, run_id, kind)
                       VALUES ('main', 'r1', 'sync') RETURNING id)
            INSERT INTO ml_connector.changes (plan_id, sync, email_key, customer_id, kind, reason)
            SELECT id, 'main', decode(lpad(to_hex(n), 64, '0'), 'hex'), n::text, 'archive', 'inactive'
            FROM p, generate_series(1, 1000) AS n""",
     )
+
+
+def test_a_plan_that_waits_for_a_person_is_told_once_with_its_run_and_once_it_was_answered(
+    database, everybody, in_a_task
+):
+    from ml_connector_airflow.steps import hold_large_plan, reject_plan
+
+    plan_a_thousand_archives(database)
     for _ in range(2):
         held = hold_large_plan("main")
     assert held.limits[0].startswith("1000 contacts would be archived")
@@ -380,6 +402,31 @@ def test_a_plan_that_waits_for_a_person_is_told_once_with_its_run_and_once_it_wa
     reject_plan("main", person="boss")
     assert everybody.webhook.taken[1:] == [("ended", "guard_waiting:main")]
     assert [len(everybody.slack.taken), len(everybody.mail.taken)] == [2, 2]
+
+
+def test_a_plan_that_nobody_answered_pushes_nothing_and_is_over_without_a_person(
+    database, everybody, in_a_task
+):
+    """The task goes on with what Airflow's scheduler hands it once the time is over."""
+    from airflow.models.hitl import HITLDetail
+    from ml_connector_airflow.operators.plan_approval import PlanApproval
+    from ml_connector_airflow.steps import hold_large_plan
+
+    plan_a_thousand_archives(database)
+    approval = PlanApproval(task_id="approval", sync="main")
+    asked = HITLDetail(options=approval.options, defaults=approval.defaults, multiple=False)
+    asked.chosen_options, asked.params_input, asked.responded_at = asked.defaults, {}, NOW
+    hold_large_plan("main")
+    assert approval.execute_complete({}, asked.as_resume_event_payload(timedout=True)) == []
+    with database.begin() as connection:
+        choice = connection.execute(
+            text("""SELECT outcome, actor FROM ml_connector.audit
+                    WHERE action = 'large_plan' ORDER BY id DESC LIMIT 1""")
+        ).one()
+        states = connection.execute(text("SELECT DISTINCT state FROM ml_connector.changes"))
+        assert states.scalars().all() == ["superseded"]
+    assert (choice.outcome, choice.actor or "") == ("unanswered", "")
+    assert everybody.webhook.taken[-1] == ("ended", "guard_waiting:main")
 
 
 def test_events_that_were_given_up_are_told_once_by_the_watch_and_once_none_is_left(

@@ -33,6 +33,12 @@ def carry_out(firm, scope, plan) -> None:
     archive_contacts(scope, client, plan_id=plan.plan_id)
 
 
+def choices(firm) -> list[tuple[str, str]]:
+    """What was answered by whom, as the audit has it."""
+    rows = [entry for entry in firm.audit() if entry["action"] == "large_plan"]
+    return [(row["outcome"], row["actor"]) for row in rows]
+
+
 def archived(firm) -> int:
     return list(firm.statuses().values()).count("archived")
 
@@ -78,8 +84,7 @@ def test_a31_an_approved_plan_is_written_as_it_was_shown_and_the_person_is_in_th
     guard.approve(scope, plan_id=plan.plan_id, person="ada")
     carry_out(firm, scope, plan)
     assert archived(firm) == 10
-    (told,) = [entry for entry in firm.audit() if entry["action"] == "large_plan"]
-    assert (told["outcome"], told["actor"]) == ("approved", "ada")
+    assert choices(firm) == [("approved", "ada")]
 
 
 def test_a31_a_rejected_plan_writes_nothing_and_is_proposed_again(firm, people):
@@ -89,6 +94,7 @@ def test_a31_a_rejected_plan_writes_nothing_and_is_proposed_again(firm, people):
     assert guard.reject(scope, plan_id=plan.plan_id, person="ada") == 10
     carry_out(firm, scope, plan)
     assert firm.writes() == []
+    assert choices(firm) == [("rejected", "ada")]
     scope, plan = planned(firm)
     again = guard.hold(scope, plan_id=plan.plan_id)
     assert again is not None
@@ -112,6 +118,32 @@ def test_a31_an_approval_is_refused_if_facts_changed_since_the_plan_was_shown(fi
         guard.approve(scope, plan_id=plan.plan_id, person="ada")
     carry_out(firm, scope, plan)
     assert firm.writes() == []
+    assert choices(firm) == [("outdated", "ada")]
+
+
+def test_a31_a_plan_that_nobody_answered_is_in_the_audit_as_nobodys_choice(firm, people):
+    firm.settings["guard"] = {"max_archives": 5}
+    scope, plan = planned(firm)
+    guard.hold(scope, plan_id=plan.plan_id)
+    assert guard.reject(scope, plan_id=plan.plan_id, person="") == 10
+    carry_out(firm, scope, plan)
+    assert firm.writes() == []
+    assert [outcome for outcome, _ in choices(firm)] == ["unanswered"]
+
+
+def test_a31_an_opt_out_at_the_former_address_is_a_fact_that_changed(firm, people):
+    """The address stays in use, so the plan has no change of its own about its contact."""
+    firm.settings["guard"] = {"max_archives": 5}
+    firm.customer("Cora", "c20@guarded-firm.com")
+    firm.sync()
+    firm.move(people[20], "cora-new@guarded-firm.com")
+    scope, plan = planned(firm)
+    guard.hold(scope, plan_id=plan.plan_id)
+    firm.person("c20@guarded-firm.com", "unsubscribe")
+    firm.told_by_mailchimp("unsubscribe", email="c20@guarded-firm.com", id="1", action="unsub")
+    firm.work_off()
+    with pytest.raises(PlanOutdated):
+        guard.approve(scope, plan_id=plan.plan_id, person="ada")
 
 
 def test_a31_a_first_load_is_no_large_change(firm):

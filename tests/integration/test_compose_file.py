@@ -2,6 +2,8 @@
 
 import json
 import re
+import shlex
+from collections.abc import Iterator
 from importlib import resources
 from pathlib import Path
 
@@ -135,13 +137,126 @@ MANIFESTS = list(yaml.safe_load_all((ROOT / "deploy" / "kubernetes" / "receiver.
 RECEIVER = MANIFESTS[0]["spec"]["template"]["spec"]["containers"][0]
 
 
+CONTAINERS_ONLY = {
+    # Compose asks its scheduler by HTTP; the chart's own probe asks `airflow jobs check`.
+    "AIRFLOW__SCHEDULER__ENABLE_HEALTH_CHECK",
+}
+
+
 def test_the_cluster_has_the_settings_of_the_containers():
-    """The chart's own schema is in no package index; its keys are checked by `helm template`."""
-    for section, options in VALUES["config"].items():
-        for option, value in options.items():
-            name = f"AIRFLOW__{section}__{option}".upper()
-            if name in variables("worker") and "WORKER_CONCURRENCY" not in name:
-                assert str(value) == variables("worker")[name], name
+    given = {
+        f"AIRFLOW__{section}__{option}".upper(): str(value)
+        for section, options in VALUES["config"].items()
+        for option, value in options.items()
+    }
+    for name, value in variables("worker").items():
+        waits = name.startswith(("AIRFLOW__SCHEDULER__", "AIRFLOW__CELERY_BROKER_"))
+        if (waits or name in given) and name not in CONTAINERS_ONLY and "${" not in value:
+            assert given.get(name) == value, name
+
+
+def test_every_setting_of_airflow_is_one_that_the_locked_airflow_knows():
+    """A misspelt one would be taken without a word, by Compose, by the chart and by Airflow."""
+    from airflow.configuration import conf
+
+    known = {
+        f"AIRFLOW__{section}__{option}".upper()
+        for section, described in conf.configuration_description.items()
+        for option in described["options"]
+    }
+    named = {name.removesuffix("_CMD") for each in SERVICES for name in variables(each)}
+    named |= {
+        f"AIRFLOW__{section}__{option}".upper()
+        for section, options in VALUES["config"].items()
+        for option in options
+    }
+    assert {name for name in named if name.startswith("AIRFLOW__")} - known == set()
+
+
+TEXT_OR_NOT, NUMBER, SWITCH = (str, type(None)), int, bool
+CHART = {
+    # The keys in use, as chart/values.schema.json of apache/airflow describes them (commit
+    # 002e5532d7d5, between the charts 1.18 and 1.19). It takes no key that it does not describe
+    # below `images`, `data`, `workers`, `apiServer` and the jobs.
+    "images.airflow.repository": TEXT_OR_NOT,
+    "images.airflow.tag": TEXT_OR_NOT,
+    "defaultAirflowTag": str,
+    "airflowVersion": str,
+    "executor": str,
+    "fernetKeySecretName": TEXT_OR_NOT,
+    "apiSecretKeySecretName": TEXT_OR_NOT,
+    "jwtSecretName": TEXT_OR_NOT,
+    "data.metadataSecretName": TEXT_OR_NOT,
+    "postgresql.enabled": SWITCH,
+    "volumes": list,
+    "volumeMounts": list,
+    "env": list,
+    "config": dict,
+    "createUserJob.enabled": SWITCH,
+    "migrateDatabaseJob.args": list,
+    "migrateDatabaseJob.applyCustomEnv": SWITCH,
+    "workers.replicas": NUMBER,
+    "workers.terminationGracePeriodSeconds": NUMBER,
+    "apiServer.replicas": NUMBER,
+}
+
+
+def keys_of(values: dict, prefix: str = "") -> Iterator[tuple[str, object]]:
+    for key, value in values.items():
+        if prefix + key not in CHART and isinstance(value, dict):
+            yield from keys_of(value, f"{prefix}{key}.")
+        else:
+            yield prefix + key, value
+
+
+def test_the_clusters_values_are_keys_that_airflows_chart_describes():
+    for key, value in keys_of(VALUES):
+        assert key in CHART, f"look {key} up in the chart's values.schema.json"
+        kind = CHART[key]
+        assert isinstance(value, kind), key
+        assert isinstance(value, bool) == (kind is SWITCH), key
+    assert re.fullmatch(r"([a-zA-Z_]\w*\.)*[A-Z][a-zA-Z0-9]+Executor", VALUES["executor"])
+    for one in VALUES["env"]:  # others than these two are refused
+        assert set(one) == {"name", "value"}
+        assert isinstance(one["value"], str)
+
+
+def test_the_receivers_parts_in_the_cluster_find_each_other():
+    deployment, service, _ = MANIFESTS
+    pod = deployment["spec"]["template"]
+    labels = pod["metadata"]["labels"]
+    assert deployment["spec"]["selector"]["matchLabels"] == labels
+    assert service["spec"]["selector"] == labels
+    (port,) = (one["containerPort"] for one in RECEIVER["ports"])
+    assert [one["targetPort"] for one in service["spec"]["ports"]] == [port]
+    assert RECEIVER["readinessProbe"]["httpGet"]["port"] == port
+    assert RECEIVER["livenessProbe"]["tcpSocket"]["port"] == port
+    mounted = {one["name"] for one in RECEIVER["volumeMounts"]}
+    assert mounted == {one["name"] for one in pod["spec"]["volumes"]}
+
+
+def test_every_secret_of_the_cluster_is_made_by_the_page_with_the_keys_that_are_read():
+    page = (ROOT / "docs" / "kubernetes.md").read_text().replace("\\\n", " ")
+    made = {}
+    for line in page.splitlines():
+        if " create secret generic " in line:
+            words = shlex.split(line.partition(" create secret generic ")[2])
+            (secret,) = [word for word in words if not word.startswith("--")]
+            keys = {word.split("=")[1] for word in words if word.startswith("--from-literal")}
+            made[secret] = keys
+    read: dict[str, set[str]] = {
+        VALUES["fernetKeySecretName"]: {"fernet-key", "api-secret-key", "jwt-secret"},
+        VALUES["data"]["metadataSecretName"]: {"connection"},
+        VALUES["volumes"][0]["secret"]["secretName"]: {
+            one["value"].rpartition("/")[2] for one in VALUES["env"] if "_FILE" in one["name"]
+        },
+    }
+    assert {VALUES["apiSecretKeySecretName"], VALUES["jwtSecretName"]} <= read.keys()
+    assert made == read
+    for one in RECEIVER["env"]:
+        if "valueFrom" in one:
+            asked = one["valueFrom"]["secretKeyRef"]
+            assert asked["key"] in read[asked["name"]], one["name"]
 
 
 def test_the_cluster_and_the_containers_run_the_same_version():

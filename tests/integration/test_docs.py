@@ -15,7 +15,7 @@ from pydantic import BaseModel
 from typer.testing import CliRunner
 
 from ml_connector import errors
-from ml_connector.settings import Sync, load_syncs
+from ml_connector.settings import Alerts, Audit, Sync, Webhooks, load_syncs
 
 ROOT = Path(__file__).resolve().parents[2]
 README = ROOT / "README.md"
@@ -145,6 +145,19 @@ def test_the_table_of_settings_has_every_key_and_its_default(page):
     assert found == wanted
 
 
+def test_the_settings_beside_the_syncs_are_described_with_their_defaults():
+    table = {row[0].strip("`"): row[1] for row in rows(ROOT / "docs/alerts.md", "setting")}
+    for key, default in settings_keys(Alerts):
+        assert key in table, f"docs/alerts.md: {key}"
+        assert table[key].strip("`") == ("" if default in ("", [], None) else str(default)), key
+    beside = re.search(r"^Beside `syncs`.*$", text_of(README), re.MULTILINE)[0]
+    page = text_of(ROOT / "docs/configuration.md")
+    for section, model in (("audit", Audit), ("webhooks", Webhooks)):
+        for key, default in settings_keys(model):
+            assert f"`{section}.{key}` (`{default}`" in beside, key
+            assert f"\n{section}:\n  {key}:" in page, key
+
+
 @pytest.mark.parametrize("page", PAGES, ids=name)
 def test_every_relative_link_leads_somewhere(page):
     for target in _LINK.findall(spoken(page)):
@@ -230,10 +243,28 @@ def test_every_table_of_the_database_is_described():
     assert told == {table.name for table in metadata.tables.values()}
 
 
+def test_every_action_and_outcome_of_the_audit_is_described():
+    from ml_connector.web import words
+
+    cells = {row[0].strip("`"): row[1] for row in rows(ROOT / "docs/audit.md", "column")}
+    assert words.ACTION.keys() - set(_CODE.findall(cells["action"])) == set()
+    assert words.OUTCOME.keys() - set(_CODE.findall(cells["outcome"])) == set()
+
+
 def test_the_variables_of_the_example_file_are_described():
     named = set(re.findall(r"^#?([A-Z][A-Z_]+)=", text_of(ROOT / ".env.example"), re.MULTILINE))
     page = text_of(ROOT / "docs/configuration.md")
     assert {variable for variable in named if f"`{variable}`" not in page} == set()
+
+
+def test_every_variable_that_the_code_reads_is_described():
+    told = "".join(text_of(page) for page in PAGES)
+    for folder in ("include", "plugins", "dags", "deploy"):
+        for file in (ROOT / folder).rglob("*"):
+            if file.suffix in {".py", ".sh", ".yaml"}:
+                named = set(re.findall(r"\bML_CONNECTOR_[A-Z_]*[A-Z]\b", text_of(file)))
+                missing = {each for each in named if each not in told}
+                assert missing == set(), name(file)
 
 
 def test_pages_that_the_code_names_exist():

@@ -1,6 +1,9 @@
 """`forget`: a person is gone from everything we keep, and never comes back."""
 
+import base64
+import json
 import threading
+from urllib.parse import quote, unquote
 
 import pytest
 from sqlalchemy import text
@@ -9,8 +12,10 @@ from sqlalchemy.exc import DBAPIError
 from ml_connector.errors import SettingsError
 from ml_connector.forget import Forgotten, forget, look
 from ml_connector.model import RunContext
-from ml_connector.store import erasure
+from ml_connector.store import erasure, inbox, sealed
 from ml_connector.store.database import Database
+from ml_connector.store.erased_payloads import erase_of_the_suppressed
+from ml_connector.webhooks import unreadable
 from tests.integration.firm import Firm
 from tests.integration.test_audit_sealed import seal, tamper, verify
 from tests.integration.traces import dumped, forms, found, marks
@@ -175,6 +180,52 @@ def test_the_audit_lets_nobody_change_what_is_not_personal(firm):
     ):
         with pytest.raises(DBAPIError, match="append-only"):
             change(firm, "SET LOCAL ml_connector.audit_rewrite = 'on'", statement)
+
+
+MAX = "max@xn--mller-kva.org"
+
+
+def unusable(firm: Firm) -> None:
+    """Genuine deliveries about Amy and Max that nobody can work on: three about each."""
+    for address in (AMY, "Max@M\u00fcller.org"):
+        firm.told_by_mailchimp("dance", email=address, id=f"1{address}")
+        firm.told_by_mailchimp("campaign", subject=f"Dear {address}", id=f"2{address}")
+        event = unreadable(
+            f"email={quote(address)}&junk=%".encode(), system="mailchimp", reason="not_a_form"
+        )
+        with firm.database.begin() as connection:
+            inbox.deliver(connection, [event], vault=firm.vault)
+
+
+def said_by_events(firm: Firm) -> str:
+    """What the inbox holds, opened; bodies that were kept whole are decoded."""
+    said = dumped(firm)["webhook_inbox"]
+    with firm.database.begin() as connection:
+        for page in sealed.iter_pages(connection, sealed.INBOX):
+            for row in page:
+                body = json.loads(sealed.opened(sealed.INBOX, row, firm.vault)).get("body", "")
+                said += unquote(base64.b64decode(body).decode()).lower()
+    return said
+
+
+@pytest.mark.parametrize(("address", "form"), [(AMY, AMY), (MAX, "max@m\u00fcller.org")])
+def test_events_that_nobody_could_use_are_emptied_however_they_write_the_address(
+    firm, address, form
+):
+    unusable(firm)
+    assert said_by_events(firm).count(form) >= 3
+    erase(firm, address)
+    assert form not in said_by_events(firm)
+    assert said_by_events(firm).count("@") >= 3, "the other one's stay"
+
+
+def test_what_comes_later_and_nobody_can_use_is_emptied_by_the_next_daily_run(firm):
+    erase(firm)
+    unusable(firm)
+    assert erase_of_the_suppressed(firm.database, firm.vault) == 3
+    assert AMY not in said_by_events(firm)
+    assert "max@m\u00fcller.org" in said_by_events(firm)
+    assert erase_of_the_suppressed(firm.database, firm.vault) == 0
 
 
 def test_forgetting_twice_changes_nothing_and_a_stranger_is_suppressed_too(firm):

@@ -10,7 +10,7 @@ import pytest
 import requests
 
 from ml_connector.errors import AnswerLost, ConnectorError, SettingsError, Unavailable
-from ml_connector.transport import Request, RequestsTransport
+from ml_connector.transport import Request, RequestsTransport, Response
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nX-Request-Id: 7\r\n\r\n{}"
 Behaviour = Callable[[socket.socket], None]
@@ -148,3 +148,20 @@ def test_a_server_without_tls_has_no_valid_certificate():
 def test_credentials_in_a_url_are_not_repeated():
     error = failure("http://user:hunter2@127.0.0.1:1/3.0")
     assert "hunter2" not in error.message
+
+
+def test_a_call_and_its_answer_show_neither_keys_nor_people_where_they_are_printed():
+    """A traceback with locals, a log line, a failed assertion: all print a repr."""
+    request = Request(
+        method="POST",
+        url="https://us1.api.mailchimp.com/3.0/lists/a1",
+        params={"query": "select * from Customer where PrimaryEmailAddr = 'ann@example.com'"},
+        headers={"Authorization": "Bearer planted-secret"},
+        body=b'{"email_address": "ann@example.com"}',
+    )
+    answer = Response(status=200, headers={"set-cookie": "planted-secret"}, body=request.body)
+    shown = f"{request!r} {request} {answer!r} {answer}"
+    assert "POST" in shown
+    assert "status=200" in shown
+    assert "planted-secret" not in shown
+    assert "ann@" not in shown

@@ -1,13 +1,17 @@
 """What only payloads tell of a person, opened a page at a time and destroyed."""
 
+import base64
+import binascii
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, unquote_plus
 
 import msgspec
 from sqlalchemy import Connection, text
 
+from ml_connector.addresses import addresses_in
 from ml_connector.model import Customer
-from ml_connector.store import audit_rewrites, inbox, sealed
+from ml_connector.store import audit_rewrites, contacts, inbox, sealed
+from ml_connector.store.database import Database
 from ml_connector.store.person import Person
 from ml_connector.store.sealed import AUDIT, CUSTOMERS, INBOX
 from ml_connector.vault import Vault
@@ -89,11 +93,58 @@ def erase_second_addresses(
     return CUSTOMERS.keys_of(rows[-1])
 
 
+UNWORKED = "system = 'mailchimp' AND state IN ('ignored', 'quarantined', 'dead')"
+
+
+def erase_of_the_suppressed(database: Database, vault: Vault) -> int:
+    """Destroy what events that came later say of people who were forgotten; return how many.
+
+    Those of a kind that nobody works on: of the others whoever works on one finds out.
+    """
+    erased, after = 0, None
+    while True:
+        with database.begin() as connection:
+            rows = sealed.next_page(connection, INBOX, after=after, where=UNWORKED)
+            if not rows:
+                return erased
+            named = {
+                row.id: {
+                    vault.email_key(address)
+                    for address in addresses_in(_words(sealed.opened(INBOX, row, vault)))
+                }
+                for row in rows
+            }
+            out = contacts.suppressed(connection, keys=set().union(*named.values()))
+            theirs = {row.id: row.dedupe_key for row in rows if out & named[row.id]}
+            inbox.erase(connection, theirs, vault=vault)
+        erased += len(theirs)
+        after = INBOX.keys_of(rows[-1])
+
+
 def _tells(encoded: bytes, person: Person) -> bool:
-    """Tell whether JSON names one of the person's addresses, as it is or in a URL's form."""
+    """Tell whether JSON names one of the person's addresses, in whatever form it may have come."""
     lower = encoded.lower()
-    return any(
+    if any(
         each in lower
         for address in person.addresses
         for each in (address.encode(), quote(address).lower().encode())
-    )
+    ):
+        return True
+    # A domain in other letters than ours, or a body that was kept as it came: dearer to look at.
+    dearer = not encoded.isascii() or _BODY in encoded
+    return dearer and not addresses_in(_words(encoded)).isdisjoint(person.addresses)
+
+
+_BODY = b'{"body":'
+
+
+def _words(encoded: bytes) -> str:
+    """Return what JSON says as it stands, and as a form says it; an unreadable body opened."""
+    said = [encoded.decode(errors="replace")]
+    if encoded.startswith(_BODY):
+        body = msgspec.json.decode(encoded)["body"]
+        try:
+            said.append(base64.b64decode(str(body), validate=True).decode(errors="replace"))
+        except binascii.Error:  # a form may have a field of that name
+            said.append(str(body))
+    return "\n".join([*said, *(unquote_plus(each) for each in said)])

@@ -86,6 +86,10 @@ OUTCOME = {
     "unheard": "nobody heard what came of it",
     "conflict": "somebody else wrote first",
     "consent_raised": "stopped: consent would have risen",
+    "approved": "approved",
+    "rejected": "rejected, nothing was written",
+    "unanswered": "nobody answered, nothing was written",
+    "outdated": "approved too late: facts had moved, nothing was written",
 }
 ACTION = {
     "create": "Created the contact",
@@ -102,7 +106,7 @@ ACTION = {
     "webhook": "Webhook",
     "rate_limited": "Met a rate limit",
     "replay": "Asked to evaluate it again",
-    "large_plan": "A person decided on a large plan",
+    "large_plan": "A person was asked about a large plan",
     "forget": "Erased the person",
     "delete_contact": "Deleted the contact for good",
 }
