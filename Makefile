@@ -20,7 +20,7 @@ export ML_CONNECTOR_HOME ML_CONNECTOR_SYNCS ML_CONNECTOR_DAGS_FOLDER SYNC RUN_TI
 export PYTHONPATH := $(CURDIR)/include:$(CURDIR)/plugins:$(CURDIR)
 
 .DEFAULT_GOAL := help
-.PHONY: help install install-dev run test lint lock audit bench torture distributed clean
+.PHONY: help install install-dev run test lint lock audit bench torture distributed companies clean
 
 help: ## Show what can be made
 	@sed -n 's/^\([a-z-]*\): .*## /\1\t/p' Makefile | expand -t 14
@@ -66,6 +66,9 @@ torture: install-dev ## Stampedes, kills, lost databases and mutations at full l
 
 distributed: install-dev ## Run 20,000 customers on docker-compose.yaml's services and lose a worker
 	@$(BIN)/python -m bench.distributed $(DISTRIBUTED_ARGS)
+
+companies: install-dev ## Run 20 companies (COMPANIES_ARGS="--companies 200") at once on the same services
+	@$(BIN)/python -m bench.many_companies $(COMPANIES_ARGS)
 
 clean: ## Remove the environment and all state, keys and databases included
 	@rm -rf $(VENV) .bench $(or $(ML_CONNECTOR_HOME),.state) .pytest_cache .mypy_cache .ruff_cache \

@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from bench.__main__ import measure
+from bench.daily import measure
 from local.postgres import temporary
 
 FILE = Path(__file__).with_name("stored.json")

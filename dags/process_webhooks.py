@@ -16,7 +16,7 @@ with DAG(
     start_date=pendulum.datetime(2026, 1, 1, tz="UTC"),
     catchup=False,
     max_active_runs=1,
-    default_args=DEFAULT_ARGS,
+    default_args={**DEFAULT_ARGS, "priority_weight": 1000},  # before any daily run's
     tags=["ml-connector"],
     doc_md=__doc__,
 ):

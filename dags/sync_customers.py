@@ -5,8 +5,9 @@ from datetime import timedelta
 import pendulum
 from airflow.sdk import DAG, Asset, CronDataIntervalTimetable, Param, TriggerRule, task
 
-from ml_connector.settings import Sync, load_syncs
+from ml_connector.settings import Sync
 from ml_connector_airflow import steps
+from ml_connector_airflow.configured import syncs_to_load
 from ml_connector_airflow.defaults import DEFAULT_ARGS
 from ml_connector_airflow.operators.plan_approval import PlanApproval
 
@@ -40,19 +41,19 @@ def sync_dag(sync: Sync) -> DAG:
         doc_md=__doc__,
     ) as dag:
 
-        @task(pool="quickbooks_api")
+        @task(pool=sync.quickbooks_pool)
         def fetch_customers(params: dict) -> dict:
             """Stage what QuickBooks has."""
             return steps.fetch_customers(
                 sync.name, full_sync=params["full_sync"], customer_ids=params["customer_ids"]
             )
 
-        @task(pool="mailchimp_api")
+        @task(pool=sync.mailchimp_pool)
         def fetch_members(params: dict) -> int:
             """Read what changed in the audience."""
             return steps.fetch_members(sync.name, full_sync=params["full_sync"])
 
-        @task(pool="mailchimp_api")
+        @task(pool=sync.mailchimp_pool)
         def plan(params: dict) -> list[int]:
             """Decide what has to change; nothing is written yet."""
             return steps.make_plan(
@@ -64,24 +65,24 @@ def sync_dag(sync: Sync) -> DAG:
             task_id="approval", sync=sync.name, retry_delay=timedelta(seconds=10)
         )
 
-        @task(pool="mailchimp_api", map_index_template="shard {{ task.op_kwargs['shard'] }}")
+        @task(pool=sync.mailchimp_pool, map_index_template="shard {{ task.op_kwargs['shard'] }}")
         def push(shard: int) -> dict:
             """Create, update and restore contacts."""
             return steps.push_shard(sync.name, shard)
 
-        @task(pool="mailchimp_api", trigger_rule=TriggerRule.NONE_FAILED)
+        @task(pool=sync.mailchimp_pool, trigger_rule=TriggerRule.NONE_FAILED)
         def archive() -> dict:
             """Archive contacts that no customer owns any more."""
             return steps.archive_contacts(sync.name)
 
-        @task(pool="mailchimp_api", trigger_rule=TriggerRule.NONE_FAILED)
+        @task(pool=sync.mailchimp_pool, trigger_rule=TriggerRule.NONE_FAILED)
         def fetch_activity(params: dict) -> list[dict]:
             """Read what campaigns report, and queue what QuickBooks is to show."""
             return steps.fetch_activity(
                 sync.name, preview=params["preview"], full_sync=params["full_sync"]
             )
 
-        @task(pool="quickbooks_api", map_index_template="shard {{ task.op_kwargs['shard'] }}")
+        @task(pool=sync.quickbooks_pool, map_index_template="shard {{ task.op_kwargs['shard'] }}")
         def write_activity(shard: int, shards: int) -> dict:
             """Show on the QuickBooks customers what members did."""
             return steps.write_activity(sync.name, shard, shards)
@@ -98,5 +99,5 @@ def sync_dag(sync: Sync) -> DAG:
     return dag
 
 
-for _sync in load_syncs().values():
+for _sync in syncs_to_load():
     globals()[f"sync_customers__{_sync.name}"] = sync_dag(_sync)

@@ -13,5 +13,8 @@ DEFAULT_ARGS: dict[str, Any] = {
     "on_failure_callback": [task_failed, summarise_failure],
     "on_retry_callback": summarise_failure,
     "post_execute": summarise,
+    # Where runs wait for workers, those that are under way come to their end first. Airflow's own
+    # rule lets every run begin before the first one ends.
+    "weight_rule": "upstream",
 }
 """For ``default_args`` of a DAG; Airflow copies it."""

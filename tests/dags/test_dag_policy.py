@@ -135,3 +135,12 @@ def test_an_invalid_settings_file_shows_as_an_import_error_with_key_and_line(tmp
     assert bag.import_errors
     for error in bag.import_errors.values():
         assert "line 2: syncs.main.new_contact_status" in error
+
+
+def test_runs_under_way_go_before_those_that_wait_and_webhooks_before_all(bag):
+    """Where workers are few; Airflow's own rule begins every company's run before one ends."""
+    daily, webhooks = (bag.dags[name] for name in ("sync_customers__main", "process_webhooks"))
+    for task in (*daily.tasks, *webhooks.tasks):
+        assert task.weight_rule == "upstream", f"{task.task_id}: take weight_rule of DEFAULT_ARGS"
+    most = sum(task.priority_weight for task in daily.tasks)  # of the last task, by that rule
+    assert all(task.priority_weight > most for task in webhooks.tasks)

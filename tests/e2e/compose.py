@@ -45,8 +45,15 @@ class Container:
 class Stack:
     """The services of the file as processes, in an order that their ``depends_on`` allows."""
 
-    def __init__(self, folder: Path, given: Mapping[str, str], *, profiles: set[str]) -> None:
-        self.folder, self._given = folder, given
+    def __init__(
+        self,
+        folder: Path,
+        given: Mapping[str, str],
+        *,
+        profiles: set[str],
+        patience: float = PATIENCE,
+    ) -> None:
+        self.folder, self._given, self._patience = folder, given, patience
         file = yaml.safe_load((ROOT / "docker-compose.yaml").read_text())
         self._secrets = {name: one["environment"] for name, one in file["secrets"].items()}
         self.services = {
@@ -85,7 +92,7 @@ class Stack:
         self._postgres.create_database("airflow")  # POSTGRES_DB
         self._write_files()
         left = [name for name in self.services if name != "postgres"]
-        deadline = time.monotonic() + PATIENCE
+        deadline = time.monotonic() + self._patience
         while left:
             for name in list(left):
                 if all(self._met(*each) for each in self._waits(name)):

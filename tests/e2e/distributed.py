@@ -196,16 +196,23 @@ class Distributed:
         return answer.json() if answer.content else None
 
 
-@contextmanager
-def distributed(customers: int) -> Iterator[Distributed]:
-    """Start everything with keys and ports of its own; nothing is left at the end."""
-    folder = Path(tempfile.mkdtemp(prefix="ml-connector-compose-"))
-    given = {
+def keys() -> dict[str, str]:
+    """New secrets, as docker-compose.yaml asks for them."""
+    return {
         "FERNET_KEY": base64.urlsafe_b64encode(secrets.token_bytes(32)).decode(),
         "JWT_SECRET": secrets.token_hex(32),
         "API_SECRET_KEY": secrets.token_hex(32),
         "ML_CONNECTOR_ENCRYPTION_KEYS": base64.b64encode(secrets.token_bytes(32)).decode(),
         "ML_CONNECTOR_INDEX_KEY": base64.b64encode(secrets.token_bytes(32)).decode(),
+    }
+
+
+@contextmanager
+def distributed(customers: int) -> Iterator[Distributed]:
+    """Start everything with keys and ports of its own; nothing is left at the end."""
+    folder = Path(tempfile.mkdtemp(prefix="ml-connector-compose-"))
+    given = {
+        **keys(),
         "WEBHOOK_SITE": f"http://127.0.0.1:{free_port()}",
         "WORKER_CONCURRENCY": "2",
         "SANDBOX_COMPANY": str(customers),

@@ -119,6 +119,8 @@ class Firm:
         self.threads = 2
         self.runs = 0
         self.current: Scope | None = None
+        self.pace: Callable[[], None] = lambda: None
+        self.pace_batch: Callable[[], None] = lambda: None
 
     def close(self) -> None:
         self.database.close()
@@ -179,7 +181,8 @@ class Firm:
             base_url=self.quickbooks_api,
             realm_id=self.realm,
             tokens=manager,
-            pace=lambda: None,
+            pace=self.pace,
+            pace_batch=self.pace_batch,
             retries=self.retries(),
             calls=calls,
         )
