@@ -409,6 +409,7 @@ def test_a_plan_that_nobody_answered_pushes_nothing_and_is_over_without_a_person
 ):
     """The task goes on with what Airflow's scheduler hands it once the time is over."""
     from airflow.models.hitl import HITLDetail
+
     from ml_connector_airflow.operators.plan_approval import PlanApproval
     from ml_connector_airflow.steps import hold_large_plan
 
