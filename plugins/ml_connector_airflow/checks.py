@@ -3,18 +3,29 @@
 import getpass
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlsplit
 
 from sqlalchemy import text
 
 from ml_connector.audience import iter_problems, missing_fields
 from ml_connector.errors import ConnectorError, SettingsError
+from ml_connector.mailchimp.webhooks import secret_in, secret_matches
 from ml_connector.model import RunContext
 from ml_connector.push import CONTRACT_CURSOR
 from ml_connector.scope import Scope
 from ml_connector.settings import load_sync, load_syncs, settings_file
 from ml_connector.store import audit, cursors, erasure
 from ml_connector.store.audit import Entry
-from ml_connector_airflow.wiring import mailchimp_client, open_scope, quickbooks_client
+from ml_connector.web.keys import MailchimpKey
+from ml_connector.web.receiver import PREFIX
+from ml_connector_airflow.receiving import mailchimp_key
+from ml_connector_airflow.wiring import (
+    connection_named,
+    mailchimp_client,
+    open_scope,
+    quickbooks_client,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +64,7 @@ def _of_sync(scope: Scope, *, fix: bool) -> Iterator[Line]:
         ("audience", lambda: _audience(scope)),
         ("merge fields", lambda: _merge_fields(scope, fix=fix)),
         ("batch contract", lambda: _contract(scope)),
+        ("webhooks", lambda: _webhooks(scope)),
     ]
     for name, check in checks:
         try:
@@ -131,6 +143,52 @@ def _contract(scope: Scope) -> str:
     if contract == "current":
         return "takes status_if_new: known contacts are written without a status"
     return "insists on status: the status read just before is echoed (docs/consent.md)"
+
+
+def _webhooks(scope: Scope) -> str:
+    """Say whether webhooks are set up; raise if deliveries would be refused.
+
+    None at all is no failure: what a webhook would tell, the daily run finds.
+    """
+    key = mailchimp_key(scope.sync)
+    ours = [
+        hook
+        for hook in mailchimp_client(scope).webhooks()
+        if urlsplit(str(hook.get("url", ""))).path == f"{PREFIX}/mailchimp/{scope.name}"
+    ]
+    for hook in ours:
+        if (wrong := _refused(hook, key)) is not None:
+            raise SettingsError(f"Mailchimp's webhook {hook.get('id')} {wrong}")
+    conn_id = scope.sync.quickbooks_conn_id
+    extra = connection_named(conn_id, "").extra_dejson
+    quickbooks = (
+        "QuickBooks' verifier token is set"
+        if str(extra.get("webhook_verifier_token") or "").strip()
+        else f"no verifier token of QuickBooks in the connection {conn_id}, so its webhooks are"
+        " refused"
+    )
+    mailchimp = (
+        f"{len(ours)} registered at Mailchimp"
+        if ours
+        else "none registered at Mailchimp (`ml-connector register-webhooks`)"
+    )
+    return f"{quickbooks}; {mailchimp}"
+
+
+def _refused(hook: dict[str, Any], key: MailchimpKey) -> str | None:
+    """Say why a webhook's deliveries are refused, and the mend; None if they are not."""
+    given = secret_in(urlsplit(str(hook["url"])).query.encode())
+    if not secret_matches(given, key.secrets):
+        return (
+            "has a secret that is not known here, so all it delivers is refused; run"
+            " `ml-connector register-webhooks` again"
+        )
+    if key.signing_secrets and not hook.get("signing_enabled"):
+        return (
+            "is not signed although a signing secret is set, so all it delivers is refused; take"
+            " the webhook signing secret out of the connection, or register the webhook anew"
+        )
+    return None
 
 
 def _record(scope: Scope, action: str, *, after: dict[str, str]) -> None:

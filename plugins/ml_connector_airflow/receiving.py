@@ -39,7 +39,7 @@ def load_keys() -> Keys:
     syncs = list(load_syncs().values())
     mends: dict[str, str] = {}
     quickbooks = _quickbooks({sync.quickbooks_conn_id for sync in syncs}, mends)
-    mailchimp = {sync.name: _mailchimp(sync) for sync in syncs}
+    mailchimp = {sync.name: mailchimp_key(sync) for sync in syncs}
     for name, key in mailchimp.items():
         if not key.secrets:
             mends[name] = (
@@ -63,7 +63,8 @@ def _quickbooks(conn_ids: set[str], mends: dict[str, str]) -> dict[str, frozense
     return dict(realms)
 
 
-def _mailchimp(sync: Sync) -> MailchimpKey:
+def mailchimp_key(sync: Sync) -> MailchimpKey:
+    """Return what deliveries to a sync have to show, from its connection and its Variable."""
     extra, now = _extra(sync.mailchimp_conn_id), datetime.now(UTC)
     kept = WebhookVariable(sync.mailchimp_conn_id, sync.name).load()
     return MailchimpKey(

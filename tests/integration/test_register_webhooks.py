@@ -6,10 +6,12 @@ import os
 import re
 import subprocess
 import sys
+import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import pytest
@@ -199,6 +201,57 @@ def test_registering_repairing_and_receiving_from_end_to_end(environment, firm):
         "delete_webhook",
         "delete_webhook",
     ]
+
+
+def checked(environment) -> str:
+    """What `ml-connector check` says of the webhooks."""
+    done = subprocess.run(
+        [COMMAND, "check"],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    (line,) = [line for line in done.stdout.splitlines() if ": webhooks: " in line]
+    return line
+
+
+@contextmanager
+def answering() -> Iterator[str]:
+    """Somebody who answers 200 to whatever is asked, as Mailchimp wants it of a new webhook."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with HTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+def test_check_tells_of_a_webhook_whose_deliveries_would_be_refused(environment, firm):
+    with answering() as url:
+        address = f"{url}/ml-connector/webhooks/mailchimp/main?secret=planted"
+        wanted = {"url": address, "events": {}, "sources": {}}
+        firm.mailchimp_client(Counter()).create_webhook(wanted)
+    said = checked(environment)
+    assert said.startswith("FAILED main: webhooks: Mailchimp's webhook ")
+    assert "has a secret that is not known here" in said
+    assert "planted" not in said
+
+    known = json.loads(environment["AIRFLOW_CONN_MAILCHIMP_DEFAULT"])
+    known["extra"] = {"webhook_secret": "other, planted"}
+    said = checked(environment | {"AIRFLOW_CONN_MAILCHIMP_DEFAULT": json.dumps(known)})
+    assert said == (
+        "ok     main: webhooks: QuickBooks' verifier token is set; 1 registered at Mailchimp"
+    )
 
 
 def test_somebody_elses_webhook_is_left_alone(environment, firm):
