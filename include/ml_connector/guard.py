@@ -38,12 +38,11 @@ def hold(scope: Scope, *, plan_id: int) -> Held | None:
             )
         if not limits:
             return None
-        approvals.set_state(
-            connection,
-            plan_id=plan_id,
-            state="waiting",
-            fingerprint=approvals.fingerprint(connection, plan_id=plan_id),
-        )
+        state, seen = approvals.shown(connection, plan_id=plan_id)
+        found_now = approvals.fingerprint(connection, plan_id=plan_id)
+        if state == "approved" and seen == found_now:
+            return None  # a try that ended after the answer: a person is not asked twice
+        approvals.set_state(connection, plan_id=plan_id, state="waiting", fingerprint=found_now)
         found = approvals.samples(connection, plan_id=plan_id, each=SAMPLES)
     samples = tuple((kind, reason, tuple(ids)) for kind, reason, ids in found)
     return Held(plan_id=plan_id, size=size, limits=tuple(limits), samples=samples)

@@ -87,6 +87,20 @@ def test_a31_an_approved_plan_is_written_as_it_was_shown_and_the_person_is_in_th
     assert choices(firm) == [("approved", "ada")]
 
 
+def test_a31_a_task_that_is_tried_again_after_the_answer_asks_nobody_twice(firm, people):
+    firm.settings["guard"] = {"max_archives": 5}
+    scope, plan = planned(firm)
+    guard.hold(scope, plan_id=plan.plan_id)
+    guard.approve(scope, plan_id=plan.plan_id, person="ada")
+    assert guard.hold(scope, plan_id=plan.plan_id) is None
+    assert guard.state_of(scope, plan_id=plan.plan_id) == "approved"
+    assert choices(firm) == [("approved", "ada")]
+    firm.edit(people[3], Active=True)
+    firm.told_by_quickbooks(("updated", people[3]))
+    firm.work_off()
+    assert guard.hold(scope, plan_id=plan.plan_id) is not None, "facts moved: asked anew"
+
+
 def test_a31_a_rejected_plan_writes_nothing_and_is_proposed_again(firm, people):
     firm.settings["guard"] = {"max_archives": 5}
     scope, plan = planned(firm)

@@ -175,9 +175,9 @@ def test_every_setting_of_airflow_is_one_that_the_locked_airflow_knows():
 
 TEXT_OR_NOT, NUMBER, SWITCH = (str, type(None)), int, bool
 CHART = {
-    # The keys in use, as chart/values.schema.json of apache/airflow describes them (commit
-    # 002e5532d7d5, between the charts 1.18 and 1.19). It takes no key that it does not describe
-    # below `images`, `data`, `workers`, `apiServer` and the jobs.
+    # The keys in use, read off chart/values.schema.json of apache/airflow (commit 002e5532d7d5,
+    # between the charts 1.18 and 1.19), which takes no others below `images`, `data`, `workers`,
+    # `apiServer` and the jobs. `helm template` has the last word.
     "images.airflow.repository": TEXT_OR_NOT,
     "images.airflow.tag": TEXT_OR_NOT,
     "defaultAirflowTag": str,
@@ -192,7 +192,7 @@ CHART = {
     "volumeMounts": list,
     "env": list,
     "config": dict,
-    "createUserJob.enabled": SWITCH,
+    "createUserJob.enabled": SWITCH,  # later: https://github.com/apache/airflow/pull/56057
     "migrateDatabaseJob.args": list,
     "migrateDatabaseJob.applyCustomEnv": SWITCH,
     "workers.replicas": NUMBER,

@@ -1,8 +1,10 @@
 """A plan larger than the guard allows, in a real Airflow."""
 
+import psycopg
 import pytest
 
-from tests.e2e.airflow import trail, wait_for
+from tests.e2e.airflow import ENDED, trail, wait_for
+from tests.e2e.live.test_zz_leaks import airflow_database
 
 
 @pytest.fixture
@@ -16,13 +18,42 @@ def quiet(airflow):
     airflow.begin_webhooks()
 
 
-def test_a_plan_larger_than_the_guard_waits_for_a_person(airflow, quiet):
-    """Rejected, the run ends green with nothing written; approved, exactly that plan is written."""
+def many_leave(airflow, name: str) -> None:
+    """More customers are made inactive than the guard lets go."""
     for number in range(8):
-        airflow.add_customer(f"Guarded {number}", f"guarded{number}@guarded-firm.com")
+        airflow.add_customer(f"{name} {number}", f"{name}{number}@guarded-firm.com")
     assert airflow.finished(airflow.trigger()) == "success"
     airflow.edit_many(airflow.active_customers()[:30], Active=False)
     airflow.forget_journal()
+
+
+def answered(airflow, run_id) -> list[tuple[str, str]]:
+    choices = [row for row in trail(airflow, run_id) if row["action"] == "large_plan"]
+    return [(row["outcome"], row["actor"]) for row in choices]
+
+
+def left_alone(airflow, run_id) -> str:
+    """How the run ends as if 20 hours were over: the wait's end, as Airflow keeps it, is now past.
+
+    As often as it asks, like an answer (see ``decide``).
+    """
+
+    def ended() -> str | None:
+        with psycopg.connect(airflow_database(airflow)) as connection:
+            connection.execute(
+                "UPDATE task_instance SET trigger_timeout = now() - interval '1 s'"
+                " WHERE run_id = %s AND task_id = 'approval' AND state = 'awaiting_input'",
+                [run_id],
+            )
+        state = airflow.run(run_id)["state"]
+        return state if state in ENDED else None
+
+    return wait_for(ended)
+
+
+def test_a_plan_larger_than_the_guard_waits_for_a_person(airflow, quiet):
+    """Rejected, the run ends green with nothing written; approved, exactly that plan is written."""
+    many_leave(airflow, "Guarded")
 
     run_id = airflow.trigger()
     question = wait_for(lambda: airflow.question(run_id))
@@ -31,11 +62,20 @@ def test_a_plan_larger_than_the_guard_waits_for_a_person(airflow, quiet):
     assert "@" not in question["body"]
     assert airflow.decide(run_id, "Reject") == "success"
     assert airflow.writes() == []
+    assert answered(airflow, run_id) == [("rejected", "admin")]
 
     run_id = airflow.trigger()
     wait_for(lambda: airflow.question(run_id))
     assert airflow.decide(run_id, "Approve") == "success"
     archived = [call for call in airflow.writes() if call["method"] == "DELETE"]
     assert len(archived) > 25
-    choices = [row for row in trail(airflow, run_id) if row["action"] == "large_plan"]
-    assert [(row["outcome"], row["actor"]) for row in choices] == [("approved", "admin")]
+    assert answered(airflow, run_id) == [("approved", "admin")]
+
+
+def test_a_plan_that_nobody_answers_ends_green_with_nothing_written(airflow, quiet):
+    many_leave(airflow, "Unanswered")
+    run_id = airflow.trigger()
+    wait_for(lambda: airflow.question(run_id))
+    assert left_alone(airflow, run_id) == "success"
+    assert airflow.writes() == []
+    assert [outcome for outcome, _ in answered(airflow, run_id)] == ["unanswered"]
