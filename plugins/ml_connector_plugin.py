@@ -34,12 +34,12 @@ def mounted(module: str) -> Application:
 
 CONSOLE = "/ml-connector/console"
 
-FORKING = (["scheduler"], ["celery", "worker"])
-"""Commands whose processes fork tasks (the scheduler's under LocalExecutor)."""
+FORKING = (["scheduler"], ["celery", "worker"], ["dag-processor"])
+"""Commands that fork for each task (the scheduler under LocalExecutor) or for each DAG file."""
 
 
 class MlConnectorPlugin(AirflowPlugin):
-    """Mounts receiver and console on the API server; lets tasks start without importing."""
+    """Mounts receiver and console on the API server; spares what is forked the importing."""
 
     name = "ml_connector"
     fastapi_apps = [  # noqa: RUF012 -- as Airflow's base class has it
@@ -68,6 +68,6 @@ class MlConnectorPlugin(AirflowPlugin):
 
     @classmethod
     def on_load(cls, *_: Any, **__: Any) -> None:
-        """Import what tasks need where tasks are forked. Early only if plugins are not lazy."""
+        """Import what tasks and DAG files need where they are forked; early if plugins are not lazy."""
         if any(sys.argv[1 : 1 + len(command)] == command for command in FORKING):
             importlib.import_module("ml_connector_airflow.preloaded")

@@ -1,11 +1,23 @@
-"""All that tasks import, imported once in the process that forks them.
+"""All that tasks and DAG files import, imported once in the process that forks for them.
 
 A task is a fork. Without this each one imports pandas, psycopg and the HTTP stack by itself, a
-second of work and more on one core: the largest part of a webhook's way (docs/webhooks.md).
+second of work and more on one core: the largest part of a webhook's way (docs/webhooks.md). A DAG
+file is parsed in a fork as well.
 """
 
-from ml_connector_airflow import steps, token_steps, webhook_steps
+from ml_connector_airflow import audit_commands, replay_steps, steps, token_steps, webhook_steps
 from ml_connector_airflow.hooks import mailchimp, quickbooks
+from ml_connector_airflow.operators import plan_approval
 from ml_connector_airflow.sensors import inbox
 
-__all__ = ["inbox", "mailchimp", "quickbooks", "steps", "token_steps", "webhook_steps"]
+__all__ = [
+    "audit_commands",
+    "inbox",
+    "mailchimp",
+    "plan_approval",
+    "quickbooks",
+    "replay_steps",
+    "steps",
+    "token_steps",
+    "webhook_steps",
+]
