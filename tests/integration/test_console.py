@@ -577,6 +577,8 @@ SHOWN = {
     "name": ("main", "main"),
     "quickbooks_conn_id": ("books_7", "connection books_7"),
     "mailchimp_conn_id": ("chimp_7", "connection chimp_7"),
+    "quickbooks_pool": ("books_pool", "Pools books_pool"),
+    "mailchimp_pool": ("chimp_pool", ", chimp_pool"),
     "audience_id": ("a7a7a7a7a7", "a7a7a7a7a7"),
     "schedule": ("17 3 * * *", "17 3 * * *"),
     "timezone": ("Europe/Berlin", "in Europe/Berlin"),
