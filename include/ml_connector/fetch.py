@@ -16,6 +16,7 @@ from sqlalchemy import Connection
 
 from ml_connector.ahead import ahead
 from ml_connector.errors import IncompleteRead
+from ml_connector.garbage import seldom_collected
 from ml_connector.quickbooks.client import CDC_CAP, IDS_PER_QUERY, NOT_ASKED, QuickBooksClient
 from ml_connector.scope import Scope
 from ml_connector.staging import learn_types, map_rows, renames, stage_rows
@@ -45,6 +46,7 @@ class Fetched:
     gone: int
 
 
+@seldom_collected()
 def fetch_customers(
     scope: Scope,
     client: QuickBooksClient,

@@ -224,6 +224,8 @@ def _wanted(
         (rows.email_key.isin(list(foreign)), None, "owned_by_another_sync", None),
         (rows.email_key.isin(list(suppressed)), None, "suppressed", None),
     ):  # fmt: skip
+        if not applies.any():
+            continue
         kind = kind.mask(applies, None if the_kind is None else the_kind.value)
         reason = reason.mask(applies, the_reason)
         status = status.mask(applies, the_status)

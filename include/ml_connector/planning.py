@@ -12,6 +12,7 @@ import pandas as pd
 import structlog
 from sqlalchemy import Connection
 
+from ml_connector.garbage import seldom_collected
 from ml_connector.interrupted import note_unheard, settle_archives
 from ml_connector.model import Kind, Status
 from ml_connector.plan import NOT_THERE, Decisions, decide
@@ -46,6 +47,7 @@ class Planned:
     changes: int
 
 
+@seldom_collected()
 def make_plan(
     scope: Scope, *, preview: bool = False, customer_ids: Collection[str] = ()
 ) -> Planned:

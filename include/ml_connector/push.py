@@ -20,6 +20,7 @@ from ml_connector import planning
 from ml_connector.contact_calls import ContactCalls, Halve, StatusRequired, goes_alone
 from ml_connector.contact_outcomes import Outcome, Row
 from ml_connector.errors import ConsentRaised
+from ml_connector.garbage import seldom_collected
 from ml_connector.interrupted import note_unheard
 from ml_connector.mailchimp.client import MailchimpClient
 from ml_connector.members import fetch_members
@@ -40,6 +41,7 @@ CONTRACT_CURSOR = "batch_contract"
 log = structlog.get_logger(__name__)
 
 
+@seldom_collected()
 def push_shard(
     scope: Scope,
     client: MailchimpClient,
@@ -98,6 +100,7 @@ class _Pusher:
         self._calls = ContactCalls(client)
         self._status_required = contract.get("contract") == "status_required"
         self._claiming = threading.Lock()
+        self._claimed: Counter[Kind] = Counter()  # the last id claimed
         self._counting = threading.Lock()
         self._echoing = threading.RLock()
         self.counts: Counter[str] = Counter()
@@ -116,15 +119,7 @@ class _Pusher:
         risen: list[str] = []
         try:
             with self._scope.database.begin() as connection:
-                with self._claiming:  # two at once would share what one call could carry
-                    claimed = changes.claim(
-                        connection,
-                        plan_id=self._plan_id,
-                        shard=self._shard,
-                        kinds=[kind],
-                        chunk=rows,
-                        ids=ids,
-                    )
+                claimed = self._claim(connection, kind, rows, ids)
                 risen = self._push(connection, claimed, echo=echo)
         except Halve:
             # Until the bad row is alone (A26); its neighbours go through.
@@ -140,6 +135,28 @@ class _Pusher:
                 "then run the sync again: it reads every status first"
             )
         return bool(claimed)
+
+    def _claim(
+        self, connection: Connection, kind: Kind, rows: int, ids: Sequence[int] | None
+    ) -> list[Claimed]:
+        """Claim on from the last one claimed; from the start again when there are no more."""
+        claim = partial(
+            changes.claim,
+            connection,
+            plan_id=self._plan_id,
+            shard=self._shard,
+            kinds=[kind],
+            chunk=rows,
+            ids=ids,
+        )
+        if ids is not None:
+            return claim()
+        with self._claiming:  # two at once would share what one call could carry
+            claimed = claim(after=self._claimed[kind])
+            if not claimed and self._claimed[kind]:
+                claimed = claim()
+            self._claimed[kind] = claimed[-1].id if claimed else 0
+            return claimed
 
     def _push(self, connection: Connection, claimed: Sequence[Claimed], *, echo: bool) -> list[str]:
         """Send what is still as decided and store what came of it; return whose status rose."""

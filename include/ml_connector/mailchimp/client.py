@@ -151,7 +151,9 @@ class MailchimpClient:
         params = protocol.members_params(
             since=since, archived=archived, offset=offset, count=self._page_size
         )
-        document = self._in_audience("members", "GET", "/members", params=params)
+        document = self._in_audience(
+            "members", "GET", "/members", params=params, shape=protocol.MembersShown
+        )
         return [protocol.parse_member(found) for found in document.get("members", [])]
 
     def get(self, email: str) -> Member | None:
@@ -200,7 +202,7 @@ class MailchimpClient:
     ) -> tuple[Document, str | None]:
         body = protocol.batch_body(rows, update_existing=update_existing)
         try:
-            return self._answer("batch", "POST", self._list(), body=body)
+            return self._answer("batch", "POST", self._list(), body=body, shape=protocol.BatchShown)
         except CallRefused:
             raise
         except RecordRefused as error:
@@ -368,9 +370,11 @@ class MailchimpClient:
         *,
         params: Mapping[str, str] | None = None,
         body: Document | None = None,
+        shape: Any = Any,
     ) -> Document:
+        path = self._list() + path
         try:
-            return self._call(kind, method, self._list() + path, params=params, body=body)
+            return self._call(kind, method, path, params=params, body=body, shape=shape)
         except RecordRefused as error:
             if error.code == "not_found":
                 raise self._no_audience(error) from error
@@ -392,8 +396,9 @@ class MailchimpClient:
         *,
         params: Mapping[str, str] | None = None,
         body: Mapping[str, Any] | None = None,
+        shape: Any = Any,
     ) -> Document:
-        return self._answer(kind, method, path, params=params, body=body)[0]
+        return self._answer(kind, method, path, params=params, body=body, shape=shape)[0]
 
     def _answer(
         self,
@@ -403,11 +408,12 @@ class MailchimpClient:
         *,
         params: Mapping[str, str] | None = None,
         body: Mapping[str, Any] | None = None,
+        shape: Any = Any,
     ) -> tuple[Document, str | None]:
         call = protocol.request(method, self._base_url, path, params=params, body=body)
         call = replace(call, headers={**call.headers, **self._auth})
         try:
-            return self._retries.call(lambda: self._send(kind, call))
+            return self._retries.call(lambda: self._send(kind, call, shape))
         except QuotaExhausted as error:
             raise QuotaExhausted(
                 f"{error.message}. Mailchimp blocked or rate limited this account or network;"
@@ -416,14 +422,14 @@ class MailchimpClient:
                 request_id=error.request_id,
             ) from error
 
-    def _send(self, kind: str, call: Request) -> tuple[Document, str | None]:
+    def _send(self, kind: str, call: Request, shape: Any) -> tuple[Document, str | None]:
         self._pace()
         self._calls[f"mailchimp.{kind}"] += 1
         try:
             response = self._transport.send(call)
         except AnswerLost as error:
             raise AnswerLost(error.message, retry_after=LOST_ANSWER_WAIT) from error
-        return protocol.read(response), response.headers.get("x-request-id")
+        return protocol.read(response, shape), response.headers.get("x-request-id")
 
 
 def asks_for_status(error: CallRefused) -> bool:

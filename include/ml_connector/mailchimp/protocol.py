@@ -9,7 +9,7 @@ import hashlib
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, TypedDict
 
 import msgspec
 
@@ -41,15 +41,34 @@ TAGS_SHOWN = 50
 
 DATA_CENTRE = re.compile(r"[a-z]{2,4}\d{1,3}")
 
-_MEMBER_FIELDS = (
-    "email_address",
-    "contact_id",
-    "status",
-    "last_changed",
-    "unsubscribe_reason",
-    "merge_fields",
-    "tags",
-)
+
+class _MemberShown(TypedDict, total=False):
+    """What is read of a member: the rest of it is passed over as the answer is decoded."""
+
+    email_address: Any
+    contact_id: Any
+    status: Any
+    last_changed: Any
+    unsubscribe_reason: Any
+    merge_fields: Any
+    tags: Any
+
+
+class MembersShown(TypedDict, total=False):
+    """What is read of a page of members."""
+
+    members: list[_MemberShown]
+
+
+class BatchShown(TypedDict, total=False):
+    """What is read of a batch's answer."""
+
+    new_members: list[_MemberShown]
+    updated_members: list[_MemberShown]
+    errors: Any
+
+
+_MEMBER_FIELDS = tuple(_MemberShown.__annotations__)
 
 _STATUSES = {status.value: status for status in Status}
 
@@ -185,11 +204,15 @@ def batch_body(rows: Sequence[MemberWrite], *, update_existing: bool = True) -> 
 # ── answers ───────────────────────────────────────────────────────────────────────────────────
 
 
-def read(response: Response) -> dict[str, Any]:
-    """Return the answer's document (``{}`` for a 204), or raise what its problem means."""
+def read(response: Response, shape: Any = Any) -> dict[str, Any]:
+    """Return the answer's document (``{}`` for a 204), or raise what its problem means.
+
+    ``shape``: what to decode of it if it is no problem, a TypedDict.
+    """
     request_id = response.headers.get("x-request-id")
-    document = _document(response.body)
-    if 200 <= response.status < 300:
+    good = 200 <= response.status < 300
+    document = _document(response.body, shape if good else Any)
+    if good:
         if document is not None:
             return document
         if response.status == 204:  # an empty 200 was cut off: it is no empty list
@@ -285,9 +308,9 @@ def parse_batch(
     )
 
 
-def _document(body: bytes) -> dict[str, Any] | None:
+def _document(body: bytes, shape: Any) -> dict[str, Any] | None:
     try:
-        document = msgspec.json.decode(body)
+        document = msgspec.json.decode(body, type=shape)
     except (msgspec.DecodeError, UnicodeDecodeError):
         return None
     return document if isinstance(document, dict) else None

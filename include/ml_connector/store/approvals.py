@@ -112,7 +112,9 @@ def drop(connection: Connection, *, sync: str, plan_id: int, kind: str | None = 
                 ), again AS (
                     UPDATE ml_connector.customers c SET dirty = true FROM dropped d
                     WHERE c.sync = :sync
-                      AND (c.email_key = d.email_key OR c.contact_key = d.email_key
+                      AND (c.email_key = d.email_key
+                           OR c.contact_key = d.email_key
+                              AND c.contact_key IS DISTINCT FROM c.email_key
                            OR c.customer_id = d.customer_id))
                 SELECT 1 FROM dropped"""),
         {"sync": sync, "plan_id": plan_id, "kind": kind},

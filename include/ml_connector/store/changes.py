@@ -149,7 +149,7 @@ _CLAIM = """
         SELECT * FROM ml_connector.changes
         WHERE plan_id = :plan_id AND state = 'pending' AND kind = ANY(:kinds)
           AND (CAST(:shard AS int) IS NULL OR shard = :shard)
-          AND (CAST(:ids AS bigint[]) IS NULL OR id = ANY(:ids))
+          AND (CAST(:ids AS bigint[]) IS NULL OR id = ANY(:ids)) AND id > :after
         ORDER BY id LIMIT :chunk FOR UPDATE SKIP LOCKED)
     SELECT c.id, c.email_key, c.customer_id, c.kind, c.reason, c.status, c.decided_hash,
            c.tag_inactive, c.attempts, {started} AS started,
@@ -160,8 +160,10 @@ _CLAIM = """
            coalesce(k.parked_times, 0) AS parked_times, k.payload AS contact_payload,
            k.seen_tags, c.origin
     FROM c
-    LEFT JOIN ml_connector.customers p ON p.sync = c.sync AND p.customer_id = c.customer_id
-    LEFT JOIN ml_connector.contacts k ON k.sync = c.sync AND k.email_key = c.email_key
+    LEFT JOIN LATERAL (SELECT * FROM ml_connector.customers
+                       WHERE sync = c.sync AND customer_id = c.customer_id OFFSET 0) p ON true
+    LEFT JOIN LATERAL (SELECT * FROM ml_connector.contacts
+                       WHERE sync = c.sync AND email_key = c.email_key OFFSET 0) k ON true
     ORDER BY c.id
 """
 # What a write rests on: its customer as decided on, still at that address, which its person has not
@@ -176,7 +178,7 @@ _ARCHIVE_CURRENT = """NOT EXISTS (
     SELECT 1 FROM ml_connector.customers m
     WHERE m.sync = c.sync AND m.active AND NOT m.gone
       AND (m.email_key = c.email_key AND m.decision IN ('contact', 'linked')
-           OR m.contact_key = c.email_key AND m.email_key IS DISTINCT FROM m.contact_key
+           OR m.contact_key = c.email_key AND m.contact_key IS DISTINCT FROM m.email_key
               AND m.reason NOT IN ('archived_by_marketer', 'forgotten', 'opted_out_elsewhere',
                                    'suppressed', 'job_excluded', 'customer_type_excluded',
                                    'currency_excluded', 'owned_by_another_sync', 'project',
@@ -191,8 +193,12 @@ def claim(
     kinds: Collection[str],
     chunk: int,
     ids: Collection[int] | None = None,
+    after: int = 0,
 ) -> list[Claimed]:
-    """Lock and return up to ``chunk`` pending changes (of ``ids``, if given) that nobody has."""
+    """Lock and return up to ``chunk`` pending changes (of ``ids``, if given) that nobody has.
+
+    Those up to ``after`` are passed over: an index keeps what was settled a moment ago.
+    """
     archive = Kind.ARCHIVE in kinds
     query = _CLAIM.format(current=_ARCHIVE_CURRENT if archive else _WRITE_CURRENT, started=STARTED)
     rows = connection.execute(
@@ -203,6 +209,7 @@ def claim(
             "kinds": list(kinds),
             "chunk": chunk,
             "ids": None if ids is None else list(ids),
+            "after": after,
         },
     ).all()
     return [Claimed(*row) for row in rows]
@@ -215,14 +222,10 @@ def settle(connection: Connection, outcomes: Collection[Settled]) -> None:
             text("""UPDATE ml_connector.changes c
                     SET state = o.state, error = o.error, attempts = attempts + 1,
                         settled_at = clock_timestamp()
-                    FROM unnest(CAST(:ids AS bigint[]), CAST(:states AS text[]),
-                                CAST(:errors AS text[])) AS o(id, state, error)
+                    FROM jsonb_to_recordset(CAST(:outcomes AS jsonb))
+                        AS o(id bigint, state text, error text)
                     WHERE c.id = o.id"""),
-            {
-                "ids": [o.id for o in outcomes],
-                "states": [o.state.value for o in outcomes],
-                "errors": [o.error for o in outcomes],
-            },
+            {"outcomes": msgspec.json.encode(outcomes).decode()},
         )
 
 

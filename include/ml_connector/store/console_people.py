@@ -65,7 +65,8 @@ def by_id(connection: Connection, *, sync: str, customer_id: str, vault: Vault) 
 
 def by_key(connection: Connection, *, sync: str, key: bytes, vault: Vault) -> list[Found]:
     """Return the customers at an address, now or formerly, at most 50."""
-    where = "(c.email_key = :key OR c.contact_key = :key)"
+    where = """(c.email_key = :key
+                OR c.contact_key = :key AND c.contact_key IS DISTINCT FROM c.email_key)"""
     return _found(connection, sync=sync, vault=vault, where=where, limit=50, key=key)
 
 

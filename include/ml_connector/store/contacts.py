@@ -253,7 +253,8 @@ def adrift(connection: Connection, *, sync: str) -> set[bytes]:
                   AND NOT EXISTS (SELECT 1 FROM ml_connector.customers c
                                   WHERE c.sync = k.sync AND c.email_key = k.email_key)
                   AND NOT EXISTS (SELECT 1 FROM ml_connector.customers c
-                                  WHERE c.sync = k.sync AND c.contact_key = k.email_key)"""),
+                                  WHERE c.sync = k.sync AND c.contact_key = k.email_key
+                                    AND c.contact_key IS DISTINCT FROM c.email_key)"""),
         {"sync": sync},
     ).all()
     return {bytes(row.email_key) for row in rows}

@@ -97,6 +97,10 @@ _SEEN = text("""
 """)
 
 
+_MOVED = "contact_key IS DISTINCT FROM email_key"
+"""Only those are in the index by ``contact_key``; the others are found by ``email_key``."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Staged:
     """What a page did: rows read, of which new, changed in what we map, touched otherwise."""
@@ -295,7 +299,11 @@ def mark_unseen_gone(connection: Connection, *, sync: str, seen_in: int) -> int:
 def mark_dirty(connection: Connection, *, sync: str, keys: Collection[bytes] | None = None) -> None:
     """Have customers decided on again: those at the given addresses, or all of them."""
     take_turn(connection, sync=sync)
-    at = "" if keys is None else "AND (email_key = ANY(:keys) OR contact_key = ANY(:keys))"
+    at = (
+        ""
+        if keys is None
+        else f"AND (email_key = ANY(:keys) OR contact_key = ANY(:keys) AND {_MOVED})"
+    )
     connection.execute(
         text(f"UPDATE ml_connector.customers SET dirty = true WHERE sync = :sync {at}"),  # noqa: S608
         {"sync": sync} if keys is None else {"sync": sync, "keys": byteas(keys)},
@@ -390,7 +398,7 @@ def frame(
                 UNION
                 SELECT at.customer_id FROM {_KEYS}, LATERAL (
                     SELECT customer_id FROM ml_connector.customers
-                    WHERE sync = :sync AND contact_key = k.key OFFSET 0) at
+                    WHERE sync = :sync AND contact_key = k.key AND {_MOVED} OFFSET 0) at
                 UNION
                 SELECT jsonb_array_elements_text(CAST(:ids AS jsonb))) wanted(id), LATERAL (
                     SELECT * FROM ml_connector.customers c

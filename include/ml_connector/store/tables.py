@@ -64,7 +64,12 @@ customers = Table(
     Column("forgotten", Boolean, nullable=False, server_default=text("false")),
     Column("left_out", Text),
     Index("customers_by_email", "sync", "email_key"),
-    Index("customers_by_contact", "sync", "contact_key"),
+    Index(
+        "customers_by_contact",
+        "sync",
+        "contact_key",
+        postgresql_where=text("contact_key IS NOT NULL AND contact_key IS DISTINCT FROM email_key"),
+    ),
     Index(
         "customers_dirty",
         "sync",
@@ -115,7 +120,12 @@ contacts = Table(
     Index(
         "contacts_parked", "sync", "parked_until", postgresql_where=text("parked_until IS NOT NULL")
     ),
-    Index("contacts_by_contact_id", "sync", "contact_id"),
+    Index(
+        "contacts_by_contact_id",
+        "sync",
+        "contact_id",
+        postgresql_where=text("contact_id IS NOT NULL"),
+    ),
     Index("contacts_by_alias", "sync", "alias_of", postgresql_where=text("alias_of IS NOT NULL")),
     Index("contacts_with_news", "sync", "email_key", postgresql_where=text("news > 0")),
 )
