@@ -425,11 +425,10 @@ def record_decisions(
                                             AND d.decision IN ('contact', 'linked')
                                        THEN c.email_key ELSE c.contact_key END,
                     dirty = c.dirty AND NOT d.waited
-                FROM (SELECT d.*, found.ctid AS place FROM decided_customers d, LATERAL (
-                          SELECT ctid FROM ml_connector.customers
-                          WHERE sync = :sync AND customer_id = d.customer_id
-                          OFFSET 0) found OFFSET 0) d
-                WHERE c.ctid = d.place
+                FROM decided_customers d
+                WHERE c.sync = :sync AND c.customer_id = d.customer_id
+                  -- One look into the index for each: told how many, Postgres reads them all.
+                  AND c.customer_id = ANY(ARRAY(SELECT customer_id FROM decided_customers))
                   AND ((c.decision, c.reason, c.linked_to)
                         IS DISTINCT FROM (d.decision, d.reason, d.linked_to)
                        OR (d.arrived AND c.contact_key IS DISTINCT FROM c.email_key)
