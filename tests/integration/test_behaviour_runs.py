@@ -184,6 +184,27 @@ def test_a35_second_run_waits_for_a_call_on_the_wire_and_is_decided_on_its_resul
     assert len(firm.writes()) == 1
 
 
+def test_a35_change_that_another_held_is_sent_once_it_comes_free(firm):
+    for n in range(2):
+        firm.customer(f"Customer {n}", f"c{n}@finch.org")
+    scope = firm.scope()
+    firm.fetch(scope)
+    planned = firm.plan(scope)
+    firm.fault("mailchimp", match={"method": "POST"}, action={"kind": "delay", "seconds": 1.0})
+    client = firm.mailchimp_client(scope.calls)
+    first = text("SELECT id FROM ml_connector.changes ORDER BY id LIMIT 1 FOR UPDATE")
+    with ThreadPoolExecutor(1) as pool:
+        with firm.database.begin() as other:
+            other.execute(first)
+            sending = pool.submit(
+                push_shard, scope, client, plan_id=planned.plan_id, shard=0, threads=1
+            )
+            while not firm.writes():
+                pass
+        assert sending.result() == {"applied": 2}
+    assert [len(call["body"]["members"]) for call in firm.writes()] == [1, 1]
+
+
 def test_a35_runs_at_once_end_in_the_right_state(firm):
     def run(name):
         scope = firm.scope(name)

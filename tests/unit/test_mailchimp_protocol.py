@@ -109,6 +109,27 @@ def test_retry_after_is_honoured_if_present(wait: float | None, header: str) -> 
     assert wait == raised.value.retry_after
 
 
+def told(body: bytes, status: int = 200) -> Response:
+    return Response(status=status, headers={}, body=body)
+
+
+def test_of_a_batch_nothing_is_decoded_but_what_is_read() -> None:
+    body = b'{"new_members": [{"status": "cleaned", "vip": true}], "updated_members": null, "x": 1}'
+    read = protocol.read(told(body), protocol.BatchShown)
+    assert read == {"new_members": [{"status": "cleaned"}], "updated_members": None}
+
+
+def test_an_answer_of_another_shape_is_none() -> None:
+    with pytest.raises(Unavailable):
+        protocol.read(told(b'{"members": {"0": {}}}'), protocol.MembersShown)
+
+
+def test_a_problem_is_read_whatever_shape_was_expected() -> None:
+    response = answer(400, "schema.json")
+    with pytest.raises(CallRefused):
+        protocol.read(response, protocol.BatchShown)
+
+
 def test_an_empty_success_is_an_empty_document() -> None:
     assert protocol.read(answer(204, "")) == {}
 

@@ -63,8 +63,8 @@ class MembersShown(TypedDict, total=False):
 class BatchShown(TypedDict, total=False):
     """What is read of a batch's answer."""
 
-    new_members: list[_MemberShown]
-    updated_members: list[_MemberShown]
+    new_members: list[_MemberShown] | None
+    updated_members: list[_MemberShown] | None
     errors: Any
 
 
