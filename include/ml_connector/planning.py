@@ -17,7 +17,7 @@ from ml_connector.interrupted import note_unheard, settle_archives
 from ml_connector.model import Kind, Status
 from ml_connector.plan import NOT_THERE, Decisions, decide
 from ml_connector.scope import Scope
-from ml_connector.store import audit, changes, contacts, cursors, customers, sharing
+from ml_connector.store import audit, changes, contacts, cursors, deciding, sharing
 from ml_connector.store.audit import Entry
 from ml_connector.store.database import look_over, take_turn
 
@@ -63,8 +63,8 @@ def make_plan(
     with scope.database.begin() as connection:
         if not preview:
             left = changes.take_over(connection, sync=scope.name)
-            customers.mark_dirty(connection, sync=scope.name, keys=left)
-        customers.mark_parked_due(connection, sync=scope.name, now=scope.clock())
+            deciding.mark_dirty(connection, sync=scope.name, keys=left)
+        deciding.mark_parked_due(connection, sync=scope.name, now=scope.clock())
         _follow_policy(scope, connection, preview=preview)
         audience, others = scope.sync.audience_id, scope.sync.beside
         sharing.mark_free(connection, sync=scope.name, audience=audience, others=others)
@@ -98,7 +98,7 @@ def _follow_policy(scope: Scope, connection: Connection, *, preview: bool) -> No
     rules = asdict(scope.policy) | {"inactive_tag": scope.sync.inactive_tag}
     past = cursors.get(connection, sync=scope.name, name=_POLICY_CURSOR)
     if past not in ({}, rules):
-        customers.mark_dirty(connection, sync=scope.name)
+        deciding.mark_dirty(connection, sync=scope.name)
     if not preview and past != rules:
         cursors.put(connection, sync=scope.name, name=_POLICY_CURSOR, value=rules)
 
@@ -124,11 +124,11 @@ def _decide_all(scope: Scope, customer_ids: Collection[str], *, plan_id: int, sh
     return queued
 
 
-def _iter_waiting(scope: Scope, customer_ids: Collection[str]) -> Iterator[list[customers.Waiting]]:
-    after: customers.Waiting | None = None
+def _iter_waiting(scope: Scope, customer_ids: Collection[str]) -> Iterator[list[deciding.Waiting]]:
+    after: deciding.Waiting | None = None
     while True:
         with scope.database.begin() as connection:
-            chunk = customers.next_dirty(
+            chunk = deciding.next_dirty(
                 connection,
                 sync=scope.name,
                 ids=customer_ids or None,
@@ -144,7 +144,7 @@ def _iter_waiting(scope: Scope, customer_ids: Collection[str]) -> Iterator[list[
 def _decide(
     scope: Scope,
     connection: Connection,
-    chunk: list[customers.Waiting],
+    chunk: list[deciding.Waiting],
     *,
     plan_id: int,
     shard: int,
@@ -161,7 +161,7 @@ def _decide(
         if scope.sync.beside:
             take_turn(connection, sync=scope.sync.audience_id, at="sharing")
         take_turn(connection, sync=scope.name)  # what is read here stays true until it is decided
-    people = customers.frame(connection, sync=scope.name, keys=keys, ids=ids)
+    people = deciding.frame(connection, sync=scope.name, keys=keys, ids=ids)
     elsewhere = {*people.email_key.dropna(), *people.contact_key.dropna()}
     around = keys | {bytes.fromhex(key) for key in elsewhere}
     known = contacts.frame(connection, sync=scope.name, keys=around)
@@ -239,7 +239,7 @@ def _keep(
 ) -> None:
     entries = [*_verdicts(scope, people, decisions, plan_id), *_left(scope, decisions, plan_id)]
     audit.append(connection, entries, run=scope.run, vault=scope.vault)
-    customers.record_decisions(connection, sync=scope.name, decided=decisions.customers, ids=ids)
+    deciding.record_decisions(connection, sync=scope.name, decided=decisions.customers, ids=ids)
     contacts.hand_over(connection, sync=scope.name, owners=decisions.owners)
     contacts.disown(connection, sync=scope.name, keys=list(_unhexed(decisions.left.email_key)))
 

@@ -26,7 +26,16 @@ from ml_connector.mailchimp.client import MailchimpClient
 from ml_connector.members import fetch_members
 from ml_connector.model import ChangeState, Customer, Kind, MemberWrite, MergeValue, Status
 from ml_connector.scope import Scope
-from ml_connector.store import audit, batch_intents, changes, contacts, cursors, customers, sharing
+from ml_connector.store import (
+    audit,
+    batch_intents,
+    changes,
+    contacts,
+    cursors,
+    customers,
+    deciding,
+    sharing,
+)
 from ml_connector.store.changes import Claimed, Settled
 from ml_connector.tags import TagWork, tag_work
 
@@ -190,7 +199,7 @@ class _Pusher:
         changes.settle(connection, settled)
         keys = [change.email_key for change in stale]
         if keys:
-            customers.mark_dirty(connection, sync=self._scope.name, keys=keys)
+            deciding.mark_dirty(connection, sync=self._scope.name, keys=keys)
             self._count("superseded", len(stale))
 
     def _left_by_others(
@@ -258,8 +267,8 @@ class _Pusher:
             vault=scope.vault,
         )
         changes.settle(connection, settled)
-        customers.arrive(connection, sync=scope.name, keys=arrived)
-        customers.turn_away(connection, sync=scope.name, refused=turned_away)
+        deciding.arrive(connection, sync=scope.name, keys=arrived)
+        deciding.turn_away(connection, sync=scope.name, refused=turned_away)
         # Last: who waits for the turn with rows appended could meet a sealer and a planner in a ring.
         audit.append_sealed(connection, rows)
         for state, number in Counter(change.state for change in settled).items():

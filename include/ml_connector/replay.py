@@ -17,7 +17,7 @@ from sqlalchemy import Connection
 from ml_connector import activity, archive, audience, fetch, guard, members, planning, push
 from ml_connector.interrupted import note_unheard, settle_archives
 from ml_connector.scope import Scope
-from ml_connector.store import activity_blocks, audit, contacts, customers, inbox, plans
+from ml_connector.store import activity_blocks, audit, contacts, customers, deciding, inbox, plans
 from ml_connector.store.activity_blocks import Part
 from ml_connector.store.audit import Entry, Past
 from ml_connector.webhook_work import Office
@@ -100,7 +100,7 @@ def _requeue(
     keys = {bytes(row.email_key) for row in records if row.email_key}
     keys |= customers.keys_of(connection, sync=scope.name, ids=ids)
     contacts.requeue(connection, sync=scope.name, keys=keys)
-    customers.mark_dirty_ids(connection, sync=scope.name, ids=ids)
+    deciding.mark_dirty_ids(connection, sync=scope.name, ids=ids)
     shown = [row.customer_id for row in records if row.system == "quickbooks" and row.customer_id]
     if scope.sync.activity.write_to != "none":
         activity_blocks.requeue(connection, sync=scope.name, ids=shown)

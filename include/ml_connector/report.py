@@ -6,15 +6,7 @@ from typing import Any
 import structlog
 
 from ml_connector.scope import Scope
-from ml_connector.store import (
-    approvals,
-    audit,
-    changes,
-    contacts,
-    customers,
-    member_events,
-    plans,
-)
+from ml_connector.store import approvals, audit, changes, contacts, deciding, member_events, plans
 
 log = structlog.get_logger(__name__)
 
@@ -54,7 +46,7 @@ def make_report(scope: Scope, *, plan_id: int) -> Report:
         report = Report(
             plan_id=plan_id,
             changes=changes.counts(connection, plan_id=plan_id),
-            others=customers.report(connection, sync=scope.name),
+            others=deciding.report(connection, sync=scope.name),
             contacts=contacts.by_status(connection, sync=scope.name),
             events=member_events.counts(connection, sync=scope.name, since=since),
             written_back=audit.counts(connection, run=scope.run, system="quickbooks", since=since),

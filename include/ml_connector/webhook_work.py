@@ -16,7 +16,7 @@ from ml_connector.addresses import plain
 from ml_connector.mailchimp.client import MailchimpClient
 from ml_connector.quickbooks.client import QuickBooksClient
 from ml_connector.scope import Scope
-from ml_connector.store import changes, contacts, customers, inbox
+from ml_connector.store import changes, contacts, customers, deciding, inbox
 from ml_connector.store.inbox import Claimed
 
 THREADS = 2
@@ -76,8 +76,8 @@ def customers_changed(office: Office, events: Sequence[Claimed]) -> Done:
         told = customers.keys_of(connection, sync=scope.name, ids=ids)
         if left_behind := changes.left_by_webhooks(connection, sync=scope.name, keys=told):
             changes.take_over(connection, sync=scope.name, keys=left_behind)
-            customers.mark_dirty(connection, sync=scope.name, keys=left_behind)
-        stirred = customers.stirred(connection, sync=scope.name, ids=ids)
+            deciding.mark_dirty(connection, sync=scope.name, keys=left_behind)
+        stirred = deciding.stirred(connection, sync=scope.name, ids=ids)
     if stirred.waiting:
         plan_id = scope.plan_id("webhooks")
         if stirred.moving:

@@ -1,25 +1,14 @@
-"""Staged QuickBooks customers: written page by page, read back as keys and hashes."""
+"""QuickBooks customers as staged: written page by page, marked as gone, looked up."""
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Any, NamedTuple
 
 import msgspec
-import pandas as pd
 from sqlalchemy import Connection, text
 
 from ml_connector.model import Customer
-from ml_connector.plan import CUSTOMER_COLUMNS
-from ml_connector.store.database import (
-    byteas,
-    copy_rows,
-    frame_of,
-    hold_rows,
-    listed,
-    take_turn,
-    unhexed,
-)
+from ml_connector.store.database import byteas, copy_rows, hold_rows, listed, take_turn
 from ml_connector.store.suppression import withheld
 from ml_connector.vault import Vault
 
@@ -29,10 +18,6 @@ _STAGED = {
     "customer_id": "text", "customer_no": "int8", "sync_token": "text", "active": "bool",
     "is_job": "bool", "is_project": "bool", "email_key": "bytea", "email_problem": "text",
     "left_out": "text", "fields_hash": "bytea", "last_updated": "timestamptz", "payload": "bytea",
-}  # fmt: skip
-_DECIDED = {
-    "customer_id": "text", "decision": "text", "reason": "text", "linked_to": "text",
-    "arrived": "bool", "waited": "bool",
 }  # fmt: skip
 
 # Statements that look for the customers of a page or of a chunk look each of them up by an index
@@ -97,10 +82,6 @@ _SEEN = text("""
 """)
 
 
-_MOVED = "contact_key IS DISTINCT FROM email_key"
-"""Only those are in the index by ``contact_key``; the others are found by ``email_key``."""
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Staged:
     """What a page did: rows read, of which new, changed in what we map, touched otherwise."""
@@ -117,14 +98,6 @@ class Staged:
             changed=self.changed + other.changed,
             touched=self.touched + other.touched,
         )
-
-
-class Waiting(NamedTuple):
-    """A customer awaiting a decision: the address it has, and the one it is represented under."""
-
-    customer_id: str
-    email_key: bytes | None
-    contact_key: bytes | None
 
 
 def identity(sync: str, customer_id: str) -> str:
@@ -251,24 +224,6 @@ def known(connection: Connection, *, sync: str, ids: Collection[str]) -> set[str
     return {row.customer_id for row in rows}
 
 
-class Stirred(NamedTuple):
-    """How many customers wait for a decision, and how many of these left their address."""
-
-    waiting: int
-    moving: int
-
-
-def stirred(connection: Connection, *, sync: str, ids: Collection[str]) -> Stirred:
-    """Return what there is to decide on among ``ids``."""
-    row = connection.execute(
-        text("""SELECT count(*), count(*) FILTER (WHERE contact_key IS DISTINCT FROM email_key
-                                                    AND contact_key IS NOT NULL)
-                FROM ml_connector.customers WHERE sync = :sync AND dirty AND customer_id = ANY(:ids)"""),
-        {"sync": sync, "ids": list(ids)},
-    ).one()
-    return Stirred(*row)
-
-
 def at(connection: Connection, *, sync: str, keys: Collection[bytes]) -> dict[str, bytes]:
     """Return the customers whose contact is at one of ``keys``, or moved there in Mailchimp.
 
@@ -296,30 +251,6 @@ def mark_unseen_gone(connection: Connection, *, sync: str, seen_in: int) -> int:
     ).rowcount
 
 
-def mark_dirty(connection: Connection, *, sync: str, keys: Collection[bytes] | None = None) -> None:
-    """Have customers decided on again: those at the given addresses, or all of them."""
-    take_turn(connection, sync=sync)
-    at = (
-        ""
-        if keys is None
-        else f"AND (email_key = ANY(:keys) OR contact_key = ANY(:keys) AND {_MOVED})"
-    )
-    connection.execute(
-        text(f"UPDATE ml_connector.customers SET dirty = true WHERE sync = :sync {at}"),  # noqa: S608
-        {"sync": sync} if keys is None else {"sync": sync, "keys": byteas(keys)},
-    )
-
-
-def mark_dirty_ids(connection: Connection, *, sync: str, ids: Collection[str]) -> None:
-    """Have the customers ``ids`` decided on again."""
-    take_turn(connection, sync=sync)
-    connection.execute(
-        text("""UPDATE ml_connector.customers SET dirty = true
-                WHERE sync = :sync AND customer_id = ANY(:ids)"""),
-        {"sync": sync, "ids": list(ids)},
-    )
-
-
 def keys_of(connection: Connection, *, sync: str, ids: Collection[str]) -> set[bytes]:
     """Return the addresses of customers: those they have, and those they are represented under."""
     rows = connection.execute(
@@ -330,17 +261,6 @@ def keys_of(connection: Connection, *, sync: str, ids: Collection[str]) -> set[b
     return {bytes(row.key) for row in rows if row.key is not None}
 
 
-def mark_parked_due(connection: Connection, *, sync: str, now: datetime) -> None:
-    """Have customers decided on again whose contact was parked until now (A24)."""
-    take_turn(connection, sync=sync)
-    connection.execute(
-        text("""UPDATE ml_connector.customers c SET dirty = true FROM ml_connector.contacts k
-                WHERE k.sync = :sync AND k.parked_until <= :now
-                  AND c.sync = k.sync AND c.email_key = k.email_key"""),
-        {"sync": sync, "now": now},
-    )
-
-
 def count_known(connection: Connection, *, sync: str, seen_in: int | None = None) -> int:
     """Return how many customers are staged and not gone, or how many a full load has listed."""
     seen = "" if seen_in is None else "AND seen_in = :seen_in"
@@ -349,130 +269,3 @@ def count_known(connection: Connection, *, sync: str, seen_in: int | None = None
         {"sync": sync, "seen_in": seen_in} if seen_in is not None else {"sync": sync},
     ).scalar_one()
     return int(found)
-
-
-def next_dirty(
-    connection: Connection,
-    *,
-    sync: str,
-    ids: Collection[str] | None,
-    after: Waiting | None,
-    chunk: int,
-) -> list[Waiting]:
-    """Return up to ``chunk`` customers awaiting a decision, from the one ``after`` on.
-
-    Those at one address stand together, since each of them is decided on in view of the others.
-    """
-    only = "" if ids is None else "AND customer_id = ANY(:ids)"
-    rows = connection.execute(
-        text(f"""SELECT customer_id, email_key, contact_key FROM ml_connector.customers
-                 WHERE sync = :sync AND dirty {only}
-                   AND (coalesce(email_key, ''), customer_id) > (:key, :id)
-                 ORDER BY coalesce(email_key, ''), customer_id LIMIT :chunk"""),  # noqa: S608
-        {
-            "sync": sync,
-            "ids": list(ids or ()),
-            "key": b"" if after is None else after.email_key or b"",
-            "id": "" if after is None else after.customer_id,
-            "chunk": chunk,
-        },
-    ).all()
-    return [Waiting(*row) for row in rows]
-
-
-_KEYS = "unnest(CAST(:keys AS bytea[])) AS k(key)"
-
-
-def frame(
-    connection: Connection, *, sync: str, keys: Collection[bytes], ids: Collection[str]
-) -> pd.DataFrame:
-    """Return CUSTOMER_COLUMNS of everyone at the addresses ``keys``, now or formerly, and ``ids``."""
-    return frame_of(
-        connection,
-        CUSTOMER_COLUMNS,
-        hexed=("email_key", "contact_key", "fields_hash"),
-        rest=f"""FROM (
-                SELECT at.customer_id FROM {_KEYS}, LATERAL (
-                    SELECT customer_id FROM ml_connector.customers
-                    WHERE sync = :sync AND email_key = k.key OFFSET 0) at
-                UNION
-                SELECT at.customer_id FROM {_KEYS}, LATERAL (
-                    SELECT customer_id FROM ml_connector.customers
-                    WHERE sync = :sync AND contact_key = k.key AND {_MOVED} OFFSET 0) at
-                UNION
-                SELECT jsonb_array_elements_text(CAST(:ids AS jsonb))) wanted(id), LATERAL (
-                    SELECT * FROM ml_connector.customers c
-                    WHERE c.sync = :sync AND c.customer_id = wanted.id OFFSET 0) found""",  # noqa: S608
-        parameters={"sync": sync, "keys": byteas(keys), "ids": listed(ids)},
-    )
-
-
-def record_decisions(
-    connection: Connection, *, sync: str, decided: pd.DataFrame, ids: Collection[str]
-) -> None:
-    """Store what each customer turned out to be; ``decided`` is ``Decisions.customers``.
-
-    ``ids``: those who waited for it, and wait no more. Who was represented nowhere so far counts as
-    represented at once: there is no former contact that anything could wait for.
-    """
-    told = decided.assign(waited=decided.customer_id.isin(list(ids)))
-    rows = unhexed(told, list(_DECIDED), hexed=())
-    hold_rows(connection, "decided_customers", _DECIDED, rows)
-    connection.execute(
-        text("""UPDATE ml_connector.customers c
-                SET decision = d.decision, reason = d.reason, linked_to = d.linked_to,
-                    contact_key = CASE WHEN d.arrived OR c.contact_key IS NULL
-                                            AND d.decision IN ('contact', 'linked')
-                                       THEN c.email_key ELSE c.contact_key END,
-                    dirty = c.dirty AND NOT d.waited
-                FROM decided_customers d
-                WHERE c.sync = :sync AND c.customer_id = d.customer_id
-                  -- One look into the index for each: told how many, Postgres reads them all.
-                  AND c.customer_id = ANY(ARRAY(SELECT customer_id FROM decided_customers))
-                  AND ((c.decision, c.reason, c.linked_to)
-                        IS DISTINCT FROM (d.decision, d.reason, d.linked_to)
-                       OR (d.arrived AND c.contact_key IS DISTINCT FROM c.email_key)
-                       OR (c.dirty AND d.waited))"""),
-        {"sync": sync},
-    )
-    if gone := set(ids).difference(decided.customer_id):  # decided on, and nothing any more
-        connection.execute(
-            text("""UPDATE ml_connector.customers SET dirty = false
-                    WHERE sync = :sync AND dirty AND customer_id = ANY(:ids)"""),
-            {"sync": sync, "ids": list(gone)},
-        )
-
-
-def arrive(connection: Connection, *, sync: str, keys: Collection[bytes]) -> None:
-    """Record that the people at these addresses are represented there now."""
-    connection.execute(
-        text("""UPDATE ml_connector.customers SET contact_key = email_key
-                WHERE sync = :sync AND email_key = ANY(:keys) AND NOT gone AND active
-                  AND decision IN ('contact', 'linked')
-                  AND contact_key IS DISTINCT FROM email_key"""),
-        {"sync": sync, "keys": byteas(keys)},
-    )
-
-
-def turn_away(connection: Connection, *, sync: str, refused: Mapping[bytes, str]) -> None:
-    """Record that the people at these addresses are no contacts, and why Mailchimp said so."""
-    if refused:
-        connection.execute(
-            text("""UPDATE ml_connector.customers
-                    SET decision = 'skipped', reason = :reason, linked_to = NULL,
-                        contact_key = nullif(contact_key, email_key)
-                    WHERE sync = :sync AND email_key = :key
-                      AND decision IN ('contact', 'linked')"""),
-            [{"sync": sync, "key": key, "reason": why} for key, why in refused.items()],
-        )
-
-
-def report(connection: Connection, *, sync: str) -> list[tuple[str, str, int]]:
-    """Return (decision, reason, customers) for every customer that is no contact of its own."""
-    rows = connection.execute(
-        text("""SELECT decision, reason, count(*) FROM ml_connector.customers
-                WHERE sync = :sync AND decision IN ('linked', 'skipped')
-                GROUP BY decision, reason ORDER BY decision, reason"""),
-        {"sync": sync},
-    ).all()
-    return [(row[0], row[1], row[2]) for row in rows]
