@@ -14,7 +14,8 @@ from sqlalchemy import Connection, text
 
 from ml_connector.model import ChangeState, Kind
 from ml_connector.plan import CHANGE_COLUMNS
-from ml_connector.store.database import byteas, copy_rows, take_turn, unhexed
+from ml_connector.store.database import byteas, copy_rows, take_turn
+from ml_connector.store.frames import unhexed
 
 _QUEUED = {"plan_id": "int8", "sync": "text", "shard": "int4", "state": "text", "origin": "text"}
 _DECIDED = dict(

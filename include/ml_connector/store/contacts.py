@@ -11,7 +11,8 @@ from sqlalchemy import Connection, text
 from ml_connector.model import Status
 from ml_connector.plan import CONTACT_COLUMNS
 from ml_connector.store import activity_blocks
-from ml_connector.store.database import byteas, copy_rows, frame_of, hold_rows, take_turn, unhexed
+from ml_connector.store.database import byteas, copy_rows, hold_rows, take_turn
+from ml_connector.store.frames import frame_of, unhexed
 from ml_connector.vault import Vault
 
 

@@ -7,7 +7,6 @@ from functools import lru_cache
 from typing import Any
 
 import msgspec
-import pandas as pd
 import psycopg
 from psycopg.adapt import PyFormat, Transformer
 from psycopg.pq import Format
@@ -203,32 +202,3 @@ def byteas(values: Iterable[bytes]) -> str:
 def listed(texts: Collection[str]) -> str:
     """Return ``texts`` as a JSON list, for ``jsonb_array_elements_text``: written at once, too."""
     return msgspec.json.encode(list(texts)).decode()
-
-
-def frame_of(
-    connection: Connection,
-    columns: Sequence[str],
-    *,
-    hexed: Collection[str],
-    rest: str,
-    parameters: Mapping[str, Any],
-) -> pd.DataFrame:
-    """Return ``SELECT columns rest`` as a frame; columns in ``hexed`` as hexadecimal text."""
-    chosen = ", ".join(f"encode({c}, 'hex') AS {c}" if c in hexed else c for c in columns)
-    rows = connection.execute(text(f"SELECT {chosen} {rest}"), parameters).all()
-    return pd.DataFrame([tuple(row) for row in rows], columns=list(columns), dtype=object)
-
-
-def unhexed(frame: pd.DataFrame, columns: Sequence[str], *, hexed: Collection[str]) -> Rows:
-    """Yield a frame's rows for COPY: missing values as None, columns in ``hexed`` as bytes."""
-    values = [_values(frame[name], hexed=name in hexed) for name in columns]
-    return zip(*values, strict=True)
-
-
-def _values(column: pd.Series, *, hexed: bool) -> list[Any]:
-    if column.dtype == bool:
-        return list(column.tolist())
-    there = zip(column.tolist(), column.notna().tolist(), strict=True)
-    if hexed:
-        return [bytes.fromhex(value) if known else None for value, known in there]
-    return [value if known else None for value, known in there]

@@ -8,7 +8,8 @@ import pandas as pd
 from sqlalchemy import Connection, text
 
 from ml_connector.plan import CUSTOMER_COLUMNS
-from ml_connector.store.database import byteas, frame_of, hold_rows, listed, take_turn, unhexed
+from ml_connector.store.database import byteas, hold_rows, listed, take_turn
+from ml_connector.store.frames import frame_of, unhexed
 
 _DECIDED = {
     "customer_id": "text", "decision": "text", "reason": "text", "linked_to": "text",

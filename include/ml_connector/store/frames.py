@@ -1,0 +1,41 @@
+"""Rows of the database as pandas' frames, and back.
+
+In a file of its own: who only needs the database, as Airflow's hooks do, need not load pandas.
+"""
+
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
+
+import pandas as pd
+from sqlalchemy import Connection, text
+
+from ml_connector.store.database import Rows
+
+
+def frame_of(
+    connection: Connection,
+    columns: Sequence[str],
+    *,
+    hexed: Collection[str],
+    rest: str,
+    parameters: Mapping[str, Any],
+) -> pd.DataFrame:
+    """Return ``SELECT columns rest`` as a frame; columns in ``hexed`` as hexadecimal text."""
+    chosen = ", ".join(f"encode({c}, 'hex') AS {c}" if c in hexed else c for c in columns)
+    rows = connection.execute(text(f"SELECT {chosen} {rest}"), parameters).all()
+    return pd.DataFrame([tuple(row) for row in rows], columns=list(columns), dtype=object)
+
+
+def unhexed(frame: pd.DataFrame, columns: Sequence[str], *, hexed: Collection[str]) -> Rows:
+    """Yield a frame's rows for COPY: missing values as None, columns in ``hexed`` as bytes."""
+    values = [_values(frame[name], hexed=name in hexed) for name in columns]
+    return zip(*values, strict=True)
+
+
+def _values(column: pd.Series, *, hexed: bool) -> list[Any]:
+    if column.dtype == bool:
+        return list(column.tolist())
+    there = zip(column.tolist(), column.notna().tolist(), strict=True)
+    if hexed:
+        return [bytes.fromhex(value) if known else None for value, known in there]
+    return [value if known else None for value, known in there]
