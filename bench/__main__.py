@@ -42,7 +42,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench")
     parser.add_argument("--only", nargs="+", choices=PARTS, default=list(PARTS), metavar="PART")
     parser.add_argument("--customers", type=int, nargs="+", default=[10_000, 100_000])
-    parser.add_argument("--million", action="store_true", help="and 1,000,000: a quarter of an hour more")
+    parser.add_argument(
+        "--million", action="store_true", help="and 1,000,000: a quarter of an hour more"
+    )
     parser.add_argument("--latencies", type=int, nargs="+", default=[0, 100], metavar="MS")
     parser.add_argument("--peers", type=int, default=100_000, help="customers the peers carry")
     parser.add_argument("--alone", action="store_true", help="leave the peers out")
