@@ -161,6 +161,7 @@ def copy_rows(
 
 
 _AS_IT_IS = "bytea"
+"""What psycopg is told of a value that is on its way already as Postgres takes it."""
 
 
 def _with_arrays(
