@@ -17,6 +17,7 @@ from ml_connector.mailchimp.client import MailchimpClient
 from ml_connector.quickbooks.client import QuickBooksClient
 from ml_connector.scope import Scope
 from ml_connector.store import changes, contacts, customers, deciding, inbox
+from ml_connector.store.database import take_turn
 from ml_connector.store.inbox import Claimed
 
 THREADS = 2
@@ -75,6 +76,7 @@ def customers_changed(office: Office, events: Sequence[Claimed]) -> Done:
     with scope.database.begin() as connection:
         told = customers.keys_of(connection, sync=scope.name, ids=ids)
         if left_behind := changes.left_by_webhooks(connection, sync=scope.name, keys=told):
+            take_turn(connection, sync=scope.name, at="deciding")
             changes.take_over(connection, sync=scope.name, keys=left_behind)
             deciding.mark_dirty(connection, sync=scope.name, keys=left_behind)
         stirred = deciding.stirred(connection, sync=scope.name, ids=ids)

@@ -14,7 +14,7 @@ from sqlalchemy import Connection, text
 
 from ml_connector.model import ChangeState, Kind
 from ml_connector.plan import CHANGE_COLUMNS
-from ml_connector.store.database import byteas, copy_rows, take_turn
+from ml_connector.store.database import byteas, copy_rows
 from ml_connector.store.frames import unhexed
 
 _QUEUED = {"plan_id": "int8", "sync": "text", "shard": "int4", "state": "text", "origin": "text"}
@@ -78,13 +78,11 @@ def take_over(
     """Drop pending changes, waiting for those whose call is on the wire; return their contacts.
 
     Without ``keys``: all of the sync's, left behind by an earlier run. Their customers are to be
-    decided on again. The plan ``besides_plan`` keeps its own. From here to the end of the
-    transaction nobody else decides.
+    decided on again. The plan ``besides_plan`` keeps its own. The caller has the turn of deciding.
 
     With ``keys``, an archive whose call may have been applied is left to the next run that reads
     the audience as a whole: only that can tell, and decided anew nobody would know it was us.
     """
-    take_turn(connection, sync=sync, at="deciding")
     # One look into the index for each: told how many, Postgres reads all changes to find these.
     at = "" if keys is None else f"AND id = ANY(ARRAY(SELECT id FROM ({_PENDING_AT}) p))"  # noqa: S608
     heard = "" if keys is None else f"AND NOT (c.kind = 'archive' AND {STARTED})"

@@ -108,15 +108,20 @@ def _translated(error: Exception) -> Exception:
     return error
 
 
-def take_turn(connection: Connection, *, sync: str, at: str = "people") -> None:
+def take_turn(
+    connection: Connection, *, sync: str, at: str = "people", shared: bool = False
+) -> None:
     """Wait until no other transaction has the sync's turn, and hold it until this one ends.
 
     Transactions that write many customers or contacts would otherwise lock the same rows in
     different orders and kill one another, with a call already made. Taken after the locks of
     changes, never while a call is on the wire. Deciding has a turn of its own, taken before those.
+
+    ``shared``: with others who share it, and who see to it that none writes what another reads.
     """
+    lock = "pg_advisory_xact_lock_shared" if shared else "pg_advisory_xact_lock"
     connection.execute(
-        text("SELECT pg_advisory_xact_lock(hashtextextended(:name, 0))"),
+        text(f"SELECT {lock}(hashtextextended(:name, 0))"),
         {"name": f"ml_connector/{at}/{sync}"},
     )
 

@@ -1,0 +1,243 @@
+"""Decides on customers that wait for it: gathers the facts for ``plan.decide``, keeps its answer.
+
+A chunk of customers at a time, each in one transaction, so that memory is flat and a killed run
+leaves whole decisions behind. Runs that want the same contact wait for one another here (A35).
+Chunks that have no address in common are decided on side by side.
+"""
+
+import threading
+from collections.abc import Collection, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
+
+import pandas as pd
+import structlog
+from sqlalchemy import Connection
+
+from ml_connector.decision_entries import entries_of
+from ml_connector.model import Status
+from ml_connector.plan import NOT_THERE, Decisions, decide
+from ml_connector.scope import Scope
+from ml_connector.store import audit, changes, contacts, deciding, sharing
+from ml_connector.store.database import take_turn
+
+CUSTOMERS_A_CHUNK = 5_000
+SIDE_BY_SIDE = 2
+"""One chunk is worked on in Python while Postgres works on the other."""
+
+log = structlog.get_logger(__name__)
+
+
+class Decider:
+    """Decides on customers for one plan, and returns how many changes it queued."""
+
+    def __init__(self, scope: Scope, *, plan_id: int, preview: bool = False) -> None:
+        """With ``preview`` the changes are stored to be looked at, and nothing else is touched."""
+        self._scope, self._plan_id, self._preview = scope, plan_id, preview
+        # What an audience's other syncs own is looked at under a turn that cannot be shared.
+        self._side_by_side = 1 if scope.sync.beside else SIDE_BY_SIDE
+
+    def decide_adrift(self) -> int:
+        """Decide on the contacts of ours that no customer is at any more, into shard 0."""
+        with self._scope.database.begin() as connection:
+            adrift = contacts.adrift(connection, sync=self._scope.name)
+        return self._decide_side_by_side([[]], shard=0, adrift=adrift)
+
+    def decide_waiting(
+        self, customer_ids: Collection[str], *, shard: int = 0, changes_a_shard: int | None = None
+    ) -> int:
+        """Decide on the waiting ones of ``customer_ids``, or on all who wait.
+
+        Changes go into ``shard``, and from there on into the next one after ``changes_a_shard``.
+        """
+        waiting = _iter_waiting(self._scope, customer_ids)
+        queued = 0
+        while chunks := list(islice(waiting, self._side_by_side)):
+            full = queued // changes_a_shard if changes_a_shard else 0
+            queued += self._decide_side_by_side(chunks, shard=shard + full)
+            log.info("customers_decided", sync=self._scope.name, changes=queued)
+        return queued
+
+    def _decide_side_by_side(
+        self,
+        chunks: list[list[deciding.Waiting]],
+        *,
+        shard: int,
+        adrift: Collection[bytes] = (),
+    ) -> int:
+        """Decide on ``chunks`` while nobody else decides; those with an address in common in turn."""
+        name = self._scope.name
+        with self._scope.database.begin() as turn:
+            take_turn(turn, sync=name, at="deciding")
+            first, *others = chunks
+            if not others:
+                return self._decide(first, shard=shard, adrift=adrift)
+            with self._scope.database.begin() as connection:
+                # Waits for who was killed meanwhile and whose last word is still being written.
+                take_turn(connection, sync=name)
+            apart = _Apart()
+            with ThreadPoolExecutor(len(chunks)) as pool:
+                begun = [
+                    pool.submit(self._decide_apart, chunk, shard=shard, apart=apart)
+                    for chunk in chunks
+                ]
+            return sum(
+                self._decide(chunk, shard=shard) if queued is None else queued
+                for chunk, queued in zip(chunks, [each.result() for each in begun], strict=True)
+            )
+
+    def _decide_apart(
+        self, chunk: list[deciding.Waiting], *, shard: int, apart: "_Apart"
+    ) -> int | None:
+        """Decide on ``chunk``; None, and nothing done, if somebody else is at one of its addresses."""
+        try:
+            return self._decide(chunk, shard=shard, apart=apart)
+        except _TakenError:
+            return None
+
+    def _decide(
+        self,
+        chunk: list[deciding.Waiting],
+        *,
+        shard: int,
+        adrift: Collection[bytes] = (),
+        apart: "_Apart | None" = None,
+    ) -> int:
+        """Decide on the customers of ``chunk`` and on the contacts ``adrift``, in one transaction."""
+        scope = self._scope
+        ids = [waiting.customer_id for waiting in chunk]
+        keys = {*adrift, *(key for w in chunk for key in (w.email_key, w.contact_key) if key)}
+        if not keys and not ids:
+            return 0
+        with scope.database.begin() as connection:
+            if not self._preview:
+                self._wait_for(connection, keys, shared=apart is not None)
+            people = deciding.frame(connection, sync=scope.name, keys=keys, ids=ids)
+            elsewhere = {*people.email_key.dropna(), *people.contact_key.dropna()}
+            around = keys | {bytes.fromhex(key) for key in elsewhere}
+            if apart is not None:
+                apart.take(around)
+            known = contacts.frame(connection, sync=scope.name, keys=around)
+            known, foreign, awaited = _beside(scope, connection, known, around)
+            decisions = decide(
+                people,
+                known,
+                keys={key.hex() for key in keys},
+                suppressed={key.hex() for key in contacts.suppressed(connection, keys=around)},
+                policy=scope.policy,
+                now=scope.clock(),
+                foreign=foreign,
+                awaited=awaited,
+            )
+            if not self._preview:
+                self._keep(connection, people, decisions, ids)
+            return changes.insert(
+                connection,
+                decisions.changes,
+                plan_id=self._plan_id,
+                sync=scope.name,
+                state="preview" if self._preview else "pending",
+                shard=shard,
+                origins=self._origins(chunk),
+            )
+
+    def _wait_for(self, connection: Connection, keys: Collection[bytes], *, shared: bool) -> None:
+        """Wait for calls about ``keys``; what is read from here on stays true until it is decided."""
+        sync = self._scope.sync
+        changes.take_over(connection, sync=sync.name, keys=keys, besides_plan=self._plan_id)
+        if sync.beside:
+            take_turn(connection, sync=sync.audience_id, at="sharing")
+        take_turn(connection, sync=sync.name, shared=shared)
+
+    def _origins(self, chunk: list[deciding.Waiting]) -> dict[bytes, str]:
+        origins = self._scope.origins
+        return {
+            bytes(key): origins[waiting.customer_id]
+            for waiting in chunk
+            if waiting.customer_id in origins
+            for key in (waiting.email_key, waiting.contact_key)
+            if key
+        }
+
+    def _keep(
+        self,
+        connection: Connection,
+        people: pd.DataFrame,
+        decisions: Decisions,
+        ids: Collection[str],
+    ) -> None:
+        scope = self._scope
+        entries = entries_of(scope, people, decisions, self._plan_id)
+        audit.append(connection, entries, run=scope.run, vault=scope.vault)
+        deciding.record_decisions(connection, sync=scope.name, decided=decisions.customers, ids=ids)
+        contacts.hand_over(connection, sync=scope.name, owners=decisions.owners)
+        left = [bytes.fromhex(key) for key in decisions.left.email_key]
+        contacts.disown(connection, sync=scope.name, keys=left)
+
+
+class _TakenError(Exception):
+    """Another chunk has one of the addresses."""
+
+
+class _Apart:
+    """The addresses of chunks that are decided on side by side: each has them to itself."""
+
+    def __init__(self) -> None:
+        self._taking = threading.Lock()
+        self._taken: set[bytes] = set()
+
+    def take(self, keys: Collection[bytes]) -> None:
+        """Have ``keys`` from here on; raise ``_TakenError`` if another chunk has one of them."""
+        with self._taking:
+            if not self._taken.isdisjoint(keys):
+                raise _TakenError
+            self._taken.update(keys)
+
+
+def _iter_waiting(scope: Scope, customer_ids: Collection[str]) -> Iterator[list[deciding.Waiting]]:
+    after: deciding.Waiting | None = None
+    while True:
+        with scope.database.begin() as connection:
+            chunk = deciding.next_dirty(
+                connection,
+                sync=scope.name,
+                ids=customer_ids or None,
+                after=after,
+                chunk=CUSTOMERS_A_CHUNK,
+            )
+        if not chunk:
+            return
+        yield chunk
+        after = chunk[-1]
+
+
+def _beside(
+    scope: Scope, connection: Connection, known: pd.DataFrame, keys: Collection[bytes]
+) -> tuple[pd.DataFrame, set[str], set[str]]:
+    """Return what is known in view of the audience's other syncs, what they own, what they await.
+
+    A contact that two own belongs to the one that the settings name first. One that another sync
+    archived was archived by us.
+    """
+    beside = scope.sync.beside
+    if not beside:
+        return known, set(), set()
+    audience = scope.sync.audience_id
+    live = known.owner.notna() & ~known.status.isin(NOT_THERE)
+    mine = set(known.email_key[live])
+    foreign = {
+        each.email_key.hex()
+        for each in sharing.owned(connection, audience=audience, others=beside, keys=keys)
+        if each.email_key.hex() not in mine or beside[each.sync]
+    }
+    past = {
+        each.email_key.hex(): each.previous_status
+        for each in sharing.archived(connection, audience=audience, others=beside, keys=keys)
+    }
+    ours = (known.status == Status.ARCHIVED) & known.email_key.isin(list(past))
+    known = known.assign(
+        archived_by=known.archived_by.mask(ours, "us"),
+        previous_status=known.previous_status.mask(ours, known.email_key.map(past)),
+    )
+    awaited = sharing.awaited(connection, others=beside, keys=keys)
+    return known, foreign, {key.hex() for key in awaited}

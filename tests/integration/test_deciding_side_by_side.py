@@ -1,0 +1,106 @@
+"""Chunks of customers that are decided on at the same time: as if it were in turn."""
+
+import pytest
+from sqlalchemy import text
+
+from ml_connector import decider
+from ml_connector.errors import StorageError
+
+COUNT = 24
+
+
+@pytest.fixture(autouse=True)
+def small_chunks(monkeypatch):
+    monkeypatch.setattr(decider, "CUSTOMERS_A_CHUNK", 3)
+
+
+def queued(firm, plan_id):
+    """What a plan holds; whose each change is, and why."""
+    with firm.database.begin() as connection:
+        rows = connection.execute(
+            text("""SELECT email_key, customer_id, kind, reason FROM ml_connector.changes
+                    WHERE plan_id = :plan_id ORDER BY email_key"""),
+            {"plan_id": plan_id},
+        ).all()
+    return [tuple(row) for row in rows]
+
+
+def waiting(firm):
+    with firm.database.begin() as connection:
+        return connection.execute(
+            text("SELECT count(*) FROM ml_connector.customers WHERE dirty")
+        ).scalar_one()
+
+
+def in_turn(firm, monkeypatch):
+    """What a plan would hold with one chunk after the other; a preview leaves it to be decided."""
+    with monkeypatch.context() as only:
+        only.setattr(decider, "SIDE_BY_SIDE", 1)
+        planned = firm.plan(firm.scope(), preview=True)
+    return sorted(set(queued(firm, planned.plan_id)))
+
+
+def test_a_first_load_with_shared_addresses_is_decided_on_as_in_turn(firm, monkeypatch):
+    for number in range(COUNT):
+        firm.customer(f"Customer {number}", f"c{number % 9}@finch.org")
+    firm.fetch(firm.scope())
+    expected = in_turn(firm, monkeypatch)
+    planned = firm.plan(firm.scope())
+    assert queued(firm, planned.plan_id) == expected
+    assert len(expected) == 9
+    assert waiting(firm) == 0
+
+
+def test_customers_who_swap_and_share_addresses_are_decided_on_as_in_turn(firm, monkeypatch):
+    ids = [firm.customer(f"Customer {n}", f"c{n}@finch.org") for n in range(COUNT)]
+    firm.sync()
+    for number, each in enumerate(ids):
+        if number % 2:
+            firm.move(each, f"c{(number + 7) % COUNT}@finch.org")  # somebody is there already
+        elif number % 3 == 0:
+            firm.edit(each, Active=False)
+    scope = firm.scope()
+    firm.fetch(scope)
+    expected = in_turn(firm, monkeypatch)
+    planned = firm.plan(scope)
+    assert queued(firm, planned.plan_id) == expected
+    assert {kind for _, _, kind, _ in expected} == {"archive", "update"}
+    assert waiting(firm) == 0
+
+
+def test_every_customer_at_one_address_is_one_contact(firm):
+    ids = [firm.customer(f"Customer {n}", "office@finch.org") for n in range(COUNT)]
+    firm.sync()
+    assert firm.statuses() == {"office@finch.org": "subscribed"}
+    told = [firm.told(each) for each in ids]
+    assert told[0] == [("create", "new_customer", "applied")]
+    assert all(rows == [("link", "shared_address", "linked")] for rows in told[1:])
+
+
+def test_a_chunk_that_fails_leaves_the_other_one_whole_and_the_next_run_does_the_rest(firm):
+    for number in range(6):
+        firm.customer(f"Customer {number}", f"c{number}@finch.org")
+    scope = firm.scope()
+    firm.fetch(scope)
+    refuse = """
+        CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+            IF NEW.email_key = (SELECT max(email_key) FROM ml_connector.customers) THEN
+                RAISE EXCEPTION 'disk full' USING ERRCODE = '53100';
+            END IF;
+            RETURN NEW;
+        END $$;
+        CREATE TRIGGER refuse BEFORE INSERT ON ml_connector.changes
+            FOR EACH ROW EXECUTE FUNCTION refuse()"""
+    with firm.database.begin() as connection:
+        connection.execute(text(refuse))
+    try:
+        with pytest.raises(StorageError, match="disk is full"):
+            firm.plan(scope)
+        assert waiting(firm) == 3
+    finally:
+        with firm.database.begin() as connection:
+            connection.execute(text("DROP TRIGGER refuse ON ml_connector.changes"))
+            connection.execute(text("DROP FUNCTION refuse()"))
+    firm.sync()
+    assert len(firm.statuses()) == 6
+    assert waiting(firm) == 0
