@@ -13,8 +13,8 @@ from ml_connector.scope import Scope
 from ml_connector.store import changes, cursors, deciding, sharing
 from ml_connector.store.database import look_over, take_turn
 
-CHANGES_A_SHARD = 10_000
-"""A mapped task costs Airflow about 0.15 s; ten thousand changes are twenty batches."""
+CHANGES_A_SHARD = 20_000
+"""Forty batches. A mapped task costs Airflow a second of the processor (docs/performance.md)."""
 
 WRITES = (Kind.CREATE, Kind.UPDATE, Kind.RESTORE)
 _POLICY_CURSOR = "policy"

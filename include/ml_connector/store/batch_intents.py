@@ -28,8 +28,8 @@ def put(connection: Connection, change_ids: Sequence[int], *, sync: str) -> int:
     return int(
         connection.execute(
             text("""INSERT INTO ml_connector.batch_intents (sync, changes)
-                    VALUES (:sync, :changes) RETURNING id"""),
-            {"sync": sync, "changes": list(change_ids)},
+                    VALUES (:sync, CAST(:changes AS bigint[])) RETURNING id"""),
+            {"sync": sync, "changes": "{" + ",".join(map(str, change_ids)) + "}"},
         ).scalar_one()
     )
 
