@@ -10,6 +10,7 @@ sealed then was rolled back, and a row that turns up there later was put there b
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any, Literal, NamedTuple
 
 import msgspec
@@ -26,6 +27,9 @@ SEALED_COLUMNS = (
 )  # fmt: skip
 """What a digest takes in, in this order. A column that is added later must not be added here: the
 digests of old rows would no longer fit. It needs a second form of digest."""
+
+_AT = SEALED_COLUMNS.index("at")
+_BINARY = [SEALED_COLUMNS.index(column) for column in ("email_key", "before", "after")]
 
 PAGE = 5000
 MOST_COMPARED = 300
@@ -148,29 +152,37 @@ def _links(rows: Sequence[Row[Any]], last: Link, vault: Vault) -> Iterator[tuple
     position, mac = last.position, last.mac
     for row in rows:
         position += 1
+        id_, at = row[0], row[_AT]
         digest = digest_of(row, vault)
-        mac = mac_of(mac, position, row.id, row.at, digest, vault)
-        yield position, row.id, row.at, digest, mac
+        mac = mac_of(mac, position, id_, at, digest, vault)
+        yield position, id_, at, digest, mac
 
 
 def digest_of(row: Sequence[Any], vault: Vault) -> bytes:
     """Return the keyed digest of a row's bytes, payloads as they are sealed."""
-    return vault.audit_mac(b"row" + _encoder.encode([_plain(value) for value in row]))
+    return vault.audit_mac(b"row" + _encoder.encode(_values(row)))
 
 
-def _plain(value: Any) -> Any:
-    if isinstance(value, bytes | memoryview):
-        return bytes(value).hex()
-    if isinstance(value, datetime):
-        return value.astimezone(UTC).isoformat()
-    return value
+def _values(row: Sequence[Any]) -> list[Any]:
+    """Return what a digest takes in: times in UTC, bytes as hexadecimal digits."""
+    values = list(row)
+    values[_AT] = _utc(values[_AT])
+    for place in _BINARY:
+        if values[place] is not None:
+            values[place] = values[place].hex()
+    return values
+
+
+@lru_cache(maxsize=1)  # a row's time is in its digest and in its seal
+def _utc(at: datetime) -> str:
+    return at.astimezone(UTC).isoformat()
 
 
 def mac_of(
     previous: bytes, position: int, audit_id: int, at: datetime, digest: bytes, vault: Vault
 ) -> bytes:
     """Return the hash of a place in the chain."""
-    place = _encoder.encode([position, audit_id, at.astimezone(UTC).isoformat()])
+    place = _encoder.encode([position, audit_id, _utc(at)])
     return vault.audit_mac(b"seal" + previous + digest + place)
 
 
@@ -215,7 +227,7 @@ def signature(
     dropped_before: datetime, position: int, audit_id: int, mac: bytes, vault: Vault
 ) -> bytes:
     """Return the keyed hash of a checkpoint."""
-    place = [dropped_before.astimezone(UTC).isoformat(), position, audit_id, mac.hex()]
+    place = [_utc(dropped_before), position, audit_id, mac.hex()]
     return vault.audit_mac(b"checkpoint" + _encoder.encode(place))
 
 
@@ -361,7 +373,7 @@ class _Verifier:
             self._sound += 1
             self._erased += both.rewrite == "erased"
             return
-        self._edited[both.id] = _values(both)
+        self._edited[both.id] = _values(both[: len(SEALED_COLUMNS)])
         self._digests.add(bytes(both.digest))
         self._add("edited", both.id)
 
@@ -392,7 +404,3 @@ class _Verifier:
 
     def _add(self, wrong: Wrong, audit_id: int, detail: str = "") -> None:
         self._found.append(Finding(wrong=wrong, audit_id=audit_id, detail=detail))
-
-
-def _values(both: Row[Any]) -> list[Any]:
-    return [_plain(value) for value in both[: len(SEALED_COLUMNS)]]
