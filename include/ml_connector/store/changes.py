@@ -68,6 +68,12 @@ _PENDING_AT = """
         WHERE sync = :sync AND email_key = k.key AND state = 'pending' OFFSET 0) found"""
 
 
+_PREVIEWED_AT = """
+    SELECT found.* FROM unnest(CAST(:keys AS bytea[])) AS k(key), LATERAL (
+        SELECT id, email_key FROM ml_connector.changes
+        WHERE plan_id = :plan_id AND email_key = k.key AND state = 'preview' OFFSET 0) found"""
+
+
 def take_over(
     connection: Connection,
     *,
@@ -117,9 +123,11 @@ def insert(
     if changes.empty:
         return 0
     rows = list(unhexed(changes, CHANGE_COLUMNS, hexed=("email_key", "decided_hash")))
-    past = set()
+    keys = [row[0] for row in rows]
     if state == ChangeState.PENDING:  # of which there is one a contact; nobody else decides now
-        past = _pending(connection, sync=sync, keys=[row[0] for row in rows])
+        past = _queued(connection, _PENDING_AT, keys=keys, sync=sync)
+    else:
+        past = _queued(connection, _PREVIEWED_AT, keys=keys, plan_id=plan_id)
     told = origins or {}
     return copy_rows(
         connection,
@@ -133,10 +141,12 @@ def insert(
     )
 
 
-def _pending(connection: Connection, *, sync: str, keys: Collection[bytes]) -> set[bytes]:
+def _queued(
+    connection: Connection, found: str, *, keys: Collection[bytes], **of: object
+) -> set[bytes]:
     rows = connection.execute(
-        text(f"SELECT email_key FROM ({_PENDING_AT}) pending"),  # noqa: S608 -- a constant
-        {"sync": sync, "keys": byteas(keys)},
+        text(f"SELECT email_key FROM ({found}) queued"),  # noqa: S608 -- one of two constants
+        {"keys": byteas(keys), **of},
     ).all()
     return {bytes(row.email_key) for row in rows}
 

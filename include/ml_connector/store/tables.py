@@ -178,6 +178,13 @@ changes = Table(
         unique=True,
         postgresql_where=text("state = 'pending'"),
     ),
+    Index(
+        "changes_one_preview",
+        "plan_id",
+        "email_key",
+        unique=True,
+        postgresql_where=text("state = 'preview'"),
+    ),
     Index("changes_todo", "plan_id", "shard", "id", postgresql_where=text("state = 'pending'")),
     Index("changes_of_plan", "plan_id", "state", "kind"),
 )
