@@ -8,6 +8,7 @@ Chunks that have no address in common are decided on side by side.
 import threading
 from collections.abc import Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from itertools import islice
 
 import pandas as pd
@@ -19,11 +20,14 @@ from ml_connector.model import Status
 from ml_connector.plan import NOT_THERE, Decisions, decide
 from ml_connector.scope import Scope
 from ml_connector.store import audit, changes, contacts, deciding, sharing
-from ml_connector.store.database import take_turn
+from ml_connector.store.database import stay_idle, take_turn
 
 CUSTOMERS_A_CHUNK = 5_000
 SIDE_BY_SIDE = 2
 """One chunk is worked on in Python while Postgres works on the other."""
+
+_CHUNKS = "chunks"
+"""Whose turn every chunk's transaction shares from its beginning, so that one can wait for all."""
 
 log = structlog.get_logger(__name__)
 
@@ -41,7 +45,10 @@ class Decider:
         """Decide on the contacts of ours that no customer is at any more, into shard 0."""
         with self._scope.database.begin() as connection:
             adrift = contacts.adrift(connection, sync=self._scope.name)
-        return self._decide_side_by_side([[]], shard=0, adrift=adrift)
+        if not adrift:
+            return 0
+        with self._turn():
+            return self._decide([], shard=0, adrift=adrift)
 
     def decide_waiting(
         self, customer_ids: Collection[str], *, shard: int = 0, changes_a_shard: int | None = None
@@ -54,44 +61,45 @@ class Decider:
         queued = 0
         while chunks := list(islice(waiting, self._side_by_side)):
             full = queued // changes_a_shard if changes_a_shard else 0
-            queued += self._decide_side_by_side(chunks, shard=shard + full)
+            with self._turn():
+                queued += self._decide_side_by_side(chunks, shard=shard + full)
             log.info("customers_decided", sync=self._scope.name, changes=queued)
         return queued
 
-    def _decide_side_by_side(
-        self,
-        chunks: list[list[deciding.Waiting]],
-        *,
-        shard: int,
-        adrift: Collection[bytes] = (),
-    ) -> int:
-        """Decide on ``chunks`` while nobody else decides; those with an address in common in turn."""
-        name = self._scope.name
-        with self._scope.database.begin() as turn:
-            take_turn(turn, sync=name, at="deciding")
-            first, *others = chunks
-            if not others:
-                return self._decide(first, shard=shard, adrift=adrift)
-            with self._scope.database.begin() as connection:
-                # Waits for who was killed meanwhile and whose last word is still being written.
-                take_turn(connection, sync=name)
-            apart = _Apart()
-            with ThreadPoolExecutor(len(chunks)) as pool:
-                begun = [
-                    pool.submit(self._decide_apart, chunk, shard=shard, apart=apart)
-                    for chunk in chunks
-                ]
-            return sum(
-                self._decide(chunk, shard=shard) if queued is None else queued
-                for chunk, queued in zip(chunks, [each.result() for each in begun], strict=True)
-            )
+    @contextmanager
+    def _turn(self) -> Iterator[None]:
+        """Have nobody else decide for the length of the block; a preview is in nobody's way."""
+        if self._preview:
+            yield
+            return
+        database, sync = self._scope.database, self._scope.name
+        with database.begin() as connection:
+            stay_idle(connection)
+            take_turn(connection, sync=sync, at="deciding")
+            with database.begin() as others:
+                # Waits for a killed run's chunks, whose last words may still be being written.
+                take_turn(others, sync=sync, at=_CHUNKS)
+            yield
 
-    def _decide_apart(
-        self, chunk: list[deciding.Waiting], *, shard: int, apart: "_Apart"
+    def _decide_side_by_side(self, chunks: list[list[deciding.Waiting]], *, shard: int) -> int:
+        """Decide on ``chunks`` at once, and then on those that gave way to another."""
+        if len(chunks) == 1:
+            return self._decide(chunks[0], shard=shard)
+        taken = _Addresses()
+        with ThreadPoolExecutor(len(chunks)) as pool:
+            begun = [pool.submit(self._decide_or_give_way, each, shard, taken) for each in chunks]
+            ended = [each.result() for each in begun]
+        return sum(
+            self._decide(chunk, shard=shard) if queued is None else queued
+            for chunk, queued in zip(chunks, ended, strict=True)
+        )
+
+    def _decide_or_give_way(
+        self, chunk: list[deciding.Waiting], shard: int, taken: "_Addresses"
     ) -> int | None:
-        """Decide on ``chunk``; None, and nothing done, if somebody else is at one of its addresses."""
+        """Decide on ``chunk``; None, and nothing done, if another one has one of its addresses."""
         try:
-            return self._decide(chunk, shard=shard, apart=apart)
+            return self._decide(chunk, shard=shard, taken=taken)
         except _TakenError:
             return None
 
@@ -101,22 +109,23 @@ class Decider:
         *,
         shard: int,
         adrift: Collection[bytes] = (),
-        apart: "_Apart | None" = None,
+        taken: "_Addresses | None" = None,
     ) -> int:
-        """Decide on the customers of ``chunk`` and on the contacts ``adrift``, in one transaction."""
+        """Decide on the customers of ``chunk`` and on the contacts ``adrift``, in one transaction.
+
+        ``taken``: the addresses of chunks that are decided on at the same time.
+        """
         scope = self._scope
         ids = [waiting.customer_id for waiting in chunk]
         keys = {*adrift, *(key for w in chunk for key in (w.email_key, w.contact_key) if key)}
-        if not keys and not ids:
-            return 0
         with scope.database.begin() as connection:
             if not self._preview:
-                self._wait_for(connection, keys, shared=apart is not None)
+                self._wait_for(connection, keys, shared=taken is not None)
             people = deciding.frame(connection, sync=scope.name, keys=keys, ids=ids)
             elsewhere = {*people.email_key.dropna(), *people.contact_key.dropna()}
             around = keys | {bytes.fromhex(key) for key in elsewhere}
-            if apart is not None:
-                apart.take(around)
+            if taken is not None:
+                taken.take(around)
             known = contacts.frame(connection, sync=scope.name, keys=around)
             known, foreign, awaited = _beside(scope, connection, known, around)
             decisions = decide(
@@ -144,6 +153,7 @@ class Decider:
     def _wait_for(self, connection: Connection, keys: Collection[bytes], *, shared: bool) -> None:
         """Wait for calls about ``keys``; what is read from here on stays true until it is decided."""
         sync = self._scope.sync
+        take_turn(connection, sync=sync.name, at=_CHUNKS, shared=True)
         changes.take_over(connection, sync=sync.name, keys=keys, besides_plan=self._plan_id)
         if sync.beside:
             take_turn(connection, sync=sync.audience_id, at="sharing")
@@ -179,15 +189,15 @@ class _TakenError(Exception):
     """Another chunk has one of the addresses."""
 
 
-class _Apart:
-    """The addresses of chunks that are decided on side by side: each has them to itself."""
+class _Addresses:
+    """The addresses of chunks that are decided on at the same time: no two have one in common."""
 
     def __init__(self) -> None:
         self._taking = threading.Lock()
         self._taken: set[bytes] = set()
 
     def take(self, keys: Collection[bytes]) -> None:
-        """Have ``keys`` from here on; raise ``_TakenError`` if another chunk has one of them."""
+        """Take ``keys`` for a chunk; raise ``_TakenError`` if another one has one of them."""
         with self._taking:
             if not self._taken.isdisjoint(keys):
                 raise _TakenError

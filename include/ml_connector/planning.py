@@ -14,7 +14,7 @@ from ml_connector.store import changes, cursors, deciding, sharing
 from ml_connector.store.database import look_over, take_turn
 
 CHANGES_A_SHARD = 20_000
-"""Forty batches. A mapped task costs Airflow a second of the processor (docs/performance.md)."""
+"""And up to two chunks more. A mapped task costs Airflow a second (docs/performance.md)."""
 
 WRITES = (Kind.CREATE, Kind.UPDATE, Kind.RESTORE)
 _POLICY_CURSOR = "policy"
@@ -43,7 +43,9 @@ def make_plan(
             settle_archives(scope, connection)
             note_unheard(scope, connection)
     with scope.database.begin() as connection:
-        if not preview:
+        if preview:
+            changes.drop_preview(connection, plan_id=plan_id)
+        else:
             take_turn(connection, sync=scope.name, at="deciding")
             left = changes.take_over(connection, sync=scope.name)
             deciding.mark_dirty(connection, sync=scope.name, keys=left)

@@ -5,6 +5,7 @@ from sqlalchemy import text
 
 from ml_connector import decider
 from ml_connector.errors import StorageError
+from ml_connector.store import deciding
 
 COUNT = 24
 
@@ -104,3 +105,44 @@ def test_a_chunk_that_fails_leaves_the_other_one_whole_and_the_next_run_does_the
     firm.sync()
     assert len(firm.statuses()) == 6
     assert waiting(firm) == 0
+
+
+def test_a_customer_who_moves_after_its_chunk_was_read_is_not_forgotten(firm, monkeypatch):
+    addresses = {
+        firm.customer(f"Customer {n}", f"c{n}@finch.org"): f"c{n}@finch.org" for n in range(6)
+    }
+    firm.sync()
+    for each in addresses:
+        firm.edit(each, GivenName="Changed")
+    # Where chunks that are still to be read do not come by.
+    elsewhere = min((f"e{n}@finch.org" for n in range(50)), key=firm.vault.email_key)
+    read = deciding.next_dirty
+    moved = []
+
+    def read_and_move(*args, **kwargs):
+        chunk = read(*args, **kwargs)
+        if not moved:
+            moved.append(chunk[0].customer_id)
+            firm.move(moved[0], elsewhere)
+            firm.fetch(firm.scope(), ids=moved)  # as its webhook does
+        return chunk
+
+    with monkeypatch.context() as only:
+        only.setattr(deciding, "next_dirty", read_and_move)
+        firm.sync()
+    firm.sync()
+    assert waiting(firm) == 0
+    expected = dict.fromkeys(addresses.values(), "subscribed")
+    expected |= {addresses[moved[0]]: "archived", elsewhere: "subscribed"}
+    assert firm.statuses() == expected
+
+
+def test_a_preview_made_again_shows_what_would_be_done_now(firm):
+    ids = [firm.customer(f"Customer {n}", f"c{n}@finch.org") for n in range(6)]
+    scope = firm.scope("preview")
+    firm.fetch(scope)
+    assert firm.plan(scope, preview=True).changes == 6
+    firm.move(ids[0], "c1@finch.org")
+    firm.edit(ids[2], Active=False)
+    firm.fetch(scope)
+    assert firm.plan(scope, preview=True).changes == 4

@@ -10,7 +10,6 @@ sealed then was rolled back, and a row that turns up there later was put there b
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import lru_cache
 from typing import Any, Literal, NamedTuple
 
 import msgspec
@@ -173,7 +172,6 @@ def _values(row: Sequence[Any]) -> list[Any]:
     return values
 
 
-@lru_cache(maxsize=1)  # a row's time is in its digest and in its seal
 def _utc(at: datetime) -> str:
     return at.astimezone(UTC).isoformat()
 

@@ -84,7 +84,8 @@ def take_over(
     """Drop pending changes, waiting for those whose call is on the wire; return their contacts.
 
     Without ``keys``: all of the sync's, left behind by an earlier run. Their customers are to be
-    decided on again. The plan ``besides_plan`` keeps its own. The caller has the turn of deciding.
+    decided on again. The plan ``besides_plan`` keeps its own. The caller has the turn of
+    deciding, in this transaction or in another one.
 
     With ``keys``, an archive whose call may have been applied is left to the next run that reads
     the audience as a whole: only that can tell, and decided anew nobody would know it was us.
@@ -106,6 +107,14 @@ def take_over(
     return [bytes(row.email_key) for row in rows]
 
 
+def drop_preview(connection: Connection, *, plan_id: int) -> None:
+    """Forget what a preview holds so far: its task runs again."""
+    connection.execute(
+        text("DELETE FROM ml_connector.changes WHERE plan_id = :plan_id AND state = 'preview'"),
+        {"plan_id": plan_id},
+    )
+
+
 def insert(
     connection: Connection,
     changes: pd.DataFrame,
@@ -124,7 +133,9 @@ def insert(
         return 0
     rows = list(unhexed(changes, CHANGE_COLUMNS, hexed=("email_key", "decided_hash")))
     keys = [row[0] for row in rows]
-    if state == ChangeState.PENDING:  # of which there is one a contact; nobody else decides now
+    if (
+        state == ChangeState.PENDING
+    ):  # of which there is one a contact; nobody else decides on these
         past = _queued(connection, _PENDING_AT, keys=keys, sync=sync)
     else:
         past = _queued(connection, _PREVIEWED_AT, keys=keys, plan_id=plan_id)

@@ -117,12 +117,21 @@ def take_turn(
     different orders and kill one another, with a call already made. Taken after the locks of
     changes, never while a call is on the wire. Deciding has a turn of its own, taken before those.
 
-    ``shared``: with others who share it, and who see to it that none writes what another reads.
+    ``shared``: others may share it meanwhile, who see to it that none writes what another reads.
     """
     lock = "pg_advisory_xact_lock_shared" if shared else "pg_advisory_xact_lock"
     connection.execute(
         text(f"SELECT {lock}(hashtextextended(:name, 0))"),
         {"name": f"ml_connector/{at}/{sync}"},
+    )
+
+
+def stay_idle(connection: Connection) -> None:
+    """Let the transaction hold its locks while other work goes on, whatever a server's time limits."""
+    connection.execute(
+        text("""SELECT set_config(name, '0', true) FROM pg_settings
+                WHERE name IN ('idle_in_transaction_session_timeout', 'statement_timeout',
+                               'transaction_timeout')""")
     )
 
 

@@ -142,8 +142,9 @@ def record_decisions(
 ) -> None:
     """Store what each customer turned out to be; ``decided`` is ``Decisions.customers``.
 
-    ``ids``: those who waited for it, and wait no more. Who was represented nowhere so far counts as
-    represented at once: there is no former contact that anything could wait for.
+    ``ids``: those who waited for it, and wait no more; who moved meanwhile is not among ``decided``
+    and goes on waiting. Who was represented nowhere so far counts as represented at once: there is
+    no former contact that anything could wait for.
     """
     told = decided.assign(waited=decided.customer_id.isin(list(ids)))
     rows = unhexed(told, list(_DECIDED), hexed=())
@@ -165,12 +166,6 @@ def record_decisions(
                        OR (c.dirty AND d.waited))"""),
         {"sync": sync},
     )
-    if gone := set(ids).difference(decided.customer_id):  # decided on, and nothing any more
-        connection.execute(
-            text("""UPDATE ml_connector.customers SET dirty = false
-                    WHERE sync = :sync AND dirty AND customer_id = ANY(:ids)"""),
-            {"sync": sync, "ids": list(gone)},
-        )
 
 
 def arrive(connection: Connection, *, sync: str, keys: Collection[bytes]) -> None:

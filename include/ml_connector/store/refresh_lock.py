@@ -13,7 +13,7 @@ from sqlalchemy import Connection, text
 from sqlalchemy.exc import OperationalError
 
 from ml_connector.errors import StorageError
-from ml_connector.store.database import Database
+from ml_connector.store.database import Database, stay_idle
 
 WAIT_SECONDS = 90.0
 """Longer than the token call's own time-out."""
@@ -86,11 +86,7 @@ def refresh_lock(
     hold = Hold(database, conn_id)
     with database.begin() as connection:
         # The lock is idle while QuickBooks answers: a server's time limits would end it in the midst.
-        connection.execute(
-            text("""SELECT set_config(name, '0', true) FROM pg_settings
-                    WHERE name IN ('idle_in_transaction_session_timeout', 'statement_timeout',
-                                   'transaction_timeout')""")
-        )
+        stay_idle(connection)
         connection.execute(text(f"SET LOCAL lock_timeout = {round(wait_seconds * 1000)}"))
         _lock(connection, conn_id, wait_seconds)
         yield hold

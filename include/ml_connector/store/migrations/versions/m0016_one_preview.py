@@ -8,6 +8,7 @@ down_revision = "0015"
 
 def upgrade() -> None:
     """Drop what former previews hold twice; they are there to be looked at."""
+    op.execute("LOCK TABLE ml_connector.changes IN SHARE ROW EXCLUSIVE MODE")
     op.execute(
         """DELETE FROM ml_connector.changes c USING ml_connector.changes first
            WHERE c.state = 'preview' AND first.state = 'preview'
