@@ -6,7 +6,7 @@ Chunks that have no address in common are decided on side by side.
 """
 
 import threading
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from itertools import islice
@@ -51,18 +51,18 @@ class Decider:
             return self._decide([], shard=0, adrift=adrift)
 
     def decide_waiting(
-        self, customer_ids: Collection[str], *, shard: int = 0, changes_a_shard: int | None = None
+        self, customer_ids: Collection[str], *, shard_of: Callable[[int, int], int]
     ) -> int:
         """Decide on the waiting ones of ``customer_ids``, or on all who wait.
 
-        Changes go into ``shard``, and from there on into the next one after ``changes_a_shard``.
+        ``shard_of``: the shard of the n-th round of chunks, after so many changes.
         """
         waiting = _iter_waiting(self._scope, customer_ids)
+        rounds = iter(lambda: list(islice(waiting, self._side_by_side)), [])
         queued = 0
-        while chunks := list(islice(waiting, self._side_by_side)):
-            full = queued // changes_a_shard if changes_a_shard else 0
+        for number, chunks in enumerate(rounds):
             with self._turn():
-                queued += self._decide_side_by_side(chunks, shard=shard + full)
+                queued += self._decide_side_by_side(chunks, shard=shard_of(number, queued))
             log.info("customers_decided", sync=self._scope.name, changes=queued)
         return queued
 

@@ -15,6 +15,8 @@ from ml_connector.store.database import look_over, take_turn
 
 CHANGES_A_SHARD = 20_000
 """And up to two chunks more. A mapped task costs Airflow a second (docs/performance.md)."""
+PUSHED_AT_ONCE = 2
+"""So many tasks of a sync push at a time: the slots of its pool (docs/configuration.md)."""
 
 WRITES = (Kind.CREATE, Kind.UPDATE, Kind.RESTORE)
 _POLICY_CURSOR = "policy"
@@ -55,12 +57,18 @@ def make_plan(
         sharing.mark_free(connection, sync=scope.name, audience=audience, others=others)
     decider = Decider(scope, plan_id=plan_id, preview=preview)
     queued = 0 if customer_ids else decider.decide_adrift()
-    queued += decider.decide_waiting(customer_ids, changes_a_shard=CHANGES_A_SHARD)
+    queued += decider.decide_waiting(customer_ids, shard_of=_shard_of)
     with scope.database.begin() as connection:
         if queued >= CUSTOMERS_A_CHUNK:
             look_over(connection, "customers", "changes")
         shards = changes.pending_shards(connection, plan_id=plan_id, kinds=WRITES)
     return Planned(plan_id=plan_id, shards=tuple(shards), changes=queued)
+
+
+def _shard_of(number: int, queued: int) -> int:
+    """Return the shard of a round: those that are pushed at once are filled in turn, then the next."""
+    full = queued // (PUSHED_AT_ONCE * CHANGES_A_SHARD)
+    return full * PUSHED_AT_ONCE + number % PUSHED_AT_ONCE
 
 
 def _follow_policy(scope: Scope, connection: Connection, *, preview: bool) -> None:
@@ -78,9 +86,9 @@ def decide_on(scope: Scope, *, plan_id: int, customer_ids: Collection[str]) -> i
 
     Unlike ``make_plan`` it leaves what other runs have decided elsewhere to them.
     """
-    return Decider(scope, plan_id=plan_id).decide_waiting(customer_ids)
+    return Decider(scope, plan_id=plan_id).decide_waiting(customer_ids, shard_of=lambda *_: 0)
 
 
 def decide_again(scope: Scope, *, plan_id: int, shard: int) -> int:
     """Decide on what changed since ``plan_id`` was made, into one of its shards; return how many."""
-    return Decider(scope, plan_id=plan_id).decide_waiting((), shard=shard)
+    return Decider(scope, plan_id=plan_id).decide_waiting((), shard_of=lambda *_: shard)

@@ -3,7 +3,7 @@
 import pytest
 from sqlalchemy import text
 
-from ml_connector import decider
+from ml_connector import decider, planning
 from ml_connector.errors import StorageError
 from ml_connector.store import deciding
 
@@ -146,3 +146,20 @@ def test_a_preview_made_again_shows_what_would_be_done_now(firm):
     firm.edit(ids[2], Active=False)
     firm.fetch(scope)
     assert firm.plan(scope, preview=True).changes == 4
+
+
+@pytest.mark.parametrize(
+    ("a_shard", "sizes"), [(COUNT, {0: 12, 1: 12}), (6, {0: 6, 1: 6, 2: 6, 3: 6})]
+)
+def test_shards_that_are_pushed_at_once_are_filled_in_turn(firm, monkeypatch, a_shard, sizes):
+    monkeypatch.setattr(planning, "CHANGES_A_SHARD", a_shard)
+    for number in range(COUNT):
+        firm.customer(f"Customer {number}", f"c{number}@finch.org")
+    firm.fetch(firm.scope())
+    planned = firm.plan(firm.scope())
+    with firm.database.begin() as connection:
+        rows = connection.execute(
+            text("SELECT shard, count(*) FROM ml_connector.changes GROUP BY shard")
+        ).all()
+    assert dict(map(tuple, rows)) == sizes
+    assert planned.shards == tuple(sizes)
