@@ -1,6 +1,6 @@
 """The audit rows of decisions that write nothing: who is no contact, and which contact stays."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import pandas as pd
@@ -50,7 +50,7 @@ def _verdicts(
             cause=f"plan:{plan_id}",
             origin=scope.origins.get(str(row.customer_id)),
             customer_id=str(row.customer_id),
-            email_key=next(_unhexed([key]), None),
+            email_key=bytes.fromhex(key) if isinstance(key, str) else None,
             attempts=0,
             before=before,
             after=after,
@@ -74,7 +74,3 @@ def _left(scope: Scope, decisions: Decisions, plan_id: int) -> Iterator[Entry]:
 
 def _plain(value: Any) -> Any:
     return None if value is None or value != value else value  # noqa: PLR0124 -- NaN is not itself
-
-
-def _unhexed(keys: Iterable[Any]) -> Iterator[bytes]:
-    return (bytes.fromhex(key) for key in keys if isinstance(key, str))

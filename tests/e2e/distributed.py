@@ -79,7 +79,7 @@ class Distributed:
             self.airflow.unpause(dag)
         for _ in range(3):
             for dag, run in [(dag, self.airflow.trigger(dag)) for dag in dags]:
-                wait_for(lambda: self.airflow.run_state(dag, run) in ENDED, seconds=120)  # noqa: B023
+                wait_for(partial(self._has_ended, dag, run), seconds=120)
 
     def kill_a_worker_in_the_push(self, *, after: int, wait_for_retry: bool) -> Killed:
         """Run the daily sync; lose one of the two workers once Mailchimp had so many batches.
@@ -158,6 +158,9 @@ class Distributed:
         sent = set().union(*carried.values())
         wrong += [f"{rows[email]} rows for one contact" for email in sent if rows[email] != 1]
         return wrong
+
+    def _has_ended(self, dag: str, run: str) -> bool:
+        return self.airflow.run_state(dag, run) in ENDED
 
     def _audit(self) -> Iterator[dict[str, Any]]:
         folder = self.stack.folder / "secrets"

@@ -1,11 +1,15 @@
 """Chunks of customers that are decided on at the same time: as if it were in turn."""
 
+import time
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 from sqlalchemy import text
 
 from ml_connector import decider, planning
 from ml_connector.errors import StorageError
 from ml_connector.store import deciding
+from ml_connector.store.database import take_turn
 
 COUNT = 24
 
@@ -105,6 +109,30 @@ def test_a_chunk_that_fails_leaves_the_other_one_whole_and_the_next_run_does_the
     firm.sync()
     assert len(firm.statuses()) == 6
     assert waiting(firm) == 0
+
+
+def test_a_run_waits_for_a_chunk_that_a_killed_one_left_behind(firm):
+    firm.customer("Amy", "amy@finch.org")
+    scope = firm.scope()
+    firm.fetch(scope)
+    with ThreadPoolExecutor(1) as pool:
+        with firm.database.begin() as left_behind:
+            take_turn(left_behind, sync="main", at="chunks", shared=True)
+            planning = pool.submit(firm.plan, scope)
+            while not planning.done() and not waits_for_a_turn(firm):
+                time.sleep(0.05)
+            assert not planning.done()
+            assert waiting(firm) == 1
+        assert planning.result().changes == 1
+
+
+def waits_for_a_turn(firm):
+    with firm.database.begin() as connection:
+        return connection.execute(
+            text("""SELECT count(*) FROM pg_locks
+                    WHERE locktype = 'advisory' AND NOT granted AND database =
+                        (SELECT oid FROM pg_database WHERE datname = current_database())""")
+        ).scalar_one()
 
 
 def test_a_customer_who_moves_after_its_chunk_was_read_is_not_forgotten(firm, monkeypatch):
