@@ -248,14 +248,15 @@ def adrift(connection: Connection, *, sync: str) -> set[bytes]:
     Their archive was decided by a run that did not come to it.
     """
     rows = connection.execute(
-        text("""SELECT email_key FROM ml_connector.contacts k
+        # Sets, each read once: joined, every contact was looked up among the customers.
+        text("""SELECT email_key FROM ml_connector.contacts
                 WHERE sync = :sync AND owner IS NOT NULL
                   AND status NOT IN ('archived', 'forgotten', 'absent', 'moved')
-                  AND NOT EXISTS (SELECT 1 FROM ml_connector.customers c
-                                  WHERE c.sync = k.sync AND c.email_key = k.email_key)
-                  AND NOT EXISTS (SELECT 1 FROM ml_connector.customers c
-                                  WHERE c.sync = k.sync AND c.contact_key = k.email_key
-                                    AND c.contact_key IS DISTINCT FROM c.email_key)"""),
+                EXCEPT
+                SELECT email_key FROM ml_connector.customers WHERE sync = :sync
+                EXCEPT
+                SELECT contact_key FROM ml_connector.customers
+                WHERE sync = :sync AND contact_key IS DISTINCT FROM email_key"""),
         {"sync": sync},
     ).all()
     return {bytes(row.email_key) for row in rows}
