@@ -23,12 +23,14 @@ def profile_hash(merge_fields: Mapping[str, Any], vault: Vault) -> bytes | None:
     """
     if not merge_fields:
         return None
-    shown = {
-        tag: _parts_of(value) if isinstance(value, dict) else str(value)
-        for tag, value in merge_fields.items()
-        if value not in (None, "", {})
-    }
-    return vault.fields_hash({tag: value for tag, value in shown.items() if value})
+    shown: dict[str, Any] = {}
+    for tag, value in merge_fields.items():
+        if value is None or value == "":  # the most by far
+            continue
+        told = _parts_of(value) if isinstance(value, dict) else str(value)
+        if told:
+            shown[tag] = told
+    return vault.fields_hash(shown)
 
 
 def _parts_of(address: Mapping[str, Any]) -> dict[str, str]:

@@ -10,7 +10,8 @@ import msgspec
 import psycopg
 from psycopg.adapt import PyFormat, Transformer
 from psycopg.pq import Format
-from sqlalchemy import Connection, create_engine, make_url, text
+from psycopg.types.string import BytesBinaryDumper
+from sqlalchemy import Connection, create_engine, event, make_url, text
 from sqlalchemy.exc import ArgumentError, DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
@@ -44,6 +45,7 @@ class Database:
                 "prepare_threshold": None,
             },
         )
+        event.listen(self._engine, "connect", _prefer_plain_bytes)
 
     @contextmanager
     def begin(self) -> Iterator[Connection]:
@@ -60,6 +62,11 @@ class Database:
     def close(self) -> None:
         """Close the pooled connections."""
         self._engine.dispose()
+
+
+def _prefer_plain_bytes(connection: psycopg.Connection, _record: object) -> None:
+    """Have ``bytea`` written by psycopg's C code: its first choice is Python's, for DB-API's Binary."""
+    connection.adapters.register_dumper(bytes, BytesBinaryDumper)
 
 
 _MEANINGS: list[tuple[tuple[type[Exception], ...], ConnectorError]] = [
