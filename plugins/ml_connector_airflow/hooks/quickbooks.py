@@ -8,6 +8,7 @@ the Variable ``quickbooks_token__<conn_id>``.
 from collections import Counter
 from collections.abc import Callable
 from functools import partial
+from typing import TYPE_CHECKING
 
 from airflow.sdk import Connection
 
@@ -16,11 +17,12 @@ from ml_connector.quickbooks.client import QuickBooksClient
 from ml_connector.quickbooks.protocol import PRODUCTION_URL
 from ml_connector.quickbooks.tokens import TokenEndpoint, TokenManager
 from ml_connector.retries import Retries
-from ml_connector.store.database import Database
-from ml_connector.store.refresh_lock import refresh_lock
 from ml_connector.transport import RequestsTransport
 from ml_connector_airflow.hooks.session import SessionHook
 from ml_connector_airflow.token_variable import TokenVariable
+
+if TYPE_CHECKING:
+    from ml_connector.store.database import Database
 
 TOKEN_TIMEOUT = (10.0, 60.0)
 """Seconds; shorter than the wait for the refresh lock, so that waiters outlast a slow holder."""
@@ -41,7 +43,7 @@ class QuickBooksHook(SessionHook):
     def get_client(
         self,
         *,
-        database: Database,
+        database: "Database",
         pace: Callable[[], None] = lambda: None,
         pace_batch: Callable[[], None] = lambda: None,
         calls: Counter[str] | None = None,
@@ -66,8 +68,11 @@ class QuickBooksHook(SessionHook):
             calls=calls if calls is not None else Counter(),
         )
 
-    def token_manager(self, database: Database) -> TokenManager:
+    def token_manager(self, database: "Database") -> TokenManager:
         """Return the one way to an access token of this connection."""
+        # Here, since Airflow imports the hook for the connection's form as well: psycopg takes 0.1 s.
+        from ml_connector.store.refresh_lock import refresh_lock
+
         return TokenManager(
             vault=TokenVariable(self.quickbooks_conn_id),
             lock=partial(refresh_lock, database, self.quickbooks_conn_id),
