@@ -5,6 +5,7 @@ in ``fields``. QuickBooks shows a customer's type by id; ``types`` has the names
 """
 
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any
 
 from ml_connector.fields import picked
@@ -25,7 +26,12 @@ def tags_of(raw: Mapping[str, Any], tags: Tags, types: Mapping[str, str]) -> tup
         value = _value(raw, attribute, types)
         if value:
             found.append(pattern.replace("{value}", value)[:MOST_OF_A_TAG].strip())
-    return tuple({tag.casefold(): tag for tag in reversed(found)}.values())[::-1]
+    return _each_once(tuple(found))
+
+
+@lru_cache(maxsize=1024)  # most customers have the tags of others
+def _each_once(tags: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple({tag.casefold(): tag for tag in reversed(tags)}.values())[::-1]
 
 
 def left_out(raw: Mapping[str, Any], sync: Sync, types: Mapping[str, str]) -> str | None:

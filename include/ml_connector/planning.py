@@ -13,7 +13,7 @@ from ml_connector.scope import Scope
 from ml_connector.store import changes, cursors, deciding, sharing
 from ml_connector.store.database import look_over, take_turn
 
-CHANGES_A_SHARD = 20_000
+CHANGES_A_SHARD = 40_000
 """And up to two chunks more. A mapped task costs Airflow a second (docs/performance.md)."""
 PUSHED_AT_ONCE = 2
 """So many tasks of a sync push at a time: the slots of its pool (docs/configuration.md)."""

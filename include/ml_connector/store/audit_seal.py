@@ -15,6 +15,7 @@ from typing import Any, Literal, NamedTuple
 import msgspec
 from sqlalchemy import Connection, Row, text
 
+from ml_connector.ahead import ahead
 from ml_connector.store.audit import APPENDING
 from ml_connector.store.database import Database, copy_rows
 from ml_connector.vault import Vault
@@ -90,22 +91,24 @@ class Verified:
 def seal(database: Database, vault: Vault, *, page: int = PAGE) -> Sealed:
     """Seal every row there is; one process at a time, the others wait and find nothing left.
 
-    A page is a transaction, so whoever is killed leaves a shorter chain that is as sound.
+    A page is a transaction, so whoever is killed leaves a shorter chain that is as sound. The next
+    one is read meanwhile: what is not sealed yet is never changed.
     """
     horizon = _horizon(database)
+    with database.begin() as connection:
+        last = _last(connection, vault)
     sealed = 0
-    while True:
+    for rows in ahead(_iter_rows(database, after=last.audit_id, until=horizon, page=page)):
         with database.begin() as connection:
             _take_seals(connection)
             last = _last(connection, vault)
-            rows = _rows(connection, after=last.audit_id, until=horizon, limit=page)
-            links = list(_links(rows, last, vault))
-            if links:
-                copy_rows(connection, "ml_connector.audit_seals", _SEAL_COLUMNS, links)
-            last = _last(connection, vault)
+            # Rows up to there were sealed by somebody else since they were read.
+            links = list(_links([row for row in rows if row[0] > last.audit_id], last, vault))
+            copy_rows(connection, "ml_connector.audit_seals", _SEAL_COLUMNS, links)
         sealed += len(links)
-        if len(links) < page:
-            return Sealed(rows=sealed, position=last.position, head=last.mac.hex())
+    with database.begin() as connection:
+        last = _last(connection, vault)
+    return Sealed(rows=sealed, position=last.position, head=last.mac.hex())
 
 
 def _horizon(database: Database) -> int:
@@ -139,12 +142,20 @@ def _last(connection: Connection, vault: Vault) -> Link:
     return Link(start.position, start.audit_id, start.mac)
 
 
-def _rows(connection: Connection, *, after: int, until: int, limit: int) -> Sequence[Row[Any]]:
-    return connection.execute(
-        text(f"""SELECT {_LISTED} FROM ml_connector.audit a
-                 WHERE a.id > :after AND a.id <= :until ORDER BY a.id LIMIT :limit"""),  # noqa: S608
-        {"after": after, "until": until, "limit": limit},
-    ).all()
+def _iter_rows(
+    database: Database, *, after: int, until: int, page: int
+) -> Iterator[Sequence[Row[Any]]]:
+    while True:
+        with database.begin() as connection:
+            rows = connection.execute(
+                text(f"""SELECT {_LISTED} FROM ml_connector.audit a
+                         WHERE a.id > :after AND a.id <= :until ORDER BY a.id LIMIT :page"""),  # noqa: S608
+                {"after": after, "until": until, "page": page},
+            ).all()
+        if not rows:
+            return
+        yield rows
+        after = rows[-1][0]
 
 
 def _links(rows: Sequence[Row[Any]], last: Link, vault: Vault) -> Iterator[tuple[Any, ...]]:
