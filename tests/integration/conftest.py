@@ -3,6 +3,9 @@
 import copy
 import itertools
 import os
+import shutil
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -119,6 +122,30 @@ def firm(stand, database_url, tmp_path) -> Iterator[Firm]:
     firm = Firm(stand=stand, database_url=database_url, folder=Path(tmp_path))
     yield firm
     firm.close()
+
+
+@pytest.fixture(scope="session")
+def migrated_airflow(tmp_path_factory) -> Path:
+    """Airflow's own database as it is after its migration, which takes seconds."""
+    home: Path = tmp_path_factory.mktemp("airflow")
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("AIRFLOW")}
+    subprocess.run(
+        [Path(sys.prefix) / "bin" / "airflow", "db", "migrate"],
+        env=kept | {"AIRFLOW_HOME": str(home)},
+        capture_output=True,
+        check=True,
+        timeout=120,
+    )
+    return home / "airflow.db"
+
+
+@pytest.fixture
+def airflow_home(migrated_airflow, tmp_path) -> Path:
+    """A home of its own for the test's Airflow, with a migrated database."""
+    home: Path = tmp_path / "airflow"
+    home.mkdir()
+    shutil.copy(migrated_airflow, home)
+    return home
 
 
 @pytest.fixture(params=["current", "status_required"])

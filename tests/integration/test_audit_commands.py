@@ -6,9 +6,9 @@ import subprocess
 import pytest
 
 from tests.integration.test_audit_sealed import tamper
-from tests.integration.test_register_webhooks import COMMAND, airflow_home, environment
+from tests.integration.test_register_webhooks import COMMAND, environment
 
-__all__ = ["airflow_home", "environment"]  # fixtures
+__all__ = ["environment"]  # a fixture
 
 AMY = "amy@finch.org"
 

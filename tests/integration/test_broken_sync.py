@@ -8,9 +8,9 @@ import pytest
 import yaml
 
 from tests.integration.test_forget_commands import KEY
-from tests.integration.test_register_webhooks import COMMAND, airflow_home, environment
+from tests.integration.test_register_webhooks import COMMAND, environment
 
-__all__ = ["airflow_home", "environment"]  # fixtures
+__all__ = ["environment"]  # a fixture
 
 AMY = "amy@finch.org"
 

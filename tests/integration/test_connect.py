@@ -16,12 +16,6 @@ from tests.integration.firm import REALM, control
 COMMAND = Path(sys.prefix) / "bin" / "ml-connector"
 
 
-@pytest.fixture(scope="module")
-def airflow_home(tmp_path_factory):
-    """Airflow's database, migrated once for all tests here."""
-    return tmp_path_factory.mktemp("airflow")
-
-
 @pytest.fixture
 def environment(firm, airflow_home, tmp_path):
     """An Airflow with the connections in its environment."""

@@ -10,9 +10,9 @@ from ml_connector.errors import SettingsError
 from ml_connector.rotation import count
 from ml_connector.vault import Vault
 from ml_connector_airflow import commands_privacy
-from tests.integration.test_register_webhooks import COMMAND, airflow_home, environment
+from tests.integration.test_register_webhooks import COMMAND, environment
 
-__all__ = ["airflow_home", "environment"]  # fixtures
+__all__ = ["environment"]  # a fixture
 
 AMY = "amy@finch.org"
 KEY = "A" * 43 + "="

@@ -25,11 +25,10 @@ PREFIX = "/ml-connector/webhooks"
 
 
 @pytest.fixture
-def environment(tmp_path):
-    home = tmp_path / "airflow"
-    environment = {
+def environment(airflow_home, tmp_path):
+    return {
         **{name: value for name, value in os.environ.items() if not name.startswith("AIRFLOW")},
-        "AIRFLOW_HOME": str(home),
+        "AIRFLOW_HOME": str(airflow_home),
         "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
         "AIRFLOW__CORE__PLUGINS_FOLDER": str(ROOT / "plugins"),
         "AIRFLOW__CORE__DAGS_FOLDER": str(ROOT / "dags"),
@@ -42,14 +41,6 @@ def environment(tmp_path):
             }
         ),
     }
-    subprocess.run(
-        [BIN / "airflow", "db", "migrate"],
-        env=environment,
-        check=True,
-        capture_output=True,
-        timeout=120,
-    )
-    return environment
 
 
 @contextmanager
@@ -132,3 +123,16 @@ def test_the_plugin_costs_a_task_nothing():
     )
     assert "ml_connector_airflow" not in found.stdout
     assert "pandas" not in found.stdout
+
+
+def test_the_form_of_a_connection_costs_no_database_driver():
+    code = (
+        "import sys, airflow.providers.http.hooks.http; before = set(sys.modules);"
+        "import ml_connector_airflow.hooks.quickbooks, ml_connector_airflow.hooks.mailchimp;"
+        "print(sorted(set(sys.modules) - before))"
+    )
+    found = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120
+    )
+    assert "ml_connector.quickbooks.client" in found.stdout
+    assert not [name for name in ("psycopg", "pandas") if f"'{name}'" in found.stdout]

@@ -26,12 +26,6 @@ COMMAND = Path(sys.prefix) / "bin" / "ml-connector"
 VARIABLE = "mailchimp_webhook__mailchimp_default__main"
 
 
-@pytest.fixture(scope="module")
-def airflow_home(tmp_path_factory):
-    """Airflow's database, migrated once for all tests here."""
-    return tmp_path_factory.mktemp("airflow")
-
-
 @pytest.fixture
 def environment(firm, airflow_home, tmp_path):
     """An Airflow with the connections in its environment, and settings of this audience."""
@@ -45,7 +39,7 @@ def environment(firm, airflow_home, tmp_path):
         "password": "sandbox-secret",
         "extra": {"realm_id": REALM, "webhook_verifier_token": TOKEN},
     }
-    environment = {
+    return {
         **{name: value for name, value in os.environ.items() if not name.startswith("AIRFLOW")},
         "AIRFLOW_HOME": str(airflow_home),
         "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
@@ -63,8 +57,6 @@ def environment(firm, airflow_home, tmp_path):
         "AIRFLOW_CONN_ML_CONNECTOR_DB": firm.database_url.replace("+psycopg", ""),
         "PYTHONUNBUFFERED": "1",
     }
-    yield environment
-    airflow(environment, "variables", "delete", VARIABLE)
 
 
 def airflow(environment: dict[str, str], *words: str) -> str:
