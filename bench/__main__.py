@@ -1,6 +1,6 @@
 """``make bench``: everything that has a figure to reach, and what a user would run instead.
 
-    make bench                                       35 minutes; 50 with a million customers
+    make bench                                       45 minutes; an hour with a million customers
     make bench BENCH_ARGS="--only daily --customers 100000 --latencies 100 --alone"
 
 One table with the figure to reach beside the one measured; bench/results.md keeps it, unless only
@@ -19,6 +19,7 @@ from bench import (
     dag_run,
     daily,
     imports,
+    in_turn,
     webhook_latency,
     webhook_load,
     write_back,
@@ -28,6 +29,7 @@ from bench.table import Row, head, missed
 RESULTS = Path(__file__).with_name("results.md")
 PARTS: dict[str, Callable[[argparse.Namespace], Iterable[Row]]] = {
     "daily": daily.rows,
+    "in-turn": in_turn.rows,
     "write-back": write_back.rows,
     "webhook": webhook_latency.rows,
     "receiver": webhook_load.rows,
@@ -47,6 +49,7 @@ def main() -> None:
     )
     parser.add_argument("--latencies", type=int, nargs="+", default=[0, 100], metavar="MS")
     parser.add_argument("--peers", type=int, default=100_000, help="customers the peers carry")
+    parser.add_argument("--turns", type=int, default=3, help="of ours and the piped pair")
     parser.add_argument("--alone", action="store_true", help="leave the peers out")
     parser.add_argument("--events", type=int, default=30, help="webhooks timed to their contact")
     parser.add_argument("--webhooks", type=int, default=10_000, help="that the receiver is sent")

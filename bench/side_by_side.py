@@ -8,7 +8,7 @@ import json
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Generator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -55,7 +55,7 @@ class Peer:
     figures: dict[str, Any]
 
 
-def measure(customers: int, latency: int) -> Iterator[Peer]:
+def measure(customers: int, latency: int) -> Generator[Peer]:
     """Yield each peer's figures: wall and CPU seconds, calls to each API, peak memory of a process."""
     with (
         tempfile.TemporaryDirectory() as folder,

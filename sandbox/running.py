@@ -18,7 +18,8 @@ import uvicorn
 from sandbox.connections import TrackedProtocol
 from sandbox.control import ASGIApp
 
-START_SECONDS = 60.0
+START_SECONDS = 180.0
+"""To make up a million customers takes more than 60 of them on a busy machine."""
 
 
 class SandboxNotStartedError(RuntimeError):

@@ -59,7 +59,8 @@ def make_report(scope: Scope, *, plan_id: int) -> Report:
         rejected = approvals.shown(connection, plan_id=plan_id)[0] == "rejected"
         state = "rejected" if rejected else "finished"
         plans.finish(connection, plan_id=plan_id, state=state, counts=report.as_json())
-        if sum(number for *_, number in report.changes) >= MANY:
+    if sum(number for *_, number in report.changes) >= MANY:
+        with scope.database.begin() as connection:
             look_over(connection, "contacts", "changes")
     log.info("sync_finished", sync=scope.name, **report.as_json())
     return report

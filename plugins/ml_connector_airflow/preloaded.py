@@ -5,6 +5,7 @@ second of work and more on one core: the largest part of a webhook's way (docs/w
 file is parsed in a fork as well.
 """
 
+from ml_connector.store import refresh_lock
 from ml_connector_airflow import audit_commands, replay_steps, steps, token_steps, webhook_steps
 from ml_connector_airflow.hooks import mailchimp, quickbooks
 from ml_connector_airflow.operators import plan_approval
@@ -16,6 +17,7 @@ __all__ = [
     "mailchimp",
     "plan_approval",
     "quickbooks",
+    "refresh_lock",
     "replay_steps",
     "steps",
     "token_steps",

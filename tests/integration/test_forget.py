@@ -12,7 +12,7 @@ from sqlalchemy.exc import DBAPIError
 from ml_connector.errors import SettingsError
 from ml_connector.forget import Forgotten, forget, look
 from ml_connector.model import RunContext
-from ml_connector.store import erasure, inbox, sealed
+from ml_connector.store import audit_seal, erasure, inbox, sealed
 from ml_connector.store.database import Database
 from ml_connector.store.erased_payloads import erase_of_the_suppressed
 from ml_connector.webhooks import unreadable
@@ -329,8 +329,29 @@ class Killed(BaseException):
     """Stands for SIGKILL: nothing catches it."""
 
 
+def test_rows_that_were_read_and_then_erased_are_not_sealed_as_they_were(firm, monkeypatch):
+    firm.customer("Amy", AMY, FamilyName="Finchley")
+    firm.sync()
+    take_seals, erased = audit_seal._take_seals, []
+
+    def erased_first(connection):
+        if not erased:
+            erased.append(True)
+            erase(firm)
+        take_seals(connection)
+
+    monkeypatch.setattr(audit_seal, "_take_seals", erased_first)
+    seal(firm)
+    told = verify(firm)
+    assert told.erased
+    assert (told.unsealed, told.findings) == (0, [])
+
+
 class DyingDatabase(Database):
-    """Ends its process at the n-th transaction: before it begins, so after what came before."""
+    """Ends its process at the n-th transaction: before it begins, so after what came before.
+
+    Where threads begin transactions side by side, either may be the n-th.
+    """
 
     def __init__(self, url: str, *, lives: int) -> None:
         super().__init__(url)

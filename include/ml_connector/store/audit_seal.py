@@ -89,7 +89,7 @@ class Verified:
 
 
 def seal(database: Database, vault: Vault, *, page: int = PAGE) -> Sealed:
-    """Seal every row there is; one process at a time, the others wait and find nothing left.
+    """Seal every row there is; one process at a time, the others wait and go on from there.
 
     A page is a transaction, so whoever is killed leaves a shorter chain that is as sound. The next
     one is read meanwhile: what is not sealed yet is never changed.
@@ -149,7 +149,9 @@ def _iter_rows(
         with database.begin() as connection:
             rows = connection.execute(
                 text(f"""SELECT {_LISTED} FROM ml_connector.audit a
-                         WHERE a.id > :after AND a.id <= :until ORDER BY a.id LIMIT :page"""),  # noqa: S608
+                         WHERE a.id > greatest(:after, (SELECT max(audit_id)
+                                                        FROM ml_connector.audit_seals))
+                           AND a.id <= :until ORDER BY a.id LIMIT :page"""),  # noqa: S608
                 {"after": after, "until": until, "page": page},
             ).all()
         if not rows:

@@ -145,8 +145,8 @@ def stay_idle(connection: Connection) -> None:
 def look_over(connection: Connection, *tables: str) -> None:
     """Tell Postgres how much ``tables`` hold now, after many rows came at once.
 
-    It plans by what it knew of them until it looks by itself, within minutes: a join of a few rows
-    would read a whole table. A role that does not own them is warned by Postgres and goes on.
+    It plans by what it knew of them until it looks by itself, within minutes or once a tenth of the
+    rows has changed: a join of a few rows would read a whole table. A role that does not own them is warned by Postgres and goes on.
     """
     # A tenth of the sample that is usual: how many rows there are is what it is for.
     connection.execute(text("SET LOCAL default_statistics_target = 10"))

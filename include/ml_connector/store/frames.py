@@ -1,6 +1,6 @@
 """Rows of the database as pandas' frames, and back.
 
-In a file of its own: who only needs the database, as Airflow's hooks do, need not load pandas.
+In a file of its own: who only needs the database, as the receiver does, need not load pandas.
 """
 
 from collections.abc import Collection, Mapping, Sequence
