@@ -1,6 +1,6 @@
 """``make bench``: everything that has a figure to reach, and what a user would run instead.
 
-    make bench                                       45 minutes; an hour with a million customers
+    make bench                                       some 45 minutes; an hour with a million customers
     make bench BENCH_ARGS="--only daily --customers 100000 --latencies 100 --alone"
 
 One table with the figure to reach beside the one measured; bench/results.md keeps it, unless only

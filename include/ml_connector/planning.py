@@ -5,13 +5,13 @@ from dataclasses import asdict, dataclass
 
 from sqlalchemy import Connection
 
-from ml_connector.decider import CUSTOMERS_A_CHUNK, Decider
+from ml_connector.decider import Decider
 from ml_connector.garbage import seldom_collected
 from ml_connector.interrupted import note_unheard, settle_archives
 from ml_connector.model import Kind
 from ml_connector.scope import Scope
 from ml_connector.store import changes, cursors, deciding, sharing
-from ml_connector.store.database import look_over, take_turn
+from ml_connector.store.database import MANY_ROWS, look_over, take_turn
 
 CHANGES_A_SHARD = 40_000
 """And up to two chunks more. A mapped task costs Airflow a second (docs/performance.md)."""
@@ -59,7 +59,7 @@ def make_plan(
     queued = 0 if customer_ids else decider.decide_adrift()
     queued += decider.decide_waiting(customer_ids, shard_of=_shard_of)
     with scope.database.begin() as connection:
-        if queued >= CUSTOMERS_A_CHUNK:
+        if queued >= MANY_ROWS:
             look_over(connection, "customers", "changes")
         shards = changes.pending_shards(connection, plan_id=plan_id, kinds=WRITES)
     return Planned(plan_id=plan_id, shards=tuple(shards), changes=queued)

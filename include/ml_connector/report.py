@@ -7,10 +7,7 @@ import structlog
 
 from ml_connector.scope import Scope
 from ml_connector.store import approvals, audit, changes, contacts, deciding, member_events, plans
-from ml_connector.store.database import look_over
-
-MANY = 5_000
-"""Changes after which Postgres' own idea of the tables is too far off for the next run's plans."""
+from ml_connector.store.database import MANY_ROWS, look_over
 
 log = structlog.get_logger(__name__)
 
@@ -59,7 +56,7 @@ def make_report(scope: Scope, *, plan_id: int) -> Report:
         rejected = approvals.shown(connection, plan_id=plan_id)[0] == "rejected"
         state = "rejected" if rejected else "finished"
         plans.finish(connection, plan_id=plan_id, state=state, counts=report.as_json())
-    if sum(number for *_, number in report.changes) >= MANY:
+    if sum(number for *_, number in report.changes) >= MANY_ROWS:
         with scope.database.begin() as connection:
             look_over(connection, "contacts", "changes")
     log.info("sync_finished", sync=scope.name, **report.as_json())

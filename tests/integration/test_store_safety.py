@@ -232,3 +232,24 @@ def test_deadlocks_do_not_pass_for_a_broken_database(firm):
     with ThreadPoolExecutor(2) as pool:
         ends = [pool.submit(cross, *names) for names in (("one", "two"), ("two", "one"))]
     assert Counter(end.result() for end in ends) == {"told to retry": 1, "done": 1}
+
+
+def test_a_migration_that_has_to_give_way_to_a_run_begins_again(firm):
+    with firm.database.begin() as connection:  # as the version before had it
+        connection.execute(
+            text("""ALTER TABLE ml_connector.changes ADD CONSTRAINT changes_plan_id_fkey
+                    FOREIGN KEY (plan_id) REFERENCES ml_connector.plans (id)""")
+        )
+        connection.execute(text("UPDATE ml_connector.alembic_version SET version_num = '0016'"))
+    waiting = text("SELECT count(*) FROM pg_locks WHERE NOT granted")
+    with ThreadPoolExecutor(1) as pool:
+        with firm.database.begin() as run:
+            run.execute(text("SELECT 1 FROM ml_connector.plans"))
+            migration = pool.submit(upgrade, firm.database_url)
+            while not run.execute(waiting).scalar_one():
+                assert not migration.done()
+            run.execute(text("SELECT 1 FROM ml_connector.changes"))  # a ring: one has to give way
+        migration.result()
+    with firm.database.begin() as connection:
+        version = connection.execute(text("SELECT version_num FROM ml_connector.alembic_version"))
+        assert version.scalar_one() > "0016"

@@ -94,11 +94,8 @@ def seal(database: Database, vault: Vault, *, page: int = PAGE) -> Sealed:
     A page is a transaction, so whoever is killed leaves a shorter chain that is as sound. The next
     one is read meanwhile: what is not sealed yet is never changed.
     """
-    horizon = _horizon(database)
-    with database.begin() as connection:
-        last = _last(connection, vault)
     sealed = 0
-    for rows in ahead(_iter_rows(database, after=last.audit_id, until=horizon, page=page)):
+    for rows in ahead(_iter_unsealed(database, until=_horizon(database), page=page)):
         with database.begin() as connection:
             _take_seals(connection)
             last = _last(connection, vault)
@@ -142,9 +139,8 @@ def _last(connection: Connection, vault: Vault) -> Link:
     return Link(start.position, start.audit_id, start.mac)
 
 
-def _iter_rows(
-    database: Database, *, after: int, until: int, page: int
-) -> Iterator[Sequence[Row[Any]]]:
+def _iter_unsealed(database: Database, *, until: int, page: int) -> Iterator[Sequence[Row[Any]]]:
+    after = 0
     while True:
         with database.begin() as connection:
             rows = connection.execute(

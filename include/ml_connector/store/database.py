@@ -142,6 +142,10 @@ def stay_idle(connection: Connection) -> None:
     )
 
 
+MANY_ROWS = 5_000
+"""Changes from which on Postgres' own idea of the tables is too far off for what comes next."""
+
+
 def look_over(connection: Connection, *tables: str) -> None:
     """Tell Postgres how much ``tables`` hold now, after many rows came at once.
 
