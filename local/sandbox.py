@@ -32,7 +32,7 @@ class Sandbox:
     def start(self, processes: Processes, environment: Mapping[str, str]) -> Component:
         """Start the process; its state is that of the last run, kept in the state folder."""
         ports = self._settings.ports
-        command: list[str | Path] = [sys.executable, "-m", "sandbox.serve"]
+        command: list[str | Path] = [sys.executable, "-m", "sandbox"]
         command += ["--quickbooks-port", str(ports.quickbooks_port)]
         command += ["--mailchimp-port", str(ports.mailchimp_port)]
         command += ["--state", str(self.state)]

@@ -121,7 +121,7 @@ def running_as_process(
     mailchimp_port: int = 0,
     state: Path | None = None,
 ) -> Iterator[RunningSandbox]:
-    """Run ``python -m sandbox.serve`` and yield where it listens; ports of 0 are chosen free.
+    """Run ``python -m sandbox`` and yield where it listens; ports of 0 are chosen free.
 
     ``state`` names the file that keeps the sandbox's state.
 
@@ -131,7 +131,7 @@ def running_as_process(
     quickbooks_port = quickbooks_port or _free_port()
     mailchimp_port = mailchimp_port or _free_port()
     command = [
-        *(sys.executable, "-m", "sandbox.serve", "--company", company),
+        *(sys.executable, "-m", "sandbox", "--company", company),
         *("--quickbooks-port", str(quickbooks_port), "--mailchimp-port", str(mailchimp_port)),
         *(("--state", str(state)) if state else ()),
     ]

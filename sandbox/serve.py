@@ -1,4 +1,4 @@
-"""Run both stand-ins: ``ml-connector sandbox``, or ``python -m sandbox.serve``."""
+"""Serve both stand-ins from one process."""
 
 import asyncio
 import functools
@@ -8,15 +8,12 @@ import signal
 import socket
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
 
 import typer
 
 from sandbox import memory
 from sandbox.control import Instrumented
-from sandbox.running import RunningSandbox, Server, bind, make_server, running_as_process
-
-__all__ = ["RunningSandbox", "register", "running_as_process", "serve"]
+from sandbox.running import Server, bind, make_server
 
 
 @dataclass(frozen=True)
@@ -101,33 +98,3 @@ def _bind_or_exit(name: str, host: str, port: int) -> socket.socket:
     except OSError as error:
         typer.echo(f"cannot listen on {host}:{port}: {error.strerror}; try --{name}-port", err=True)
         raise typer.Exit(1) from error
-
-
-def sandbox_command(
-    quickbooks_port: Annotated[int, typer.Option(help="Port of the QuickBooks API")] = 9410,
-    mailchimp_port: Annotated[int, typer.Option(help="Port of the Mailchimp API")] = 9420,
-    host: Annotated[str, typer.Option(help="Address to listen on")] = "127.0.0.1",
-    company: Annotated[
-        str, typer.Option(help="QuickBooks customers: sample (29), empty, or a number to generate")
-    ] = "sample",
-    state: Annotated[
-        Path | None, typer.Option(help="File that keeps both systems' state between runs")
-    ] = None,
-) -> None:
-    """Run stand-ins of the QuickBooks and Mailchimp APIs on this machine."""
-    serve(
-        host=host,
-        quickbooks_port=quickbooks_port,
-        mailchimp_port=mailchimp_port,
-        company=company,
-        state=state,
-    )
-
-
-def register(app: typer.Typer) -> None:
-    """Add ``sandbox`` to the command line; loaded by entry point."""
-    app.command("sandbox")(sandbox_command)
-
-
-if __name__ == "__main__":
-    typer.run(sandbox_command)

@@ -183,6 +183,15 @@ class MergeField:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Policy:
+    """What a sync's settings say about deciding."""
+
+    new_contact_status: str
+    include_jobs: bool = True
+    on_inactive: str = "archive"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RunContext:
     """Who is writing: goes into every audit row. ``actor`` is a person's name, or ``""``."""
 

@@ -15,7 +15,7 @@ from datetime import datetime
 
 import pandas as pd
 
-from ml_connector.model import CONSENT_RANK, Kind, Status
+from ml_connector.model import CONSENT_RANK, Kind, Policy, Status
 
 CUSTOMER_COLUMNS = [
     "customer_id", "customer_no", "email_key", "email_problem", "contact_key", "fields_hash",
@@ -46,15 +46,6 @@ _FINAL = (
 )
 NOT_THERE = (Status.ARCHIVED, Status.FORGOTTEN, Status.ABSENT, Status.MOVED)
 _UNARCHIVABLE = (Status.PENDING, Status.CLEANED)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Policy:
-    """What a sync's settings say about deciding."""
-
-    new_contact_status: str
-    include_jobs: bool = True
-    on_inactive: str = "archive"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

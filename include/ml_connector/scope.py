@@ -5,8 +5,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
-from ml_connector.model import RunContext
-from ml_connector.plan import Policy
+from ml_connector.model import Policy, RunContext
 from ml_connector.settings import Sync
 from ml_connector.store import pacing, plans
 from ml_connector.store.database import Database

@@ -11,7 +11,7 @@ from sandbox.running import SandboxNotStartedError, bind, running_as_process
 
 
 def command(*options):
-    return [sys.executable, "-m", "sandbox.serve", *options]
+    return [sys.executable, "-m", "sandbox", *options]
 
 
 def test_both_apis_run_in_one_process_that_stops_when_told():

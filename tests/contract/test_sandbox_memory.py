@@ -73,7 +73,7 @@ def test_the_command_writes_its_state_when_it_is_stopped(tmp_path):
         "--state",
         str(tmp_path / "state"),
     )
-    command = [sys.executable, "-m", "sandbox.serve", *options]
+    command = [sys.executable, "-m", "sandbox", *options]
     for _ in range(2):
         with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
             process.stdout.readline()

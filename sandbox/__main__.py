@@ -1,0 +1,8 @@
+"""Run both stand-ins: ``python -m sandbox``, or ``ml-connector sandbox``."""
+
+import typer
+
+from sandbox.command import sandbox
+
+if __name__ == "__main__":
+    typer.run(sandbox)
