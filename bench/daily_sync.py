@@ -31,7 +31,7 @@ from ml_connector.mailchimp.client import MailchimpClient
 from ml_connector.members import fetch_members
 from ml_connector.model import RunContext
 from ml_connector.planning import make_plan
-from ml_connector.push import push_shard
+from ml_connector.push import THREADS, push_shard
 from ml_connector.quickbooks.client import QuickBooksClient
 from ml_connector.quickbooks.tokens import TokenEndpoint, TokenManager, TokenPair
 from ml_connector.report import make_report
@@ -45,8 +45,8 @@ from ml_connector.vault import Vault
 
 REALM = "9341450000000001"
 KEY = base64.b64decode("A" * 43 + "=")
-TASKS, THREADS = 2, 4
-"""Together eight connections to Mailchimp."""
+TASKS = 2
+"""As many as the slots of Airflow's pool let push at a time, three connections to Mailchimp each."""
 
 
 class _Tokens:
@@ -172,7 +172,7 @@ def _push(setting: Setting, plan_id: int, shard: int) -> tuple[Counter[str], int
     """Push a shard as a task does; return its calls and its peak in KiB."""
     scope = setting.scope()
     try:
-        push_shard(scope, setting.mailchimp(scope), plan_id=plan_id, shard=shard, threads=THREADS)
+        push_shard(scope, setting.mailchimp(scope), plan_id=plan_id, shard=shard)
     finally:
         scope.database.close()
     return scope.calls, _peak_kib()
