@@ -19,6 +19,7 @@ from ml_connector.store import audit, cursors, erasure
 from ml_connector.store.audit import Entry
 from ml_connector.web.keys import MailchimpKey
 from ml_connector.web.receiver import PREFIX
+from ml_connector_airflow import installation
 from ml_connector_airflow.receiving import mailchimp_key
 from ml_connector_airflow.wiring import (
     connection_named,
@@ -46,6 +47,8 @@ def run_checks(sync_name: str = "", *, fix: bool = False) -> Iterator[Line]:
         yield _failed("settings", error)
         return
     yield Line(True, "settings", f"{settings_file()}: {', '.join(sync.name for sync in syncs)}")
+    yield _tried("pools", lambda: installation.pools(syncs))
+    yield _tried("DAGs for every sync", installation.services)
     for sync in syncs:
         try:
             scope = open_scope(sync.name)
@@ -67,11 +70,15 @@ def _of_sync(scope: Scope, *, fix: bool) -> Iterator[Line]:
         ("webhooks", lambda: _webhooks(scope)),
     ]
     for name, check in checks:
-        try:
-            yield Line(True, f"{scope.name}: {name}", check())
-        except ConnectorError as error:
-            yield _failed(f"{scope.name}: {name}", error)
+        yield _tried(f"{scope.name}: {name}", check)
     scope.database.close()
+
+
+def _tried(name: str, check: Callable[[], str]) -> Line:
+    try:
+        return Line(True, name, check())
+    except ConnectorError as error:
+        return _failed(name, error)
 
 
 def _failed(name: str, error: ConnectorError) -> Line:

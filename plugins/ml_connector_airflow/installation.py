@@ -1,0 +1,47 @@
+"""What Airflow itself has to hold for the DAGs to work: their pools, and DAGs that are not paused."""
+
+from collections.abc import Iterable
+
+from airflow.models.dag import DagModel
+from airflow.models.pool import Pool
+from airflow.utils.session import create_session
+from sqlalchemy import select
+
+from ml_connector.errors import SettingsError
+from ml_connector.settings import Sync
+
+POOLS = ("mailchimp_api", "quickbooks_api", "webhooks")
+"""Those of deploy/pools.json, which DAGs use whatever pools the syncs name."""
+SERVICES = ("process_webhooks", "refresh_quickbooks_tokens", "verify_audit")
+"""The DAGs that work for every sync. Airflow pauses a DAG that it has not seen before."""
+
+
+def pools(syncs: Iterable[Sync]) -> str:
+    """Name the pools that the DAGs use; raise ``SettingsError`` for those that are not there."""
+    own = {pool for sync in syncs for pool in (sync.quickbooks_pool, sync.mailchimp_pool)}
+    needed = sorted({*POOLS, *own})
+    there = {str(pool.pool) for pool in Pool.get_pools()}
+    if missing := [name for name in needed if name not in there]:
+        raise SettingsError(
+            f"missing: {', '.join(missing)}; a task whose pool is missing is never scheduled "
+            "(`airflow pools import deploy/pools.json` makes the shipped ones)"
+        )
+    return f"{', '.join(needed)} are there"
+
+
+def services() -> str:
+    """Say which of the DAGs that serve every sync are paused.
+
+    That is no failure: somebody may be at an upgrade, or still at setting things up.
+    """
+    with create_session() as session:
+        known = session.execute(
+            select(DagModel.dag_id, DagModel.is_paused).where(DagModel.dag_id.in_(SERVICES))
+        ).all()
+    if not known:
+        return "Airflow has not read them yet"
+    if paused := sorted(row.dag_id for row in known if row.is_paused):
+        return (
+            f"paused, so they do nothing: {', '.join(paused)} (`airflow dags unpause {paused[0]}`)"
+        )
+    return f"{', '.join(sorted(row.dag_id for row in known))} are not paused"
