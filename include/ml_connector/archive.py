@@ -7,8 +7,10 @@ lost its answer: nothing is left to do then, and nothing was done by us. Runs af
 
 from collections import Counter
 
+import structlog
 from sqlalchemy import Connection
 
+from ml_connector import guard
 from ml_connector.archive_entries import archive_entry
 from ml_connector.errors import RecordRefused
 from ml_connector.mailchimp.client import MailchimpClient
@@ -19,11 +21,19 @@ from ml_connector.store import audit, changes, contacts
 from ml_connector.store.changes import Claimed, Settled
 from ml_connector.store.contacts import Written
 
+log = structlog.get_logger(__name__)
+
 
 def archive_contacts(
     scope: Scope, client: MailchimpClient, *, plan_id: int, threads: int = THREADS
 ) -> dict[str, int]:
-    """Archive what the plan says; return how many changes ended how."""
+    """Archive what the plan says; return how many changes ended how.
+
+    More than the guard allows are left to the next daily run, which asks, unless a person approved
+    the plan: the last look, since other steps may have added to it, or others archived meanwhile.
+    """
+    if left := guard.leave_to_daily_run(scope, plan_id=plan_id):
+        log.warning("archives_left_to_daily_run", sync=scope.name, contacts=left)
     counts: Counter[str] = Counter()
     drain(lambda: _archive_next(scope, client, plan_id, counts), threads)
     return dict(counts)

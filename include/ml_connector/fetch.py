@@ -31,6 +31,8 @@ TOMBSTONES_AT_LEAST = timedelta(days=7)
 """Tombstones are asked for when the delta brought something, and at least this often: a merge
 shows in its survivor, and change data capture reaches back only 30 days."""
 
+UNLISTED_AT_A_TIME = 1_000
+
 _CURSOR = "customers"
 log = structlog.get_logger(__name__)
 
@@ -92,11 +94,13 @@ def _stage(scope: Scope, rows: Iterable[Mapping[str, Any]], *, seen_in: int = 0)
         return stage_rows(scope, connection, rows, seen_in=seen_in)
 
 
-def _some(scope: Scope, client: QuickBooksClient, ids: Sequence[str]) -> Fetched:
+def _some(
+    scope: Scope, client: QuickBooksClient, ids: Sequence[str], *, seen_in: int = 0
+) -> Fetched:
     """Stage the given customers; those that QuickBooks no longer has are gone."""
     rows = client.fetch_by_ids(list(ids))
     learn_types(scope, client, rows)
-    staged = _stage(scope, rows)
+    staged = _stage(scope, rows, seen_in=seen_in)
     absent = set(ids) - {str(row["Id"]) for row in rows}
     with scope.database.begin() as connection:
         gone = customers.mark_gone(connection, sync=scope.name, ids=absent)
@@ -167,7 +171,7 @@ class _Reader:
 
 
 def _everything(scope: Scope, client: QuickBooksClient, cursor: dict[str, Any]) -> Fetched:
-    """Stage every customer; who is not listed is gone, provided that the list is complete."""
+    """Stage every customer; who is not on the complete list and not there otherwise is gone."""
     started = scope.clock()
     load = int(cursor.get("load", 0)) + 1
     with scope.database.begin() as connection:
@@ -197,10 +201,27 @@ def _everything(scope: Scope, client: QuickBooksClient, cursor: dict[str, Any]) 
         )
     with scope.database.begin() as connection:
         look_over(connection, "customers")
-        gone = customers.mark_unseen_gone(connection, sync=scope.name, seen_in=load)
+    gone = _ask_for_unlisted(scope, client, load)
+    with scope.database.begin() as connection:
         _advance(scope, cursor, reader.watermark, started, load=load, connection=connection)
     staged = reader.staged
     return Fetched(full=True, read=staged.read, new=staged.new, changed=staged.changed, gone=gone)
+
+
+def _ask_for_unlisted(scope: Scope, client: QuickBooksClient, load: int) -> int:
+    """Ask for each customer that the list did not show; return how many are gone.
+
+    Some have come since the list began, and a webhook told of them.
+    """
+    gone = 0
+    while True:
+        with scope.database.begin() as connection:
+            ids = customers.unlisted(
+                connection, sync=scope.name, seen_in=load, most=UNLISTED_AT_A_TIME
+            )
+        if not ids:
+            return gone
+        gone += _some(scope, client, ids, seen_in=load).gone
 
 
 def _listed(scope: Scope, load: int) -> int:

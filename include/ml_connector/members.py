@@ -51,7 +51,8 @@ def fetch_members(
     if cursor.get("read_at") and not full_sync:
         since = datetime.fromisoformat(cursor["read_at"]) - OVERLAP
     read = sum(
-        _merge(scope, client, since, archived=archived, source=source) for archived in (False, True)
+        _merge(scope, client, since, archived=archived, source=source, asked=started)
+        for archived in (False, True)
     )
     with scope.database.begin() as connection:
         value = {"audience": scope.sync.audience_id, "read_at": started.isoformat()}
@@ -66,11 +67,15 @@ def _merge(
     *,
     archived: bool,
     source: str,
+    asked: datetime,
 ) -> int:
+    arrivals = since is not None
     read = events = 0
     for page in ahead(client.iter_members(since=since, archived=archived)):
         with scope.database.begin() as connection:
-            events += observe(scope, connection, page, source=source, arrivals=since is not None)
+            events += observe(
+                scope, connection, page, source=source, arrivals=arrivals, asked=asked
+            )
         read += len(page)
         log.info("members_read", sync=scope.name, archived=archived, rows=read, events=events)
     return read
@@ -84,13 +89,15 @@ def observe(
     source: str,
     arrivals: bool = True,
     moved_from: Mapping[str, str] | None = None,
+    asked: datetime | None = None,
 ) -> int:
     """Store members as they are now and what they did since they were last seen.
 
     Returns how many events are new. ``source``: ``poll`` or ``webhook``. ``arrivals``: whether
     one who is seen for the first time has just come. ``moved_from``: former addresses by present
-    ones, both normalised, where a webhook told of a change. Of people who were forgotten nothing is
-    stored, also if they subscribe anew by themselves.
+    ones, both normalised, where a webhook told of a change. ``asked``: when the read began, if it took
+    long enough for others to know better. Of people who were forgotten nothing is stored, also if
+    they subscribe anew by themselves.
     """
     take_turn(connection, sync=scope.name)  # nobody is forgotten from here on
     addresses = _without_forgotten(
@@ -106,7 +113,7 @@ def observe(
         for address, member in addresses.items()
     ]
     seen = sightings.observe(
-        connection, keyed, sync=scope.name, now=scope.clock(), arrivals=arrivals
+        connection, keyed, sync=scope.name, now=scope.clock(), arrivals=arrivals, asked=asked
     )
     if not seen:
         return 0

@@ -81,14 +81,11 @@ def _follow_policy(scope: Scope, connection: Connection, *, preview: bool) -> No
         cursors.put(connection, sync=scope.name, name=_POLICY_CURSOR, value=rules)
 
 
-def decide_on(scope: Scope, *, plan_id: int, customer_ids: Collection[str]) -> int:
-    """Decide on the waiting ones of ``customer_ids``, into shard 0; return how many changes.
+def decide_on(scope: Scope, *, plan_id: int, customer_ids: Collection[str], shard: int = 0) -> int:
+    """Decide on the waiting ones of ``customer_ids``, into one shard; return how many changes.
 
     Unlike ``make_plan`` it leaves what other runs have decided elsewhere to them.
     """
-    return Decider(scope, plan_id=plan_id).decide_waiting(customer_ids, shard_of=lambda *_: 0)
-
-
-def decide_again(scope: Scope, *, plan_id: int, shard: int) -> int:
-    """Decide on what changed since ``plan_id`` was made, into one of its shards; return how many."""
-    return Decider(scope, plan_id=plan_id).decide_waiting((), shard_of=lambda *_: shard)
+    if not customer_ids:
+        return 0
+    return Decider(scope, plan_id=plan_id).decide_waiting(customer_ids, shard_of=lambda *_: shard)

@@ -71,12 +71,12 @@ def push_shard(
         note_unheard(scope, connection)
     pusher = _Pusher(scope, client, plan_id, shard)
     for _ in range(ROUNDS):
-        stale_before = pusher.counts["superseded"]
         for kind in (Kind.CREATE, Kind.UPDATE, Kind.RESTORE):
             drain(partial(pusher.push_next, kind, ROWS_A_CALL[kind]), threads)
-        if not again or pusher.counts["superseded"] == stale_before:
+        stale, pusher.stale = pusher.stale, set()
+        if not again or not stale:
             break
-        planning.decide_again(scope, plan_id=plan_id, shard=shard)
+        planning.decide_on(scope, plan_id=plan_id, customer_ids=stale, shard=shard)
     return dict(pusher.counts)
 
 
@@ -113,6 +113,7 @@ class _Pusher:
         self._counting = threading.Lock()
         self._echoing = threading.RLock()
         self.counts: Counter[str] = Counter()
+        self.stale: set[str] = set()  # customers to decide on again, of this shard at most
 
     def push_next(self, kind: Kind, rows: int, ids: Sequence[int] | None = None) -> bool:
         """Claim and send up to ``rows`` changes of a kind; return whether there were any."""
@@ -201,6 +202,9 @@ class _Pusher:
         if keys:
             deciding.mark_dirty(connection, sync=self._scope.name, keys=keys)
             self._count("superseded", len(stale))
+            there = customers.at(connection, sync=self._scope.name, keys=keys)
+            with self._counting:
+                self.stale.update(there, (change.customer_id for change in stale))
 
     def _left_by_others(
         self, connection: Connection, claimed: Sequence[Claimed]

@@ -14,7 +14,7 @@ from typing import Literal
 import structlog
 from sqlalchemy import Connection
 
-from ml_connector import activity, archive, audience, fetch, guard, members, planning, push
+from ml_connector import activity, archive, audience, fetch, members, planning, push
 from ml_connector.interrupted import note_unheard, settle_archives
 from ml_connector.scope import Scope
 from ml_connector.store import activity_blocks, audit, contacts, customers, deciding, inbox, plans
@@ -111,7 +111,6 @@ def _write(scope: Scope, office: Office, plan_id: int, ids: Sequence[str]) -> di
         return {}
     client = office.mailchimp
     audience.check_lately(scope, client)
-    guard.leave_to_daily_run(scope, plan_id=plan_id)
     pushed = push.push_shard(scope, client, plan_id=plan_id, shard=0)
     archived = archive.archive_contacts(scope, client, plan_id=plan_id)
     return dict(Counter(pushed) + Counter(archived))

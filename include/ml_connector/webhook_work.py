@@ -11,7 +11,7 @@ from typing import Any
 
 import structlog
 
-from ml_connector import archive, audience, fetch, guard, members, planning, push
+from ml_connector import archive, audience, fetch, members, planning, push
 from ml_connector.addresses import plain
 from ml_connector.mailchimp.client import MailchimpClient
 from ml_connector.quickbooks.client import QuickBooksClient
@@ -87,8 +87,6 @@ def customers_changed(office: Office, events: Sequence[Claimed]) -> Done:
             members.fetch_members(scope, office.mailchimp)
         if planning.decide_on(scope, plan_id=plan_id, customer_ids=ids):
             audience.check_lately(scope, office.mailchimp)
-            if left := guard.leave_to_daily_run(scope, plan_id=plan_id):
-                log.warning("archives_left_to_daily_run", sync=scope.name, contacts=left)
             client = office.mailchimp
             written = scope.written["mailchimp"]
             written.update(

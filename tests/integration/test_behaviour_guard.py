@@ -6,6 +6,7 @@ from ml_connector import guard
 from ml_connector.archive import archive_contacts
 from ml_connector.errors import PlanOutdated
 from ml_connector.push import push_shard
+from ml_connector.store import plans
 
 
 @pytest.fixture
@@ -215,3 +216,73 @@ def test_a31_a_new_day_allows_as_much_again(firm, people):
         firm.told_by_quickbooks(("updated", each))
     firm.work_off()
     assert archived(firm) == 9
+
+
+def test_a31_a_mass_of_archives_told_together_with_a_move_waits_as_well(firm, people):
+    """The mover's new contact becomes stale when the archive of the old one is left."""
+    firm.settings["guard"] = {"max_archives": 5, "max_archive_share": 0}
+    firm.move(people[20], "moved@guarded-firm.com")
+    firm.told_by_quickbooks(*[("updated", each) for each in (*people[:10], people[20])])
+    firm.work_off()
+    assert archived(firm) == 0
+    assert firm.statuses()["moved@guarded-firm.com"] == "subscribed"
+    scope, plan = planned(firm)
+    held = guard.hold(scope, plan_id=plan.plan_id)
+    assert held is not None
+    assert held.size.archives == 11
+
+
+def test_a31_a_change_that_became_stale_brings_nobody_elses_archive_into_the_run(firm, people):
+    """Ten were left to the next daily run while this one writes."""
+    firm.sync()
+    for each in people[:10]:
+        firm.edit(each, Active=True)
+    firm.sync()
+    firm.settings["guard"] = {"max_archives": 5, "max_archive_share": 0}
+    firm.edit(people[20], GivenName="Changed")
+
+    def meanwhile() -> None:
+        for each in people[:10]:
+            firm.edit(each, Active=False)
+        firm.edit(people[20], GivenName="Changed again")
+        firm.told_by_quickbooks(*[("updated", each) for each in people[:10]])
+        firm.work_off()
+        firm.fetch(firm.scope(), ids=[people[20]])
+
+    firm.sync(before_push=meanwhile)
+    assert archived(firm) == 0
+    assert firm.fields("c20@guarded-firm.com")["FNAME"] == "Changed again"
+
+
+def test_a31_more_archives_than_were_asked_about_are_left_to_the_next_run(firm, people):
+    """Webhooks archived as many as they may while the daily run wrote what it may."""
+    firm.settings["guard"] = {"max_archives": 6, "max_archive_share": 0}
+    for each in people[5:10]:
+        firm.edit(each, Active=True)
+    scope, plan = planned(firm)
+    assert guard.hold(scope, plan_id=plan.plan_id) is None
+    for each in people[10:13]:
+        firm.edit(each, Active=False)
+    firm.told_by_quickbooks(*[("updated", each) for each in people[10:13]])
+    firm.work_off()
+    carry_out(firm, scope, plan)
+    assert archived(firm) == 3
+    scope, plan = planned(firm)
+    held = guard.hold(scope, plan_id=plan.plan_id)
+    assert held is not None
+    assert (held.size.archives, held.size.already) == (5, 3)
+
+
+@pytest.mark.parametrize("answer", ["approve", "reject"])
+def test_a31_an_answer_outlives_a_task_that_failed_afterwards(firm, people, answer):
+    firm.settings["guard"] = {"max_archives": 5}
+    scope, plan = planned(firm)
+    guard.hold(scope, plan_id=plan.plan_id)
+    getattr(guard, answer)(scope, plan_id=plan.plan_id, person="ada")
+    with firm.database.begin() as connection:
+        plans.fail(connection, plan_id=plan.plan_id, error="Mailchimp is away")
+    assert guard.state_of(scope, plan_id=plan.plan_id) == {"approve": "approved"}.get(
+        answer, "rejected"
+    )
+    carry_out(firm, scope, plan)
+    assert archived(firm) == (10 if answer == "approve" else 0)

@@ -83,16 +83,21 @@ def set_state(
     connection.execute(
         text("""UPDATE ml_connector.plans
                 SET state = :state, counts = counts || jsonb_strip_nulls(
-                        jsonb_build_object('fingerprint', CAST(:fingerprint AS text)))
+                        jsonb_build_object('standing', CAST(:state AS text),
+                                           'fingerprint', CAST(:fingerprint AS text)))
                 WHERE id = :plan_id"""),
         {"plan_id": plan_id, "state": state, "fingerprint": fingerprint},
     )
 
 
 def shown(connection: Connection, *, plan_id: int) -> tuple[str, str | None]:
-    """Return a plan's state and the fingerprint of what was shown."""
+    """Return where a plan stands and the fingerprint of what was shown.
+
+    An answer stays one when a task of the run fails afterwards.
+    """
     row = connection.execute(
-        text("""SELECT state, counts ->> 'fingerprint' AS fingerprint
+        text("""SELECT coalesce(counts ->> 'standing', state) AS state,
+                       counts ->> 'fingerprint' AS fingerprint
                 FROM ml_connector.plans WHERE id = :plan_id"""),
         {"plan_id": plan_id},
     ).one()
@@ -101,6 +106,15 @@ def shown(connection: Connection, *, plan_id: int) -> tuple[str, str | None]:
 
 def drop(connection: Connection, *, sync: str, plan_id: int, kind: str | None = None) -> int:
     """Drop a plan's pending changes (of a kind); the next run decides on their customers again."""
+    # Whoever decides holds changes and then waits for the turn: first the changes here as well.
+    connection.execute(
+        text("""SELECT count(*) FROM (
+                    SELECT 1 FROM ml_connector.changes
+                    WHERE plan_id = :plan_id AND state = 'pending'
+                      AND (CAST(:kind AS text) IS NULL OR kind = :kind)
+                    ORDER BY id FOR UPDATE) held"""),
+        {"plan_id": plan_id, "kind": kind},
+    )
     take_turn(connection, sync=sync)
     return connection.execute(
         text("""WITH dropped AS (

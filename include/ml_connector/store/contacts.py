@@ -191,8 +191,8 @@ def record(connection: Connection, written: Iterable[Written], *, sync: str, vau
     copy_rows(
         connection,
         "ml_connector.contacts",
-        _WRITTEN | {"status_since": "timestamptz", "news": "int8"},
-        ((*row, now, int(row[2] in _NEWS)) for key, row in rows.items() if key not in past),
+        _WRITTEN | {"seen_at": "timestamptz", "status_since": "timestamptz", "news": "int8"},
+        ((*row, now, now, int(row[2] in _NEWS)) for key, row in rows.items() if key not in past),
     )
     if not past:
         return
@@ -201,6 +201,7 @@ def record(connection: Connection, written: Iterable[Written], *, sync: str, vau
         text(f"""INSERT INTO ml_connector.contacts AS known ({_LISTED})
                  SELECT {_LISTED} FROM written_contacts ORDER BY email_key
                  ON CONFLICT (sync, email_key) DO UPDATE SET {_ASSIGNED},
+                     seen_at = clock_timestamp(),
                      status_since = CASE WHEN known.status = excluded.status
                                          THEN known.status_since ELSE clock_timestamp() END,
                      news = known.news + CASE WHEN known.status <> excluded.status

@@ -63,7 +63,7 @@ _MERGE = text(f"""
             email_problem = excluded.email_problem, left_out = excluded.left_out,
             fields_hash = excluded.fields_hash,
             last_updated = excluded.last_updated, payload = excluded.payload,
-            seen_in = excluded.seen_in,
+            seen_in = greatest(staged.seen_in, excluded.seen_in),
             dirty = staged.dirty OR (
                 SELECT is_changed FROM judged WHERE judged.customer_id = excluded.customer_id)
     )
@@ -241,14 +241,14 @@ def at(connection: Connection, *, sync: str, keys: Collection[bytes]) -> dict[st
     return {row.customer_id: bytes(row.email_key) for row in rows}
 
 
-def mark_unseen_gone(connection: Connection, *, sync: str, seen_in: int) -> int:
-    """Mark customers that the full load ``seen_in`` did not list; return how many."""
-    take_turn(connection, sync=sync)
-    return connection.execute(
-        text("""UPDATE ml_connector.customers SET gone = true, dirty = true
-                WHERE sync = :sync AND NOT gone AND seen_in <> :seen_in"""),
-        {"sync": sync, "seen_in": seen_in},
-    ).rowcount
+def unlisted(connection: Connection, *, sync: str, seen_in: int, most: int) -> list[str]:
+    """Return up to ``most`` customers that the full load ``seen_in`` has not shown so far."""
+    rows = connection.execute(
+        text("""SELECT customer_id FROM ml_connector.customers
+                WHERE sync = :sync AND NOT gone AND seen_in <> :seen_in LIMIT :most"""),
+        {"sync": sync, "seen_in": seen_in, "most": most},
+    ).all()
+    return [row.customer_id for row in rows]
 
 
 def keys_of(connection: Connection, *, sync: str, ids: Collection[str]) -> set[bytes]:

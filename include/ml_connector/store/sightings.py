@@ -93,9 +93,13 @@ _JUDGE = text("""
         WHERE o.sync = :sync AND o.email_key <> p.email_key AND o.status <> 'moved'
           AND (o.contact_id = p.contact_id OR o.email_key = p.moved_from)
         LIMIT 1) f ON true
-    WHERE k.email_key IS NULL OR f.email_key IS NOT NULL OR k.status <> p.status
-       OR k.last_changed IS DISTINCT FROM p.last_changed OR k.contact_id IS NULL
-       OR k.profile_hash <> p.profile_hash
+    WHERE (k.email_key IS NULL OR f.email_key IS NOT NULL OR k.status <> p.status
+           OR k.last_changed IS DISTINCT FROM p.last_changed OR k.contact_id IS NULL
+           OR k.profile_hash <> p.profile_hash)
+      -- What is known may be newer than the page: read or written by others while it was on the wire.
+      AND (p.last_changed < k.last_changed
+           OR k.seen_at > CAST(:asked AS timestamptz)
+              AND p.last_changed <= coalesce(k.last_changed, p.last_changed)) IS NOT TRUE
 """)
 _LEAVE = text("""
     UPDATE ml_connector.contacts o
@@ -174,8 +178,12 @@ def observe(
     sync: str,
     now: datetime,
     arrivals: bool,
+    asked: datetime | None = None,
 ) -> list[Transition]:
     """Merge members as read into what we know; return what they did since.
+
+    Of a contact that others read or wrote since they were ``asked`` for, only what changed later
+    counts: the next read has it otherwise, since it begins before the end of this one.
 
     A contact that is archived though we did not archive it was archived by a marketer; one whose
     archive of ours was under way when its worker ended was archived by us. One that
@@ -207,7 +215,7 @@ def observe(
         ),
     )
     at = {"sync": sync, "now": now}
-    connection.execute(_JUDGE, at)
+    connection.execute(_JUDGE, at | {"asked": asked})
     connection.execute(_LEAVE, {"sync": sync})
     connection.execute(_MERGE, at)
     connection.execute(_CARRY, {"sync": sync})
