@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 
 import structlog
 
+from ml_connector.errors import RetryLater
 from ml_connector.store import audit_partitions, audit_seal
 from ml_connector.store.audit_seal import Sealed
 from ml_connector.store.database import Database
@@ -28,12 +29,7 @@ def keep_audit(
     with database.begin() as connection:
         audit_partitions.make_ahead(connection, now=clock())
     sealed = audit_seal.seal(database, vault)
-    dropped = 0
-    if keep_months:
-        with database.begin() as connection:
-            dropped = len(
-                audit_partitions.drop_old(connection, vault, now=clock(), keep_months=keep_months)
-            )
+    dropped = _drop_old(database, vault, clock(), keep_months) if keep_months else 0
     log.info(
         "audit_sealed",
         rows=sealed.rows,
@@ -42,3 +38,14 @@ def keep_audit(
         months_dropped=dropped,
     )
     return sealed
+
+
+def _drop_old(database: Database, vault: Vault, now: datetime, keep_months: int) -> int:
+    """Drop what is too old; nothing, if somebody is at it: then the next run does."""
+    try:
+        with database.begin() as connection:
+            months = audit_partitions.drop_old(connection, vault, now=now, keep_months=keep_months)
+    except RetryLater:
+        log.info("audit_months_kept", reason="the audit is being read; the next run drops them")
+        return 0
+    return len(months)

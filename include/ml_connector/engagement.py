@@ -13,7 +13,7 @@ from ml_connector.addresses import normalised
 from ml_connector.mailchimp.client import MailchimpClient
 from ml_connector.model import EmailActivity
 from ml_connector.scope import Scope
-from ml_connector.store import cursors, engagement, member_events
+from ml_connector.store import cursors, engagement
 from ml_connector.store.engagement import Reported
 
 WINDOW = timedelta(days=30)
@@ -44,9 +44,7 @@ def fetch_engagement(scope: Scope, client: MailchimpClient, *, full_sync: bool =
             kept = [_CAMPAIGN + campaign for campaign in campaigns]
             cursors.prune(connection, sync=scope.name, prefix=_CAMPAIGN, keep=kept)
     with scope.database.begin() as connection:
-        changed = engagement.judge(connection, sync=scope.name, now=now, window=WINDOW)
-        member_events.record(connection, changed, sync=scope.name, source="poll", vault=scope.vault)
-    return len(changed)
+        return engagement.judge(connection, sync=scope.name, now=now, window=WINDOW)
 
 
 def _read(scope: Scope, client: MailchimpClient, campaign: str) -> None:

@@ -7,7 +7,7 @@ from sqlalchemy import Connection
 from ml_connector.errors import PlanOutdated
 from ml_connector.model import Kind
 from ml_connector.scope import Scope
-from ml_connector.store import approvals, audit
+from ml_connector.store import approvals, audit, changes
 from ml_connector.store.approvals import Size
 from ml_connector.store.audit import Entry
 
@@ -59,7 +59,7 @@ def leave_to_daily_run(scope: Scope, *, plan_id: int) -> int:
         size = approvals.size_of(connection, sync=scope.name, plan_id=plan_id)
         if _too_many_archives(scope, size) is None:
             return 0
-        return approvals.drop(connection, sync=scope.name, plan_id=plan_id, kind=Kind.ARCHIVE)
+        return changes.drop(connection, sync=scope.name, plan_id=plan_id, kind=Kind.ARCHIVE)
 
 
 def _too_many_archives(scope: Scope, size: Size) -> str | None:
@@ -87,7 +87,7 @@ def approve(scope: Scope, *, plan_id: int, person: str) -> None:
         _, seen = approvals.shown(connection, plan_id=plan_id)
         moved = seen != approvals.fingerprint(connection, plan_id=plan_id)
         if moved:
-            approvals.drop(connection, sync=scope.name, plan_id=plan_id)
+            changes.drop(connection, sync=scope.name, plan_id=plan_id)
         state = "outdated" if moved else "approved"
         approvals.set_state(connection, plan_id=plan_id, state=state)
         _tell(scope, connection, plan_id, state, person)
@@ -105,7 +105,7 @@ def reject(scope: Scope, *, plan_id: int, person: str) -> int:
     """
     outcome = "rejected" if person else "unanswered"
     with scope.database.begin() as connection:
-        dropped = approvals.drop(connection, sync=scope.name, plan_id=plan_id)
+        dropped = changes.drop(connection, sync=scope.name, plan_id=plan_id)
         approvals.set_state(connection, plan_id=plan_id, state="rejected")
         _tell(scope, connection, plan_id, outcome, person)
     return dropped

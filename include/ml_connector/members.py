@@ -43,7 +43,7 @@ def fetch_members(
         swapped = cursor.get("audience") not in (None, scope.sync.audience_id)
         if swapped:
             take_turn(connection, sync=scope.name, at="deciding")
-            changes.take_over(connection, sync=scope.name)
+            changes.drop(connection, sync=scope.name)
             contacts.forget_audience(connection, sync=scope.name)
             cursors.put(connection, sync=scope.name, name=_CURSOR, value={})
             cursor = {}

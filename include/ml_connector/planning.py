@@ -49,8 +49,7 @@ def make_plan(
             changes.drop_preview(connection, plan_id=plan_id)
         else:
             take_turn(connection, sync=scope.name, at="deciding")
-            left = changes.take_over(connection, sync=scope.name)
-            deciding.mark_dirty(connection, sync=scope.name, keys=left)
+            changes.drop(connection, sync=scope.name)  # what an earlier run has left behind
         deciding.mark_parked_due(connection, sync=scope.name, now=scope.clock())
         _follow_policy(scope, connection, preview=preview)
         audience, others = scope.sync.audience_id, scope.sync.beside

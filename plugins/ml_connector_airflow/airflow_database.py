@@ -13,21 +13,27 @@ from ml_connector.errors import StorageError
 _MIGRATIONS = Path(airflow.__file__).parent / "migrations"
 
 
-def bring_up_to_date() -> None:
-    """Migrate Airflow's database if it is not at this version; raise ``StorageError`` if it is away."""
-    try:
-        if not _is_current():
-            # Loads all of Airflow's API, a second that most commands have no use for.
-            from airflow.utils import db
+def bring_up_to_date(*, older: bool = False) -> None:
+    """Make Airflow's database if it is empty; bring an ``older`` one to this version if told so.
 
-            db.upgradedb()
+    Raises:
+        StorageError: it is away, or of another version: it may be that of an Airflow at work.
+    """
+    try:
+        with settings.get_engine().connect() as connection:  # type: ignore[no-untyped-call]
+            found = MigrationContext.configure(connection).get_current_heads()
+        if set(found) == set(ScriptDirectory(str(_MIGRATIONS)).get_heads()):
+            return
+        if found and not older:
+            raise StorageError(
+                "Airflow's database is of another version than this Airflow; give "
+                "`ml-connector migrate` (or `airflow db migrate`), unless it is the wrong one: "
+                "AIRFLOW_HOME and AIRFLOW__DATABASE__SQL_ALCHEMY_CONN say which"
+            )
+        # Loads all of Airflow's API, a second that most commands have no use for.
+        from airflow.utils import db
+
+        db.upgradedb()
     except DBAPIError as error:
         first = str(error.orig).strip().split("\n", 1)[0]
         raise StorageError(f"Airflow's database cannot be used: {first}") from error
-
-
-def _is_current() -> bool:
-    """Compare what the database says of itself with the newest of Airflow's migrations."""
-    with settings.get_engine().connect() as connection:  # type: ignore[no-untyped-call]
-        found = MigrationContext.configure(connection).get_current_heads()
-    return set(found) == set(ScriptDirectory(str(_MIGRATIONS)).get_heads())

@@ -96,12 +96,9 @@ def show_row(row_id: int) -> None:
 
 def _entries(chosen: Filter, *, sync: str, newest: int) -> Iterator[dict[str, Any]]:
     vault = vault_from(os.environ, home())
-    with (
-        closing(Database(database_url(), connections=2)) as database,
-        database.begin() as connection,
-    ):
+    with closing(Database(database_url(), connections=2)) as database:
         yield from audit.iter_entries(
-            connection, vault=vault, sync=sync or None, wanted=chosen, newest=newest
+            database.begin, vault=vault, sync=sync or None, wanted=chosen, newest=newest
         )
 
 

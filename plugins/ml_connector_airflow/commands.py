@@ -36,18 +36,18 @@ def register(app: typer.Typer) -> None:
     commands_privacy.register(app)
 
 
-def _as_server(*, log_level: str = "WARNING") -> None:
+def _as_server(*, log_level: str = "WARNING", older: bool = False) -> None:
     """Let connections resolve as they do in Airflow itself: environment, backends, database."""
     os.environ.setdefault("_AIRFLOW_PROCESS_CONTEXT", "server")
     os.environ.setdefault("AIRFLOW__LOGGING__LOGGING_LEVEL", log_level)
     from ml_connector_airflow.airflow_database import bring_up_to_date
 
-    bring_up_to_date()
+    bring_up_to_date(older=older)
 
 
 def migrate() -> None:
     """Create or update the connector's tables, and Airflow's own."""
-    _as_server()
+    _as_server(older=True)
     from ml_connector.store.migrate import upgrade
     from ml_connector_airflow.wiring import database_url
 

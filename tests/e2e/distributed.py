@@ -170,10 +170,9 @@ class Distributed:
         )
         url = self.stack.database_url().replace("postgresql:", "postgresql+psycopg:")
         database = Database(url, connections=1)
-        with database.begin() as connection:
-            yield from audit.iter_entries(
-                connection, vault=Vault(encryption_keys=[key], index_key=index)
-            )
+        yield from audit.iter_entries(
+            database.begin, vault=Vault(encryption_keys=[key], index_key=index)
+        )
         database.close()
 
     def _pid_of_push(self, run: str) -> int:

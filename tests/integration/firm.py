@@ -395,8 +395,7 @@ class Firm:
         control(base, "POST", "faults", rule)
 
     def audit(self) -> list[dict[str, Any]]:
-        with self.database.begin() as connection:
-            return list(audit.iter_entries(connection, vault=self.vault))
+        return list(audit.iter_entries(self.database.begin, vault=self.vault))
 
     def told(self, customer_id: str, system: str = "mailchimp") -> list[tuple[str, str, str]]:
         """Action, reason and outcome of a customer's audit rows about a system, in order."""

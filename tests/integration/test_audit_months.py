@@ -74,6 +74,18 @@ def test_months_older_than_the_setting_are_dropped_and_the_chain_stays_verifiabl
     assert found(firm) == [("removed", 10)]
 
 
+def test_a_month_that_somebody_reads_is_dropped_by_a_later_run_and_nobody_waits_for_it(firm):
+    """A backup holds what it reads until it ends."""
+    past(firm, 5)
+    with firm.database.begin() as reader:
+        reader.execute(text("SELECT count(*) FROM ml_connector.audit"))
+        keep(firm, 3)
+        write(firm, 2)
+        assert len(firm.audit()) == 5
+    keep(firm, 3)
+    assert len(firm.audit()) == 2
+
+
 def test_rows_of_a_dropped_month_among_newer_ones_are_no_fault(firm):
     past(firm, 5)
     write(firm, 1)

@@ -269,11 +269,15 @@ def test_the_cluster_and_the_containers_run_the_same_version():
 
 def test_every_part_in_the_cluster_has_the_same_keys_as_files():
     files = {one["name"]: one["value"] for one in VALUES["env"] if "_FILE" in one["name"]}
-    assert files == {
-        key: each
+    assert {key: Path(each).name for key, each in files.items()} == {
+        key: Path(each).name
         for key, each in variables("worker").items()
         if key.startswith("ML_") and "_FILE" in key
     }
+    (place,) = VALUES["volumeMounts"]
+    assert {str(Path(each).parent) for each in files.values()} == {place["mountPath"]}
+    assert RECEIVER["volumeMounts"] == VALUES["volumeMounts"]
+    assert not place["mountPath"].startswith("/run/secrets"), "the service account's token is there"
     given = {one["name"]: one.get("value") for one in RECEIVER["env"]}
     assert all(given[one["name"]] == one["value"] for one in VALUES["env"])
 

@@ -4,8 +4,10 @@ import base64
 import os
 import re
 import shlex
+import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -40,6 +42,17 @@ def typed(environment: dict[str, str], command: str) -> str:
         check=False,
     )
     return done.stdout + done.stderr
+
+
+def test_an_airflow_database_of_another_version_is_named_and_left_alone(environment, airflow_home):
+    with closing(sqlite3.connect(airflow_home / "airflow.db")) as database, database:
+        (now,) = database.execute("SELECT version_num FROM alembic_version").fetchone()
+        database.execute("UPDATE alembic_version SET version_num = 'dd5f3a8e2b91'")
+    said = typed(environment, "ml-connector check")
+    assert "Airflow's database is of another version than this Airflow" in said
+    with closing(sqlite3.connect(airflow_home / "airflow.db")) as database:
+        (kept,) = database.execute("SELECT version_num FROM alembic_version").fetchone()
+    assert kept == "dd5f3a8e2b91" != now
 
 
 def test_pools_and_paused_dags_are_named_until_the_commands_of_the_page_were_given(environment):

@@ -1,7 +1,9 @@
 """Replay: the record behind a row is evaluated against today, never sent again as it was."""
 
+import pytest
 from sqlalchemy import text
 
+from ml_connector.errors import SettingsError
 from ml_connector.replay import Replayed, replay
 from ml_connector.store import audit, audit_seal
 from ml_connector.store.audit import Chosen
@@ -218,6 +220,19 @@ def test_all_failed_ones_of_a_time_a_sync_and_a_reason_can_be_chosen(firm):
     assert chosen(reason="address_changed") == []
     with firm.database.begin() as connection:
         assert audit.choose(connection, Chosen()) == []
+
+
+def test_more_rows_than_are_replayed_at_a_time_are_refused_with_what_to_narrow_them_by(
+    firm, monkeypatch
+):
+    throttled(firm, AMY, "ben@finch.org")
+    for name, email in (("Amy", AMY), ("Ben", "ben@finch.org")):
+        firm.customer(name, email)
+    firm.sync()
+    monkeypatch.setattr(audit, "MOST_CHOSEN", 1)
+    with pytest.raises(SettingsError, match="choose fewer, by sync, reason or time"):
+        again(firm)
+    assert rows(firm, action="replay") == []
 
 
 def test_replaying_a_thousand_rows_twice_gives_the_same_end_state(firm):

@@ -4,8 +4,6 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection, text
 
-from ml_connector.store.database import take_turn
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Size:
@@ -102,34 +100,3 @@ def shown(connection: Connection, *, plan_id: int) -> tuple[str, str | None]:
         {"plan_id": plan_id},
     ).one()
     return row.state, row.fingerprint
-
-
-def drop(connection: Connection, *, sync: str, plan_id: int, kind: str | None = None) -> int:
-    """Drop a plan's pending changes (of a kind); the next run decides on their customers again."""
-    # Whoever decides holds changes and then waits for the turn: first the changes here as well.
-    connection.execute(
-        text("""SELECT count(*) FROM (
-                    SELECT 1 FROM ml_connector.changes
-                    WHERE plan_id = :plan_id AND state = 'pending'
-                      AND (CAST(:kind AS text) IS NULL OR kind = :kind)
-                    ORDER BY id FOR UPDATE) held"""),
-        {"plan_id": plan_id, "kind": kind},
-    )
-    take_turn(connection, sync=sync)
-    return connection.execute(
-        text("""WITH dropped AS (
-                    UPDATE ml_connector.changes
-                    SET state = 'superseded', settled_at = clock_timestamp()
-                    WHERE plan_id = :plan_id AND state = 'pending'
-                      AND (CAST(:kind AS text) IS NULL OR kind = :kind)
-                    RETURNING email_key, customer_id
-                ), again AS (
-                    UPDATE ml_connector.customers c SET dirty = true FROM dropped d
-                    WHERE c.sync = :sync
-                      AND (c.email_key = d.email_key
-                           OR c.contact_key = d.email_key
-                              AND c.contact_key IS DISTINCT FROM c.email_key
-                           OR c.customer_id = d.customer_id))
-                SELECT 1 FROM dropped"""),
-        {"sync": sync, "plan_id": plan_id, "kind": kind},
-    ).rowcount

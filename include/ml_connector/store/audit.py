@@ -6,7 +6,8 @@ by month.
 """
 
 import secrets
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -14,6 +15,7 @@ from typing import Any
 import msgspec
 from sqlalchemy import Connection, Row, text
 
+from ml_connector.errors import SettingsError
 from ml_connector.model import RunContext
 from ml_connector.store.audit_filter import Filter, conditions
 from ml_connector.store.database import copy_rows
@@ -177,8 +179,15 @@ FAILED = ("failed", "parked", "dead", "quarantined")
 """Outcomes that a person may want to try again."""
 
 
+MOST_CHOSEN = 10_000
+"""So many rows are replayed at a time, by their ids."""
+
+
 def choose(connection: Connection, chosen: Chosen) -> list[Past]:
-    """Return the rows chosen, oldest first. ``since`` is included, ``until`` is not."""
+    """Return the rows chosen, oldest first. ``since`` is included, ``until`` is not.
+
+    Raises ``SettingsError`` if more than ``MOST_CHOSEN`` fit.
+    """
     rows = connection.execute(
         text("""SELECT id, sync, system, action, reason, outcome, cause, customer_id, email_key
                 FROM ml_connector.audit
@@ -187,8 +196,9 @@ def choose(connection: Connection, chosen: Chosen) -> list[Past]:
                   AND (CAST(:until AS timestamptz) IS NULL OR at < :until)
                   AND (CAST(:sync AS text) IS NULL OR sync = :sync)
                   AND (CAST(:reason AS text) IS NULL OR reason = :reason)
-                ORDER BY id"""),
+                ORDER BY id LIMIT :most"""),
         {
+            "most": MOST_CHOSEN + 1,
             "ids": list(chosen.ids),
             "failed": chosen.failed,
             "outcomes": list(FAILED),
@@ -198,11 +208,15 @@ def choose(connection: Connection, chosen: Chosen) -> list[Past]:
             "reason": chosen.reason,
         },
     ).all()
+    if len(rows) > MOST_CHOSEN:
+        raise SettingsError(
+            f"more than {MOST_CHOSEN:,} rows of the audit fit; choose fewer, by sync, reason or time"
+        )
     return [Past(**row._mapping) for row in rows]  # noqa: SLF001 -- SQLAlchemy's public accessor
 
 
 def iter_entries(
-    connection: Connection,
+    begin: Callable[[], AbstractContextManager[Connection]],
     *,
     vault: Vault,
     sync: str | None = None,
@@ -210,26 +224,29 @@ def iter_entries(
     newest: int = 0,
     page: int = 1000,
 ) -> Iterator[dict[str, Any]]:
-    """Yield rows oldest first, a page in memory at a time, payloads opened.
+    """Yield rows oldest first, payloads opened; a page in memory, each in its own transaction.
 
-    ``newest``: no more than so many, the last ones; 0 means all.
+    ``newest``: no more than so many, the last ones; 0 means all. Who is slow to take them holds up
+    nobody: a month of the audit cannot be dropped while a transaction reads it.
     """
     where, values = conditions(wanted or Filter(), sync=sync)
     listed = " AND ".join(where)
     last = 0
     if newest:
-        last = connection.execute(
-            text(f"""SELECT coalesce(min(id), 1) - 1 FROM (
-                         SELECT id FROM ml_connector.audit WHERE {listed}
-                         ORDER BY id DESC LIMIT :newest) chosen"""),  # noqa: S608 -- our own words
-            {**values, "newest": newest},
-        ).scalar_one()
+        with begin() as connection:
+            last = connection.execute(
+                text(f"""SELECT coalesce(min(id), 1) - 1 FROM (
+                             SELECT id FROM ml_connector.audit WHERE {listed}
+                             ORDER BY id DESC LIMIT :newest) chosen"""),  # noqa: S608 -- our own words
+                {**values, "newest": newest},
+            ).scalar_one()
     while True:
-        rows = connection.execute(
-            text(f"""SELECT * FROM ml_connector.audit WHERE {listed} AND id > :last
-                     ORDER BY id LIMIT :page"""),  # noqa: S608 -- as above
-            {**values, "last": last, "page": page},
-        ).all()
+        with begin() as connection:
+            rows = connection.execute(
+                text(f"""SELECT * FROM ml_connector.audit WHERE {listed} AND id > :last
+                         ORDER BY id LIMIT :page"""),  # noqa: S608 -- as above
+                {**values, "last": last, "page": page},
+            ).all()
         if not rows:
             return
         last = rows[-1].id

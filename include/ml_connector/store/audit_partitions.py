@@ -63,6 +63,9 @@ def drop_old(
 
     A month with a row that is not sealed stays, and so do those after it. The chain of seals starts
     anew behind what was dropped. Needs the rights of the tables' owner.
+
+    Raises ``RetryLater`` if somebody reads the audit for long, as a backup does: everybody who
+    writes to it, webhooks included, would wait behind us.
     """
     cutoff = month_of(now, later=-keep_months)
     old = []
@@ -72,6 +75,7 @@ def drop_old(
         old.append(month)
     if not old:
         return []
+    connection.execute(text("SET LOCAL lock_timeout = '2s'"))
     for month in old:
         connection.execute(text(f"DROP TABLE ml_connector.{month.table}"))
     kept_from = connection.execute(text("SELECT min(id) FROM ml_connector.audit")).scalar_one()

@@ -14,7 +14,7 @@ from sqlalchemy import Connection, text
 
 from ml_connector.model import ChangeState, Kind
 from ml_connector.plan import CHANGE_COLUMNS
-from ml_connector.store.database import byteas, copy_rows
+from ml_connector.store.database import byteas, copy_rows, take_turn
 from ml_connector.store.frames import unhexed
 
 _QUEUED = {"plan_id": "int8", "sync": "text", "shard": "int4", "state": "text", "origin": "text"}
@@ -74,35 +74,76 @@ _PREVIEWED_AT = """
         WHERE plan_id = :plan_id AND email_key = k.key AND state = 'preview' OFFSET 0) found"""
 
 
+def drop(
+    connection: Connection, *, sync: str, plan_id: int | None = None, kind: str | None = None
+) -> int:
+    """Drop a sync's pending changes (of a plan, of a kind); return how many.
+
+    Waits for those whose call is on the wire. Their customers are decided on again.
+    """
+    which = {"sync": sync, "plan_id": plan_id, "kind": kind}
+    pending = """sync = :sync AND state = 'pending'
+                 AND (CAST(:plan_id AS bigint) IS NULL OR plan_id = :plan_id)
+                 AND (CAST(:kind AS text) IS NULL OR kind = :kind)"""
+    # Whoever decides holds changes and then waits for the turn: first the changes here as well.
+    connection.execute(
+        text(f"""SELECT count(*) FROM (SELECT 1 FROM ml_connector.changes
+                                       WHERE {pending} ORDER BY id FOR UPDATE) held"""),  # noqa: S608
+        which,
+    )
+    take_turn(connection, sync=sync)
+    return int(
+        connection.execute(
+            text(f"""
+        WITH dropped AS (
+            UPDATE ml_connector.changes SET state = 'superseded', settled_at = clock_timestamp()
+            WHERE {pending} RETURNING email_key, customer_id
+        ), again AS (
+            UPDATE ml_connector.customers c SET dirty = true FROM (
+                SELECT p.customer_id FROM dropped d
+                JOIN ml_connector.customers p ON p.sync = :sync AND p.email_key = d.email_key
+                UNION
+                SELECT p.customer_id FROM dropped d
+                JOIN ml_connector.customers p ON p.sync = :sync AND p.contact_key = d.email_key
+                     AND p.contact_key IS DISTINCT FROM p.email_key
+                UNION
+                SELECT customer_id FROM dropped) w
+            WHERE c.sync = :sync AND c.customer_id = w.customer_id
+        )
+        SELECT count(*) FROM dropped"""),  # noqa: S608 -- a constant
+            which,
+        ).scalar_one()
+    )
+
+
 def take_over(
     connection: Connection,
     *,
     sync: str,
-    keys: Collection[bytes] | None = None,
+    keys: Collection[bytes],
     besides_plan: int | None = None,
 ) -> list[bytes]:
-    """Drop pending changes, waiting for those whose call is on the wire; return their contacts.
+    """Drop pending changes at ``keys``, waiting for those whose call is on the wire.
 
-    Without ``keys``: all of the sync's, left behind by an earlier run. Their customers are to be
-    decided on again. The plan ``besides_plan`` keeps its own. The caller has the turn of
-    deciding, in this transaction or in another one.
+    Returns their contacts, whose customers are to be decided on again. The plan ``besides_plan``
+    keeps its own. The caller has the turn of deciding, in this transaction or in another one.
 
-    With ``keys``, an archive whose call may have been applied is left to the next run that reads
-    the audience as a whole: only that can tell, and decided anew nobody would know it was us.
+    An archive whose call may have been applied is left to the next run that reads the audience as a
+    whole: only that can tell, and decided anew nobody would know it was us.
     """
-    # One look into the index for each: told how many, Postgres reads all changes to find these.
-    at = "" if keys is None else f"AND id = ANY(ARRAY(SELECT id FROM ({_PENDING_AT}) p))"  # noqa: S608
-    heard = "" if keys is None else f"AND NOT (c.kind = 'archive' AND {STARTED})"
     rows = connection.execute(
         text(f"""WITH open AS (
                     SELECT id, plan_id FROM ml_connector.changes
-                    WHERE sync = :sync AND state = 'pending' {at} ORDER BY id FOR UPDATE)
+                    -- One look into the index for each: told how many, Postgres reads all changes.
+                    WHERE id = ANY(ARRAY(SELECT id FROM ({_PENDING_AT}) p))
+                      AND state = 'pending' ORDER BY id FOR UPDATE)
                 UPDATE ml_connector.changes c
                 SET state = 'superseded', settled_at = clock_timestamp()
                 FROM open WHERE c.id = open.id AND c.state = 'pending'
-                  AND open.plan_id IS DISTINCT FROM CAST(:besides AS bigint) {heard}
+                  AND open.plan_id IS DISTINCT FROM CAST(:besides AS bigint)
+                  AND NOT (c.kind = 'archive' AND {STARTED})
                 RETURNING c.email_key"""),  # noqa: S608
-        {"sync": sync, "besides": besides_plan} | ({} if keys is None else {"keys": byteas(keys)}),
+        {"sync": sync, "besides": besides_plan, "keys": byteas(keys)},
     ).all()
     return [bytes(row.email_key) for row in rows]
 

@@ -99,6 +99,10 @@ _MEANINGS: list[tuple[tuple[type[Exception], ...], ConnectorError]] = [
         (psycopg.errors.DeadlockDetected, psycopg.errors.SerializationFailure),
         RetryLater("the database gave way to another run; nothing of this step was stored"),
     ),
+    (
+        (psycopg.errors.LockNotAvailable,),
+        RetryLater("somebody else is at what this step needs; nothing of it was stored"),
+    ),
 ]
 
 

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from sqlalchemy import Connection, text
 
-from ml_connector.model import MemberEvent
+from ml_connector.store import member_events
 from ml_connector.store.database import hold_rows, take_turn
 
 
@@ -46,54 +46,49 @@ def merge(connection: Connection, rows: Iterable[Reported], *, sync: str) -> int
     ).rowcount
 
 
-def judge(
-    connection: Connection, *, sync: str, now: datetime, window: timedelta
-) -> list[MemberEvent]:
-    """Store what each contact's engagement is by now; return the changes.
+# As member_events.keep_seen takes them.
+_JUDGE = text("""
+    CREATE TEMP TABLE seen_events ON COMMIT DROP AS
+    SELECT email_key, becomes AS kind, was AS before, becomes AS after, status,
+           coalesce(CASE becomes
+               WHEN 'engaged' THEN last_engaged_at
+               WHEN 'bouncing' THEN last_soft_bounce_at
+               WHEN 'bounced' THEN last_hard_bounce_at
+               WHEN 'quiet' THEN last_engaged_at + CAST(:window AS interval) END, :now) AS happened_at,
+           CAST(NULL AS bytea) AS payload
+    FROM (
+        SELECT email_key, status, engagement AS was,
+               CASE WHEN status = 'cleaned'
+                         OR last_hard_bounce_at >= coalesce(last_engaged_at, '-infinity')
+                         THEN 'bounced'
+                    WHEN last_soft_bounce_at > coalesce(last_engaged_at, '-infinity')
+                         AND last_soft_bounce_at > :since THEN 'bouncing'
+                    WHEN last_engaged_at > :since THEN 'engaged'
+                    WHEN last_engaged_at IS NOT NULL OR engagement IS NOT NULL THEN 'quiet'
+               END AS becomes,
+               last_engaged_at, last_soft_bounce_at, last_hard_bounce_at
+        FROM ml_connector.contacts
+        WHERE sync = :sync AND (engagement IS NOT NULL OR last_engaged_at IS NOT NULL
+               OR last_soft_bounce_at IS NOT NULL OR last_hard_bounce_at IS NOT NULL)) judged
+    WHERE becomes IS DISTINCT FROM was
+""")
+
+
+def judge(connection: Connection, *, sync: str, now: datetime, window: timedelta) -> int:
+    """Store what each contact's engagement is by now, and each change as an event; return how many.
 
     ``engaged``: opened or clicked within ``window``; ``quiet``: it did before; ``bouncing``: soft
-    bounces since; ``bounced``: a hard bounce since, or Mailchimp gave up on the address.
+    bounces since; ``bounced``: a hard bounce since, or Mailchimp gave up on the address, which is an
+    event of its own.
     """
     take_turn(connection, sync=sync)
-    rows = connection.execute(
-        text("""
-        WITH judged AS (
-            SELECT email_key, status, engagement AS was,
-                   CASE WHEN status = 'cleaned'
-                             OR last_hard_bounce_at >= coalesce(last_engaged_at, '-infinity')
-                             THEN 'bounced'
-                        WHEN last_soft_bounce_at > coalesce(last_engaged_at, '-infinity')
-                             AND last_soft_bounce_at > :since THEN 'bouncing'
-                        WHEN last_engaged_at > :since THEN 'engaged'
-                        WHEN last_engaged_at IS NOT NULL OR engagement IS NOT NULL THEN 'quiet'
-                   END AS becomes,
-                   last_engaged_at, last_soft_bounce_at, last_hard_bounce_at
-            FROM ml_connector.contacts
-            WHERE sync = :sync AND (engagement IS NOT NULL OR last_engaged_at IS NOT NULL
-                   OR last_soft_bounce_at IS NOT NULL OR last_hard_bounce_at IS NOT NULL)
-        ), moved AS (
-            UPDATE ml_connector.contacts k SET engagement = j.becomes FROM judged j
-            WHERE k.sync = :sync AND k.email_key = j.email_key
-              AND j.becomes IS DISTINCT FROM j.was
-            RETURNING k.email_key
-        )
-        SELECT j.email_key, j.was, j.becomes,
-               coalesce(CASE j.becomes
-                   WHEN 'engaged' THEN j.last_engaged_at
-                   WHEN 'bouncing' THEN j.last_soft_bounce_at
-                   WHEN 'bounced' THEN j.last_hard_bounce_at
-                   WHEN 'quiet' THEN j.last_engaged_at + :window END, :now) AS happened_at
-        FROM moved JOIN judged j USING (email_key)
-        WHERE j.status <> 'cleaned' AND j.becomes IS NOT NULL"""),
-        {"sync": sync, "now": now, "since": now - window, "window": window},
-    ).all()
-    return [
-        MemberEvent(
-            email_key=bytes(row.email_key),
-            kind=row.becomes,
-            before=row.was,
-            after=row.becomes,
-            happened_at=row.happened_at,
-        )
-        for row in rows
-    ]
+    connection.execute(_JUDGE, {"sync": sync, "now": now, "since": now - window, "window": window})
+    connection.execute(
+        text("""UPDATE ml_connector.contacts k SET engagement = j.kind FROM seen_events j
+                WHERE k.sync = :sync AND k.email_key = j.email_key"""),
+        {"sync": sync},
+    )
+    connection.execute(text("DELETE FROM seen_events WHERE status = 'cleaned' OR kind IS NULL"))
+    changed = connection.execute(text("SELECT count(*) FROM seen_events")).scalar_one()
+    member_events.keep_seen(connection, sync=sync, source="poll")
+    return int(changed)

@@ -29,10 +29,7 @@ def record(
     source: str,
     vault: Vault,
 ) -> int:
-    """Record events that are not known yet; return how many. ``source``: ``poll`` or ``webhook``.
-
-    Each raises its contact's ``news``, and a change of status says since when it is so.
-    """
+    """Record events that are not known yet; return how many. ``source``: ``poll`` or ``webhook``."""
     take_turn(connection, sync=sync)
     rows = (
         (
@@ -49,6 +46,14 @@ def record(
     )
     if not hold_rows(connection, "seen_events", _COLUMNS, rows):
         return 0
+    return keep_seen(connection, sync=sync, source=source)
+
+
+def keep_seen(connection: Connection, *, sync: str, source: str) -> int:
+    """Record what is in the temporary table ``seen_events`` and not known yet; return how many.
+
+    Each raises its contact's ``news``, and a change of status says since when it is so.
+    """
     return int(
         connection.execute(
             text("""

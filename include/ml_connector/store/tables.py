@@ -395,7 +395,7 @@ member_events = Table(
     Column("payload", LargeBinary),
     _time("written_to_quickbooks_at"),
     Index("member_events_once", "sync", "email_key", "kind", "happened_at", unique=True),
-    Index("member_events_newest", "sync", "email_key", "id"),
+    Index("member_events_seen", "sync", "seen_at"),
 )
 
 # What a QuickBooks customer shows of its contact, and whether that is still so: due to be written,
