@@ -14,6 +14,7 @@ import structlog
 from ml_connector import archive, audience, fetch, guard, members, planning, push
 from ml_connector.addresses import plain
 from ml_connector.mailchimp.client import MailchimpClient
+from ml_connector.mailchimp.webhooks import UNREADABLE
 from ml_connector.quickbooks.client import QuickBooksClient
 from ml_connector.scope import Scope
 from ml_connector.store import changes, contacts, customers, deciding, inbox
@@ -136,9 +137,15 @@ def _of_the_known(
 ) -> tuple[list[Claimed], list[dict[str, Any]]]:
     """Return the events and what they say, without those about people who were forgotten.
 
-    These are ignored, and what they say is destroyed.
+    These are ignored, and what they say is destroyed. One that could not be read when it came is
+    set aside again, for the same reason, if somebody had it tried again.
     """
     opened = {event: event.opened(scope.vault) for event in events}
+    unreadable = [
+        e for e, said in opened.items() if said and not isinstance(said.get("data"), dict)
+    ]
+    for event in unreadable:
+        del opened[event]
     keys = {
         event: [scope.vault.email_key(each) for each in (_address(said), _former(said)) if each]
         for event, said in opened.items()
@@ -148,7 +155,7 @@ def _of_the_known(
         every = [key for found in keys.values() for key in found]
         out = contacts.suppressed(connection, keys=every)
         known = [event for event, found in keys.items() if not out.intersection(found)]
-        forgotten = [event for event in events if event not in known]
+        forgotten = [event for event in opened if event not in known]
         inbox.settle(
             connection,
             forgotten,
@@ -158,6 +165,10 @@ def _of_the_known(
             sync=scope.name,
         )
         inbox.erase(connection, {each.id: each.dedupe_key for each in forgotten}, vault=scope.vault)
+        for event in unreadable:
+            # It may have waited since, which left another reason.
+            reason = event.reason if event.reason in UNREADABLE else UNREADABLE[0]
+            inbox.quarantine(connection, [event], reason=reason, run=scope.run)
     return known, [opened[event] for event in known]
 
 
