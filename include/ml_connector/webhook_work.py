@@ -15,6 +15,7 @@ from ml_connector import archive, audience, fetch, guard, members, planning, pus
 from ml_connector.addresses import plain
 from ml_connector.mailchimp.client import MailchimpClient
 from ml_connector.mailchimp.webhooks import UNREADABLE
+from ml_connector.model import Member
 from ml_connector.quickbooks.client import QuickBooksClient
 from ml_connector.scope import Scope
 from ml_connector.store import changes, contacts, customers, deciding, inbox
@@ -108,10 +109,15 @@ def members_acted(office: Office, events: Sequence[Claimed]) -> Done:
     told = {_address(document): _former(document) for document in documents}
     to_read = set(told)
     if len(told) > FEW:
-        members.fetch_members(scope, client, source="webhook")
-        # Whoever left the audience is on no list, nor is whence somebody came.
+        brought: set[str] = set()
+
+        def see(page: Sequence[Member]) -> None:
+            brought.update(told.keys() & {plain(member.email_address) for member in page})
+
+        members.fetch_members(scope, client, source="webhook", on_page=see)
+        # Whoever was deleted for good is on no list, nor is whence somebody came.
         leaving = {_address(each) for each in documents if each["type"] == "unsubscribe"}
-        to_read = leaving | {now for now, former in told.items() if former}
+        to_read = leaving - brought | {now for now, former in told.items() if former}
     found = {address: client.get(address) for address in sorted(to_read)}
     with scope.database.begin() as connection:
         members.observe(

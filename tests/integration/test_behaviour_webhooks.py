@@ -242,7 +242,31 @@ def test_many_member_events_are_read_as_a_list(firm, amy):
     assert [kind for kind, _, _ in events(firm)] == ["unsubscribed"] * 20
     listed = [c for c in firm.calls("mailchimp") if c["path"].endswith("/members")]
     assert len(listed) == 2
+    assert [c["path"] for c in firm.calls("mailchimp") if c["method"] == "GET"] == [
+        c["path"] for c in listed
+    ]
     assert len(batches(firm)) == 1
+
+
+def test_of_many_member_events_only_whom_no_list_brings_is_read_alone(firm, amy):
+    stayed = [f"p{n}@windsurf-shop.com" for n in range(12)]
+    gone = ["deleted@windsurf-shop.com", "forgotten@windsurf-shop.com"]
+    for person in stayed + gone:
+        firm.customer(person, person)
+    firm.sync()
+    firm.sync()
+    for person in stayed:
+        firm.person(person, "unsubscribe")
+        firm.told_by_mailchimp("unsubscribe", email=person, id=person[:6], action="unsub")
+    for person, action, said in zip(gone, ("archive", "forget"), ("delete", "unsub"), strict=True):
+        firm.person(person, action)
+        firm.told_by_mailchimp("unsubscribe", email=person, id=person[:6], action=said)
+    firm.clear_journals()
+    firm.work_off()
+    alone = [c["path"] for c in firm.calls("mailchimp") if "/members/" in c["path"]]
+    assert len(alone) == 1, alone
+    kinds = [kind for kind, _, _ in events(firm)]
+    assert sorted(kinds) == ["archived", "forgotten", *["unsubscribed"] * 12]
 
 
 @pytest.mark.parametrize(
