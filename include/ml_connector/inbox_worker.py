@@ -150,8 +150,13 @@ class _Worker:
             except ConnectorError as error:
                 self._fail(fresh, str(error))
                 held.update(mine)
-        missing = {id_ for _, done in results for id_ in done.missing}
-        lost = [e for e in events if e.entity_id in missing and e not in held]
+        # Per company: the ids are small numbers, the same in each.
+        lost = [
+            event
+            for event in events
+            if event not in held
+            and any(event.entity_id in d.missing and _concerned(o, event) for o, d in results)
+        ]
         self._fail(lost, "not_found")
         settled = [event for event in events if event not in lost and event not in held]
         with self._database.begin() as connection:

@@ -197,6 +197,16 @@ def test_events_of_two_companies_worked_on_together_are_each_in_their_own_syncs_
         assert told(firm, amy).count(("webhook", "customer.created", "done")) == 1
 
 
+def test_a_customer_one_company_does_not_know_is_not_taken_for_anothers_of_that_id(east, west):
+    ben = west.customer("Ben", BEN)
+    for firm in (east, west):
+        firm.told_by_quickbooks(("created", ben))
+    counts = work_off(east.database, [east.office(), west.office()])
+    assert (counts["done"], counts["failed"]) == (1, 1)
+    assert told(west, ben)[-1] == ("webhook", "customer.created", "done")
+    assert [row[0] for row in inbox_rows(east, "state = 'pending'")] == [REALM]
+
+
 def inbox_rows(firm: Firm, where: str) -> list[tuple[str, int]]:
     with firm.database.begin() as connection:
         rows = connection.execute(
