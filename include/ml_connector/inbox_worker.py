@@ -150,20 +150,27 @@ class _Worker:
             except ConnectorError as error:
                 self._fail(fresh, str(error))
                 held.update(mine)
-        missing = {id_ for _, done in results for id_ in done.missing}
-        lost = [e for e in events if e.entity_id in missing and e not in held]
+        # Per company: the ids are small numbers, the same in each.
+        lost = [
+            event
+            for event in events
+            if event not in held
+            and any(event.entity_id in d.missing and _concerned(o, event) for o, d in results)
+        ]
         self._fail(lost, "not_found")
         settled = [event for event in events if event not in lost and event not in held]
         with self._database.begin() as connection:
-            self.counts["done"] += inbox.settle(
-                connection, settled, run=self._run, sync=self._sync_of(settled)
-            )
+            for sync, these in self._by_sync(settled).items():
+                self.counts["done"] += inbox.settle(connection, these, run=self._run, sync=sync)
         return results
 
-    def _sync_of(self, events: Sequence[Claimed]) -> str:
-        """The sync that events of one system are of; none if they concern several."""
-        syncs = {o.scope.name for o in self._offices for e in events if _concerned(o, e)}
-        return syncs.pop() if len(syncs) == 1 else ""
+    def _by_sync(self, events: Sequence[Claimed]) -> dict[str, list[Claimed]]:
+        """Events by the sync that they are of; under none those that concern several."""
+        found: dict[str, list[Claimed]] = {}
+        for event in events:
+            syncs = [o.scope.name for o in self._offices if _concerned(o, event)]
+            found.setdefault(syncs[0] if len(syncs) == 1 else "", []).append(event)
+        return found
 
     def _show(self, office: Office, done: Done) -> None:
         """Show on the customers what their contacts did; what fails stays due for the next run."""
@@ -199,9 +206,10 @@ class _Worker:
 
     def _fail(self, events: Sequence[Claimed], reason: str) -> None:
         with self._database.begin() as connection:
-            self.counts["failed"] += inbox.fail(
-                connection, events, reason=reason, run=self._run, sync=self._sync_of(events)
-            )
+            for sync, these in self._by_sync(events).items():
+                self.counts["failed"] += inbox.fail(
+                    connection, these, reason=reason, run=self._run, sync=sync
+                )
 
 
 def _concerned(office: Office, event: Claimed) -> bool:

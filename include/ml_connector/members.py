@@ -6,7 +6,7 @@ on a quiet day, one for the archived. What differs from what was known is an eve
 however often and from wherever it is seen.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -30,9 +30,16 @@ log = structlog.get_logger(__name__)
 
 
 def fetch_members(
-    scope: Scope, client: MailchimpClient, *, full_sync: bool = False, source: str = "poll"
+    scope: Scope,
+    client: MailchimpClient,
+    *,
+    full_sync: bool = False,
+    source: str = "poll",
+    on_page: Callable[[Sequence[Member]], None] | None = None,
 ) -> int:
     """Merge the audience's statuses into what we know; return how many members were read.
+
+    ``on_page`` is shown each page once it is stored.
 
     If the settings name another audience than the last time, what was known of the former one is
     dropped; nothing is written to it (A36).
@@ -51,7 +58,9 @@ def fetch_members(
     if cursor.get("read_at") and not full_sync:
         since = datetime.fromisoformat(cursor["read_at"]) - OVERLAP
     read = sum(
-        _merge(scope, client, since, archived=archived, source=source, asked=started)
+        _merge(
+            scope, client, since, archived=archived, source=source, asked=started, on_page=on_page
+        )
         for archived in (False, True)
     )
     with scope.database.begin() as connection:
@@ -68,6 +77,7 @@ def _merge(
     archived: bool,
     source: str,
     asked: datetime,
+    on_page: Callable[[Sequence[Member]], None] | None,
 ) -> int:
     arrivals = since is not None
     read = events = 0
@@ -76,6 +86,8 @@ def _merge(
             events += observe(
                 scope, connection, page, source=source, arrivals=arrivals, asked=asked
             )
+        if on_page is not None:
+            on_page(page)
         read += len(page)
         log.info("members_read", sync=scope.name, archived=archived, rows=read, events=events)
     return read

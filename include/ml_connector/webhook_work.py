@@ -14,6 +14,8 @@ import structlog
 from ml_connector import archive, audience, fetch, members, planning, push
 from ml_connector.addresses import plain
 from ml_connector.mailchimp.client import MailchimpClient
+from ml_connector.mailchimp.webhooks import UNREADABLE
+from ml_connector.model import Member
 from ml_connector.quickbooks.client import QuickBooksClient
 from ml_connector.scope import Scope
 from ml_connector.store import changes, contacts, customers, deciding, inbox
@@ -105,10 +107,15 @@ def members_acted(office: Office, events: Sequence[Claimed]) -> Done:
     told = {_address(document): _former(document) for document in documents}
     to_read = set(told)
     if len(told) > FEW:
-        members.fetch_members(scope, client, source="webhook")
-        # Whoever left the audience is on no list, nor is whence somebody came.
+        brought: set[str] = set()
+
+        def see(page: Sequence[Member]) -> None:
+            brought.update(told.keys() & {plain(member.email_address) for member in page})
+
+        members.fetch_members(scope, client, source="webhook", on_page=see)
+        # Whoever was deleted for good is on no list, nor is whence somebody came.
         leaving = {_address(each) for each in documents if each["type"] == "unsubscribe"}
-        to_read = leaving | {now for now, former in told.items() if former}
+        to_read = leaving - brought | {now for now, former in told.items() if former}
     found = {address: client.get(address) for address in sorted(to_read)}
     with scope.database.begin() as connection:
         members.observe(
@@ -134,9 +141,15 @@ def _of_the_known(
 ) -> tuple[list[Claimed], list[dict[str, Any]]]:
     """Return the events and what they say, without those about people who were forgotten.
 
-    These are ignored, and what they say is destroyed.
+    These are ignored, and what they say is destroyed. One that could not be read when it came is
+    set aside again, for the same reason, if somebody had it tried again.
     """
     opened = {event: event.opened(scope.vault) for event in events}
+    unreadable = [
+        e for e, said in opened.items() if said and not isinstance(said.get("data"), dict)
+    ]
+    for event in unreadable:
+        del opened[event]
     keys = {
         event: [scope.vault.email_key(each) for each in (_address(said), _former(said)) if each]
         for event, said in opened.items()
@@ -146,7 +159,7 @@ def _of_the_known(
         every = [key for found in keys.values() for key in found]
         out = contacts.suppressed(connection, keys=every)
         known = [event for event, found in keys.items() if not out.intersection(found)]
-        forgotten = [event for event in events if event not in known]
+        forgotten = [event for event in opened if event not in known]
         inbox.settle(
             connection,
             forgotten,
@@ -156,6 +169,10 @@ def _of_the_known(
             sync=scope.name,
         )
         inbox.erase(connection, {each.id: each.dedupe_key for each in forgotten}, vault=scope.vault)
+        for event in unreadable:
+            # It may have waited since, which left another reason.
+            reason = event.reason if event.reason in UNREADABLE else UNREADABLE[0]
+            inbox.quarantine(connection, [event], reason=reason, run=scope.run)
     return known, [opened[event] for event in known]
 
 

@@ -108,6 +108,14 @@ class WithAirflow:
             found: bool | None = session.scalar(query)
             return found
 
+    def realm(self, sync: Sync) -> str:
+        """Read the company's number in the connection."""
+        try:
+            connection = connection_named(sync.quickbooks_conn_id, "")
+        except SettingsError:
+            return ""
+        return str(connection.extra_dejson.get("realm_id") or "")
+
     def token_ends(self, conn_id: str) -> TokenEnds:
         """Read the Variable with the tokens, and of it the times only."""
         try:

@@ -12,9 +12,11 @@ from sqlalchemy import text
 from ml_connector.inbox_worker import work_off
 from ml_connector.quickbooks import webhooks as quickbooks_webhooks
 from ml_connector.store import inbox
+from ml_connector.web.access import Caller, Right
 from sandbox.quickbooks.app import create_app as create_quickbooks
 from sandbox.running import serving_in_thread
 from tests.integration.firm import AUDIENCE, REALM, Firm, Stand, control
+from tests.integration.test_console import FakeOutside, Visitor
 from tests.integration.token_worker import STRICT
 
 AMY, BEN = "amy@finch.org", "ben@finch.org"
@@ -183,6 +185,110 @@ def test_a_company_that_cannot_be_reached_does_not_hold_up_anothers_webhooks(eas
         work_off(east.database, [east.office(), west.office()])
     assert audience(east, WEST_AUDIENCE) == {BEN: "subscribed"}
     assert east.inbox() == {"done": 1, "pending": 1}
+
+
+def test_events_of_two_companies_worked_on_together_are_each_in_their_own_syncs_trail(east, west):
+    amy, ben = east.customer("Amy", AMY), west.customer("Ben", BEN)
+    assert amy == ben  # small numbers, the same in every company
+    for firm in (east, west):
+        firm.told_by_quickbooks(("created", amy))
+    assert work_off(east.database, [east.office(), west.office()])["done"] == 2
+    for firm in (east, west):
+        assert told(firm, amy).count(("webhook", "customer.created", "done")) == 1
+
+
+def test_a_customer_one_company_does_not_know_is_not_taken_for_anothers_of_that_id(east, west):
+    ben = west.customer("Ben", BEN)
+    for firm in (east, west):
+        firm.told_by_quickbooks(("created", ben))
+    counts = work_off(east.database, [east.office(), west.office()])
+    assert (counts["done"], counts["failed"]) == (1, 1)
+    assert told(west, ben)[-1] == ("webhook", "customer.created", "done")
+    assert [row[0] for row in inbox_rows(east, "state = 'pending'")] == [REALM]
+
+
+def inbox_rows(firm: Firm, where: str) -> list[tuple[str, int]]:
+    with firm.database.begin() as connection:
+        rows = connection.execute(
+            text(f"SELECT source, id FROM ml_connector.webhook_inbox WHERE {where} ORDER BY id")
+        ).all()
+    return [(row[0], row[1]) for row in rows]
+
+
+class Companies:
+    """The console over both companies, each with a dead event of the same customer."""
+
+    def __init__(self, east: Firm, west: Firm) -> None:
+        self.east, self.west = east, west
+        self.amy = east.customer("Amy", AMY)
+        assert west.customer("Ben", BEN) == self.amy
+        for firm in (east, west):
+            firm.sync()
+            firm.told_by_quickbooks(("updated", self.amy))
+        self.change("state = 'dead', reason = 'not_found'")
+        self.ids = dict(inbox_rows(east, "true"))
+
+    def change(self, values: str) -> None:
+        with self.east.database.begin() as connection:
+            connection.execute(text(f"UPDATE ml_connector.webhook_inbox SET {values}"))
+
+    def visitor(self, **may: set[Right]) -> Visitor:
+        """Somebody with rights by sync."""
+
+        async def identify(_request):
+            return Caller(name="someone", may=lambda right, sync: right in may.get(sync.name, ()))
+
+        return Visitor(
+            self.east,
+            "admin",
+            identify=identify,
+            syncs=lambda: {
+                firm.sync_settings().name: firm.sync_settings() for firm in (self.east, self.west)
+            },
+            outside=FakeOutside(realms={"east": REALM, "west": WEST_REALM}),
+        )
+
+
+READER, RUNNER = {Right.READ}, {Right.READ, Right.RUN}
+
+
+@pytest.fixture
+def companies(east, west) -> Companies:
+    return Companies(east, west)
+
+
+def test_the_console_shows_a_sync_its_own_companys_events_and_no_others(companies):
+    visitor = companies.visitor(east=RUNNER, west=RUNNER)
+    for sync, own, other in (("east", REALM, WEST_REALM), ("west", WEST_REALM, REALM)):
+        for path in (f"/{sync}/customers/{companies.amy}", f"/{sync}/webhooks?state=dead"):
+            html = visitor.get(path).text
+            assert f'/{sync}/webhooks/{companies.ids[own]}"' in html
+            assert f'/{sync}/webhooks/{companies.ids[other]}"' not in html
+        assert own in visitor.page(f"/{sync}/webhooks/{companies.ids[own]}")
+        assert visitor.get(f"/{sync}/webhooks/{companies.ids[other]}").status_code == 404
+        assert "1 webhook events were given up" in visitor.page(f"/{sync}")
+
+
+def test_trying_again_from_the_console_reaches_no_other_companys_events(companies):
+    visitor = companies.visitor(east=RUNNER, west=RUNNER)
+    other = companies.ids[WEST_REALM]
+    assert "nothing to try again" in visitor.post(f"/east/webhooks/{other}/retry").text
+    assert "1 event is" in visitor.post("/east/webhooks/retry", {"state": "dead"}).text
+    assert inbox_rows(companies.east, "state = 'dead'") == [(WEST_REALM, other)]
+    assert "1 event is" in visitor.post(f"/west/webhooks/{other}/retry").text
+
+
+def test_events_of_no_company_are_shown_to_whoever_may_see_every_sync(companies):
+    """Which company they are of nobody knows: not for whoever may see one of several."""
+    companies.change("state = 'quarantined', reason = 'no_sync', source = '1'")
+    everything = companies.visitor(east=READER, west=READER).get("/east/webhooks").text
+    east_only = companies.visitor(east=RUNNER).get("/east/webhooks").text
+    for id_ in companies.ids.values():
+        assert f'/east/webhooks/{id_}"' in everything
+        assert f'/east/webhooks/{id_}"' not in east_only
+    retry = ("/east/webhooks/retry", {"state": "quarantined"})
+    assert "nothing" in companies.visitor(east=RUNNER, west=READER).post(*retry).text
+    assert "2 events are" in companies.visitor(east=RUNNER, west=RUNNER).post(*retry).text
 
 
 def test_a39_a_contact_belongs_to_the_sync_that_had_it_first(shared):

@@ -8,6 +8,9 @@ from sqlalchemy import text
 
 from ml_connector import inbox_worker
 from ml_connector.errors import NeedsReauth, StopRun
+from ml_connector.mailchimp import webhooks as mailchimp_webhooks
+from ml_connector.store import inbox
+from tests.integration.firm import AUDIENCE
 from tests.integration.test_behaviour_activity import batches, events, notes, reads
 
 ADDRESS = "amy@birds-sanctuary.com"
@@ -239,7 +242,56 @@ def test_many_member_events_are_read_as_a_list(firm, amy):
     assert [kind for kind, _, _ in events(firm)] == ["unsubscribed"] * 20
     listed = [c for c in firm.calls("mailchimp") if c["path"].endswith("/members")]
     assert len(listed) == 2
+    assert [c["path"] for c in firm.calls("mailchimp") if c["method"] == "GET"] == [
+        c["path"] for c in listed
+    ]
     assert len(batches(firm)) == 1
+
+
+def test_of_many_member_events_only_whom_no_list_brings_is_read_alone(firm, amy):
+    stayed = [f"p{n}@windsurf-shop.com" for n in range(12)]
+    gone = ["deleted@windsurf-shop.com", "forgotten@windsurf-shop.com"]
+    for person in stayed + gone:
+        firm.customer(person, person)
+    firm.sync()
+    firm.sync()
+    for person in stayed:
+        firm.person(person, "unsubscribe")
+        firm.told_by_mailchimp("unsubscribe", email=person, id=person[:6], action="unsub")
+    for person, action, said in zip(gone, ("archive", "forget"), ("delete", "unsub"), strict=True):
+        firm.person(person, action)
+        firm.told_by_mailchimp("unsubscribe", email=person, id=person[:6], action=said)
+    firm.clear_journals()
+    firm.work_off()
+    alone = [c["path"] for c in firm.calls("mailchimp") if "/members/" in c["path"]]
+    assert len(alone) == 1, alone
+    kinds = [kind for kind, _, _ in events(firm)]
+    assert sorted(kinds) == ["archived", "forgotten", *["unsubscribed"] * 12]
+
+
+@pytest.mark.parametrize(
+    ("body", "reason"),
+    [(b"a=1&a[b]=2", "not_a_form"), (b'{"type": "unsubscribe"}', "not_a_form"),
+     (b"type=unsubscribe", "unknown_format")],
+)  # fmt: skip
+def test_c6_an_unreadable_event_tried_again_is_set_aside_again_and_holds_up_no_other(
+    firm, amy, body, reason
+):
+    unreadable = mailchimp_webhooks.read_event(
+        body, sync="main", audience_id=AUDIENCE, email_key=firm.vault.email_key
+    )
+    assert unreadable.reason == reason
+    with firm.database.begin() as connection:
+        inbox.deliver(connection, [unreadable], vault=firm.vault)
+        ids = connection.execute(text("SELECT id FROM ml_connector.webhook_inbox")).scalars()
+        assert inbox.requeue(connection, list(ids)) == 1
+    firm.person(ADDRESS, "unsubscribe")
+    firm.told_by_mailchimp("unsubscribe", email=ADDRESS, id="1", action="unsub")
+    assert firm.work_off()["done"] == 1
+    assert firm.inbox() == {"done": 1, "quarantined": 1}
+    assert [kind for kind, _, _ in events(firm)] == ["unsubscribed"]
+    told = [(e["sync"], e["reason"], e["outcome"], e["error"]) for e in firm.audit()]
+    assert told.count(("main", "unreadable", "quarantined", reason)) == 2  # as it came, and again
 
 
 def test_c8_events_in_the_wrong_order_end_in_the_same_state(firm, amy):

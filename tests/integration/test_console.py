@@ -22,7 +22,7 @@ from ml_connector.web.console import PAGES, PREFIX, build_console
 from ml_connector.web.outside import Standing, TokenEnds
 from ml_connector.web.visit import Services, Started
 from ml_connector.web.words import STATUS
-from tests.integration.firm import Firm
+from tests.integration.firm import REALM, Firm
 
 _numbers = itertools.count(1)
 
@@ -41,6 +41,10 @@ class FakeOutside:
     """The world around the console, as a test wants it; remembers what was connected."""
 
     connected: list[tuple[str, str, str]] = field(default_factory=list)
+    realms: dict[str, str] = field(default_factory=dict)
+
+    def realm(self, sync):
+        return self.realms.get(sync.name, REALM)
 
     def paused(self, sync):
         return False
@@ -82,7 +86,7 @@ class Visitor:
                 return None
             return Caller(name=role, may=lambda right, _sync: right in rights)
 
-        self.outside = FakeOutside()
+        self.outside = services.get("outside", FakeOutside())
         values = {
             "database": firm.database,
             "vault": firm.vault,

@@ -24,6 +24,9 @@ SYSTEM = "mailchimp"
 USED = frozenset({"subscribe", "unsubscribe", "profile", "cleaned", "upemail"})
 NOT_USED = frozenset({"campaign", "sms_subscribe", "sms_unsubscribe", "upsms", "sms_campaign"})
 
+UNREADABLE = ("unknown_format", "not_a_form")
+"""Reasons for which a body is kept as it came; such an event names no member."""
+
 OLDEST = 300.0
 """Seconds between signing and arrival; also how far ahead the sender's clock may be."""
 

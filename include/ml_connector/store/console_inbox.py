@@ -1,5 +1,6 @@
 """The inbox of webhooks as the console shows it. Reads only; ``inbox.requeue`` does the rest."""
 
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from sqlalchemy import Connection, Row, text
@@ -8,31 +9,49 @@ from ml_connector.vault import Vault
 
 PAGE = 50
 
-# Events of no sync in particular are meant for all of a company.
-_OURS = "(sync IS NULL OR sync = :sync)"
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Whose:
+    """Whose events are meant: those of a sync, and those of its company.
+
+    Attributes:
+        sync: The sync's name.
+        realm: Its company; empty if the connection names none.
+        strays: Whether to include events of a company that is no sync's, or that nobody knows.
+    """
+
+    sync: str
+    realm: str
+    strays: bool = False
 
 
-def counts(connection: Connection, *, sync: str) -> dict[str, int]:
+# Events of no sync in particular are meant for every sync of a company.
+_OURS = """(sync = :sync OR sync IS NULL AND (
+                source = nullif(:realm, '')
+                OR :strays AND (source = '' OR reason IN ('no_sync', 'unknown_realm'))))"""
+
+
+def counts(connection: Connection, whose: Whose) -> dict[str, int]:
     """Return how many events of the sync there are in each state."""
     rows = connection.execute(
         text(f"""SELECT state, count(*) AS events FROM ml_connector.webhook_inbox
                  WHERE {_OURS} GROUP BY state"""),  # noqa: S608 -- a constant
-        {"sync": sync},
+        asdict(whose),
     ).all()
     return {row.state: row.events for row in rows}
 
 
-def waiting_since(connection: Connection, *, sync: str) -> Any:
+def waiting_since(connection: Connection, whose: Whose) -> Any:
     """Return when the longest waiting event was received."""
     return connection.execute(
         text(f"""SELECT min(received_at) FROM ml_connector.webhook_inbox
                  WHERE state IN ('pending', 'leased') AND {_OURS}"""),  # noqa: S608 -- a constant
-        {"sync": sync},
+        asdict(whose),
     ).scalar_one()
 
 
 def page(
-    connection: Connection, *, sync: str, state: str = "", before: int = 0, limit: int = PAGE
+    connection: Connection, whose: Whose, *, state: str = "", before: int = 0, limit: int = PAGE
 ) -> list[Row[Any]]:
     """Return events, newest first, bodies sealed."""
     return list(
@@ -43,16 +62,16 @@ def page(
                      WHERE {_OURS} AND (:state = '' OR state = :state)
                        AND (:before = 0 OR id < :before)
                      ORDER BY id DESC LIMIT :limit"""),  # noqa: S608 -- a constant
-            {"sync": sync, "state": state, "before": before, "limit": limit},
+            {**asdict(whose), "state": state, "before": before, "limit": limit},
         ).all()
     )
 
 
-def event(connection: Connection, *, sync: str, event_id: int) -> Row[Any] | None:
+def event(connection: Connection, whose: Whose, *, event_id: int) -> Row[Any] | None:
     """Return one event."""
     return connection.execute(
         text(f"""SELECT * FROM ml_connector.webhook_inbox WHERE id = :id AND {_OURS}"""),  # noqa: S608
-        {"id": event_id, "sync": sync},
+        {**asdict(whose), "id": event_id},
     ).one_or_none()
 
 
@@ -61,12 +80,12 @@ def body(row: Row[Any], *, vault: Vault) -> Any:
     return vault.open(row.payload, f"webhook_inbox/{row.dedupe_key}")
 
 
-def in_state(connection: Connection, *, sync: str, state: str, limit: int = 1000) -> list[int]:
+def in_state(connection: Connection, whose: Whose, *, state: str, limit: int = 1000) -> list[int]:
     """Return the oldest events of a state."""
     return list(
         connection.execute(
             text(f"""SELECT id FROM ml_connector.webhook_inbox
                      WHERE state = :state AND {_OURS} ORDER BY id LIMIT :limit"""),  # noqa: S608
-            {"sync": sync, "state": state, "limit": limit},
+            {**asdict(whose), "state": state, "limit": limit},
         ).scalars()
     )

@@ -41,7 +41,7 @@ _TOLD = """SELECT id, kind, entity_id, deleted_id, state, reason, attempts, occu
                   received_at AS at
            FROM ml_connector.webhook_inbox
            WHERE system = 'quickbooks' AND (entity_id = :id OR deleted_id = :id)
-             AND (sync IS NULL OR sync = :sync)
+             AND (sync = :sync OR sync IS NULL AND source = nullif(:realm, ''))
              AND (CAST(:before AS timestamptz) IS NULL OR received_at < :before)
            ORDER BY received_at DESC, id DESC LIMIT :limit"""
 _DECIDED = """SELECT * FROM (
@@ -74,15 +74,20 @@ def read(
     connection: Connection,
     *,
     sync: str,
+    realm: str,
     customer_id: str | None,
     keys: Sequence[bytes],
     vault: Vault,
     before: datetime | None = None,
     limit: int = PAGE,
 ) -> Timeline:
-    """Return up to ``limit`` entries of a customer and the addresses ``keys``, before a time."""
+    """Return up to ``limit`` entries of a customer and the addresses ``keys``, before a time.
+
+    ``realm`` is the sync's company: QuickBooks' ids are the same small numbers in each.
+    """
     values = {
         "sync": sync,
+        "realm": realm,
         "id": customer_id,
         "keys": list(keys),
         "before": before,

@@ -36,7 +36,10 @@ WAITS = (10, 60, 300, 1800)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Claimed:
-    """An event under our lease; ``attempts`` includes this one. The payload is still sealed."""
+    """An event under our lease; ``attempts`` includes this one. The payload is still sealed.
+
+    ``reason``: why it was set aside, failed or waited the last time.
+    """
 
     id: int
     system: str
@@ -49,6 +52,7 @@ class Claimed:
     attempts: int
     occurred_at: datetime | None
     received_at: datetime
+    reason: str | None
     payload: bytes
 
     def opened(self, vault: Vault) -> Any:
@@ -146,7 +150,8 @@ def claim(
                     lease_until = clock_timestamp() + :lease
                 FROM due WHERE i.id = due.id
                 RETURNING i.id, i.system, i.source, i.sync, i.kind, i.entity_id, i.deleted_id,
-                          i.dedupe_key, i.attempts, i.occurred_at, i.received_at, i.payload"""),
+                          i.dedupe_key, i.attempts, i.occurred_at, i.received_at, i.reason,
+                          i.payload"""),
         {"limit": limit, "lease": lease, "tried": tried},
     ).all()
     claimed = [Claimed(**row._mapping) for row in rows]  # noqa: SLF001 -- public accessor

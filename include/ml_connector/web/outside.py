@@ -37,6 +37,10 @@ class Outside(Protocol):
         """Return whether the sync's DAG is paused, None if Airflow does not know it."""
         ...
 
+    def realm(self, sync: Sync) -> str:
+        """Return the company that the sync's connection names, empty if it names none."""
+        ...
+
     def token_ends(self, conn_id: str) -> TokenEnds:
         """Return when the tokens of a QuickBooks connection end."""
         ...

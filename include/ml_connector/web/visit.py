@@ -10,6 +10,7 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
 from ml_connector.settings import Sync
+from ml_connector.store.console_inbox import Whose
 from ml_connector.store.database import Database
 from ml_connector.vault import Vault
 from ml_connector.web.access import HEADERS, Caller, Identify, Right
@@ -84,6 +85,19 @@ class Visit:
     def partial(self) -> bool:
         """Whether a part of a page is asked for, not a page."""
         return self.request.headers.get("hx-request") == "true"
+
+    @property
+    def realm(self) -> str:
+        """The sync's company in QuickBooks; empty if its connection names none."""
+        return self.services.outside.realm(self.sync)
+
+    def events(self, right: Right) -> Whose:
+        """Say which webhook events the caller has a ``right`` on.
+
+        What may be of any company takes the right on every sync.
+        """
+        every = all(self.caller.may(right, sync) for sync in self.services.syncs().values())
+        return Whose(sync=self.sync.name, realm=self.realm, strays=every)
 
     def may(self, right: Right) -> bool:
         """Tell whether the caller has a right on this sync."""

@@ -138,6 +138,7 @@ def _timeline(
     page = console_timeline.read(
         connection,
         sync=visit.sync.name,
+        realm=visit.realm,
         customer_id=customer_id,
         keys=keys,
         vault=visit.services.vault,

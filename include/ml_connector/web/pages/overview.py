@@ -12,6 +12,7 @@ from starlette.responses import Response
 from ml_connector.errors import ConnectorError
 from ml_connector.store import console_inbox, console_overview, contacts
 from ml_connector.web import words
+from ml_connector.web.access import Right
 from ml_connector.web.heartbeat import heartbeat
 from ml_connector.web.outside import TokenEnds
 from ml_connector.web.visit import Visit
@@ -38,6 +39,7 @@ def overview(visit: Visit) -> Response:
     """Show it."""
     sync = visit.sync
     ends = _token_ends(visit)
+    events = visit.events(Right.READ)
     with visit.services.database.begin() as connection:
         plans = console_overview.last_plans(connection, sync=sync.name)
         runs = [plan for plan in plans if plan.kind == "sync"]
@@ -49,8 +51,8 @@ def overview(visit: Visit) -> Response:
             last_state=runs[0].state if runs else None,
             last_error=runs[0].error if runs else None,
         )
-        inbox = console_inbox.counts(connection, sync=sync.name)
-        waiting = console_inbox.waiting_since(connection, sync=sync.name)
+        inbox = console_inbox.counts(connection, events)
+        waiting = console_inbox.waiting_since(connection, events)
         unfinished = console_overview.unfinished(connection, sync=sync.name)
         alerts = console_overview.open_alerts(connection)
         by_status = contacts.by_status(connection, sync=sync.name)

@@ -5,6 +5,7 @@ import json
 from starlette.responses import Response
 
 from ml_connector.store import console_inbox, inbox
+from ml_connector.web.access import Right
 from ml_connector.web.visit import Visit, number
 
 STATES = ("pending", "leased", "quarantined", "dead", "done", "ignored")
@@ -17,11 +18,12 @@ def listed(visit: Visit) -> Response:
     state = visit.query.get("state", "")
     state = state if state in STATES else ""
     before = number(visit.query.get("before"))
+    whose = visit.events(Right.READ)
     with visit.services.database.begin() as connection:
-        counts = console_inbox.counts(connection, sync=visit.sync.name)
+        counts = console_inbox.counts(connection, whose)
         rows = console_inbox.page(
             connection,
-            sync=visit.sync.name,
+            whose,
             state=state,
             before=before,
             limit=console_inbox.PAGE + 1,
@@ -41,10 +43,9 @@ def listed(visit: Visit) -> Response:
 
 def event(visit: Visit) -> Response:
     """Show one event as it came."""
+    whose = visit.events(Right.READ)
     with visit.services.database.begin() as connection:
-        row = console_inbox.event(
-            connection, sync=visit.sync.name, event_id=number(visit.path.get("id"))
-        )
+        row = console_inbox.event(connection, whose, event_id=number(visit.path.get("id")))
     if row is None:
         return visit.page(
             "message.html", status=404, title="No such event", said="The inbox has none of that id."
@@ -58,14 +59,13 @@ def event(visit: Visit) -> Response:
 def retry(visit: Visit) -> Response:
     """Make one event due again, or (without an id) all that are in a state, oldest first."""
     state = visit.form.get("state", "")
+    whose = visit.events(Right.RUN)
     with visit.services.database.begin() as connection:
         if "id" in visit.path:
-            row = console_inbox.event(
-                connection, sync=visit.sync.name, event_id=number(visit.path["id"])
-            )
+            row = console_inbox.event(connection, whose, event_id=number(visit.path["id"]))
             ids = [row.id] if row is not None else []
         elif state in AGAIN:
-            ids = console_inbox.in_state(connection, sync=visit.sync.name, state=state)
+            ids = console_inbox.in_state(connection, whose, state=state)
         else:
             ids = []
         changed = inbox.requeue(connection, ids)
