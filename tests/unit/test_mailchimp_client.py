@@ -343,6 +343,18 @@ def test_a_row_that_went_to_the_end_does_not_pass_for_the_one_left_behind() -> N
     assert set(read(audience, 2)) == {"0", "1", "2"}
 
 
+def test_rows_that_leave_while_the_page_before_is_read_again_hide_none() -> None:
+    audience = Audience(dict.fromkeys("0123456789", START))
+    leaving = {4: "03", 5: "124"}
+
+    def meddle() -> None:
+        for id_ in leaving.get(audience.queries, ""):
+            audience.touch(id_)
+
+    audience.meddle = meddle
+    assert set(read(audience, 3)) == set("0123456789")
+
+
 def test_a_listing_without_a_stable_order_is_given_up() -> None:
     class Shuffled(Audience):
         def send(self, request: Request) -> Response:

@@ -122,13 +122,19 @@ class MailchimpClient:
         The next page starts a second before the last time seen, so that it does not matter
         whether Mailchimp takes ``since_last_changed`` as included. Where many members share
         a second that would read most of a page twice: there an offset leads on, one row back, so
-        that a row which left the list shows as a shift, and the page before is read again.
+        that a row which left the list shows as a shift, and the page before is read again, and so on
+        until one begins with a row that was there before.
         """
         offset, anchor, shifts = 0, _NOWHERE, 0
+        reached = _START
         delivered: dict[str, datetime] = {}
         while True:
             page = self._page(since, archived, offset)
-            if anchor != _NOWHERE and (not page or _place(page[0]) != anchor):
+            if anchor != _NOWHERE:
+                follows = bool(page) and _place(page[0]) == anchor
+            else:
+                follows = offset == 0 or (bool(page) and _was_there(page[0], delivered, reached))
+            if not follows:
                 offset, anchor, shifts = max(0, offset - self._page_size), _NOWHERE, shifts + 1
                 if shifts > MOST_SHIFTS:
                     raise Unavailable("Mailchimp: the list of members does not keep its order")
@@ -138,6 +144,7 @@ class MailchimpClient:
                 yield fresh
             if len(page) < self._page_size:
                 return
+            reached = max(reached, _changed(page[-1]))
             restart = _changed(page[-1]) - TICK if _changed(page[-1]) > _START else _START
             delivered = {key: time for key, time in delivered.items() if time >= restart}
             delivered |= {_key(member): _changed(member) for member in page}
@@ -439,6 +446,12 @@ def asks_for_status(error: CallRefused) -> bool:
 
 def _key(member: Member) -> str:
     return member.contact_id or member.email_address
+
+
+def _was_there(member: Member, delivered: Mapping[str, datetime], reached: datetime) -> bool:
+    """Tell whether all that stands before an unchanged member was read up to the time ``reached``."""
+    changed = _changed(member)
+    return changed < reached or delivered.get(_key(member)) == changed
 
 
 def _place(member: Member) -> tuple[str, datetime]:
