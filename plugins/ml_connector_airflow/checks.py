@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 
 from sqlalchemy import text
 
+from ml_connector import company
 from ml_connector.audience import iter_problems, missing_fields
 from ml_connector.errors import ConnectorError, SettingsError
 from ml_connector.mailchimp.webhooks import secret_in, secret_matches
@@ -107,7 +108,9 @@ def _erasures(scope: Scope) -> str:
 
 
 def _quickbooks(scope: Scope) -> str:
-    return f"connected to the company {quickbooks_client(scope).company_name()!r}"
+    client = quickbooks_client(scope)
+    company.check(scope, client)
+    return f"connected to the company {client.company_name()!r}"
 
 
 def _mailchimp(scope: Scope) -> str:
