@@ -6,7 +6,7 @@ drawn only once the whole is known to be complete.
 """
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import islice
 from typing import Any
@@ -266,8 +266,3 @@ def _advance(
 
 def _time(text: object) -> datetime | None:
     return datetime.fromisoformat(text) if isinstance(text, str) else None
-
-
-def summary(fetched: Fetched) -> dict[str, Any]:
-    """Return the counts as a task may hand them on."""
-    return asdict(fetched)

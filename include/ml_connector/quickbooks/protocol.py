@@ -91,20 +91,6 @@ def batch_request(
     )
 
 
-def customer_write_request(
-    base_url: str, realm: str, customer: Mapping[str, Any], *, requestid: str
-) -> Request:
-    """One customer written; repeatable with the same ``requestid`` (50 characters)."""
-    return _request(
-        "POST",
-        base_url,
-        realm,
-        "customer",
-        requestid=_checked(requestid, 50),
-        body=msgspec.json.encode(customer),
-    )
-
-
 def cdc_request(base_url: str, realm: str, since: datetime) -> Request:
     """Customers changed or gone since ``since``: 30 days and 1,000 objects at most, no paging."""
     return _request(

@@ -40,7 +40,6 @@ def changed_statement(
     start_position: int = 1,
     max_results: int = MAX_RESULTS,
     *,
-    columns: Sequence[str] = ("*",),
     before: datetime | None = None,
 ) -> str:
     """Customers updated in ``since`` to ``until`` (both included), oldest update first.
@@ -48,7 +47,7 @@ def changed_statement(
     ``since`` None = from the beginning; ``before`` is a further upper bound that is not included.
     """
     return _select(
-        columns,
+        ["*"],
         _window(since, until, before),
         f"ORDERBY {_UPDATED} STARTPOSITION {start_position} MAXRESULTS {max_results}",
     )
