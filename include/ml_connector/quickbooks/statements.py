@@ -6,6 +6,8 @@ Grammar: https://developer.intuit.com/app/developer/qbo/docs/learn/explore-the-q
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 
+from ml_connector.wire import moment
+
 MAX_RESULTS = 1000
 """Of a page; without MAXRESULTS it is 100."""
 
@@ -19,11 +21,6 @@ def literal(text: str) -> str:
     r"""Quote ``text`` for a statement: ``'`` and ``\`` are escaped with a backslash."""
     escaped = text.replace("\\", "\\\\").replace("'", "\\'")
     return f"'{escaped}'"
-
-
-def moment(time: datetime) -> str:
-    """Return an aware ``time`` as RFC 3339 in UTC with ``Z``, cut to the second."""
-    return time.astimezone(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
 
 
 def parse_time(text: str) -> datetime:
