@@ -18,6 +18,7 @@ import msgspec
 import structlog
 from sqlalchemy import Connection
 
+from ml_connector import company
 from ml_connector.activity_block import MOST_EVENTS, Markers, Standing, lines_of
 from ml_connector.errors import ConnectorError, RecordRefused, StaleObject
 from ml_connector.model import Customer, MemberEvent, Status
@@ -57,7 +58,11 @@ def shards_for(due: int) -> int:
 def write_activity(
     scope: Scope, client: QuickBooksClient, *, part: Part | None = None
 ) -> dict[str, int]:
-    """Write what is queued; return how many customers ended how."""
+    """Write what is queued; return how many customers ended how.
+
+    Raises ``SettingsError`` if the company is another one than the customers are from (A40).
+    """
+    company.hold_to(scope, client)
     writer = _Writer(scope, client, part or Part())
     while writer.write_next() or writer.read_again():
         pass

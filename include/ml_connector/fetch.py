@@ -6,7 +6,7 @@ drawn only once the whole is known to be complete.
 """
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import islice
 from typing import Any
@@ -14,6 +14,7 @@ from typing import Any
 import structlog
 from sqlalchemy import Connection
 
+from ml_connector import company
 from ml_connector.ahead import ahead
 from ml_connector.errors import IncompleteRead
 from ml_connector.garbage import seldom_collected
@@ -60,10 +61,12 @@ def fetch_customers(
 
     Reads everything on the first run, with ``full_sync``, and when the rules for customers or the
     names of their types changed; just ``customer_ids`` if given. Raises ``IncompleteRead`` if a
-    full load is short.
+    full load is short, and ``SettingsError`` if the company is another one than before (A40).
     """
     with scope.database.begin() as connection:
         cursors.check_index_key(connection, scope.vault)
+    company.hold_to(scope, client)
+    with scope.database.begin() as connection:
         cursor = cursors.get(connection, sync=scope.name, name=_CURSOR)
     if customer_ids:
         return _some(scope, client, customer_ids)
@@ -120,6 +123,7 @@ def fetch_told(
     ``merged``: survivors by the ids that went into them. Many ids are one page of what changed
     about ``since`` rather than a query for each hundred; who is in neither is asked for by id.
     """
+    company.hold_to(scope, client)
     wanted = set(ids) - set(merged)
     if since is not None and len(wanted) > IDS_PER_QUERY:
         pages = client.iter_changed(since=since - OVERLAP, until=scope.clock())
@@ -283,8 +287,3 @@ def _advance(
 
 def _time(text: object) -> datetime | None:
     return datetime.fromisoformat(text) if isinstance(text, str) else None
-
-
-def summary(fetched: Fetched) -> dict[str, Any]:
-    """Return the counts as a task may hand them on."""
-    return asdict(fetched)

@@ -22,6 +22,7 @@ from typing import Any
 import structlog
 from msgspec import structs
 
+from ml_connector import company
 from ml_connector.activity import markers_of
 from ml_connector.addresses import plain
 from ml_connector.errors import (
@@ -196,6 +197,7 @@ class _Eraser:
 
     def _clear(self, office: Office, shown: Shown) -> None:
         client, scope = office.quickbooks, office.scope
+        company.hold_to(scope, client)
         markers = markers_of(scope, shown.customer_id)
         mark = f"quickbooks/{scope.name}/{shown.customer_id}"
         for _ in range(TRIES):

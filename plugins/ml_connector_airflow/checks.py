@@ -6,8 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
-from sqlalchemy import text
-
+from ml_connector import company
 from ml_connector.audience import iter_problems, missing_fields
 from ml_connector.errors import ConnectorError, SettingsError
 from ml_connector.mailchimp.webhooks import secret_in, secret_matches
@@ -15,7 +14,7 @@ from ml_connector.model import RunContext
 from ml_connector.push import CONTRACT_CURSOR
 from ml_connector.scope import Scope
 from ml_connector.settings import load_sync, load_syncs, settings_file
-from ml_connector.store import audit, cursors, erasure
+from ml_connector.store import audit, cursors, customers, erasure
 from ml_connector.store.audit import Entry
 from ml_connector.web.keys import MailchimpKey
 from ml_connector.web.receiver import PREFIX
@@ -88,11 +87,8 @@ def _failed(name: str, error: ConnectorError) -> Line:
 def _database(scope: Scope) -> str:
     with scope.database.begin() as connection:
         cursors.check_index_key(connection, scope.vault)
-        customers = connection.execute(
-            text("SELECT count(*) FROM ml_connector.customers WHERE sync = :sync"),
-            {"sync": scope.name},
-        ).scalar_one()
-    return f"tables are there, {customers} customers staged"
+        known = customers.count_known(connection, sync=scope.name)
+    return f"tables are there, {known} customers staged"
 
 
 def _erasures(scope: Scope) -> str:
@@ -107,7 +103,9 @@ def _erasures(scope: Scope) -> str:
 
 
 def _quickbooks(scope: Scope) -> str:
-    return f"connected to the company {quickbooks_client(scope).company_name()!r}"
+    client = quickbooks_client(scope)
+    company.check(scope, client)
+    return f"connected to the company {client.company_name()!r}"
 
 
 def _mailchimp(scope: Scope) -> str:

@@ -10,6 +10,7 @@ from sqlalchemy import select
 from ml_connector.errors import SettingsError
 from ml_connector.quickbooks.authorize import Consent, authorize_url
 from ml_connector.store.database import Database
+from ml_connector.store.refresh_lock import refresh_lock
 from ml_connector_airflow.hooks.quickbooks import QuickBooksHook
 from ml_connector_airflow.notifications import end_alert
 from ml_connector_airflow.token_steps import needs_reauth
@@ -18,7 +19,12 @@ from ml_connector_airflow.wiring import connection_named, database_url
 
 
 def consent_page(conn_id: str, *, redirect_uri: str, state: str) -> str:
-    """Return the address where a person lets us in; raise ``SettingsError`` without a client id."""
+    """Return the address where a person lets us in; raise ``SettingsError`` without a client id.
+
+    Raises it as well where the connector's database is not known yet: ``finish`` cannot do without,
+    and a person who said yes by then would have to say it again.
+    """
+    database_url()
     connection = connection_named(conn_id, "add one of type QuickBooks Online")
     if not connection.login:
         raise SettingsError(f"connection {conn_id} lacks the client id (login) of your Intuit app")
@@ -31,12 +37,16 @@ def consent_page(conn_id: str, *, redirect_uri: str, state: str) -> str:
 
 
 def finish(conn_id: str, consent: Consent, *, redirect_uri: str) -> str:
-    """Store pair and company, and return the company's name as QuickBooks tells it."""
-    hook = QuickBooksHook(conn_id)
-    pair = hook.token_endpoint().exchange(consent.code, redirect_uri)
-    TokenVariable(conn_id).save(pair)
-    _store_realm(conn_id, consent.realm_id)
+    """Store pair and company, and return the company's name as QuickBooks tells it.
+
+    Under the refresh lock: a refresh under way with the former pair is waited for, since it would
+    store what it got over what the person has just consented to.
+    """
+    endpoint = QuickBooksHook(conn_id).token_endpoint()
     with closing(Database(database_url(), connections=3)) as database:
+        with refresh_lock(database, conn_id):
+            TokenVariable(conn_id).save(endpoint.exchange(consent.code, redirect_uri))
+            _store_realm(conn_id, consent.realm_id)
         end_alert(database, cause=needs_reauth(conn_id))
         return QuickBooksHook(conn_id).get_client(database=database).company_name()
 

@@ -126,7 +126,6 @@ class WithAirflow:
             access=token.expires_at,
             refresh=token.refresh_expires_at,
             for_good=token.hard_expires_at,
-            rotated=token.rotated_at,
         )
 
     def connections(self, sync: Sync) -> Sequence[Standing]:

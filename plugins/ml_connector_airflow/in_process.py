@@ -11,12 +11,11 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
-from sqlalchemy import text
 
 from ml_connector.errors import SettingsError
 from ml_connector.scope import Scope
 from ml_connector.settings import load_sync
-from ml_connector.store import plans
+from ml_connector.store import changes, plans
 from ml_connector.store.plans import Standing
 from ml_connector_airflow.wiring import open_scope
 
@@ -43,8 +42,7 @@ def run_dag(sync_name: str, conf: dict[str, Any]) -> Outcome:
     """
     load_sync(sync_name)
     scope = open_scope(sync_name)
-    with scope.database.begin() as connection:
-        connection.execute(text("SELECT 1 FROM ml_connector.plans LIMIT 1"))
+    _standing(scope, run_id="")  # a database that cannot be used is told of before the run
     dag = _dag(f"sync_customers__{sync_name}")
     started = datetime.now(UTC)
     run_id = f"manual__{started.isoformat()}"
@@ -67,19 +65,14 @@ def show(outcome: Outcome, sync_name: str, *, preview: bool) -> None:
     if outcome.plan_id is not None:
         scope = open_scope(sync_name)
         with scope.database.begin() as connection:
-            rows = connection.execute(
-                text("""SELECT kind, reason, state, count(*) AS n FROM ml_connector.changes
-                        WHERE plan_id = :plan AND state <> 'superseded'
-                        GROUP BY kind, reason, state ORDER BY kind, reason, state"""),
-                {"plan": outcome.plan_id},
-            ).all()
+            rows = changes.counts(connection, plan_id=outcome.plan_id)
             calls = plans.calls_of(connection, plan_id=outcome.plan_id)
         scope.database.close()
         table = Table(
             "change", "reason", "state", "contacts", title="Would change" if preview else None
         )
-        for row in rows:
-            table.add_row(row.kind, row.reason, row.state, str(row.n))
+        for kind, reason, state, number in rows:
+            table.add_row(kind, reason, state, str(number))
         if rows:
             console.print(table)
         elif outcome.succeeded:

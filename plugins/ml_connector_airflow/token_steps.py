@@ -7,7 +7,7 @@ from typing import Any
 import structlog
 
 from ml_connector.errors import NeedsReauth
-from ml_connector.quickbooks.tokens import StoredToken
+from ml_connector.quickbooks.tokens import TokenPair
 from ml_connector.settings import quickbooks_connections
 from ml_connector.store.database import Database
 from ml_connector_airflow import metrics
@@ -54,7 +54,7 @@ def report(refreshed: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return refreshed
 
 
-def warn_before_end(database: Database, conn_id: str, token: StoredToken, *, now: datetime) -> None:
+def warn_before_end(database: Database, conn_id: str, token: TokenPair, *, now: datetime) -> None:
     """Raise an alert within two weeks of the rolling or the hard end, end it afterwards."""
     cause = f"refresh_token_ending:{conn_id}"
     ends = [end for end in (token.refresh_expires_at, token.hard_expires_at) if end is not None]

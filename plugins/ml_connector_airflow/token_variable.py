@@ -4,7 +4,7 @@ from airflow.sdk import Variable
 from airflow.sdk.exceptions import AirflowRuntimeError
 
 from ml_connector.errors import NeedsReauth
-from ml_connector.quickbooks.tokens import StoredToken
+from ml_connector.quickbooks.tokens import TokenPair
 
 
 def variable_name(conn_id: str) -> str:
@@ -22,7 +22,7 @@ class TokenVariable:
     def __init__(self, conn_id: str) -> None:
         self._name = variable_name(conn_id)
 
-    def load(self) -> StoredToken:
+    def load(self) -> TokenPair:
         """Return the pair; raise ``NeedsReauth`` if nobody has connected yet."""
         value = _stored(self._name) or _seeded(self._name)
         if not value:
@@ -30,9 +30,9 @@ class TokenVariable:
                 f"QuickBooks is not connected: there is no Variable {self._name}; "
                 "run `ml-connector connect quickbooks`"
             )
-        return StoredToken.from_json(value, place=f"Variable {self._name}")
+        return TokenPair.from_json(value, place=f"Variable {self._name}")
 
-    def save(self, token: StoredToken) -> None:
+    def save(self, token: TokenPair) -> None:
         """Store the pair in Airflow's database; it is committed on return."""
         if _in_task():
             Variable.set(self._name, token.to_json())

@@ -297,7 +297,10 @@ class Firm:
     def inbox(self) -> dict[str, int]:
         """Events by state."""
         with self.database.begin() as connection:
-            return inbox.counts(connection)
+            rows = connection.execute(
+                text("SELECT state, count(*) FROM ml_connector.webhook_inbox GROUP BY state")
+            ).all()
+        return {row[0]: row[1] for row in rows}
 
     # ── the bookkeeper ────────────────────────────────────────────────────────────────────────
 

@@ -20,7 +20,7 @@ from ml_connector.errors import (
 )
 from ml_connector.quickbooks.client import QuickBooksClient
 from ml_connector.quickbooks.protocol import BatchItem
-from ml_connector.quickbooks.tokens import StoredToken, TokenEndpoint, TokenManager
+from ml_connector.quickbooks.tokens import TokenEndpoint, TokenManager, TokenPair
 from ml_connector.retries import Retries
 from ml_connector.transport import RequestsTransport
 from sandbox.quickbooks.app import create_app
@@ -50,7 +50,7 @@ class Connection:
 
     def __init__(self, standin: Standin) -> None:
         self.standin, self.mutex, self.unfinished = standin, threading.Lock(), False
-        self.token = StoredToken(
+        self.token = TokenPair(
             access_token="unknown-so-far-and-long-enough", refresh_token="sandbox-refresh-token"
         )
         self.saved = 0
@@ -58,10 +58,10 @@ class Connection:
         self.slept: list[float] = []
         self.calls = Counter[str]()
 
-    def load(self) -> StoredToken:
+    def load(self) -> TokenPair:
         return self.token
 
-    def save(self, token: StoredToken) -> None:
+    def save(self, token: TokenPair) -> None:
         self.token, self.saved = token, self.saved + 1
 
     @contextmanager

@@ -5,10 +5,12 @@ import os
 import re
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 import requests
+from sqlalchemy import text
 
 from local.postgres import free_port
 from tests.integration.firm import REALM, control
@@ -55,6 +57,32 @@ def page_of(process: subprocess.Popen[str]) -> str:
     pytest.fail("no page was printed")
 
 
+def wait_for_redemption(firm) -> None:
+    """Return once a refresh has been sent to the token endpoint and was not answered yet."""
+    unfinished = text("SELECT 1 FROM ml_connector.token_intents WHERE finished_at IS NULL")
+    until = time.monotonic() + 60
+    while time.monotonic() < until:
+        with firm.database.begin() as connection:
+            if connection.execute(unfinished).first():
+                time.sleep(0.5)
+                return
+        time.sleep(0.05)
+    pytest.fail("no refresh was begun")
+
+
+def stored_pair(environment) -> dict[str, str]:
+    """The pair in the token Variable."""
+    got = subprocess.run(
+        [COMMAND.with_name("airflow"), "variables", "get", "quickbooks_token__quickbooks_default"],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    return json.loads(got.stdout.strip().splitlines()[-1])
+
+
 def test_connecting_stores_the_pair_and_names_the_company(environment, firm):
     with connect(environment) as process:
         page = page_of(process)
@@ -74,6 +102,34 @@ def test_connecting_stores_the_pair_and_names_the_company(environment, firm):
         check=False,
     )
     assert "ok     main: QuickBooks: connected to the company" in again.stdout
+
+
+def test_a_refresh_under_way_with_the_former_pair_does_not_undo_the_consent(environment, firm):
+    seed = {"access_token": "", "refresh_token": "sandbox-refresh-token"}
+    seeded = {"AIRFLOW_VAR_QUICKBOOKS_TOKEN__QUICKBOOKS_DEFAULT": json.dumps(seed)}
+    with connect(environment) as process:
+        page = page_of(process)
+        slow = {"rotate": "always", "token_latency_ms": 4000}
+        control(firm.quickbooks, "PUT", "settings", slow)
+        with subprocess.Popen([COMMAND, "check"], env=environment | seeded) as refreshing:
+            wait_for_redemption(firm)
+            control(firm.quickbooks, "PUT", "settings", {"token_latency_ms": 0})
+            requests.get(page, timeout=30)
+            output, _ = process.communicate(timeout=60)
+            refreshing.communicate(timeout=60)
+    assert process.returncode == 0, output
+    former, consented = control(firm.quickbooks, "GET", "tokens")["families"]
+    assert len(former["replaced"]) == 1
+    assert stored_pair(environment)["refresh_token"] == consented["refresh_token"]
+
+
+def test_without_the_connectors_database_nobody_is_sent_to_intuit(environment):
+    del environment["AIRFLOW_CONN_ML_CONNECTOR_DB"]
+    with connect(environment, "--wait", "1") as process:
+        output, _ = process.communicate(timeout=60)
+    assert process.returncode == 2
+    assert "there is no Airflow connection 'ml_connector_db'" in output
+    assert "http" not in output
 
 
 def test_a_redirect_with_another_state_is_refused_and_the_wait_goes_on(environment):

@@ -19,7 +19,7 @@ from ml_connector.store.erased_payloads import erase_of_the_suppressed
 from ml_connector.webhooks import unreadable
 from tests.integration.firm import Firm
 from tests.integration.test_audit_sealed import seal, tamper, verify
-from tests.integration.traces import dumped, forms, found, marks
+from tests.integration.traces import EVERY_ROW, dumped, forms, found, marks
 
 AMY = "amy@finch.org"
 NOTES = "Likes parrots.\r\n\tCall after 5."
@@ -202,10 +202,9 @@ def said_by_events(firm: Firm) -> str:
     """What the inbox holds, opened; bodies that were kept whole are decoded."""
     said = dumped(firm)["webhook_inbox"]
     with firm.database.begin() as connection:
-        for page in sealed.iter_pages(connection, sealed.INBOX):
-            for row in page:
-                body = json.loads(sealed.opened(sealed.INBOX, row, firm.vault)).get("body", "")
-                said += unquote(base64.b64decode(body).decode()).lower()
+        for row in sealed.next_page(connection, sealed.INBOX, after=None, page=EVERY_ROW):
+            body = json.loads(sealed.opened(sealed.INBOX, row, firm.vault)).get("body", "")
+            said += unquote(base64.b64decode(body).decode()).lower()
     return said
 
 

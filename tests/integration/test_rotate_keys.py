@@ -16,6 +16,7 @@ from ml_connector.vault import Vault
 from tests.integration.firm import ADDRESS, Firm
 from tests.integration.test_audit_sealed import seal, tamper, verify
 from tests.integration.test_forget import erase
+from tests.integration.traces import EVERY_ROW
 
 INDEX = base64.b64decode("A" * 43 + "=")
 OLD, NEW, THIRD = INDEX, b"n" * 32, b"t" * 32
@@ -58,8 +59,7 @@ def opened(firm: Firm, keyring: Vault) -> dict[str, list[bytes]]:
         return {
             f"{column.table}.{column.column}": [
                 sealed.opened(column, row, keyring)
-                for page in sealed.iter_pages(connection, column)
-                for row in page
+                for row in sealed.next_page(connection, column, after=None, page=EVERY_ROW)
             ]
             for column in sealed.SEALED
         }

@@ -11,6 +11,9 @@ from local.postgres import binaries
 from ml_connector.store import sealed
 from tests.integration.firm import Firm
 
+EVERY_ROW = 100_000
+"""More than a test ever stores."""
+
 _COPY = re.compile(r"^COPY ml_connector\.(\w+) .*?;\n(.*?)^\\\.$", re.MULTILINE | re.DOTALL)
 
 
@@ -34,9 +37,9 @@ def dumped(firm: Firm) -> dict[str, str]:
             tables[name] = tables.get(name, "") + row
     with firm.database.begin() as connection:
         for column in sealed.SEALED:
-            for page in sealed.iter_pages(connection, column):
-                said = (sealed.opened(column, row, firm.vault).decode().lower() for row in page)
-                tables[column.table] = "\n".join([tables.get(column.table, ""), *said])
+            rows = sealed.next_page(connection, column, after=None, page=EVERY_ROW)
+            said = (sealed.opened(column, row, firm.vault).decode().lower() for row in rows)
+            tables[column.table] = "\n".join([tables.get(column.table, ""), *said])
     return tables
 
 

@@ -154,8 +154,8 @@ def test_statements_read_as_quickbooks_wants_them() -> None:
         " AND MetaData.LastUpdatedTime <= '2026-10-02T00:00:00Z' AND Active IN (true, false)"
         " ORDERBY MetaData.LastUpdatedTime STARTPOSITION 1 MAXRESULTS 1000"
     )
-    assert statements.changed_statement(None, until, 1001, 50, columns=["Id", "SyncToken"]) == (
-        "SELECT Id, SyncToken FROM Customer WHERE MetaData.LastUpdatedTime <="
+    assert statements.changed_statement(None, until, 1001, 50) == (
+        "SELECT * FROM Customer WHERE MetaData.LastUpdatedTime <="
         " '2026-10-02T00:00:00Z' AND Active IN (true, false)"
         " ORDERBY MetaData.LastUpdatedTime STARTPOSITION 1001 MAXRESULTS 50"
     )
@@ -206,7 +206,5 @@ def test_single_calls_are_addressed_as_documented() -> None:
     cdc = protocol.cdc_request(BASE, "93", datetime(2026, 10, 1, tzinfo=UTC))
     assert cdc.url == f"{BASE}/v3/company/93/cdc"
     assert cdc.params["changedSince"] == "2026-10-01T00:00:00Z"
-    write = protocol.customer_write_request(BASE, "93", {"Id": "1"}, requestid="x")
-    assert (write.method, write.url) == ("POST", f"{BASE}/v3/company/93/customer")
     info = protocol.company_info_request(BASE, "93")
     assert info.url == f"{BASE}/v3/company/93/companyinfo/93"

@@ -19,7 +19,6 @@ from ml_connector.errors import (
     Unavailable,
 )
 from ml_connector.quickbooks.tokens import (
-    StoredToken,
     TokenEndpoint,
     TokenManager,
     TokenPair,
@@ -37,25 +36,25 @@ def sample(status: int, name: str) -> Response:
     return Response(status=status, headers={"intuit_tid": "1-5f"}, body=body)
 
 
-def stored(**changes: object) -> StoredToken:
+def stored(**changes: object) -> TokenPair:
     values: dict[str, object] = {
         "access_token": "access-1",
         "refresh_token": "refresh-1",
         "expires_at": NOW + HOUR,
         "rotated_at": NOW,
     }
-    return StoredToken(**{**values, **changes})  # type: ignore[arg-type]
+    return TokenPair(**{**values, **changes})  # type: ignore[arg-type]
 
 
 class World:
     """Vault, lock and token endpoint in one, with a diary of what happened in which order."""
 
-    def __init__(self, token: StoredToken, *accepted: str, interrupted: bool = False) -> None:
+    def __init__(self, token: TokenPair, *accepted: str, interrupted: bool = False) -> None:
         self.token, self.accepted, self.interrupted = token, list(accepted), interrupted
         self.diary: list[str] = []
         self.now = NOW
         self.failure: Exception | None = None
-        self.before_lock: StoredToken | None = None
+        self.before_lock: TokenPair | None = None
         self.full_disk = False
         self.mark = ""
         self.manager = TokenManager(
@@ -68,11 +67,11 @@ class World:
     def clock(self) -> datetime:
         return self.now
 
-    def load(self) -> StoredToken:
+    def load(self) -> TokenPair:
         self.diary.append("load")
         return self.token
 
-    def save(self, token: StoredToken) -> None:
+    def save(self, token: TokenPair) -> None:
         if self.full_disk:
             raise StorageError("no room")
         self.diary.append("save")
@@ -243,11 +242,11 @@ def test_the_stored_form_survives_a_round_trip_and_has_the_names_people_rely_on(
         "hard_expires_at",
         "rotated_at",
     }
-    assert StoredToken.from_json(token.to_json()) == token
+    assert TokenPair.from_json(token.to_json()) == token
 
 
 def test_anything_but_the_two_tokens_may_be_missing() -> None:
-    token = StoredToken.from_json('{"access_token": "a", "refresh_token": "r"}')
+    token = TokenPair.from_json('{"access_token": "a", "refresh_token": "r"}')
     assert (token.access_token, token.refresh_token, token.expires_at) == ("a", "r", None)
 
 
@@ -276,7 +275,7 @@ def test_nonsense_in_the_variable_is_named_with_its_mend_and_never_quoted(
 ) -> None:
     place = "Variable quickbooks_token__quickbooks_default"
     with pytest.raises(CredentialsError, match=mend) as raised:
-        StoredToken.from_json(text, place=place)
+        TokenPair.from_json(text, place=place)
     assert str(raised.value).startswith(place)
     assert "garbage-secret" not in str(raised.value)
 

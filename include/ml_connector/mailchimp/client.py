@@ -80,10 +80,6 @@ class MailchimpClient:
 
     # ── account and audience ──────────────────────────────────────────────────────────────────
 
-    def ping(self) -> str:
-        """Return Mailchimp's greeting: the key, its data centre and the network are right."""
-        return str(self._call("ping", "GET", "ping").get("health_status", ""))
-
     def account(self) -> Document:
         """Return the account: ``account_name``, ``pricing_plan_type`` and more."""
         return self._call("account", "GET", "")

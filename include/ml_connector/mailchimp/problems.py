@@ -17,6 +17,7 @@ from ml_connector.errors import (
     Unavailable,
 )
 from ml_connector.transport import Response
+from ml_connector.wire import retry_after
 
 # What Mailchimp says about one contact, and our code for it. First match counts.
 _REFUSALS: tuple[tuple[str, str, str], ...] = (
@@ -121,12 +122,6 @@ def _refused(
     if status == 400 and code != "invalid":
         return RecordRefused(message, code=code, request_id=request_id)
     return CallRefused(message, code=code, request_id=request_id)
-
-
-def retry_after(headers: Mapping[str, str]) -> float | None:
-    """Return a Retry-After in seconds; one that is missing, a date or nonsense is None."""
-    said = headers.get("retry-after", "")
-    return float(said) if re.fullmatch(r"\d{1,6}(\.\d+)?", said) else None
 
 
 def classify_row_error(error: str, error_code: str = "", field: str = "") -> str:

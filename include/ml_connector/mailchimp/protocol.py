@@ -29,6 +29,7 @@ from ml_connector.model import (
     Status,
 )
 from ml_connector.transport import Request, Response
+from ml_connector.wire import moment
 
 MAX_ROWS = 500
 """https://mailchimp.com/developer/marketing/api/lists/batch-subscribe-or-unsubscribe/"""
@@ -103,11 +104,6 @@ def auth_headers(key: str) -> dict[str, str]:
 def subscriber_hash(email: str) -> str:
     """Return the md5 of the lower-cased address, by which Mailchimp knows a member."""
     return hashlib.md5(email.lower().encode(), usedforsecurity=False).hexdigest()
-
-
-def moment(time: datetime) -> str:
-    """Return an aware ``time`` as RFC 3339 in UTC with ``Z``: a plus sign gets lost in a query."""
-    return time.astimezone(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
 
 
 # ── requests ──────────────────────────────────────────────────────────────────────────────────

@@ -110,6 +110,11 @@ class QuickBooksClient:
         self._pace_batch = pace_batch
         self._clock = clock
 
+    @property
+    def realm_id(self) -> str:
+        """The company's number."""
+        return self._realm
+
     def iter_changed(self, *, since: datetime | None, until: datetime) -> Iterator[list[Row]]:
         """Yield pages of the customers last updated in ``since`` to ``until``, both included.
 

@@ -24,8 +24,9 @@ from ml_connector.errors import (
     TokenExpired,
     Unavailable,
 )
-from ml_connector.quickbooks.statements import moment, parse_time
+from ml_connector.quickbooks.statements import parse_time
 from ml_connector.transport import Request, Response
+from ml_connector.wire import moment, retry_after
 
 PRODUCTION_URL = "https://quickbooks.api.intuit.com"
 MINOR_VERSION = "75"
@@ -88,20 +89,6 @@ def batch_request(
         "batch",
         requestid=_checked(requestid, 36),
         body=msgspec.json.encode({"BatchItemRequest": rows}),
-    )
-
-
-def customer_write_request(
-    base_url: str, realm: str, customer: Mapping[str, Any], *, requestid: str
-) -> Request:
-    """One customer written; repeatable with the same ``requestid`` (50 characters)."""
-    return _request(
-        "POST",
-        base_url,
-        realm,
-        "customer",
-        requestid=_checked(requestid, 50),
-        body=msgspec.json.encode(customer),
     )
 
 
@@ -324,9 +311,3 @@ def _refused(status: int, fault: _Fault, request_id: str | None) -> ConnectorErr
     if fault.code in {"1040", "4000", "4001"}:
         return CallRefused(message, code=fault.code, request_id=request_id)
     return RecordRefused(message, code=fault.code, request_id=request_id)
-
-
-def retry_after(headers: Mapping[str, str]) -> float | None:
-    """Return a Retry-After in seconds; one that is missing, a date or nonsense is None."""
-    said = headers.get("retry-after", "")
-    return float(said) if re.fullmatch(r"\d{1,6}(\.\d+)?", said) else None

@@ -6,6 +6,8 @@ Grammar: https://developer.intuit.com/app/developer/qbo/docs/learn/explore-the-q
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 
+from ml_connector.wire import moment
+
 MAX_RESULTS = 1000
 """Of a page; without MAXRESULTS it is 100."""
 
@@ -19,11 +21,6 @@ def literal(text: str) -> str:
     r"""Quote ``text`` for a statement: ``'`` and ``\`` are escaped with a backslash."""
     escaped = text.replace("\\", "\\\\").replace("'", "\\'")
     return f"'{escaped}'"
-
-
-def moment(time: datetime) -> str:
-    """Return an aware ``time`` as RFC 3339 in UTC with ``Z``, cut to the second."""
-    return time.astimezone(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
 
 
 def parse_time(text: str) -> datetime:
@@ -40,7 +37,6 @@ def changed_statement(
     start_position: int = 1,
     max_results: int = MAX_RESULTS,
     *,
-    columns: Sequence[str] = ("*",),
     before: datetime | None = None,
 ) -> str:
     """Customers updated in ``since`` to ``until`` (both included), oldest update first.
@@ -48,7 +44,7 @@ def changed_statement(
     ``since`` None = from the beginning; ``before`` is a further upper bound that is not included.
     """
     return _select(
-        columns,
+        ["*"],
         _window(since, until, before),
         f"ORDERBY {_UPDATED} STARTPOSITION {start_position} MAXRESULTS {max_results}",
     )

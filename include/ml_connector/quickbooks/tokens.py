@@ -26,9 +26,10 @@ from ml_connector.errors import (
     SettingsError,
     Unavailable,
 )
-from ml_connector.quickbooks.protocol import THROTTLE_WAIT, retry_after
+from ml_connector.quickbooks.protocol import THROTTLE_WAIT
 from ml_connector.quickbooks.statements import parse_time
 from ml_connector.transport import Request, Response, Transport
+from ml_connector.wire import retry_after
 
 TOKEN_URL = "https://oauth.platform.intuit.com/oauth2/v1/tokens/bearer"  # noqa: S105 (an address)
 RENEW_BEFORE = timedelta(minutes=5)
@@ -99,8 +100,6 @@ class TokenPair:
             previous_refresh_token=previous if isinstance(previous, str) else None,
         )
 
-
-StoredToken = TokenPair
 
 _TIMES = ("expires_at", "refresh_expires_at", "hard_expires_at", "rotated_at")
 
@@ -271,11 +270,11 @@ class TokenEndpoint:
 class TokenVault(Protocol):
     """Where the pair is kept (an Airflow Variable)."""
 
-    def load(self) -> StoredToken:
+    def load(self) -> TokenPair:
         """Return the pair as stored now; raise ``CredentialsError`` if there is none."""
         ...
 
-    def save(self, token: StoredToken) -> None:
+    def save(self, token: TokenPair) -> None:
         """Store the pair; return only when it is durable."""
         ...
 
@@ -326,7 +325,7 @@ class TokenManager:
         self._lock = lock
         self._endpoint = endpoint
         self._clock = clock
-        self._known: StoredToken | None = None
+        self._known: TokenPair | None = None
 
     def current(self) -> str:
         """Return the access token, renewed first if it is about to end.
@@ -353,12 +352,12 @@ class TokenManager:
         self._known = stored
         return stored.access_token
 
-    def refresh(self) -> StoredToken:
+    def refresh(self) -> TokenPair:
         """Renew now, whatever time is left: keeps the refresh token's own life going."""
         self.renewed(self._vault.load().access_token)
         return self._vault.load()
 
-    def _redeemed(self, stored: StoredToken, hold: Hold) -> StoredToken:
+    def _redeemed(self, stored: TokenPair, hold: Hold) -> TokenPair:
         mark = self._endpoint.mark(stored.refresh_token)
         if hold.refused() == mark:
             raise NeedsReauth(f"QuickBooks has refused the stored refresh token; {RECONNECT}")
@@ -372,7 +371,7 @@ class TokenManager:
             return replace(pair, previous_refresh_token=stored.previous_refresh_token)
         return replace(pair, previous_refresh_token=stored.refresh_token)
 
-    def _with_last_try(self, stored: StoredToken, *, interrupted: bool) -> StoredToken:
+    def _with_last_try(self, stored: TokenPair, *, interrupted: bool) -> TokenPair:
         """Redeem the token; after a crash, and only then, the one before it once as well."""
         try:
             return self._endpoint.redeem(stored.refresh_token)

@@ -261,6 +261,15 @@ def keys_of(connection: Connection, *, sync: str, ids: Collection[str]) -> set[b
     return {bytes(row.key) for row in rows if row.key is not None}
 
 
+def any_staged(connection: Connection, *, sync: str) -> bool:
+    """Return whether any customer was ever staged, gone or not."""
+    found = connection.execute(
+        text("SELECT EXISTS (SELECT 1 FROM ml_connector.customers WHERE sync = :sync)"),
+        {"sync": sync},
+    ).scalar_one()
+    return bool(found)
+
+
 def count_known(connection: Connection, *, sync: str, seen_in: int | None = None) -> int:
     """Return how many customers are staged and not gone, or how many a full load has listed."""
     seen = "" if seen_in is None else "AND seen_in = :seen_in"

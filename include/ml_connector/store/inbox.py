@@ -282,12 +282,6 @@ def erase(connection: Connection, events: Mapping[int, str], *, vault: Vault) ->
     )
 
 
-def next_due(connection: Connection) -> datetime | None:
-    """Return when the next event is due, in the past if one is waiting; None if there is none."""
-    due: datetime | None = connection.execute(text(NEXT_DUE)).scalar_one()
-    return due
-
-
 NEXT_DUE = """
     SELECT least(
         (SELECT min(coalesce(next_try_at, received_at))
@@ -302,23 +296,6 @@ def newest(connection: Connection) -> int:
         text("SELECT coalesce(max(id), 0) FROM ml_connector.webhook_inbox")
     ).scalar_one()
     return number
-
-
-def pending_since(connection: Connection) -> datetime | None:
-    """Return when the longest waiting event was received; None if none is waiting."""
-    since: datetime | None = connection.execute(
-        text("""SELECT min(received_at) FROM ml_connector.webhook_inbox
-                WHERE state IN ('pending', 'leased')""")
-    ).scalar_one()
-    return since
-
-
-def counts(connection: Connection) -> dict[str, int]:
-    """Return how many events there are in each state."""
-    rows = connection.execute(
-        text("SELECT state, count(*) FROM ml_connector.webhook_inbox GROUP BY state")
-    ).all()
-    return {row[0]: row[1] for row in rows}
 
 
 def _end(

@@ -1,6 +1,6 @@
 """Every encrypted column there is: for whoever has to look into all of them."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -93,28 +93,6 @@ SEALED = (
 )
 
 
-def iter_pages(
-    connection: Connection,
-    column: SealedColumn,
-    *,
-    where: str = "true",
-    locking: str = "",
-    page: int = PAGE,
-    **values: Any,
-) -> Iterator[list[Row[Any]]]:
-    """Yield pages of rows that have a payload, by primary key: key, name and ``sealed``.
-
-    ``where`` and ``locking`` (``FOR UPDATE SKIP LOCKED``) are SQL, ``values`` their parameters. To
-    be used within one transaction; for one a page see ``next_page``.
-    """
-    after: tuple[Any, ...] | None = None
-    while rows := next_page(
-        connection, column, after=after, where=where, locking=locking, page=page, **values
-    ):
-        yield rows
-        after = column.keys_of(rows[-1])
-
-
 def next_page(
     connection: Connection,
     column: SealedColumn,
@@ -125,7 +103,11 @@ def next_page(
     page: int = PAGE,
     **values: Any,
 ) -> list[Row[Any]]:
-    """Return up to ``page`` rows that follow on the primary key ``after``; see ``iter_pages``."""
+    """Return up to ``page`` rows with a payload that follow on the primary key ``after``.
+
+    Of each its key, its name and ``sealed``. ``where`` and ``locking`` (``FOR UPDATE SKIP LOCKED``)
+    are SQL, ``values`` their parameters.
+    """
     listed = ", ".join(dict.fromkeys((*column.key, *column.named_by)))
     key = ", ".join(column.key)
     places = ", ".join(f"CAST(:after_{name} AS {column.type_of(name)})" for name in column.key)

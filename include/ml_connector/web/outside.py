@@ -16,7 +16,6 @@ class TokenEnds:
     access: datetime | None = None
     refresh: datetime | None = None
     for_good: datetime | None = None
-    rotated: datetime | None = None
     problem: str = ""
 
 

@@ -22,11 +22,6 @@ STATUS_MEANS = {
     "absent": "is not in the audience",
     "moved": "took another address in Mailchimp",
 }
-DECISION = {
-    "contact": "Is a contact",
-    "linked": "Linked to another customer's contact",
-    "skipped": "Not a contact",
-}
 KIND = {
     "create": "create the contact",
     "update": "update the contact",
