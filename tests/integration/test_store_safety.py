@@ -235,12 +235,16 @@ def test_deadlocks_do_not_pass_for_a_broken_database(firm):
 
 
 def test_a_migration_that_has_to_give_way_to_a_run_begins_again(firm):
-    with firm.database.begin() as connection:  # as the version before had it
-        connection.execute(
-            text("""ALTER TABLE ml_connector.changes ADD CONSTRAINT changes_plan_id_fkey
-                    FOREIGN KEY (plan_id) REFERENCES ml_connector.plans (id)""")
-        )
-        connection.execute(text("UPDATE ml_connector.alembic_version SET version_num = '0016'"))
+    as_it_was = (  # at 0016: what later versions did, undone
+        "DROP INDEX ml_connector.member_events_seen",
+        "CREATE INDEX member_events_newest ON ml_connector.member_events (sync, email_key, id)",
+        """ALTER TABLE ml_connector.changes ADD CONSTRAINT changes_plan_id_fkey
+           FOREIGN KEY (plan_id) REFERENCES ml_connector.plans (id)""",
+        "UPDATE ml_connector.alembic_version SET version_num = '0016'",
+    )
+    with firm.database.begin() as connection:
+        for statement in as_it_was:
+            connection.execute(text(statement))
     waiting = text("SELECT count(*) FROM pg_locks WHERE NOT granted")
     with ThreadPoolExecutor(1) as pool:
         with firm.database.begin() as run:
