@@ -36,9 +36,11 @@ def hold(scope: Scope, *, plan_id: int) -> Held | None:
             limits.append(
                 f"{size.updates} contacts would be changed, {guard.max_updates} are allowed"
             )
-        if not limits:
-            return None
         state, seen = approvals.shown(connection, plan_id=plan_id)
+        if not limits:
+            if state != "open":  # planned anew: an earlier answer was about another plan
+                approvals.set_state(connection, plan_id=plan_id, state="open")
+            return None
         found_now = approvals.fingerprint(connection, plan_id=plan_id)
         if state == "approved" and seen == found_now:
             return None  # a try that ended after the answer: a person is not asked twice

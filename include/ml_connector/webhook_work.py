@@ -116,6 +116,7 @@ def members_acted(office: Office, events: Sequence[Claimed]) -> Done:
         # Whoever was deleted for good is on no list, nor is whence somebody came.
         leaving = {_address(each) for each in documents if each["type"] == "unsubscribe"}
         to_read = leaving - brought | {now for now, former in told.items() if former}
+    asked = scope.clock()
     found = {address: client.get(address) for address in sorted(to_read)}
     with scope.database.begin() as connection:
         members.observe(
@@ -124,6 +125,7 @@ def members_acted(office: Office, events: Sequence[Claimed]) -> Done:
             [member for member in found.values() if member is not None],
             source="webhook",
             moved_from={now: former for now, former in told.items() if former},
+            asked=asked,
         )
         left = [address for address, member in found.items() if member is None]
         members.observe_departed(scope, connection, left, source="webhook")

@@ -1,12 +1,15 @@
 """docs/behaviour.md, A31 and A33: large plans wait for a person, previews write nothing."""
 
+from dataclasses import replace
+
 import pytest
+from sqlalchemy import text
 
 from ml_connector import guard
 from ml_connector.archive import archive_contacts
 from ml_connector.errors import PlanOutdated
 from ml_connector.push import push_shard
-from ml_connector.store import plans
+from ml_connector.store import changes, plans
 
 
 @pytest.fixture
@@ -286,3 +289,35 @@ def test_a31_an_answer_outlives_a_task_that_failed_afterwards(firm, people, answ
     )
     carry_out(firm, scope, plan)
     assert archived(firm) == (10 if answer == "approve" else 0)
+
+
+def test_a31_an_archive_that_may_have_been_applied_is_finished_and_not_left(firm, people):
+    """Its worker was killed: left to the next run, it would pass for a marketer's."""
+    firm.settings["guard"] = {"max_archives": 20}
+    scope, plan = planned(firm)
+    assert guard.hold(scope, plan_id=plan.plan_id) is None
+    with firm.database.begin() as connection:
+        change, key = connection.execute(
+            text("SELECT id, customer_id FROM ml_connector.changes WHERE kind = 'archive' LIMIT 1")
+        ).one()
+        changes.mark_started(connection, change_id=change)
+    (email,) = (f"c{n}@guarded-firm.com" for n, id_ in enumerate(people) if id_ == key)
+    firm.mailchimp_client(scope.calls).archive(email)
+    firm.settings["guard"] = {"max_archives": 5, "max_archive_share": 0}
+    fewer = replace(scope, sync=firm.sync_settings())
+    archive_contacts(fewer, firm.mailchimp_client(scope.calls), plan_id=plan.plan_id)
+    assert archived(firm) == 1
+    (row,) = [row for row in firm.audit() if row["action"] == "archive"]
+    assert (row["customer_id"], row["outcome"]) == (key, "applied")
+
+
+def test_a31_an_answer_is_no_answer_to_the_plan_of_a_run_that_is_planned_anew(firm, people):
+    firm.settings["guard"] = {"max_archives": 5}
+    scope, plan = planned(firm)
+    guard.hold(scope, plan_id=plan.plan_id)
+    guard.reject(scope, plan_id=plan.plan_id, person="ada")
+    firm.settings["guard"] = {"max_archives": 20}
+    scope = replace(scope, sync=firm.sync_settings())
+    assert firm.plan(scope).plan_id == plan.plan_id
+    assert guard.hold(scope, plan_id=plan.plan_id) is None
+    assert guard.state_of(scope, plan_id=plan.plan_id) == "open"

@@ -215,6 +215,9 @@ def inbox_rows(firm: Firm, where: str) -> list[tuple[str, int]]:
     return [(row[0], row[1]) for row in rows]
 
 
+REALMS = {"east": REALM, "west": WEST_REALM}
+
+
 class Companies:
     """The console over both companies, each with a dead event of the same customer."""
 
@@ -232,8 +235,8 @@ class Companies:
         with self.east.database.begin() as connection:
             connection.execute(text(f"UPDATE ml_connector.webhook_inbox SET {values}"))
 
-    def visitor(self, **may: set[Right]) -> Visitor:
-        """Somebody with rights by sync."""
+    def visitor(self, realms: dict[str, str] = REALMS, **may: set[Right]) -> Visitor:
+        """Somebody with rights by sync; ``realms`` are those that the connections name."""
 
         async def identify(_request):
             return Caller(name="someone", may=lambda right, sync: right in may.get(sync.name, ()))
@@ -245,7 +248,7 @@ class Companies:
             syncs=lambda: {
                 firm.sync_settings().name: firm.sync_settings() for firm in (self.east, self.west)
             },
-            outside=FakeOutside(realms={"east": REALM, "west": WEST_REALM}),
+            outside=FakeOutside(realms=realms),
         )
 
 
@@ -280,7 +283,7 @@ def test_trying_again_from_the_console_reaches_no_other_companys_events(companie
 
 def test_events_of_no_company_are_shown_to_whoever_may_see_every_sync(companies):
     """Which company they are of nobody knows: not for whoever may see one of several."""
-    companies.change("state = 'quarantined', reason = 'no_sync', source = '1'")
+    companies.change("state = 'quarantined', source = '1'")  # for whatever reason by now
     everything = companies.visitor(east=READER, west=READER).get("/east/webhooks").text
     east_only = companies.visitor(east=RUNNER).get("/east/webhooks").text
     for id_ in companies.ids.values():
@@ -289,6 +292,13 @@ def test_events_of_no_company_are_shown_to_whoever_may_see_every_sync(companies)
     retry = ("/east/webhooks/retry", {"state": "quarantined"})
     assert "nothing" in companies.visitor(east=RUNNER, west=READER).post(*retry).text
     assert "2 events are" in companies.visitor(east=RUNNER, west=RUNNER).post(*retry).text
+
+
+def test_events_of_a_sync_whose_connection_is_gone_stay_on_its_page(companies):
+    visitor = companies.visitor({"east": REALM, "west": ""}, east=READER, west=READER)
+    html = visitor.get("/west/webhooks").text
+    assert f'/west/webhooks/{companies.ids[WEST_REALM]}"' in html
+    assert f'/west/webhooks/{companies.ids[REALM]}"' not in html
 
 
 def test_a39_a_contact_belongs_to_the_sync_that_had_it_first(shared):

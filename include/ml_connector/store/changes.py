@@ -79,15 +79,17 @@ def drop(
 ) -> int:
     """Drop a sync's pending changes (of a plan, of a kind); return how many.
 
-    Waits for those whose call is on the wire. Their customers are decided on again.
+    Waits for those whose call is on the wire. Their customers are decided on again. Of a plan, an
+    archive whose call may have been applied is not dropped: nobody would know that it was us.
     """
     which = {"sync": sync, "plan_id": plan_id, "kind": kind}
-    pending = """sync = :sync AND state = 'pending'
-                 AND (CAST(:plan_id AS bigint) IS NULL OR plan_id = :plan_id)
-                 AND (CAST(:kind AS text) IS NULL OR kind = :kind)"""
+    pending = f"""sync = :sync AND state = 'pending'
+                  AND (CAST(:plan_id AS bigint) IS NULL
+                       OR plan_id = :plan_id AND NOT (kind = 'archive' AND {STARTED}))
+                  AND (CAST(:kind AS text) IS NULL OR kind = :kind)"""
     # Whoever decides holds changes and then waits for the turn: first the changes here as well.
     connection.execute(
-        text(f"""SELECT count(*) FROM (SELECT 1 FROM ml_connector.changes
+        text(f"""SELECT count(*) FROM (SELECT 1 FROM ml_connector.changes c
                                        WHERE {pending} ORDER BY id FOR UPDATE) held"""),  # noqa: S608
         which,
     )
@@ -96,7 +98,7 @@ def drop(
         connection.execute(
             text(f"""
         WITH dropped AS (
-            UPDATE ml_connector.changes SET state = 'superseded', settled_at = clock_timestamp()
+            UPDATE ml_connector.changes c SET state = 'superseded', settled_at = clock_timestamp()
             WHERE {pending} RETURNING email_key, customer_id
         ), again AS (
             UPDATE ml_connector.customers c SET dirty = true FROM (

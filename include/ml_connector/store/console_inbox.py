@@ -1,6 +1,6 @@
 """The inbox of webhooks as the console shows it. Reads only; ``inbox.requeue`` does the rest."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from sqlalchemy import Connection, Row, text
@@ -16,19 +16,25 @@ class Whose:
 
     Attributes:
         sync: The sync's name.
-        realm: Its company; empty if the connection names none.
-        strays: Whether to include events of a company that is no sync's, or that nobody knows.
+        realm: Its company; empty if the connection names none: then the one it was of last.
+        strays: Whether to include events of a company that is none of ``syncs``', or that nobody
+            knows.
     """
 
     sync: str
     realm: str
     strays: bool = False
+    syncs: list[str] = field(default_factory=list)
 
 
 # Events of no sync in particular are meant for every sync of a company.
 _OURS = """(sync = :sync OR sync IS NULL AND (
-                source = nullif(:realm, '')
-                OR :strays AND (source = '' OR reason IN ('no_sync', 'unknown_realm'))))"""
+                source = coalesce(nullif(:realm, ''),
+                                  (SELECT value ->> 'realm' FROM ml_connector.cursors
+                                   WHERE sync = :sync AND name = 'company'))
+                OR :strays AND source NOT IN (
+                    SELECT value ->> 'realm' FROM ml_connector.cursors
+                    WHERE sync = ANY(:syncs) AND name = 'company' AND value ? 'realm')))"""
 
 
 def counts(connection: Connection, whose: Whose) -> dict[str, int]:

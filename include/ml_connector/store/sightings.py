@@ -99,7 +99,7 @@ _JUDGE = text("""
       -- What is known may be newer than the page: read or written by others while it was on the wire.
       AND (p.last_changed < k.last_changed
            OR k.seen_at > CAST(:asked AS timestamptz)
-              AND p.last_changed <= coalesce(k.last_changed, p.last_changed)) IS NOT TRUE
+              AND p.last_changed <= greatest(k.last_changed, k.seen_at)) IS NOT TRUE
 """)
 _LEAVE = text("""
     UPDATE ml_connector.contacts o

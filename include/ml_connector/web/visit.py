@@ -96,8 +96,9 @@ class Visit:
 
         What may be of any company takes the right on every sync.
         """
-        every = all(self.caller.may(right, sync) for sync in self.services.syncs().values())
-        return Whose(sync=self.sync.name, realm=self.realm, strays=every)
+        syncs = self.services.syncs()
+        every = all(self.caller.may(right, sync) for sync in syncs.values())
+        return Whose(sync=self.sync.name, realm=self.realm, strays=every, syncs=list(syncs))
 
     def may(self, right: Right) -> bool:
         """Tell whether the caller has a right on this sync."""
