@@ -245,9 +245,13 @@ def test_a_migration_that_has_to_give_way_to_a_run_begins_again(firm):
     with firm.database.begin() as connection:
         for statement in as_it_was:
             connection.execute(text(statement))
+        # Whose patience ends first gives way: the migration's, however slow the machine.
+        name = connection.execute(text("SELECT current_database()")).scalar_one()
+        connection.execute(text(f"ALTER DATABASE {name} SET deadlock_timeout = '4s'"))
     waiting = text("SELECT count(*) FROM pg_locks WHERE NOT granted")
     with ThreadPoolExecutor(1) as pool:
         with firm.database.begin() as run:
+            run.execute(text("SET LOCAL deadlock_timeout = '60s'"))
             run.execute(text("SELECT 1 FROM ml_connector.plans"))
             migration = pool.submit(upgrade, firm.database_url)
             while not run.execute(waiting).scalar_one():
