@@ -22,7 +22,8 @@ def bring_up_to_date(*, older: bool = False) -> None:
     try:
         with settings.get_engine().connect() as connection:  # type: ignore[no-untyped-call]
             found = MigrationContext.configure(connection).get_current_heads()
-        if set(found) == set(ScriptDirectory(str(_MIGRATIONS)).get_heads()):
+        current = set(found) == set(ScriptDirectory(str(_MIGRATIONS)).get_heads())
+        if current and not older:
             return
         if found and not older:
             raise StorageError(
@@ -30,10 +31,14 @@ def bring_up_to_date(*, older: bool = False) -> None:
                 "`ml-connector migrate` (or `airflow db migrate`), unless it is the wrong one: "
                 "AIRFLOW_HOME and AIRFLOW__DATABASE__SQL_ALCHEMY_CONN say which"
             )
-        # Loads all of Airflow's API, a second that most commands have no use for.
+        # Looks at the tables of an auth manager as well, and loads all of Airflow's API for it: a
+        # second that most commands have no use for.
         from airflow.utils import db
 
-        db.upgradedb()
+        try:
+            db.check_migrations(timeout=0)  # type: ignore[no-untyped-call]
+        except TimeoutError:
+            db.upgradedb()
     except DBAPIError as error:
         first = str(error.orig).strip().split("\n", 1)[0]
         raise StorageError(f"Airflow's database cannot be used: {first}") from error

@@ -222,17 +222,16 @@ def test_all_failed_ones_of_a_time_a_sync_and_a_reason_can_be_chosen(firm):
         assert audit.choose(connection, Chosen()) == []
 
 
-def test_more_rows_than_are_replayed_at_a_time_are_refused_with_what_to_narrow_them_by(
-    firm, monkeypatch
-):
+def test_more_rows_than_are_replayed_at_a_time_are_refused_with_what_to_narrow_them_by(firm):
     throttled(firm, AMY, "ben@finch.org")
     for name, email in (("Amy", AMY), ("Ben", "ben@finch.org")):
         firm.customer(name, email)
     firm.sync()
-    monkeypatch.setattr(audit, "MOST_CHOSEN", 1)
-    with pytest.raises(SettingsError, match="choose fewer, by sync, reason or time"):
-        again(firm)
-    assert rows(firm, action="replay") == []
+    failed = Chosen(failed=True)
+    with firm.database.begin() as connection:
+        assert len(audit.choose(connection, failed, most=2)) == 2
+        with pytest.raises(SettingsError, match="choose fewer, by sync, reason or time"):
+            audit.choose(connection, failed, most=1)
 
 
 def test_replaying_a_thousand_rows_twice_gives_the_same_end_state(firm):

@@ -183,10 +183,10 @@ MOST_CHOSEN = 10_000
 """So many rows are replayed at a time, by their ids."""
 
 
-def choose(connection: Connection, chosen: Chosen) -> list[Past]:
+def choose(connection: Connection, chosen: Chosen, *, most: int = MOST_CHOSEN) -> list[Past]:
     """Return the rows chosen, oldest first. ``since`` is included, ``until`` is not.
 
-    Raises ``SettingsError`` if more than ``MOST_CHOSEN`` fit.
+    Raises ``SettingsError`` if more than ``most`` fit.
     """
     rows = connection.execute(
         text("""SELECT id, sync, system, action, reason, outcome, cause, customer_id, email_key
@@ -198,7 +198,7 @@ def choose(connection: Connection, chosen: Chosen) -> list[Past]:
                   AND (CAST(:reason AS text) IS NULL OR reason = :reason)
                 ORDER BY id LIMIT :most"""),
         {
-            "most": MOST_CHOSEN + 1,
+            "most": most + 1,
             "ids": list(chosen.ids),
             "failed": chosen.failed,
             "outcomes": list(FAILED),
@@ -208,9 +208,9 @@ def choose(connection: Connection, chosen: Chosen) -> list[Past]:
             "reason": chosen.reason,
         },
     ).all()
-    if len(rows) > MOST_CHOSEN:
+    if len(rows) > most:
         raise SettingsError(
-            f"more than {MOST_CHOSEN:,} rows of the audit fit; choose fewer, by sync, reason or time"
+            f"more than {most:,} rows of the audit fit; choose fewer, by sync, reason or time"
         )
     return [Past(**row._mapping) for row in rows]  # noqa: SLF001 -- SQLAlchemy's public accessor
 

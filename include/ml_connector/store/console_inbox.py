@@ -17,13 +17,12 @@ class Whose:
     Attributes:
         sync: The sync's name.
         realm: Its company; empty if the connection names none: then the one it was of last.
-        strays: Whether to include events of a company that is none of ``syncs``', or that nobody
-            knows.
+        syncs: Every sync there is, to include events of a company that is none of theirs, or that
+            nobody knows; empty to leave those out.
     """
 
     sync: str
     realm: str
-    strays: bool = False
     syncs: list[str] = field(default_factory=list)
 
 
@@ -32,7 +31,7 @@ _OURS = """(sync = :sync OR sync IS NULL AND (
                 source = coalesce(nullif(:realm, ''),
                                   (SELECT value ->> 'realm' FROM ml_connector.cursors
                                    WHERE sync = :sync AND name = 'company'))
-                OR :strays AND source NOT IN (
+                OR CAST(:syncs AS text[]) <> '{}' AND source NOT IN (
                     SELECT value ->> 'realm' FROM ml_connector.cursors
                     WHERE sync = ANY(:syncs) AND name = 'company' AND value ? 'realm')))"""
 

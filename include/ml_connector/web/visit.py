@@ -98,7 +98,7 @@ class Visit:
         """
         syncs = self.services.syncs()
         every = all(self.caller.may(right, sync) for sync in syncs.values())
-        return Whose(sync=self.sync.name, realm=self.realm, strays=every, syncs=list(syncs))
+        return Whose(sync=self.sync.name, realm=self.realm, syncs=list(syncs) if every else [])
 
     def may(self, right: Right) -> bool:
         """Tell whether the caller has a right on this sync."""
