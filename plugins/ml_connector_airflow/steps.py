@@ -26,7 +26,7 @@ from ml_connector.audit_keeping import keep_audit
 from ml_connector.errors import ConnectorError, NeedsReauth
 from ml_connector.scope import Scope
 from ml_connector.settings import load_audit, load_webhooks
-from ml_connector.store import changes, erased_payloads, inbox_retention, plans
+from ml_connector.store import changes, erased_payloads, inbox_retention, plan_retention, plans
 from ml_connector.store.activity_blocks import Part
 from ml_connector_airflow import metrics
 from ml_connector_airflow.alerting import run_succeeded
@@ -169,7 +169,9 @@ def make_report(sync: str) -> dict[str, Any]:
     """Close the run's plan, seal the audit, drop what is too old, and return the summary: counts only."""
     with _step(sync) as scope:
         told = report.make_report(scope, plan_id=scope.plan_id()).as_json()
-        keep_audit(scope.database, scope.vault, keep_months=load_audit().keep_months)
+        months = load_audit().keep_months
+        keep_audit(scope.database, scope.vault, keep_months=months)
+        plan_retention.drop_old(scope.database, sync=sync, now=scope.clock(), keep_months=months)
         erased_payloads.erase_of_the_suppressed(scope.database, scope.vault)
         inbox_retention.drop_old(scope.database, keep_days=load_webhooks().keep_days)
         run_succeeded(scope.database, scope.run.dag_id)

@@ -150,7 +150,7 @@ plans = Table(
 # A decided change and its outcome. decided_hash and decided_owner are the facts it rests on:
 # if they moved, the change is dropped and decided again. origin: what set it off, if not the daily run
 # (webhook:9, replay:3). plan_id is no foreign key: looking for the plan of each was half the work of
-# queueing a change, and plans are never deleted.
+# queueing a change, and a plan is dropped only when it has none left.
 changes = Table(
     "changes",
     metadata,
