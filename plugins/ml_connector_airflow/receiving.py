@@ -21,7 +21,7 @@ from ml_connector.web.keys import Keyring, Keys, MailchimpKey
 from ml_connector.web.receiver import NOT_STORED, Receiver, inbox_writer, respond
 from ml_connector.web.serving import server_config
 from ml_connector_airflow.webhook_variable import WebhookVariable
-from ml_connector_airflow.wiring import connection_named, database_url
+from ml_connector_airflow.wiring import connection_named, database_url, values_in
 
 AGAIN = 3.0
 """Seconds until a mounted receiver that lacks a setting looks for it again."""
@@ -52,9 +52,9 @@ def _quickbooks(conn_ids: set[str], mends: dict[str, str]) -> dict[str, frozense
     realms: dict[str, frozenset[str]] = defaultdict(frozenset)
     for conn_id in sorted(conn_ids):
         extra = _extra(conn_id)
-        tokens = _listed(extra.get("webhook_verifier_token"))
+        tokens = values_in(extra, "webhook_verifier_token")
         for token in tokens:
-            realms[token] |= frozenset(_listed(extra.get("realm_id")))
+            realms[token] |= frozenset(values_in(extra, "realm_id"))
         if not tokens:
             mends[QUICKBOOKS] = (
                 f"no webhook verifier token is set; copy it from your Intuit app's webhooks page "
@@ -69,8 +69,8 @@ def mailchimp_key(sync: Sync) -> MailchimpKey:
     kept = WebhookVariable(sync.mailchimp_conn_id, sync.name).load()
     return MailchimpKey(
         audience_id=sync.audience_id,
-        secrets=frozenset(_listed(extra.get("webhook_secret"))) | kept.secrets(now),
-        signing_secrets=frozenset(_listed(extra.get("webhook_signing_secret")))
+        secrets=frozenset(values_in(extra, "webhook_secret")) | kept.secrets(now),
+        signing_secrets=frozenset(values_in(extra, "webhook_signing_secret"))
         | kept.signing_secrets(now),
     )
 
@@ -81,11 +81,6 @@ def _extra(conn_id: str) -> dict[str, Any]:
     except SettingsError:
         return {}
     return dict(connection.extra_dejson)
-
-
-def _listed(value: object) -> list[str]:
-    """Return the values of a field that may hold several during a rotation."""
-    return [part for part in map(str.strip, str(value or "").split(",")) if part]
 
 
 def build_receiver() -> Receiver:

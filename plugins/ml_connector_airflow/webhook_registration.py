@@ -1,36 +1,15 @@
-"""``ml-connector register-webhooks``: Mailchimp's webhooks as they should be, each sync its own.
-
-A webhook of ours is one whose address, without its query, is the one given. Everything else in the
-audience is somebody else's and left alone.
-"""
+"""``ml-connector register-webhooks``: each sync's webhook, with its connection's keys."""
 
 import getpass
-import secrets
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import closing
-from dataclasses import replace
-from datetime import UTC, datetime
-from typing import Any
-from urllib.parse import parse_qsl, quote, urlsplit
 
-from ml_connector.errors import SettingsError
-from ml_connector.mailchimp.client import MailchimpClient
 from ml_connector.model import RunContext
-from ml_connector.scope import Scope
 from ml_connector.settings import Sync, load_sync, load_syncs
-from ml_connector.store import audit
-from ml_connector.store.audit import Entry
 from ml_connector.web.receiver import PREFIX
-from ml_connector_airflow.webhook_variable import WebhookSecrets, WebhookVariable
-from ml_connector_airflow.wiring import connection_named, mailchimp_client, open_scope
-
-EVENTS = dict.fromkeys(
-    ("subscribe", "unsubscribe", "profile", "cleaned", "upemail", "campaign"), True
-)
-SOURCES = {"user": True, "admin": True, "api": False}
-"""Not what the API does: that is ourselves, and polling finds what other programs did."""
-
-Hook = dict[str, Any]
+from ml_connector.webhook_registration import ByHand, Registration, base_of
+from ml_connector_airflow.webhook_variable import WebhookVariable
+from ml_connector_airflow.wiring import connection_named, mailchimp_client, open_scope, values_in
 
 
 def run(url: str, *, sync_name: str, show: bool, remove: bool) -> Iterator[str]:
@@ -39,11 +18,17 @@ def run(url: str, *, sync_name: str, show: bool, remove: bool) -> Iterator[str]:
     Raises ``SettingsError`` for an address that cannot be right.
     """
     syncs = [load_sync(sync_name)] if sync_name else list(load_syncs().values())
-    base = "" if show else _base(url)
+    base = "" if show else base_of(url)
     for sync in syncs:
         scope = open_scope(sync.name, run=RunContext(task_id="webhooks", actor=getpass.getuser()))
         with closing(scope.database):
-            registration = Registration(scope, mailchimp_client(scope), base=base)
+            registration = Registration(
+                scope,
+                mailchimp_client(scope),
+                base=base,
+                keeper=WebhookVariable(sync.mailchimp_conn_id, sync.name),
+                by_hand=_by_hand(sync),
+            )
             if show:
                 yield from registration.shown()
             else:
@@ -52,127 +37,12 @@ def run(url: str, *, sync_name: str, show: bool, remove: bool) -> Iterator[str]:
         yield from _for_intuit(base, syncs)
 
 
-class Registration:
-    """The webhook of one sync at ``base``."""
-
-    def __init__(self, scope: Scope, client: MailchimpClient, *, base: str) -> None:
-        self._scope, self._client = scope, client
-        self._endpoint = f"{base}{PREFIX}/mailchimp/{scope.name}"
-        self._variable = WebhookVariable(scope.sync.mailchimp_conn_id, scope.name)
-
-    def ensure(self) -> str:
-        """Create or repair the webhook; return what was done."""
-        kept, ours = self._variable.load(), self._ours()
-        by_hand = self._by_hand("webhook_secret")
-        signing_known = bool(kept.signing_secret or self._by_hand("webhook_signing_secret"))
-        accepted = {kept.secret, *by_hand} - {""}
-        right = [
-            hook
-            for hook in ours
-            if _secret_in(hook) in accepted
-            and (signing_known or not hook.get("signing_enabled"))
-            and (not kept.secret or _secret_in(hook) == kept.secret)
-        ]
-        if not right:
-            return self._create(kept, ours, by_hand)
-        done = self._repair(right[0])
-        return done + self._drop(hook for hook in ours if hook is not right[0])
-
-    def remove(self) -> str:
-        """Remove the webhook and its secrets; return what was done."""
-        dropped = self._drop(self._ours())
-        self._variable.delete()
-        return f"{self._endpoint}{dropped or ': there is none of ours'}"
-
-    def shown(self) -> Iterator[str]:
-        """Yield a line a webhook of the audience, its secret hidden."""
-        for hook in self._client.webhooks():
-            events = ", ".join(name for name, on in hook.get("events", {}).items() if on)
-            sources = ", ".join(name for name, on in hook.get("sources", {}).items() if on)
-            signed = "signed" if hook.get("signing_enabled") else "not signed"
-            address = str(hook.get("url", "")).partition("?")[0]
-            query = "?..." if "?" in str(hook.get("url", "")) else ""
-            yield (
-                f"{self._scope.name}: {hook.get('id')} {address}{query} ({signed}; "
-                f"events: {events or 'none'}; sources: {sources or 'none'})"
-            )
-
-    def _create(self, kept: WebhookSecrets, ours: list[Hook], by_hand: list[str]) -> str:
-        """Create a webhook, then drop those of ours that were there: both are heard meanwhile."""
-        if ours:
-            # Where our copy was lost, the address itself still tells the old webhook's secret.
-            kept = replace(kept, secret=kept.secret or _secret_in(ours[0]))
-            kept = kept.replaced(secret=secrets.token_urlsafe(32), now=datetime.now(UTC))
-        elif not kept.secret:
-            kept = replace(kept, secret=by_hand[0] if by_hand else secrets.token_urlsafe(32))
-        self._variable.save(kept)  # first: Mailchimp calls the address while it creates
-        url = f"{self._endpoint}?secret={quote(kept.secret, safe='')}"
-        created = self._client.create_webhook({"url": url, "events": EVENTS, "sources": SOURCES})
-        signing = str(created.get("signing_secret") or "")
-        self._variable.save(replace(kept, signing_secret=signing))
-        self._record("create_webhook", created)
-        told = "signed" if signing else "not signed by Mailchimp"
-        if not signing and self._by_hand("webhook_signing_secret"):
-            told += (
-                f"; take the webhook signing secret out of the connection "
-                f"{self._scope.sync.mailchimp_conn_id}, or every delivery is refused"
-            )
-        return f"created {self._endpoint}?secret=... ({told}){self._drop(ours)}"
-
-    def _repair(self, hook: Hook) -> str:
-        wanted: Hook = {
-            name: settings
-            for name, settings in (("events", EVENTS), ("sources", SOURCES))
-            if any(hook.get(name, {}).get(key) is not on for key, on in settings.items())
-        }
-        if not wanted:
-            return f"{self._endpoint}?secret=... is as it should be"
-        self._record("update_webhook", self._client.update_webhook(hook["id"], wanted), before=hook)
-        return f"repaired {' and '.join(wanted)} of {self._endpoint}?secret=..."
-
-    def _drop(self, hooks: Iterable[Hook]) -> str:
-        dropped = list(hooks)
-        for hook in dropped:
-            self._client.delete_webhook(hook["id"])
-            self._record("delete_webhook", None, before=hook)
-        return f", removed {len(dropped)} of ours" if dropped else ""
-
-    def _ours(self) -> list[Hook]:
-        return [
-            hook
-            for hook in self._client.webhooks()
-            if str(hook.get("url", "")).partition("?")[0] == self._endpoint
-        ]
-
-    def _by_hand(self, name: str) -> list[str]:
-        connection = connection_named(self._scope.sync.mailchimp_conn_id, "")
-        value = str(connection.extra_dejson.get(name) or "")
-        return [part for part in map(str.strip, value.split(",")) if part]
-
-    def _record(self, action: str, after: Hook | None, *, before: Hook | None = None) -> None:
-        entry = Entry(
-            sync=self._scope.name,
-            action=action,
-            reason="register_webhooks",
-            outcome="applied",
-            cause="register_webhooks",
-            before=before and _without_secrets(before),
-            after=after and _without_secrets(after),
-        )
-        with self._scope.database.begin() as connection:
-            audit.append(connection, [entry], run=self._scope.run, vault=self._scope.vault)
-
-
-def _base(url: str) -> str:
-    parts = urlsplit(url.rstrip("/"))
-    local = parts.hostname in {"localhost", "127.0.0.1", "::1"}
-    secure = parts.scheme == "https" or (parts.scheme == "http" and local)
-    if not secure or not parts.hostname or parts.query or parts.fragment:
-        raise SettingsError(
-            "--url is the address under which the vendors reach this host, like "
-            "https://airflow.example.com; webhooks need https"
-        )
-    return url.rstrip("/").removesuffix(PREFIX)
+def _by_hand(sync: Sync) -> ByHand:
+    extra = connection_named(sync.mailchimp_conn_id, "").extra_dejson
+    return ByHand(
+        secrets=values_in(extra, "webhook_secret"),
+        signing_secrets=values_in(extra, "webhook_signing_secret"),
+    )
 
 
 def _for_intuit(base: str, syncs: list[Sync]) -> Iterator[str]:
@@ -187,13 +57,3 @@ def _for_intuit(base: str, syncs: list[Sync]) -> Iterator[str]:
             f"  verifier token  copy it from that page into the connection {conn_id}, field "
             f"Webhook verifier token (it {known})"
         )
-
-
-def _secret_in(hook: Hook) -> str:
-    query = str(hook.get("url", "")).partition("?")[2]
-    return dict(parse_qsl(query, max_num_fields=20)).get("secret", "")
-
-
-def _without_secrets(hook: Hook) -> Hook:
-    shown = {name: hook.get(name) for name in ("id", "events", "sources", "signing_enabled")}
-    return {**shown, "url": str(hook.get("url", "")).partition("?")[0]}

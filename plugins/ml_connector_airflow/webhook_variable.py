@@ -6,49 +6,13 @@ by their key names.
 """
 
 import json
-from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime, timedelta
-from typing import Any, Self
+from datetime import UTC, datetime
+from typing import Any
 
 from sqlalchemy.exc import SQLAlchemyError
 
 from ml_connector.errors import SettingsError, StorageError
-
-OVERLAP = timedelta(hours=2)
-"""How long a former webhook's deliveries are still taken: Mailchimp repeats for 75 minutes."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class WebhookSecrets:
-    """What a webhook of ours has to show; ``""`` = none. The former one's count until ``until``."""
-
-    secret: str = field(default="", repr=False)
-    signing_secret: str = field(default="", repr=False)
-    former_secret: str = field(default="", repr=False)
-    former_signing_secret: str = field(default="", repr=False)
-    until: str = ""
-
-    def replaced(self, *, secret: str, now: datetime) -> Self:
-        """Return those of a new webhook, with these as the former ones."""
-        return replace(
-            self,
-            secret=secret,
-            signing_secret="",
-            former_secret=self.secret,
-            former_signing_secret=self.signing_secret,
-            until=(now + OVERLAP).isoformat(timespec="seconds"),
-        )
-
-    def secrets(self, now: datetime) -> set[str]:
-        """Return the secrets in force."""
-        return {self.secret, self._former(self.former_secret, now)} - {""}
-
-    def signing_secrets(self, now: datetime) -> set[str]:
-        """Return the signing secrets in force."""
-        return {self.signing_secret, self._former(self.former_signing_secret, now)} - {""}
-
-    def _former(self, value: str, now: datetime) -> str:
-        return value if self.until and now < datetime.fromisoformat(self.until) else ""
+from ml_connector.webhook_secrets import WebhookSecrets
 
 
 class WebhookVariable:

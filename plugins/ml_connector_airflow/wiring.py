@@ -43,6 +43,11 @@ def connection_named(conn_id: str, mend: str) -> Connection:
     return found
 
 
+def values_in(extra: Mapping[str, Any], name: str) -> list[str]:
+    """Return the values of an extra field that may hold several, by commas, during a rotation."""
+    return [part for part in map(str.strip, str(extra.get(name) or "").split(",")) if part]
+
+
 def database_url() -> str:
     """Return the address of the connector's database (connection ``ml_connector_db``)."""
     connection = connection_named(DATABASE_CONN_ID, _DATABASE_MEND)

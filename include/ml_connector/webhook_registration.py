@@ -1,0 +1,173 @@
+"""Mailchimp's webhooks as they should be, each sync its own: created, repaired, removed, shown.
+
+A webhook of ours is one whose address, without its query, is the one given. Everything else in the
+audience is somebody else's and left alone.
+"""
+
+import secrets
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from typing import Any
+from urllib.parse import parse_qsl, quote, urlsplit
+
+from ml_connector.errors import SettingsError
+from ml_connector.mailchimp.client import MailchimpClient
+from ml_connector.scope import Scope
+from ml_connector.store import audit
+from ml_connector.store.audit import Entry
+from ml_connector.web.receiver import PREFIX
+from ml_connector.webhook_secrets import SecretsKeeper, WebhookSecrets
+
+EVENTS = dict.fromkeys(
+    ("subscribe", "unsubscribe", "profile", "cleaned", "upemail", "campaign"), True
+)
+SOURCES = {"user": True, "admin": True, "api": False}
+"""Not what the API does: that is ourselves, and polling finds what other programs did."""
+
+Hook = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ByHand:
+    """Secrets that somebody put into the connection."""
+
+    secrets: Sequence[str] = field(default=(), repr=False)
+    signing_secrets: Sequence[str] = field(default=(), repr=False)
+
+
+def base_of(url: str) -> str:
+    """Return the address before ``PREFIX``. Raises ``SettingsError`` for one that cannot be right."""
+    parts = urlsplit(url.rstrip("/"))
+    local = parts.hostname in {"localhost", "127.0.0.1", "::1"}
+    secure = parts.scheme == "https" or (parts.scheme == "http" and local)
+    if not secure or not parts.hostname or parts.query or parts.fragment:
+        raise SettingsError(
+            "--url is the address under which the vendors reach this host, like "
+            "https://airflow.example.com; webhooks need https"
+        )
+    return url.rstrip("/").removesuffix(PREFIX)
+
+
+class Registration:
+    """The webhook of one sync at ``base``. ``keeper`` has the secrets of what we created."""
+
+    def __init__(
+        self,
+        scope: Scope,
+        client: MailchimpClient,
+        *,
+        base: str,
+        keeper: SecretsKeeper,
+        by_hand: ByHand,
+    ) -> None:
+        self._scope, self._client, self._keeper, self._by_hand = scope, client, keeper, by_hand
+        self._endpoint = f"{base}{PREFIX}/mailchimp/{scope.name}"
+
+    def ensure(self) -> str:
+        """Create or repair the webhook; return what was done."""
+        kept, ours = self._keeper.load(), self._ours()
+        signing_known = bool(kept.signing_secret or self._by_hand.signing_secrets)
+        accepted = {kept.secret, *self._by_hand.secrets} - {""}
+        right = [
+            hook
+            for hook in ours
+            if _secret_in(hook) in accepted
+            and (signing_known or not hook.get("signing_enabled"))
+            and (not kept.secret or _secret_in(hook) == kept.secret)
+        ]
+        if not right:
+            return self._create(kept, ours)
+        done = self._repair(right[0])
+        return done + self._drop(hook for hook in ours if hook is not right[0])
+
+    def remove(self) -> str:
+        """Remove the webhook and its secrets; return what was done."""
+        dropped = self._drop(self._ours())
+        self._keeper.delete()
+        return f"{self._endpoint}{dropped or ': there is none of ours'}"
+
+    def shown(self) -> Iterator[str]:
+        """Yield a line a webhook of the audience, its secret hidden."""
+        for hook in self._client.webhooks():
+            events = ", ".join(name for name, on in hook.get("events", {}).items() if on)
+            sources = ", ".join(name for name, on in hook.get("sources", {}).items() if on)
+            signed = "signed" if hook.get("signing_enabled") else "not signed"
+            address = str(hook.get("url", "")).partition("?")[0]
+            query = "?..." if "?" in str(hook.get("url", "")) else ""
+            yield (
+                f"{self._scope.name}: {hook.get('id')} {address}{query} ({signed}; "
+                f"events: {events or 'none'}; sources: {sources or 'none'})"
+            )
+
+    def _create(self, kept: WebhookSecrets, ours: list[Hook]) -> str:
+        """Create a webhook, then drop those of ours that were there: both are heard meanwhile."""
+        if ours:
+            # Where our copy was lost, the address itself still tells the old webhook's secret.
+            kept = replace(kept, secret=kept.secret or _secret_in(ours[0]))
+            kept = kept.replaced(secret=secrets.token_urlsafe(32), now=datetime.now(UTC))
+        elif not kept.secret:
+            kept = replace(
+                kept, secret=next(iter(self._by_hand.secrets), secrets.token_urlsafe(32))
+            )
+        self._keeper.save(kept)  # first: Mailchimp calls the address while it creates
+        url = f"{self._endpoint}?secret={quote(kept.secret, safe='')}"
+        created = self._client.create_webhook({"url": url, "events": EVENTS, "sources": SOURCES})
+        signing = str(created.get("signing_secret") or "")
+        self._keeper.save(replace(kept, signing_secret=signing))
+        self._record("create_webhook", created)
+        told = "signed" if signing else "not signed by Mailchimp"
+        if not signing and self._by_hand.signing_secrets:
+            told += (
+                f"; take the webhook signing secret out of the connection "
+                f"{self._scope.sync.mailchimp_conn_id}, or every delivery is refused"
+            )
+        return f"created {self._endpoint}?secret=... ({told}){self._drop(ours)}"
+
+    def _repair(self, hook: Hook) -> str:
+        wanted: Hook = {
+            name: settings
+            for name, settings in (("events", EVENTS), ("sources", SOURCES))
+            if any(hook.get(name, {}).get(key) is not on for key, on in settings.items())
+        }
+        if not wanted:
+            return f"{self._endpoint}?secret=... is as it should be"
+        self._record("update_webhook", self._client.update_webhook(hook["id"], wanted), before=hook)
+        return f"repaired {' and '.join(wanted)} of {self._endpoint}?secret=..."
+
+    def _drop(self, hooks: Iterable[Hook]) -> str:
+        dropped = list(hooks)
+        for hook in dropped:
+            self._client.delete_webhook(hook["id"])
+            self._record("delete_webhook", None, before=hook)
+        return f", removed {len(dropped)} of ours" if dropped else ""
+
+    def _ours(self) -> list[Hook]:
+        return [
+            hook
+            for hook in self._client.webhooks()
+            if str(hook.get("url", "")).partition("?")[0] == self._endpoint
+        ]
+
+    def _record(self, action: str, after: Hook | None, *, before: Hook | None = None) -> None:
+        entry = Entry(
+            sync=self._scope.name,
+            action=action,
+            reason="register_webhooks",
+            outcome="applied",
+            cause="register_webhooks",
+            before=before and _without_secrets(before),
+            after=after and _without_secrets(after),
+        )
+        with self._scope.database.begin() as connection:
+            audit.append(connection, [entry], run=self._scope.run, vault=self._scope.vault)
+
+
+def _secret_in(hook: Hook) -> str:
+    query = str(hook.get("url", "")).partition("?")[2]
+    return dict(parse_qsl(query, max_num_fields=20)).get("secret", "")
+
+
+def _without_secrets(hook: Hook) -> Hook:
+    shown = {name: hook.get(name) for name in ("id", "events", "sources", "signing_enabled")}
+    return {**shown, "url": str(hook.get("url", "")).partition("?")[0]}

@@ -1,0 +1,54 @@
+"""What Mailchimp has to show with a delivery: the secrets of a sync's webhook, and of the one before."""
+
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from typing import Protocol, Self
+
+OVERLAP = timedelta(hours=2)
+"""How long a former webhook's deliveries are still taken: Mailchimp repeats for 75 minutes."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WebhookSecrets:
+    """What a webhook of ours has to show; ``""`` = none. The former one's count until ``until``."""
+
+    secret: str = field(default="", repr=False)
+    signing_secret: str = field(default="", repr=False)
+    former_secret: str = field(default="", repr=False)
+    former_signing_secret: str = field(default="", repr=False)
+    until: str = ""
+
+    def replaced(self, *, secret: str, now: datetime) -> Self:
+        """Return those of a new webhook, with these as the former ones."""
+        return replace(
+            self,
+            secret=secret,
+            signing_secret="",
+            former_secret=self.secret,
+            former_signing_secret=self.signing_secret,
+            until=(now + OVERLAP).isoformat(timespec="seconds"),
+        )
+
+    def secrets(self, now: datetime) -> set[str]:
+        """Return the secrets in force."""
+        return {self.secret, self._former(self.former_secret, now)} - {""}
+
+    def signing_secrets(self, now: datetime) -> set[str]:
+        """Return the signing secrets in force."""
+        return {self.signing_secret, self._former(self.former_signing_secret, now)} - {""}
+
+    def _former(self, value: str, now: datetime) -> str:
+        return value if self.until and now < datetime.fromisoformat(self.until) else ""
+
+
+class SecretsKeeper(Protocol):
+    """Where the secrets of one sync's webhook are kept."""
+
+    def load(self) -> WebhookSecrets:
+        """Return the secrets, empty ones if there are none yet."""
+
+    def save(self, secrets: WebhookSecrets) -> None:
+        """Store the secrets; they are committed on return."""
+
+    def delete(self) -> None:
+        """Forget them."""
