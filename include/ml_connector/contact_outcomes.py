@@ -69,6 +69,8 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
         if self.asked is None and known in (None, Status.ABSENT, Status.ARCHIVED):
             return False
         allowed = self.asked or Status(str(known))
+        if self.member.status is allowed:
+            return False
         return CONSENT_RANK[self.member.status] > CONSENT_RANK[allowed]
 
     @property
@@ -77,13 +79,17 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
         return self.member is not None and self.member.status is not Status.ARCHIVED
 
     @property
+    def state(self) -> ChangeState:
+        """How the change ended."""
+        if self.refusal is None:
+            return ChangeState.APPLIED
+        return ChangeState.PARKED if self.refusal.code in _PARKING else ChangeState.FAILED
+
+    @property
     def settled(self) -> Settled:
         """The change's end."""
-        if self.refusal is None:
-            return Settled(id=self.row.change.id, state=ChangeState.APPLIED)
-        parked = self.refusal.code in _PARKING
-        state = ChangeState.PARKED if parked else ChangeState.FAILED
-        return Settled(id=self.row.change.id, state=state, error=self.refusal.message)
+        error = self.refusal.message if self.refusal else None
+        return Settled(id=self.row.change.id, state=self.state, error=error)
 
     def written(self, now: datetime, vault: Vault) -> Written:
         """What the contact is from now on."""
@@ -145,7 +151,7 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
             sync=sync,
             action=change.kind,
             reason=change.reason,
-            outcome="consent_raised" if self.rose else self.settled.state.value,
+            outcome="consent_raised" if self.rose else self.state.value,
             cause=f"change:{change.id}",
             customer_id=change.customer_id,
             email_key=change.email_key,

@@ -9,7 +9,7 @@ import threading
 from collections.abc import Callable, Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from itertools import islice
+from itertools import chain, count, islice
 
 import pandas as pd
 import structlog
@@ -25,9 +25,14 @@ from ml_connector.store.database import stay_idle, take_turn
 CUSTOMERS_A_CHUNK = 5_000
 SIDE_BY_SIDE = 2
 """One chunk is worked on in Python while Postgres works on the other."""
+CHUNKS_A_TURN = 6
+"""So many are decided on before others who wait for their turn have it: some three seconds."""
 
 _CHUNKS = "chunks"
 """Whose turn every chunk's transaction shares from its beginning, so that one can wait for all."""
+
+_Sharded = tuple[list[deciding.Waiting], int]
+"""A chunk, and the shard its changes go to."""
 
 log = structlog.get_logger(__name__)
 
@@ -55,14 +60,15 @@ class Decider:
     ) -> int:
         """Decide on the waiting ones of ``customer_ids``, or on all who wait.
 
-        ``shard_of``: the shard of the n-th round of chunks, after so many changes.
+        ``shard_of``: the shard of the n-th chunk, where so many changes are queued.
         """
         waiting = _iter_waiting(self._scope, customer_ids)
-        rounds = iter(lambda: list(islice(waiting, self._side_by_side)), [])
-        queued = 0
-        for number, chunks in enumerate(rounds):
+        queued, numbers = 0, count()
+        for first in waiting:
+            chunks = chain([first], islice(waiting, CHUNKS_A_TURN - 1))
+            sharded = ((chunk, shard_of(next(numbers), queued)) for chunk in chunks)
             with self._turn():
-                queued += self._decide_side_by_side(chunks, shard=shard_of(number, queued))
+                queued += self._decide_side_by_side(sharded)
             log.info("customers_decided", sync=self._scope.name, changes=queued)
         return queued
 
@@ -81,27 +87,26 @@ class Decider:
                 take_turn(others, sync=sync, at=_CHUNKS)
             yield
 
-    def _decide_side_by_side(self, chunks: list[list[deciding.Waiting]], *, shard: int) -> int:
-        """Decide on ``chunks`` at once, and then on those that gave way to another."""
-        if len(chunks) == 1:
-            return self._decide(chunks[0], shard=shard)
-        taken = _Addresses()
-        with ThreadPoolExecutor(len(chunks)) as pool:
-            begun = [pool.submit(self._decide_or_give_way, each, shard, taken) for each in chunks]
-            ended = [each.result() for each in begun]
-        return sum(
-            self._decide(chunk, shard=shard) if queued is None else queued
-            for chunk, queued in zip(chunks, ended, strict=True)
-        )
+    def _decide_side_by_side(self, chunks: Iterator[_Sharded]) -> int:
+        """Decide on ``chunks``, some at once, and then on those that gave way to another."""
+        if self._side_by_side == 1:
+            return sum(self._decide(chunk, shard=shard) for chunk, shard in chunks)
+        todo, taken = _HandedOut(chunks), _Addresses()
+        gave_way: list[_Sharded] = []
 
-    def _decide_or_give_way(
-        self, chunk: list[deciding.Waiting], shard: int, taken: "_Addresses"
-    ) -> int | None:
-        """Decide on ``chunk``; None, and nothing done, if another one has one of its addresses."""
-        try:
-            return self._decide(chunk, shard=shard, taken=taken)
-        except _TakenError:
-            return None
+        def work() -> int:
+            queued = 0
+            for chunk, shard in todo:
+                try:
+                    queued += self._decide(chunk, shard=shard, taken=taken)
+                except _TakenError:
+                    gave_way.append((chunk, shard))
+            return queued
+
+        with ThreadPoolExecutor(self._side_by_side) as pool:
+            begun = [pool.submit(work) for _ in range(self._side_by_side)]
+            queued = sum(each.result() for each in begun)
+        return queued + sum(self._decide(chunk, shard=shard) for chunk, shard in gave_way)
 
     def _decide(
         self,
@@ -119,8 +124,7 @@ class Decider:
         ids = [waiting.customer_id for waiting in chunk]
         keys = {*adrift, *(key for w in chunk for key in (w.email_key, w.contact_key) if key)}
         with scope.database.begin() as connection:
-            if not self._preview:
-                self._wait_for(connection, keys, shared=taken is not None)
+            queued = self._queued(connection, keys, shared=taken is not None)
             people = deciding.frame(connection, sync=scope.name, keys=keys, ids=ids)
             elsewhere = {*people.email_key.dropna(), *people.contact_key.dropna()}
             around = keys | {bytes.fromhex(key) for key in elsewhere}
@@ -147,17 +151,26 @@ class Decider:
                 sync=scope.name,
                 state="preview" if self._preview else "pending",
                 shard=shard,
+                queued=queued,
                 origins=self._origins(chunk),
             )
 
-    def _wait_for(self, connection: Connection, keys: Collection[bytes], *, shared: bool) -> None:
-        """Wait for calls about ``keys``; what is read from here on stays true until it is decided."""
-        sync = self._scope.sync
+    def _queued(
+        self, connection: Connection, keys: Collection[bytes], *, shared: bool
+    ) -> set[bytes]:
+        """Wait for calls about ``keys``; return those whose change stays queued.
+
+        What is read from here on stays true until it is decided. A preview waits for nobody.
+        """
+        sync, plan_id = self._scope.sync, self._plan_id
+        if self._preview:
+            return changes.previewed(connection, plan_id=plan_id, keys=keys)
         take_turn(connection, sync=sync.name, at=_CHUNKS, shared=True)
-        changes.take_over(connection, sync=sync.name, keys=keys, besides_plan=self._plan_id)
+        queued = changes.take_over(connection, sync=sync.name, keys=keys, besides_plan=plan_id)
         if sync.beside:
             take_turn(connection, sync=sync.audience_id, at="sharing")
         take_turn(connection, sync=sync.name, shared=shared)
+        return queued
 
     def _origins(self, chunk: list[deciding.Waiting]) -> dict[bytes, str]:
         origins = self._scope.origins
@@ -183,6 +196,17 @@ class Decider:
         contacts.hand_over(connection, sync=scope.name, owners=decisions.owners)
         left = [bytes.fromhex(key) for key in decisions.left.email_key]
         contacts.disown(connection, sync=scope.name, keys=left)
+
+
+class _HandedOut(Iterator[_Sharded]):
+    """Chunks that several threads take, each of them once; the next one is read by who takes it."""
+
+    def __init__(self, chunks: Iterator[_Sharded]) -> None:
+        self._chunks, self._taking = chunks, threading.Lock()
+
+    def __next__(self) -> _Sharded:
+        with self._taking:
+            return next(self._chunks)
 
 
 class _TakenError(Exception):
@@ -217,8 +241,20 @@ def _iter_waiting(scope: Scope, customer_ids: Collection[str]) -> Iterator[list[
             )
         if not chunk:
             return
+        chunk = _to_the_end_of_an_address(chunk)
         yield chunk
         after = chunk[-1]
+
+
+def _to_the_end_of_an_address(chunk: list[deciding.Waiting]) -> list[deciding.Waiting]:
+    """Return ``chunk`` without the last address, whose customers may go on in the next chunk.
+
+    Where two chunks have an address in common, one of them is decided on once more.
+    """
+    last = chunk[-1].email_key
+    if len(chunk) < CUSTOMERS_A_CHUNK or last is None:
+        return chunk
+    return [each for each in chunk if each.email_key != last] or chunk
 
 
 def _beside(

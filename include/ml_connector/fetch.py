@@ -147,8 +147,11 @@ def fetch_told(
 class _Reader:
     """Stages pages and keeps the watermark: the latest update time among query rows."""
 
-    def __init__(self, scope: Scope, client: QuickBooksClient, *, seen_in: int = 0) -> None:
+    def __init__(
+        self, scope: Scope, client: QuickBooksClient, *, seen_in: int = 0, unknown: bool = False
+    ) -> None:
         self._scope, self._client, self._seen_in = scope, client, seen_in
+        self._unknown = unknown  # nobody is staged yet
         self.staged = Staged()
         self.watermark: datetime | None = None
 
@@ -163,7 +166,12 @@ class _Reader:
             scope = self._scope
             with scope.database.begin() as connection:
                 self.staged += customers.stage(
-                    connection, page, sync=scope.name, vault=scope.vault, seen_in=self._seen_in
+                    connection,
+                    page,
+                    sync=scope.name,
+                    vault=scope.vault,
+                    seen_in=self._seen_in,
+                    unknown=self._unknown,
                 )
             times = [each.customer.last_updated for each in page]
             self.watermark = max(filter(None, [self.watermark, *times]), default=None)
@@ -181,8 +189,9 @@ def _everything(scope: Scope, client: QuickBooksClient, cursor: dict[str, Any]) 
     with scope.database.begin() as connection:
         # Taken before it is used: what a load that broke off has listed must not count for the next.
         cursors.put(connection, sync=scope.name, name=_CURSOR, value={**cursor, "load": load})
+        first = not customers.any_staged(connection, sync=scope.name)
     expected = client.count()
-    reader = _Reader(scope, client, seen_in=load)
+    reader = _Reader(scope, client, seen_in=load, unknown=first)
     reader.stage(client.iter_listed(until=started, total=expected))
     # Customers touched while we read moved past the cutoff: these first. Then, page after page, all.
     for since in (started - OVERLAP, None):

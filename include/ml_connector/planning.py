@@ -14,7 +14,7 @@ from ml_connector.store import changes, cursors, deciding, sharing
 from ml_connector.store.database import MANY_ROWS, look_over, take_turn
 
 CHANGES_A_SHARD = 40_000
-"""And up to two chunks more. A mapped task costs Airflow a second (docs/performance.md)."""
+"""And up to three chunks more. A mapped task costs Airflow a second (docs/performance.md)."""
 PUSHED_AT_ONCE = 2
 """So many tasks of a sync push at a time: the slots of its pool (docs/configuration.md)."""
 
@@ -65,7 +65,7 @@ def make_plan(
 
 
 def _shard_of(number: int, queued: int) -> int:
-    """Return the shard of a round: those that are pushed at once are filled in turn, then the next."""
+    """Return the shard of a chunk: those that are pushed at once are filled in turn, then the next."""
     full = queued // (PUSHED_AT_ONCE * CHANGES_A_SHARD)
     return full * PUSHED_AT_ONCE + number % PUSHED_AT_ONCE
 

@@ -269,6 +269,7 @@ class _Pusher:
             [outcome.written(now, scope.vault) for outcome in outcomes],
             sync=scope.name,
             vault=scope.vault,
+            unknown=all(outcome.row.change.known_status is None for outcome in outcomes),
         )
         changes.settle(connection, settled)
         deciding.arrive(connection, sync=scope.name, keys=arrived)

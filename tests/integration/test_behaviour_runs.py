@@ -260,3 +260,13 @@ def test_a36_swapped_audience_is_planned_as_a_first_load_and_the_old_one_is_left
         "amelia@finch.org": "subscribed",
         "ben@finch.org": "unsubscribed",
     }
+
+
+def test_rows_of_one_batch_keep_their_order_in_time(firm):
+    for number in range(5):
+        firm.customer(f"Customer {number}", "office@finch.org")
+    firm.sync()
+    with firm.database.begin() as connection:
+        at = connection.execute(text("SELECT at FROM ml_connector.audit ORDER BY id")).scalars()
+        assert len(set(listed := list(at))) == 5
+        assert listed == sorted(listed)

@@ -101,7 +101,7 @@ def test_a_chunk_that_fails_leaves_the_other_one_whole_and_the_next_run_does_the
     try:
         with pytest.raises(StorageError, match="disk is full"):
             firm.plan(scope)
-        assert waiting(firm) == 3
+        assert waiting(firm) == 2
     finally:
         with firm.database.begin() as connection:
             connection.execute(text("DROP TRIGGER refuse ON ml_connector.changes"))
@@ -181,6 +181,7 @@ def test_a_preview_made_again_shows_what_would_be_done_now(firm):
 )
 def test_shards_that_are_pushed_at_once_are_filled_in_turn(firm, monkeypatch, a_shard, sizes):
     monkeypatch.setattr(planning, "CHANGES_A_SHARD", a_shard)
+    monkeypatch.setattr(decider, "CHUNKS_A_TURN", 2)
     for number in range(COUNT):
         firm.customer(f"Customer {number}", f"c{number}@finch.org")
     firm.fetch(firm.scope())

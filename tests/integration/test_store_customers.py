@@ -31,10 +31,12 @@ def customer(**changes: Any) -> Customer:
     return Customer(**values)
 
 
-def stage(firm, *rows: Customer, seen_in: int = 0) -> Staged:
+def stage(firm, *rows: Customer, seen_in: int = 0, unknown: bool = False) -> Staged:
     with firm.database.begin() as connection:
         page = customers.sealed(rows, sync="main", vault=firm.vault)
-        return customers.stage(connection, page, sync="main", vault=firm.vault, seen_in=seen_in)
+        return customers.stage(
+            connection, page, sync="main", vault=firm.vault, seen_in=seen_in, unknown=unknown
+        )
 
 
 def settle(firm) -> None:
@@ -53,6 +55,20 @@ def kept(firm, customer_id: str = "7") -> Any:
 def copy_of(firm, customer_id: str = "7") -> Customer:
     row = kept(firm, customer_id)
     return customers.opened(row.payload, sync="main", customer_id=customer_id, vault=firm.vault)
+
+
+def test_a_first_load_that_meets_a_customer_staged_meanwhile_keeps_the_newer_copy(firm):
+    stage(firm, customer(sync_token="4", merge_fields={"FNAME": "Amelia"}))  # its webhook
+    page = [customer(), customer(id="8", addresses=("ben@finch.org",))]
+    assert stage(firm, *page, seen_in=1, unknown=True) == Staged(read=2, new=1)
+    assert copy_of(firm).merge_fields == {"FNAME": "Amelia"}
+    assert [kept(firm, each).seen_in for each in ("7", "8")] == [1, 1]
+
+
+def test_a_first_load_that_lists_a_customer_twice_stages_it_once(firm):
+    page = [customer(), customer(sync_token="4", merge_fields={"FNAME": "Amelia"})]
+    assert stage(firm, *page, seen_in=1, unknown=True).new == 1
+    assert kept(firm).seen_in == 1
 
 
 def test_a_customer_comes_out_as_it_went_in(firm):

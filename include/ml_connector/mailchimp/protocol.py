@@ -43,15 +43,20 @@ TAGS_SHOWN = 50
 DATA_CENTRE = re.compile(r"[a-z]{2,4}\d{1,3}")
 
 
-class _MemberShown(TypedDict, total=False):
-    """What is read of a member: the rest of it is passed over as the answer is decoded."""
+class _MemberWritten(TypedDict, total=False):
+    """What is read of a member in a batch's answer; the rest is passed over as it is decoded."""
 
     email_address: Any
-    contact_id: Any
     status: Any
+    merge_fields: Any
+
+
+class _MemberShown(_MemberWritten, total=False):
+    """What is read of a member in a listing."""
+
+    contact_id: Any
     last_changed: Any
     unsubscribe_reason: Any
-    merge_fields: Any
     tags: Any
 
 
@@ -64,8 +69,8 @@ class MembersShown(TypedDict, total=False):
 class BatchShown(TypedDict, total=False):
     """What is read of a batch's answer."""
 
-    new_members: list[_MemberShown] | None
-    updated_members: list[_MemberShown] | None
+    new_members: list[_MemberWritten] | None
+    updated_members: list[_MemberWritten] | None
     errors: Any
 
 

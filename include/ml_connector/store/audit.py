@@ -18,7 +18,7 @@ from sqlalchemy import Connection, Row, text
 from ml_connector.errors import SettingsError
 from ml_connector.model import RunContext
 from ml_connector.store.audit_filter import Filter, conditions
-from ml_connector.store.database import copy_rows
+from ml_connector.store.database import NOW, copy_rows
 from ml_connector.vault import Vault
 
 _COLUMNS = {
@@ -71,8 +71,9 @@ def append_sealed(connection: Connection, rows: Sequence[Sequence[Any]]) -> int:
     """As ``append``, with rows that were sealed before, while nobody had to wait for it."""
     if not rows:
         return 0
-    make_ready(connection)
-    return copy_rows(connection, "ml_connector.audit", _COLUMNS, rows)
+    first = make_ready(connection)
+    timed = ((first + number, *row) for number, row in enumerate(rows))
+    return copy_rows(connection, "ml_connector.audit", {"at": "int8", **_COLUMNS}, timed)
 
 
 def sealed(entries: Iterable[Entry], *, run: RunContext, vault: Vault) -> list[Sequence[Any]]:
@@ -99,14 +100,20 @@ def sealed(entries: Iterable[Entry], *, run: RunContext, vault: Vault) -> list[S
     ]
 
 
-def make_ready(connection: Connection) -> None:
-    """Take part in appending until the transaction ends; make this month's partition if need be."""
-    connection.execute(
-        text("""SELECT pg_advisory_xact_lock_shared(hashtextextended(:name, 0)),
-                       ml_connector.make_audit_partition(clock_timestamp()),
-                       ml_connector.make_audit_partition(clock_timestamp() + interval '1 day')"""),
+def make_ready(connection: Connection) -> int:
+    """Take part in appending until the transaction ends; make this month's partition if need be.
+
+    Returns the time of the first row, as ``NOW``; the next ones are a microsecond apart, so that
+    they stay in order.
+    """
+    row = connection.execute(
+        text(f"""SELECT pg_advisory_xact_lock_shared(hashtextextended(:name, 0)),
+                        ml_connector.make_audit_partition(clock_timestamp()),
+                        ml_connector.make_audit_partition(clock_timestamp() + interval '1 day'),
+                        {NOW} AS now"""),
         {"name": APPENDING},
-    )
+    ).one()
+    return int(row.now)
 
 
 def _circumstances(entry: Entry, run: RunContext) -> tuple[Any, ...]:

@@ -14,10 +14,13 @@ from sqlalchemy import Connection, text
 
 from ml_connector.model import ChangeState, Kind
 from ml_connector.plan import CHANGE_COLUMNS
-from ml_connector.store.database import byteas, copy_rows, take_turn
+from ml_connector.store.database import NOW, byteas, copy_rows, fetch_binary, take_turn
 from ml_connector.store.frames import unhexed
 
-_QUEUED = {"plan_id": "int8", "sync": "text", "shard": "int4", "state": "text", "origin": "text"}
+_QUEUED = {
+    "plan_id": "int8", "sync": "text", "shard": "int4", "state": "text", "origin": "text",
+    "decided_at": "int8",
+}  # fmt: skip
 _DECIDED = dict(
     zip(CHANGE_COLUMNS, ["bytea", "text", "text", "text", "text", "bytea", "bool"], strict=True)
 )
@@ -124,30 +127,33 @@ def take_over(
     sync: str,
     keys: Collection[bytes],
     besides_plan: int | None = None,
-) -> list[bytes]:
+) -> set[bytes]:
     """Drop pending changes at ``keys``, waiting for those whose call is on the wire.
 
-    Returns their contacts, whose customers are to be decided on again. The plan ``besides_plan``
-    keeps its own. The caller has the turn of deciding, in this transaction or in another one.
+    Returns the contacts whose change is left pending. Of the others the customers are to be decided
+    on again. The plan ``besides_plan`` keeps its own. The caller has the turn of deciding, in this
+    transaction or in another one.
 
     An archive whose call may have been applied is left to the next run that reads the audience as a
     whole: only that can tell, and decided anew nobody would know it was us.
     """
     rows = connection.execute(
-        text(f"""WITH open AS (
-                    SELECT id, plan_id FROM ml_connector.changes
+        text(f"""WITH open AS MATERIALIZED (
+                    SELECT id, plan_id, email_key FROM ml_connector.changes
                     -- One look into the index for each: told how many, Postgres reads all changes.
                     WHERE id = ANY(ARRAY(SELECT id FROM ({_PENDING_AT}) p))
-                      AND state = 'pending' ORDER BY id FOR UPDATE)
-                UPDATE ml_connector.changes c
-                SET state = 'superseded', settled_at = clock_timestamp()
-                FROM open WHERE c.id = open.id AND c.state = 'pending'
-                  AND open.plan_id IS DISTINCT FROM CAST(:besides AS bigint)
-                  AND NOT (c.kind = 'archive' AND {STARTED})
-                RETURNING c.email_key"""),  # noqa: S608
+                      AND state = 'pending' ORDER BY id FOR UPDATE),
+                dropped AS (
+                    UPDATE ml_connector.changes c
+                    SET state = 'superseded', settled_at = clock_timestamp()
+                    FROM open WHERE c.id = open.id AND c.state = 'pending'
+                      AND open.plan_id IS DISTINCT FROM CAST(:besides AS bigint)
+                      AND NOT (c.kind = 'archive' AND {STARTED})
+                    RETURNING c.id)
+                SELECT email_key FROM open WHERE id NOT IN (SELECT id FROM dropped)"""),  # noqa: S608
         {"sync": sync, "besides": besides_plan, "keys": byteas(keys)},
     ).all()
-    return [bytes(row.email_key) for row in rows]
+    return {bytes(row.email_key) for row in rows}
 
 
 def drop_preview(connection: Connection, *, plan_id: int) -> None:
@@ -166,41 +172,33 @@ def insert(
     sync: str,
     state: str,
     shard: int,
+    queued: Collection[bytes],
     origins: Mapping[bytes, str] | None = None,
 ) -> int:
-    """Queue ``changes`` (CHANGE_COLUMNS) into a shard; return how many were not queued already.
+    """Queue ``changes`` (CHANGE_COLUMNS) into a shard, but for contacts that are ``queued``.
 
-    ``origins``: by contact, what set the change off, if not the daily run.
+    Returns how many. ``origins``: by contact, what set the change off, if not the daily run.
     """
-    if changes.empty:
-        return 0
     rows = list(unhexed(changes, CHANGE_COLUMNS, hexed=("email_key", "decided_hash")))
-    keys = [row[0] for row in rows]
-    if (
-        state == ChangeState.PENDING
-    ):  # of which there is one a contact; nobody else decides on these
-        past = _queued(connection, _PENDING_AT, keys=keys, sync=sync)
-    else:
-        past = _queued(connection, _PREVIEWED_AT, keys=keys, plan_id=plan_id)
     told = origins or {}
+    now = connection.execute(text(f"SELECT {NOW}")).scalar_one()
     return copy_rows(
         connection,
         "ml_connector.changes",
         _QUEUED | _DECIDED,
         (
-            (plan_id, sync, shard, state, told.get(row[0]), *row)
-            for row in rows
-            if row[0] not in past
+            (plan_id, sync, shard, state, told.get(row[0]), now + number, *row)
+            for number, row in enumerate(rows)
+            if row[0] not in queued
         ),
     )
 
 
-def _queued(
-    connection: Connection, found: str, *, keys: Collection[bytes], **of: object
-) -> set[bytes]:
+def previewed(connection: Connection, *, plan_id: int, keys: Collection[bytes]) -> set[bytes]:
+    """Return those of ``keys`` whose change a preview holds already."""
     rows = connection.execute(
-        text(f"SELECT email_key FROM ({found}) queued"),  # noqa: S608 -- one of two constants
-        {"keys": byteas(keys), **of},
+        text(f"SELECT email_key FROM ({_PREVIEWED_AT}) p"),  # noqa: S608 -- a constant
+        {"plan_id": plan_id, "keys": byteas(keys)},
     ).all()
     return {bytes(row.email_key) for row in rows}
 
@@ -210,10 +208,10 @@ STARTED = "EXISTS (SELECT 1 FROM ml_connector.archive_intents i WHERE i.change_i
 _CLAIM = """
     WITH c AS MATERIALIZED (
         SELECT * FROM ml_connector.changes
-        WHERE plan_id = :plan_id AND state = 'pending' AND kind = ANY(:kinds)
-          AND (CAST(:shard AS int) IS NULL OR shard = :shard)
-          AND (CAST(:ids AS bigint[]) IS NULL OR id = ANY(:ids)) AND id > :after
-        ORDER BY id LIMIT :chunk FOR UPDATE SKIP LOCKED)
+        WHERE plan_id = %(plan_id)s AND state = 'pending' AND kind = ANY(%(kinds)s)
+          AND (CAST(%(shard)s AS int) IS NULL OR shard = %(shard)s)
+          AND (CAST(%(ids)s AS bigint[]) IS NULL OR id = ANY(%(ids)s)) AND id > %(after)s
+        ORDER BY id LIMIT %(chunk)s FOR UPDATE SKIP LOCKED)
     SELECT c.id, c.email_key, c.customer_id, c.kind, c.reason, c.status, c.decided_hash,
            c.tag_inactive, c.attempts, {started} AS started,
            {current} AS current, p.payload AS customer_payload,
@@ -262,10 +260,14 @@ def claim(
 
     Those up to ``after`` are passed over: an index keeps what was settled a moment ago.
     """
-    archive = Kind.ARCHIVE in kinds
-    query = _CLAIM.format(current=_ARCHIVE_CURRENT if archive else _WRITE_CURRENT, started=STARTED)
-    rows = connection.execute(
-        text(query),
+    archive = Kind.ARCHIVE in kinds  # nothing else is ever marked as started
+    query = _CLAIM.format(
+        current=_ARCHIVE_CURRENT if archive else _WRITE_CURRENT,
+        started=STARTED if archive else "false",
+    )
+    rows = fetch_binary(
+        connection,
+        query,
         {
             "plan_id": plan_id,
             "shard": shard,
@@ -274,7 +276,7 @@ def claim(
             "ids": None if ids is None else list(ids),
             "after": after,
         },
-    ).all()
+    )
     return [Claimed(*row) for row in rows]
 
 

@@ -11,7 +11,7 @@ from sqlalchemy import Connection, text
 from ml_connector.model import Status
 from ml_connector.plan import CONTACT_COLUMNS
 from ml_connector.store import activity_blocks
-from ml_connector.store.database import byteas, copy_rows, hold_rows, take_turn
+from ml_connector.store.database import NOW, byteas, copy_new, copy_rows, hold_rows, take_turn
 from ml_connector.store.frames import frame_of, unhexed
 from ml_connector.vault import Vault
 
@@ -51,13 +51,20 @@ def forget_audience(connection: Connection, *, sync: str) -> None:
 
 def frame(connection: Connection, *, sync: str, keys: Collection[bytes]) -> pd.DataFrame:
     """Return CONTACT_COLUMNS of the contacts known under ``keys``."""
+    known = keys if _any(connection, "contacts WHERE sync = :sync", sync=sync) else ()
     return frame_of(
         connection,
         CONTACT_COLUMNS,
         hexed=("email_key", "pushed_hash", "refused_hash"),
-        rest="FROM ml_connector.contacts WHERE sync = :sync AND email_key = ANY(:keys)",
-        parameters={"sync": sync, "keys": byteas(keys)},
+        sources=["ml_connector.contacts WHERE sync = :sync AND email_key = ANY(:keys)"],
+        parameters={"sync": sync, "keys": byteas(known)},
     )
+
+
+def _any(connection: Connection, rows: str, **values: object) -> bool:
+    """Tell whether there are any: before a first load there is nobody to look for."""
+    found = connection.execute(text(f"SELECT EXISTS (SELECT 1 FROM ml_connector.{rows})"), values)  # noqa: S608
+    return bool(found.scalar_one())
 
 
 def present(connection: Connection, *, sync: str, keys: Collection[bytes]) -> set[bytes]:
@@ -86,6 +93,8 @@ def sent(
 
 def suppressed(connection: Connection, *, keys: Collection[bytes]) -> set[bytes]:
     """Return those of ``keys`` that must never be imported again."""
+    if not _any(connection, "suppressions"):
+        return set()
     rows = connection.execute(
         text("SELECT email_key FROM ml_connector.suppressions WHERE email_key = ANY(:keys)"),
         {"keys": byteas(keys)},
@@ -171,6 +180,7 @@ _WRITTEN = {
     "refused_reason": "text", "parked_until": "timestamptz", "parked_times": "int4",
     "profile_hash": "bytea", "seen_tags": "bytea[]", "payload": "bytea",
 }  # fmt: skip
+_ANEW = _WRITTEN | {"seen_at": "int8", "status_since": "int8", "news": "int8"}
 _LISTED = ", ".join(_WRITTEN)
 _ASSIGNED = ", ".join(f"{column} = excluded.{column}" for column in [*_WRITTEN][2:-2])
 _NEWS = (Status.UNSUBSCRIBED, Status.CLEANED)
@@ -182,18 +192,30 @@ def identity(sync: str, email_key: bytes) -> str:
     return f"contacts/{sync}/{email_key.hex()}"
 
 
-def record(connection: Connection, written: Iterable[Written], *, sync: str, vault: Vault) -> None:
-    """Store what contacts are after our calls; those unknown so far are copied straight in."""
+def record(
+    connection: Connection,
+    written: Iterable[Written],
+    *,
+    sync: str,
+    vault: Vault,
+    unknown: bool = False,
+) -> None:
+    """Store what contacts are after our calls; those unknown so far are copied straight in.
+
+    ``unknown``: none of them was known a moment ago, so that it need not be asked.
+    """
     rows = {row[1]: row for row in _rows(list(written), sync, vault)}
     take_turn(connection, sync=sync)
+    now = connection.execute(text(f"SELECT {NOW}")).scalar_one()
+
+    def new(keys: Iterable[bytes]) -> list[tuple[Any, ...]]:
+        return [(*rows[key], now, now, int(rows[key][2] in _NEWS)) for key in keys]
+
+    if unknown and copy_new(connection, "ml_connector.contacts", _ANEW, new(rows)):
+        return
     past = _known(connection, sync=sync, keys=rows)
-    now = connection.execute(text("SELECT clock_timestamp()")).scalar_one()
-    copy_rows(
-        connection,
-        "ml_connector.contacts",
-        _WRITTEN | {"seen_at": "timestamptz", "status_since": "timestamptz", "news": "int8"},
-        ((*row, now, now, int(row[2] in _NEWS)) for key, row in rows.items() if key not in past),
-    )
+    unheard_of = (key for key in rows if key not in past)
+    copy_rows(connection, "ml_connector.contacts", _ANEW, new(unheard_of))
     if not past:
         return
     hold_rows(connection, "written_contacts", _WRITTEN, [rows[key] for key in past])

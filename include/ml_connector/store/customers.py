@@ -8,7 +8,15 @@ import msgspec
 from sqlalchemy import Connection, text
 
 from ml_connector.model import Customer
-from ml_connector.store.database import byteas, copy_rows, hold_rows, listed, take_turn
+from ml_connector.store.database import (
+    Columns,
+    byteas,
+    copy_new,
+    copy_rows,
+    hold_rows,
+    listed,
+    take_turn,
+)
 from ml_connector.store.suppression import withheld
 from ml_connector.vault import Vault
 
@@ -129,23 +137,23 @@ def stage(
     sync: str,
     vault: Vault,
     seen_in: int = 0,
+    unknown: bool = False,
 ) -> Staged:
     """Merge a page into staging; mark as dirty what is new or changed in what we map.
 
     ``seen_in`` numbers a full load, so that ids it did not list can be told afterwards. Of people
-    who were forgotten nothing is staged but the id.
+    who were forgotten nothing is staged but the id. ``unknown``: nobody was staged a moment ago, so
+    that it need not be asked who is.
     """
     take_turn(connection, sync=sync)
     rows = _allowed(connection, page, sync, vault)
     ids = [row[0] for row in rows]
-    staged = set(ids) if len(set(ids)) < len(ids) else known(connection, sync=sync, ids=ids)
+    twice = len(set(ids)) < len(ids)
+    if unknown and not twice and copy_new(connection, *_anew(sync, seen_in, rows)):
+        return Staged(read=len(rows), new=len(rows))
+    staged = set(ids) if twice else known(connection, sync=sync, ids=ids)
     new = [row for row in rows if row[0] not in staged]  # nothing to compare them with
-    copy_rows(
-        connection,
-        "ml_connector.customers",
-        {"sync": "text", "seen_in": "int8", **_STAGED},
-        ((sync, seen_in, *row) for row in new),
-    )
+    copy_rows(connection, *_anew(sync, seen_in, new))
     done = Staged(read=len(new), new=len(new))
     if len(new) == len(rows):
         return done
@@ -155,6 +163,13 @@ def stage(
     if seen_in and counted.new < counted.read:
         connection.execute(_SEEN, {"sync": sync, "seen_in": seen_in})
     return done + Staged(**counted._asdict())
+
+
+def _anew(
+    sync: str, seen_in: int, rows: Sequence[tuple[Any, ...]]
+) -> tuple[str, Columns, list[tuple[Any, ...]]]:
+    columns = {"sync": "text", "seen_in": "int8", **_STAGED}
+    return "ml_connector.customers", columns, [(sync, seen_in, *row) for row in rows]
 
 
 def _allowed(

@@ -22,6 +22,12 @@ Columns = Mapping[str, str]
 """Names of columns with their Postgres types."""
 
 
+NOW = "(extract(epoch FROM clock_timestamp() - timestamptz '2000-01-01 00:00Z') * 1000000)::int8"
+"""The time as binary COPY takes it where a column's type is said to be ``int8``: microseconds since
+2000. psycopg takes a datetime apart in Python; and a default that is a clock would have Postgres
+insert row by row."""
+
+
 class Database:
     """Hands out transactions. One instance a process; threads may share it."""
 
@@ -46,6 +52,7 @@ class Database:
             },
         )
         event.listen(self._engine, "connect", _prefer_plain_bytes)
+        event.listen(self._engine, "connect", _plan_without_compiling)
 
     @contextmanager
     def begin(self) -> Iterator[Connection]:
@@ -67,6 +74,13 @@ class Database:
 def _prefer_plain_bytes(connection: psycopg.Connection, _record: object) -> None:
     """Have ``bytea`` written by psycopg's C code: its first choice is Python's, for DB-API's Binary."""
     connection.adapters.register_dumper(bytes, BytesBinaryDumper)
+
+
+def _plan_without_compiling(connection: psycopg.Connection, _record: object) -> None:
+    """Have Postgres compile no statement: it would for each of thousands of short look-ups by index."""
+    with connection.cursor() as cursor:
+        cursor.execute("SET jit = off")
+    connection.commit()
 
 
 _MEANINGS: list[tuple[tuple[type[Exception], ...], ConnectorError]] = [
@@ -154,11 +168,13 @@ def look_over(connection: Connection, *tables: str) -> None:
     """Tell Postgres how much ``tables`` hold now, after many rows came at once.
 
     It plans by what it knew of them until it looks by itself, within minutes or once a tenth of the
-    rows has changed: a join of a few rows would read a whole table. A role that does not own them is warned by Postgres and goes on.
+    rows has changed: a join of a few rows would read a whole table. A role that does not own them is
+    warned by Postgres and goes on. A table that Postgres is looking at by itself is passed over.
     """
     # A tenth of the sample that is usual: how many rows there are is what it is for.
     connection.execute(text("SET LOCAL default_statistics_target = 10"))
-    connection.execute(text(f"ANALYZE {', '.join(f'ml_connector.{table}' for table in tables)}"))
+    named = ", ".join(f"ml_connector.{table}" for table in tables)
+    connection.execute(text(f"ANALYZE (SKIP_LOCKED) {named}"))
 
 
 def copy_rows(
@@ -169,9 +185,7 @@ def copy_rows(
     In Postgres' binary format: half the work of the textual one on either side, above all for
     ``bytea`` and arrays. Values are not converted, so ``columns`` has the types of the table.
     """
-    raw = connection.connection.driver_connection
-    if not isinstance(raw, psycopg.Connection):
-        raise TypeError("COPY needs a psycopg connection")
+    raw = _raw(connection)
     count = 0
     arrays = {at: kind for at, kind in enumerate(columns.values()) if kind.endswith("[]")}
     if arrays:
@@ -187,6 +201,36 @@ def copy_rows(
             copy.write_row(row)
             count += 1
     return count
+
+
+def fetch_binary(
+    connection: Connection, query: str, parameters: Mapping[str, Any]
+) -> list[tuple[Any, ...]]:
+    """Return the rows of a query (parameters as ``%(name)s``) that has many ``bytea``.
+
+    As text each byte of them is two digits on the way, to be read by either side.
+    """
+    with _raw(connection).cursor(binary=True) as cursor:
+        return cursor.execute(query.encode(), parameters).fetchall()
+
+
+def _raw(connection: Connection) -> psycopg.Connection[tuple[Any, ...]]:
+    raw = connection.connection.driver_connection
+    if not isinstance(raw, psycopg.Connection):
+        raise TypeError("this needs a psycopg connection")
+    return raw
+
+
+def copy_new(
+    connection: Connection, table: str, columns: Columns, rows: Sequence[Sequence[Any]]
+) -> bool:
+    """Copy ``rows`` that should not be there yet; False, with none copied, if one of them is."""
+    try:
+        with connection.begin_nested():
+            copy_rows(connection, table, columns, rows)
+    except psycopg.errors.UniqueViolation:
+        return False
+    return True
 
 
 _AS_IT_IS = "bytea"

@@ -110,31 +110,36 @@ def next_dirty(
     return [Waiting(*row) for row in rows]
 
 
-_KEYS = "unnest(CAST(:keys AS bytea[])) AS k(key)"
+_BY_EMAIL = """unnest(CAST(:keys AS bytea[])) AS k(key), LATERAL (
+    SELECT * FROM ml_connector.customers WHERE sync = :sync AND email_key = k.key OFFSET 0) found"""
+_BY_CONTACT = f"""unnest(CAST(:keys AS bytea[])) AS k(key), LATERAL (
+    SELECT * FROM ml_connector.customers
+    WHERE sync = :sync AND contact_key = k.key AND {_MOVED} OFFSET 0) found"""  # noqa: S608
+_BY_ID = """jsonb_array_elements_text(CAST(:ids AS jsonb)) AS wanted(id), LATERAL (
+    SELECT * FROM ml_connector.customers
+    WHERE sync = :sync AND customer_id = wanted.id OFFSET 0) found"""
 
 
 def frame(
     connection: Connection, *, sync: str, keys: Collection[bytes], ids: Collection[str]
 ) -> pd.DataFrame:
     """Return CUSTOMER_COLUMNS of everyone at the addresses ``keys``, now or formerly, and ``ids``."""
-    return frame_of(
-        connection,
-        CUSTOMER_COLUMNS,
-        hexed=("email_key", "contact_key", "fields_hash"),
-        rest=f"""FROM (
-                SELECT at.customer_id FROM {_KEYS}, LATERAL (
-                    SELECT customer_id FROM ml_connector.customers
-                    WHERE sync = :sync AND email_key = k.key OFFSET 0) at
-                UNION
-                SELECT at.customer_id FROM {_KEYS}, LATERAL (
-                    SELECT customer_id FROM ml_connector.customers
-                    WHERE sync = :sync AND contact_key = k.key AND {_MOVED} OFFSET 0) at
-                UNION
-                SELECT jsonb_array_elements_text(CAST(:ids AS jsonb))) wanted(id), LATERAL (
-                    SELECT * FROM ml_connector.customers c
-                    WHERE c.sync = :sync AND c.customer_id = wanted.id OFFSET 0) found""",  # noqa: S608
-        parameters={"sync": sync, "keys": byteas(keys), "ids": listed(ids)},
-    )
+
+    def read(*sources: str, **values: object) -> pd.DataFrame:
+        return frame_of(
+            connection,
+            CUSTOMER_COLUMNS,
+            hexed=("email_key", "contact_key", "fields_hash"),
+            sources=sources,
+            parameters={"sync": sync, **values},
+        )
+
+    at = read(_BY_EMAIL, _BY_CONTACT, keys=byteas(keys))
+    at = at.drop_duplicates("customer_id", ignore_index=True)
+    elsewhere = set(ids).difference(at.customer_id)
+    if not elsewhere:
+        return at
+    return pd.concat([at, read(_BY_ID, ids=listed(elsewhere))], ignore_index=True)
 
 
 def record_decisions(
@@ -174,7 +179,12 @@ def arrive(connection: Connection, *, sync: str, keys: Collection[bytes]) -> Non
         text("""UPDATE ml_connector.customers SET contact_key = email_key
                 WHERE sync = :sync AND email_key = ANY(:keys) AND NOT gone AND active
                   AND decision IN ('contact', 'linked')
-                  AND contact_key IS DISTINCT FROM email_key"""),
+                  AND contact_key IS DISTINCT FROM email_key
+                  -- Is anybody on the way at all? Asked once, of the index of those who are.
+                  AND (SELECT contact_key FROM ml_connector.customers
+                       WHERE sync = :sync AND contact_key IS NOT NULL
+                         AND contact_key IS DISTINCT FROM email_key
+                       ORDER BY contact_key LIMIT 1) IS NOT NULL"""),
         {"sync": sync, "keys": byteas(keys)},
     )
 

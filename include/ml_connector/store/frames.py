@@ -17,12 +17,13 @@ def frame_of(
     columns: Sequence[str],
     *,
     hexed: Collection[str],
-    rest: str,
+    sources: Sequence[str],
     parameters: Mapping[str, Any],
 ) -> pd.DataFrame:
-    """Return ``SELECT columns rest`` as a frame; columns in ``hexed`` as hexadecimal text."""
+    """Return ``columns`` of all ``sources`` as a frame; columns in ``hexed`` as hexadecimal text."""
     chosen = ", ".join(f"encode({c}, 'hex') AS {c}" if c in hexed else c for c in columns)
-    rows = connection.execute(text(f"SELECT {chosen} {rest}"), parameters).all()
+    query = " UNION ALL ".join(f"SELECT {chosen} FROM {source}" for source in sources)  # noqa: S608
+    rows = connection.execute(text(query), parameters).all()
     return pd.DataFrame([tuple(row) for row in rows], columns=list(columns), dtype=object)
 
 
