@@ -7,7 +7,7 @@ Chunks that have no address in common are decided on side by side.
 
 import threading
 from collections.abc import Callable, Collection, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
 from itertools import chain, count, islice
 
@@ -103,9 +103,9 @@ class Decider:
                     gave_way.append((chunk, shard))
             return queued
 
-        with ThreadPoolExecutor(self._side_by_side) as pool:
+        with ThreadPoolExecutor(self._side_by_side) as pool, todo.ended_with_us():
             begun = [pool.submit(work) for _ in range(self._side_by_side)]
-            queued = sum(each.result() for each in begun)
+            queued = sum(each.result() for each in as_completed(begun))
         return queued + sum(self._decide(chunk, shard=shard) for chunk, shard in gave_way)
 
     def _decide(
@@ -118,7 +118,7 @@ class Decider:
     ) -> int:
         """Decide on the customers of ``chunk`` and on the contacts ``adrift``, in one transaction.
 
-        ``taken``: the addresses of chunks that are decided on at the same time.
+        ``taken``: the addresses of the chunks of this turn.
         """
         scope = self._scope
         ids = [waiting.customer_id for waiting in chunk]
@@ -208,13 +208,22 @@ class _HandedOut(Iterator[_Sharded]):
         with self._taking:
             return next(self._chunks)
 
+    @contextmanager
+    def ended_with_us(self) -> Iterator[None]:
+        """Hand out no more after an error within the block: in a thread, or the task being ended."""
+        try:
+            yield
+        except BaseException:
+            self._chunks = iter(())
+            raise
+
 
 class _TakenError(Exception):
     """Another chunk has one of the addresses."""
 
 
 class _Addresses:
-    """The addresses of chunks that are decided on at the same time: no two have one in common."""
+    """The addresses of a turn's chunks: no two that are decided on side by side have one in common."""
 
     def __init__(self) -> None:
         self._taking = threading.Lock()

@@ -151,7 +151,7 @@ class _Reader:
         self, scope: Scope, client: QuickBooksClient, *, seen_in: int = 0, unknown: bool = False
     ) -> None:
         self._scope, self._client, self._seen_in = scope, client, seen_in
-        self._unknown = unknown  # nobody is staged yet
+        self.unknown = unknown  # whom it reads: nobody is staged yet
         self.staged = Staged()
         self.watermark: datetime | None = None
 
@@ -171,7 +171,7 @@ class _Reader:
                     sync=scope.name,
                     vault=scope.vault,
                     seen_in=self._seen_in,
-                    unknown=self._unknown,
+                    unknown=self.unknown,
                 )
             times = [each.customer.last_updated for each in page]
             self.watermark = max(filter(None, [self.watermark, *times]), default=None)
@@ -194,6 +194,7 @@ def _everything(scope: Scope, client: QuickBooksClient, cursor: dict[str, Any]) 
     reader = _Reader(scope, client, seen_in=load, unknown=first)
     reader.stage(client.iter_listed(until=started, total=expected))
     # Customers touched while we read moved past the cutoff: these first. Then, page after page, all.
+    reader.unknown = False
     for since in (started - OVERLAP, None):
         if _listed(scope, load) >= expected:
             break

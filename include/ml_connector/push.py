@@ -253,6 +253,8 @@ class _Pusher:
         )
 
     def _settle(self, connection: Connection, outcomes: Sequence[Outcome]) -> list[str]:
+        if not outcomes:
+            return []
         scope = self._scope
         now = scope.clock()
         entries = [o.entry(scope.name, self._known(o.row.change)) for o in outcomes]

@@ -1,5 +1,6 @@
 """Whole runs, and several at once: rows A32 to A36 of docs/behaviour.md."""
 
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -8,7 +9,9 @@ from sqlalchemy import text
 from ml_connector.archive import archive_contacts
 from ml_connector.errors import IncompleteRead
 from ml_connector.members import fetch_members
+from ml_connector.model import Kind
 from ml_connector.push import push_shard
+from ml_connector.store import changes
 
 AMY = "amy@finch.org"
 OTHER = "ffffffffff"
@@ -270,3 +273,39 @@ def test_rows_of_one_batch_keep_their_order_in_time(firm):
         at = connection.execute(text("SELECT at FROM ml_connector.audit ORDER BY id")).scalars()
         assert len(set(listed := list(at))) == 5
         assert listed == sorted(listed)
+
+
+def test_an_archive_whose_call_leaves_while_somebody_waits_for_it_is_not_decided_anew(firm):
+    """Its answer is lost: decided anew, nobody would know that it was us (A18)."""
+    amy = firm.customer("Amy", AMY)
+    firm.sync()
+    firm.edit(amy, Active=False)
+    scope = firm.scope()
+    firm.fetch(scope)
+    planned = firm.plan(scope)
+
+    def take_over():
+        with firm.database.begin() as connection:
+            key = firm.vault.email_key(AMY)
+            return changes.take_over(connection, sync="main", keys=[key])
+
+    with ThreadPoolExecutor(1) as pool:
+        with firm.database.begin() as pusher:
+            (claimed,) = changes.claim(
+                pusher, plan_id=planned.plan_id, shard=None, kinds=[Kind.ARCHIVE], chunk=1
+            )
+            waiting = pool.submit(take_over)
+            while not waiting.done() and not waits_for_a_row(firm):
+                time.sleep(0.05)
+            with firm.database.begin() as at_once:
+                changes.mark_started(at_once, change_id=claimed.id)
+        assert waiting.result() == {firm.vault.email_key(AMY)}
+    assert pending(firm) == 1
+
+
+def waits_for_a_row(firm):
+    with firm.database.begin() as connection:
+        return connection.execute(
+            text("""SELECT count(*) FROM pg_stat_activity
+                    WHERE datname = current_database() AND wait_event_type = 'Lock'""")
+        ).scalar_one()

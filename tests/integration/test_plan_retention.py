@@ -4,20 +4,21 @@ from datetime import UTC, datetime
 
 from sqlalchemy import text
 
+from ml_connector.store import plans
 from ml_connector.store.plan_retention import drop_old
 
 AMY, BOB = "amy@birds-sanctuary.com", "bob@windsurf-shop.com"
 NOW = datetime(2026, 6, 17, tzinfo=UTC)
 
 
-def opened(firm, when: str) -> None:
-    """Have all plans, and what they decided, begin at ``when``."""
+def ended(firm, when: str) -> None:
+    """Have all plans, and what they decided, begin and end at ``when``."""
     with firm.database.begin() as connection:
-        for table, column in (("plans", "created_at"), ("changes", "decided_at")):
-            connection.execute(
-                text(f"UPDATE ml_connector.{table} SET {column} = :when"),
-                {"when": when},
-            )
+        for change in (
+            "UPDATE ml_connector.plans SET created_at = :when, finished_at = :when",
+            "UPDATE ml_connector.changes SET decided_at = :when",
+        ):
+            connection.execute(text(change), {"when": when})
 
 
 def counted(firm, table: str) -> int:
@@ -35,13 +36,40 @@ def test_plans_of_before_the_kept_months_go_with_their_changes_and_intents(firm)
     firm.sync()
     firm.edit(amy, Active=False)
     firm.sync()
-    assert [counted(firm, table) for table in ("plans", "changes", "archive_intents")] == [2, 3, 1]
-    opened(firm, "2026-04-01T00:00:00Z")
+    firm.sync()
+    assert [counted(firm, table) for table in ("plans", "changes", "archive_intents")] == [3, 3, 1]
+    ended(firm, "2026-04-01T00:00:00Z")
     assert drop(firm) == 0
-    opened(firm, "2026-03-31T23:59:59Z")
+    ended(firm, "2026-03-31T23:59:59Z")
     assert drop(firm, keep_months=0) == 0
     assert drop(firm, batch=2) == 3
-    assert [counted(firm, table) for table in ("plans", "changes", "archive_intents")] == [0, 0, 0]
+    assert [counted(firm, table) for table in ("plans", "changes", "archive_intents")] == [1, 0, 0]
+
+
+def test_the_last_run_that_succeeded_stays_and_so_does_what_came_after_it(firm):
+    amy = firm.customer("Amy", AMY)
+    firm.sync()
+    firm.customer("Bob", BOB)
+    firm.sync()
+    firm.edit(amy, Active=False)
+    firm.told_by_quickbooks(("updated", amy))
+    firm.work_off()  # counts among the archives of the next daily run
+    firm.sync(preview=True)
+    ended(firm, "2026-01-01T00:00:00Z")
+    assert drop(firm) == 1
+    assert [counted(firm, table) for table in ("plans", "changes")] == [3, 2]
+
+
+def test_a_run_of_long_ago_that_is_run_again_is_not_old(firm):
+    firm.customer("Amy", AMY)
+    firm.sync()
+    firm.sync()
+    ended(firm, "2026-01-01T00:00:00Z")
+    with firm.database.begin() as connection:
+        first = connection.execute(text("SELECT min(id) FROM ml_connector.plans")).scalar_one()
+        plans.finish(connection, plan_id=first, state="finished", counts={})
+    drop(firm)
+    assert counted(firm, "plans") == 2
 
 
 def test_what_is_known_of_contacts_stays_and_the_next_run_has_nothing_to_do(firm):
@@ -50,9 +78,10 @@ def test_what_is_known_of_contacts_stays_and_the_next_run_has_nothing_to_do(firm
     firm.sync()
     firm.person(AMY, "unsubscribe")
     firm.sync()
-    opened(firm, "2026-01-01T00:00:00Z")
+    firm.sync()
+    ended(firm, "2026-01-01T00:00:00Z")
     before = firm.statuses(), firm.decisions()
-    drop(firm)
+    assert drop(firm) == 2
     firm.clear_journals()
     firm.sync(full_sync=True)
     assert (firm.statuses(), firm.decisions()) == before
@@ -70,14 +99,21 @@ def test_a_plan_with_a_pending_change_stays(firm):
             text("""UPDATE ml_connector.changes SET state = 'applied'
                     WHERE id = (SELECT min(id) FROM ml_connector.changes)""")
         )
-    opened(firm, "2026-01-01T00:00:00Z")
+        plans.finish(
+            connection,
+            plan_id=plans.open_plan(connection, sync="main", run_id="a later one"),
+            state="finished",
+            counts={},
+        )
+    ended(firm, "2026-01-01T00:00:00Z")
     assert drop(firm) == 1
-    assert (counted(firm, "plans"), counted(firm, "changes")) == (1, 1)
+    assert (counted(firm, "plans"), counted(firm, "changes")) == (2, 1)
 
 
 def test_the_plans_of_another_sync_are_left_to_its_own_runs(firm):
     firm.customer("Amy", AMY)
     firm.sync()
-    opened(firm, "2026-01-01T00:00:00Z")
+    firm.sync()
+    ended(firm, "2026-01-01T00:00:00Z")
     assert drop_old(firm.database, sync="other", now=NOW, keep_months=1) == 0
-    assert counted(firm, "plans") == 1
+    assert counted(firm, "plans") == 2

@@ -67,13 +67,13 @@ class Settled(msgspec.Struct, frozen=True, kw_only=True):
 
 _PENDING_AT = """
     SELECT found.* FROM unnest(CAST(:keys AS bytea[])) AS k(key), LATERAL (
-        SELECT id, email_key FROM ml_connector.changes
+        SELECT id FROM ml_connector.changes
         WHERE sync = :sync AND email_key = k.key AND state = 'pending' OFFSET 0) found"""
 
 
 _PREVIEWED_AT = """
     SELECT found.* FROM unnest(CAST(:keys AS bytea[])) AS k(key), LATERAL (
-        SELECT id, email_key FROM ml_connector.changes
+        SELECT email_key FROM ml_connector.changes
         WHERE plan_id = :plan_id AND email_key = k.key AND state = 'preview' OFFSET 0) found"""
 
 
@@ -137,23 +137,25 @@ def take_over(
     An archive whose call may have been applied is left to the next run that reads the audience as a
     whole: only that can tell, and decided anew nobody would know it was us.
     """
-    rows = connection.execute(
-        text(f"""WITH open AS MATERIALIZED (
-                    SELECT id, plan_id, email_key FROM ml_connector.changes
-                    -- One look into the index for each: told how many, Postgres reads all changes.
-                    WHERE id = ANY(ARRAY(SELECT id FROM ({_PENDING_AT}) p))
-                      AND state = 'pending' ORDER BY id FOR UPDATE),
-                dropped AS (
-                    UPDATE ml_connector.changes c
-                    SET state = 'superseded', settled_at = clock_timestamp()
-                    FROM open WHERE c.id = open.id AND c.state = 'pending'
-                      AND open.plan_id IS DISTINCT FROM CAST(:besides AS bigint)
-                      AND NOT (c.kind = 'archive' AND {STARTED})
-                    RETURNING c.id)
-                SELECT email_key FROM open WHERE id NOT IN (SELECT id FROM dropped)"""),  # noqa: S608
-        {"sync": sync, "besides": besides_plan, "keys": byteas(keys)},
+    held = connection.execute(
+        text(f"""SELECT id, plan_id, email_key FROM ml_connector.changes
+                 -- One look into the index for each: told how many, Postgres reads all changes.
+                 WHERE id = ANY(ARRAY(SELECT id FROM ({_PENDING_AT}) p))
+                   AND state = 'pending' ORDER BY id FOR UPDATE"""),  # noqa: S608 -- a constant
+        {"sync": sync, "keys": byteas(keys)},
     ).all()
-    return {bytes(row.email_key) for row in rows}
+    if not held:
+        return set()
+    # A statement of its own: an archive may have been started while its row was waited for.
+    dropped = connection.execute(
+        text(f"""UPDATE ml_connector.changes c
+                 SET state = 'superseded', settled_at = clock_timestamp()
+                 WHERE c.id = ANY(:ids) AND NOT (c.kind = 'archive' AND {STARTED})
+                 RETURNING c.id"""),  # noqa: S608 -- a constant
+        {"ids": [row.id for row in held if row.plan_id != besides_plan]},
+    ).scalars()
+    gone = set(dropped)
+    return {bytes(row.email_key) for row in held if row.id not in gone}
 
 
 def drop_preview(connection: Connection, *, plan_id: int) -> None:
@@ -179,6 +181,8 @@ def insert(
 
     Returns how many. ``origins``: by contact, what set the change off, if not the daily run.
     """
+    if changes.empty:
+        return 0
     rows = list(unhexed(changes, CHANGE_COLUMNS, hexed=("email_key", "decided_hash")))
     told = origins or {}
     now = connection.execute(text(f"SELECT {NOW}")).scalar_one()

@@ -51,20 +51,17 @@ def forget_audience(connection: Connection, *, sync: str) -> None:
 
 def frame(connection: Connection, *, sync: str, keys: Collection[bytes]) -> pd.DataFrame:
     """Return CONTACT_COLUMNS of the contacts known under ``keys``."""
-    known = keys if _any(connection, "contacts WHERE sync = :sync", sync=sync) else ()
+    anybody = connection.execute(
+        text("SELECT EXISTS (SELECT 1 FROM ml_connector.contacts WHERE sync = :sync)"),
+        {"sync": sync},
+    ).scalar_one()
     return frame_of(
         connection,
         CONTACT_COLUMNS,
         hexed=("email_key", "pushed_hash", "refused_hash"),
         sources=["ml_connector.contacts WHERE sync = :sync AND email_key = ANY(:keys)"],
-        parameters={"sync": sync, "keys": byteas(known)},
+        parameters={"sync": sync, "keys": byteas(keys if anybody else ())},
     )
-
-
-def _any(connection: Connection, rows: str, **values: object) -> bool:
-    """Tell whether there are any: before a first load there is nobody to look for."""
-    found = connection.execute(text(f"SELECT EXISTS (SELECT 1 FROM ml_connector.{rows})"), values)  # noqa: S608
-    return bool(found.scalar_one())
 
 
 def present(connection: Connection, *, sync: str, keys: Collection[bytes]) -> set[bytes]:
@@ -93,7 +90,8 @@ def sent(
 
 def suppressed(connection: Connection, *, keys: Collection[bytes]) -> set[bytes]:
     """Return those of ``keys`` that must never be imported again."""
-    if not _any(connection, "suppressions"):
+    anybody = text("SELECT EXISTS (SELECT 1 FROM ml_connector.suppressions)")
+    if not connection.execute(anybody).scalar_one():
         return set()
     rows = connection.execute(
         text("SELECT email_key FROM ml_connector.suppressions WHERE email_key = ANY(:keys)"),

@@ -183,7 +183,7 @@ def copy_rows(
     """Stream ``rows`` into ``table`` by COPY; return how many.
 
     In Postgres' binary format: half the work of the textual one on either side, above all for
-    ``bytea`` and arrays. Values are not converted, so ``columns`` has the types of the table.
+    ``bytea`` and arrays. Values are not converted, so ``columns`` has the types of the table (or ``int8``, for ``NOW``).
     """
     raw = _raw(connection)
     count = 0

@@ -180,7 +180,8 @@ def arrive(connection: Connection, *, sync: str, keys: Collection[bytes]) -> Non
                 WHERE sync = :sync AND email_key = ANY(:keys) AND NOT gone AND active
                   AND decision IN ('contact', 'linked')
                   AND contact_key IS DISTINCT FROM email_key
-                  -- Is anybody on the way at all? Asked once, of the index of those who are.
+                  -- Is anybody on the way at all? Asked once, of the index of those who are. (Who is
+                  -- represented nowhere counts as arrived when decided on, or waits for that.)
                   AND (SELECT contact_key FROM ml_connector.customers
                        WHERE sync = :sync AND contact_key IS NOT NULL
                          AND contact_key IS DISTINCT FROM email_key

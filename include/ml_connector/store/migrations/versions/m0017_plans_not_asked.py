@@ -7,5 +7,5 @@ down_revision = "0016"
 
 
 def upgrade() -> None:
-    """Drop the foreign key: plans are never deleted, and a change is queued by its plan's id."""
+    """Drop the foreign key: a plan is dropped only when it has no changes left."""
     op.execute("ALTER TABLE ml_connector.changes DROP CONSTRAINT changes_plan_id_fkey")
