@@ -52,7 +52,6 @@ class Database:
             },
         )
         event.listen(self._engine, "connect", _prefer_plain_bytes)
-        event.listen(self._engine, "connect", _plan_without_compiling)
 
     @contextmanager
     def begin(self) -> Iterator[Connection]:
@@ -74,13 +73,6 @@ class Database:
 def _prefer_plain_bytes(connection: psycopg.Connection, _record: object) -> None:
     """Have ``bytea`` written by psycopg's C code: its first choice is Python's, for DB-API's Binary."""
     connection.adapters.register_dumper(bytes, BytesBinaryDumper)
-
-
-def _plan_without_compiling(connection: psycopg.Connection, _record: object) -> None:
-    """Have Postgres compile no statement: it would for each of thousands of short look-ups by index."""
-    with connection.cursor() as cursor:
-        cursor.execute("SET jit = off")
-    connection.commit()
 
 
 _MEANINGS: list[tuple[tuple[type[Exception], ...], ConnectorError]] = [
