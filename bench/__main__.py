@@ -1,6 +1,6 @@
 """``make bench``: everything that has a figure to reach, and what a user would run instead.
 
-    make bench                                       some 45 minutes; an hour with a million customers
+    make bench                                       some 45 minutes; 65 with a million customers
     make bench BENCH_ARGS="--only daily --customers 100000 --latencies 100 --alone"
 
 One table with the figure to reach beside the one measured; bench/results.md keeps it, unless only
@@ -44,9 +44,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench")
     parser.add_argument("--only", nargs="+", choices=PARTS, default=list(PARTS), metavar="PART")
     parser.add_argument("--customers", type=int, nargs="+", default=[10_000, 100_000])
-    parser.add_argument(
-        "--million", action="store_true", help="and 1,000,000: a quarter of an hour more"
-    )
+    parser.add_argument("--million", action="store_true", help="and 1,000,000: 20 minutes more")
     parser.add_argument("--latencies", type=int, nargs="+", default=[0, 100], metavar="MS")
     parser.add_argument("--peers", type=int, default=100_000, help="customers the peers carry")
     parser.add_argument("--turns", type=int, default=3, help="of ours and the piped pair")
