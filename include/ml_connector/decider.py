@@ -210,12 +210,11 @@ class _HandedOut(Iterator[_Sharded]):
 
     @contextmanager
     def ended_with_us(self) -> Iterator[None]:
-        """Hand out no more after an error within the block: in a thread, or the task being ended."""
+        """Hand out no more after the block: by then all are taken, or a thread failed."""
         try:
             yield
-        except BaseException:
+        finally:
             self._chunks = iter(())
-            raise
 
 
 class _TakenError(Exception):

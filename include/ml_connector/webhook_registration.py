@@ -9,10 +9,11 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
-from urllib.parse import parse_qsl, quote, urlsplit
+from urllib.parse import quote, urlsplit
 
 from ml_connector.errors import SettingsError
 from ml_connector.mailchimp.client import MailchimpClient
+from ml_connector.mailchimp.webhooks import secret_in
 from ml_connector.scope import Scope
 from ml_connector.store import audit
 from ml_connector.store.audit import Entry
@@ -164,8 +165,7 @@ class Registration:
 
 
 def _secret_in(hook: Hook) -> str:
-    query = str(hook.get("url", "")).partition("?")[2]
-    return dict(parse_qsl(query, max_num_fields=20)).get("secret", "")
+    return secret_in(str(hook.get("url", "")).partition("?")[2].encode())
 
 
 def _without_secrets(hook: Hook) -> Hook:
