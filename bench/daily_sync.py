@@ -35,13 +35,13 @@ from ml_connector.push import THREADS, push_shard
 from ml_connector.quickbooks.client import QuickBooksClient
 from ml_connector.quickbooks.tokens import TokenEndpoint, TokenManager, TokenPair
 from ml_connector.report import make_report
-from ml_connector.retries import Retries
 from ml_connector.scope import Scope
 from ml_connector.settings import load_sync
 from ml_connector.store.database import Database
 from ml_connector.store.refresh_lock import refresh_lock
-from ml_connector.transport import RequestsTransport
 from ml_connector.vault import Vault
+from ml_connector.wire.retries import Retries
+from ml_connector.wire.transport import RequestsTransport
 
 REALM = "9341450000000001"
 KEY = base64.b64decode("A" * 43 + "=")

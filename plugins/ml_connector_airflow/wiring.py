@@ -14,12 +14,12 @@ from ml_connector.errors import SettingsError
 from ml_connector.mailchimp.client import MailchimpClient
 from ml_connector.model import RunContext
 from ml_connector.quickbooks.client import QuickBooksClient
-from ml_connector.retries import Retries
 from ml_connector.scope import Scope
 from ml_connector.settings import home, load_sync, secret
 from ml_connector.store import pacing
 from ml_connector.store.database import Database
 from ml_connector.vault import vault_from
+from ml_connector.wire.retries import Retries
 from ml_connector_airflow import metrics
 from ml_connector_airflow.hooks.mailchimp import MailchimpHook
 from ml_connector_airflow.hooks.quickbooks import QuickBooksHook

@@ -38,15 +38,15 @@ from ml_connector.quickbooks.client import QuickBooksClient
 from ml_connector.quickbooks.tokens import TokenEndpoint, TokenManager, TokenPair
 from ml_connector.rate_limits import listener
 from ml_connector.report import Report, make_report
-from ml_connector.retries import Retries
 from ml_connector.scope import Scope
 from ml_connector.settings import Sync
 from ml_connector.store import audit, inbox
 from ml_connector.store.database import Database
 from ml_connector.store.refresh_lock import refresh_lock
-from ml_connector.transport import RequestsTransport
 from ml_connector.vault import Vault
 from ml_connector.webhook_work import Office
+from ml_connector.wire.retries import Retries
+from ml_connector.wire.transport import RequestsTransport
 
 REALM = "9341450000000001"
 AUDIENCE = "a1b2c3d4e5"

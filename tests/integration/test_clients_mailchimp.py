@@ -20,8 +20,8 @@ from ml_connector.errors import (
 from ml_connector.mailchimp.client import MailchimpClient
 from ml_connector.mailchimp.protocol import auth_headers, base_url_of
 from ml_connector.model import MemberWrite, Status
-from ml_connector.retries import Retries
-from ml_connector.transport import RequestsTransport
+from ml_connector.wire.retries import Retries
+from ml_connector.wire.transport import RequestsTransport
 from sandbox.mailchimp.app import create_app
 from sandbox.running import serving_in_thread
 

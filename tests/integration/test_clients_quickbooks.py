@@ -21,8 +21,8 @@ from ml_connector.errors import (
 from ml_connector.quickbooks.client import QuickBooksClient
 from ml_connector.quickbooks.protocol import BatchItem
 from ml_connector.quickbooks.tokens import TokenEndpoint, TokenManager, TokenPair
-from ml_connector.retries import Retries
-from ml_connector.transport import RequestsTransport
+from ml_connector.wire.retries import Retries
+from ml_connector.wire.transport import RequestsTransport
 from sandbox.quickbooks.app import create_app
 from sandbox.running import serving_in_thread
 

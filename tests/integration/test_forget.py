@@ -16,7 +16,7 @@ from ml_connector.model import RunContext
 from ml_connector.store import audit_seal, erasure, inbox, sealed
 from ml_connector.store.database import Database
 from ml_connector.store.erased_payloads import erase_of_the_suppressed
-from ml_connector.webhooks import unreadable
+from ml_connector.wire.webhook_event import unreadable
 from tests.integration.firm import Firm
 from tests.integration.test_audit_sealed import seal, tamper, verify
 from tests.integration.traces import EVERY_ROW, dumped, forms, found, marks

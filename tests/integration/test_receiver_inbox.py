@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy import text
 
 from ml_connector.store import inbox, inbox_measures
-from ml_connector.webhooks import WebhookEvent, dedupe_key
+from ml_connector.wire.webhook_event import WebhookEvent, dedupe_key
 
 LEASE = timedelta(minutes=5)
 

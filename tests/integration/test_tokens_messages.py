@@ -26,7 +26,7 @@ from ml_connector.errors import (
 )
 from ml_connector.quickbooks.client import QuickBooksClient
 from ml_connector.quickbooks.tokens import TokenManager
-from ml_connector.transport import RequestsTransport
+from ml_connector.wire.transport import RequestsTransport
 from tests.integration.firm import REALM, Firm
 from tests.integration.token_worker import STRICT, Desk, attempt
 

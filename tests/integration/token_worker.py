@@ -25,7 +25,7 @@ from ml_connector.errors import ConnectorError
 from ml_connector.quickbooks.tokens import TokenEndpoint, TokenManager, TokenPair
 from ml_connector.store.database import Database
 from ml_connector.store.refresh_lock import refresh_lock
-from ml_connector.transport import RequestsTransport
+from ml_connector.wire.transport import RequestsTransport
 from tests.integration.firm import control
 
 CONN_ID = "quickbooks_default"

@@ -23,8 +23,8 @@ from ml_connector.errors import (
 from ml_connector.mailchimp.client import MailchimpClient
 from ml_connector.mailchimp.protocol import subscriber_hash
 from ml_connector.model import MemberWrite, Status
-from ml_connector.retries import Retries
-from ml_connector.transport import Request, Response
+from ml_connector.wire.retries import Retries
+from ml_connector.wire.transport import Request, Response
 
 SAMPLES = Path(__file__).parent / "samples"
 START = datetime(2026, 10, 1, tzinfo=UTC)

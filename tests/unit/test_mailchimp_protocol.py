@@ -17,7 +17,7 @@ from ml_connector.errors import (
 )
 from ml_connector.mailchimp import problems, protocol
 from ml_connector.model import MemberWrite, Status
-from ml_connector.transport import Response
+from ml_connector.wire.transport import Response
 
 SAMPLES = Path(__file__).parent / "samples"
 REQUEST_ID = "a1b2c3d4-0000-4000-8000-000000000001"

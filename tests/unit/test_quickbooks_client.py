@@ -22,8 +22,8 @@ from ml_connector.errors import (
 )
 from ml_connector.quickbooks.client import QuickBooksClient
 from ml_connector.quickbooks.protocol import BatchItem
-from ml_connector.retries import Retries
-from ml_connector.transport import Request, Response
+from ml_connector.wire.retries import Retries
+from ml_connector.wire.transport import Request, Response
 
 SAMPLES = Path(__file__).parent / "samples"
 START = datetime(2026, 10, 1, tzinfo=UTC)

@@ -18,7 +18,7 @@ from ml_connector.errors import (
     Unavailable,
 )
 from ml_connector.quickbooks import protocol, statements
-from ml_connector.transport import Response
+from ml_connector.wire.transport import Response
 
 SAMPLES = Path(__file__).parent / "samples"
 BASE = "https://quickbooks.api.intuit.com"

@@ -24,7 +24,7 @@ from ml_connector.quickbooks.tokens import (
     TokenPair,
     read_token,
 )
-from ml_connector.transport import Request, Response
+from ml_connector.wire.transport import Request, Response
 
 SAMPLES = Path(__file__).parent / "samples"
 NOW = datetime(2026, 10, 1, 8, 0, 0, tzinfo=UTC)

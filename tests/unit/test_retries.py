@@ -11,7 +11,7 @@ from ml_connector.errors import (
     RetryLater,
     Unavailable,
 )
-from ml_connector.retries import Retries
+from ml_connector.wire.retries import Retries
 
 
 class Call:

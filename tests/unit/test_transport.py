@@ -10,7 +10,7 @@ import pytest
 import requests
 
 from ml_connector.errors import AnswerLost, ConnectorError, SettingsError, Unavailable
-from ml_connector.transport import Request, RequestsTransport, Response
+from ml_connector.wire.transport import Request, RequestsTransport, Response
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nX-Request-Id: 7\r\n\r\n{}"
 Behaviour = Callable[[socket.socket], None]

@@ -30,8 +30,8 @@ from ml_connector.model import (
     MergeValue,
     Status,
 )
-from ml_connector.retries import Retries
-from ml_connector.transport import Request, Transport
+from ml_connector.wire.retries import Retries
+from ml_connector.wire.transport import Request, Transport
 
 TICK = timedelta(seconds=1)
 """The resolution of ``last_changed``."""

@@ -16,8 +16,8 @@ from ml_connector.errors import (
     SettingsError,
     Unavailable,
 )
-from ml_connector.transport import Response
-from ml_connector.wire import retry_after
+from ml_connector.wire.formats import retry_after
+from ml_connector.wire.transport import Response
 
 # What Mailchimp says about one contact, and our code for it. First match counts.
 _REFUSALS: tuple[tuple[str, str, str], ...] = (

@@ -28,8 +28,8 @@ from ml_connector.model import (
     RowRefusal,
     Status,
 )
-from ml_connector.transport import Request, Response
-from ml_connector.wire import moment
+from ml_connector.wire.formats import moment
+from ml_connector.wire.transport import Request, Response
 
 MAX_ROWS = 500
 """https://mailchimp.com/developer/marketing/api/lists/batch-subscribe-or-unsubscribe/"""

@@ -11,7 +11,7 @@ from datetime import datetime
 from typing import Any
 from urllib.parse import parse_qsl
 
-from ml_connector.webhooks import (
+from ml_connector.wire.webhook_event import (
     State,
     WebhookEvent,
     dedupe_key,

@@ -24,8 +24,8 @@ from ml_connector.errors import (
 )
 from ml_connector.quickbooks import protocol, statements
 from ml_connector.quickbooks.protocol import BatchItem
-from ml_connector.retries import Retries
-from ml_connector.transport import Request, Transport
+from ml_connector.wire.retries import Retries
+from ml_connector.wire.transport import Request, Transport
 
 IDS_PER_QUERY = 100
 CDC_LOOK_BACK = timedelta(days=30)

@@ -25,8 +25,8 @@ from ml_connector.errors import (
     Unavailable,
 )
 from ml_connector.quickbooks.statements import parse_time
-from ml_connector.transport import Request, Response
-from ml_connector.wire import moment, retry_after
+from ml_connector.wire.formats import moment, retry_after
+from ml_connector.wire.transport import Request, Response
 
 PRODUCTION_URL = "https://quickbooks.api.intuit.com"
 MINOR_VERSION = "75"

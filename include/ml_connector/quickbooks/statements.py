@@ -6,7 +6,7 @@ Grammar: https://developer.intuit.com/app/developer/qbo/docs/learn/explore-the-q
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 
-from ml_connector.wire import moment
+from ml_connector.wire.formats import moment
 
 MAX_RESULTS = 1000
 """Of a page; without MAXRESULTS it is 100."""

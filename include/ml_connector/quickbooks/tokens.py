@@ -28,8 +28,8 @@ from ml_connector.errors import (
 )
 from ml_connector.quickbooks.protocol import THROTTLE_WAIT
 from ml_connector.quickbooks.statements import parse_time
-from ml_connector.transport import Request, Response, Transport
-from ml_connector.wire import retry_after
+from ml_connector.wire.formats import retry_after
+from ml_connector.wire.transport import Request, Response, Transport
 
 TOKEN_URL = "https://oauth.platform.intuit.com/oauth2/v1/tokens/bearer"  # noqa: S105 (an address)
 RENEW_BEFORE = timedelta(minutes=5)

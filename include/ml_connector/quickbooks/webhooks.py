@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 
-from ml_connector.webhooks import (
+from ml_connector.wire.webhook_event import (
     MOST_EVENTS,
     State,
     WebhookEvent,

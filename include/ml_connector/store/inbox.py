@@ -23,7 +23,7 @@ from sqlalchemy import Connection, text
 from ml_connector.model import RunContext
 from ml_connector.store.audit import make_ready
 from ml_connector.vault import Vault
-from ml_connector.webhooks import WebhookEvent
+from ml_connector.wire.webhook_event import WebhookEvent
 
 CHANNEL = "ml_connector_inbox"
 """LISTEN here: notified when an event to be worked on was committed."""

@@ -6,9 +6,9 @@ from alembic import command
 from alembic.config import Config
 from sqlalchemy import text
 
-from ml_connector.retries import Retries
 from ml_connector.store.database import Database
 from ml_connector.store.tables import SCHEMA
+from ml_connector.wire.retries import Retries
 
 _LOCK = 6_117_001  # any number that is ours: serialises concurrent migrations
 

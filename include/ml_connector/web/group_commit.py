@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 from ml_connector.errors import StorageError, Unavailable
-from ml_connector.webhooks import WebhookEvent
+from ml_connector.wire.webhook_event import WebhookEvent
 
 PATIENCE = 2.0
 """Seconds until a delivery gives up; QuickBooks wants its answer in 3."""

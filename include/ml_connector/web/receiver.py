@@ -41,7 +41,7 @@ from ml_connector.web.body import (
 from ml_connector.web.group_commit import GroupCommit
 from ml_connector.web.keys import Keyring, Keys, MailchimpKey
 from ml_connector.web.tally import Tally
-from ml_connector.webhooks import WebhookEvent
+from ml_connector.wire.webhook_event import WebhookEvent
 
 PREFIX = "/ml-connector/webhooks"
 

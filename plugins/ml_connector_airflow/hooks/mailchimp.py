@@ -11,8 +11,8 @@ from airflow.sdk import Connection
 from ml_connector.errors import ConnectorError, SettingsError
 from ml_connector.mailchimp import protocol
 from ml_connector.mailchimp.client import MailchimpClient
-from ml_connector.retries import Retries
-from ml_connector.transport import RequestsTransport
+from ml_connector.wire.retries import Retries
+from ml_connector.wire.transport import RequestsTransport
 from ml_connector_airflow.hooks.session import SessionHook
 
 

@@ -16,8 +16,8 @@ from ml_connector.errors import ConnectorError, NeedsReauth, SettingsError
 from ml_connector.quickbooks.client import QuickBooksClient
 from ml_connector.quickbooks.protocol import PRODUCTION_URL
 from ml_connector.quickbooks.tokens import TokenEndpoint, TokenManager
-from ml_connector.retries import Retries
-from ml_connector.transport import RequestsTransport
+from ml_connector.wire.retries import Retries
+from ml_connector.wire.transport import RequestsTransport
 from ml_connector_airflow.hooks.session import SessionHook
 from ml_connector_airflow.token_variable import TokenVariable
 
