@@ -15,9 +15,8 @@ import structlog
 from sqlalchemy import Connection
 
 from ml_connector import company
-from ml_connector.ahead import ahead
+from ml_connector.batching import prefetch, relaxed_gc
 from ml_connector.errors import IncompleteRead
-from ml_connector.garbage import seldom_collected
 from ml_connector.quickbooks.client import CDC_CAP, IDS_PER_QUERY, NOT_ASKED, QuickBooksClient
 from ml_connector.scope import Scope
 from ml_connector.staging import learn_types, map_rows, renames, stage_rows
@@ -49,7 +48,7 @@ class Fetched:
     gone: int
 
 
-@seldom_collected()
+@relaxed_gc()
 def fetch_customers(
     scope: Scope,
     client: QuickBooksClient,
@@ -158,11 +157,11 @@ class _Reader:
     def read(self, since: datetime | None, until: datetime) -> None:
         """Stage what was updated in ``since`` to ``until``."""
         # A page is on the wire, one is being mapped and sealed, one is merged by the database.
-        self.stage(ahead(self._client.iter_changed(since=since, until=until)))
+        self.stage(prefetch(self._client.iter_changed(since=since, until=until)))
 
     def stage(self, pages: Iterable[Sequence[Mapping[str, Any]]]) -> None:
         """Stage ``pages``."""
-        for page in ahead(map(self._mapped, pages)):
+        for page in prefetch(map(self._mapped, pages)):
             scope = self._scope
             with scope.database.begin() as connection:
                 self.staged += customers.stage(

@@ -14,7 +14,7 @@ import structlog
 from sqlalchemy import Connection
 
 from ml_connector.addresses import plain
-from ml_connector.ahead import ahead
+from ml_connector.batching import prefetch
 from ml_connector.mailchimp.client import MailchimpClient
 from ml_connector.model import Member, MemberEvent, Status
 from ml_connector.scope import Scope
@@ -81,7 +81,7 @@ def _merge(
 ) -> int:
     arrivals = since is not None
     read = events = 0
-    for page in ahead(client.iter_members(since=since, archived=archived)):
+    for page in prefetch(client.iter_members(since=since, archived=archived)):
         with scope.database.begin() as connection:
             events += observe(
                 scope, connection, page, source=source, arrivals=arrivals, asked=asked

@@ -5,8 +5,8 @@ from dataclasses import asdict, dataclass
 
 from sqlalchemy import Connection
 
+from ml_connector.batching import relaxed_gc
 from ml_connector.decider import Decider
-from ml_connector.garbage import seldom_collected
 from ml_connector.interrupted import note_unheard, settle_archives
 from ml_connector.model import Kind
 from ml_connector.scope import Scope
@@ -31,7 +31,7 @@ class Planned:
     changes: int
 
 
-@seldom_collected()
+@relaxed_gc()
 def make_plan(
     scope: Scope, *, preview: bool = False, customer_ids: Collection[str] = ()
 ) -> Planned:

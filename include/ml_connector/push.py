@@ -9,7 +9,6 @@ the store by ``contact_outcomes``.
 import threading
 from collections import Counter
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any
 
@@ -17,10 +16,10 @@ import structlog
 from sqlalchemy import Connection
 
 from ml_connector import planning
+from ml_connector.batching import drain, relaxed_gc
 from ml_connector.contact_calls import ContactCalls, Halve, StatusRequired, goes_alone
 from ml_connector.contact_outcomes import Outcome, Row
 from ml_connector.errors import ConsentRaised
-from ml_connector.garbage import seldom_collected
 from ml_connector.interrupted import note_unheard
 from ml_connector.mailchimp.client import MailchimpClient
 from ml_connector.members import fetch_members
@@ -50,7 +49,7 @@ CONTRACT_CURSOR = "batch_contract"
 log = structlog.get_logger(__name__)
 
 
-@seldom_collected()
+@relaxed_gc()
 def push_shard(
     scope: Scope,
     client: MailchimpClient,
@@ -78,26 +77,6 @@ def push_shard(
             break
         planning.decide_on(scope, plan_id=plan_id, customer_ids=stale, shard=shard)
     return dict(pusher.counts)
-
-
-def drain(step: Callable[[], bool], threads: int) -> None:
-    """Repeat ``step`` on ``threads`` threads until each has nothing left; raise the first error.
-
-    A thread that finds nothing leaves the others alone: what they hold may come free again.
-    """
-    stop = threading.Event()
-
-    def work() -> None:
-        try:
-            while not stop.is_set() and step():
-                pass
-        except BaseException:
-            stop.set()
-            raise
-
-    with ThreadPoolExecutor(threads) as pool:
-        for done in [pool.submit(work) for _ in range(threads)]:
-            done.result()
 
 
 class _Pusher:

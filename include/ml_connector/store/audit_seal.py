@@ -15,7 +15,7 @@ from typing import Any, Literal, NamedTuple
 import msgspec
 from sqlalchemy import Connection, Row, text
 
-from ml_connector.ahead import ahead
+from ml_connector.batching import prefetch
 from ml_connector.store.audit import APPENDING
 from ml_connector.store.database import Database, copy_rows
 from ml_connector.vault import Vault
@@ -95,7 +95,7 @@ def seal(database: Database, vault: Vault, *, page: int = PAGE) -> Sealed:
     one is read meanwhile: what is not sealed yet is never changed.
     """
     sealed = 0
-    for rows in ahead(_iter_unsealed(database, until=_horizon(database), page=page)):
+    for rows in prefetch(_iter_unsealed(database, until=_horizon(database), page=page)):
         with database.begin() as connection:
             _take_seals(connection)
             last = _last(connection, vault)

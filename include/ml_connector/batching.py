@@ -1,0 +1,67 @@
+"""Work through many records: prefetch pages, drain a queue on threads, relax the collector."""
+
+import gc
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from itertools import islice
+from typing import TypeVar
+
+GC_THRESHOLD = 100_000
+"""Objects made but not freed before Python searches for cycles. Python 3.11's default is 700."""
+
+Item = TypeVar("Item")
+
+
+def prefetch(items: Iterable[Item]) -> Iterator[Item]:
+    """Yield ``items`` in order while a thread fetches the next one.
+
+    At most two items are in memory. An error of ``items`` is raised where the item would have been
+    yielded. Closing the iterator waits for the fetch under way.
+    """
+    source = iter(items)
+
+    def fetch() -> list[Item]:
+        return list(islice(source, 1))
+
+    with ThreadPoolExecutor(1, thread_name_prefix="prefetch") as pool:
+        coming = pool.submit(fetch)
+        while fetched := coming.result():
+            coming = pool.submit(fetch)
+            yield from fetched
+
+
+def drain(step: Callable[[], bool], threads: int) -> None:
+    """Call ``step`` on ``threads`` threads until it returns False on each; raise the first error.
+
+    A thread that finds nothing stops alone: what another thread holds may be released again.
+    """
+    stop = threading.Event()
+
+    def work() -> None:
+        try:
+            while not stop.is_set() and step():
+                pass
+        except BaseException:
+            stop.set()
+            raise
+
+    with ThreadPoolExecutor(threads) as pool:
+        for done in [pool.submit(work) for _ in range(threads)]:
+            done.result()
+
+
+@contextmanager
+def relaxed_gc() -> Iterator[None]:
+    """Search for reference cycles less often while the block or the decorated function runs.
+
+    A page holds tens of thousands of dictionaries without cycles, so searching them costs more
+    than the work itself. Reference counting still frees them (docs/performance.md).
+    """
+    before = gc.get_threshold()
+    gc.set_threshold(GC_THRESHOLD, *before[1:])
+    try:
+        yield
+    finally:
+        gc.set_threshold(*before)
