@@ -19,11 +19,11 @@ import structlog
 from sqlalchemy import Connection
 
 from ml_connector import company
-from ml_connector.activity_block import MOST_EVENTS, Markers, Standing, lines_of
 from ml_connector.errors import ConnectorError, RecordRefused, StaleObject
 from ml_connector.model import Customer, MemberEvent, Status
 from ml_connector.quickbooks.client import IDS_PER_QUERY, QuickBooksClient
 from ml_connector.quickbooks.protocol import BatchItem
+from ml_connector.rules.notes_block import MOST_EVENTS, Markers, Standing, lines_of
 from ml_connector.scope import Scope
 from ml_connector.staging import stage_rows
 from ml_connector.store import activity_blocks, audit, customers, member_events, write_intents

@@ -13,10 +13,10 @@ from ml_connector.model import (
     RowRefusal,
     Status,
 )
+from ml_connector.rules.tags import TagWork
 from ml_connector.store.audit import Entry
 from ml_connector.store.changes import Claimed, Settled
 from ml_connector.store.contacts import Written, profile_hash
-from ml_connector.tags import TagWork
 from ml_connector.vault import Vault
 
 PARKED_FOR = (timedelta(hours=1), timedelta(days=1), timedelta(days=3), timedelta(days=7))

@@ -17,7 +17,7 @@ from sqlalchemy import Connection
 
 from ml_connector.decision_entries import entries_of
 from ml_connector.model import Status
-from ml_connector.plan import NOT_THERE, Decisions, decide
+from ml_connector.rules.decide import NOT_THERE, Decisions, decide
 from ml_connector.scope import Scope
 from ml_connector.store import audit, changes, contacts, deciding, sharing
 from ml_connector.store.database import stay_idle, take_turn

@@ -5,7 +5,7 @@ from typing import Any
 
 import pandas as pd
 
-from ml_connector.plan import Decisions
+from ml_connector.rules.decide import Decisions
 from ml_connector.scope import Scope
 from ml_connector.store.audit import Entry
 

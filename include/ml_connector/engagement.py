@@ -9,9 +9,9 @@ from datetime import datetime, timedelta
 
 import structlog
 
-from ml_connector.addresses import normalised
 from ml_connector.mailchimp.client import MailchimpClient
 from ml_connector.model import EmailActivity
+from ml_connector.rules.addresses import normalised
 from ml_connector.scope import Scope
 from ml_connector.store import cursors, engagement
 from ml_connector.store.engagement import Reported

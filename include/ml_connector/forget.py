@@ -24,7 +24,6 @@ from msgspec import structs
 
 from ml_connector import company
 from ml_connector.activity import markers_of
-from ml_connector.addresses import plain
 from ml_connector.errors import (
     ConnectorError,
     RecordRefused,
@@ -39,6 +38,7 @@ from ml_connector.mailchimp.client import MailchimpClient
 from ml_connector.model import Member, RunContext, Status
 from ml_connector.quickbooks.client import QuickBooksClient
 from ml_connector.quickbooks.protocol import BatchItem
+from ml_connector.rules.addresses import plain
 from ml_connector.scope import Scope
 from ml_connector.store import audit, audit_seal, erased_payloads, erasure
 from ml_connector.store.audit import Entry

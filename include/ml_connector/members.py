@@ -13,10 +13,10 @@ from typing import Any
 import structlog
 from sqlalchemy import Connection
 
-from ml_connector.addresses import plain
 from ml_connector.batching import prefetch
 from ml_connector.mailchimp.client import MailchimpClient
 from ml_connector.model import Member, MemberEvent, Status
+from ml_connector.rules.addresses import plain
 from ml_connector.scope import Scope
 from ml_connector.store import changes, contacts, cursors, member_events, sightings
 from ml_connector.store.database import take_turn

@@ -8,7 +8,7 @@ the store by ``contact_outcomes``.
 
 import threading
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
@@ -24,6 +24,7 @@ from ml_connector.interrupted import note_unheard
 from ml_connector.mailchimp.client import MailchimpClient
 from ml_connector.members import fetch_members
 from ml_connector.model import ChangeState, Customer, Kind, MemberWrite, MergeValue, Status
+from ml_connector.rules.tags import TagWork, tag_work
 from ml_connector.scope import Scope
 from ml_connector.store import (
     audit,
@@ -36,7 +37,6 @@ from ml_connector.store import (
     sharing,
 )
 from ml_connector.store.changes import Claimed, Settled
-from ml_connector.tags import TagWork, tag_work
 
 ROWS_A_CALL = {Kind.CREATE: 500, Kind.UPDATE: 500, Kind.RESTORE: 1}
 THREADS = 3

@@ -9,10 +9,10 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-from ml_connector.attributes import left_out, tags_of, type_id
 from ml_connector.errors import SettingsError
-from ml_connector.fields import customer_from
 from ml_connector.quickbooks.client import QuickBooksClient
+from ml_connector.rules.attributes import left_out, tags_of, type_id
+from ml_connector.rules.fields import customer_from
 from ml_connector.scope import Scope
 from ml_connector.store import cursors, customers
 from ml_connector.store.customers import Sealed, Staged

@@ -12,11 +12,11 @@ from typing import Any
 import structlog
 
 from ml_connector import archive, audience, fetch, members, planning, push
-from ml_connector.addresses import plain
 from ml_connector.mailchimp.client import MailchimpClient
 from ml_connector.mailchimp.webhooks import UNREADABLE
 from ml_connector.model import Member
 from ml_connector.quickbooks.client import QuickBooksClient
+from ml_connector.rules.addresses import plain
 from ml_connector.scope import Scope
 from ml_connector.store import changes, contacts, customers, deciding, inbox
 from ml_connector.store.database import take_turn

@@ -10,8 +10,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from ml_connector.addresses import normalised
 from ml_connector.errors import SettingsError
+from ml_connector.rules.addresses import normalised
 from ml_connector.settings import home
 from ml_connector.store import audit
 from ml_connector.store.audit_filter import Filter

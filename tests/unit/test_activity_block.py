@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ml_connector.activity_block import LONGEST, MOST_EVENTS, Markers, Standing, length, lines_of
 from ml_connector.model import MemberEvent, Status
+from ml_connector.rules.notes_block import LONGEST, MOST_EVENTS, Markers, Standing, length, lines_of
 
 OURS = Markers("main", "a1b2c3")
 THEIRS = Markers("main", "d4e5f6")

@@ -5,7 +5,7 @@ from email_validator import EmailNotValidError, validate_email
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from ml_connector.addresses import normalised, split_addresses
+from ml_connector.rules.addresses import normalised, split_addresses
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,7 @@
 
 import pytest
 
-from ml_connector.attributes import left_out, tags_of
+from ml_connector.rules.attributes import left_out, tags_of
 from ml_connector.settings import Sync, Tags
 
 TYPES = {"7": "Retail"}

@@ -2,7 +2,7 @@
 
 import pytest
 
-from ml_connector.fields import customer_from, merge_fields
+from ml_connector.rules.fields import customer_from, merge_fields
 
 ADDRESS = {
     "Line1": "4581 Finch St.",

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from ml_connector.model import Policy
-from ml_connector.plan import CONTACT_COLUMNS, CUSTOMER_COLUMNS, decide, desired_hash
+from ml_connector.rules.decide import CONTACT_COLUMNS, CUSTOMER_COLUMNS, decide, desired_hash
 
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
 HASH = "aa" * 16

@@ -1,6 +1,6 @@
 """Whose a tag is, and what becomes of it."""
 
-from ml_connector.tags import keys_of, tag_key, tag_work
+from ml_connector.rules.tags import keys_of, tag_key, tag_work
 from ml_connector.vault import Vault
 
 VAULT = Vault(encryption_keys=[bytes(32)], index_key=bytes(32))

@@ -13,7 +13,7 @@ import pandas as pd
 from sqlalchemy import Connection, text
 
 from ml_connector.model import ChangeState, Kind
-from ml_connector.plan import CHANGE_COLUMNS
+from ml_connector.rules.decide import CHANGE_COLUMNS
 from ml_connector.store.database import NOW, byteas, copy_rows, fetch_binary, take_turn
 from ml_connector.store.frames import unhexed
 

@@ -9,7 +9,7 @@ import pandas as pd
 from sqlalchemy import Connection, text
 
 from ml_connector.model import Status
-from ml_connector.plan import CONTACT_COLUMNS
+from ml_connector.rules.decide import CONTACT_COLUMNS
 from ml_connector.store import activity_blocks
 from ml_connector.store.database import NOW, byteas, copy_new, copy_rows, hold_rows, take_turn
 from ml_connector.store.frames import frame_of, unhexed

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import pandas as pd
 from sqlalchemy import Connection, text
 
-from ml_connector.plan import CUSTOMER_COLUMNS
+from ml_connector.rules.decide import CUSTOMER_COLUMNS
 from ml_connector.store.database import byteas, hold_rows, listed, take_turn
 from ml_connector.store.frames import frame_of, unhexed
 

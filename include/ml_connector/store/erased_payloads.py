@@ -8,8 +8,8 @@ from urllib.parse import quote, unquote_plus
 import msgspec
 from sqlalchemy import Connection, text
 
-from ml_connector.addresses import addresses_in
 from ml_connector.model import Customer
+from ml_connector.rules.addresses import addresses_in
 from ml_connector.store import audit_rewrites, contacts, inbox, sealed
 from ml_connector.store.database import Database
 from ml_connector.store.person import Person

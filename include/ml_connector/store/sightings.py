@@ -7,8 +7,8 @@ from typing import NamedTuple
 
 from sqlalchemy import Connection, text
 
-from ml_connector import tags
 from ml_connector.model import Member, Status
+from ml_connector.rules import tags
 from ml_connector.store.contacts import profile_hash
 from ml_connector.store.database import hold_rows, take_turn
 from ml_connector.vault import Vault

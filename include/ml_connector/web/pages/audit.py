@@ -7,7 +7,7 @@ from typing import Any
 from sqlalchemy import Row
 from starlette.responses import Response, StreamingResponse
 
-from ml_connector.addresses import normalised
+from ml_connector.rules.addresses import normalised
 from ml_connector.store import console_audit
 from ml_connector.store.audit_filter import Filter
 from ml_connector.web.access import HEADERS

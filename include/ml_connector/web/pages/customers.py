@@ -7,7 +7,7 @@ from typing import Any
 from sqlalchemy import Connection, Row
 from starlette.responses import Response
 
-from ml_connector.addresses import normalised
+from ml_connector.rules.addresses import normalised
 from ml_connector.store import console_people, console_timeline, customers
 from ml_connector.web.pages import timeline, why
 from ml_connector.web.visit import Visit

@@ -12,8 +12,8 @@ from typing import Any
 
 import pycountry
 
-from ml_connector.addresses import split_addresses
 from ml_connector.model import Customer, MergeValue
+from ml_connector.rules.addresses import split_addresses
 
 TEXT_BYTES = 255
 """Mailchimp cuts text merge fields at 255 bytes; we cut first, at a character."""

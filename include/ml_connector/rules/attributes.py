@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any
 
-from ml_connector.fields import picked
+from ml_connector.rules.fields import picked
 from ml_connector.settings import MOST_OF_A_TAG, Sync, Tags
 
 _PATHS = {"job": "Job", "currency": "CurrencyRef.value"}

@@ -1,0 +1,1 @@
+"""Pure rules: decide what to write, map fields, tags and addresses, render the Notes block."""
