@@ -13,7 +13,7 @@ from contextlib import closing
 
 from bench.audit_page import fill
 from local.postgres import temporary
-from ml_connector.store import audit_seal
+from ml_connector.audit import chain
 from ml_connector.store.database import Database
 from ml_connector.store.migrate import upgrade
 from ml_connector.vault import Vault
@@ -32,10 +32,10 @@ def main() -> int:
         fill(url, options.rows)
         with closing(Database(url, connections=2)) as database:
             began = time.monotonic()
-            audit_seal.seal(database, vault)
+            chain.seal(database, vault)
             sealed, before = time.monotonic(), _peak()
             with database.begin() as connection:
-                told = audit_seal.verify(connection, vault)
+                told = chain.verify(connection, vault)
             took = time.monotonic() - sealed
     sys.stdout.write(f"sealed {options.rows:,} rows in {sealed - began:.0f} s\n")
     memory = f"memory {before:.0f} to {_peak():.0f} MiB"

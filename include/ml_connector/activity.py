@@ -19,6 +19,8 @@ import structlog
 from sqlalchemy import Connection
 
 from ml_connector import company
+from ml_connector.audit import trail
+from ml_connector.audit.trail import Entry
 from ml_connector.errors import ConnectorError, RecordRefused, StaleObject
 from ml_connector.model import Customer, MemberEvent, Status
 from ml_connector.quickbooks.client import IDS_PER_QUERY, QuickBooksClient
@@ -26,9 +28,8 @@ from ml_connector.quickbooks.protocol import BatchItem
 from ml_connector.rules.notes_block import MOST_EVENTS, Markers, Standing, lines_of
 from ml_connector.scope import Scope
 from ml_connector.staging import stage_rows
-from ml_connector.store import activity_blocks, audit, customers, member_events, write_intents
+from ml_connector.store import activity_blocks, customers, member_events, write_intents
 from ml_connector.store.activity_blocks import NOBODY, Due, Part, Settled
-from ml_connector.store.audit import Entry
 
 CUSTOMERS_A_SHARD = 2500
 """100 batches, two and a half minutes at the 40 a minute that QuickBooks takes."""
@@ -255,7 +256,7 @@ class _Writer:
                 *self._unheard(page, intents.get(page.due.customer_id)),
             )
         ]
-        audit.append(connection, entries, run=scope.run, vault=scope.vault)
+        trail.append(connection, entries, run=scope.run, vault=scope.vault)
         for outcome in outcomes:
             self.counts[outcome.state] += 1
         if outcomes:

@@ -12,13 +12,14 @@ from sqlalchemy import Connection
 
 from ml_connector import guard
 from ml_connector.archive_entries import archive_entry
+from ml_connector.audit import trail
 from ml_connector.batching import drain
 from ml_connector.errors import RecordRefused
 from ml_connector.mailchimp.client import MailchimpClient
 from ml_connector.model import ChangeState, Kind, Member, Status
 from ml_connector.push import THREADS
 from ml_connector.scope import Scope
-from ml_connector.store import audit, changes, contacts
+from ml_connector.store import changes, contacts
 from ml_connector.store.changes import Claimed, Settled
 from ml_connector.store.contacts import Written
 
@@ -105,7 +106,7 @@ def _archive(
         error=undone or error,
         request_id=request_id,
     )
-    audit.append(connection, [entry], run=scope.run, vault=scope.vault)
+    trail.append(connection, [entry], run=scope.run, vault=scope.vault)
     return state.value
 
 

@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
+from ml_connector.audit.trail import Entry
 from ml_connector.model import Kind, Status
-from ml_connector.store.audit import Entry
 from ml_connector.store.changes import Claimed, Unheard
 
 

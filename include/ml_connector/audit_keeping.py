@@ -5,9 +5,9 @@ from datetime import UTC, datetime
 
 import structlog
 
+from ml_connector.audit import chain, partitions
+from ml_connector.audit.chain import Sealed
 from ml_connector.errors import RetryLater
-from ml_connector.store import audit_partitions, audit_seal
-from ml_connector.store.audit_seal import Sealed
 from ml_connector.store.database import Database
 from ml_connector.vault import Vault
 
@@ -27,8 +27,8 @@ def keep_audit(
     was cut off at its end from one that was not (``ml-connector audit verify --head``).
     """
     with database.begin() as connection:
-        audit_partitions.make_ahead(connection, now=clock())
-    sealed = audit_seal.seal(database, vault)
+        partitions.make_ahead(connection, now=clock())
+    sealed = chain.seal(database, vault)
     dropped = _drop_old(database, vault, clock(), keep_months) if keep_months else 0
     log.info(
         "audit_sealed",
@@ -44,7 +44,7 @@ def _drop_old(database: Database, vault: Vault, now: datetime, keep_months: int)
     """Drop what is too old; nothing, if somebody is at it: then the next run does."""
     try:
         with database.begin() as connection:
-            months = audit_partitions.drop_old(connection, vault, now=now, keep_months=keep_months)
+            months = partitions.drop_old(connection, vault, now=now, keep_months=keep_months)
     except RetryLater:
         log.info("audit_months_kept", reason="the audit is being read; the next run drops them")
         return 0

@@ -5,6 +5,7 @@ from typing import Any
 
 import msgspec
 
+from ml_connector.audit.trail import Entry
 from ml_connector.model import (
     CONSENT_RANK,
     ChangeState,
@@ -14,7 +15,6 @@ from ml_connector.model import (
     Status,
 )
 from ml_connector.rules.tags import TagWork
-from ml_connector.store.audit import Entry
 from ml_connector.store.changes import Claimed, Settled
 from ml_connector.store.contacts import Written, profile_hash
 from ml_connector.vault import Vault

@@ -15,11 +15,12 @@ import pandas as pd
 import structlog
 from sqlalchemy import Connection
 
+from ml_connector.audit import trail
 from ml_connector.decision_entries import entries_of
 from ml_connector.model import Status
 from ml_connector.rules.decide import NOT_THERE, Decisions, decide
 from ml_connector.scope import Scope
-from ml_connector.store import audit, changes, contacts, deciding, sharing
+from ml_connector.store import changes, contacts, deciding, sharing
 from ml_connector.store.database import stay_idle, take_turn
 
 CUSTOMERS_A_CHUNK = 5_000
@@ -191,7 +192,7 @@ class Decider:
     ) -> None:
         scope = self._scope
         entries = entries_of(scope, people, decisions, self._plan_id)
-        audit.append(connection, entries, run=scope.run, vault=scope.vault)
+        trail.append(connection, entries, run=scope.run, vault=scope.vault)
         deciding.record_decisions(connection, sync=scope.name, decided=decisions.customers, ids=ids)
         contacts.hand_over(connection, sync=scope.name, owners=decisions.owners)
         left = [bytes.fromhex(key) for key in decisions.left.email_key]

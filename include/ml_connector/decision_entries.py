@@ -5,9 +5,9 @@ from typing import Any
 
 import pandas as pd
 
+from ml_connector.audit.trail import Entry
 from ml_connector.rules.decide import Decisions
 from ml_connector.scope import Scope
-from ml_connector.store.audit import Entry
 
 _REFUSALS = (
     "address_changed_in_mailchimp",

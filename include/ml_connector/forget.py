@@ -24,6 +24,8 @@ from msgspec import structs
 
 from ml_connector import company
 from ml_connector.activity import markers_of
+from ml_connector.audit import chain, trail
+from ml_connector.audit.trail import Entry
 from ml_connector.errors import (
     ConnectorError,
     RecordRefused,
@@ -40,8 +42,7 @@ from ml_connector.quickbooks.client import QuickBooksClient
 from ml_connector.quickbooks.protocol import BatchItem
 from ml_connector.rules.addresses import plain
 from ml_connector.scope import Scope
-from ml_connector.store import audit, audit_seal, erased_payloads, erasure
-from ml_connector.store.audit import Entry
+from ml_connector.store import erased_payloads, erasure
 from ml_connector.store.database import Database
 from ml_connector.store.erasure import Erasure
 from ml_connector.store.person import Person, Shown
@@ -308,15 +309,13 @@ class _Eraser:
         ]
         self._erasure = self._erasure._replace(calling=None)
         with self._database.begin() as connection:
-            audit.append(connection, entries, run=self._run, vault=self._vault)
+            trail.append(connection, entries, run=self._run, vault=self._vault)
             erasure.keep(connection, self._erasure, vault=self._vault)
 
     def erase_payloads(self) -> None:
         """Destroy what only opening payloads tells of."""
         person, vault = self._erasure.person, self._vault
-        audit_seal.seal(
-            self._database, vault
-        )  # what is not sealed yet could not be told from edited
+        chain.seal(self._database, vault)  # what is not sealed yet could not be told from edited
         place: int | None = 0
         while place is not None:
             with self._database.begin() as connection:
@@ -366,8 +365,8 @@ class _Eraser:
         )
         with self._database.begin() as connection:
             erasure.finish(connection, self._erasure)
-            audit.append(connection, [proof], run=self._run, vault=self._vault)
-        audit_seal.seal(self._database, self._vault)
+            trail.append(connection, [proof], run=self._run, vault=self._vault)
+        chain.seal(self._database, self._vault)
         log.info("person_forgotten", erasure=done.erasure, customers=done.customers)
         return done
 

@@ -4,12 +4,13 @@ from dataclasses import dataclass, replace
 
 from sqlalchemy import Connection
 
+from ml_connector.audit import trail
+from ml_connector.audit.trail import Entry
 from ml_connector.errors import PlanOutdated
 from ml_connector.model import Kind
 from ml_connector.scope import Scope
-from ml_connector.store import approvals, audit, changes
+from ml_connector.store import approvals, changes
 from ml_connector.store.approvals import Size
-from ml_connector.store.audit import Entry
 
 SAMPLES = 5
 
@@ -124,4 +125,4 @@ def _tell(scope: Scope, connection: Connection, plan_id: int, outcome: str, pers
         attempts=0,
     )
     run = replace(scope.run, actor=person)
-    audit.append(connection, [entry], run=run, vault=scope.vault)
+    trail.append(connection, [entry], run=run, vault=scope.vault)

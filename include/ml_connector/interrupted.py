@@ -8,10 +8,11 @@ decide, and without this nobody would know that it was us (A18).
 from sqlalchemy import Connection
 
 from ml_connector.archive_entries import archive_entry
+from ml_connector.audit import trail
+from ml_connector.audit.trail import Entry
 from ml_connector.model import ChangeState
 from ml_connector.scope import Scope
-from ml_connector.store import audit, batch_intents, changes, contacts
-from ml_connector.store.audit import Entry
+from ml_connector.store import batch_intents, changes, contacts
 from ml_connector.store.changes import Settled
 
 
@@ -36,7 +37,7 @@ def settle_archives(scope: Scope, connection: Connection) -> int:
         )
     changes.settle(connection, [Settled(id=each.id, state=ChangeState.APPLIED) for each in done])
     contacts.unpush(connection, sync=scope.name, keys=[bytes(each.email_key) for each in done])
-    audit.append(connection, entries, run=scope.run, vault=scope.vault)
+    trail.append(connection, entries, run=scope.run, vault=scope.vault)
     return len(done)
 
 
@@ -57,4 +58,4 @@ def note_unheard(scope: Scope, connection: Connection) -> int:
         )
         for change in batch_intents.take_unheard(connection, sync=scope.name)
     ]
-    return audit.append(connection, entries, run=scope.run, vault=scope.vault)
+    return trail.append(connection, entries, run=scope.run, vault=scope.vault)

@@ -16,6 +16,7 @@ import structlog
 from sqlalchemy import Connection
 
 from ml_connector import planning
+from ml_connector.audit import trail
 from ml_connector.batching import drain, relaxed_gc
 from ml_connector.contact_calls import ContactCalls, Halve, StatusRequired, goes_alone
 from ml_connector.contact_outcomes import Outcome, Row
@@ -27,7 +28,6 @@ from ml_connector.model import ChangeState, Customer, Kind, MemberWrite, MergeVa
 from ml_connector.rules.tags import TagWork, tag_work
 from ml_connector.scope import Scope
 from ml_connector.store import (
-    audit,
     batch_intents,
     changes,
     contacts,
@@ -237,7 +237,7 @@ class _Pusher:
         scope = self._scope
         now = scope.clock()
         entries = [o.entry(scope.name, self._known(o.row.change)) for o in outcomes]
-        rows = audit.sealed(entries, run=scope.run, vault=scope.vault)
+        rows = trail.sealed(entries, run=scope.run, vault=scope.vault)
         settled = [outcome.settled for outcome in outcomes]
         arrived = [o.row.change.email_key for o in outcomes if o.present]
         turned_away = {
@@ -256,7 +256,7 @@ class _Pusher:
         deciding.arrive(connection, sync=scope.name, keys=arrived)
         deciding.turn_away(connection, sync=scope.name, refused=turned_away)
         # Last: who waits for the turn with rows appended could meet a sealer and a planner in a ring.
-        audit.append_sealed(connection, rows)
+        trail.append_sealed(connection, rows)
         for state, number in Counter(change.state for change in settled).items():
             self._count(state.value, number)
         return [outcome.row.change.customer_id for outcome in outcomes if outcome.rose]

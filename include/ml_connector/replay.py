@@ -15,11 +15,12 @@ import structlog
 from sqlalchemy import Connection
 
 from ml_connector import activity, archive, audience, fetch, members, planning, push
+from ml_connector.audit import trail
+from ml_connector.audit.trail import Entry, Past
 from ml_connector.interrupted import note_unheard, settle_archives
 from ml_connector.scope import Scope
-from ml_connector.store import activity_blocks, audit, contacts, customers, deciding, inbox, plans
+from ml_connector.store import activity_blocks, contacts, customers, deciding, inbox, plans
 from ml_connector.store.activity_blocks import Part
-from ml_connector.store.audit import Entry, Past
 from ml_connector.webhook_work import Office
 
 NOTHING_BEHIND_IT = ("rate_limited", "replay")
@@ -72,7 +73,7 @@ def replay(office: Office, rows: Sequence[Past]) -> Replayed:
         again = inbox.requeue_of(connection, [_webhook(row) for row in told])
         outcomes = {row.id: _outcome(row, again) for row in rows}
         entries = [_entry(row, outcomes[row.id]) for row in rows]
-        audit.append(connection, entries, run=scope.run, vault=scope.vault)
+        trail.append(connection, entries, run=scope.run, vault=scope.vault)
     replayed = Replayed(
         rows=Counter(outcomes.values()),
         customers=len(ids),

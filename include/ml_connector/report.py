@@ -5,8 +5,9 @@ from typing import Any
 
 import structlog
 
+from ml_connector.audit import trail
 from ml_connector.scope import Scope
-from ml_connector.store import approvals, audit, changes, contacts, deciding, member_events, plans
+from ml_connector.store import approvals, changes, contacts, deciding, member_events, plans
 from ml_connector.store.database import MANY_ROWS, look_over
 
 log = structlog.get_logger(__name__)
@@ -50,7 +51,7 @@ def make_report(scope: Scope, *, plan_id: int) -> Report:
             others=deciding.report(connection, sync=scope.name),
             contacts=contacts.by_status(connection, sync=scope.name),
             events=member_events.counts(connection, sync=scope.name, since=since),
-            written_back=audit.counts(connection, run=scope.run, system="quickbooks", since=since),
+            written_back=trail.counts(connection, run=scope.run, system="quickbooks", since=since),
             calls=plans.calls_of(connection, plan_id=plan_id),
         )
         rejected = approvals.shown(connection, plan_id=plan_id)[0] == "rejected"

@@ -11,8 +11,9 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
+from ml_connector.audit import chain
 from ml_connector.errors import SettingsError
-from ml_connector.store import audit_seal, rotation
+from ml_connector.store import rotation
 from ml_connector.store.database import Database
 from ml_connector.vault import KEYS_VARIABLE, Vault
 
@@ -72,7 +73,7 @@ def rotate(
             return
         if number:
             sleep(PAUSE)
-        audit_seal.seal(database, vault)  # only sealed rows of the audit can be rewritten
+        chain.seal(database, vault)  # only sealed rows of the audit can be rewritten
         closed = sum(_round(database, vault, step, page) for _, step in rotation.steps())
         left = count(database, vault)
         left = Left(former=left.former, total=left.total, closed=closed)

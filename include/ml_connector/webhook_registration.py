@@ -11,12 +11,12 @@ from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import quote, urlsplit
 
+from ml_connector.audit import trail
+from ml_connector.audit.trail import Entry
 from ml_connector.errors import SettingsError
 from ml_connector.mailchimp.client import MailchimpClient
 from ml_connector.mailchimp.webhooks import secret_in
 from ml_connector.scope import Scope
-from ml_connector.store import audit
-from ml_connector.store.audit import Entry
 from ml_connector.web.receiver import PREFIX
 from ml_connector.webhook_secrets import SecretsKeeper, WebhookSecrets
 
@@ -161,7 +161,7 @@ class Registration:
             after=after and _without_secrets(after),
         )
         with self._scope.database.begin() as connection:
-            audit.append(connection, [entry], run=self._scope.run, vault=self._scope.vault)
+            trail.append(connection, [entry], run=self._scope.run, vault=self._scope.vault)
 
 
 def _secret_in(hook: Hook) -> str:

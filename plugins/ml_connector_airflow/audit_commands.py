@@ -6,11 +6,11 @@ from contextlib import closing
 
 import structlog
 
+from ml_connector.audit import chain
+from ml_connector.audit.chain import Verified
 from ml_connector.audit_keeping import keep_audit
 from ml_connector.errors import Tampered
 from ml_connector.settings import home, load_audit
-from ml_connector.store import audit_seal
-from ml_connector.store.audit_seal import Verified
 from ml_connector.store.database import Database
 from ml_connector.vault import vault_from
 from ml_connector_airflow.alerting import run_succeeded
@@ -62,7 +62,7 @@ def _verified(head: str | None) -> Verified:
     vault = vault_from(os.environ, home())
     with closing(Database(database_url(), connections=2)) as database:
         with database.begin() as connection:
-            told = audit_seal.verify(connection, vault, head=head)
+            told = chain.verify(connection, vault, head=head)
         if told.findings:
             raise_alert(database, cause=_CAUSE, message=str(_tampered(told)))
         else:

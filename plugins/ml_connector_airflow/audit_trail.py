@@ -10,11 +10,11 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from ml_connector.audit import trail
+from ml_connector.audit.filter import Filter
 from ml_connector.errors import SettingsError
 from ml_connector.rules.addresses import normalised
 from ml_connector.settings import home
-from ml_connector.store import audit
-from ml_connector.store.audit_filter import Filter
 from ml_connector.store.database import Database
 from ml_connector.vault import vault_from
 from ml_connector.web import words
@@ -71,7 +71,7 @@ def show_row(row_id: int) -> None:
         closing(Database(database_url(), connections=2)) as database,
         database.begin() as connection,
     ):
-        entry = audit.one(connection, vault=vault, entry_id=row_id)
+        entry = trail.one(connection, vault=vault, entry_id=row_id)
     if entry is None:
         raise SettingsError(f"the audit has no row {row_id}")
     facts = Table(box=None, pad_edge=False, show_header=False)
@@ -97,7 +97,7 @@ def show_row(row_id: int) -> None:
 def _entries(chosen: Filter, *, sync: str, newest: int) -> Iterator[dict[str, Any]]:
     vault = vault_from(os.environ, home())
     with closing(Database(database_url(), connections=2)) as database:
-        yield from audit.iter_entries(
+        yield from trail.iter_entries(
             database.begin, vault=vault, sync=sync or None, wanted=chosen, newest=newest
         )
 

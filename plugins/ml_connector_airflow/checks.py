@@ -8,14 +8,15 @@ from urllib.parse import urlsplit
 
 from ml_connector import company
 from ml_connector.audience import iter_problems, missing_fields
+from ml_connector.audit import trail
+from ml_connector.audit.trail import Entry
 from ml_connector.errors import ConnectorError, SettingsError
 from ml_connector.mailchimp.webhooks import secret_in, secret_matches
 from ml_connector.model import RunContext
 from ml_connector.push import CONTRACT_CURSOR
 from ml_connector.scope import Scope
 from ml_connector.settings import load_sync, load_syncs, settings_file
-from ml_connector.store import audit, cursors, customers, erasure
-from ml_connector.store.audit import Entry
+from ml_connector.store import cursors, customers, erasure
 from ml_connector.web.keys import MailchimpKey
 from ml_connector.web.receiver import PREFIX
 from ml_connector_airflow import installation
@@ -208,4 +209,4 @@ def _record(scope: Scope, action: str, *, after: dict[str, str]) -> None:
     )
     run = RunContext(task_id="check", actor=getpass.getuser())
     with scope.database.begin() as connection:
-        audit.append(connection, [entry], run=run, vault=scope.vault)
+        trail.append(connection, [entry], run=run, vault=scope.vault)

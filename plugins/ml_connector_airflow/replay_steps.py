@@ -10,13 +10,14 @@ from typing import Any
 import structlog
 from airflow.sdk import get_current_context
 
+from ml_connector.audit import trail
+from ml_connector.audit.trail import Chosen, Past
 from ml_connector.audit_keeping import keep_audit
 from ml_connector.errors import ConnectorError, NeedsReauth, SettingsError
 from ml_connector.model import RunContext
 from ml_connector.replay import replay as evaluate
 from ml_connector.settings import load_audit, load_sync, load_syncs
-from ml_connector.store import audit, plans
-from ml_connector.store.audit import Chosen, Past
+from ml_connector.store import plans
 from ml_connector.store.database import Database
 from ml_connector.webhook_work import Office
 from ml_connector_airflow import metrics
@@ -112,7 +113,7 @@ def chosen_by(
 
 def _rows(database: Database, chosen: Chosen) -> list[Past]:
     with database.begin() as connection:
-        return audit.choose(connection, chosen)
+        return trail.choose(connection, chosen)
 
 
 def _by_sync(rows: Sequence[Past]) -> dict[str, list[Past]]:

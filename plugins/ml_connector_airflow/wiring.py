@@ -9,7 +9,7 @@ from typing import Any
 from airflow.sdk import Connection
 from sqlalchemy import URL
 
-from ml_connector import rate_limits
+from ml_connector.audit import rate_limits
 from ml_connector.errors import SettingsError
 from ml_connector.mailchimp.client import MailchimpClient
 from ml_connector.model import RunContext

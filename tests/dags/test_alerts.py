@@ -16,13 +16,13 @@ from sqlalchemy import text
 
 from local.postgres import temporary
 from ml_connector.alerts import WHAT_TO_DO, body
+from ml_connector.audit import trail
+from ml_connector.audit.trail import Entry
 from ml_connector.errors import NeedsReauth, SettingsError, Tampered, Unavailable
 from ml_connector.model import RunContext
 from ml_connector.quickbooks.tokens import TokenPair
 from ml_connector.settings import home, load_alerts
-from ml_connector.store import audit
 from ml_connector.store.alerts import Untold
-from ml_connector.store.audit import Entry
 from ml_connector.store.database import Database
 from ml_connector.store.migrate import upgrade
 from ml_connector.vault import vault_from
@@ -475,7 +475,7 @@ def test_a_row_that_somebody_edited_is_told_once_by_the_daily_look_and_once_it_i
         entry = Entry(
             sync="main", action="create", reason="new_customer", outcome="applied", cause="change:1"
         )
-        audit.append(
+        trail.append(
             connection, [entry], run=RunContext(run_id="r1"), vault=vault_from(os.environ, home())
         )
     list(seal())

@@ -26,7 +26,7 @@ from local import summary, verify
 from local.client import AirflowApi
 from local.postgres import free_port
 from local.settings import SANDBOX_AUDIENCE, SHIPPED_SYNCS
-from ml_connector.store import audit
+from ml_connector.audit import trail
 from ml_connector.store.database import Database
 from ml_connector.vault import Vault
 from tests.e2e.compose import Stack
@@ -170,7 +170,7 @@ class Distributed:
         )
         url = self.stack.database_url().replace("postgresql:", "postgresql+psycopg:")
         database = Database(url, connections=1)
-        yield from audit.iter_entries(
+        yield from trail.iter_entries(
             database.begin, vault=Vault(encryption_keys=[key], index_key=index)
         )
         database.close()

@@ -22,6 +22,8 @@ from sqlalchemy import text
 from ml_connector.activity import queue_activity, write_activity
 from ml_connector.archive import archive_contacts
 from ml_connector.audience import check_audience
+from ml_connector.audit import trail
+from ml_connector.audit.rate_limits import listener
 from ml_connector.engagement import fetch_engagement
 from ml_connector.errors import RetryLater
 from ml_connector.fetch import fetch_customers
@@ -36,11 +38,10 @@ from ml_connector.push import push_shard
 from ml_connector.quickbooks import webhooks as quickbooks_webhooks
 from ml_connector.quickbooks.client import QuickBooksClient
 from ml_connector.quickbooks.tokens import TokenEndpoint, TokenManager, TokenPair
-from ml_connector.rate_limits import listener
 from ml_connector.report import Report, make_report
 from ml_connector.scope import Scope
 from ml_connector.settings import Sync
-from ml_connector.store import audit, inbox
+from ml_connector.store import inbox
 from ml_connector.store.database import Database
 from ml_connector.store.refresh_lock import refresh_lock
 from ml_connector.vault import Vault
@@ -398,7 +399,7 @@ class Firm:
         control(base, "POST", "faults", rule)
 
     def audit(self) -> list[dict[str, Any]]:
-        return list(audit.iter_entries(self.database.begin, vault=self.vault))
+        return list(trail.iter_entries(self.database.begin, vault=self.vault))
 
     def told(self, customer_id: str, system: str = "mailchimp") -> list[tuple[str, str, str]]:
         """Action, reason and outcome of a customer's audit rows about a system, in order."""

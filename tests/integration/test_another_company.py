@@ -6,12 +6,12 @@ import pytest
 from sqlalchemy import text
 
 from ml_connector.activity import queue_activity, write_activity
+from ml_connector.audit import trail
+from ml_connector.audit.trail import Chosen
 from ml_connector.errors import SettingsError
 from ml_connector.fetch import fetch_customers
 from ml_connector.forget import forget
 from ml_connector.replay import replay
-from ml_connector.store import audit
-from ml_connector.store.audit import Chosen
 from sandbox.quickbooks.app import create_app as create_quickbooks
 from sandbox.running import serving_in_thread
 from tests.integration.firm import REALM, Firm, control
@@ -80,7 +80,7 @@ def test_a40_a_replay_stops(firm, amy, connect_elsewhere):
     connect_elsewhere()
     with firm.database.begin() as connection:
         (created,) = (each["id"] for each in firm.audit() if each["action"] == "create")
-        rows = audit.choose(connection, Chosen(ids=(created,)))
+        rows = trail.choose(connection, Chosen(ids=(created,)))
     with pytest.raises(SettingsError, match=REFUSED):
         replay(firm.office(), rows)
     assert nothing_happened(firm)

@@ -10,8 +10,8 @@ from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
 import ml_connector.store
+from ml_connector.audit import chain, partitions
 from ml_connector.audit_keeping import keep_audit
-from ml_connector.store import audit_partitions, audit_seal
 from ml_connector.store.database import Database
 from ml_connector.store.migrate import upgrade
 from tests.integration.firm import Firm
@@ -22,12 +22,12 @@ NOW = datetime.now(UTC)
 
 def tables(firm: Firm) -> list[str]:
     with firm.database.begin() as connection:
-        return [month.table for month in audit_partitions.months(connection)]
+        return [month.table for month in partitions.months(connection)]
 
 
 def past(firm: Firm, months: int, number: int = 3) -> datetime:
     """Put rows into a month gone by."""
-    at = audit_partitions.month_of(NOW, later=-months) + timedelta(days=3)
+    at = partitions.month_of(NOW, later=-months) + timedelta(days=3)
     with firm.database.begin() as connection:
         connection.execute(text("SELECT ml_connector.make_audit_partition(:at)"), {"at": at})
         connection.execute(
@@ -46,7 +46,7 @@ def keep(firm: Firm, months: int = 0) -> None:
 
 def test_this_month_and_the_next_three_are_made_ahead(firm):
     keep(firm)
-    expected = [audit_partitions.month_of(NOW, later=n) for n in range(4)]
+    expected = [partitions.month_of(NOW, later=n) for n in range(4)]
     assert tables(firm) == [f"audit_{month:%Y_%m}" for month in expected]
 
 
@@ -102,10 +102,10 @@ def test_the_default_keeps_everything(firm):
 
 def test_a_month_with_a_row_that_is_not_sealed_is_not_dropped(firm):
     past(firm, 5)
-    audit_seal.seal(firm.database, firm.vault)
+    chain.seal(firm.database, firm.vault)
     past(firm, 5, number=1)
     with firm.database.begin() as connection:
-        assert not audit_partitions.drop_old(connection, firm.vault, now=NOW, keep_months=3)
+        assert not partitions.drop_old(connection, firm.vault, now=NOW, keep_months=3)
     assert len(firm.audit()) == 4
 
 

@@ -5,15 +5,15 @@ import threading
 import pytest
 from sqlalchemy import create_engine, text
 
+from ml_connector.audit import chain, trail
+from ml_connector.audit.trail import Entry
 from ml_connector.model import RunContext
-from ml_connector.store import audit, audit_seal
-from ml_connector.store.audit import Entry
 from tests.integration.firm import Firm
 
 
 def write(firm: Firm, number: int = 1, first: int = 1) -> None:
     with firm.database.begin() as connection:
-        audit.append(
+        trail.append(
             connection,
             [
                 Entry(
@@ -35,17 +35,17 @@ def write(firm: Firm, number: int = 1, first: int = 1) -> None:
 def write_and_roll_back(firm: Firm) -> None:
     with firm.database.begin() as connection:
         entry = Entry(sync="main", action="a", reason="r", outcome="applied", cause="c")
-        audit.append(connection, [entry], run=RunContext(), vault=firm.vault)
+        trail.append(connection, [entry], run=RunContext(), vault=firm.vault)
         raise ZeroDivisionError
 
 
-def seal(firm: Firm, page: int = audit_seal.PAGE) -> audit_seal.Sealed:
-    return audit_seal.seal(firm.database, firm.vault, page=page)
+def seal(firm: Firm, page: int = chain.PAGE) -> chain.Sealed:
+    return chain.seal(firm.database, firm.vault, page=page)
 
 
-def verify(firm: Firm, head: str | None = None) -> audit_seal.Verified:
+def verify(firm: Firm, head: str | None = None) -> chain.Verified:
     with firm.database.begin() as connection:
-        return audit_seal.verify(connection, firm.vault, head=head, page=7)
+        return chain.verify(connection, firm.vault, head=head, page=7)
 
 
 def found(firm: Firm) -> list[tuple[str, int]]:
@@ -201,7 +201,7 @@ def test_the_key_is_not_in_the_database(sealed):
 
     other = Vault(encryption_keys=[bytes(32)], index_key=bytes(range(32)))
     with sealed.database.begin() as connection:
-        told = audit_seal.verify(connection, other)
+        told = chain.verify(connection, other)
     assert told.sound == 0
     assert len(told.findings) >= 20
 
@@ -213,7 +213,7 @@ def test_rows_committed_out_of_the_order_of_their_ids_are_sealed_in_it(firm):
     def slow() -> None:
         with firm.database.begin() as connection:
             entry = Entry(sync="main", action="slow", reason="r", outcome="applied", cause="c")
-            audit.append(connection, [entry], run=RunContext(), vault=firm.vault)
+            trail.append(connection, [entry], run=RunContext(), vault=firm.vault)
             entered.set()
             assert leave.wait(30)
 

@@ -10,10 +10,11 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
+from ml_connector.audit import chain
 from ml_connector.errors import SettingsError
 from ml_connector.forget import Forgotten, forget, look
 from ml_connector.model import RunContext
-from ml_connector.store import audit_seal, erasure, inbox, sealed
+from ml_connector.store import erasure, inbox, sealed
 from ml_connector.store.database import Database
 from ml_connector.store.erased_payloads import erase_of_the_suppressed
 from ml_connector.wire.webhook_event import unreadable
@@ -345,7 +346,7 @@ def test_rows_that_were_read_and_then_erased_are_not_sealed_as_they_were(firm):
     firm.sync()
     erased = []
     database = OvertakenDatabase(firm.database_url, lambda: erased.append(erase(firm)))
-    sealed_late = audit_seal.seal(database, firm.vault)
+    sealed_late = chain.seal(database, firm.vault)
     database.close()
     assert erased
     assert sealed_late.rows == 0, "what was read is sealed already, by the erasure"

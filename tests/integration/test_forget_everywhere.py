@@ -3,9 +3,9 @@
 import pytest
 from sqlalchemy import text
 
+from ml_connector.audit import trail
+from ml_connector.audit.trail import Chosen
 from ml_connector.replay import replay
-from ml_connector.store import audit
-from ml_connector.store.audit import Chosen
 from tests.integration.firm import Firm
 from tests.integration.test_audit_sealed import verify
 from tests.integration.test_console import Visitor
@@ -226,7 +226,7 @@ def test_fifty_people_leave_no_trace_and_never_come_back(firm, capfd):
     firm.sync(full_sync=True)
     with firm.database.begin() as connection:
         everything = connection.execute(text("SELECT id FROM ml_connector.audit")).scalars().all()
-        rows = audit.choose(connection, Chosen(ids=everything))
+        rows = trail.choose(connection, Chosen(ids=everything))
     replay(firm.office(), rows)
     firm.work_off()
     firm.pass_time(hours=13)

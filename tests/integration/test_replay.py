@@ -3,10 +3,10 @@
 import pytest
 from sqlalchemy import text
 
+from ml_connector.audit import chain, trail
+from ml_connector.audit.trail import Chosen
 from ml_connector.errors import SettingsError
 from ml_connector.replay import Replayed, replay
-from ml_connector.store import audit, audit_seal
-from ml_connector.store.audit import Chosen
 from tests.integration.audit_journal import assert_audit_matches_journal
 from tests.integration.firm import Firm
 
@@ -16,7 +16,7 @@ AMY = "amy@finch.org"
 def again(firm: Firm, **chosen: object) -> Replayed:
     """Replay what is chosen: all failed rows if nothing else is said."""
     with firm.database.begin() as connection:
-        rows = audit.choose(connection, Chosen(**(chosen or {"failed": True})))
+        rows = trail.choose(connection, Chosen(**(chosen or {"failed": True})))
     return replay(firm.office(), rows)
 
 
@@ -210,7 +210,7 @@ def test_all_failed_ones_of_a_time_a_sync_and_a_reason_can_be_chosen(firm):
 
     def chosen(**what: object) -> list[int]:
         with firm.database.begin() as connection:
-            return [row.id for row in audit.choose(connection, Chosen(failed=True, **what))]
+            return [row.id for row in trail.choose(connection, Chosen(failed=True, **what))]
 
     assert chosen() == [first, second]
     assert chosen(since=between) == [second]
@@ -219,7 +219,7 @@ def test_all_failed_ones_of_a_time_a_sync_and_a_reason_can_be_chosen(firm):
     assert chosen(sync="other") == []
     assert chosen(reason="address_changed") == []
     with firm.database.begin() as connection:
-        assert audit.choose(connection, Chosen()) == []
+        assert trail.choose(connection, Chosen()) == []
 
 
 def test_more_rows_than_are_replayed_at_a_time_are_refused_with_what_to_narrow_them_by(firm):
@@ -229,9 +229,9 @@ def test_more_rows_than_are_replayed_at_a_time_are_refused_with_what_to_narrow_t
     firm.sync()
     failed = Chosen(failed=True)
     with firm.database.begin() as connection:
-        assert len(audit.choose(connection, failed, most=2)) == 2
+        assert len(trail.choose(connection, failed, most=2)) == 2
         with pytest.raises(SettingsError, match="choose fewer, by sync, reason or time"):
-            audit.choose(connection, failed, most=1)
+            trail.choose(connection, failed, most=1)
 
 
 def test_replaying_a_thousand_rows_twice_gives_the_same_end_state(firm):
@@ -269,9 +269,9 @@ def test_replaying_a_thousand_rows_twice_gives_the_same_end_state(firm):
     assert origins == {f"replay:{each}" for each in chosen}
     assert {row["origin"] for row in rows(firm, action="create", outcome="applied")} <= origins
     assert_audit_matches_journal(firm)
-    audit_seal.seal(firm.database, firm.vault)
+    chain.seal(firm.database, firm.vault)
     with firm.database.begin() as connection:
-        assert audit_seal.verify(connection, firm.vault).findings == []
+        assert chain.verify(connection, firm.vault).findings == []
 
 
 def test_any_row_can_be_chosen_by_its_id(firm):

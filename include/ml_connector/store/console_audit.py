@@ -6,7 +6,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, text
 
-from ml_connector.store.audit_filter import Filter, conditions
+from ml_connector.audit.filter import Filter, conditions
 from ml_connector.vault import Vault
 
 PAGE = 50

@@ -8,9 +8,10 @@ from urllib.parse import quote, unquote_plus
 import msgspec
 from sqlalchemy import Connection, text
 
+from ml_connector.audit import rewrites
 from ml_connector.model import Customer
 from ml_connector.rules.addresses import addresses_in
-from ml_connector.store import audit_rewrites, contacts, inbox, sealed
+from ml_connector.store import contacts, inbox, sealed
 from ml_connector.store.database import Database
 from ml_connector.store.person import Person
 from ml_connector.store.sealed import AUDIT, CUSTOMERS, INBOX
@@ -46,7 +47,7 @@ def erase_audit(connection: Connection, person: Person, *, vault: Vault, after: 
             if payload
         )
     ]
-    audit_rewrites.erase(connection, theirs, vault=vault)
+    rewrites.erase(connection, theirs, vault=vault)
     return int(rows[-1].id)
 
 

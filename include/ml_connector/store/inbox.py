@@ -20,8 +20,8 @@ from typing import Any, Literal
 
 from sqlalchemy import Connection, text
 
+from ml_connector.audit.trail import make_ready
 from ml_connector.model import RunContext
-from ml_connector.store.audit import make_ready
 from ml_connector.vault import Vault
 from ml_connector.wire.webhook_event import WebhookEvent
 

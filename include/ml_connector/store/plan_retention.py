@@ -10,7 +10,7 @@ from datetime import datetime
 import structlog
 from sqlalchemy import text
 
-from ml_connector.store.audit_partitions import month_of
+from ml_connector.audit.partitions import month_of
 from ml_connector.store.database import Database
 
 BATCH = 5000

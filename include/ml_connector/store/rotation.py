@@ -10,9 +10,9 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, text
 
+from ml_connector.audit import rewrites
+from ml_connector.audit.rewrites import Payloads
 from ml_connector.errors import SettingsError
-from ml_connector.store import audit_rewrites
-from ml_connector.store.audit_rewrites import Payloads
 from ml_connector.store.sealed import AUDIT, SEALED, SealedColumn, next_page
 from ml_connector.vault import Vault
 
@@ -119,7 +119,7 @@ def _audit_page(
         if all(sealed is None or new is not None for sealed, new in sides):
             fresh.append(Payloads(row.id, sides[0][1], sides[1][1]))
             values += sum(sealed is not None for sealed, _ in sides)
-    audit_rewrites.rotate(connection, fresh, vault=vault)
+    rewrites.rotate(connection, fresh, vault=vault)
     last = (rows[-1].id,) if rows else None
     return Page(done=values, closed=len(rows) - len(fresh), after=last)
 

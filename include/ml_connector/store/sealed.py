@@ -6,7 +6,8 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, text
 
-from ml_connector.store import audit, contacts, customers, inbox, member_events
+from ml_connector.audit import trail
+from ml_connector.store import contacts, customers, inbox, member_events
 from ml_connector.vault import Vault
 
 PAGE = 1000
@@ -67,7 +68,7 @@ AUDIT = tuple(
         column=side,
         key=("id", "at"),
         named_by=("seal_id",),
-        identity=lambda seal_id, side=side: audit.identity(seal_id, side),
+        identity=lambda seal_id, side=side: trail.identity(seal_id, side),
     )
     for side in ("before", "after")
 )

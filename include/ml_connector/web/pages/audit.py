@@ -7,9 +7,9 @@ from typing import Any
 from sqlalchemy import Row
 from starlette.responses import Response, StreamingResponse
 
+from ml_connector.audit.filter import Filter
 from ml_connector.rules.addresses import normalised
 from ml_connector.store import console_audit
-from ml_connector.store.audit_filter import Filter
 from ml_connector.web.access import HEADERS
 from ml_connector.web.difference import compare
 from ml_connector.web.sheet import iter_csv

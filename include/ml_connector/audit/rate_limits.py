@@ -2,10 +2,10 @@
 
 from collections.abc import Callable
 
+from ml_connector.audit import trail
+from ml_connector.audit.trail import Entry
 from ml_connector.errors import RateLimited, RetryLater
 from ml_connector.scope import Scope
-from ml_connector.store import audit
-from ml_connector.store.audit import Entry
 
 
 def listener(scope: Scope, system: str) -> Callable[[RetryLater, int, float], None]:
@@ -31,6 +31,6 @@ def listener(scope: Scope, system: str) -> Callable[[RetryLater, int, float], No
             after={"seconds_waited": round(wait, 2)},
         )
         with scope.database.begin() as connection:
-            audit.append(connection, [entry], run=scope.run, vault=scope.vault)
+            trail.append(connection, [entry], run=scope.run, vault=scope.vault)
 
     return heard

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 
 from sqlalchemy import Connection, text
 
-from ml_connector.store.audit_seal import put_checkpoint
+from ml_connector.audit.chain import put_checkpoint
 from ml_connector.vault import Vault
 
 MONTHS_AHEAD = 3

@@ -15,9 +15,9 @@ from typing import Any
 import msgspec
 from sqlalchemy import Connection, Row, text
 
+from ml_connector.audit.filter import Filter, conditions
 from ml_connector.errors import SettingsError
 from ml_connector.model import RunContext
-from ml_connector.store.audit_filter import Filter, conditions
 from ml_connector.store.database import NOW, copy_rows
 from ml_connector.vault import Vault
 

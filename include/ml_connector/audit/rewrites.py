@@ -10,7 +10,7 @@ from typing import Any, Literal, NamedTuple
 
 from sqlalchemy import Connection, Row, text
 
-from ml_connector.store.audit_seal import SEALED_COLUMNS, digest_of, rewrite_mac
+from ml_connector.audit.chain import SEALED_COLUMNS, digest_of, rewrite_mac
 from ml_connector.vault import Vault
 
 Kind = Literal["erased", "rotated"]

@@ -15,8 +15,8 @@ from typing import Any, Literal, NamedTuple
 import msgspec
 from sqlalchemy import Connection, Row, text
 
+from ml_connector.audit.trail import APPENDING
 from ml_connector.batching import prefetch
-from ml_connector.store.audit import APPENDING
 from ml_connector.store.database import Database, copy_rows
 from ml_connector.vault import Vault
 

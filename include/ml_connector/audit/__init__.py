@@ -1,0 +1,1 @@
+"""The audit trail: rows, chained seals, monthly partitions, filters, lawful rewrites."""
