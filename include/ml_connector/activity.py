@@ -28,8 +28,8 @@ from ml_connector.quickbooks.protocol import BatchItem
 from ml_connector.rules.notes_block import MOST_EVENTS, Markers, Standing, lines_of
 from ml_connector.scope import Scope
 from ml_connector.staging import stage_rows
-from ml_connector.store import activity_blocks, customers, member_events, write_intents
-from ml_connector.store.activity_blocks import NOBODY, Due, Part, Settled
+from ml_connector.store import activity_queue, customers, intents, member_events
+from ml_connector.store.activity_queue import NOBODY, Due, Part, Settled
 
 CUSTOMERS_A_SHARD = 2500
 """100 batches, two and a half minutes at the 40 a minute that QuickBooks takes."""
@@ -47,8 +47,8 @@ def queue_activity(scope: Scope, *, customer_ids: Collection[str] | None = None)
     if scope.sync.activity.write_to == "none":
         return 0
     with scope.database.begin() as connection:
-        activity_blocks.queue(connection, sync=scope.name, ids=customer_ids)
-        return activity_blocks.count_todo(connection, sync=scope.name)
+        activity_queue.queue(connection, sync=scope.name, ids=customer_ids)
+        return activity_queue.count_todo(connection, sync=scope.name)
 
 
 def shards_for(due: int) -> int:
@@ -132,11 +132,11 @@ class _Writer:
             gone = set(ids) - {str(row["Id"]) for row in found}
             customers.mark_gone(connection, sync=scope.name, ids=gone)
             again = [self._kept(due, state="due") for due in rows]
-            activity_blocks.settle(connection, again, sync=scope.name)
+            activity_queue.settle(connection, again, sync=scope.name)
         return True
 
     def _claim(self, connection: Connection, state: str, limit: int) -> list[Due]:
-        return activity_blocks.claim(
+        return activity_queue.claim(
             connection, sync=self._scope.name, state=state, part=self._part, limit=limit
         )
 
@@ -193,7 +193,7 @@ class _Writer:
         if due.attaching and not due.attachment_id and not mine:
             found = self._find_note(due.customer_id)
         if page.note is not None and not found[0] and not mine:
-            self._announced[due.customer_id] = activity_blocks.announce(
+            self._announced[due.customer_id] = activity_queue.announce(
                 connection, sync=self._scope.name, customer_id=due.customer_id
             )
             return False
@@ -231,7 +231,7 @@ class _Writer:
     ) -> None:
         scope = self._scope
         outcomes = [self._outcome(page) for page in pages]
-        activity_blocks.settle(connection, [*outcomes, *left], sync=scope.name)
+        activity_queue.settle(connection, [*outcomes, *left], sync=scope.name)
         rows = [
             result
             for page in pages
@@ -245,7 +245,7 @@ class _Writer:
                 member_events.mark_written(
                     connection, sync=scope.name, keys=keys, until=page.due.claimed_at
                 )
-        intents = write_intents.take(
+        written = intents.take_notes(
             connection, [page.due.customer_id for page in pages], sync=scope.name
         )
         entries = [
@@ -253,7 +253,7 @@ class _Writer:
             for page, outcome in zip(pages, outcomes, strict=True)
             for entry in (
                 *self._entries(page, outcome, request_id),
-                *self._unheard(page, intents.get(page.due.customer_id)),
+                *self._unheard(page, written.get(page.due.customer_id)),
             )
         ]
         trail.append(connection, entries, run=scope.run, vault=scope.vault)
@@ -329,7 +329,7 @@ class _Writer:
         digest = self._scope.vault.fields_hash
         notes = {p.due.customer_id: digest(p.notes) for p in pages if p.notes is not None}
         with self._scope.database.begin() as at_once:
-            write_intents.put(at_once, notes, sync=self._scope.name)
+            intents.put_notes(at_once, notes, sync=self._scope.name)
 
     def _unheard(self, page: _Page, intent: bytes | None) -> list[Entry]:
         """The row of Notes that a call of ours brought there, whose worker heard no answer (D7)."""

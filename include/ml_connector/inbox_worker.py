@@ -19,7 +19,7 @@ from ml_connector.mailchimp.webhooks import SYSTEM as MAILCHIMP
 from ml_connector.model import RunContext
 from ml_connector.quickbooks.webhooks import SYSTEM as QUICKBOOKS
 from ml_connector.store import inbox
-from ml_connector.store.activity_blocks import Part
+from ml_connector.store.activity_queue import Part
 from ml_connector.store.database import Database
 from ml_connector.store.inbox import Claimed
 from ml_connector.webhook_work import Done, Office, customers_changed, members_acted

@@ -12,7 +12,7 @@ from ml_connector.audit import trail
 from ml_connector.audit.trail import Entry
 from ml_connector.model import ChangeState
 from ml_connector.scope import Scope
-from ml_connector.store import batch_intents, changes, contacts
+from ml_connector.store import changes, contacts, intents
 from ml_connector.store.changes import Settled
 
 
@@ -56,6 +56,6 @@ def note_unheard(scope: Scope, connection: Connection) -> int:
             attempts=change.attempts + 1,
             origin=change.origin,
         )
-        for change in batch_intents.take_unheard(connection, sync=scope.name)
+        for change in intents.take_batches(connection, sync=scope.name)
     ]
     return trail.append(connection, entries, run=scope.run, vault=scope.vault)

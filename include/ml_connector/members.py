@@ -18,9 +18,16 @@ from ml_connector.mailchimp.client import MailchimpClient
 from ml_connector.model import Member, MemberEvent, Status
 from ml_connector.rules.addresses import plain
 from ml_connector.scope import Scope
-from ml_connector.store import changes, contacts, cursors, member_events, sightings
+from ml_connector.store import (
+    activity_queue,
+    changes,
+    contacts,
+    cursors,
+    member_events,
+    member_snapshots,
+)
 from ml_connector.store.database import take_turn
-from ml_connector.store.sightings import KeyedMember, Transition
+from ml_connector.store.member_snapshots import KeyedMember, Transition
 
 OVERLAP = timedelta(minutes=10)
 """Read again each time; ``last_changed`` has 1 s resolution."""
@@ -52,6 +59,7 @@ def fetch_members(
             take_turn(connection, sync=scope.name, at="deciding")
             changes.drop(connection, sync=scope.name)
             contacts.forget_audience(connection, sync=scope.name)
+            activity_queue.forget_shown(connection, sync=scope.name)
             cursors.put(connection, sync=scope.name, name=_CURSOR, value={})
             cursor = {}
     since = None
@@ -116,7 +124,7 @@ def observe(
         scope, connection, {plain(member.email_address): member for member in members}
     )
     keyed = [
-        sightings.keyed(
+        member_snapshots.keyed(
             member,
             address=address,
             vault=scope.vault,
@@ -124,7 +132,7 @@ def observe(
         )
         for address, member in addresses.items()
     ]
-    seen = sightings.observe(
+    seen = member_snapshots.observe(
         connection, keyed, sync=scope.name, now=scope.clock(), arrivals=arrivals, asked=asked
     )
     if not seen:
@@ -149,7 +157,9 @@ def observe_departed(
     keys = [scope.vault.email_key(plain(address)) for address in addresses]
     known = contacts.present(connection, sync=scope.name, keys=keys)
     gone = [KeyedMember(email_key=key, status=Status.FORGOTTEN, last_changed=None) for key in known]
-    seen = sightings.observe(connection, gone, sync=scope.name, now=scope.clock(), arrivals=False)
+    seen = member_snapshots.observe(
+        connection, gone, sync=scope.name, now=scope.clock(), arrivals=False
+    )
     events = [
         MemberEvent(
             email_key=bytes(each.email_key),

@@ -27,15 +27,7 @@ from ml_connector.members import fetch_members
 from ml_connector.model import ChangeState, Customer, Kind, MemberWrite, MergeValue, Status
 from ml_connector.rules.tags import TagWork, tag_work
 from ml_connector.scope import Scope
-from ml_connector.store import (
-    batch_intents,
-    changes,
-    contacts,
-    cursors,
-    customers,
-    deciding,
-    sharing,
-)
+from ml_connector.store import changes, contacts, cursors, customers, deciding, intents, sharing
 from ml_connector.store.changes import Claimed, Settled
 
 ROWS_A_CALL = {Kind.CREATE: 500, Kind.UPDATE: 500, Kind.RESTORE: 1}
@@ -163,14 +155,14 @@ class _Pusher:
         """Send under an intent: a call whose answer nobody stores is known of afterwards."""
         ids = [row.change.id for row in rows]
         with self._scope.database.begin() as at_once:
-            intent = batch_intents.put(at_once, ids, sync=self._scope.name)
+            intent = intents.put_batch(at_once, ids, sync=self._scope.name)
         try:
             outcomes = self._calls.send(rows, status_required=echo)
         except (Halve, StatusRequired):  # refused as a whole: nothing was written
             with self._scope.database.begin() as at_once:
-                batch_intents.end(at_once, intent)
+                intents.end_batch(at_once, intent)
             raise
-        batch_intents.end(connection, intent)
+        intents.end_batch(connection, intent)
         return outcomes
 
     def _drop_stale(self, connection: Connection, stale: Sequence[Claimed]) -> None:

@@ -19,8 +19,8 @@ from ml_connector.audit import trail
 from ml_connector.audit.trail import Entry, Past
 from ml_connector.interrupted import note_unheard, settle_archives
 from ml_connector.scope import Scope
-from ml_connector.store import activity_blocks, contacts, customers, deciding, inbox, plans
-from ml_connector.store.activity_blocks import Part
+from ml_connector.store import activity_queue, contacts, customers, deciding, inbox, plans
+from ml_connector.store.activity_queue import Part
 from ml_connector.webhook_work import Office
 
 NOTHING_BEHIND_IT = ("rate_limited", "replay")
@@ -104,7 +104,7 @@ def _requeue(
     deciding.mark_dirty_ids(connection, sync=scope.name, ids=ids)
     shown = [row.customer_id for row in records if row.system == "quickbooks" and row.customer_id]
     if scope.sync.activity.write_to != "none":
-        activity_blocks.requeue(connection, sync=scope.name, ids=shown)
+        activity_queue.requeue(connection, sync=scope.name, ids=shown)
 
 
 def _write(scope: Scope, office: Office, plan_id: int, ids: Sequence[str]) -> dict[str, int]:

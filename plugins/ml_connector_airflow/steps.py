@@ -27,7 +27,7 @@ from ml_connector.errors import ConnectorError, NeedsReauth
 from ml_connector.scope import Scope
 from ml_connector.settings import load_audit, load_webhooks
 from ml_connector.store import changes, erased_payloads, inbox_retention, plan_retention, plans
-from ml_connector.store.activity_blocks import Part
+from ml_connector.store.activity_queue import Part
 from ml_connector_airflow import metrics
 from ml_connector_airflow.alerting import run_succeeded
 from ml_connector_airflow.notifications import end_alert, raise_alert

@@ -10,7 +10,6 @@ from sqlalchemy import Connection, text
 
 from ml_connector.model import Status
 from ml_connector.rules.decide import CONTACT_COLUMNS
-from ml_connector.store import activity_blocks
 from ml_connector.store.database import NOW, byteas, copy_new, copy_rows, hold_rows, take_turn
 from ml_connector.store.frames import frame_of, unhexed
 from ml_connector.vault import Vault
@@ -46,7 +45,6 @@ def forget_audience(connection: Connection, *, sync: str) -> None:
                 WHERE sync = :sync"""),
         {"sync": sync},
     )
-    activity_blocks.forget_shown(connection, sync=sync)
 
 
 def frame(connection: Connection, *, sync: str, keys: Collection[bytes]) -> pd.DataFrame:
