@@ -23,22 +23,22 @@ from pathlib import Path
 import requests
 import structlog
 
-from ml_connector.archive import archive_contacts
-from ml_connector.audience import check_audience
-from ml_connector.fetch import fetch_customers
 from ml_connector.mailchimp import protocol
 from ml_connector.mailchimp.client import MailchimpClient
-from ml_connector.members import fetch_members
 from ml_connector.model import RunContext
-from ml_connector.planning import make_plan
-from ml_connector.push import THREADS, push_shard
 from ml_connector.quickbooks.client import QuickBooksClient
 from ml_connector.quickbooks.tokens import TokenEndpoint, TokenManager, TokenPair
-from ml_connector.report import make_report
 from ml_connector.scope import Scope
 from ml_connector.settings import load_sync
 from ml_connector.store.database import Database
 from ml_connector.store.refresh_lock import refresh_lock
+from ml_connector.sync.archive import archive_contacts
+from ml_connector.sync.fetch_customers import fetch_customers
+from ml_connector.sync.fetch_members import fetch_members
+from ml_connector.sync.planner import make_plan
+from ml_connector.sync.preflight import check_audience
+from ml_connector.sync.push import THREADS, push_shard
+from ml_connector.sync.report import make_report
 from ml_connector.vault import Vault
 from ml_connector.wire.retries import Retries
 from ml_connector.wire.transport import RequestsTransport

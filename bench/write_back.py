@@ -20,11 +20,11 @@ from bench.controls import forget_calls, set_latency
 from bench.table import Row, head
 from local.postgres import temporary
 from ml_connector.activity import queue_activity, write_activity
-from ml_connector.fetch import fetch_customers
-from ml_connector.members import fetch_members
-from ml_connector.planning import make_plan
 from ml_connector.store import pacing
 from ml_connector.store.migrate import upgrade
+from ml_connector.sync.fetch_customers import fetch_customers
+from ml_connector.sync.fetch_members import fetch_members
+from ml_connector.sync.planner import make_plan
 from sandbox.running import running_as_process
 from tests.integration.firm import Firm, Stand
 

@@ -18,7 +18,6 @@ import msgspec
 import structlog
 from sqlalchemy import Connection
 
-from ml_connector import company
 from ml_connector.audit import trail
 from ml_connector.audit.trail import Entry
 from ml_connector.errors import ConnectorError, RecordRefused, StaleObject
@@ -27,9 +26,10 @@ from ml_connector.quickbooks.client import IDS_PER_QUERY, QuickBooksClient
 from ml_connector.quickbooks.protocol import BatchItem
 from ml_connector.rules.notes_block import MOST_EVENTS, Markers, Standing, lines_of
 from ml_connector.scope import Scope
-from ml_connector.staging import stage_rows
 from ml_connector.store import activity_queue, customers, intents, member_events
 from ml_connector.store.activity_queue import NOBODY, Due, Part, Settled
+from ml_connector.sync import preflight
+from ml_connector.sync.staging import stage_rows
 
 CUSTOMERS_A_SHARD = 2500
 """100 batches, two and a half minutes at the 40 a minute that QuickBooks takes."""
@@ -63,7 +63,7 @@ def write_activity(
 
     Raises ``SettingsError`` if the company is another one than the customers are from (A40).
     """
-    company.hold_to(scope, client)
+    preflight.pin_company(scope, client)
     writer = _Writer(scope, client, part or Part())
     while writer.write_next() or writer.read_again():
         pass

@@ -22,7 +22,6 @@ from typing import Any
 import structlog
 from msgspec import structs
 
-from ml_connector import company
 from ml_connector.activity import markers_of
 from ml_connector.audit import chain, trail
 from ml_connector.audit.trail import Entry
@@ -47,6 +46,7 @@ from ml_connector.store.database import Database
 from ml_connector.store.erasure import Erasure
 from ml_connector.store.person import Person, Shown
 from ml_connector.store.person import look as look_up
+from ml_connector.sync import preflight
 from ml_connector.vault import Vault
 from ml_connector.webhook_work import Office
 
@@ -198,7 +198,7 @@ class _Eraser:
 
     def _clear(self, office: Office, shown: Shown) -> None:
         client, scope = office.quickbooks, office.scope
-        company.hold_to(scope, client)
+        preflight.pin_company(scope, client)
         markers = markers_of(scope, shown.customer_id)
         mark = f"quickbooks/{scope.name}/{shown.customer_id}"
         for _ in range(TRIES):

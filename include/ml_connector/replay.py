@@ -14,13 +14,14 @@ from typing import Literal
 import structlog
 from sqlalchemy import Connection
 
-from ml_connector import activity, archive, audience, fetch, members, planning, push
+from ml_connector import activity
 from ml_connector.audit import trail
 from ml_connector.audit.trail import Entry, Past
-from ml_connector.interrupted import note_unheard, settle_archives
 from ml_connector.scope import Scope
 from ml_connector.store import activity_queue, contacts, customers, deciding, inbox, plans
 from ml_connector.store.activity_queue import Part
+from ml_connector.sync import archive, fetch_customers, fetch_members, planner, preflight, push
+from ml_connector.sync.recovery import record_unknown_outcomes, settle_archives
 from ml_connector.webhook_work import Office
 
 NOTHING_BEHIND_IT = ("rate_limited", "replay")
@@ -61,14 +62,14 @@ def replay(office: Office, rows: Sequence[Past]) -> Replayed:
         origins = _customers(office.scope, connection, records)
     scope, ids = replace(office.scope, origins=origins), sorted(origins)
     if ids:
-        fetch.fetch_customers(scope, office.quickbooks, customer_ids=ids)
+        fetch_customers.fetch_customers(scope, office.quickbooks, customer_ids=ids)
     if records:
         # An opt-out that nobody told of yet is to count (A13b).
-        members.fetch_members(scope, office.mailchimp)
+        fetch_members.fetch_members(scope, office.mailchimp)
     plan_id = scope.plan_id("replay")
     with scope.database.begin() as connection:
         settle_archives(scope, connection)
-        note_unheard(scope, connection)
+        record_unknown_outcomes(scope, connection)
         _requeue(scope, connection, records, ids)
         again = inbox.requeue_of(connection, [_webhook(row) for row in told])
         outcomes = {row.id: _outcome(row, again) for row in rows}
@@ -108,10 +109,10 @@ def _requeue(
 
 
 def _write(scope: Scope, office: Office, plan_id: int, ids: Sequence[str]) -> dict[str, int]:
-    if not ids or not planning.decide_on(scope, plan_id=plan_id, customer_ids=ids):
+    if not ids or not planner.decide_on(scope, plan_id=plan_id, customer_ids=ids):
         return {}
     client = office.mailchimp
-    audience.check_lately(scope, client)
+    preflight.check_lately(scope, client)
     pushed = push.push_shard(scope, client, plan_id=plan_id, shard=0)
     archived = archive.archive_contacts(scope, client, plan_id=plan_id)
     return dict(Counter(pushed) + Counter(archived))

@@ -11,7 +11,6 @@ from typing import Any
 
 import structlog
 
-from ml_connector import archive, audience, fetch, members, planning, push
 from ml_connector.mailchimp.client import MailchimpClient
 from ml_connector.mailchimp.webhooks import UNREADABLE
 from ml_connector.model import Member
@@ -21,6 +20,7 @@ from ml_connector.scope import Scope
 from ml_connector.store import changes, contacts, customers, deciding, inbox
 from ml_connector.store.database import take_turn
 from ml_connector.store.inbox import Claimed
+from ml_connector.sync import archive, fetch_customers, fetch_members, planner, preflight, push
 
 THREADS = 2
 """Connections to Mailchimp, beside six of the daily run; Mailchimp allows ten."""
@@ -74,7 +74,7 @@ def customers_changed(office: Office, events: Sequence[Claimed]) -> Done:
     merged = {e.deleted_id: e.entity_id for e in events if e.deleted_id and e.entity_id}
     ids = {event.entity_id for event in events if event.entity_id} | set(merged)
     since = min((event.occurred_at for event in events if event.occurred_at), default=None)
-    missing = fetch.fetch_told(scope, office.quickbooks, ids, merged=merged, since=since)
+    missing = fetch_customers.fetch_told(scope, office.quickbooks, ids, merged=merged, since=since)
     with scope.database.begin() as connection:
         told = customers.keys_of(connection, sync=scope.name, ids=ids)
         if left_behind := changes.left_by_webhooks(connection, sync=scope.name, keys=told):
@@ -86,9 +86,9 @@ def customers_changed(office: Office, events: Sequence[Claimed]) -> Done:
         plan_id = scope.plan_id("webhooks")
         if stirred.moving:
             # An opt-out at the address that somebody leaves has to be known first (A13b).
-            members.fetch_members(scope, office.mailchimp)
-        if planning.decide_on(scope, plan_id=plan_id, customer_ids=ids):
-            audience.check_lately(scope, office.mailchimp)
+            fetch_members.fetch_members(scope, office.mailchimp)
+        if planner.decide_on(scope, plan_id=plan_id, customer_ids=ids):
+            preflight.check_lately(scope, office.mailchimp)
             client = office.mailchimp
             written = scope.written["mailchimp"]
             written.update(
@@ -112,14 +112,14 @@ def members_acted(office: Office, events: Sequence[Claimed]) -> Done:
         def see(page: Sequence[Member]) -> None:
             brought.update(told.keys() & {plain(member.email_address) for member in page})
 
-        members.fetch_members(scope, client, source="webhook", on_page=see)
+        fetch_members.fetch_members(scope, client, source="webhook", on_page=see)
         # Whoever was deleted for good is on no list, nor is whence somebody came.
         leaving = {_address(each) for each in documents if each["type"] == "unsubscribe"}
         to_read = leaving - brought | {now for now, former in told.items() if former}
     asked = scope.clock()
     found = {address: client.get(address) for address in sorted(to_read)}
     with scope.database.begin() as connection:
-        members.observe(
+        fetch_members.observe(
             scope,
             connection,
             [member for member in found.values() if member is not None],
@@ -128,7 +128,7 @@ def members_acted(office: Office, events: Sequence[Claimed]) -> Done:
             asked=asked,
         )
         left = [address for address, member in found.items() if member is None]
-        members.observe_departed(scope, connection, left, source="webhook")
+        fetch_members.observe_departed(scope, connection, left, source="webhook")
         by_key = {
             scope.vault.email_key(_address(document)): f"webhook:{event.id}"
             for event, document in zip(events, documents, strict=True)

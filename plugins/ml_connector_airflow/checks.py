@@ -6,17 +6,17 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
-from ml_connector import company
-from ml_connector.audience import iter_problems, missing_fields
 from ml_connector.audit import trail
 from ml_connector.audit.trail import Entry
 from ml_connector.errors import ConnectorError, SettingsError
 from ml_connector.mailchimp.webhooks import secret_in, secret_matches
 from ml_connector.model import RunContext
-from ml_connector.push import CONTRACT_CURSOR
 from ml_connector.scope import Scope
 from ml_connector.settings import load_sync, load_syncs, settings_file
 from ml_connector.store import cursors, customers, erasure
+from ml_connector.sync import preflight
+from ml_connector.sync.preflight import iter_problems, missing_fields
+from ml_connector.sync.push import CONTRACT_CURSOR
 from ml_connector.web.keys import MailchimpKey
 from ml_connector.web.receiver import PREFIX
 from ml_connector_airflow import installation
@@ -105,7 +105,7 @@ def _erasures(scope: Scope) -> str:
 
 def _quickbooks(scope: Scope) -> str:
     client = quickbooks_client(scope)
-    company.check(scope, client)
+    preflight.check_company(scope, client)
     return f"connected to the company {client.company_name()!r}"
 
 

@@ -30,13 +30,13 @@ from sqlalchemy import select
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse
 
-from ml_connector import audience
 from ml_connector.errors import ConnectorError, NeedsReauth, SettingsError
 from ml_connector.quickbooks.authorize import Consent
 from ml_connector.quickbooks.webhooks import SYSTEM as QUICKBOOKS
 from ml_connector.scope import Scope
 from ml_connector.settings import Sync, home, load_syncs
 from ml_connector.store.database import Database
+from ml_connector.sync import preflight
 from ml_connector.vault import vault_from
 from ml_connector.web.access import HEADERS, Caller, Right
 from ml_connector.web.console import build_console
@@ -217,7 +217,7 @@ class WithAirflow:
             client = mailchimp_client(scope)
             found, existing = client.audience(), client.merge_fields()
         members = found.get("stats", {}).get("member_count", "?")
-        problems = dict(audience.iter_problems(sync, existing))
+        problems = dict(preflight.iter_problems(sync, existing))
         double = bool(found.get("double_optin")) and sync.new_contact_status == "subscribed"
         kinds = {field.tag: field.type for field in existing}
         return [

@@ -10,24 +10,16 @@ from typing import Any
 
 from airflow.sdk import get_current_context
 
-from ml_connector import (
-    activity,
-    archive,
-    audience,
-    engagement,
-    fetch,
-    guard,
-    members,
-    planning,
-    push,
-    report,
-)
+from ml_connector import activity, engagement
 from ml_connector.audit_keeping import keep_audit
 from ml_connector.errors import ConnectorError, NeedsReauth
 from ml_connector.scope import Scope
 from ml_connector.settings import load_audit, load_webhooks
 from ml_connector.store import changes, erased_payloads, inbox_retention, plan_retention, plans
 from ml_connector.store.activity_queue import Part
+from ml_connector.sync import archive, guard, planner, preflight, push, report
+from ml_connector.sync import fetch_customers as fetch
+from ml_connector.sync import fetch_members as members
 from ml_connector_airflow import metrics
 from ml_connector_airflow.alerting import run_succeeded
 from ml_connector_airflow.notifications import end_alert, raise_alert
@@ -81,10 +73,10 @@ def make_plan(sync: str, *, preview: bool, customer_ids: Sequence[str] = ()) -> 
     The audience is checked before anything may be written to it.
     """
     with _step(sync) as scope:
-        planned = planning.make_plan(scope, preview=preview, customer_ids=customer_ids)
+        planned = planner.make_plan(scope, preview=preview, customer_ids=customer_ids)
         metrics.plan_size(sync, planned.changes)
         if planned.changes:
-            audience.check_audience(scope.sync, mailchimp_client(scope))
+            preflight.check_audience(scope.sync, mailchimp_client(scope))
         return list(planned.shards)
 
 
@@ -119,7 +111,7 @@ def shards_to_push(sync: str) -> list[int]:
     """Return the shards of the run's plan that have something to push."""
     with _step(sync) as scope, scope.database.begin() as connection:
         plan_id = scope.plan_id()
-        return changes.pending_shards(connection, plan_id=plan_id, kinds=planning.WRITES)
+        return changes.pending_shards(connection, plan_id=plan_id, kinds=planner.WRITES)
 
 
 def push_shard(sync: str, shard: int) -> dict[str, int]:

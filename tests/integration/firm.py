@@ -20,30 +20,30 @@ import requests
 from sqlalchemy import text
 
 from ml_connector.activity import queue_activity, write_activity
-from ml_connector.archive import archive_contacts
-from ml_connector.audience import check_audience
 from ml_connector.audit import trail
 from ml_connector.audit.rate_limits import listener
 from ml_connector.engagement import fetch_engagement
 from ml_connector.errors import RetryLater
-from ml_connector.fetch import fetch_customers
 from ml_connector.inbox_worker import work_off
 from ml_connector.mailchimp import protocol as mailchimp_protocol
 from ml_connector.mailchimp import webhooks as mailchimp_webhooks
 from ml_connector.mailchimp.client import MailchimpClient
-from ml_connector.members import fetch_members
 from ml_connector.model import RunContext
-from ml_connector.planning import Planned, make_plan
-from ml_connector.push import push_shard
 from ml_connector.quickbooks import webhooks as quickbooks_webhooks
 from ml_connector.quickbooks.client import QuickBooksClient
 from ml_connector.quickbooks.tokens import TokenEndpoint, TokenManager, TokenPair
-from ml_connector.report import Report, make_report
 from ml_connector.scope import Scope
 from ml_connector.settings import Sync
 from ml_connector.store import inbox
 from ml_connector.store.database import Database
 from ml_connector.store.refresh_lock import refresh_lock
+from ml_connector.sync.archive import archive_contacts
+from ml_connector.sync.fetch_customers import fetch_customers
+from ml_connector.sync.fetch_members import fetch_members
+from ml_connector.sync.planner import Planned, make_plan
+from ml_connector.sync.preflight import check_audience
+from ml_connector.sync.push import push_shard
+from ml_connector.sync.report import Report, make_report
 from ml_connector.vault import Vault
 from ml_connector.webhook_work import Office
 from ml_connector.wire.retries import Retries

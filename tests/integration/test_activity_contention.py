@@ -22,8 +22,8 @@ import structlog
 from sqlalchemy import text
 
 from ml_connector.activity import markers_of
-from ml_connector.members import fetch_members
 from ml_connector.rules.notes_block import LONGEST, length
+from ml_connector.sync.fetch_members import fetch_members
 from tests.integration.activity_worker import processes, write_until
 from tests.integration.token_worker import FIRST, FileVault
 

@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from sqlalchemy import text
 
-from ml_connector.interrupted import note_unheard
+from ml_connector.sync.recovery import record_unknown_outcomes
 from tests.integration.firm import Firm
 from tests.integration.test_killed_anywhere import killed_at
 
@@ -55,7 +55,7 @@ def test_a_batch_under_way_is_not_taken_for_one_that_nobody_heard_of(fresh_firm)
                 time.sleep(0.01)
             assert intents(firm) == 1
             with firm.database.begin() as connection:
-                assert note_unheard(firm.scope(), connection) == 0
+                assert record_unknown_outcomes(firm.scope(), connection) == 0
             running.result()
         assert (intents(firm), unheard(firm)) == (0, [])
 

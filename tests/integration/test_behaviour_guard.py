@@ -5,11 +5,11 @@ from dataclasses import replace
 import pytest
 from sqlalchemy import text
 
-from ml_connector import guard
-from ml_connector.archive import archive_contacts
 from ml_connector.errors import PlanOutdated
-from ml_connector.push import push_shard
 from ml_connector.store import changes, plans
+from ml_connector.sync import guard
+from ml_connector.sync.archive import archive_contacts
+from ml_connector.sync.push import push_shard
 
 
 @pytest.fixture

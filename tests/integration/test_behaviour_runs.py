@@ -6,12 +6,12 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from sqlalchemy import text
 
-from ml_connector.archive import archive_contacts
 from ml_connector.errors import IncompleteRead
-from ml_connector.members import fetch_members
 from ml_connector.model import Kind
-from ml_connector.push import push_shard
 from ml_connector.store import changes
+from ml_connector.sync.archive import archive_contacts
+from ml_connector.sync.fetch_members import fetch_members
+from ml_connector.sync.push import push_shard
 
 AMY = "amy@finch.org"
 OTHER = "ffffffffff"

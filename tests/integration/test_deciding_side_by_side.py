@@ -6,17 +6,17 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from sqlalchemy import text
 
-from ml_connector import decider, planning
 from ml_connector.errors import StorageError
 from ml_connector.store import deciding
 from ml_connector.store.database import take_turn
+from ml_connector.sync import planner
 
 COUNT = 24
 
 
 @pytest.fixture(autouse=True)
 def small_chunks(monkeypatch):
-    monkeypatch.setattr(decider, "CUSTOMERS_A_CHUNK", 3)
+    monkeypatch.setattr(planner, "CUSTOMERS_A_CHUNK", 3)
 
 
 def queued(firm, plan_id):
@@ -40,7 +40,7 @@ def waiting(firm):
 def in_turn(firm, monkeypatch):
     """What a plan would hold with one chunk after the other; a preview leaves it to be decided."""
     with monkeypatch.context() as only:
-        only.setattr(decider, "SIDE_BY_SIDE", 1)
+        only.setattr(planner, "SIDE_BY_SIDE", 1)
         planned = firm.plan(firm.scope(), preview=True)
     return queued(firm, planned.plan_id)
 
@@ -180,8 +180,8 @@ def test_a_preview_made_again_shows_what_would_be_done_now(firm):
     ("a_shard", "sizes"), [(COUNT, {0: 12, 1: 12}), (6, {0: 6, 1: 6, 2: 6, 3: 6})]
 )
 def test_shards_that_are_pushed_at_once_are_filled_in_turn(firm, monkeypatch, a_shard, sizes):
-    monkeypatch.setattr(planning, "CHANGES_A_SHARD", a_shard)
-    monkeypatch.setattr(decider, "CHUNKS_A_TURN", 2)
+    monkeypatch.setattr(planner, "CHANGES_A_SHARD", a_shard)
+    monkeypatch.setattr(planner, "CHUNKS_A_TURN", 2)
     for number in range(COUNT):
         firm.customer(f"Customer {number}", f"c{number}@finch.org")
     firm.fetch(firm.scope())

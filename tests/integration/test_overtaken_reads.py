@@ -9,8 +9,8 @@ from functools import partial
 import pytest
 from sqlalchemy import text
 
-from ml_connector.archive import archive_contacts
-from ml_connector.members import fetch_members
+from ml_connector.sync.archive import archive_contacts
+from ml_connector.sync.fetch_members import fetch_members
 
 
 @contextmanager

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from ml_connector.audience import check_audience
 from ml_connector.errors import NeedsReauth
-from ml_connector.members import fetch_members
-from ml_connector.push import push_shard
+from ml_connector.sync.fetch_members import fetch_members
+from ml_connector.sync.preflight import check_audience
+from ml_connector.sync.push import push_shard
 from tests.integration.token_worker import CRASHES, DAY, FIRST, STRICT, Desk, attempt, crash
 
 TIMES = 2

@@ -6,8 +6,8 @@ from typing import Any
 from airflow.providers.standard.operators.hitl import HITLOperator
 from airflow.sdk import Context
 
-from ml_connector.guard import Held
 from ml_connector.store.approvals import Size
+from ml_connector.sync.guard import Held
 from ml_connector_airflow import steps
 
 APPROVE, REJECT = "Approve", "Reject"

@@ -10,18 +10,18 @@ from collections import Counter
 import structlog
 from sqlalchemy import Connection
 
-from ml_connector import guard
-from ml_connector.archive_entries import archive_entry
 from ml_connector.audit import trail
 from ml_connector.batching import drain
 from ml_connector.errors import RecordRefused
 from ml_connector.mailchimp.client import MailchimpClient
 from ml_connector.model import ChangeState, Kind, Member, Status
-from ml_connector.push import THREADS
 from ml_connector.scope import Scope
 from ml_connector.store import changes, contacts
 from ml_connector.store.changes import Claimed, Settled
 from ml_connector.store.contacts import Written
+from ml_connector.sync import guard
+from ml_connector.sync.outcomes import archive_entry
+from ml_connector.sync.push import THREADS
 
 log = structlog.get_logger(__name__)
 

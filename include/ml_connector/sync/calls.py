@@ -11,10 +11,10 @@ from collections.abc import Sequence
 
 from msgspec.structs import replace
 
-from ml_connector.contact_outcomes import Further, Outcome, Row
 from ml_connector.errors import CallRefused, RecordRefused
 from ml_connector.mailchimp.client import MailchimpClient, asks_for_status
 from ml_connector.model import BatchResult, Kind, Member, MemberWrite, RowRefusal, Status
+from ml_connector.sync.outcomes import Further, Outcome, Row
 
 FEW = 2
 """Contacts that lose tags one by one: by tag it takes a call to find each tag, too."""

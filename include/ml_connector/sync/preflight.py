@@ -1,14 +1,19 @@
-"""Is the audience ready for what the settings want to write there (A27)?"""
+"""Check before the first read or write: the right company (A40), an audience that fits (A27).
+
+Every company numbers its customers from 1. Another company's customers would be merged into
+strangers with the same ids: an opt-out would travel, a contact would show another person's data.
+"""
 
 from collections.abc import Iterator
 from datetime import datetime, timedelta
 
-from ml_connector.errors import AudienceNotReady
+from ml_connector.errors import AudienceNotReady, SettingsError
 from ml_connector.mailchimp.client import MailchimpClient
 from ml_connector.model import MergeField
+from ml_connector.quickbooks.client import QuickBooksClient
 from ml_connector.scope import Scope
 from ml_connector.settings import Sync
-from ml_connector.store import cursors
+from ml_connector.store import cursors, customers
 
 LATELY = timedelta(hours=1)
 _CURSOR = "audience_ready"
@@ -75,3 +80,41 @@ def missing_fields(sync: Sync, fields: list[MergeField]) -> list[tuple[str, str]
         for tag, paths in sync.fields.items()
         if tag not in existing
     ]
+
+
+_COMPANY_CURSOR = "company"
+
+
+def pin_company(scope: Scope, client: QuickBooksClient) -> None:
+    """Remember the company that ``client`` speaks to; raise ``SettingsError`` if it is another one.
+
+    Called before anything is read from or written to a sync's company. Where nothing is staged yet
+    the sync may be given another company: it starts from nothing then. A store that was filled
+    before companies were remembered takes the one it meets first for its own.
+    """
+    check_company(scope, client)
+    with scope.database.begin() as connection:
+        known = cursors.get(connection, sync=scope.name, name=_COMPANY_CURSOR).get("realm")
+        if known == client.realm_id:
+            return
+        if known is not None:
+            cursors.put(connection, sync=scope.name, name="customers", value={})
+            cursors.put(connection, sync=scope.name, name="customer_types", value={})
+        value = {"realm": client.realm_id}
+        cursors.put(connection, sync=scope.name, name=_COMPANY_CURSOR, value=value)
+
+
+def check_company(scope: Scope, client: QuickBooksClient) -> None:
+    """Raise ``SettingsError`` if the staged customers are from another company than ``client``'s."""
+    with scope.database.begin() as connection:
+        known = cursors.get(connection, sync=scope.name, name=_COMPANY_CURSOR).get("realm")
+        if known in (None, client.realm_id) or not customers.any_staged(
+            connection, sync=scope.name
+        ):
+            return
+    raise SettingsError(
+        f"the customers of sync {scope.name} are from the company {known}, but connection"
+        f" {scope.sync.quickbooks_conn_id} is of the company {client.realm_id} now; nothing was read"
+        f" from it or written to it. Connect the company {known} again, or give the sync another"
+        " name in syncs.yaml: under a new name it starts from nothing"
+    )

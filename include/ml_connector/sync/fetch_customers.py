@@ -14,15 +14,15 @@ from typing import Any
 import structlog
 from sqlalchemy import Connection
 
-from ml_connector import company
 from ml_connector.batching import prefetch, relaxed_gc
 from ml_connector.errors import IncompleteRead
 from ml_connector.quickbooks.client import CDC_CAP, IDS_PER_QUERY, NOT_ASKED, QuickBooksClient
 from ml_connector.scope import Scope
-from ml_connector.staging import learn_types, map_rows, renames, stage_rows
 from ml_connector.store import cursors, customers
 from ml_connector.store.customers import Sealed, Staged
 from ml_connector.store.database import look_over
+from ml_connector.sync import preflight
+from ml_connector.sync.staging import learn_types, map_rows, renames, stage_rows
 
 OVERLAP = timedelta(minutes=10)
 """Read again at every delta: update times have 1 s resolution and may become visible late."""
@@ -64,7 +64,7 @@ def fetch_customers(
     """
     with scope.database.begin() as connection:
         cursors.check_index_key(connection, scope.vault)
-    company.hold_to(scope, client)
+    preflight.pin_company(scope, client)
     with scope.database.begin() as connection:
         cursor = cursors.get(connection, sync=scope.name, name=_CURSOR)
     if customer_ids:
@@ -122,7 +122,7 @@ def fetch_told(
     ``merged``: survivors by the ids that went into them. Many ids are one page of what changed
     about ``since`` rather than a query for each hundred; who is in neither is asked for by id.
     """
-    company.hold_to(scope, client)
+    preflight.pin_company(scope, client)
     wanted = set(ids) - set(merged)
     if since is not None and len(wanted) > IDS_PER_QUERY:
         pages = client.iter_changed(since=since - OVERLAP, until=scope.clock())

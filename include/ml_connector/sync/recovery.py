@@ -7,13 +7,13 @@ decide, and without this nobody would know that it was us (A18).
 
 from sqlalchemy import Connection
 
-from ml_connector.archive_entries import archive_entry
 from ml_connector.audit import trail
 from ml_connector.audit.trail import Entry
 from ml_connector.model import ChangeState
 from ml_connector.scope import Scope
 from ml_connector.store import changes, contacts, intents
 from ml_connector.store.changes import Settled
+from ml_connector.sync.outcomes import archive_entry
 
 
 def settle_archives(scope: Scope, connection: Connection) -> int:
@@ -41,7 +41,7 @@ def settle_archives(scope: Scope, connection: Connection) -> int:
     return len(done)
 
 
-def note_unheard(scope: Scope, connection: Connection) -> int:
+def record_unknown_outcomes(scope: Scope, connection: Connection) -> int:
     """Append the rows of batches that nobody heard of; return how many."""
     entries = [
         Entry(

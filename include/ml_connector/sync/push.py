@@ -15,20 +15,20 @@ from typing import Any
 import structlog
 from sqlalchemy import Connection
 
-from ml_connector import planning
 from ml_connector.audit import trail
 from ml_connector.batching import drain, relaxed_gc
-from ml_connector.contact_calls import ContactCalls, Halve, StatusRequired, goes_alone
-from ml_connector.contact_outcomes import Outcome, Row
 from ml_connector.errors import ConsentRaised
-from ml_connector.interrupted import note_unheard
 from ml_connector.mailchimp.client import MailchimpClient
-from ml_connector.members import fetch_members
 from ml_connector.model import ChangeState, Customer, Kind, MemberWrite, MergeValue, Status
 from ml_connector.rules.tags import TagWork, tag_work
 from ml_connector.scope import Scope
 from ml_connector.store import changes, contacts, cursors, customers, deciding, intents, sharing
 from ml_connector.store.changes import Claimed, Settled
+from ml_connector.sync import planner
+from ml_connector.sync.calls import ContactCalls, Halve, StatusRequired, goes_alone
+from ml_connector.sync.fetch_members import fetch_members
+from ml_connector.sync.outcomes import Outcome, Row
+from ml_connector.sync.recovery import record_unknown_outcomes
 
 ROWS_A_CALL = {Kind.CREATE: 500, Kind.UPDATE: 500, Kind.RESTORE: 1}
 THREADS = 3
@@ -59,7 +59,7 @@ def push_shard(
     the client; whatever was sent before is settled by then.
     """
     with scope.database.begin() as connection:
-        note_unheard(scope, connection)
+        record_unknown_outcomes(scope, connection)
     pusher = _Pusher(scope, client, plan_id, shard)
     for _ in range(ROUNDS):
         for kind in (Kind.CREATE, Kind.UPDATE, Kind.RESTORE):
@@ -67,7 +67,7 @@ def push_shard(
         stale, pusher.stale = pusher.stale, set()
         if not again or not stale:
             break
-        planning.decide_on(scope, plan_id=plan_id, customer_ids=stale, shard=shard)
+        planner.decide_on(scope, plan_id=plan_id, customer_ids=stale, shard=shard)
     return dict(pusher.counts)
 
 
