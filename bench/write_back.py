@@ -19,7 +19,8 @@ import structlog
 from bench.controls import forget_calls, set_latency
 from bench.table import Row, head
 from local.postgres import temporary
-from ml_connector.activity import queue_activity, write_activity
+from ml_connector.activity.queue import queue_activity
+from ml_connector.activity.writer import write_activity
 from ml_connector.store import pacing
 from ml_connector.store.migrate import upgrade
 from ml_connector.sync.fetch_customers import fetch_customers

@@ -22,7 +22,7 @@ from typing import Any
 import structlog
 from msgspec import structs
 
-from ml_connector.activity import markers_of
+from ml_connector.activity.writer import markers_of
 from ml_connector.audit import chain, trail
 from ml_connector.audit.trail import Entry
 from ml_connector.errors import (

@@ -13,7 +13,7 @@ from time import monotonic, sleep
 
 import structlog
 
-from ml_connector import activity
+from ml_connector.activity import queue, writer
 from ml_connector.errors import ConnectorError, RetryLater, StopRun, StorageError
 from ml_connector.mailchimp.webhooks import SYSTEM as MAILCHIMP
 from ml_connector.model import RunContext
@@ -176,9 +176,9 @@ class _Worker:
         """Show on the customers what their contacts did; what fails stays due for the next run."""
         scope, ids = replace(office.scope, origins=done.origins), done.customer_ids
         try:
-            if ids and activity.queue_activity(scope, customer_ids=ids):
+            if ids and queue.queue_activity(scope, customer_ids=ids):
                 part = Part(ids=ids)
-                written = activity.write_activity(scope, office.quickbooks, part=part)
+                written = writer.write_activity(scope, office.quickbooks, part=part)
                 scope.written["quickbooks"].update(written)
                 self.counts["written_back"] += written.get("shown", 0)
         except StorageError:

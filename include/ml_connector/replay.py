@@ -14,7 +14,7 @@ from typing import Literal
 import structlog
 from sqlalchemy import Connection
 
-from ml_connector import activity
+from ml_connector.activity import queue, writer
 from ml_connector.audit import trail
 from ml_connector.audit.trail import Entry, Past
 from ml_connector.scope import Scope
@@ -119,9 +119,9 @@ def _write(scope: Scope, office: Office, plan_id: int, ids: Sequence[str]) -> di
 
 
 def _write_back(scope: Scope, office: Office, ids: Sequence[str]) -> dict[str, int]:
-    if not ids or not activity.queue_activity(scope, customer_ids=ids):
+    if not ids or not queue.queue_activity(scope, customer_ids=ids):
         return {}
-    return activity.write_activity(scope, office.quickbooks, part=Part(ids=ids))
+    return writer.write_activity(scope, office.quickbooks, part=Part(ids=ids))
 
 
 def _webhook(row: Past) -> int:

@@ -10,7 +10,7 @@ from typing import Any
 
 from airflow.sdk import get_current_context
 
-from ml_connector import activity, engagement
+from ml_connector.activity import engagement, queue, writer
 from ml_connector.audit_keeping import keep_audit
 from ml_connector.errors import ConnectorError, NeedsReauth
 from ml_connector.scope import Scope
@@ -144,7 +144,7 @@ def fetch_activity(sync: str, *, preview: bool, full_sync: bool) -> list[dict[st
         if preview or rejected:
             return []
         engagement.fetch_engagement(scope, mailchimp_client(scope), full_sync=full_sync)
-        shards = activity.shards_for(activity.queue_activity(scope))
+        shards = queue.shards_for(queue.queue_activity(scope))
         return [{"shard": shard, "shards": shards} for shard in range(shards)]
 
 
@@ -152,7 +152,7 @@ def write_activity(sync: str, shard: int, shards: int) -> dict[str, int]:
     """Write one shard of the queued activity to QuickBooks; return how many customers ended how."""
     with _step(sync) as scope:
         part = Part(shard=shard, shards=shards)
-        done = activity.write_activity(scope, quickbooks_client(scope), part=part)
+        done = writer.write_activity(scope, quickbooks_client(scope), part=part)
         metrics.writes(sync, "quickbooks", done)
         return done
 

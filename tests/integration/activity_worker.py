@@ -4,7 +4,8 @@ import multiprocessing
 from multiprocessing.synchronize import Event
 from pathlib import Path
 
-from ml_connector.activity import queue_activity, write_activity
+from ml_connector.activity.queue import queue_activity
+from ml_connector.activity.writer import write_activity
 from tests.integration.firm import Firm, Stand
 from tests.integration.token_worker import FileVault
 

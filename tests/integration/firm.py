@@ -19,10 +19,11 @@ from urllib.parse import urlencode
 import requests
 from sqlalchemy import text
 
-from ml_connector.activity import queue_activity, write_activity
+from ml_connector.activity.engagement import fetch_engagement
+from ml_connector.activity.queue import queue_activity
+from ml_connector.activity.writer import write_activity
 from ml_connector.audit import trail
 from ml_connector.audit.rate_limits import listener
-from ml_connector.engagement import fetch_engagement
 from ml_connector.errors import RetryLater
 from ml_connector.inbox_worker import work_off
 from ml_connector.mailchimp import protocol as mailchimp_protocol

@@ -4,7 +4,8 @@ from collections import Counter
 
 from sqlalchemy import text
 
-from ml_connector.activity import queue_activity, write_activity
+from ml_connector.activity.queue import queue_activity
+from ml_connector.activity.writer import write_activity
 from ml_connector.quickbooks.protocol import BatchItem
 from tests.integration.test_behaviour_activity import batches, notes, reads, settle
 

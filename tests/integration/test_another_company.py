@@ -5,7 +5,8 @@ from collections.abc import Iterator
 import pytest
 from sqlalchemy import text
 
-from ml_connector.activity import queue_activity, write_activity
+from ml_connector.activity.queue import queue_activity
+from ml_connector.activity.writer import write_activity
 from ml_connector.audit import trail
 from ml_connector.audit.trail import Chosen
 from ml_connector.errors import SettingsError

@@ -8,7 +8,7 @@ point leaves customers that are either settled or still due, and doing a due one
 """
 
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
@@ -31,29 +31,11 @@ from ml_connector.store.activity_queue import NOBODY, Due, Part, Settled
 from ml_connector.sync import preflight
 from ml_connector.sync.staging import stage_rows
 
-CUSTOMERS_A_SHARD = 2500
-"""100 batches, two and a half minutes at the 40 a minute that QuickBooks takes."""
-
-MOST_SHARDS = 4
 TRIES = 5
 """Of one customer in one run; then it is parked for the next one (B7)."""
 
 _ACTIONS = {("Customer", "update"): "write_notes", ("Attachable", "delete"): "remove_note"}
 log = structlog.get_logger(__name__)
-
-
-def queue_activity(scope: Scope, *, customer_ids: Collection[str] | None = None) -> int:
-    """Queue the customers that show something else than they should; return how many are due."""
-    if scope.sync.activity.write_to == "none":
-        return 0
-    with scope.database.begin() as connection:
-        activity_queue.queue(connection, sync=scope.name, ids=customer_ids)
-        return activity_queue.count_todo(connection, sync=scope.name)
-
-
-def shards_for(due: int) -> int:
-    """Return into how many shards to split ``due`` customers."""
-    return min(MOST_SHARDS, -(-due // CUSTOMERS_A_SHARD))
 
 
 def write_activity(

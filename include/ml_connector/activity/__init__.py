@@ -1,0 +1,1 @@
+"""What members did, shown on the QuickBooks customer: queue it, write it, read engagement."""

@@ -1,0 +1,28 @@
+"""Queue the QuickBooks customers whose activity lines are out of date, and shard them."""
+
+from collections.abc import Collection
+
+from ml_connector.scope import Scope
+from ml_connector.store import activity_queue
+
+CUSTOMERS_A_SHARD = 2500
+"""100 batches, two and a half minutes at QuickBooks' limit of 40 batches a minute."""
+
+MAX_SHARDS = 4
+
+
+def queue_activity(scope: Scope, *, customer_ids: Collection[str] | None = None) -> int:
+    """Queue customers whose shown activity differs from the stored one; return how many are due.
+
+    ``customer_ids`` limits the search; None means every customer of the sync.
+    """
+    if scope.sync.activity.write_to == "none":
+        return 0
+    with scope.database.begin() as connection:
+        activity_queue.queue(connection, sync=scope.name, ids=customer_ids)
+        return activity_queue.count_todo(connection, sync=scope.name)
+
+
+def shards_for(due: int) -> int:
+    """Return into how many shards to split ``due`` customers."""
+    return min(MAX_SHARDS, -(-due // CUSTOMERS_A_SHARD))
