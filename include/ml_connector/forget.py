@@ -40,7 +40,7 @@ from ml_connector.model import Member, RunContext, Status
 from ml_connector.quickbooks.client import QuickBooksClient
 from ml_connector.quickbooks.protocol import BatchItem
 from ml_connector.rules.addresses import plain
-from ml_connector.scope import Scope
+from ml_connector.scope import OpenSync, Scope
 from ml_connector.store import erased_payloads, erasure
 from ml_connector.store.database import Database
 from ml_connector.store.erasure import Erasure
@@ -48,7 +48,6 @@ from ml_connector.store.person import Person, Shown
 from ml_connector.store.person import look as look_up
 from ml_connector.sync import preflight
 from ml_connector.vault import Vault
-from ml_connector.webhook_work import Office
 
 TRIES = 5
 """Of taking our block out of a customer that somebody else keeps writing."""
@@ -81,7 +80,7 @@ def look(database: Database, vault: Vault, address: str) -> Person:
 
 
 def forget(
-    offices: Sequence[Office],
+    targets: Sequence[OpenSync],
     *,
     database: Database,
     vault: Vault,
@@ -100,12 +99,12 @@ def forget(
     eraser = _Eraser(database, vault, begun, run)
     for name, error in (closed or {}).items():
         eraser.unreached(name, error)
-    for office in offices:
-        name = office.scope.name
-        eraser.attempt(name, partial(eraser.leave_mailchimp, office, delete_contact=delete_contact))
-        eraser.attempt(name, partial(eraser.clear_customers, office))
+    for target in targets:
+        name = target.scope.name
+        eraser.attempt(name, partial(eraser.leave_mailchimp, target, delete_contact=delete_contact))
+        eraser.attempt(name, partial(eraser.clear_customers, target))
     eraser.erase_payloads()
-    return eraser.finish([office.scope.name for office in offices] + list(closed or {}))
+    return eraser.finish([target.scope.name for target in targets] + list(closed or {}))
 
 
 class _Eraser:
@@ -148,56 +147,56 @@ class _Eraser:
 
     # ── Mailchimp ─────────────────────────────────────────────────────────────────────────────
 
-    def leave_mailchimp(self, office: Office, *, delete_contact: bool) -> None:
+    def leave_mailchimp(self, target: OpenSync, *, delete_contact: bool) -> None:
         """Archive or delete the person's contacts in a sync's audience."""
         for address in self._erasure.person.addresses:
-            mark = f"mailchimp/{office.scope.name}/{self._vault.email_key(address).hex()}"
+            mark = f"mailchimp/{target.scope.name}/{self._vault.email_key(address).hex()}"
             action = "delete_contact" if delete_contact else "archive"
-            client = office.mailchimp
+            client = target.mailchimp
             found = client.get(address)
             unheard = self._erasure.calling == f"{mark}/{action}"
             if found is None or (found.status is Status.ARCHIVED and not delete_contact):
                 if unheard:
-                    self._wrote(office.scope, "mailchimp", [(action, "applied")], None)
+                    self._wrote(target.scope, "mailchimp", [(action, "applied")], None)
                 continue
             self._calling(f"{mark}/{action}")
-            self._leave(office, client, found, address, action)
+            self._leave(target, client, found, address, action)
 
     def _leave(
-        self, office: Office, client: MailchimpClient, found: Member, address: str, action: str
+        self, target: OpenSync, client: MailchimpClient, found: Member, address: str, action: str
     ) -> None:
-        name = office.scope.name
+        name = target.scope.name
         call = client.delete_for_good if action == "delete_contact" else client.archive
         try:
             request_id = call(address)
         except RecordRefused as error:
             if error.code == "not_found":  # how a repetition ends whose first answer was lost
-                self._wrote(office.scope, "mailchimp", [(action, "applied")], error.request_id)
+                self._wrote(target.scope, "mailchimp", [(action, "applied")], error.request_id)
                 return
             if error.code != "method_not_allowed":
                 raise
             refused = [(action, "refused")]
-            self._wrote(office.scope, "mailchimp", refused, error.request_id)
+            self._wrote(target.scope, "mailchimp", refused, error.request_id)
             self._left.append(
                 f"{name}: Mailchimp archives no {found.status} contact; give the command again with"
                 " --delete-contact, or delete it there"
             )
             return
-        self._wrote(office.scope, "mailchimp", [(action, "applied")], request_id)
+        self._wrote(target.scope, "mailchimp", [(action, "applied")], request_id)
         key = "deleted" if action == "delete_contact" else "archived"
         self._contacts[key] = self._contacts.get(key, 0) + 1
 
     # ── QuickBooks ────────────────────────────────────────────────────────────────────────────
 
-    def clear_customers(self, office: Office) -> None:
+    def clear_customers(self, target: OpenSync) -> None:
         """Take what we wrote off the person's customers in a sync's company."""
         for shown in self._erasure.person.customers:
-            if shown.sync == office.scope.name and not shown.cleared:
-                self._clear(office, shown)
+            if shown.sync == target.scope.name and not shown.cleared:
+                self._clear(target, shown)
                 self._cleared(shown)
 
-    def _clear(self, office: Office, shown: Shown) -> None:
-        client, scope = office.quickbooks, office.scope
+    def _clear(self, target: OpenSync, shown: Shown) -> None:
+        client, scope = target.quickbooks, target.scope
         preflight.pin_company(scope, client)
         markers = markers_of(scope, shown.customer_id)
         mark = f"quickbooks/{scope.name}/{shown.customer_id}"

@@ -17,12 +17,12 @@ from sqlalchemy import Connection
 from ml_connector.activity import queue, writer
 from ml_connector.audit import trail
 from ml_connector.audit.trail import Entry, Past
-from ml_connector.scope import Scope
-from ml_connector.store import activity_queue, contacts, customers, deciding, inbox, plans
+from ml_connector.scope import OpenSync, Scope
+from ml_connector.store import activity_queue, contacts, customers, deciding, plans
 from ml_connector.store.activity_queue import Part
 from ml_connector.sync import archive, fetch_customers, fetch_members, planner, preflight, push
 from ml_connector.sync.recovery import record_unknown_outcomes, settle_archives
-from ml_connector.webhook_work import Office
+from ml_connector.webhooks import inbox
 
 NOTHING_BEHIND_IT = ("rate_limited", "replay")
 """Actions that no record is behind: there is nothing to evaluate."""
@@ -54,18 +54,18 @@ class Replayed:
         }
 
 
-def replay(office: Office, rows: Sequence[Past]) -> Replayed:
+def replay(target: OpenSync, rows: Sequence[Past]) -> Replayed:
     """Evaluate the records behind ``rows``; return counts."""
     told = [row for row in rows if row.action == "webhook"]
     records = [row for row in rows if row.action not in ("webhook", *NOTHING_BEHIND_IT)]
-    with office.scope.database.begin() as connection:
-        origins = _customers(office.scope, connection, records)
-    scope, ids = replace(office.scope, origins=origins), sorted(origins)
+    with target.scope.database.begin() as connection:
+        origins = _customers(target.scope, connection, records)
+    scope, ids = replace(target.scope, origins=origins), sorted(origins)
     if ids:
-        fetch_customers.fetch_customers(scope, office.quickbooks, customer_ids=ids)
+        fetch_customers.fetch_customers(scope, target.quickbooks, customer_ids=ids)
     if records:
         # An opt-out that nobody told of yet is to count (A13b).
-        fetch_members.fetch_members(scope, office.mailchimp)
+        fetch_members.fetch_members(scope, target.mailchimp)
     plan_id = scope.plan_id("replay")
     with scope.database.begin() as connection:
         settle_archives(scope, connection)
@@ -78,8 +78,8 @@ def replay(office: Office, rows: Sequence[Past]) -> Replayed:
     replayed = Replayed(
         rows=Counter(outcomes.values()),
         customers=len(ids),
-        written=_write(scope, office, plan_id, ids),
-        written_back=_write_back(scope, office, ids),
+        written=_write(scope, target, plan_id, ids),
+        written_back=_write_back(scope, target, ids),
     )
     with scope.database.begin() as connection:
         plans.finish(connection, plan_id=plan_id, state="finished", counts=replayed.as_json())
@@ -108,20 +108,20 @@ def _requeue(
         activity_queue.requeue(connection, sync=scope.name, ids=shown)
 
 
-def _write(scope: Scope, office: Office, plan_id: int, ids: Sequence[str]) -> dict[str, int]:
+def _write(scope: Scope, target: OpenSync, plan_id: int, ids: Sequence[str]) -> dict[str, int]:
     if not ids or not planner.decide_on(scope, plan_id=plan_id, customer_ids=ids):
         return {}
-    client = office.mailchimp
+    client = target.mailchimp
     preflight.check_lately(scope, client)
     pushed = push.push_shard(scope, client, plan_id=plan_id, shard=0)
     archived = archive.archive_contacts(scope, client, plan_id=plan_id)
     return dict(Counter(pushed) + Counter(archived))
 
 
-def _write_back(scope: Scope, office: Office, ids: Sequence[str]) -> dict[str, int]:
+def _write_back(scope: Scope, target: OpenSync, ids: Sequence[str]) -> dict[str, int]:
     if not ids or not queue.queue_activity(scope, customer_ids=ids):
         return {}
-    return writer.write_activity(scope, office.quickbooks, part=Part(ids=ids))
+    return writer.write_activity(scope, target.quickbooks, part=Part(ids=ids))
 
 
 def _webhook(row: Past) -> int:

@@ -4,8 +4,11 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import cached_property
 
+from ml_connector.mailchimp.client import MailchimpClient
 from ml_connector.model import Policy, RunContext
+from ml_connector.quickbooks.client import QuickBooksClient
 from ml_connector.settings import Sync
 from ml_connector.store import pacing, plans
 from ml_connector.store.database import Database
@@ -61,3 +64,23 @@ class Scope:
                 mine = {call: n for call, n in made.items() if call.startswith(system)}
                 pacing.count_calls(connection, account=account, calls=mine, day=self.clock().date())
         return made
+
+
+@dataclass
+class OpenSync:
+    """One sync with its clients, which open on first use; ``realm`` is its company's id."""
+
+    scope: Scope
+    realm: str
+    open_quickbooks: Callable[[], QuickBooksClient]
+    open_mailchimp: Callable[[], MailchimpClient]
+
+    @cached_property
+    def quickbooks(self) -> QuickBooksClient:
+        """The company's client."""
+        return self.open_quickbooks()
+
+    @cached_property
+    def mailchimp(self) -> MailchimpClient:
+        """The audience's client."""
+        return self.open_mailchimp()

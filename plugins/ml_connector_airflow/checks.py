@@ -17,8 +17,8 @@ from ml_connector.store import cursors, customers, erasure
 from ml_connector.sync import preflight
 from ml_connector.sync.preflight import iter_problems, missing_fields
 from ml_connector.sync.push import CONTRACT_CURSOR
-from ml_connector.web.keys import MailchimpKey
-from ml_connector.web.receiver import PREFIX
+from ml_connector.webhooks.receiver.app import PREFIX
+from ml_connector.webhooks.receiver.keys import MailchimpKey
 from ml_connector_airflow import installation
 from ml_connector_airflow.receiving import mailchimp_key
 from ml_connector_airflow.wiring import (

@@ -41,8 +41,8 @@ from ml_connector.vault import vault_from
 from ml_connector.web.access import HEADERS, Caller, Right
 from ml_connector.web.console import build_console
 from ml_connector.web.outside import Standing, TokenEnds
-from ml_connector.web.receiver import PREFIX as WEBHOOKS
 from ml_connector.web.visit import Services, Started
+from ml_connector.webhooks.receiver.app import PREFIX as WEBHOOKS
 from ml_connector_airflow import connecting
 from ml_connector_airflow.receiving import load_keys
 from ml_connector_airflow.token_variable import TokenVariable

@@ -11,8 +11,8 @@ from airflow.sdk.configuration import conf
 from airflow.sdk.observability import stats
 
 from ml_connector.errors import RateLimited, RetryLater
-from ml_connector.store import inbox_measures
 from ml_connector.store.database import Database
+from ml_connector.webhooks import backlog
 
 
 def on() -> bool:
@@ -61,8 +61,8 @@ def inbox(database: Database, settled: Mapping[str, int], *, since: datetime) ->
     if not on():
         return
     with database.begin() as connection:
-        now = inbox_measures.waiting(connection)
-        latencies = inbox_measures.latencies(connection, since=since)
+        now = backlog.waiting(connection)
+        latencies = backlog.latencies(connection, since=since)
     for outcome, number in settled.items():
         stats.incr(f"ml_connector.webhooks.{outcome}", number)
     for seconds in latencies:

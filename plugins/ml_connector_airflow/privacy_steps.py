@@ -15,7 +15,7 @@ from ml_connector.rotation import Left
 from ml_connector.settings import home, load_syncs
 from ml_connector.store.database import Database
 from ml_connector.vault import Vault, vault_from
-from ml_connector_airflow.webhook_steps import open_offices
+from ml_connector_airflow.webhook_steps import open_syncs
 from ml_connector_airflow.wiring import database_url
 
 
@@ -41,9 +41,9 @@ def forget(address: str, *, delete_contact: bool) -> Forgotten:
     run = RunContext(run_id=f"forget__{now.isoformat()}", task_id="forget", actor=getpass.getuser())
     vault = _vault()
     with closing(Database(database_url(), connections=5)) as database:
-        offices, closed = open_offices(list(load_syncs()), database, run)
+        targets, closed = open_syncs(list(load_syncs()), database, run)
         return erasing.forget(
-            offices,
+            targets,
             closed=closed,
             database=database,
             vault=vault,

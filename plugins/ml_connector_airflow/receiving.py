@@ -16,10 +16,10 @@ from ml_connector.quickbooks.webhooks import SYSTEM as QUICKBOOKS
 from ml_connector.settings import Sync, home, load_syncs
 from ml_connector.store.database import Database
 from ml_connector.vault import vault_from
-from ml_connector.web.body import Receive, Scope, Send
-from ml_connector.web.keys import Keyring, Keys, MailchimpKey
-from ml_connector.web.receiver import NOT_STORED, Receiver, inbox_writer, respond
-from ml_connector.web.serving import server_config
+from ml_connector.webhooks.receiver.app import NOT_STORED, Receiver, inbox_writer, respond
+from ml_connector.webhooks.receiver.body import Receive, Scope, Send
+from ml_connector.webhooks.receiver.keys import Keyring, Keys, MailchimpKey
+from ml_connector.webhooks.receiver.serving import server_config
 from ml_connector_airflow.webhook_variable import WebhookVariable
 from ml_connector_airflow.wiring import connection_named, database_url, values_in
 

@@ -16,16 +16,16 @@ from ml_connector.audit_keeping import keep_audit
 from ml_connector.errors import ConnectorError, NeedsReauth, SettingsError
 from ml_connector.model import RunContext
 from ml_connector.replay import replay as evaluate
+from ml_connector.scope import OpenSync
 from ml_connector.settings import load_audit, load_sync, load_syncs
 from ml_connector.store import plans
 from ml_connector.store.database import Database
-from ml_connector.webhook_work import Office
 from ml_connector_airflow import metrics
 from ml_connector_airflow.alerting import run_succeeded
 from ml_connector_airflow.moments import moment
 from ml_connector_airflow.notifications import raise_alert
 from ml_connector_airflow.token_steps import needs_reauth
-from ml_connector_airflow.webhook_steps import open_office
+from ml_connector_airflow.webhook_steps import open_sync
 from ml_connector_airflow.wiring import database_url, open_scope, run_of
 
 log = structlog.get_logger(__name__)
@@ -126,31 +126,31 @@ def _by_sync(rows: Sequence[Past]) -> dict[str, list[Past]]:
 
 
 def _replay(sync: str, ids: Sequence[int], run: RunContext) -> dict[str, Any]:
-    with _opened(sync, run) as office:
-        rows = _rows(office.scope.database, Chosen(ids=tuple(ids)))
-        replayed = evaluate(office, rows)
+    with _opened(sync, run) as target:
+        rows = _rows(target.scope.database, Chosen(ids=tuple(ids)))
+        replayed = evaluate(target, rows)
         metrics.writes(sync, "mailchimp", replayed.written)
         metrics.writes(sync, "quickbooks", replayed.written_back)
         return dict(replayed.as_json())
 
 
 @contextmanager
-def _opened(sync: str, run: RunContext) -> Iterator[Office]:
+def _opened(sync: str, run: RunContext) -> Iterator[OpenSync]:
     """Open the sync; its calls, and why it failed, are kept however it ends."""
     with closing(Database(database_url())) as database:
-        office = open_office(sync, database, run)
-        plan_id = office.scope.plan_id("replay")
+        target = open_sync(sync, database, run)
+        plan_id = target.scope.plan_id("replay")
         try:
-            yield office
+            yield target
         except ConnectorError as error:
             if isinstance(error, NeedsReauth):
-                conn_id = office.scope.sync.quickbooks_conn_id
+                conn_id = target.scope.sync.quickbooks_conn_id
                 raise_alert(database, cause=needs_reauth(conn_id), message=f"{conn_id}: {error}")
             with database.begin() as connection:
                 plans.fail(connection, plan_id=plan_id, error=str(error))
             raise
         finally:
-            metrics.calls(sync, office.scope.book_calls(plan_id))
+            metrics.calls(sync, target.scope.book_calls(plan_id))
 
 
 def _counted(rows: Sequence[Past]) -> dict[str, int]:

@@ -11,13 +11,13 @@ from time import monotonic
 import structlog
 from airflow.sdk import get_current_context
 
-from ml_connector import inbox_worker
 from ml_connector.errors import ConnectorError, NeedsReauth, StopRun, StorageError
 from ml_connector.model import RunContext
+from ml_connector.scope import OpenSync
 from ml_connector.settings import load_syncs
-from ml_connector.store import inbox_watch, plans
+from ml_connector.store import plans
 from ml_connector.store.database import Database
-from ml_connector.webhook_work import Office
+from ml_connector.webhooks import listen, worker
 from ml_connector_airflow import metrics
 from ml_connector_airflow.alerting import run_succeeded, watch_dead_letters
 from ml_connector_airflow.hooks.quickbooks import QuickBooksHook
@@ -76,15 +76,13 @@ def work_off(run: RunContext, *, stay: float = 0.0) -> dict[str, int]:
         try:
             names = list(load_syncs())
         except StopRun as error:
-            inbox_worker.put_off(database, error)
+            worker.put_off(database, error)
             raise
-        offices, closed = open_offices(names, database, run)
+        targets, closed = open_syncs(names, database, run)
         while True:
-            with _booked(database, offices):
-                counts.update(
-                    inbox_worker.work_off(database, offices, closed=closed, gather=bool(stay))
-                )
-            if not stay or monotonic() > until or not inbox_watch.due_within(url, stay):
+            with _booked(database, targets):
+                counts.update(worker.work_off(database, targets, closed=closed, gather=bool(stay)))
+            if not stay or monotonic() > until or not listen.due_within(url, stay):
                 break
         metrics.inbox(database, counts, since=began)
         watch_dead_letters(database)
@@ -96,29 +94,29 @@ def work_off(run: RunContext, *, stay: float = 0.0) -> dict[str, int]:
     return dict(counts)
 
 
-def open_offices(
+def open_syncs(
     names: Sequence[str], database: Database, run: RunContext
-) -> tuple[list[Office], dict[str, StopRun]]:
+) -> tuple[list[OpenSync], dict[str, StopRun]]:
     """Open every sync; return those that are open, and by name why the others are not."""
-    offices, closed = list[Office](), dict[str, StopRun]()
+    targets, closed = list[OpenSync](), dict[str, StopRun]()
     for name in names:
         try:
-            offices.append(open_office(name, database, run))
+            targets.append(open_sync(name, database, run))
         except StorageError:
             raise
         except StopRun as error:
             closed[name] = error
             log.warning("sync_not_opened", sync=name, reason=str(error))
-    return offices, closed
+    return targets, closed
 
 
-def open_office(sync_name: str, database: Database, run: RunContext) -> Office:
+def open_sync(sync_name: str, database: Database, run: RunContext) -> OpenSync:
     """Return a sync at work; its clients are opened when they are needed."""
     scope = open_scope(sync_name, run=run, database=database)
     connection = connection_named(
         scope.sync.quickbooks_conn_id, "add one of type QuickBooks Online"
     )
-    return Office(
+    return OpenSync(
         scope=scope,
         realm=str(connection.extra_dejson.get("realm_id") or ""),
         open_quickbooks=partial(quickbooks_client, scope),
@@ -127,7 +125,7 @@ def open_office(sync_name: str, database: Database, run: RunContext) -> Office:
 
 
 @contextmanager
-def _booked(database: Database, offices: Sequence[Office]) -> Iterator[None]:
+def _booked(database: Database, targets: Sequence[OpenSync]) -> Iterator[None]:
     """Keep each sync's calls, and why the run failed, however it ends."""
     failed: ConnectorError | None = None
     try:
@@ -135,16 +133,16 @@ def _booked(database: Database, offices: Sequence[Office]) -> Iterator[None]:
     except ConnectorError as error:
         failed = error
         if isinstance(error, NeedsReauth):
-            _alert(database, offices)
+            _alert(database, targets)
         raise
     finally:
-        for office in offices:
-            _close(office, failed)
+        for target in targets:
+            _close(target, failed)
 
 
-def _close(office: Office, failed: ConnectorError | None) -> None:
+def _close(target: OpenSync, failed: ConnectorError | None) -> None:
     """Close the run's plan; a sync that called nothing and changed nothing has none."""
-    scope = office.scope
+    scope = target.scope
     for system, outcomes in scope.written.items():
         metrics.writes(scope.name, system, outcomes)
     scope.written.clear()
@@ -162,9 +160,9 @@ def _close(office: Office, failed: ConnectorError | None) -> None:
             plans.finish(connection, plan_id=plan_id, state="finished", counts={"calls": calls})
 
 
-def _alert(database: Database, offices: Sequence[Office]) -> None:
+def _alert(database: Database, targets: Sequence[OpenSync]) -> None:
     """Tell people which QuickBooks connection has to be made anew."""
-    for conn_id in sorted({office.scope.sync.quickbooks_conn_id for office in offices}):
+    for conn_id in sorted({target.scope.sync.quickbooks_conn_id for target in targets}):
         try:
             # Costs no call: a token that was refused is not redeemed again.
             QuickBooksHook(conn_id).token_manager(database).current()

@@ -12,7 +12,7 @@ from typing import Any
 from sqlalchemy.exc import SQLAlchemyError
 
 from ml_connector.errors import SettingsError, StorageError
-from ml_connector.webhook_secrets import WebhookSecrets
+from ml_connector.webhooks.secrets import WebhookSecrets
 
 
 class WebhookVariable:

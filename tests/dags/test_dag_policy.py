@@ -46,11 +46,11 @@ def test_tasks_that_talk_to_a_system_take_a_slot_of_its_pool(bag):
 
 def test_slots_times_threads_stay_at_or_below_eight_connections():
     from local.airflow import POOLS
-    from ml_connector import webhook_work
     from ml_connector.sync import push
+    from ml_connector.webhooks import handlers
 
     daily, webhooks = POOLS["mailchimp_api"][0], POOLS["webhooks"][0]
-    assert daily * push.THREADS + webhooks * webhook_work.THREADS <= 8
+    assert daily * push.THREADS + webhooks * handlers.THREADS <= 8
 
 
 def test_the_daily_dag_goes_from_reading_to_reporting(bag):

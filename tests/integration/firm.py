@@ -25,7 +25,6 @@ from ml_connector.activity.writer import write_activity
 from ml_connector.audit import trail
 from ml_connector.audit.rate_limits import listener
 from ml_connector.errors import RetryLater
-from ml_connector.inbox_worker import work_off
 from ml_connector.mailchimp import protocol as mailchimp_protocol
 from ml_connector.mailchimp import webhooks as mailchimp_webhooks
 from ml_connector.mailchimp.client import MailchimpClient
@@ -33,9 +32,8 @@ from ml_connector.model import RunContext
 from ml_connector.quickbooks import webhooks as quickbooks_webhooks
 from ml_connector.quickbooks.client import QuickBooksClient
 from ml_connector.quickbooks.tokens import TokenEndpoint, TokenManager, TokenPair
-from ml_connector.scope import Scope
+from ml_connector.scope import OpenSync, Scope
 from ml_connector.settings import Sync
-from ml_connector.store import inbox
 from ml_connector.store.database import Database
 from ml_connector.store.refresh_lock import refresh_lock
 from ml_connector.sync.archive import archive_contacts
@@ -46,7 +44,8 @@ from ml_connector.sync.preflight import check_audience
 from ml_connector.sync.push import push_shard
 from ml_connector.sync.report import Report, make_report
 from ml_connector.vault import Vault
-from ml_connector.webhook_work import Office
+from ml_connector.webhooks import inbox
+from ml_connector.webhooks.worker import work_off
 from ml_connector.wire.retries import Retries
 from ml_connector.wire.transport import RequestsTransport
 
@@ -250,10 +249,10 @@ class Firm:
 
     # ── webhooks ──────────────────────────────────────────────────────────────────────────────
 
-    def office(self, run_id: str | None = None) -> Office:
+    def open_sync(self, run_id: str | None = None) -> OpenSync:
         """The sync as the webhooks' task opens it."""
         scope = self.scope(run_id)
-        return Office(
+        return OpenSync(
             scope=scope,
             realm=self.realm,
             open_quickbooks=lambda: self.quickbooks_client(scope.calls),
@@ -294,7 +293,7 @@ class Firm:
 
     def work_off(self, *, gather: bool = False) -> dict[str, int]:
         """Work on the inbox once, as the webhooks' task does; with ``gather`` as one that stays."""
-        return work_off(self.database, [self.office()], gather=gather)
+        return work_off(self.database, [self.open_sync()], gather=gather)
 
     def inbox(self) -> dict[str, int]:
         """Events by state."""

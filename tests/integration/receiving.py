@@ -20,10 +20,10 @@ from ml_connector.mailchimp import webhooks as mailchimp
 from ml_connector.quickbooks import webhooks as quickbooks
 from ml_connector.store.database import Database
 from ml_connector.vault import Vault
-from ml_connector.web.body import Room
-from ml_connector.web.keys import Keyring, Keys, MailchimpKey
-from ml_connector.web.receiver import PREFIX, Receiver, inbox_writer
-from ml_connector.web.serving import server_config
+from ml_connector.webhooks.receiver.app import PREFIX, Receiver, inbox_writer
+from ml_connector.webhooks.receiver.body import Room
+from ml_connector.webhooks.receiver.keys import Keyring, Keys, MailchimpKey
+from ml_connector.webhooks.receiver.serving import server_config
 from tests.integration.firm import AUDIENCE, REALM
 
 TOKEN = "verifier-token-of-the-tests"

@@ -83,7 +83,7 @@ def test_a40_a_replay_stops(firm, amy, connect_elsewhere):
         (created,) = (each["id"] for each in firm.audit() if each["action"] == "create")
         rows = trail.choose(connection, Chosen(ids=(created,)))
     with pytest.raises(SettingsError, match=REFUSED):
-        replay(firm.office(), rows)
+        replay(firm.open_sync(), rows)
     assert nothing_happened(firm)
 
 
@@ -107,14 +107,14 @@ def test_a40_an_erasure_leaves_the_other_companys_customers_alone_and_stays_unfi
     firm.person(AMY, "unsubscribe")
     firm.sync()
     connect_elsewhere()
-    office = firm.office()
+    target = firm.open_sync()
     done = forget(
-        [office],
+        [target],
         database=firm.database,
         vault=firm.vault,
         address=AMY,
         delete_contact=False,
-        run=office.scope.run,
+        run=target.scope.run,
     )
     assert not done.finished
     assert REALM in " ".join(done.left)

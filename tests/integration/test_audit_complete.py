@@ -277,7 +277,7 @@ def test_an_event_told_of_another_audience_is_told_in_the_audit_when_it_comes_in
     from urllib.parse import urlencode
 
     from ml_connector.mailchimp import webhooks
-    from ml_connector.store import inbox
+    from ml_connector.webhooks import inbox
 
     form = {"type": "unsubscribe", "fired_at": "2026-01-01 00:00:00", "data[list_id]": "other"}
     event = webhooks.read_event(

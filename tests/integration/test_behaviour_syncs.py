@@ -9,10 +9,10 @@ from datetime import UTC, datetime
 import pytest
 from sqlalchemy import text
 
-from ml_connector.inbox_worker import work_off
 from ml_connector.quickbooks import webhooks as quickbooks_webhooks
-from ml_connector.store import inbox
 from ml_connector.web.access import Caller, Right
+from ml_connector.webhooks import inbox
+from ml_connector.webhooks.worker import work_off
 from sandbox.quickbooks.app import create_app as create_quickbooks
 from sandbox.running import serving_in_thread
 from tests.integration.firm import AUDIENCE, REALM, Firm, Stand, control
@@ -155,8 +155,8 @@ def test_a_companys_webhook_reaches_each_of_its_syncs_and_no_other(brands, west)
     both += [retail.customer("Ben", BEN, CustomerTypeRef={"value": "2"})]
     west.customer("Cleo", "cleo@finch.org")
     retail.told_by_quickbooks(*(("created", each) for each in both))
-    offices = [firm.office() for firm in (retail, trade, west)]
-    assert work_off(retail.database, offices)["done"] == 2
+    targets = [firm.open_sync() for firm in (retail, trade, west)]
+    assert work_off(retail.database, targets)["done"] == 2
     assert audience(retail, AUDIENCE) == {AMY: "subscribed"}
     assert audience(retail, WEST_AUDIENCE) == {BEN: "subscribed"}
     assert audience(retail, "c3d4e5f6a7") == {}
@@ -182,7 +182,7 @@ def test_a_company_that_cannot_be_reached_does_not_hold_up_anothers_webhooks(eas
     with east.database.begin() as connection:
         inbox.deliver(connection, events, vault=east.vault)
     with pytest.raises(Exception, match="client"):
-        work_off(east.database, [east.office(), west.office()])
+        work_off(east.database, [east.open_sync(), west.open_sync()])
     assert audience(east, WEST_AUDIENCE) == {BEN: "subscribed"}
     assert east.inbox() == {"done": 1, "pending": 1}
 
@@ -192,7 +192,7 @@ def test_events_of_two_companies_worked_on_together_are_each_in_their_own_syncs_
     assert amy == ben  # small numbers, the same in every company
     for firm in (east, west):
         firm.told_by_quickbooks(("created", amy))
-    assert work_off(east.database, [east.office(), west.office()])["done"] == 2
+    assert work_off(east.database, [east.open_sync(), west.open_sync()])["done"] == 2
     for firm in (east, west):
         assert told(firm, amy).count(("webhook", "customer.created", "done")) == 1
 
@@ -201,7 +201,7 @@ def test_a_customer_one_company_does_not_know_is_not_taken_for_anothers_of_that_
     ben = west.customer("Ben", BEN)
     for firm in (east, west):
         firm.told_by_quickbooks(("created", ben))
-    counts = work_off(east.database, [east.office(), west.office()])
+    counts = work_off(east.database, [east.open_sync(), west.open_sync()])
     assert (counts["done"], counts["failed"]) == (1, 1)
     assert told(west, ben)[-1] == ("webhook", "customer.created", "done")
     assert [row[0] for row in inbox_rows(east, "state = 'pending'")] == [REALM]

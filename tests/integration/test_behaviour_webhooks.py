@@ -6,10 +6,9 @@ import time
 import pytest
 from sqlalchemy import text
 
-from ml_connector import inbox_worker
 from ml_connector.errors import NeedsReauth, StopRun
 from ml_connector.mailchimp import webhooks as mailchimp_webhooks
-from ml_connector.store import inbox
+from ml_connector.webhooks import inbox, worker
 from tests.integration.firm import AUDIENCE
 from tests.integration.test_behaviour_activity import batches, events, notes, reads
 
@@ -74,11 +73,11 @@ def test_an_update_reaches_the_contact_and_its_status_is_not_sent(firm, amy):
 
 
 def test_what_events_had_us_write_is_counted_by_system_and_outcome(firm, amy):
-    office = firm.office()
+    target = firm.open_sync()
     firm.edit(amy, GivenName="Amelie")
     firm.told_by_quickbooks(("updated", amy))
-    inbox_worker.work_off(firm.database, [office])
-    assert office.scope.written["mailchimp"] == {"applied": 1}
+    worker.work_off(firm.database, [target])
+    assert target.scope.written["mailchimp"] == {"applied": 1}
 
 
 def test_a13b_an_opt_out_nobody_told_of_still_follows_the_person_to_a_new_address(firm, amy):

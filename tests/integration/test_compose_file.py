@@ -13,8 +13,8 @@ import yaml
 
 from local.airflow import POOLS
 from local.settings import Ports, sandbox_credentials
-from ml_connector.web.body import LARGEST
-from ml_connector.web.receiver import PREFIX
+from ml_connector.webhooks.receiver.app import PREFIX
+from ml_connector.webhooks.receiver.body import LARGEST
 
 ROOT = Path(__file__).resolve().parents[2]
 TEXT = (ROOT / "docker-compose.yaml").read_text()

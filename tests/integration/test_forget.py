@@ -14,9 +14,10 @@ from ml_connector.audit import chain
 from ml_connector.errors import SettingsError
 from ml_connector.forget import Forgotten, forget, look
 from ml_connector.model import RunContext
-from ml_connector.store import erasure, inbox, sealed
+from ml_connector.store import erasure, sealed
 from ml_connector.store.database import Database
 from ml_connector.store.erased_payloads import erase_of_the_suppressed
+from ml_connector.webhooks import inbox
 from ml_connector.wire.webhook_event import unreadable
 from tests.integration.firm import Firm
 from tests.integration.test_audit_sealed import seal, tamper, verify
@@ -30,7 +31,7 @@ def erase(
     firm: Firm, address: str = AMY, *, delete: bool = False, database: Database | None = None
 ) -> Forgotten:
     return forget(
-        [firm.office()],
+        [firm.open_sync()],
         database=database or firm.database,
         vault=firm.vault,
         address=address,

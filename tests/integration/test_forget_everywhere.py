@@ -227,7 +227,7 @@ def test_fifty_people_leave_no_trace_and_never_come_back(firm, capfd):
     with firm.database.begin() as connection:
         everything = connection.execute(text("SELECT id FROM ml_connector.audit")).scalars().all()
         rows = trail.choose(connection, Chosen(ids=everything))
-    replay(firm.office(), rows)
+    replay(firm.open_sync(), rows)
     firm.work_off()
     firm.pass_time(hours=13)
     firm.sync()

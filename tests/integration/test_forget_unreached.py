@@ -44,7 +44,7 @@ def test_a_sync_that_cannot_be_opened_holds_up_no_other_and_is_done_by_the_next_
     left = {table for table, _ in traces(firm, "Finchley")}
     assert left == {"erasures"}, "whom it is about stays sealed there until it is finished"
     firm.sync(full_sync=True)  # suppressed meanwhile
-    done = erase([firm.office()])
+    done = erase([firm.open_sync()])
     assert (done.finished, done.left, done.contacts) == (True, (), {"archived": 1})
     assert (firm.statuses(), unfinished(firm)) == ({AMY: "archived"}, 0)
     assert [row["action"] for row in firm.audit()][-1] == "forget"
@@ -58,14 +58,14 @@ def test_a_missing_key_of_mailchimp_leaves_quickbooks_to_be_done(firm, erase):
     firm.pass_time(hours=13)
     firm.sync()
     assert "--- Mailchimp" in firm.record_of(amy)["Notes"]
-    office = firm.office()
+    target = firm.open_sync()
 
     def gone():
         raise MISSING
 
-    office.open_mailchimp = gone
-    done = erase([office])
+    target.open_mailchimp = gone
+    done = erase([target])
     assert (done.blocks, done.finished, len(done.left)) == (1, False, 1)
     assert "--- Mailchimp" not in firm.record_of(amy).get("Notes", "")
-    assert erase([firm.office()]).finished
+    assert erase([firm.open_sync()]).finished
     assert firm.statuses() == {AMY: "archived"}

@@ -8,8 +8,8 @@ import requests
 
 from ml_connector.mailchimp import webhooks as mailchimp
 from ml_connector.quickbooks import webhooks as quickbooks
-from ml_connector.web.keys import Keys
-from ml_connector.web.receiver import PREFIX
+from ml_connector.webhooks.receiver.app import PREFIX
+from ml_connector.webhooks.receiver.keys import Keys
 from tests.integration.firm import AUDIENCE, REALM
 from tests.integration.receiving import (
     KEYS,
@@ -35,8 +35,8 @@ def opened(served):
     """Open a row's payload as whoever works it off does."""
     from datetime import timedelta
 
-    from ml_connector.store import inbox
     from ml_connector.vault import Vault
+    from ml_connector.webhooks import inbox
     from tests.integration.receiving import KEY
 
     def contents() -> list[object]:

@@ -9,8 +9,8 @@ import psutil
 import pytest
 import requests
 
-from ml_connector.web.body import LARGEST, Room
-from ml_connector.web.receiver import PREFIX
+from ml_connector.webhooks.receiver.app import PREFIX
+from ml_connector.webhooks.receiver.body import LARGEST, Room
 from tests.integration.receiving import SECRET, at_length, cloud_event, serving
 
 PATH = f"{PREFIX}/quickbooks"

@@ -20,8 +20,8 @@ from local.postgres import EmbeddedPostgres, free_port
 from ml_connector.errors import StorageError
 from ml_connector.quickbooks import webhooks as quickbooks
 from ml_connector.store.migrate import upgrade
-from ml_connector.web.receiver import PREFIX
-from ml_connector.webhook_work import THREADS
+from ml_connector.webhooks.handlers import THREADS
+from ml_connector.webhooks.receiver.app import PREFIX
 from tests.integration.firm import Firm
 from tests.integration.receiving import TOKEN, at_length, cloud_event, form, serving
 

@@ -8,7 +8,7 @@ import psycopg
 import pytest
 from sqlalchemy import text
 
-from ml_connector.store import inbox, inbox_measures
+from ml_connector.webhooks import backlog, inbox
 from ml_connector.wire.webhook_event import WebhookEvent, dedupe_key
 
 LEASE = timedelta(minutes=5)
@@ -157,9 +157,9 @@ def test_a_postponed_event_costs_no_try_and_a_dead_one_can_be_tried_again(firm, 
     assert one.attempts == 1
     with firm.database.begin() as connection:
         inbox.quarantine(connection, [one], reason="strange")
-        assert inbox_measures.waiting(connection).depth == 0
+        assert backlog.waiting(connection).depth == 0
         assert inbox.requeue(connection, [one.id]) == 1
-        assert inbox_measures.waiting(connection).depth == 1
+        assert backlog.waiting(connection).depth == 1
     assert [again.id for again in claim()] == [one.id]
 
 

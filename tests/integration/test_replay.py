@@ -17,7 +17,7 @@ def again(firm: Firm, **chosen: object) -> Replayed:
     """Replay what is chosen: all failed rows if nothing else is said."""
     with firm.database.begin() as connection:
         rows = trail.choose(connection, Chosen(**(chosen or {"failed": True})))
-    return replay(firm.office(), rows)
+    return replay(firm.open_sync(), rows)
 
 
 def rows(firm: Firm, **wanted: object) -> list[dict]:

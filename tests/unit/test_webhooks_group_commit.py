@@ -6,8 +6,8 @@ import threading
 import pytest
 
 from ml_connector.errors import StorageError, Unavailable
-from ml_connector.web.group_commit import GroupCommit
-from ml_connector.web.keys import Keyring, Keys
+from ml_connector.webhooks.receiver.group_commit import GroupCommit
+from ml_connector.webhooks.receiver.keys import Keyring, Keys
 
 
 def test_whoever_waits_at_the_same_time_is_committed_together():

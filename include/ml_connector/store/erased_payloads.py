@@ -11,11 +11,12 @@ from sqlalchemy import Connection, text
 from ml_connector.audit import rewrites
 from ml_connector.model import Customer
 from ml_connector.rules.addresses import addresses_in
-from ml_connector.store import contacts, inbox, sealed
+from ml_connector.store import contacts, sealed
 from ml_connector.store.database import Database
 from ml_connector.store.person import Person
 from ml_connector.store.sealed import AUDIT, CUSTOMERS, INBOX
 from ml_connector.vault import Vault
+from ml_connector.webhooks import inbox
 
 
 def erase_audit(connection: Connection, person: Person, *, vault: Vault, after: int) -> int | None:

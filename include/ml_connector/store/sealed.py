@@ -7,8 +7,9 @@ from typing import Any
 from sqlalchemy import Connection, Row, text
 
 from ml_connector.audit import trail
-from ml_connector.store import contacts, customers, inbox, member_events
+from ml_connector.store import contacts, customers, member_events
 from ml_connector.vault import Vault
+from ml_connector.webhooks import inbox
 
 PAGE = 1000
 _TYPES = {"id": "bigint", "at": "timestamptz", "email_key": "bytea"}

@@ -5,7 +5,7 @@ from typing import Any
 
 from airflow.triggers.base import BaseTrigger, TaskSuccessEvent, TriggerEvent
 
-from ml_connector.store import inbox_watch
+from ml_connector.webhooks import listen
 from ml_connector_airflow.wiring import database_url_in_trigger
 
 CLASSPATH = "ml_connector_airflow.triggers.inbox.InboxTrigger"
@@ -25,5 +25,5 @@ class InboxTrigger(BaseTrigger):
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """End the task once an event is due; fail it if the connection is missing."""
         await database_url_in_trigger()  # a person has to see that, so it is not waited for
-        await inbox_watch.until_due(database_url_in_trigger)
+        await listen.until_due(database_url_in_trigger)
         yield TaskSuccessEvent()

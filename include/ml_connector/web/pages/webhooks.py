@@ -4,9 +4,10 @@ import json
 
 from starlette.responses import Response
 
-from ml_connector.store import console_inbox, inbox
+from ml_connector.store import console_inbox
 from ml_connector.web.access import Right
 from ml_connector.web.visit import Visit, number
+from ml_connector.webhooks import inbox
 
 STATES = ("pending", "leased", "quarantined", "dead", "done", "ignored")
 AGAIN = ("quarantined", "dead", "ignored")

@@ -4,23 +4,21 @@ An event says which record to look at, never what it holds: that is read from th
 repetition do not matter.
 """
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
 from typing import Any
 
 import structlog
 
-from ml_connector.mailchimp.client import MailchimpClient
 from ml_connector.mailchimp.webhooks import UNREADABLE
 from ml_connector.model import Member
-from ml_connector.quickbooks.client import QuickBooksClient
 from ml_connector.rules.addresses import plain
-from ml_connector.scope import Scope
-from ml_connector.store import changes, contacts, customers, deciding, inbox
+from ml_connector.scope import OpenSync, Scope
+from ml_connector.store import changes, contacts, customers, deciding
 from ml_connector.store.database import take_turn
-from ml_connector.store.inbox import Claimed
 from ml_connector.sync import archive, fetch_customers, fetch_members, planner, preflight, push
+from ml_connector.webhooks import inbox
+from ml_connector.webhooks.inbox import Claimed
 
 THREADS = 2
 """Connections to Mailchimp, beside six of the daily run; Mailchimp allows ten."""
@@ -28,26 +26,6 @@ THREADS = 2
 FEW = 5
 """Up to so many members are read one by one; more are read as a list of what changed."""
 log = structlog.get_logger(__name__)
-
-
-@dataclass
-class Office:
-    """One sync at work: its scope, its company's realm, and its clients, opened when needed."""
-
-    scope: Scope
-    realm: str
-    open_quickbooks: Callable[[], QuickBooksClient]
-    open_mailchimp: Callable[[], MailchimpClient]
-
-    @cached_property
-    def quickbooks(self) -> QuickBooksClient:
-        """The company's client."""
-        return self.open_quickbooks()
-
-    @cached_property
-    def mailchimp(self) -> MailchimpClient:
-        """The audience's client."""
-        return self.open_mailchimp()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,7 +40,7 @@ class Done:
     origins: Mapping[str, str] = field(default_factory=dict)
 
 
-def customers_changed(office: Office, events: Sequence[Claimed]) -> Done:
+def customers_changed(target: OpenSync, events: Sequence[Claimed]) -> Done:
     """Read the customers that QuickBooks told of, decide, and write what follows to Mailchimp."""
     origins = {
         id_: f"webhook:{event.id}"
@@ -70,11 +48,11 @@ def customers_changed(office: Office, events: Sequence[Claimed]) -> Done:
         for id_ in (event.entity_id, event.deleted_id)
         if id_
     }
-    scope = replace(office.scope, origins=origins)
+    scope = replace(target.scope, origins=origins)
     merged = {e.deleted_id: e.entity_id for e in events if e.deleted_id and e.entity_id}
     ids = {event.entity_id for event in events if event.entity_id} | set(merged)
     since = min((event.occurred_at for event in events if event.occurred_at), default=None)
-    missing = fetch_customers.fetch_told(scope, office.quickbooks, ids, merged=merged, since=since)
+    missing = fetch_customers.fetch_told(scope, target.quickbooks, ids, merged=merged, since=since)
     with scope.database.begin() as connection:
         told = customers.keys_of(connection, sync=scope.name, ids=ids)
         if left_behind := changes.left_by_webhooks(connection, sync=scope.name, keys=told):
@@ -86,10 +64,10 @@ def customers_changed(office: Office, events: Sequence[Claimed]) -> Done:
         plan_id = scope.plan_id("webhooks")
         if stirred.moving:
             # An opt-out at the address that somebody leaves has to be known first (A13b).
-            fetch_members.fetch_members(scope, office.mailchimp)
+            fetch_members.fetch_members(scope, target.mailchimp)
         if planner.decide_on(scope, plan_id=plan_id, customer_ids=ids):
-            preflight.check_lately(scope, office.mailchimp)
-            client = office.mailchimp
+            preflight.check_lately(scope, target.mailchimp)
+            client = target.mailchimp
             written = scope.written["mailchimp"]
             written.update(
                 push.push_shard(scope, client, plan_id=plan_id, shard=0, threads=THREADS)
@@ -100,9 +78,9 @@ def customers_changed(office: Office, events: Sequence[Claimed]) -> Done:
     return Done(customer_ids=ids, missing=frozenset(missing), origins=origins)
 
 
-def members_acted(office: Office, events: Sequence[Claimed]) -> Done:
+def members_acted(target: OpenSync, events: Sequence[Claimed]) -> Done:
     """Read the members that Mailchimp told of, and record what they did."""
-    scope, client = office.scope, office.mailchimp
+    scope, client = target.scope, target.mailchimp
     events, documents = _of_the_known(scope, events)
     told = {_address(document): _former(document) for document in documents}
     to_read = set(told)

@@ -18,11 +18,12 @@ from ml_connector.errors import ConnectorError, RetryLater, StopRun, StorageErro
 from ml_connector.mailchimp.webhooks import SYSTEM as MAILCHIMP
 from ml_connector.model import RunContext
 from ml_connector.quickbooks.webhooks import SYSTEM as QUICKBOOKS
-from ml_connector.store import inbox
+from ml_connector.scope import OpenSync
 from ml_connector.store.activity_queue import Part
 from ml_connector.store.database import Database
-from ml_connector.store.inbox import Claimed
-from ml_connector.webhook_work import Done, Office, customers_changed, members_acted
+from ml_connector.webhooks import inbox
+from ml_connector.webhooks.handlers import Done, customers_changed, members_acted
+from ml_connector.webhooks.inbox import Claimed
 
 TOGETHER = 500
 LEASE = timedelta(minutes=2)
@@ -39,13 +40,13 @@ QUIET = 0.5
 GATHERED = 6.0
 """Seconds without a new event that end a burst, and how long one is waited for at most."""
 
-Work = Callable[[Office, Sequence[Claimed]], Done]
+Work = Callable[[OpenSync, Sequence[Claimed]], Done]
 log = structlog.get_logger(__name__)
 
 
 def work_off(
     database: Database,
-    offices: Sequence[Office],
+    targets: Sequence[OpenSync],
     *,
     closed: Mapping[str, StopRun] | None = None,
     gather: bool = False,
@@ -59,7 +60,7 @@ def work_off(
 
     Raises the first ``StopRun`` met, once everything else is done: its events wait.
     """
-    worker = _Worker(database, offices, closed or {})
+    worker = _Worker(database, targets, closed or {})
     while number := worker.next(TOGETHER, tried=False) or worker.next(1, tried=True):
         if gather and BURST <= number < TOGETHER:
             _until_quiet(database)
@@ -96,10 +97,10 @@ def _until_quiet(database: Database) -> None:
 
 class _Worker:
     def __init__(
-        self, database: Database, offices: Sequence[Office], closed: Mapping[str, StopRun]
+        self, database: Database, targets: Sequence[OpenSync], closed: Mapping[str, StopRun]
     ) -> None:
-        self._database, self._offices, self._closed = database, offices, closed
-        self._run = offices[0].scope.run if offices else RunContext()
+        self._database, self._offices, self._closed = database, targets, closed
+        self._run = targets[0].scope.run if targets else RunContext()
         self.counts: Counter[str] = Counter()
         self.stopped: StopRun | None = None
 
@@ -116,8 +117,8 @@ class _Worker:
                 self._postpone([event], wait=BLOCKED, error=error)
         for system, work in ((QUICKBOOKS, customers_changed), (MAILCHIMP, members_acted)):
             mine = [e for e in events if e.system == system and e not in unknown]
-            for office, done in self._worked_on(mine, work):
-                self._show(office, done)
+            for target, done in self._worked_on(mine, work):
+                self._show(target, done)
         return len(events)
 
     def _why_held(self, event: Claimed) -> StopRun | None:
@@ -129,19 +130,19 @@ class _Worker:
             return next(iter(self._closed.values()), None)
         return self._closed.get(event.sync or "")
 
-    def _worked_on(self, events: Sequence[Claimed], work: Work) -> list[tuple[Office, Done]]:
+    def _worked_on(self, events: Sequence[Claimed], work: Work) -> list[tuple[OpenSync, Done]]:
         """Work on one system's events in every sync concerned, and settle them.
 
         A sync that cannot go on holds up its own events and no other's.
         """
-        results: list[tuple[Office, Done]] = []
+        results: list[tuple[OpenSync, Done]] = []
         held: set[Claimed] = set()
-        for office in self._offices:
-            mine = [event for event in events if _concerned(office, event)]
+        for target in self._offices:
+            mine = [event for event in events if _concerned(target, event)]
             fresh = [event for event in mine if event not in held]
             try:
                 if mine:
-                    results.append((office, work(office, mine)))
+                    results.append((target, work(target, mine)))
             except StorageError:
                 raise
             except (StopRun, RetryLater) as error:
@@ -172,13 +173,13 @@ class _Worker:
             found.setdefault(syncs[0] if len(syncs) == 1 else "", []).append(event)
         return found
 
-    def _show(self, office: Office, done: Done) -> None:
+    def _show(self, target: OpenSync, done: Done) -> None:
         """Show on the customers what their contacts did; what fails stays due for the next run."""
-        scope, ids = replace(office.scope, origins=done.origins), done.customer_ids
+        scope, ids = replace(target.scope, origins=done.origins), done.customer_ids
         try:
             if ids and queue.queue_activity(scope, customer_ids=ids):
                 part = Part(ids=ids)
-                written = writer.write_activity(scope, office.quickbooks, part=part)
+                written = writer.write_activity(scope, target.quickbooks, part=part)
                 scope.written["quickbooks"].update(written)
                 self.counts["written_back"] += written.get("shown", 0)
         except StorageError:
@@ -186,7 +187,7 @@ class _Worker:
         except StopRun as error:
             self.stopped = self.stopped or error
         except RetryLater as error:
-            log.warning("write_back_waits", sync=office.scope.name, reason=str(error))
+            log.warning("write_back_waits", sync=target.scope.name, reason=str(error))
 
     def _wait(self, events: Sequence[Claimed], error: StopRun | RetryLater) -> None:
         if isinstance(error, StopRun):
@@ -212,7 +213,7 @@ class _Worker:
                 )
 
 
-def _concerned(office: Office, event: Claimed) -> bool:
+def _concerned(target: OpenSync, event: Claimed) -> bool:
     if event.system == QUICKBOOKS:
-        return event.source == office.realm
-    return event.sync == office.scope.name
+        return event.source == target.realm
+    return event.sync == target.scope.name

@@ -17,8 +17,8 @@ from ml_connector.errors import SettingsError
 from ml_connector.mailchimp.client import MailchimpClient
 from ml_connector.mailchimp.webhooks import secret_in
 from ml_connector.scope import Scope
-from ml_connector.web.receiver import PREFIX
-from ml_connector.webhook_secrets import SecretsKeeper, WebhookSecrets
+from ml_connector.webhooks.receiver.app import PREFIX
+from ml_connector.webhooks.secrets import SecretsKeeper, WebhookSecrets
 
 EVENTS = dict.fromkeys(
     ("subscribe", "unsubscribe", "profile", "cleaned", "upemail", "campaign"), True

@@ -21,10 +21,11 @@ from sqlalchemy.exc import SQLAlchemyError
 from ml_connector.errors import ConnectorError
 from ml_connector.mailchimp import webhooks as mailchimp
 from ml_connector.quickbooks import webhooks as quickbooks
-from ml_connector.store import cursors, inbox
+from ml_connector.store import cursors
 from ml_connector.store.database import Database
 from ml_connector.vault import Vault
-from ml_connector.web.body import (
+from ml_connector.webhooks import inbox
+from ml_connector.webhooks.receiver.body import (
     SECONDS,
     FullError,
     GoneError,
@@ -38,9 +39,9 @@ from ml_connector.web.body import (
     header,
     read_body,
 )
-from ml_connector.web.group_commit import GroupCommit
-from ml_connector.web.keys import Keyring, Keys, MailchimpKey
-from ml_connector.web.tally import Tally
+from ml_connector.webhooks.receiver.group_commit import GroupCommit
+from ml_connector.webhooks.receiver.keys import Keyring, Keys, MailchimpKey
+from ml_connector.webhooks.receiver.tally import Tally
 from ml_connector.wire.webhook_event import WebhookEvent
 
 PREFIX = "/ml-connector/webhooks"

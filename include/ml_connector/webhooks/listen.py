@@ -14,7 +14,7 @@ import structlog
 from psycopg import sql
 
 from ml_connector.errors import ConnectorError
-from ml_connector.store.inbox import CHANNEL, NEXT_DUE
+from ml_connector.webhooks.inbox import CHANNEL, NEXT_DUE
 
 POLL = 15.0
 """Seconds; the longest an event waits whose notice was lost."""

@@ -13,8 +13,8 @@ from sqlalchemy.exc import SQLAlchemyError
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from ml_connector.errors import ConnectorError
-from ml_connector.web.body import SECONDS, Receive, Scope, Send
-from ml_connector.web.receiver import PREFIX, UNKNOWN, Answer, Receiver, respond
+from ml_connector.webhooks.receiver.app import PREFIX, UNKNOWN, Answer, Receiver, respond
+from ml_connector.webhooks.receiver.body import SECONDS, Receive, Scope, Send
 
 MOST_HEAD = 32 << 10
 """Bytes of a request's head."""

@@ -1,0 +1,1 @@
+"""Webhooks of both systems: receive, store in the inbox, process, register."""

@@ -1,0 +1,1 @@
+"""The HTTP receiver: prove a delivery genuine, commit it, respond."""
