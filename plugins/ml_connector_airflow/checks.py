@@ -11,9 +11,10 @@ from ml_connector.audit.trail import Entry
 from ml_connector.errors import ConnectorError, SettingsError
 from ml_connector.mailchimp.webhooks import secret_in, secret_matches
 from ml_connector.model import RunContext
+from ml_connector.privacy import erasure
 from ml_connector.scope import Scope
 from ml_connector.settings import load_sync, load_syncs, settings_file
-from ml_connector.store import cursors, customers, erasure
+from ml_connector.store import cursors, customers
 from ml_connector.sync import preflight
 from ml_connector.sync.preflight import iter_problems, missing_fields
 from ml_connector.sync.push import CONTRACT_CURSOR

@@ -6,12 +6,12 @@ from collections.abc import Iterator
 from contextlib import closing
 from datetime import UTC, datetime
 
-from ml_connector import forget as erasing
-from ml_connector import rotation
 from ml_connector.errors import ConnectorError
-from ml_connector.forget import Forgotten
 from ml_connector.model import RunContext
-from ml_connector.rotation import Left
+from ml_connector.privacy import forget as erasing
+from ml_connector.privacy import rotate_keys
+from ml_connector.privacy.forget import Forgotten
+from ml_connector.privacy.rotate_keys import Left
 from ml_connector.settings import home, load_syncs
 from ml_connector.store.database import Database
 from ml_connector.vault import Vault, vault_from
@@ -69,10 +69,10 @@ def rotate(*, check: bool) -> Iterator[str]:
     """Yield how far a rotation is; raise ``NotRotated`` if values stay under a former key."""
     with closing(Database(database_url(), connections=3)) as database:
         if check:
-            left = rotation.count(database, _vault())
+            left = rotate_keys.count(database, _vault())
             yield _progress(left)
         else:
-            for left in rotation.rotate(database, _vault()):
+            for left in rotate_keys.rotate(database, _vault()):
                 yield _progress(left)
     number = sum(left.former.values())
     if number and check:

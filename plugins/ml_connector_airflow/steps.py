@@ -13,9 +13,10 @@ from airflow.sdk import get_current_context
 from ml_connector.activity import engagement, queue, writer
 from ml_connector.audit_keeping import keep_audit
 from ml_connector.errors import ConnectorError, NeedsReauth
+from ml_connector.privacy import erased_payloads
 from ml_connector.scope import Scope
 from ml_connector.settings import load_audit, load_webhooks
-from ml_connector.store import changes, erased_payloads, inbox_retention, plan_retention, plans
+from ml_connector.store import changes, inbox_retention, plan_retention, plans
 from ml_connector.store.activity_queue import Part
 from ml_connector.sync import archive, guard, planner, preflight, push, report
 from ml_connector.sync import fetch_customers as fetch

@@ -10,7 +10,7 @@ from ml_connector.activity.writer import write_activity
 from ml_connector.audit import trail
 from ml_connector.audit.trail import Chosen
 from ml_connector.errors import SettingsError
-from ml_connector.forget import forget
+from ml_connector.privacy.forget import forget
 from ml_connector.replay import replay
 from ml_connector.sync.fetch_customers import fetch_customers
 from sandbox.quickbooks.app import create_app as create_quickbooks

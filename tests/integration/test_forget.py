@@ -12,11 +12,11 @@ from sqlalchemy.exc import DBAPIError
 
 from ml_connector.audit import chain
 from ml_connector.errors import SettingsError
-from ml_connector.forget import Forgotten, forget, look
 from ml_connector.model import RunContext
-from ml_connector.store import erasure, sealed
+from ml_connector.privacy import erasure, payloads
+from ml_connector.privacy.erased_payloads import erase_of_the_suppressed
+from ml_connector.privacy.forget import Forgotten, forget, look
 from ml_connector.store.database import Database
-from ml_connector.store.erased_payloads import erase_of_the_suppressed
 from ml_connector.webhooks import inbox
 from ml_connector.wire.webhook_event import unreadable
 from tests.integration.firm import Firm
@@ -204,8 +204,8 @@ def said_by_events(firm: Firm) -> str:
     """What the inbox holds, opened; bodies that were kept whole are decoded."""
     said = dumped(firm)["webhook_inbox"]
     with firm.database.begin() as connection:
-        for row in sealed.next_page(connection, sealed.INBOX, after=None, page=EVERY_ROW):
-            body = json.loads(sealed.opened(sealed.INBOX, row, firm.vault)).get("body", "")
+        for row in payloads.next_page(connection, payloads.INBOX, after=None, page=EVERY_ROW):
+            body = json.loads(payloads.opened(payloads.INBOX, row, firm.vault)).get("body", "")
             said += unquote(base64.b64decode(body).decode()).lower()
     return said
 

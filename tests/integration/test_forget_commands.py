@@ -7,7 +7,7 @@ import subprocess
 import pytest
 
 from ml_connector.errors import SettingsError
-from ml_connector.rotation import count
+from ml_connector.privacy.rotate_keys import count
 from ml_connector.vault import Vault
 from ml_connector_airflow import commands_privacy
 from tests.integration.test_register_webhooks import COMMAND, environment

@@ -5,9 +5,9 @@ from functools import partial
 import pytest
 
 from ml_connector.errors import SettingsError
-from ml_connector.forget import forget
 from ml_connector.model import RunContext
-from ml_connector.store import erasure
+from ml_connector.privacy import erasure
+from ml_connector.privacy.forget import forget
 from ml_connector_airflow import privacy_steps
 from tests.integration.test_audit_sealed import seal
 from tests.integration.test_forget import AMY, traces

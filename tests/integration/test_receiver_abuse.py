@@ -114,7 +114,7 @@ def test_c5_slow_senders_are_cut_and_others_answered_meanwhile(served):
 
 
 def test_c5_a_head_that_never_ends_is_cut(served, monkeypatch):
-    monkeypatch.setattr("ml_connector.web.serving.SECONDS", 1.0)
+    monkeypatch.setattr("ml_connector.webhooks.receiver.serving.SECONDS", 1.0)
     with served.open_socket() as raw:
         raw.sendall(b"POST /ml-connector")
         start = time.monotonic()

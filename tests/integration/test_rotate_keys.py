@@ -9,8 +9,8 @@ import pytest
 from sqlalchemy import text
 
 from ml_connector.errors import SettingsError
-from ml_connector.rotation import Left, count, rotate
-from ml_connector.store import rotation, sealed
+from ml_connector.privacy import payloads, rotate_keys
+from ml_connector.privacy.rotate_keys import Left, count, rotate
 from ml_connector.store.database import Database
 from ml_connector.vault import Vault
 from tests.integration.firm import ADDRESS, Firm
@@ -22,7 +22,7 @@ INDEX = base64.b64decode("A" * 43 + "=")
 OLD, NEW, THIRD = INDEX, b"n" * 32, b"t" * 32
 PEOPLE = 60
 _processes = multiprocessing.get_context("forkserver")
-_processes.set_forkserver_preload(["ml_connector.rotation", "ml_connector.store.sealed"])
+_processes.set_forkserver_preload(["ml_connector.privacy.rotate_keys"])
 
 
 def vault(*keys: bytes) -> Vault:
@@ -58,10 +58,10 @@ def opened(firm: Firm, keyring: Vault) -> dict[str, list[bytes]]:
     with firm.database.begin() as connection:
         return {
             f"{column.table}.{column.column}": [
-                sealed.opened(column, row, keyring)
-                for row in sealed.next_page(connection, column, after=None, page=EVERY_ROW)
+                payloads.opened(column, row, keyring)
+                for row in payloads.next_page(connection, column, after=None, page=EVERY_ROW)
             ]
-            for column in sealed.SEALED
+            for column in payloads.SEALED
         }
 
 
@@ -88,7 +88,7 @@ def test_every_encrypted_column_is_known(firm):
     """A column of sealed values starts with their version and the key's id; no other may."""
     fill(firm, 4)
     erase(firm, address(3))
-    known = {(column.table, column.column) for column in sealed.SEALED}
+    known = {(column.table, column.column) for column in payloads.SEALED}
     with firm.database.begin() as connection:
         columns = connection.execute(
             text("""SELECT table_name, column_name FROM information_schema.columns
@@ -167,7 +167,7 @@ def test_a_sync_webhooks_and_a_rotation_that_is_killed_five_times_leave_all_valu
 def test_a_row_that_somebody_is_writing_is_passed_over_and_neither_waits(firm):
     fill(firm, 3)
     keyring = vault(NEW, OLD)
-    (step,) = [step for table, step in rotation.steps() if table == "contacts"]
+    (step,) = [step for table, step in rotate_keys.steps() if table == "contacts"]
     with firm.database.begin() as busy:
         key = firm.vault.email_key(address(0))
         mine = {"key": key}

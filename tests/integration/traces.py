@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from urllib.parse import quote, quote_plus
 
 from local.postgres import binaries
-from ml_connector.store import sealed
+from ml_connector.privacy import payloads
 from tests.integration.firm import Firm
 
 EVERY_ROW = 100_000
@@ -36,9 +36,9 @@ def dumped(firm: Firm) -> dict[str, str]:
             name = "proof" if name == "audit" and "\tforget\t" in row else name
             tables[name] = tables.get(name, "") + row
     with firm.database.begin() as connection:
-        for column in sealed.SEALED:
-            rows = sealed.next_page(connection, column, after=None, page=EVERY_ROW)
-            said = (sealed.opened(column, row, firm.vault).decode().lower() for row in rows)
+        for column in payloads.SEALED:
+            rows = payloads.next_page(connection, column, after=None, page=EVERY_ROW)
+            said = (payloads.opened(column, row, firm.vault).decode().lower() for row in rows)
             tables[column.table] = "\n".join([tables.get(column.table, ""), *said])
     return tables
 

@@ -5,9 +5,9 @@ from collections.abc import Sequence
 import msgspec
 from sqlalchemy import Connection, text
 
+from ml_connector.privacy.payloads import AUDIT
 from ml_connector.store import contacts, member_events
 from ml_connector.store.database import byteas
-from ml_connector.store.sealed import AUDIT
 from ml_connector.vault import Vault
 
 

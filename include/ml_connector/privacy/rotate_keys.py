@@ -1,20 +1,25 @@
-"""Payloads under other keys than the newest: counted, and re-encrypted a page at a time.
+"""Rotate encryption keys while syncs go on: re-encrypt every payload under the newest key.
 
-Rows that somebody is writing are passed over, and come with a later page or the next round; so
-nobody waits, and nothing that was written meanwhile is overwritten.
+A round goes through every table once, in short transactions of one page. It may be killed and
+rerun at any point: values under the newest key are not touched. Rows locked by a writer are skipped
+and come with a later page or round. A process that still has the old list of keys keeps writing
+under the former key, which is why rounds repeat and a final count decides.
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from sqlalchemy import Connection, Row, text
 
-from ml_connector.audit import rewrites
+from ml_connector.audit import chain, rewrites
 from ml_connector.audit.rewrites import Payloads
 from ml_connector.errors import SettingsError
-from ml_connector.store.sealed import AUDIT, SEALED, SealedColumn, next_page
-from ml_connector.vault import Vault
+from ml_connector.privacy.payloads import AUDIT, SEALED, SealedColumn, next_page
+from ml_connector.store.database import Database
+from ml_connector.vault import KEYS_VARIABLE, Vault
 
 PAGE = 500
 _KEY = "substring({column} FROM 2 FOR 4)"
@@ -130,3 +135,79 @@ def _resealed(sealed: bytes, identity: str, vault: Vault) -> bytes | None:
         return vault.reseal(sealed, identity)
     except SettingsError:
         return None
+
+
+ROUNDS = 10
+PAUSE = 1.0
+"""Seconds between two rounds: rows that were being written are free by then."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Left:
+    """What is not under the newest key: values by table; ``closed``: of these, do not open."""
+
+    former: Counter[str] = field(default_factory=Counter)
+    total: int = 0
+    closed: int = 0
+
+
+def count(database: Database, vault: Vault) -> Left:
+    """Return what is still under former keys.
+
+    Raises ``SettingsError`` if something was sealed with a key that is not at hand.
+    """
+    with database.begin() as connection:
+        found = by_key(connection)
+    unknown = Counter[str]()
+    former = Counter[str]()
+    for column, key_id, number in found:
+        if not vault.has(key_id):
+            unknown[column.table] += number
+        elif key_id != vault.newest:
+            former[column.table] += number
+    if unknown:
+        places = ", ".join(f"{number} in {table}" for table, number in sorted(unknown.items()))
+        raise SettingsError(
+            f"stored payloads were sealed with a key that is not in {KEYS_VARIABLE} ({places});"
+            " add the former key to the end of the list"
+        )
+    return Left(former=former, total=sum(number for *_, number in found))
+
+
+def rotate(
+    database: Database,
+    vault: Vault,
+    *,
+    page: int = PAGE,
+    sleep: Callable[[float], None] = time.sleep,
+) -> Iterator[Left]:
+    """Re-encrypt everything under the newest key; yield what is left before each round and at the end.
+
+    Raises ``SettingsError`` as ``count``. What is left at the end is still being written under a
+    former key, or does not open.
+    """
+    left = count(database, vault)
+    yield left
+    for number in range(ROUNDS):
+        if not left.former:
+            return
+        if number:
+            sleep(PAUSE)
+        chain.seal(database, vault)  # only sealed rows of the audit can be rewritten
+        closed = sum(_round(database, vault, step, page) for _, step in steps())
+        left = count(database, vault)
+        left = Left(former=left.former, total=left.total, closed=closed)
+        yield left
+        if closed and closed >= sum(left.former.values()):
+            return
+
+
+def _round(database: Database, vault: Vault, step: Step, page: int) -> int:
+    after, closed = None, 0
+    while True:
+        with database.begin() as connection:
+            done = step(connection, vault=vault, after=after, page=page)
+        closed += done.closed
+        if done.after is None:
+            return closed
+        after = done.after

@@ -10,11 +10,12 @@ from sqlalchemy import Connection, text
 
 from ml_connector.audit import rewrites
 from ml_connector.model import Customer
+from ml_connector.privacy import payloads
+from ml_connector.privacy.payloads import AUDIT, CUSTOMERS, INBOX
+from ml_connector.privacy.person import Person
 from ml_connector.rules.addresses import addresses_in
-from ml_connector.store import contacts, sealed
+from ml_connector.store import contacts
 from ml_connector.store.database import Database
-from ml_connector.store.person import Person
-from ml_connector.store.sealed import AUDIT, CUSTOMERS, INBOX
 from ml_connector.vault import Vault
 from ml_connector.webhooks import inbox
 
@@ -31,7 +32,7 @@ def erase_audit(connection: Connection, person: Person, *, vault: Vault, after: 
                   AND (a.before IS NOT NULL OR a.after IS NOT NULL OR a.email_key IS NOT NULL
                        OR a.error IS NOT NULL)
                 ORDER BY a.id LIMIT :page"""),
-        {"after": after, "page": sealed.PAGE},
+        {"after": after, "page": payloads.PAGE},
     ).all()
     if not rows:
         return None
@@ -56,11 +57,11 @@ def erase_inbox(
     connection: Connection, person: Person, *, vault: Vault, after: tuple[Any, ...] | None
 ) -> tuple[Any, ...] | None:
     """As ``erase_audit`` for the next page of webhooks."""
-    rows = sealed.next_page(connection, INBOX, after=after)
+    rows = payloads.next_page(connection, INBOX, after=after)
     if not rows:
         return None
     theirs = {
-        row.id: row.dedupe_key for row in rows if _tells(sealed.opened(INBOX, row, vault), person)
+        row.id: row.dedupe_key for row in rows if _tells(payloads.opened(INBOX, row, vault), person)
     }
     inbox.erase(connection, theirs, vault=vault)
     return INBOX.keys_of(rows[-1])
@@ -70,12 +71,12 @@ def erase_second_addresses(
     connection: Connection, person: Person, *, vault: Vault, after: tuple[Any, ...] | None
 ) -> tuple[Any, ...] | None:
     """As ``erase_audit`` for the next page of customers who list the address behind another."""
-    rows = sealed.next_page(connection, CUSTOMERS, after=after, locking="FOR UPDATE")
+    rows = payloads.next_page(connection, CUSTOMERS, after=after, locking="FOR UPDATE")
     if not rows:
         return None
     gone = set(person.addresses)
     for row in rows:
-        encoded = sealed.opened(CUSTOMERS, row, vault)
+        encoded = payloads.opened(CUSTOMERS, row, vault)
         if not _tells(encoded, person):
             continue
         said = msgspec.json.decode(encoded, type=Customer)
@@ -106,13 +107,13 @@ def erase_of_the_suppressed(database: Database, vault: Vault) -> int:
     erased, after = 0, None
     while True:
         with database.begin() as connection:
-            rows = sealed.next_page(connection, INBOX, after=after, where=UNWORKED)
+            rows = payloads.next_page(connection, INBOX, after=after, where=UNWORKED)
             if not rows:
                 return erased
             named = {
                 row.id: {
                     vault.email_key(address)
-                    for address in addresses_in(_words(sealed.opened(INBOX, row, vault)))
+                    for address in addresses_in(_words(payloads.opened(INBOX, row, vault)))
                 }
                 for row in rows
             }

@@ -13,10 +13,10 @@ from typing import NamedTuple
 import msgspec
 from sqlalchemy import Connection, text
 
+from ml_connector.privacy.payloads import ERASURES
+from ml_connector.privacy.person import Person, Shown, look
 from ml_connector.store import customers
 from ml_connector.store.database import take_turn
-from ml_connector.store.person import Person, Shown, look
-from ml_connector.store.sealed import ERASURES
 from ml_connector.store.suppression import SUPPRESSED, nameless
 from ml_connector.vault import Vault
 

@@ -37,15 +37,15 @@ from ml_connector.errors import (
 )
 from ml_connector.mailchimp.client import MailchimpClient
 from ml_connector.model import Member, RunContext, Status
+from ml_connector.privacy import erased_payloads, erasure
+from ml_connector.privacy.erasure import Erasure
+from ml_connector.privacy.person import Person, Shown
+from ml_connector.privacy.person import look as look_up
 from ml_connector.quickbooks.client import QuickBooksClient
 from ml_connector.quickbooks.protocol import BatchItem
 from ml_connector.rules.addresses import plain
 from ml_connector.scope import OpenSync, Scope
-from ml_connector.store import erased_payloads, erasure
 from ml_connector.store.database import Database
-from ml_connector.store.erasure import Erasure
-from ml_connector.store.person import Person, Shown
-from ml_connector.store.person import look as look_up
 from ml_connector.sync import preflight
 from ml_connector.vault import Vault
 

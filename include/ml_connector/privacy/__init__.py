@@ -1,0 +1,1 @@
+"""Erase a person and rotate keys: everything that touches all stored payloads."""
