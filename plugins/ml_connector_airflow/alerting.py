@@ -7,9 +7,9 @@ from typing import Any
 
 import structlog
 
+from ml_connector.alerts import causes
 from ml_connector.errors import ConnectorError, ConsentRaised, NeedsReauth, Tampered
 from ml_connector.settings import load_alerts, load_syncs
-from ml_connector.store import alerts
 from ml_connector.store.database import Database
 from ml_connector_airflow.notifications import deliver, end_alert, raise_alert
 from ml_connector_airflow.wiring import database_url
@@ -62,7 +62,7 @@ def watch_syncs(database: Database, *, now: datetime) -> int:
     """Raise an alert for each sync that did not succeed for ``no_success_for_hours``."""
     hours = load_alerts().no_success_for_hours
     with database.begin() as connection:
-        last = alerts.last_successes(connection, syncs=list(load_syncs()))
+        last = causes.last_successes(connection, syncs=list(load_syncs()))
     silent = 0
     for sync, at in sorted(last.items()):
         cause = f"no_success:{sync}"
@@ -78,7 +78,7 @@ def watch_syncs(database: Database, *, now: datetime) -> int:
 def watch_dead_letters(database: Database) -> int:
     """Raise an alert while webhook events lie that were given up; return how many do."""
     with database.begin() as connection:
-        dead = alerts.dead_letters(connection)
+        dead = causes.dead_letters(connection)
     if dead:
         message = f"{dead} webhook events were given up after five tries"
         raise_alert(database, cause="dead_letters:inbox", message=message)

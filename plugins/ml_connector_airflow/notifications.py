@@ -8,9 +8,9 @@ latest. What the alert is about goes on either way.
 import structlog
 from airflow.sdk import get_current_context
 
+from ml_connector.alerts import causes
 from ml_connector.errors import ConnectorError
 from ml_connector.settings import load_alerts
-from ml_connector.store import alerts
 from ml_connector.store.database import Database
 
 log = structlog.get_logger(__name__)
@@ -24,7 +24,7 @@ def raise_alert(database: Database, *, cause: str, message: str, link: str = "")
     link = link or _running_task()
     try:
         with database.begin() as connection:
-            news = alerts.raise_once(connection, cause=cause, message=message, link=link)
+            news = causes.raise_once(connection, cause=cause, message=message, link=link)
         if news:
             log.error("alert_raised", cause=cause, message=message)
         deliver(database)
@@ -36,7 +36,7 @@ def end_alert(database: Database, *, cause: str) -> None:
     """Tell people that ``cause`` is over, if they had been told of it."""
     try:
         with database.begin() as connection:
-            news = alerts.end(connection, cause=cause)
+            news = causes.end(connection, cause=cause)
         if news:
             log.info("alert_ended", cause=cause)
             deliver(database)
@@ -59,7 +59,7 @@ def deliver(database: Database) -> None:
     settings = load_alerts()
     for recipient in settings.recipients:
         with database.begin() as connection:
-            for alert in alerts.untold(connection, recipient=recipient.name):
+            for alert in causes.untold(connection, recipient=recipient.name):
                 try:
                     notifiers.send(alert, recipient, settings)
                 except notifiers.NOT_SENT as error:
@@ -71,4 +71,4 @@ def deliver(database: Database) -> None:
                         reason=type(error).__name__,
                     )
                     break
-                alerts.mark_told(connection, alert, recipient=recipient.name)
+                causes.mark_told(connection, alert, recipient=recipient.name)

@@ -11,9 +11,9 @@ from airflow.sdk import BaseNotifier
 from airflow.sdk.exceptions import AirflowException, AirflowRuntimeError
 from slack_sdk.errors import SlackClientError
 
-from ml_connector.alerts import body, kind_of, subject
+from ml_connector.alerts.causes import Untold
+from ml_connector.alerts.texts import body, kind_of, subject
 from ml_connector.settings import Alerts, Recipient
-from ml_connector.store.alerts import Untold
 
 TIMEOUT = 10
 """Seconds for an answer: a task waits meanwhile."""

@@ -15,14 +15,14 @@ from aiosmtpd.handlers import Message
 from sqlalchemy import text
 
 from local.postgres import temporary
-from ml_connector.alerts import WHAT_TO_DO, body
+from ml_connector.alerts.causes import Untold
+from ml_connector.alerts.texts import WHAT_TO_DO, body
 from ml_connector.audit import trail
 from ml_connector.audit.trail import Entry
 from ml_connector.errors import NeedsReauth, SettingsError, Tampered, Unavailable
 from ml_connector.model import RunContext
 from ml_connector.quickbooks.tokens import TokenPair
 from ml_connector.settings import home, load_alerts
-from ml_connector.store.alerts import Untold
 from ml_connector.store.database import Database
 from ml_connector.store.migrate import upgrade
 from ml_connector.vault import vault_from

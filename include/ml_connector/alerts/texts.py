@@ -4,7 +4,7 @@ A cause is ``<kind>:<what it is about>`` (a sync, a connection, a DAG). Texts ho
 and no secrets: they leave the house.
 """
 
-from ml_connector.store.alerts import Untold
+from ml_connector.alerts.causes import Untold
 
 WHAT_TO_DO = {
     "task_failed": "Open the run, read the error, mend what it names, and clear the failed task.",
