@@ -15,8 +15,8 @@ from sqlalchemy import create_engine, text
 
 from bench.table import Row
 from local.postgres import temporary
+from ml_connector.console.app import PREFIX
 from ml_connector.store.migrate import upgrade
-from ml_connector.web.console import PREFIX
 from sandbox.running import serving_in_thread
 from tests.integration.firm import Firm, Stand
 from tests.integration.test_console_hostile import console

@@ -12,13 +12,13 @@ from rich.text import Text
 
 from ml_connector.audit import trail
 from ml_connector.audit.filter import Filter
+from ml_connector.console import words
+from ml_connector.console.difference import compare
 from ml_connector.errors import SettingsError
 from ml_connector.rules.addresses import normalised
 from ml_connector.settings import home
 from ml_connector.store.database import Database
 from ml_connector.vault import vault_from
-from ml_connector.web import words
-from ml_connector.web.difference import compare
 from ml_connector_airflow.moments import moment
 from ml_connector_airflow.wiring import database_url
 

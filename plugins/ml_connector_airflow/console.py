@@ -30,6 +30,10 @@ from sqlalchemy import select
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse
 
+from ml_connector.console.access import HEADERS, Caller, Right
+from ml_connector.console.app import build_console
+from ml_connector.console.outside import Standing, TokenEnds
+from ml_connector.console.visit import Services, Started
 from ml_connector.errors import ConnectorError, NeedsReauth, SettingsError
 from ml_connector.quickbooks.authorize import Consent
 from ml_connector.quickbooks.webhooks import SYSTEM as QUICKBOOKS
@@ -38,10 +42,6 @@ from ml_connector.settings import Sync, home, load_syncs
 from ml_connector.store.database import Database
 from ml_connector.sync import preflight
 from ml_connector.vault import vault_from
-from ml_connector.web.access import HEADERS, Caller, Right
-from ml_connector.web.console import build_console
-from ml_connector.web.outside import Standing, TokenEnds
-from ml_connector.web.visit import Services, Started
 from ml_connector.webhooks.receiver.app import PREFIX as WEBHOOKS
 from ml_connector_airflow import connecting
 from ml_connector_airflow.receiving import load_keys
@@ -97,7 +97,7 @@ def _may(user: Any, right: Right, sync: Sync) -> bool:
 
 
 class WithAirflow:
-    """What the console asks of the world (``web/outside.py``), by Airflow's keys."""
+    """What the console asks of the world (``console/outside.py``), by Airflow's keys."""
 
     def paused(self, sync: Sync) -> bool | None:
         """Read whether the DAG is paused."""

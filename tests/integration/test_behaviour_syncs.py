@@ -9,8 +9,8 @@ from datetime import UTC, datetime
 import pytest
 from sqlalchemy import text
 
+from ml_connector.console.access import Caller, Right
 from ml_connector.quickbooks import webhooks as quickbooks_webhooks
-from ml_connector.web.access import Caller, Right
 from ml_connector.webhooks import inbox
 from ml_connector.webhooks.worker import work_off
 from sandbox.quickbooks.app import create_app as create_quickbooks

@@ -16,12 +16,12 @@ from starlette.applications import Starlette
 from starlette.routing import Mount
 from starlette.testclient import TestClient
 
+from ml_connector.console.access import Caller, Right
+from ml_connector.console.app import PAGES, PREFIX, build_console
+from ml_connector.console.outside import Standing, TokenEnds
+from ml_connector.console.visit import Services, Started
+from ml_connector.console.words import STATUS
 from ml_connector.settings import Sync, Tags
-from ml_connector.web.access import Caller, Right
-from ml_connector.web.console import PAGES, PREFIX, build_console
-from ml_connector.web.outside import Standing, TokenEnds
-from ml_connector.web.visit import Services, Started
-from ml_connector.web.words import STATUS
 from tests.integration.firm import REALM, Firm
 
 _numbers = itertools.count(1)

@@ -11,9 +11,9 @@ from playwright.sync_api import Page
 from starlette.applications import Starlette
 from starlette.routing import Mount
 
-from ml_connector.web.access import Caller
-from ml_connector.web.console import PREFIX, build_console
-from ml_connector.web.visit import Services
+from ml_connector.console.access import Caller
+from ml_connector.console.app import PREFIX, build_console
+from ml_connector.console.visit import Services
 from sandbox.running import serving_in_thread
 from tests.chromium import chromium
 from tests.integration.test_console import OURS, FakeOutside

@@ -244,7 +244,7 @@ def test_every_table_of_the_database_is_described():
 
 
 def test_every_action_and_outcome_of_the_audit_is_described():
-    from ml_connector.web import words
+    from ml_connector.console import words
 
     cells = {row[0].strip("`"): row[1] for row in rows(ROOT / "docs/audit.md", "column")}
     assert words.ACTION.keys() - set(_CODE.findall(cells["action"])) == set()

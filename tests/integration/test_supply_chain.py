@@ -12,7 +12,7 @@ import pytest
 from local import advisories
 
 ROOT = Path(__file__).resolve().parents[2]
-VENDOR = ROOT / "include/ml_connector/web/static/vendor"
+VENDOR = ROOT / "include/ml_connector/console/static/vendor"
 DECISION = ROOT / "docs/decisions/0014-htmx-and-chart-js-served-by-us.md"
 DIGEST = "0" * 64
 

@@ -3,8 +3,8 @@
 import pytest
 import requests
 
-from ml_connector.web.access import Right
-from ml_connector.web.console import PAGES, PREFIX
+from ml_connector.console.access import Right
+from ml_connector.console.app import PAGES, PREFIX
 
 EXAMPLES = {"{id:int}": "1", "{id}": "1", "{key}": "00", "{system}": "quickbooks"}
 ROLES = ("anonymous", "viewer", "user", "admin")

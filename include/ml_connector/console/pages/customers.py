@@ -7,10 +7,12 @@ from typing import Any
 from sqlalchemy import Connection, Row
 from starlette.responses import Response
 
+from ml_connector.console.pages import timeline, why
+from ml_connector.console.queries import customers as customer_queries
+from ml_connector.console.queries import timeline as timeline_queries
+from ml_connector.console.visit import Visit
 from ml_connector.rules.addresses import normalised
-from ml_connector.store import console_people, console_timeline, customers
-from ml_connector.web.pages import timeline, why
-from ml_connector.web.visit import Visit
+from ml_connector.store import customers
 
 LONGEST = 200
 
@@ -18,7 +20,9 @@ LONGEST = 200
 def search(visit: Visit) -> Response:
     """Show the search with what was worked on last."""
     with visit.services.database.begin() as connection:
-        lately = console_people.lately(connection, sync=visit.sync.name, vault=visit.services.vault)
+        lately = customer_queries.lately(
+            connection, sync=visit.sync.name, vault=visit.services.vault
+        )
     return visit.page(
         "customers.html", wanted="", found=lately, scan=None, contact=None, lately=True
     )
@@ -29,22 +33,24 @@ def find(visit: Visit) -> Response:
     wanted = visit.form.get("wanted", "").strip()[:LONGEST]
     if not wanted:
         return search(visit)
-    found: list[console_people.Found] = []
+    found: list[customer_queries.Found] = []
     scan = contact = None
     sync, vault = visit.sync.name, visit.services.vault
     if "@" in wanted:
         key = vault.email_key(normalised(wanted) or wanted.lower())
         with visit.services.database.begin() as connection:
-            found = console_people.by_key(connection, sync=sync, key=key, vault=vault)
-            rows = console_people.contact_rows(connection, sync=sync, keys=[key])
+            found = customer_queries.by_key(connection, sync=sync, key=key, vault=vault)
+            rows = customer_queries.contact_rows(connection, sync=sync, keys=[key])
         contact = next((row for row in rows if bytes(row.email_key) == key), None)
     else:
         after = visit.form.get("after", "")
         if wanted.isalnum() and not after:
             with visit.services.database.begin() as connection:
-                found = console_people.by_id(connection, sync=sync, customer_id=wanted, vault=vault)
+                found = customer_queries.by_id(
+                    connection, sync=sync, customer_id=wanted, vault=vault
+                )
         if not found or not wanted.isdecimal():
-            scan = console_people.scan_names(
+            scan = customer_queries.scan_names(
                 visit.services.database.begin, sync=sync, needle=wanted, vault=vault, after=after
             )
             found = [*found, *scan.found]
@@ -58,7 +64,7 @@ def customer(visit: Visit) -> Response:
     """Show one customer: who it is, which contact, why, and everything that happened."""
     sync, vault, customer_id = visit.sync.name, visit.services.vault, visit.path["id"]
     with visit.services.database.begin() as connection:
-        row = console_people.customer_row(connection, sync=sync, customer_id=customer_id)
+        row = customer_queries.customer_row(connection, sync=sync, customer_id=customer_id)
         if row is None:
             return visit.page(
                 "message.html",
@@ -67,9 +73,9 @@ def customer(visit: Visit) -> Response:
                 said=f"QuickBooks customer {customer_id} has not been read by this sync.",
             )
         keys = [bytes(key) for key in {row.email_key, row.contact_key} if key]
-        former = console_people.former_keys(connection, sync=sync, customer_id=customer_id)
+        former = customer_queries.former_keys(connection, sync=sync, customer_id=customer_id)
         keys = list(dict.fromkeys([*keys, *former]))
-        known = console_people.contact_rows(connection, sync=sync, keys=keys)
+        known = customer_queries.contact_rows(connection, sync=sync, keys=keys)
         keys = list(dict.fromkeys([*keys, *(bytes(each.email_key) for each in known)]))
         if visit.partial:
             return _older(visit, connection, customer_id, keys)
@@ -80,14 +86,14 @@ def customer(visit: Visit) -> Response:
             row=row,
             customer=customers.opened(row.payload, sync=sync, customer_id=customer_id, vault=vault),
             contact=own,
-            shows=console_people.contact_shows(own, sync=sync, vault=vault) if own else {},
+            shows=customer_queries.contact_shows(own, sync=sync, vault=vault) if own else {},
             others=[each for each in known if own is None or each.email_key != own.email_key],
-            sharers=console_people.sharers(
+            sharers=customer_queries.sharers(
                 connection, sync=sync, key=row.email_key, but=customer_id, vault=vault
             )
             if row.email_key
             else [],
-            block=console_people.block_row(connection, sync=sync, customer_id=customer_id),
+            block=customer_queries.block_row(connection, sync=sync, customer_id=customer_id),
             why=why.of_customer(visit, connection, row, own),
             **_timeline(visit, connection, customer_id, keys),
         )
@@ -101,7 +107,7 @@ def contact(visit: Visit) -> Response:
     except ValueError:
         key = b""
     with visit.services.database.begin() as connection:
-        known = console_people.contact_rows(connection, sync=sync, keys=[key])
+        known = customer_queries.contact_rows(connection, sync=sync, keys=[key])
         row = next((each for each in known if bytes(each.email_key) == key), None)
         if row is None:
             return visit.page(
@@ -116,8 +122,8 @@ def contact(visit: Visit) -> Response:
         return visit.page(
             "contact.html",
             contact=row,
-            shows=console_people.contact_shows(row, sync=sync, vault=vault),
-            sharers=console_people.by_key(connection, sync=sync, key=key, vault=vault),
+            shows=customer_queries.contact_shows(row, sync=sync, vault=vault),
+            sharers=customer_queries.by_key(connection, sync=sync, key=key, vault=vault),
             why=why.of_contact(visit, connection, row),
             **_timeline(visit, connection, None, keys),
         )
@@ -135,7 +141,7 @@ def _contact_of(row: Row[Any], known: Sequence[Row[Any]]) -> Row[Any] | None:
 def _timeline(
     visit: Visit, connection: Connection, customer_id: str | None, keys: Sequence[bytes]
 ) -> dict[str, Any]:
-    page = console_timeline.read(
+    page = timeline_queries.read(
         connection,
         sync=visit.sync.name,
         realm=visit.realm,

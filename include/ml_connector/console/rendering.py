@@ -13,7 +13,7 @@ from zoneinfo import ZoneInfo
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from ml_connector.web import words
+from ml_connector.console import words
 
 HERE = Path(__file__).parent
 STATIC = HERE / "static"

@@ -4,9 +4,10 @@ from typing import Any
 
 from sqlalchemy import Connection, Row
 
-from ml_connector.store import console_people, member_events
-from ml_connector.web import words
-from ml_connector.web.visit import Visit
+from ml_connector.console import words
+from ml_connector.console.queries import customers
+from ml_connector.console.visit import Visit
+from ml_connector.store import member_events
 
 
 def of_customer(
@@ -59,7 +60,7 @@ def of_contact(visit: Visit, connection: Connection, contact: Row[Any]) -> list[
 
 def _because(visit: Visit, connection: Connection, contact: Row[Any]) -> str:
     sync, key = visit.sync.name, bytes(contact.email_key)
-    cause = console_people.status_cause(connection, sync=sync, key=key, status=contact.status)
+    cause = customers.status_cause(connection, sync=sync, key=key, status=contact.status)
     if cause is None:
         return f"it was so when the audience was first read; it {words.STATUS_MEANS.get(contact.status, '')}"
     what, at, row = cause

@@ -9,13 +9,15 @@ from typing import Any
 from sqlalchemy import Connection
 from starlette.responses import Response
 
+from ml_connector.console import words
+from ml_connector.console.access import Right
+from ml_connector.console.heartbeat import heartbeat
+from ml_connector.console.outside import TokenEnds
+from ml_connector.console.queries import inbox as inbox_queries
+from ml_connector.console.queries import overview as overview_queries
+from ml_connector.console.visit import Visit
 from ml_connector.errors import ConnectorError
-from ml_connector.store import console_inbox, console_overview, contacts
-from ml_connector.web import words
-from ml_connector.web.access import Right
-from ml_connector.web.heartbeat import heartbeat
-from ml_connector.web.outside import TokenEnds
-from ml_connector.web.visit import Visit
+from ml_connector.store import contacts
 
 DAYS = 14
 HOURS = 48
@@ -41,25 +43,25 @@ def overview(visit: Visit) -> Response:
     ends = _token_ends(visit)
     events = visit.events(Right.READ)
     with visit.services.database.begin() as connection:
-        plans = console_overview.last_plans(connection, sync=sync.name)
+        plans = overview_queries.last_plans(connection, sync=sync.name)
         runs = [plan for plan in plans if plan.kind == "sync"]
         beat = heartbeat(
             sync,
             now=visit.now,
             paused=visit.services.outside.paused(sync),
-            last_finished=console_overview.last_finished(connection, sync=sync.name),
+            last_finished=overview_queries.last_finished(connection, sync=sync.name),
             last_state=runs[0].state if runs else None,
             last_error=runs[0].error if runs else None,
         )
-        inbox = console_inbox.counts(connection, events)
-        waiting = console_inbox.waiting_since(connection, events)
-        unfinished = console_overview.unfinished(connection, sync=sync.name)
-        alerts = console_overview.open_alerts(connection)
+        inbox = inbox_queries.counts(connection, events)
+        waiting = inbox_queries.waiting_since(connection, events)
+        unfinished = overview_queries.unfinished(connection, sync=sync.name)
+        alerts = overview_queries.open_alerts(connection)
         by_status = contacts.by_status(connection, sync=sync.name)
         values: dict[str, Any] = {
             "charts": _charts(visit, connection),
-            "decisions": console_overview.customers_by_decision(connection, sync=sync.name),
-            "engagement": console_overview.engagement(connection, sync=sync.name),
+            "decisions": overview_queries.customers_by_decision(connection, sync=sync.name),
+            "engagement": overview_queries.engagement(connection, sync=sync.name),
             "usage": _usage(visit, connection),
         }
     concerns = [
@@ -130,7 +132,7 @@ def _usage(visit: Visit, connection: Connection) -> dict[str, Any]:
     """The month's calls; QuickBooks meters reads."""
     accounts = [visit.sync.quickbooks_conn_id, visit.sync.mailchimp_conn_id]
     month = f"{visit.now:%Y-%m}"
-    rows = console_overview.usage(connection, accounts=accounts, month=month)
+    rows = overview_queries.usage(connection, accounts=accounts, month=month)
     calls = {row.call: int(row.calls) for row in rows}
     reads = sum(
         n for call, n in calls.items() if call.startswith("quickbooks.") and call not in _UNMETERED
@@ -140,12 +142,12 @@ def _usage(visit: Visit, connection: Connection) -> dict[str, Any]:
 
 def _charts(visit: Visit, connection: Connection) -> dict[str, Any]:
     sync, zone = visit.sync.name, visit.sync.timezone
-    history = console_overview.contacts_over_time(connection, sync=sync, since=visit.days_ago(90))
+    history = overview_queries.contacts_over_time(connection, sync=sync, since=visit.days_ago(90))
     statuses = [name for name in words.STATUS if any(name in counted for _, counted in history)]
-    changes = console_overview.changes_by_day(
+    changes = overview_queries.changes_by_day(
         connection, sync=sync, since=visit.days_ago(DAYS), zone=zone
     )
-    events = console_overview.events_by_hour(
+    events = overview_queries.events_by_hour(
         connection, sync=sync, since=visit.now - timedelta(hours=HOURS), zone=zone
     )
     by_kind: dict[str, dict[Any, int]] = defaultdict(dict)

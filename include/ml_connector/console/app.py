@@ -19,12 +19,12 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 from starlette.routing import Route
 
+from ml_connector.console.access import HEADERS, Caller, Right, forged
+from ml_connector.console.pages import audit, customers, overview, plans, setup, webhooks
+from ml_connector.console.rendering import STATIC, render, version
+from ml_connector.console.visit import Services, Visit
 from ml_connector.errors import ConnectorError
 from ml_connector.settings import Sync
-from ml_connector.web.access import HEADERS, Caller, Right, forged
-from ml_connector.web.pages import audit, customers, overview, plans, setup, webhooks
-from ml_connector.web.rendering import STATIC, render, version
-from ml_connector.web.visit import Services, Visit
 
 PREFIX = "/ml-connector/console"
 

@@ -11,8 +11,8 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, text
 
+from ml_connector.console.queries.audit import opened_sides
 from ml_connector.store import member_events
-from ml_connector.store.console_audit import opened_sides
 from ml_connector.vault import Vault
 
 PAGE = 40

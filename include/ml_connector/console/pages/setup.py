@@ -6,10 +6,10 @@ from collections.abc import Callable, Sequence
 
 from starlette.responses import Response
 
+from ml_connector.console.outside import Standing
+from ml_connector.console.visit import Visit
 from ml_connector.errors import ConnectorError
 from ml_connector.quickbooks.authorize import Consent
-from ml_connector.web.outside import Standing
-from ml_connector.web.visit import Visit
 
 COOKIE = "ml_connector_consent"
 PATIENCE = 900

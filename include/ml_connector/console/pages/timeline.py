@@ -4,9 +4,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 
-from ml_connector.store.console_timeline import Happening
-from ml_connector.web import words
-from ml_connector.web.difference import Field, compare
+from ml_connector.console import words
+from ml_connector.console.difference import Field, compare
+from ml_connector.console.queries.timeline import Happening
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

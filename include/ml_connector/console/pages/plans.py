@@ -6,11 +6,12 @@ from typing import Any
 from sqlalchemy import Row
 from starlette.responses import Response, StreamingResponse
 
-from ml_connector.store import changes, console_plans, contacts, customers
-from ml_connector.web import words
-from ml_connector.web.access import HEADERS
-from ml_connector.web.sheet import iter_csv
-from ml_connector.web.visit import Visit, number
+from ml_connector.console import words
+from ml_connector.console.access import HEADERS
+from ml_connector.console.queries import plans
+from ml_connector.console.sheet import iter_csv
+from ml_connector.console.visit import Visit, number
+from ml_connector.store import changes, contacts, customers
 
 _HEADER = (
     "change", "kind", "reason", "reason in words", "state", "error", "customer_id", "customer",
@@ -25,14 +26,14 @@ def listed(visit: Visit) -> Response:
     kind = kind if kind in KINDS else ""
     before = number(visit.query.get("before"))
     with visit.services.database.begin() as connection:
-        rows = console_plans.page(
+        rows = plans.page(
             connection,
             sync=visit.sync.name,
             kind=kind,
             before=before,
-            limit=console_plans.PAGE + 1,
+            limit=plans.PAGE + 1,
         )
-    page = rows[: console_plans.PAGE]
+    page = rows[: plans.PAGE]
     older = page[-1].id if len(rows) > len(page) else 0
     return visit.page(
         "plans.html", rows=page, kind=kind, kinds=KINDS, older=older, first=not before
@@ -49,16 +50,16 @@ def plan(visit: Visit) -> Response:
             return visit.page(
                 "message.html", status=404, title="No such plan", said="There is none of that id."
             )
-        rows = console_plans.changes(
+        rows = plans.changes(
             connection,
             plan_id=row.id,
             kind=kind,
             state=state,
             after=after,
-            limit=console_plans.PAGE + 1,
+            limit=plans.PAGE + 1,
         )
         counts = changes.counts(connection, plan_id=row.id)
-    page = rows[: console_plans.PAGE]
+    page = rows[: plans.PAGE]
     return visit.page(
         "plan.html",
         plan=row,
@@ -79,7 +80,7 @@ def download(visit: Visit) -> Response:
         return visit.page(
             "message.html", status=404, title="No such plan", said="There is none of that id."
         )
-    rows = console_plans.iter_changes(visit.services.database.begin, plan_id=row.id)
+    rows = plans.iter_changes(visit.services.database.begin, plan_id=row.id)
     return StreamingResponse(
         iter_csv(_HEADER, _cells(visit, rows)),
         media_type="text/csv; charset=utf-8",
@@ -91,9 +92,7 @@ def download(visit: Visit) -> Response:
 
 
 def _plan(visit: Visit, connection: Any) -> Row[Any] | None:
-    return console_plans.plan(
-        connection, sync=visit.sync.name, plan_id=number(visit.path.get("id"))
-    )
+    return plans.plan(connection, sync=visit.sync.name, plan_id=number(visit.path.get("id")))
 
 
 def _who(visit: Visit, row: Row[Any]) -> tuple[str, str]:

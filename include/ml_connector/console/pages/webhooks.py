@@ -4,9 +4,9 @@ import json
 
 from starlette.responses import Response
 
-from ml_connector.store import console_inbox
-from ml_connector.web.access import Right
-from ml_connector.web.visit import Visit, number
+from ml_connector.console.access import Right
+from ml_connector.console.queries import inbox as inbox_queries
+from ml_connector.console.visit import Visit, number
 from ml_connector.webhooks import inbox
 
 STATES = ("pending", "leased", "quarantined", "dead", "done", "ignored")
@@ -21,15 +21,15 @@ def listed(visit: Visit) -> Response:
     before = number(visit.query.get("before"))
     whose = visit.events(Right.READ)
     with visit.services.database.begin() as connection:
-        counts = console_inbox.counts(connection, whose)
-        rows = console_inbox.page(
+        counts = inbox_queries.counts(connection, whose)
+        rows = inbox_queries.page(
             connection,
             whose,
             state=state,
             before=before,
-            limit=console_inbox.PAGE + 1,
+            limit=inbox_queries.PAGE + 1,
         )
-    page = rows[: console_inbox.PAGE]
+    page = rows[: inbox_queries.PAGE]
     return visit.page(
         "webhooks.html",
         rows=page,
@@ -46,12 +46,12 @@ def event(visit: Visit) -> Response:
     """Show one event as it came."""
     whose = visit.events(Right.READ)
     with visit.services.database.begin() as connection:
-        row = console_inbox.event(connection, whose, event_id=number(visit.path.get("id")))
+        row = inbox_queries.event(connection, whose, event_id=number(visit.path.get("id")))
     if row is None:
         return visit.page(
             "message.html", status=404, title="No such event", said="The inbox has none of that id."
         )
-    body = console_inbox.body(row, vault=visit.services.vault)
+    body = inbox_queries.body(row, vault=visit.services.vault)
     return visit.page(
         "webhook.html", row=row, body=json.dumps(body, indent=2, ensure_ascii=False), again=AGAIN
     )
@@ -63,10 +63,10 @@ def retry(visit: Visit) -> Response:
     whose = visit.events(Right.RUN)
     with visit.services.database.begin() as connection:
         if "id" in visit.path:
-            row = console_inbox.event(connection, whose, event_id=number(visit.path["id"]))
+            row = inbox_queries.event(connection, whose, event_id=number(visit.path["id"]))
             ids = [row.id] if row is not None else []
         elif state in AGAIN:
-            ids = console_inbox.in_state(connection, whose, state=state)
+            ids = inbox_queries.in_state(connection, whose, state=state)
         else:
             ids = []
         changed = inbox.requeue(connection, ids)

@@ -9,13 +9,13 @@ from zoneinfo import ZoneInfo
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
+from ml_connector.console.access import HEADERS, Caller, Identify, Right
+from ml_connector.console.outside import Outside
+from ml_connector.console.queries.inbox import Whose
+from ml_connector.console.rendering import Times, render
 from ml_connector.settings import Sync
-from ml_connector.store.console_inbox import Whose
 from ml_connector.store.database import Database
 from ml_connector.vault import Vault
-from ml_connector.web.access import HEADERS, Caller, Identify, Right
-from ml_connector.web.outside import Outside
-from ml_connector.web.rendering import Times, render
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,12 +8,12 @@ from sqlalchemy import Row
 from starlette.responses import Response, StreamingResponse
 
 from ml_connector.audit.filter import Filter
+from ml_connector.console.access import HEADERS
+from ml_connector.console.difference import compare
+from ml_connector.console.queries import audit
+from ml_connector.console.sheet import iter_csv
+from ml_connector.console.visit import Visit, number
 from ml_connector.rules.addresses import normalised
-from ml_connector.store import console_audit
-from ml_connector.web.access import HEADERS
-from ml_connector.web.difference import compare
-from ml_connector.web.sheet import iter_csv
-from ml_connector.web.visit import Visit, number
 
 LONGEST = 200
 MOST_REPLAYED = 1000
@@ -29,15 +29,15 @@ def trail(visit: Visit) -> Response:
     wanted = _filter(visit)
     before = number(visit.query.get("before"))
     with visit.services.database.begin() as connection:
-        rows = console_audit.page(
+        rows = audit.page(
             connection,
             sync=visit.sync.name,
             wanted=wanted,
             before=before,
-            limit=console_audit.PAGE + 1,
+            limit=audit.PAGE + 1,
         )
-        chosen = console_audit.chosen(connection, sync=visit.sync.name)
-    page = rows[: console_audit.PAGE]
+        chosen = audit.chosen(connection, sync=visit.sync.name)
+    page = rows[: audit.PAGE]
     return visit.page(
         "audit.html",
         rows=page,
@@ -66,7 +66,7 @@ def entry(visit: Visit) -> Response:
         return visit.page(
             "message.html", status=404, title="No such row", said="The audit has no row of that id."
         )
-    before, after = console_audit.opened_sides(row._asdict(), vault=visit.services.vault)
+    before, after = audit.opened_sides(row._asdict(), vault=visit.services.vault)
     return visit.page(
         "audit_entry.html",
         row=row,
@@ -85,9 +85,7 @@ def replay_failed(visit: Visit) -> Response:
     """The same for the failed rows that fit the filter, the newest first."""
     wanted = replace(_filter(visit), outcome="failed")
     with visit.services.database.begin() as connection:
-        rows = console_audit.page(
-            connection, sync=visit.sync.name, wanted=wanted, limit=MOST_REPLAYED
-        )
+        rows = audit.page(connection, sync=visit.sync.name, wanted=wanted, limit=MOST_REPLAYED)
     return _replayed(visit, [row.id for row in rows])
 
 
@@ -100,7 +98,7 @@ def _replayed(visit: Visit, ids: list[int]) -> Response:
 
 def export(visit: Visit) -> Response:
     """Stream the filtered trail; states before and after are left out, they are personal data."""
-    rows = console_audit.iter_all(
+    rows = audit.iter_all(
         visit.services.database.begin, sync=visit.sync.name, wanted=_filter(visit)
     )
     lines = iter_csv(_COLUMNS, (_cells(row) for row in rows))
@@ -118,9 +116,7 @@ def _cells(row: Row[Any]) -> list[object]:
 
 def _row(visit: Visit) -> Row[Any] | None:
     with visit.services.database.begin() as connection:
-        return console_audit.row(
-            connection, sync=visit.sync.name, entry_id=number(visit.path.get("id"))
-        )
+        return audit.row(connection, sync=visit.sync.name, entry_id=number(visit.path.get("id")))
 
 
 def _filter(visit: Visit) -> Filter:

@@ -1,0 +1,1 @@
+"""What the console reads, a module a page. Reads only."""

@@ -1,1 +1,0 @@
-"""Web applications: ASGI, without Airflow, so that each can also run alone."""
