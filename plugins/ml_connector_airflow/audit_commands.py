@@ -8,8 +8,8 @@ import structlog
 
 from ml_connector.audit import chain
 from ml_connector.audit.chain import Verified
-from ml_connector.audit_keeping import keep_audit
 from ml_connector.errors import Tampered
+from ml_connector.retention import maintain_audit
 from ml_connector.settings import home, load_audit
 from ml_connector.store.database import Database
 from ml_connector.vault import vault_from
@@ -26,7 +26,7 @@ def seal() -> Iterator[str]:
     """Seal what is not sealed yet; yield what to print."""
     vault = vault_from(os.environ, home())
     with closing(Database(database_url(), connections=2)) as database:
-        sealed = keep_audit(database, vault, keep_months=load_audit().keep_months)
+        sealed = maintain_audit(database, vault, keep_months=load_audit().keep_months)
     yield f"Sealed {sealed.rows} rows; the chain has {sealed.position}."
     yield f"head {sealed.head}"
 

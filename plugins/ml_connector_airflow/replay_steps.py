@@ -12,10 +12,10 @@ from airflow.sdk import get_current_context
 
 from ml_connector.audit import trail
 from ml_connector.audit.trail import Chosen, Past
-from ml_connector.audit_keeping import keep_audit
 from ml_connector.errors import ConnectorError, NeedsReauth, SettingsError
 from ml_connector.model import RunContext
 from ml_connector.replay import replay as evaluate
+from ml_connector.retention import maintain_audit
 from ml_connector.scope import OpenSync
 from ml_connector.settings import load_audit, load_sync, load_syncs
 from ml_connector.store import plans
@@ -58,7 +58,7 @@ def seal() -> dict[str, Any]:
     """Seal the audit; return how many rows, and the chain's last hash."""
     scope = open_scope(next(iter(load_syncs())))
     with closing(scope.database) as database:
-        sealed = keep_audit(database, scope.vault, keep_months=load_audit().keep_months)
+        sealed = maintain_audit(database, scope.vault, keep_months=load_audit().keep_months)
         run_succeeded(database, "replay_audit")
     return {"rows": sealed.rows, "length": sealed.position, "head": sealed.head}
 

@@ -10,13 +10,13 @@ from typing import Any
 
 from airflow.sdk import get_current_context
 
+from ml_connector import retention
 from ml_connector.activity import engagement, queue, writer
-from ml_connector.audit_keeping import keep_audit
 from ml_connector.errors import ConnectorError, NeedsReauth
 from ml_connector.privacy import erased_payloads
 from ml_connector.scope import Scope
 from ml_connector.settings import load_audit, load_webhooks
-from ml_connector.store import changes, inbox_retention, plan_retention, plans
+from ml_connector.store import changes, plans
 from ml_connector.store.activity_queue import Part
 from ml_connector.sync import archive, guard, planner, preflight, push, report
 from ml_connector.sync import fetch_customers as fetch
@@ -163,10 +163,10 @@ def make_report(sync: str) -> dict[str, Any]:
     with _step(sync) as scope:
         told = report.make_report(scope, plan_id=scope.plan_id()).as_json()
         months = load_audit().keep_months
-        keep_audit(scope.database, scope.vault, keep_months=months)
-        plan_retention.drop_old(scope.database, sync=sync, now=scope.clock(), keep_months=months)
+        retention.maintain_audit(scope.database, scope.vault, keep_months=months)
+        retention.drop_old_plans(scope.database, sync=sync, now=scope.clock(), keep_months=months)
         erased_payloads.erase_of_the_suppressed(scope.database, scope.vault)
-        inbox_retention.drop_old(scope.database, keep_days=load_webhooks().keep_days)
+        retention.drop_old_events(scope.database, keep_days=load_webhooks().keep_days)
         run_succeeded(scope.database, scope.run.dag_id)
         end_alert(scope.database, cause=f"no_success:{sync}")
         return told

@@ -11,7 +11,7 @@ from sqlalchemy.exc import DBAPIError
 
 import ml_connector.store
 from ml_connector.audit import chain, partitions
-from ml_connector.audit_keeping import keep_audit
+from ml_connector.retention import maintain_audit
 from ml_connector.store.database import Database
 from ml_connector.store.migrate import upgrade
 from tests.integration.firm import Firm
@@ -41,7 +41,7 @@ def past(firm: Firm, months: int, number: int = 3) -> datetime:
 
 
 def keep(firm: Firm, months: int = 0) -> None:
-    keep_audit(firm.database, firm.vault, keep_months=months, clock=lambda: NOW)
+    maintain_audit(firm.database, firm.vault, keep_months=months, clock=lambda: NOW)
 
 
 def test_this_month_and_the_next_three_are_made_ahead(firm):

@@ -3,7 +3,7 @@
 import pytest
 from sqlalchemy import text
 
-from ml_connector.store.inbox_retention import drop_old
+from ml_connector.retention import drop_old_events
 
 AMY, BOB = "amy@birds-sanctuary.com", "bob@windsurf-shop.com"
 ENDED = ("done", "ignored", "quarantined")
@@ -38,20 +38,20 @@ def test_what_ended_longer_ago_is_dropped_and_what_ended_since_stays(firm, state
     put(firm, state, ended=91, received=91)
     put(firm, state, ended=89, received=89)
     put(firm, state, ended=1, received=400)  # waited long, or was tried again
-    assert drop_old(firm.database, keep_days=90) == 1
+    assert drop_old_events(firm.database, keep_days=90) == 1
     assert firm.inbox() == {state: 2}
 
 
 @pytest.mark.parametrize("state", ["pending", "leased", "dead"])
 def test_what_waits_and_what_a_person_must_look_at_stays_however_old(firm, state):
     put(firm, state, ended=900, received=900)
-    assert drop_old(firm.database, keep_days=7) == 0
+    assert drop_old_events(firm.database, keep_days=7) == 0
     assert firm.inbox() == {state: 1}
 
 
 def test_for_ever_is_for_ever(firm):
     put(firm, "done", ended=9000, received=9000)
-    assert drop_old(firm.database, keep_days=0) == 0
+    assert drop_old_events(firm.database, keep_days=0) == 0
 
 
 def test_many_are_dropped_in_batches_and_one_that_is_being_requeued_is_left_alone(firm):
@@ -61,7 +61,7 @@ def test_many_are_dropped_in_batches_and_one_that_is_being_requeued_is_left_alon
             text("""UPDATE ml_connector.webhook_inbox SET state = 'pending', settled_at = NULL
                     WHERE id = (SELECT min(id) FROM ml_connector.webhook_inbox)""")
         )
-        assert drop_old(firm.database, keep_days=90, batch=8) == 24
+        assert drop_old_events(firm.database, keep_days=90, batch=8) == 24
     assert firm.inbox() == {"pending": 1}
 
 
@@ -79,7 +79,7 @@ def test_a_delivery_that_comes_again_after_its_event_was_dropped_does_no_harm(fi
     assert deliver()["done"] == 3
     before, decided = firm.statuses(), firm.decisions()
     age(firm, 100)
-    assert drop_old(firm.database, keep_days=90) == 3
+    assert drop_old_events(firm.database, keep_days=90) == 3
     firm.clear_journals()
     assert deliver()["done"] == 3
     assert (firm.statuses(), firm.decisions(), firm.writes()) == (before, decided, [])

@@ -4,8 +4,8 @@ from datetime import UTC, datetime
 
 from sqlalchemy import text
 
+from ml_connector.retention import drop_old_plans
 from ml_connector.store import plans
-from ml_connector.store.plan_retention import drop_old
 
 AMY, BOB = "amy@birds-sanctuary.com", "bob@windsurf-shop.com"
 NOW = datetime(2026, 6, 17, tzinfo=UTC)
@@ -27,7 +27,7 @@ def counted(firm, table: str) -> int:
 
 
 def drop(firm, keep_months: int = 2, **how) -> int:
-    return drop_old(firm.database, sync="main", now=NOW, keep_months=keep_months, **how)
+    return drop_old_plans(firm.database, sync="main", now=NOW, keep_months=keep_months, **how)
 
 
 def test_plans_of_before_the_kept_months_go_with_their_changes_and_intents(firm):
@@ -115,5 +115,5 @@ def test_the_plans_of_another_sync_are_left_to_its_own_runs(firm):
     firm.sync()
     firm.sync()
     ended(firm, "2026-01-01T00:00:00Z")
-    assert drop_old(firm.database, sync="other", now=NOW, keep_months=1) == 0
+    assert drop_old_plans(firm.database, sync="other", now=NOW, keep_months=1) == 0
     assert counted(firm, "plans") == 2
