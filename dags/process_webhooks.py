@@ -5,9 +5,9 @@ from datetime import timedelta
 import pendulum
 from airflow.sdk import DAG, task
 
-from ml_connector_airflow import webhook_steps
 from ml_connector_airflow.defaults import DEFAULT_ARGS
 from ml_connector_airflow.sensors.inbox import InboxSensor
+from ml_connector_airflow.tasks import webhooks
 
 with DAG(
     dag_id="process_webhooks",
@@ -24,7 +24,7 @@ with DAG(
     @task(pool="webhooks")
     def process() -> dict:
         """Work off every event that is due, in every sync it concerns."""
-        return webhook_steps.process_webhooks()
+        return webhooks.process_webhooks()
 
     # A triggerer that goes down may fail a sensor that has nothing wrong: soon tried again.
     wait = InboxSensor(task_id="wait", retry_delay=timedelta(seconds=10))

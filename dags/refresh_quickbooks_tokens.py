@@ -6,8 +6,8 @@ import pendulum
 from airflow.sdk import DAG, TriggerRule, task
 
 from ml_connector.settings import quickbooks_connections
-from ml_connector_airflow import alerting, token_steps
 from ml_connector_airflow.defaults import DEFAULT_ARGS
+from ml_connector_airflow.tasks import tokens, watches
 
 with DAG(
     dag_id="refresh_quickbooks_tokens",
@@ -24,16 +24,16 @@ with DAG(
     @task(pool="quickbooks_api", map_index_template="{{ task.op_kwargs['conn_id'] }}")
     def refresh(conn_id: str) -> dict:
         """Renew one connection's tokens; warn when its refresh token is about to end."""
-        return token_steps.refresh_token(conn_id)
+        return tokens.refresh_token(conn_id)
 
     @task(trigger_rule=TriggerRule.ALL_DONE)
     def report(refreshed: list) -> list:
         """Say what was refreshed and when each refresh token ends."""
-        return token_steps.report(list(refreshed))
+        return tokens.report(list(refreshed))
 
     @task(trigger_rule=TriggerRule.ALL_DONE)
     def watch() -> dict:
         """Look for syncs that are silent and for events that were given up."""
-        return alerting.watch()
+        return watches.watch()
 
     report(refresh.expand(conn_id=quickbooks_connections())) >> watch()

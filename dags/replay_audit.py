@@ -4,8 +4,8 @@ import pendulum
 from airflow.sdk import DAG, Param, TriggerRule, task
 
 from ml_connector.settings import load_syncs
-from ml_connector_airflow import replay_steps
 from ml_connector_airflow.defaults import DEFAULT_ARGS
+from ml_connector_airflow.tasks import replay as replay_tasks
 
 PARAMS = {
     "ids": Param([], type="array", items={"type": "integer"}, description="Ids of audit rows."),
@@ -42,16 +42,16 @@ with DAG(
     @task
     def choose(params: dict) -> list[dict]:
         """Choose the rows, by sync."""
-        return replay_steps.choose(params)
+        return replay_tasks.choose(params)
 
     @task(pool="mailchimp_api", map_index_template="{{ task.op_kwargs['sync'] }}")
     def replay(sync: str, ids: list[int]) -> dict:
         """Read the records behind one sync's rows, decide, and write what is left to write."""
-        return replay_steps.replay(sync, ids)
+        return replay_tasks.replay(sync, ids)
 
     @task(trigger_rule=TriggerRule.NONE_FAILED)
     def seal() -> dict:
         """Seal the audit."""
-        return replay_steps.seal()
+        return replay_tasks.seal()
 
     replay.expand_kwargs(choose()) >> seal()

@@ -6,10 +6,10 @@ import pendulum
 from airflow.sdk import DAG, Asset, CronDataIntervalTimetable, Param, TriggerRule, task
 
 from ml_connector.settings import Sync
-from ml_connector_airflow import steps
 from ml_connector_airflow.configured import syncs_to_load
 from ml_connector_airflow.defaults import DEFAULT_ARGS
 from ml_connector_airflow.operators.plan_approval import PlanApproval
+from ml_connector_airflow.tasks import sync as sync_tasks
 
 PARAMS = {
     "full_sync": Param(False, type="boolean", description="Read everything, not just changes."),
@@ -44,19 +44,19 @@ def sync_dag(sync: Sync) -> DAG:
         @task(pool=sync.quickbooks_pool)
         def fetch_customers(params: dict) -> dict:
             """Stage what QuickBooks has."""
-            return steps.fetch_customers(
+            return sync_tasks.fetch_customers(
                 sync.name, full_sync=params["full_sync"], customer_ids=params["customer_ids"]
             )
 
         @task(pool=sync.mailchimp_pool)
         def fetch_members(params: dict) -> int:
             """Read what changed in the audience."""
-            return steps.fetch_members(sync.name, full_sync=params["full_sync"])
+            return sync_tasks.fetch_members(sync.name, full_sync=params["full_sync"])
 
         @task(pool=sync.mailchimp_pool)
         def plan(params: dict) -> list[int]:
             """Decide what has to change; nothing is written yet."""
-            return steps.make_plan(
+            return sync_tasks.make_plan(
                 sync.name, preview=params["preview"], customer_ids=params["customer_ids"]
             )
 
@@ -68,29 +68,29 @@ def sync_dag(sync: Sync) -> DAG:
         @task(pool=sync.mailchimp_pool, map_index_template="shard {{ task.op_kwargs['shard'] }}")
         def push(shard: int) -> dict:
             """Create, update and restore contacts."""
-            return steps.push_shard(sync.name, shard)
+            return sync_tasks.push_shard(sync.name, shard)
 
         @task(pool=sync.mailchimp_pool, trigger_rule=TriggerRule.NONE_FAILED)
         def archive() -> dict:
             """Archive contacts that no customer owns any more."""
-            return steps.archive_contacts(sync.name)
+            return sync_tasks.archive_contacts(sync.name)
 
         @task(pool=sync.mailchimp_pool, trigger_rule=TriggerRule.NONE_FAILED)
         def fetch_activity(params: dict) -> list[dict]:
             """Read what campaigns report, and queue what QuickBooks is to show."""
-            return steps.fetch_activity(
+            return sync_tasks.fetch_activity(
                 sync.name, preview=params["preview"], full_sync=params["full_sync"]
             )
 
         @task(pool=sync.quickbooks_pool, map_index_template="shard {{ task.op_kwargs['shard'] }}")
         def write_activity(shard: int, shards: int) -> dict:
             """Show on the QuickBooks customers what members did."""
-            return steps.write_activity(sync.name, shard, shards)
+            return sync_tasks.write_activity(sync.name, shard, shards)
 
         @task(inlets=[company], outlets=[audience], trigger_rule=TriggerRule.NONE_FAILED)
         def report() -> dict:
             """Sum up the run."""
-            return steps.make_report(sync.name)
+            return sync_tasks.make_report(sync.name)
 
         activity = fetch_activity()
         [fetch_customers(), fetch_members()] >> plan() >> approval

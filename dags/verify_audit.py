@@ -3,8 +3,8 @@
 import pendulum
 from airflow.sdk import DAG, task
 
-from ml_connector_airflow import audit_commands
 from ml_connector_airflow.defaults import DEFAULT_ARGS
+from ml_connector_airflow.tasks import audit
 
 with DAG(
     dag_id="verify_audit",
@@ -21,6 +21,6 @@ with DAG(
     @task
     def verify() -> dict:
         """Compare every row of the audit with its seal."""
-        return audit_commands.verify_daily()
+        return audit.verify_daily()
 
     verify()

@@ -44,12 +44,12 @@ class MlConnectorPlugin(AirflowPlugin):
     name = "ml_connector"
     fastapi_apps = [  # noqa: RUF012 -- as Airflow's base class has it
         {
-            "app": mounted("ml_connector_airflow.receiving"),
+            "app": mounted("ml_connector_airflow.mounts.receiver"),
             "url_prefix": "/ml-connector/webhooks",
             "name": "ml-connector webhooks",
         },
         {
-            "app": mounted("ml_connector_airflow.console"),
+            "app": mounted("ml_connector_airflow.mounts.console"),
             "url_prefix": CONSOLE,
             "name": "ml-connector console",
         },

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from ml_connector_airflow.alerting import task_failed
+from ml_connector_airflow.alerts.callbacks import task_failed
 from ml_connector_airflow.retries import POLICY, RETRIES, RETRY_DELAY
 from ml_connector_airflow.summary import summarise, summarise_failure
 

@@ -6,20 +6,21 @@ file is parsed in a fork as well.
 """
 
 from ml_connector.store import refresh_lock
-from ml_connector_airflow import audit_commands, replay_steps, steps, token_steps, webhook_steps
 from ml_connector_airflow.hooks import mailchimp, quickbooks
 from ml_connector_airflow.operators import plan_approval
 from ml_connector_airflow.sensors import inbox
+from ml_connector_airflow.tasks import audit, replay, sync, tokens, watches, webhooks
 
 __all__ = [
-    "audit_commands",
+    "audit",
     "inbox",
     "mailchimp",
     "plan_approval",
     "quickbooks",
     "refresh_lock",
-    "replay_steps",
-    "steps",
-    "token_steps",
-    "webhook_steps",
+    "replay",
+    "sync",
+    "tokens",
+    "watches",
+    "webhooks",
 ]

@@ -35,7 +35,7 @@ def test_airflow_finds_the_hook_of_a_connection_type(conn_type):
 
 def test_the_console_reads_a_syncs_company_in_its_connection(monkeypatch):
     from ml_connector.settings import Sync
-    from ml_connector_airflow.console import WithAirflow
+    from ml_connector_airflow.mounts.console import WithAirflow
 
     connection = {"conn_type": "quickbooks", "extra": {"realm_id": "9341450000000002"}}
     monkeypatch.setenv("AIRFLOW_CONN_QUICKBOOKS_WEST", json.dumps(connection))

@@ -88,7 +88,7 @@ def webhook(tmp_path, monkeypatch):
 
 
 def test_people_are_told_once_of_a_cause_and_once_of_its_end(database, webhook):
-    from ml_connector_airflow.notifications import end_alert, raise_alert
+    from ml_connector_airflow.alerts.delivery import end_alert, raise_alert
 
     for _ in range(3):
         raise_alert(database, cause="needs_reauth:one", message="connect again")
@@ -99,7 +99,7 @@ def test_people_are_told_once_of_a_cause_and_once_of_its_end(database, webhook):
 
 
 def test_an_alert_that_was_not_taken_is_sent_the_next_time(database, webhook):
-    from ml_connector_airflow.notifications import raise_alert
+    from ml_connector_airflow.alerts.delivery import raise_alert
 
     webhook.status = 503
     raise_alert(database, cause="needs_reauth:two", message="connect again")
@@ -113,7 +113,7 @@ def test_an_alert_that_was_not_taken_is_sent_the_next_time(database, webhook):
     [(13, None, True), (15, None, False), (90, 13, True), (90, 400, False), (None, None, False)],
 )
 def test_a_refresh_token_that_ends_within_14_days_is_told(database, webhook, rolling, hard, warned):
-    from ml_connector_airflow.token_steps import warn_before_end
+    from ml_connector_airflow.tasks.tokens import warn_before_end
 
     token = TokenPair(
         access_token="a",
@@ -214,7 +214,7 @@ def everybody(webhook, tmp_path, monkeypatch, url):
 def test_slack_mail_and_webhook_are_each_told_once_with_cause_mend_runbook_and_run(
     database, everybody
 ):
-    from ml_connector_airflow.notifications import raise_alert
+    from ml_connector_airflow.alerts.delivery import raise_alert
 
     for _ in range(3):
         raise_alert(
@@ -238,7 +238,7 @@ def test_slack_mail_and_webhook_are_each_told_once_with_cause_mend_runbook_and_r
 def test_one_recipient_that_fails_holds_up_no_other_and_is_told_at_the_next_occasion(
     database, everybody
 ):
-    from ml_connector_airflow.notifications import deliver, raise_alert
+    from ml_connector_airflow.alerts.delivery import deliver, raise_alert
 
     everybody.slack.status = 500
     raise_alert(database, cause="needs_reauth:three", message="connect again")
@@ -252,7 +252,7 @@ def test_one_recipient_that_fails_holds_up_no_other_and_is_told_at_the_next_occa
 
 
 def test_a_recipient_who_never_heard_of_it_does_not_hear_that_it_is_over(database, everybody):
-    from ml_connector_airflow.notifications import end_alert, raise_alert
+    from ml_connector_airflow.alerts.delivery import end_alert, raise_alert
 
     everybody.slack.status = 500
     raise_alert(database, cause="needs_reauth:four", message="connect again")
@@ -265,7 +265,7 @@ def test_a_recipient_who_never_heard_of_it_does_not_hear_that_it_is_over(databas
 def test_a_sync_that_is_silent_for_longer_than_it_may_be_is_told_even_if_it_never_ran(
     database, everybody
 ):
-    from ml_connector_airflow.alerting import watch_syncs
+    from ml_connector_airflow.tasks.watches import watch_syncs
 
     now = datetime.now(UTC)
     assert watch_syncs(database, now=now) == 0
@@ -287,7 +287,7 @@ def _context(error):
 
 
 def test_a_task_that_failed_for_good_is_told_without_what_others_say_in_errors(database, everybody):
-    from ml_connector_airflow.alerting import run_succeeded, task_failed
+    from ml_connector_airflow.alerts.callbacks import run_succeeded, task_failed
 
     task_failed(_context(ValueError("ada@example.com")))
     task_failed(_context(Unavailable("mailchimp: 503")))
@@ -299,7 +299,7 @@ def test_a_task_that_failed_for_good_is_told_without_what_others_say_in_errors(d
 
 
 def test_a_grant_that_is_over_is_not_told_a_second_time_as_a_failed_task(everybody):
-    from ml_connector_airflow.alerting import task_failed
+    from ml_connector_airflow.alerts.callbacks import task_failed
 
     task_failed(_context(NeedsReauth("connect again")))
     assert everybody.webhook.taken == []
@@ -391,7 +391,7 @@ def plan_a_thousand_archives(database):
 def test_a_plan_that_waits_for_a_person_is_told_once_with_its_run_and_once_it_was_answered(
     database, everybody, in_a_task
 ):
-    from ml_connector_airflow.steps import hold_large_plan, reject_plan
+    from ml_connector_airflow.tasks.sync import hold_large_plan, reject_plan
 
     plan_a_thousand_archives(database)
     for _ in range(2):
@@ -411,7 +411,7 @@ def test_a_plan_that_nobody_answered_pushes_nothing_and_is_over_without_a_person
     from airflow.models.hitl import HITLDetail
 
     from ml_connector_airflow.operators.plan_approval import PlanApproval
-    from ml_connector_airflow.steps import hold_large_plan
+    from ml_connector_airflow.tasks.sync import hold_large_plan
 
     plan_a_thousand_archives(database)
     approval = PlanApproval(task_id="approval", sync="main")
@@ -433,7 +433,7 @@ def test_a_plan_that_nobody_answered_pushes_nothing_and_is_over_without_a_person
 def test_events_that_were_given_up_are_told_once_by_the_watch_and_once_none_is_left(
     database, everybody, in_a_task
 ):
-    from ml_connector_airflow.alerting import watch
+    from ml_connector_airflow.tasks.watches import watch
 
     execute(
         database,
@@ -454,8 +454,8 @@ def test_events_that_were_given_up_are_told_once_by_the_watch_and_once_none_is_l
 
 
 def test_the_watch_tells_whoever_did_not_take_an_alert(database, everybody):
-    from ml_connector_airflow.alerting import watch
-    from ml_connector_airflow.notifications import raise_alert
+    from ml_connector_airflow.alerts.delivery import raise_alert
+    from ml_connector_airflow.tasks.watches import watch
 
     everybody.slack.status = 500
     raise_alert(database, cause="needs_reauth:five", message="connect again")
@@ -468,8 +468,8 @@ def test_the_watch_tells_whoever_did_not_take_an_alert(database, everybody):
 def test_a_row_that_somebody_edited_is_told_once_by_the_daily_look_and_once_it_is_mended(
     database, everybody, in_a_task
 ):
-    from ml_connector_airflow.alerting import task_failed
-    from ml_connector_airflow.audit_commands import seal, verify_daily
+    from ml_connector_airflow.alerts.callbacks import task_failed
+    from ml_connector_airflow.tasks.audit import seal, verify_daily
 
     with database.begin() as connection:
         entry = Entry(
@@ -494,7 +494,7 @@ def test_a_row_that_somebody_edited_is_told_once_by_the_daily_look_and_once_it_i
 
 
 def test_an_alert_of_a_command_has_no_run(database, everybody):
-    from ml_connector_airflow.notifications import raise_alert
+    from ml_connector_airflow.alerts.delivery import raise_alert
 
     raise_alert(database, cause="audit_broken:audit", message="1 faults")
     assert links(database) == {"audit_broken:audit": ""}

@@ -138,7 +138,7 @@ def test_the_log_of_a_try_that_failed_ends_with_a_line_that_names_the_kind_of_er
 
 
 def test_every_task_of_every_dag_sums_up(bag):
-    from ml_connector_airflow.alerting import task_failed
+    from ml_connector_airflow.alerts.callbacks import task_failed
     from ml_connector_airflow.summary import summarise, summarise_failure
 
     assert not bag.import_errors

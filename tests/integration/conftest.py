@@ -129,7 +129,7 @@ def migrated_airflow(tmp_path_factory) -> Path:
     """Airflow's own database as our commands leave it when it was not there, which takes seconds."""
     home: Path = tmp_path_factory.mktemp("airflow")
     kept = {name: value for name, value in os.environ.items() if not name.startswith("AIRFLOW")}
-    code = "from ml_connector_airflow import airflow_database as own; own.bring_up_to_date()"
+    code = "from ml_connector_airflow.commands import migrate; migrate.bring_up_to_date()"
     subprocess.run(
         [sys.executable, "-c", code],
         env=kept | {"AIRFLOW_HOME": str(home), "AIRFLOW__CORE__LOAD_EXAMPLES": "False"},

@@ -9,7 +9,7 @@ import pytest
 from ml_connector.errors import SettingsError
 from ml_connector.privacy.rotate_keys import count
 from ml_connector.vault import Vault
-from ml_connector_airflow import commands_privacy
+from ml_connector_airflow.commands import privacy
 from tests.integration.test_register_webhooks import COMMAND, environment
 
 __all__ = ["environment"]  # a fixture
@@ -64,7 +64,7 @@ def test_a_person_is_shown_asked_about_erased_and_proven(firm, run):
 
 def test_an_address_on_standard_input_leaves_nobody_to_ask():
     with pytest.raises(SettingsError, match="add --yes"):
-        commands_privacy.forget("-")
+        privacy.forget("-")
 
 
 def test_keys_are_rotated_and_a_missing_one_is_one_plain_sentence(firm, run):

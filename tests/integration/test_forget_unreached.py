@@ -8,7 +8,7 @@ from ml_connector.errors import SettingsError
 from ml_connector.model import RunContext
 from ml_connector.privacy import erasure
 from ml_connector.privacy.forget import forget
-from ml_connector_airflow import privacy_steps
+from ml_connector_airflow.tasks import privacy
 from tests.integration.test_audit_sealed import seal
 from tests.integration.test_forget import AMY, traces
 
@@ -37,7 +37,7 @@ def test_a_sync_that_cannot_be_opened_holds_up_no_other_and_is_done_by_the_next_
     firm.sync()
     seal(firm)
     done = erase([], closed={"main": MISSING})
-    said = "\n".join(privacy_steps.told(done))
+    said = "\n".join(privacy.told(done))
     assert "main: not reached (there is no Airflow connection 'mailchimp_gone'" in said
     assert ("not finished" in said, done.finished, unfinished(firm)) == (True, False, 1)
     assert firm.statuses() == {AMY: "subscribed"}

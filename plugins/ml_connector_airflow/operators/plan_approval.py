@@ -8,7 +8,7 @@ from airflow.sdk import Context
 
 from ml_connector.store.approvals import Size
 from ml_connector.sync.guard import Held
-from ml_connector_airflow import steps
+from ml_connector_airflow.tasks import sync as sync_tasks
 
 APPROVE, REJECT = "Approve", "Reject"
 PLANS = "/ml-connector/console/plans"
@@ -35,15 +35,15 @@ class PlanApproval(HITLOperator):
 
     def execute(self, context: Context) -> list[int]:
         """Return the plan's shards at once, or ask and wait."""
-        held = steps.hold_large_plan(self.sync)
+        held = sync_tasks.hold_large_plan(self.sync)
         if held is None:
-            return steps.shards_to_push(self.sync)
+            return sync_tasks.shards_to_push(self.sync)
         if not (context["dag_run"].conf or {}).get("attended", True):
-            steps.reject_plan(self.sync, person="")
+            sync_tasks.reject_plan(self.sync, person="")
             return []
         if context["params"].get("approved"):
-            steps.approve_plan(self.sync, person=_starter(context))
-            return steps.shards_to_push(self.sync)
+            sync_tasks.approve_plan(self.sync, person=_starter(context))
+            return sync_tasks.shards_to_push(self.sync)
         self.subject = f"{self.sync}: {held.limits[0]}"
         self.body = _question(held)
         shards: list[int] = super().execute(context)
@@ -55,9 +55,9 @@ class PlanApproval(HITLOperator):
         user = answer["responded_by_user"] or {}
         person = str(user.get("name") or user.get("id") or "")
         if answer["chosen_options"] == [APPROVE]:
-            steps.approve_plan(self.sync, person=person)
-            return steps.shards_to_push(self.sync)
-        steps.reject_plan(self.sync, person=person)
+            sync_tasks.approve_plan(self.sync, person=person)
+            return sync_tasks.shards_to_push(self.sync)
+        sync_tasks.reject_plan(self.sync, person=person)
         return []
 
 

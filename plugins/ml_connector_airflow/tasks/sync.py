@@ -22,9 +22,9 @@ from ml_connector.sync import archive, guard, planner, preflight, push, report
 from ml_connector.sync import fetch_customers as fetch
 from ml_connector.sync import fetch_members as members
 from ml_connector_airflow import metrics
-from ml_connector_airflow.alerting import run_succeeded
-from ml_connector_airflow.notifications import end_alert, raise_alert
-from ml_connector_airflow.token_steps import needs_reauth
+from ml_connector_airflow.alerts.callbacks import run_succeeded
+from ml_connector_airflow.alerts.delivery import end_alert, raise_alert
+from ml_connector_airflow.tasks.tokens import needs_reauth
 from ml_connector_airflow.wiring import mailchimp_client, open_scope, quickbooks_client, run_of
 
 

@@ -1,47 +1,17 @@
-"""When people are told: Airflow's callbacks of tasks, and the watch that looks for silence."""
+"""Watch for what cannot report itself: silent syncs, dead-lettered events, undelivered alerts."""
 
-from collections.abc import Mapping
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
-from typing import Any
 
 import structlog
 
 from ml_connector.alerts import causes
-from ml_connector.errors import ConnectorError, ConsentRaised, NeedsReauth, Tampered
 from ml_connector.settings import load_alerts, load_syncs
 from ml_connector.store.database import Database
-from ml_connector_airflow.notifications import deliver, end_alert, raise_alert
+from ml_connector_airflow.alerts.delivery import deliver, end_alert, raise_alert
 from ml_connector_airflow.wiring import database_url
 
 log = structlog.get_logger(__name__)
-
-
-def task_failed(context: Mapping[str, Any]) -> None:
-    """Tell of a task that failed for good; Airflow calls it after the last retry only."""
-    instance, error = context["ti"], context.get("exception")
-    if isinstance(error, NeedsReauth | Tampered):  # told under their own causes
-        return
-    kind = "consent_raised" if isinstance(error, ConsentRaised) else "task_failed"
-    # Others' errors may hold addresses or secrets in their text.
-    why = str(error) if isinstance(error, ConnectorError) else type(error).__name__
-    link = str(getattr(instance, "log_url", "") or "")
-    try:
-        with closing(Database(database_url(), connections=2)) as database:
-            raise_alert(
-                database,
-                cause=f"{kind}:{instance.dag_id}",
-                message=f"{instance.dag_id}: task {instance.task_id} failed: {why}",
-                link=link,
-            )
-    except ConnectorError as unreachable:
-        log.warning("alert_not_recorded", cause=kind, reason=str(unreachable))
-
-
-def run_succeeded(database: Database, dag_id: str) -> None:
-    """Tell that a DAG's failures are over: its last step ended well."""
-    for kind in ("task_failed", "consent_raised"):
-        end_alert(database, cause=f"{kind}:{dag_id}")
 
 
 def watch() -> dict[str, int]:

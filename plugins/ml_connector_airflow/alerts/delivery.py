@@ -54,7 +54,7 @@ def _running_task() -> str:
 
 def deliver(database: Database) -> None:
     """Tell every recipient what it does not know yet."""
-    from ml_connector_airflow import notifiers  # three providers: loaded when there is news
+    from ml_connector_airflow.alerts import notifiers  # three providers: loaded when there is news
 
     settings = load_alerts()
     for recipient in settings.recipients:

@@ -11,9 +11,9 @@ from ml_connector.errors import SettingsError
 from ml_connector.quickbooks.authorize import Consent, authorize_url
 from ml_connector.store.database import Database
 from ml_connector.store.refresh_lock import refresh_lock
+from ml_connector_airflow.alerts.delivery import end_alert
 from ml_connector_airflow.hooks.quickbooks import QuickBooksHook
-from ml_connector_airflow.notifications import end_alert
-from ml_connector_airflow.token_steps import needs_reauth
+from ml_connector_airflow.tasks.tokens import needs_reauth
 from ml_connector_airflow.token_variable import TokenVariable
 from ml_connector_airflow.wiring import connection_named, database_url
 

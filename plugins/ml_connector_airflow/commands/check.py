@@ -21,7 +21,7 @@ from ml_connector.sync.push import CONTRACT_CURSOR
 from ml_connector.webhooks.receiver.app import PREFIX
 from ml_connector.webhooks.receiver.keys import MailchimpKey
 from ml_connector_airflow import installation
-from ml_connector_airflow.receiving import mailchimp_key
+from ml_connector_airflow.mounts.receiver import mailchimp_key
 from ml_connector_airflow.wiring import (
     connection_named,
     mailchimp_client,

@@ -7,6 +7,7 @@ import typer
 
 from ml_connector.cli import DONE, FAILED
 from ml_connector.errors import SettingsError
+from ml_connector_airflow.commands.server import as_server
 
 
 def register(app: typer.Typer) -> None:
@@ -32,21 +33,21 @@ def forget(
     """Erase a person: at Mailchimp, on the QuickBooks customer, and in all that is stored here."""
     if address == "-" and not yes:
         raise SettingsError("an address on standard input leaves nobody to ask: add --yes")
-    _as_server()
-    from ml_connector_airflow import privacy_steps
+    as_server()
+    from ml_connector_airflow.tasks import privacy as privacy_tasks
 
     if address == "-":
         address = sys.stdin.readline().strip()
     elif not address:
         address = typer.prompt("E-mail address")
-    for line in privacy_steps.show(address, delete_contact=delete_contact):
+    for line in privacy_tasks.show(address, delete_contact=delete_contact):
         typer.echo(line)
     if not yes and not typer.confirm("Erase this person? It cannot be undone"):
         typer.echo("Nothing was done.")
         sys.exit(DONE)
     typer.echo("Erasing. If this fails or is stopped, give the same command again: it goes on.")
-    done = privacy_steps.forget(address, delete_contact=delete_contact)
-    for line in privacy_steps.told(done):
+    done = privacy_tasks.forget(address, delete_contact=delete_contact)
+    for line in privacy_tasks.told(done):
         typer.echo(line)
     sys.exit(FAILED if done.left else DONE)
 
@@ -58,14 +59,8 @@ def rotate_keys(
     ] = False,
 ) -> None:
     """Re-encrypt everything under the first key of the list, while syncs go on."""
-    _as_server()
-    from ml_connector_airflow import privacy_steps
-
-    for line in privacy_steps.rotate(check=check):
-        typer.echo(line)
-
-
-def _as_server() -> None:
-    from ml_connector_airflow.commands import _as_server as as_server
-
     as_server()
+    from ml_connector_airflow.tasks import privacy as privacy_tasks
+
+    for line in privacy_tasks.rotate(check=check):
+        typer.echo(line)

@@ -13,8 +13,8 @@ from ml_connector.retention import maintain_audit
 from ml_connector.settings import home, load_audit
 from ml_connector.store.database import Database
 from ml_connector.vault import vault_from
-from ml_connector_airflow.alerting import run_succeeded
-from ml_connector_airflow.notifications import end_alert, raise_alert
+from ml_connector_airflow.alerts.callbacks import run_succeeded
+from ml_connector_airflow.alerts.delivery import end_alert, raise_alert
 from ml_connector_airflow.wiring import database_url
 
 _CAUSE = "audit_broken:audit"

@@ -15,7 +15,7 @@ from ml_connector.privacy.rotate_keys import Left
 from ml_connector.settings import home, load_syncs
 from ml_connector.store.database import Database
 from ml_connector.vault import Vault, vault_from
-from ml_connector_airflow.webhook_steps import open_syncs
+from ml_connector_airflow.tasks.webhooks import open_syncs
 from ml_connector_airflow.wiring import database_url
 
 

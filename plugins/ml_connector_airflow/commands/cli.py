@@ -1,53 +1,20 @@
-"""The commands that use Airflow's connections: they join ``ml-connector`` by an entry point."""
+"""Commands that use Airflow's connections. Imports of weight wait until a command runs."""
 
-import os
 import sys
 from typing import Annotated, Any
 
 import typer
 
 from ml_connector.cli import DONE, FAILED, WAITING, WRONG_SETTINGS
-from ml_connector_airflow import commands_privacy
+from ml_connector_airflow.commands.server import as_server
 
 Sync = Annotated[str, typer.Option("--sync", help="A sync's name in syncs.yaml.")]
 Verbose = Annotated[bool, typer.Option("--verbose", help="Show Airflow's own log.")]
 
 
-def register(app: typer.Typer) -> None:
-    """Add the commands."""
-    app.command()(migrate)
-    app.command()(check)
-    app.command()(sync)
-    app.command()(preview)
-    app.command()(replay)
-    app.command()(process_webhooks)
-    app.command()(receiver)
-    app.command()(register_webhooks)
-    trail = typer.Typer(help="The audit trail.", invoke_without_command=True)
-    trail.callback()(audit)
-    trail.command("show")(audit_show)
-    trail.command("verify")(audit_verify)
-    trail.command("seal")(audit_seal)
-    app.add_typer(trail, name="audit")
-    connecting = typer.Typer(help="Connect an account.", no_args_is_help=True)
-    connecting.command("quickbooks")(connect_quickbooks)
-    connecting.callback()(_connect)
-    app.add_typer(connecting, name="connect")
-    commands_privacy.register(app)
-
-
-def _as_server(*, log_level: str = "WARNING", older: bool = False) -> None:
-    """Let connections resolve as they do in Airflow itself: environment, backends, database."""
-    os.environ.setdefault("_AIRFLOW_PROCESS_CONTEXT", "server")
-    os.environ.setdefault("AIRFLOW__LOGGING__LOGGING_LEVEL", log_level)
-    from ml_connector_airflow.airflow_database import bring_up_to_date
-
-    bring_up_to_date(older=older)
-
-
 def migrate() -> None:
     """Create or update the connector's tables, and Airflow's own."""
-    _as_server(older=True)
+    as_server(older=True)
     from ml_connector.store.migrate import upgrade
     from ml_connector_airflow.wiring import database_url
 
@@ -61,8 +28,8 @@ def check(
     sync_name: Annotated[str, typer.Option("--sync", help="Only this sync.")] = "",
 ) -> None:
     """Check settings, database, both accounts and the audience; say how to mend each failure."""
-    _as_server()
-    from ml_connector_airflow.checks import run_checks
+    as_server()
+    from ml_connector_airflow.commands.check import run_checks
 
     exit_code = DONE
     for line in run_checks(sync_name, fix=fix):
@@ -103,8 +70,8 @@ def preview(sync_name: Sync = "main", *, verbose: Verbose = False) -> None:
 
 def _run(sync_name: str, conf: dict[str, Any], *, verbose: bool) -> None:
     # Below that Airflow prints the traceback of a failed task, which show() says in one sentence.
-    _as_server(log_level="INFO" if verbose else "CRITICAL")
-    from ml_connector_airflow.in_process import run_dag, show
+    as_server(log_level="INFO" if verbose else "CRITICAL")
+    from ml_connector_airflow.commands.sync import run_dag, show
 
     outcome = run_dag(sync_name, conf)
     show(outcome, sync_name, preview=bool(conf["preview"]))
@@ -132,10 +99,10 @@ def audit(
     """Print the audit trail, oldest first. It holds personal data: mind where it goes."""
     if context.invoked_subcommand:
         return
-    _as_server()
-    from ml_connector_airflow import audit_trail
+    as_server()
+    from ml_connector_airflow.commands import audit as trail
 
-    chosen = audit_trail.wanted(
+    chosen = trail.wanted(
         email=email,
         since=since,
         until=until,
@@ -146,15 +113,15 @@ def audit(
         customer_id=customer_id,
         run_id=run_id,
     )
-    audit_trail.show_rows(chosen, sync=sync_name, limit=limit, as_json=as_json)
+    trail.show_rows(chosen, sync=sync_name, limit=limit, as_json=as_json)
 
 
 def audit_show(row_id: Annotated[int, typer.Argument(help="An audit row.")]) -> None:
     """Print one row, and what it changed."""
-    _as_server()
-    from ml_connector_airflow import audit_trail
+    as_server()
+    from ml_connector_airflow.commands import audit as trail
 
-    audit_trail.show_row(row_id)
+    trail.show_row(row_id)
 
 
 def audit_verify(
@@ -164,19 +131,19 @@ def audit_verify(
     ] = "",
 ) -> None:
     """Compare every row with its seal; exit 1 and name each that was tampered with."""
-    _as_server()
-    from ml_connector_airflow import audit_commands
+    as_server()
+    from ml_connector_airflow.tasks import audit as audit_tasks
 
-    for line in audit_commands.verify(head or None):
+    for line in audit_tasks.verify(head or None):
         typer.echo(line)
 
 
 def audit_seal() -> None:
     """Seal the rows that are not sealed yet, as each daily run does."""
-    _as_server()
-    from ml_connector_airflow import audit_commands
+    as_server()
+    from ml_connector_airflow.tasks import audit as audit_tasks
 
-    for line in audit_commands.seal():
+    for line in audit_tasks.seal():
         typer.echo(line)
 
 
@@ -193,22 +160,22 @@ def replay(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Count the rows, no more.")] = False,
 ) -> None:
     """Evaluate what is behind audit rows again, against the state of today."""
-    _as_server()
-    from ml_connector_airflow import replay_steps
+    as_server()
+    from ml_connector_airflow.tasks import replay as replay_tasks
 
-    chosen = replay_steps.chosen_by(
+    chosen = replay_tasks.chosen_by(
         ids=row_id or (), failed=failed, since=since, until=until, sync=sync_name, reason=reason
     )
-    for line in replay_steps.run(chosen, dry_run=dry_run):
+    for line in replay_tasks.run(chosen, dry_run=dry_run):
         typer.echo(line)
 
 
 def process_webhooks() -> None:
     """Work off the webhooks that are due, once, and print how many ended how."""
-    _as_server()
-    from ml_connector_airflow import webhook_steps
+    as_server()
+    from ml_connector_airflow.tasks import webhooks
 
-    for line in webhook_steps.run():
+    for line in webhooks.run():
         typer.echo(line)
 
 
@@ -218,8 +185,8 @@ def receiver(
     host: Annotated[str, typer.Option("--host", help="On which address.")] = "127.0.0.1",
 ) -> None:
     """Receive webhooks in this process, without Airflow's API server."""
-    _as_server()
-    from ml_connector_airflow.receiving import run_receiver
+    as_server()
+    from ml_connector_airflow.mounts.receiver import run_receiver
 
     run_receiver(host=host, port=port)
 
@@ -232,14 +199,14 @@ def register_webhooks(
     remove: Annotated[bool, typer.Option("--remove", help="Remove ours.")] = False,
 ) -> None:
     """Create or repair Mailchimp's webhooks, and say what to enter in Intuit's portal."""
-    _as_server()
-    from ml_connector_airflow import webhook_registration
+    as_server()
+    from ml_connector_airflow.commands import webhooks
 
-    for line in webhook_registration.run(url, sync_name=sync_name, show=show, remove=remove):
+    for line in webhooks.run(url, sync_name=sync_name, show=show, remove=remove):
         typer.echo(line)
 
 
-def _connect() -> None:
+def connect() -> None:
     """Connect an account."""
 
 
@@ -253,9 +220,9 @@ def connect_quickbooks(
     wait: Annotated[int, typer.Option("--wait", help="Seconds to wait for you.")] = 600,
 ) -> None:
     """Let the connector into a QuickBooks company: opens Intuit's page and waits for your yes."""
-    _as_server()
+    as_server()
     from ml_connector.quickbooks.authorize import Callback, new_state
-    from ml_connector_airflow import connecting
+    from ml_connector_airflow.commands import connect as connecting
 
     state = new_state()
     callback = Callback(port, state=state)

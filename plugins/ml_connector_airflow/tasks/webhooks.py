@@ -19,10 +19,11 @@ from ml_connector.store import plans
 from ml_connector.store.database import Database
 from ml_connector.webhooks import listen, worker
 from ml_connector_airflow import metrics
-from ml_connector_airflow.alerting import run_succeeded, watch_dead_letters
+from ml_connector_airflow.alerts.callbacks import run_succeeded
+from ml_connector_airflow.alerts.delivery import raise_alert
 from ml_connector_airflow.hooks.quickbooks import QuickBooksHook
-from ml_connector_airflow.notifications import raise_alert
-from ml_connector_airflow.token_steps import needs_reauth
+from ml_connector_airflow.tasks.tokens import needs_reauth
+from ml_connector_airflow.tasks.watches import watch_dead_letters
 from ml_connector_airflow.wiring import (
     connection_named,
     database_url,

@@ -21,11 +21,11 @@ from ml_connector.settings import load_audit, load_sync, load_syncs
 from ml_connector.store import plans
 from ml_connector.store.database import Database
 from ml_connector_airflow import metrics
-from ml_connector_airflow.alerting import run_succeeded
+from ml_connector_airflow.alerts.callbacks import run_succeeded
+from ml_connector_airflow.alerts.delivery import raise_alert
 from ml_connector_airflow.moments import moment
-from ml_connector_airflow.notifications import raise_alert
-from ml_connector_airflow.token_steps import needs_reauth
-from ml_connector_airflow.webhook_steps import open_sync
+from ml_connector_airflow.tasks.tokens import needs_reauth
+from ml_connector_airflow.tasks.webhooks import open_sync
 from ml_connector_airflow.wiring import database_url, open_scope, run_of
 
 log = structlog.get_logger(__name__)

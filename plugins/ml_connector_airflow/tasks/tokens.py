@@ -11,9 +11,9 @@ from ml_connector.quickbooks.tokens import TokenPair
 from ml_connector.settings import quickbooks_connections
 from ml_connector.store.database import Database
 from ml_connector_airflow import metrics
-from ml_connector_airflow.alerting import run_succeeded
+from ml_connector_airflow.alerts.callbacks import run_succeeded
+from ml_connector_airflow.alerts.delivery import end_alert, raise_alert
 from ml_connector_airflow.hooks.quickbooks import QuickBooksHook
-from ml_connector_airflow.notifications import end_alert, raise_alert
 from ml_connector_airflow.wiring import database_url
 
 WARN_BEFORE = timedelta(days=14)

@@ -1,0 +1,1 @@
+"""What each task of a DAG does: open what it needs, run, book its calls, close."""
