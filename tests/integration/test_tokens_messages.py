@@ -184,7 +184,7 @@ def test_a_clock_that_is_an_hour_wrong_costs_one_renewal_and_is_named(
     with capture_logs() as logs:
         for _ in range(3):
             with wrong.connection() as manager:
-                assert company(firm, manager) != ""
+                assert company_name(firm, manager) != ""
     assert [call["status"] for call in desk.token_calls()] == [200, 200]
     (told,) = (entry for entry in logs if entry["event"] == "clock_wrong")
     assert told["log_level"] == "warning"
@@ -194,7 +194,7 @@ def test_a_clock_that_is_an_hour_wrong_costs_one_renewal_and_is_named(
     )
 
 
-def company(firm: Firm, tokens: TokenManager) -> str:
+def company_name(firm: Firm, tokens: TokenManager) -> str:
     transport = RequestsTransport(requests.Session(), system="QuickBooks")
     return QuickBooksClient(
         transport=transport,

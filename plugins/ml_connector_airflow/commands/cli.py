@@ -222,7 +222,7 @@ def connect_quickbooks(
     """Let the connector into a QuickBooks company: opens Intuit's page and waits for your yes."""
     as_server()
     from ml_connector.quickbooks.authorize import Callback, new_state
-    from ml_connector_airflow.commands import connect as connecting
+    from ml_connector_airflow import connecting
 
     state = new_state()
     callback = Callback(port, state=state)
