@@ -57,7 +57,7 @@ def main() -> None:
     lines = [
         "# Measured",
         "",
-        f"Python {platform.python_version()}, {os.cpu_count()} cores, stand-ins and Postgres on the same",
+        f"Python {platform.python_version()}, {os.cpu_count()} cores, mock servers and Postgres on the same",
         "ones. The daily sync: its steps without Airflow around them.",
         "",
     ]

@@ -18,7 +18,7 @@ from local.postgres import temporary
 from ml_connector.console.app import PREFIX
 from ml_connector.store.migrate import upgrade
 from sandbox.running import serving_in_thread
-from tests.integration.firm import Firm, Stand
+from tests.integration.company import Company, MockServers
 from tests.integration.test_console_hostile import console
 
 FILL = """
@@ -34,15 +34,15 @@ FILL = """
     FROM generate_series(1, :rows) n"""
 PAGES = {
     "newest": "",
-    "half a million rows back": "?before={half}",
+    "half a million rows back": "?before={mock_app}",
     "failed ones (1 of 5,000)": "?outcome=failed",
-    "failed ones, half a million rows back": "?outcome=failed&before={half}",
+    "failed ones, half a million rows back": "?outcome=failed&before={mock_app}",
     "one customer (1 of 100,000)": "?customer_id=4711",
     "one address": "?key={key}",
     "one run (3,000 rows)": "?run_id=scheduled__7",
     "one month, a year ago": "?until={year_ago}",
     "an outcome that never was": "?outcome=parked",
-    "one row": "/{half}",
+    "one row": "/{mock_app}",
 }
 LIMIT = 0.2  # seconds
 ROWS, TIMES = 1_000_000, 15
@@ -87,11 +87,11 @@ def measure(number: int, times: int) -> dict[str, list[float]]:
         url = postgres.url("audit")
         upgrade(url)
         fill(url, number)
-        stand = Stand(quickbooks="http://127.0.0.1:9", mailchimp="http://127.0.0.1:9")
-        firm = Firm(stand=stand, database_url=url, folder=Path())
-        with serving_in_thread({"console": console(firm)}) as urls:
+        mock_servers = MockServers(quickbooks="http://127.0.0.1:9", mailchimp="http://127.0.0.1:9")
+        company = Company(mock_servers=mock_servers, database_url=url, folder=Path())
+        with serving_in_thread({"console": console(company)}) as urls:
             asked = _ask(f"{urls['console']}{PREFIX}/main/audit", pages(number), times)
-        firm.close()
+        company.close()
     return asked
 
 

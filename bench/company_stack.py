@@ -1,4 +1,4 @@
-"""The services of docker-compose.yaml with many companies configured, each at stand-ins of its own."""
+"""The services of docker-compose.yaml with many companies configured, each at mock servers of its own."""
 
 import json
 import shutil
@@ -15,7 +15,7 @@ import requests
 import yaml
 
 from bench import processor
-from bench.company_stands import Company
+from bench.company_mocks import Company
 from local.postgres import free_port
 from tests.e2e.compose import AIRFLOW, Stack
 from tests.e2e.distributed import keys, wait_for
@@ -33,14 +33,14 @@ SLOTS = 2
 
 @dataclass(frozen=True)
 class Companies:
-    """A running stack and where its companies' stand-ins are."""
+    """A running stack and where its companies' mock servers are."""
 
     stack: Stack
     stands: str
     stands_pid: int
 
     def figures(self) -> dict[str, dict[str, Any]]:
-        """What each company's stand-ins were asked, by its name."""
+        """What each company's mock servers were asked, by its name."""
         return dict(requests.get(f"{self.stands}/figures", timeout=300).json())
 
     def cpu_seconds(self) -> dict[str, float]:
@@ -48,7 +48,7 @@ class Companies:
         heads = {one.name: one.component.process.pid for one in self.stack.containers}
         postmaster = self.stack.folder / "postgres" / "data" / "postmaster.pid"
         heads["postgres"] = int(postmaster.read_text().split()[0])
-        heads["stand-ins"] = self.stands_pid
+        heads["mock servers"] = self.stands_pid
         return {name: processor.seconds_of(pid) for name, pid in heads.items()}
 
 
@@ -89,7 +89,7 @@ def running(
 @contextmanager
 def _stands(companies: Sequence[Company]) -> Iterator[tuple[str, int]]:
     port = free_port()
-    command = [sys.executable, "-m", "bench.company_stands", str(port)]
+    command = [sys.executable, "-m", "bench.company_mocks", str(port)]
     with subprocess.Popen(command, stdin=subprocess.PIPE) as process:
         assert process.stdin
         process.stdin.write(json.dumps([asdict(company) for company in companies]).encode())

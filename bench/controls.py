@@ -6,14 +6,14 @@ from sandbox.running import RunningSandbox
 
 
 def control(base: str, method: str, path: str, body: object = None) -> dict[str, object]:
-    """Return the answer of one of the stand-in's controls."""
+    """Return the answer of one of the mock server's controls."""
     answer = requests.request(method, f"{base}/_sandbox/{path}", json=body, timeout=60)
     answer.raise_for_status()
     return dict(answer.json()) if answer.content else {}
 
 
 def both(sandbox: RunningSandbox) -> tuple[str, str]:
-    """Return the addresses of the two stand-ins, QuickBooks first."""
+    """Return the addresses of the two mock servers, QuickBooks first."""
     return sandbox.quickbooks_url, sandbox.mailchimp_url
 
 

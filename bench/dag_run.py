@@ -2,7 +2,7 @@
 
     python -m bench.dag_run --customers 100000 --latency 100
 
-Two Celery workers, Airflow, Postgres and the stand-ins share the machine. The services have run
+Two Celery workers, Airflow, Postgres and the mock servers share the machine. The services have run
 tasks before, as in an installation at work; ``--cold`` measures them right after their start. Ends
 with 1 unless the run succeeds and the audience is right.
 """

@@ -2,7 +2,7 @@
 
     make distributed DISTRIBUTED_ARGS="--customers 20000"
 
-The scene of tests/e2e/test_compose.py at full length, the task's own retry included. Ends with 1
+The scenario of tests/e2e/test_compose.py at full length, the task's own retry included. Ends with 1
 if a promise was broken.
 """
 
@@ -18,7 +18,7 @@ BATCH = 500
 
 
 def main() -> int:
-    """Run the scene; print what was seen."""
+    """Run the scenario; print what was seen."""
     parser = argparse.ArgumentParser(prog="python -m bench.distributed")
     parser.add_argument("--customers", type=int, default=20_000)
     options = parser.parse_args()

@@ -3,7 +3,7 @@
     python -m bench.many_companies --companies 200 --customers 2000
 
 First loads of all companies are due at the same time, on the services of docker-compose.yaml; one
-company is huge, some have an audience that is slow to answer, and everybody's stand-ins refuse what
+company is huge, some have an audience that is slow to answer, and everybody's mock servers refuse what
 is beyond the vendor's limits. Ends with 1 if a limit was crossed, a run failed or a contact is
 missing.
 """
@@ -19,8 +19,8 @@ from typing import Any
 
 import psycopg
 
+from bench.company_mocks import Company
 from bench.company_stack import Companies, running
-from bench.company_stands import Company
 from tests.e2e.compose import missing_programs
 from tests.e2e.distributed import wait_for
 

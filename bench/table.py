@@ -14,7 +14,7 @@ COLUMNS = (
 class Row:
     """One line; what does not apply stays empty.
 
-    ``latency``: milliseconds that each answer of the stand-ins takes besides its work. ``cpu`` is
+    ``latency``: milliseconds that each answer of the mock servers takes besides its work. ``cpu`` is
     that of the program measured, ``postgres_cpu`` that of the database beside it. ``ratio``: how
     many times as long as our first load of as many customers at the same latency, in the same call.
     """

@@ -2,7 +2,7 @@
 
     make torture TORTURE_ARGS="--callers 20 --rounds 50 --crashes 20"
 
-The same scenes as tests/integration/test_tokens_*.py, longer. Ends with 1 if a promise was broken.
+The same scenarios as tests/integration/test_tokens_*.py, longer. Ends with 1 if a promise was broken.
 """
 
 import argparse
@@ -24,7 +24,7 @@ FURTHER = 21
 
 
 def main() -> int:
-    """Run all scenes; print what was seen."""
+    """Run all scenarios; print what was seen."""
     parser = argparse.ArgumentParser(prog="python -m bench.tokens")
     parser.add_argument("--callers", type=int, default=20)
     parser.add_argument("--rounds", type=int, default=50)

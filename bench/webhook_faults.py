@@ -2,7 +2,7 @@
 
     python -m bench.webhook_faults --kills 20 --triggerers 5 --schedulers 2
 
-The same scenes as tests/e2e/live/test_webhooks.py, longer. Ends with 1 if a promise was broken.
+The same scenarios as tests/e2e/live/test_webhooks.py, longer. Ends with 1 if a promise was broken.
 """
 
 import argparse
@@ -15,7 +15,7 @@ from tests.e2e.webhook_faults import Seen, api_server_killed, parts_killed
 
 
 def main() -> int:
-    """Run the scenes; print what was seen."""
+    """Run the scenarios; print what was seen."""
     parser = argparse.ArgumentParser(prog="python -m bench.webhook_faults")
     parser.add_argument("--kills", type=int, default=20)
     parser.add_argument("--customers", type=int, default=1500)

@@ -2,7 +2,7 @@
 
 A whole machine as ``make run`` starts it. Each event is about a customer just edited; the clock
 starts when the receiver has answered and stops when Mailchimp has answered the write. Where the
-time goes is read from the stand-ins' journals and from Airflow's own record of the tasks.
+time goes is read from the mock servers' journals and from Airflow's own record of the tasks.
 """
 
 import argparse

@@ -1,6 +1,6 @@
 """``python -m bench.write_back``: an opt-out of each of 1,000 customers shown at QuickBooks.
 
-A company takes 40 batches a minute and 10 calls a second from an app; the stand-in refuses more.
+A company takes 40 batches a minute and 10 calls a second from an app; the mock server refuses more.
 The limits are held as the tasks hold them, in the database. Only the write-back is timed.
 """
 
@@ -27,7 +27,7 @@ from ml_connector.sync.fetch_customers import fetch_customers
 from ml_connector.sync.fetch_members import fetch_members
 from ml_connector.sync.planner import make_plan
 from sandbox.running import running_as_process
-from tests.integration.firm import Firm, Stand
+from tests.integration.company import Company, MockServers
 
 A_MINUTE = 40  # batches
 ABOVE = 1.2  # times the time that the limit allows, to reach
@@ -80,7 +80,7 @@ def rows(options: argparse.Namespace) -> Iterator[Row]:
 
 
 def measure(customers: int, latency: int) -> Written:
-    """Make a firm all of whose customers unsubscribed, then show it on each of them."""
+    """Make a company all of whose customers unsubscribed, then show it on each of them."""
     with (
         temporary() as postgres,
         running_as_process(company="empty") as sandbox,
@@ -89,23 +89,25 @@ def measure(customers: int, latency: int) -> Written:
         postgres.create_database("write_back")
         url = postgres.url("write_back")
         upgrade(url)
-        stand = Stand(quickbooks=sandbox.quickbooks_url, mailchimp=sandbox.mailchimp_url)
-        firm = Firm(stand=stand, database_url=url, folder=Path(folder))
-        _everybody_left(firm, customers)
-        firm.quickbooks_control("PUT", "settings", {"enforce_limits": True})
-        firm.pace = partial(_pace, firm, pacing.reserve)
-        firm.pace_batch = partial(_pace, firm, pacing.reserve_batch)
+        mock_servers = MockServers(
+            quickbooks=sandbox.quickbooks_url, mailchimp=sandbox.mailchimp_url
+        )
+        company = Company(mock_servers=mock_servers, database_url=url, folder=Path(folder))
+        _everybody_left(company, customers)
+        company.quickbooks_control("PUT", "settings", {"enforce_limits": True})
+        company.pace = partial(_pace, company, pacing.reserve)
+        company.pace_batch = partial(_pace, company, pacing.reserve_batch)
         set_latency(sandbox, latency)
-        scope = firm.scope()
-        client = firm.quickbooks_client(scope.calls)
+        scope = company.scope()
+        client = company.quickbooks_client(scope.calls)
         queue_activity(scope)
         client.company_name()  # the token is there, as after the day's reading
         forget_calls(sandbox)
         began, cpu = time.perf_counter(), time.process_time()
         done = write_activity(scope, client)
         seconds, cpu = time.perf_counter() - began, time.process_time() - cpu
-        calls = firm.calls("quickbooks")
-        firm.close()
+        calls = company.calls("quickbooks")
+        company.close()
     batches = [call for call in calls if call["path"].endswith("/batch")]
     return Written(
         shown=done.get("shown", 0),
@@ -117,26 +119,26 @@ def measure(customers: int, latency: int) -> Written:
     )
 
 
-def _everybody_left(firm: Firm, customers: int) -> None:
+def _everybody_left(company: Company, customers: int) -> None:
     """Customers that are contacts, and have unsubscribed before we looked."""
     people = [f"c{number}@firm-mail.net" for number in range(customers)]
     for email in people:
-        firm.customer(email.partition("@")[0], email, Notes="Theirs.")
+        company.customer(email.partition("@")[0], email, Notes="Theirs.")
     for first in range(0, customers, SEEDED_AT_ONCE):
         members = [
             {"email_address": email, "status": "unsubscribed", "origin": "self"}
             for email in people[first : first + SEEDED_AT_ONCE]
         ]
-        firm.mailchimp_control("POST", "members", {"members": members})
-    scope = firm.scope()
-    fetch_customers(scope, firm.quickbooks_client(scope.calls))
-    fetch_members(scope, firm.mailchimp_client(scope.calls))
+        company.mailchimp_control("POST", "members", {"members": members})
+    scope = company.scope()
+    fetch_customers(scope, company.quickbooks_client(scope.calls))
+    fetch_members(scope, company.mailchimp_client(scope.calls))
     make_plan(scope)
 
 
-def _pace(firm: Firm, reserve: Callable[..., float]) -> None:
+def _pace(company: Company, reserve: Callable[..., float]) -> None:
     """Wait as a task does (plugins/ml_connector_airflow/wiring.py)."""
-    with firm.database.begin() as connection:
+    with company.database.begin() as connection:
         wait = reserve(connection, account="quickbooks_default")
     time.sleep(wait)
 

@@ -1,4 +1,4 @@
-"""Do webhooks arrive? Changes made in both stand-ins, and looked for on the other side.
+"""Do webhooks arrive? Changes made in both mock servers, and looked for on the other side.
 
 Everything happens to customers of its own, so the company's other customers stay as they are.
 """

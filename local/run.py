@@ -73,7 +73,7 @@ class Run:
             self.synced = True
             if registration:
                 registration.finish()
-                self.progress.say("webhooks registered with both stand-ins")
+                self.progress.say("webhooks registered with both mock servers")
             if once:
                 self._drill(api)
             else:

@@ -1,4 +1,4 @@
-"""The stand-ins of both systems as a process of the run, and what they tell about themselves."""
+"""The mock servers of both systems as a process of the run, and what they tell about themselves."""
 
 import sys
 import time

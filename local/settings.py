@@ -62,7 +62,7 @@ class Settings:
 
     Attributes:
         home: The state folder: keys, databases, logs. Survives runs.
-        sandbox: Whether the stand-ins of both systems are started.
+        sandbox: Whether the mock servers of both systems are started.
         sync: The sync that is run, by its name in the settings file.
         syncs_file: The settings file in force.
         timeout: Seconds the first sync may take before the run gives up.

@@ -1,4 +1,4 @@
-"""Webhooks of the local run: registered with both stand-ins, so that edits show within seconds.
+"""Webhooks of the local run: registered with both mock servers, so that edits show within seconds.
 
 With real accounts nothing is registered by itself: they cannot reach this machine.
 """

@@ -1,1 +1,1 @@
-"""Stand-ins for the QuickBooks Online and Mailchimp APIs: small working systems, not mocks."""
+"""Mock servers for the QuickBooks Online and Mailchimp APIs: small working systems, not mocks."""

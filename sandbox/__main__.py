@@ -1,4 +1,4 @@
-"""Run both stand-ins: ``python -m sandbox``, or ``ml-connector sandbox``."""
+"""Run both mock servers: ``python -m sandbox``, or ``ml-connector sandbox``."""
 
 import typer
 

@@ -1,4 +1,4 @@
-"""The stand-in's own clock, so that a test can age tokens and customers without waiting."""
+"""The mock server's own clock, so that a test can age tokens and customers without waiting."""
 
 import time
 from dataclasses import dataclass
@@ -11,5 +11,5 @@ class Clock:
     offset_seconds: float = 0.0
 
     def now(self) -> float:
-        """Return the stand-in's time in seconds since 1970-01-01 UTC."""
+        """Return the mock server's time in seconds since 1970-01-01 UTC."""
         return time.time() + self.offset_seconds

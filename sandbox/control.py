@@ -1,4 +1,4 @@
-"""What both stand-ins have around their API: the journal, faults, latency and ``/_sandbox/``.
+"""What both mock servers have around their API: the journal, faults, latency and ``/_sandbox/``.
 
 A half of the sandbox is built as::
 

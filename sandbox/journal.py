@@ -1,4 +1,4 @@
-"""The journal: what was asked of a stand-in, in order, and what became of it.
+"""The journal: what was asked of a mock server, in order, and what became of it.
 
 Headers are never recorded (but for the request id of an answer), so no access token or API key can end up here. Bodies are kept as the
 bytes that arrived and are parsed only when someone reads the journal, which keeps it cheap for

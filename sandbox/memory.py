@@ -1,4 +1,4 @@
-"""Keep what the stand-ins remember in a file, so that they can be stopped and started again.
+"""Keep what the mock servers remember in a file, so that they can be stopped and started again.
 
 A half names the objects that hold its state; their attributes are written, references between
 them and to whatever they are wired to are not. The file belongs to one version of the sandbox and

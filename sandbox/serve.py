@@ -1,4 +1,4 @@
-"""Serve both stand-ins from one process."""
+"""Serve both mock servers from one process."""
 
 import asyncio
 import functools
@@ -18,7 +18,7 @@ from sandbox.running import Server, bind, make_server
 
 @dataclass(frozen=True)
 class Half:
-    """One of the two stand-ins: its name, where it listens and what answers there."""
+    """One of the two mock servers: its name, where it listens and what answers there."""
 
     name: str
     listener: socket.socket

@@ -1,4 +1,4 @@
-"""The Mailchimp account behind the stand-in: its audiences and settings."""
+"""The Mailchimp account behind the mock server: its audiences and settings."""
 
 import hashlib
 from collections.abc import Iterable

@@ -31,7 +31,7 @@ _IDS = (
 
 
 class MailchimpSandbox(Instrumented):
-    """The stand-in. Requests beyond the connection limit are marked on arrival.
+    """The mock server. Requests beyond the connection limit are marked on arrival.
 
     Ten simultaneous connections are allowed per user, whatever the key; a delayed or hanging
     request holds its connection, as at Mailchimp.
@@ -86,7 +86,7 @@ class MailchimpSandbox(Instrumented):
 
 
 def create_app() -> MailchimpSandbox:
-    """A fresh stand-in with the audience `a1b2c3d4e5` and the key `sandbox-key-us99`."""
+    """A fresh mock server with the audience `a1b2c3d4e5` and the key `sandbox-key-us99`."""
     return MailchimpSandbox()
 
 

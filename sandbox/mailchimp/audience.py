@@ -67,7 +67,7 @@ class Audience:
         self._stats_until = 0
 
     def now(self) -> int:
-        """The current second of the stand-in's clock."""
+        """The current second of the mock server's clock."""
         return int(self.clock.now())
 
     def find(self, handle: str) -> Member | None:

@@ -165,7 +165,7 @@ async def answers(url: str, seconds: float) -> bool:
 def _headers(webhook: Webhook, body: bytes) -> dict[str, str]:
     headers = {"User-Agent": USER_AGENT, "Content-Type": "application/x-www-form-urlencoded"}
     if webhook.signing_secret:
-        # The receiver compares with real time, wherever the stand-in's clock was moved.
+        # The receiver compares with real time, wherever the mock server's clock was moved.
         moment = str(int(time.time()))
         signed = moment.encode() + b"." + body
         digest = hmac.new(webhook.signing_secret.encode(), signed, hashlib.sha256).hexdigest()

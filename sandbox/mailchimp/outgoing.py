@@ -1,4 +1,4 @@
-"""Requests the stand-in makes by itself: plain HTTP/1.1, one connection each.
+"""Requests the mock server makes by itself: plain HTTP/1.1, one connection each.
 
 They run on the server's own event loop, so they delay no answer and end when the server ends.
 """

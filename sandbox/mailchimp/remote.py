@@ -1,4 +1,4 @@
-"""Drive a running stand-in through its control API, from tests, benchmarks and demos."""
+"""Drive a running mock server through its control API, from tests, benchmarks and demos."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -10,7 +10,7 @@ TIMEOUT = 120.0
 
 
 class Remote:
-    """The control API of the stand-in at `url`, for one audience."""
+    """The control API of the mock server at `url`, for one audience."""
 
     def __init__(self, url: str, audience: str = "a1b2c3d4e5") -> None:
         self.url = url

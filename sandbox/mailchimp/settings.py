@@ -1,4 +1,4 @@
-"""Switches of the stand-in: where the real service differs by account, age or mood."""
+"""Switches of the mock server: where the real service differs by account, age or mood."""
 
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any

@@ -1,1 +1,1 @@
-"""A stand-in for the QuickBooks Online Accounting API v3 and Intuit's OAuth 2.0 server."""
+"""A mock server for the QuickBooks Online Accounting API v3 and Intuit's OAuth 2.0 server."""

@@ -20,7 +20,7 @@ from sandbox.quickbooks.webhook_sender import Sender
 
 
 def create_app(*, company: str = "sample", realm: str = REALM) -> Instrumented:
-    """Build the stand-in, with the sample company, an ``empty`` one, or a number of customers."""
+    """Build the mock server, with the sample company, an ``empty`` one, or a number of customers."""
     state = State(start=_choice(company), realm=realm)
     journal = Journal()
     limits = Limits(time.monotonic, lambda: journal.in_flight)

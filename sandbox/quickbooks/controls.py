@@ -43,7 +43,7 @@ class EditOrder(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class Controls:
-    """What a person at QuickBooks' screens, or Intuit itself, can do to the stand-in."""
+    """What a person at QuickBooks' screens, or Intuit itself, can do to the mock server."""
 
     def __init__(self, state: State) -> None:
         self._state = state

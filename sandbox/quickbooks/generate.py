@@ -1,6 +1,6 @@
 """Made-up customers in any number, the same for the same seed, odd in the ways real ones are.
 
-The shares below are rough guesses at a small firm's customer list, meant to reach every branch of
+The shares below are rough guesses at a small company's customer list, meant to reach every branch of
 a sync, not to model anything. Domains are real-looking ones that no service refuses as fake.
 """
 

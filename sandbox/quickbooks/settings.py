@@ -1,4 +1,4 @@
-"""Switches of the QuickBooks stand-in, changed by ``PUT /_sandbox/settings``."""
+"""Switches of the QuickBooks mock server, changed by ``PUT /_sandbox/settings``."""
 
 from typing import Any
 
@@ -6,7 +6,7 @@ import msgspec
 
 
 class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """How the stand-in behaves where Intuit's behaviour varies or is not known.
+    """How the mock server behaves where Intuit's behaviour varies or is not known.
 
     ``rotate``: "daily" (a new refresh token on the first refresh 24 h after the last, as Intuit
     does), "always", or a number of seconds in place of the 24 h. ``grace_seconds``: how long the

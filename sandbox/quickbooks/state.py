@@ -1,4 +1,4 @@
-"""Everything one QuickBooks stand-in holds, and what a reset puts back."""
+"""Everything one QuickBooks mock server holds, and what a reset puts back."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -61,7 +61,7 @@ class State:
             listener()
 
     def reset(self) -> None:
-        """Go back to how the stand-in started."""
+        """Go back to how the mock server started."""
         self.settings = Settings()
         self.tokens.reset()
         self.fill(self.start)

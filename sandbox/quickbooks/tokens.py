@@ -13,7 +13,7 @@ from sandbox.clock import Clock
 from sandbox.quickbooks.settings import Settings
 
 CLIENT_ID = "sandbox-client"
-CLIENT_SECRET = "sandbox-secret"  # noqa: S105 - the stand-in's published credentials
+CLIENT_SECRET = "sandbox-secret"  # noqa: S105 - the mock server's published credentials
 FIRST_REFRESH_TOKEN = "sandbox-refresh-token"  # noqa: S105 - likewise
 
 ROLLING_SECONDS = 8726400
@@ -56,7 +56,7 @@ class _Code:
 
 
 class Tokens:
-    """Every token of the stand-in's one client app and one company."""
+    """Every token of the mock server's one client app and one company."""
 
     def __init__(self, clock: Clock, settings: Callable[[], Settings]) -> None:
         self._clock = clock

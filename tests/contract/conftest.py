@@ -18,7 +18,7 @@ TOKEN_PATH = "/oauth2/v1/tokens/bearer"
 
 @dataclass(frozen=True)
 class Control:
-    """The control API of a running stand-in: ``control.put("settings", rotate="always")``."""
+    """The control API of a running mock server: ``control.put("settings", rotate="always")``."""
 
     url: str
 
@@ -45,7 +45,7 @@ class Control:
 
 @dataclass(frozen=True)
 class QuickBooksSandbox:
-    """A running QuickBooks stand-in and a client without any manners: plain requests."""
+    """A running QuickBooks mock server and a client without any manners: plain requests."""
 
     url: str
     session: requests.Session
@@ -98,7 +98,7 @@ def _quickbooks_server() -> Iterator[str]:
 
 @pytest.fixture
 def quickbooks(_quickbooks_server: str) -> Iterator[QuickBooksSandbox]:
-    """A QuickBooks stand-in with the sample company, reset before the test, with a good token."""
+    """A QuickBooks mock server with the sample company, reset before the test, with a good token."""
     Control(_quickbooks_server).post("reset")
     with requests.Session() as session:
         sandbox = QuickBooksSandbox(_quickbooks_server, session)

@@ -1,4 +1,4 @@
-"""Prism in front of a stand-in: requests and answers are held against the published contract.
+"""Prism in front of a mock server: requests and answers are held against the published contract.
 
     with prism(stand_in_url) as proxy:
         run_something_against(proxy.url + "/3.0")

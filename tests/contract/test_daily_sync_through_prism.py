@@ -16,46 +16,48 @@ from sandbox.mailchimp.app import create_app as create_mailchimp
 from sandbox.quickbooks.app import create_app as create_quickbooks
 from sandbox.running import serving_in_thread
 from tests.contract.prism import PrismUnavailableError, Proxy, prism
-from tests.integration.firm import Firm, Stand
+from tests.integration.company import Company, MockServers
 
 
 @pytest.fixture
-def firm_behind_prism(tmp_path: Path) -> Iterator[tuple[Firm, Proxy]]:
+def company_behind_prism(tmp_path: Path) -> Iterator[tuple[Company, Proxy]]:
     apps = {"quickbooks": create_quickbooks(), "mailchimp": create_mailchimp()}
     with serving_in_thread(apps) as urls, temporary() as server:
         try:
             with prism(urls["mailchimp"], tmp_path / "prism.log") as proxy:
                 url = server.create_database("contract")
                 upgrade(url)
-                stand = Stand(quickbooks=urls["quickbooks"], mailchimp=urls["mailchimp"])
-                stand.reset()
-                firm = Firm(stand=stand, database_url=url, folder=tmp_path)
-                firm.mailchimp_api = f"{proxy.url}/3.0"
-                yield firm, proxy
-                firm.close()
+                mock_servers = MockServers(
+                    quickbooks=urls["quickbooks"], mailchimp=urls["mailchimp"]
+                )
+                mock_servers.reset()
+                company = Company(mock_servers=mock_servers, database_url=url, folder=tmp_path)
+                company.mailchimp_api = f"{proxy.url}/3.0"
+                yield company, proxy
+                company.close()
         except PrismUnavailableError as missing:
             pytest.skip(str(missing))
 
 
 @pytest.mark.parametrize("contract", ["current", "status_required"])
-def test_days_of_every_kind_break_no_rule_on_either_side(firm_behind_prism, contract) -> None:
-    firm, proxy = firm_behind_prism
-    firm.mailchimp_control("PUT", "settings", {"batch_contract": contract})
-    firm.quickbooks_control("POST", "company", {"sample": True})
+def test_days_of_every_kind_break_no_rule_on_either_side(company_behind_prism, contract) -> None:
+    company, proxy = company_behind_prism
+    company.mailchimp_control("PUT", "settings", {"batch_contract": contract})
+    company.quickbooks_control("POST", "company", {"sample": True})
     days = itertools.count(1)
 
     def day() -> list[str]:
-        firm.sync()
+        company.sync()
         return [f"day {next(days)}: {violation}" for violation in proxy.violations()]
 
     assert day() == []
-    assert len(firm.members()) == 25
+    assert len(company.members()) == 25
     assert day() == []
-    firm.edit("1", FamilyName="Changed")
-    firm.edit("2", Active=False)
-    firm.move("3", "moved@firm-mail.net")
+    company.edit("1", FamilyName="Changed")
+    company.edit("2", Active=False)
+    company.move("3", "moved@firm-mail.net")
     assert day() == []
-    assert firm.statuses()["moved@firm-mail.net"] == "subscribed"
-    firm.edit("2", Active=True, DisplayName="Back again")
+    assert company.statuses()["moved@firm-mail.net"] == "subscribed"
+    company.edit("2", Active=True, DisplayName="Back again")
     assert day() == []
-    assert "archived" in firm.statuses().values()
+    assert "archived" in company.statuses().values()

@@ -1,4 +1,4 @@
-"""The Mailchimp stand-in: keys, the account, audiences, the shape of refusals, connections."""
+"""The Mailchimp mock server: keys, the account, audiences, the shape of refusals, connections."""
 
 from concurrent.futures import ThreadPoolExecutor
 

@@ -1,4 +1,4 @@
-"""The Mailchimp stand-in: batch subscribe."""
+"""The Mailchimp mock server: batch subscribe."""
 
 import pytest
 

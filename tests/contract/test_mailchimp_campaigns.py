@@ -1,4 +1,4 @@
-"""The Mailchimp stand-in: campaigns, what recipients did with them, and the contract of both."""
+"""The Mailchimp mock server: campaigns, what recipients did with them, and the contract of both."""
 
 import pytest
 import requests

@@ -1,4 +1,4 @@
-"""The Mailchimp stand-in: who may change a member's status, and who did."""
+"""The Mailchimp mock server: who may change a member's status, and who did."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""The official client's tour of the Mailchimp stand-in breaks the published contract nowhere."""
+"""The official client's tour of the Mailchimp mock server breaks the published contract nowhere."""
 
 import pytest
 import requests
@@ -29,7 +29,7 @@ def forget(client, email):
 
 
 def tour(client):
-    """Every call the stand-in knows, as a sync makes them."""
+    """Every call the mock server knows, as a sync makes them."""
     lists = client.lists
     client.ping.get()
     client.root.get_root()
@@ -81,7 +81,7 @@ def test_refusals_keep_the_contract_too(remote, prism_proxy, status, path):
     assert (answer.status_code, "sl-violations" in answer.headers) == (status, False)
 
 
-def test_a_wrong_key_passes_the_contract_and_is_refused_by_the_stand_in(remote, prism_proxy):
+def test_a_wrong_key_passes_the_contract_and_is_refused_by_the_mock_server(remote, prism_proxy):
     answer = requests.get(f"{prism_proxy.url}/3.0/ping", auth=("x", "wrong"))
     assert (answer.status_code, answer.json()["title"]) == (401, "API Key Invalid")
 

@@ -1,4 +1,4 @@
-"""Fixtures for the tests of the Mailchimp stand-in; they name this module in `pytest_plugins`."""
+"""Fixtures for the tests of the Mailchimp mock server; they name this module in `pytest_plugins`."""
 
 import json
 from collections.abc import Callable, Iterator
@@ -35,16 +35,16 @@ def problem(call: Callable[[], Any]) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="session")
-def stand_in() -> Iterator[Remote]:
+def mock_server() -> Iterator[Remote]:
     with serving_in_thread({"mailchimp": create_app()}) as urls:
         yield Remote(urls["mailchimp"])
 
 
 @pytest.fixture
-def remote(stand_in: Remote) -> Remote:
-    """A fresh stand-in, through its control API."""
-    stand_in.reset()
-    return stand_in
+def remote(mock_server: Remote) -> Remote:
+    """A fresh mock server, through its control API."""
+    mock_server.reset()
+    return mock_server
 
 
 @pytest.fixture
@@ -70,10 +70,10 @@ def http(remote: Remote) -> Iterator[Callable[..., requests.Response]]:
 
 
 @pytest.fixture(scope="session")
-def prism_proxy(stand_in: Remote, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Proxy]:
-    """Prism in front of the stand-in; skips where there is no Node."""
+def prism_proxy(mock_server: Remote, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Proxy]:
+    """Prism in front of the mock server; skips where there is no Node."""
     try:
-        with prism(stand_in.url, tmp_path_factory.mktemp("prism") / "log") as proxy:
+        with prism(mock_server.url, tmp_path_factory.mktemp("prism") / "log") as proxy:
             yield proxy
     except PrismUnavailableError as reason:
         pytest.skip(str(reason))

@@ -1,4 +1,4 @@
-"""The Mailchimp stand-in: writing, finding, archiving and deleting one member."""
+"""The Mailchimp mock server: writing, finding, archiving and deleting one member."""
 
 import hashlib
 

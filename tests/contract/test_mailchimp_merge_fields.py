@@ -1,4 +1,4 @@
-"""The Mailchimp stand-in: merge fields and the values they take."""
+"""The Mailchimp mock server: merge fields and the values they take."""
 
 import pytest
 

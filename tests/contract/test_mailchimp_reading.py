@@ -1,4 +1,4 @@
-"""The Mailchimp stand-in: listing members, their tags, and how quickly a large audience answers."""
+"""The Mailchimp mock server: listing members, their tags, and how quickly a large audience answers."""
 
 import time
 
@@ -150,7 +150,7 @@ def test_tags_of_strangers_are_not_found_and_malformed_tags_refused(remote, list
 
 
 def test_a_hundred_thousand_members_are_read_and_written_without_waiting(remote, lists):
-    """The stand-in serves benchmarks: it must never be what is measured.
+    """The mock server serves benchmarks: it must never be what is measured.
 
     A busy machine is allowed ten times what was measured on an idle one (10 ms and 20 ms).
     """

@@ -1,4 +1,4 @@
-"""The Mailchimp stand-in: registering webhooks, and what a receiver gets."""
+"""The Mailchimp mock server: registering webhooks, and what a receiver gets."""
 
 import hashlib
 import hmac

@@ -1,4 +1,4 @@
-"""The QuickBooks stand-in, driven by a public client it was not written for (python-quickbooks)."""
+"""The QuickBooks mock server, driven by a public client it was not written for (python-quickbooks)."""
 
 import pytest
 from intuitlib.client import AuthClient

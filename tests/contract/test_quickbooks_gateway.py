@@ -70,7 +70,7 @@ def test_an_unknown_path_is_fault_500_in_a_400(quickbooks, path):
     assert (answer.status_code, answer.json()["Fault"]["Error"][0]["code"]) == (400, "500")
 
 
-def test_the_discovery_document_points_back_at_the_stand_in(quickbooks):
+def test_the_discovery_document_points_back_at_the_mock_server(quickbooks):
     found = requests.get(quickbooks.discovery_url, timeout=10).json()
     for name in ("authorization_endpoint", "token_endpoint", "revocation_endpoint"):
         assert found[name].startswith(quickbooks.url)

@@ -1,4 +1,4 @@
-"""The OAuth half of the QuickBooks stand-in, driven by Intuit's own client (intuit-oauth)."""
+"""The OAuth half of the QuickBooks mock server, driven by Intuit's own client (intuit-oauth)."""
 
 import concurrent.futures
 from urllib.parse import parse_qs, urlparse

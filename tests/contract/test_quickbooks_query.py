@@ -1,4 +1,4 @@
-"""The query language of the QuickBooks stand-in."""
+"""The query language of the QuickBooks mock server."""
 
 import time
 

@@ -15,13 +15,13 @@ from sandbox.running import serving_in_thread
 AUTH = ("any", "sandbox-key-us99")
 
 
-def halves():
+def mock_apps():
     apps = {"quickbooks": create_quickbooks(), "mailchimp": create_mailchimp()}
     return apps, {name: app.remembers for name, app in apps.items()}
 
 
 def test_customers_members_tokens_and_clock_come_back(tmp_path):
-    apps, roots = halves()
+    apps, roots = mock_apps()
     with serving_in_thread(apps) as urls:
         quickbooks, mailchimp = urls["quickbooks"], urls["mailchimp"]
         requests.patch(f"{quickbooks}/_sandbox/customers/1", json={"GivenName": "Anna"}, timeout=5)
@@ -34,7 +34,7 @@ def test_customers_members_tokens_and_clock_come_back(tmp_path):
         )
         tokens = requests.get(f"{quickbooks}/_sandbox/tokens", timeout=5).json()
     memory.save(tmp_path / "state", roots)
-    apps, roots = halves()
+    apps, roots = mock_apps()
     memory.load(tmp_path / "state", roots)
     with serving_in_thread(apps) as urls:
         quickbooks, mailchimp = urls["quickbooks"], urls["mailchimp"]
@@ -54,14 +54,14 @@ def test_customers_members_tokens_and_clock_come_back(tmp_path):
 
 
 def test_only_the_owner_may_read_the_file(tmp_path):
-    memory.save(tmp_path / "state", halves()[1])
+    memory.save(tmp_path / "state", mock_apps()[1])
     assert (tmp_path / "state").stat().st_mode & 0o777 == 0o600
 
 
 def test_a_damaged_file_is_named(tmp_path):
     (tmp_path / "state").write_bytes(b"nonsense")
     with pytest.raises(memory.ForgottenError, match="state is damaged"):
-        memory.load(tmp_path / "state", halves()[1])
+        memory.load(tmp_path / "state", mock_apps()[1])
 
 
 def test_the_command_writes_its_state_when_it_is_stopped(tmp_path):

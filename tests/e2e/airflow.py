@@ -111,8 +111,8 @@ class Airflow:
         return [call for call in calls if call["path"].endswith("/query")]
 
     def forget_journal(self) -> None:
-        for half in (self.mailchimp, self.quickbooks):
-            requests.delete(f"{half}/journal", timeout=30)
+        for mock_app in (self.mailchimp, self.quickbooks):
+            requests.delete(f"{mock_app}/journal", timeout=30)
 
     def edit(self, customer_id: int, **fields) -> None:
         answer = requests.patch(
@@ -242,6 +242,6 @@ def trail_of(airflow: Airflow, name: str) -> list[dict]:
 
 
 def refuse_fakes(airflow: Airflow, *, refuse: bool) -> None:
-    """Let the stand-in of Mailchimp refuse addresses that look fake, as it does at first, or not."""
+    """Let the mock server of Mailchimp refuse addresses that look fake, as it does at first, or not."""
     settings = {"refuse_fake_domains": refuse}
     requests.put(f"{airflow.mailchimp}/settings", json=settings, timeout=30).raise_for_status()

@@ -55,7 +55,7 @@ class Killed:
 
 
 class Distributed:
-    """A running stack with the stand-ins, as its users see it."""
+    """A running stack with the mock servers, as its users see it."""
 
     def __init__(self, stack: Stack) -> None:
         self.stack = stack

@@ -26,7 +26,7 @@ SETTLED = 420.0  # seconds; a killed task's events are due again after two minut
 
 @dataclass
 class Seen:
-    """What a scene saw; every list must be empty.
+    """What a scenario saw; every list must be empty.
 
     Attributes:
         miscounted: Customers with more or fewer events stored than were answered 2xx in the end.

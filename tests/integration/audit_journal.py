@@ -1,4 +1,4 @@
-"""Holds the audit against the stand-ins' journals of writes: one to one, none missing, none extra.
+"""Holds the audit against the mock servers' journals of writes: one to one, none missing, none extra.
 
 A write is known by the vendor's request id and the record it is about: a member (by the hash in its
 address) or a QuickBooks customer. A row names one such pair for every call that its record took.
@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
-from tests.integration.firm import Firm
+from tests.integration.company import Company
 
 Call = dict[str, Any]
 Row = dict[str, Any]
@@ -19,7 +19,7 @@ SENT = ("applied", "failed", "parked", "consent_raised", "conflict")
 
 
 def assert_audit_matches_journal(
-    firm: Firm, *, interrupted: bool = False, rows: list[Row] | None = None
+    company: Company, *, interrupted: bool = False, rows: list[Row] | None = None
 ) -> int:
     """Compare all rows with all calls, or just ``rows`` written since the journals were cleared.
 
@@ -29,8 +29,8 @@ def assert_audit_matches_journal(
     try. With ``interrupted`` (workers were killed) that holds for any call, since a killed worker
     hears no answer; yet no record may then have more writes than rows.
     """
-    rows = firm.audit() if rows is None else rows
-    calls = [call for system in ("mailchimp", "quickbooks") for call in journal(firm, system)]
+    rows = company.audit() if rows is None else rows
+    calls = [call for system in ("mailchimp", "quickbooks") for call in journal(company, system)]
     told = [pair for row in rows for pair in pairs_of_row(row) if pair[0] is not None]
     assert repeated(told) == [], "two rows for one write"
     made = {pair: call for call in calls for pair in pairs_of_call(call)}
@@ -46,7 +46,7 @@ def assert_audit_matches_journal(
     for row in rows:
         assert_row_is_whole(row, calls)
     waits = Counter(row["system"] for row in rows if row["action"] == "rate_limited")
-    limited = Counter(c["system"] for c in every_call(firm) if c["status"] == 429)
+    limited = Counter(c["system"] for c in every_call(company) if c["status"] == 429)
     assert waits == limited, "a row for each 429"
     removed = Counter(row["request_id"] for row in rows if row["action"] == "remove_note")
     assert removed == Counter(each for call in calls for each in removals_of_call(call))
@@ -109,14 +109,14 @@ def has_address(row: Row) -> bool:
     return row["action"] in WRITES and "email" in (row["after"] or {})
 
 
-def journal(firm: Firm, system: str) -> list[Call]:
-    return [call for call in every_call(firm) if call["write"] and call["system"] == system]
+def journal(company: Company, system: str) -> list[Call]:
+    return [call for call in every_call(company) if call["write"] and call["system"] == system]
 
 
-def every_call(firm: Firm) -> list[Call]:
+def every_call(company: Company) -> list[Call]:
     found: list[Call] = []
     for system in ("mailchimp", "quickbooks"):
-        found += [{**call, "system": system} for call in firm.calls(system)]
+        found += [{**call, "system": system} for call in company.calls(system)]
     return found
 
 

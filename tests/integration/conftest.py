@@ -21,11 +21,11 @@ from sandbox.control import Instrumented
 from sandbox.mailchimp.app import create_app as create_mailchimp
 from sandbox.quickbooks.app import create_app as create_quickbooks
 from sandbox.running import serving_in_thread
-from tests.integration.firm import Firm, Stand
+from tests.integration.company import Company, MockServers
 
 _numbers = itertools.count(1)
 
-Scene = Callable[[Firm], None]
+Scenario = Callable[[Company], None]
 
 
 @pytest.fixture(scope="session")
@@ -53,62 +53,66 @@ def database_url(postgres, template_database) -> Iterator[str]:
 
 
 @pytest.fixture(scope="session")
-def halves() -> dict[str, Instrumented]:
-    """Both stand-ins."""
+def mock_apps() -> dict[str, Instrumented]:
+    """Both mock servers."""
     return {"quickbooks": create_quickbooks(), "mailchimp": create_mailchimp()}
 
 
 @pytest.fixture(scope="session")
-def stand(halves) -> Iterator[Stand]:
+def mock_servers(mock_apps) -> Iterator[MockServers]:
     """The same, served over HTTP for the whole session; reset before each test."""
-    with serving_in_thread(halves) as urls:
-        yield Stand(quickbooks=urls["quickbooks"], mailchimp=urls["mailchimp"])
+    with serving_in_thread(mock_apps) as urls:
+        yield MockServers(quickbooks=urls["quickbooks"], mailchimp=urls["mailchimp"])
 
 
 @pytest.fixture
-def fresh_firm(stand, postgres, template_database, tmp_path) -> Callable[[], Any]:
-    """Opens any number of new firms, one after the other: for a test that is many examples."""
+def fresh_company(mock_servers, postgres, template_database, tmp_path) -> Callable[[], Any]:
+    """Opens any number of new companies, one after the other: for a test that is many examples."""
 
     @contextmanager
-    def opened(template: str = template_database) -> Iterator[Firm]:
-        stand.reset()
+    def opened(template: str = template_database) -> Iterator[Company]:
+        mock_servers.reset()
         name = f"t{os.getpid()}_{next(_numbers)}"
         postgres.create_database(name, template=template)
-        firm = Firm(stand=stand, database_url=postgres.url(name), folder=Path(tmp_path))
+        company = Company(
+            mock_servers=mock_servers, database_url=postgres.url(name), folder=Path(tmp_path)
+        )
         try:
-            yield firm
+            yield company
         finally:
-            firm.close()
+            company.close()
             postgres.drop_database(name)
 
     return opened
 
 
 @pytest.fixture
-def firm_after(fresh_firm, halves, postgres, tmp_path) -> Iterator[Callable[[Scene], Any]]:
-    """Opens new firms after a scene, which is played once: what it left is copied for each."""
-    remembered = {name: half.remembers for name, half in halves.items()}
-    played: dict[Scene, tuple[str, Path, dict[str, Any]]] = {}
+def company_after(
+    fresh_company, mock_apps, postgres, tmp_path
+) -> Iterator[Callable[[Scenario], Any]]:
+    """Opens new companies after a scenario, which is played once: what it left is copied for each."""
+    remembered = {name: mock_app.remembers for name, mock_app in mock_apps.items()}
+    played: dict[Scenario, tuple[str, Path, dict[str, Any]]] = {}
 
-    def play(scene: Scene) -> tuple[str, Path, dict[str, Any]]:
-        name = f"scene{os.getpid()}_{next(_numbers)}"
-        with fresh_firm() as firm:
-            scene(firm)
-            firm.database.close()
-            postgres.create_database(name, template=make_url(firm.database_url).database)
+    def play(scenario: Scenario) -> tuple[str, Path, dict[str, Any]]:
+        name = f"scenario{os.getpid()}_{next(_numbers)}"
+        with fresh_company() as company:
+            scenario(company)
+            company.database.close()
+            postgres.create_database(name, template=make_url(company.database_url).database)
             memory.save(tmp_path / name, remembered)
-            own = {each: getattr(firm, each) for each in ("settings", "tokens", "ahead", "runs")}
+            own = {each: getattr(company, each) for each in ("settings", "tokens", "ahead", "runs")}
         return name, tmp_path / name, own
 
     @contextmanager
-    def opened(scene: Scene) -> Iterator[Firm]:
-        if scene not in played:
-            played[scene] = play(scene)
-        template, file, own = played[scene]
-        with fresh_firm(template) as firm:
+    def opened(scenario: Scenario) -> Iterator[Company]:
+        if scenario not in played:
+            played[scenario] = play(scenario)
+        template, file, own = played[scenario]
+        with fresh_company(template) as company:
             memory.load(file, remembered)
-            vars(firm).update(copy.deepcopy(own))
-            yield firm
+            vars(company).update(copy.deepcopy(own))
+            yield company
 
     yield opened
     for name, *_ in played.values():
@@ -116,12 +120,12 @@ def firm_after(fresh_firm, halves, postgres, tmp_path) -> Iterator[Callable[[Sce
 
 
 @pytest.fixture
-def firm(stand, database_url, tmp_path) -> Iterator[Firm]:
+def company(mock_servers, database_url, tmp_path) -> Iterator[Company]:
     """An empty company, an empty audience and the connector between them."""
-    stand.reset()
-    firm = Firm(stand=stand, database_url=database_url, folder=Path(tmp_path))
-    yield firm
-    firm.close()
+    mock_servers.reset()
+    company = Company(mock_servers=mock_servers, database_url=database_url, folder=Path(tmp_path))
+    yield company
+    company.close()
 
 
 @pytest.fixture(scope="session")
@@ -150,7 +154,7 @@ def airflow_home(migrated_airflow, tmp_path) -> Path:
 
 
 @pytest.fixture(params=["current", "status_required"])
-def contract(request, firm) -> str:
+def contract(request, company) -> str:
     """Both contracts of Mailchimp's batch, one after the other: where consent matters."""
-    firm.mailchimp_control("PUT", "settings", {"batch_contract": request.param})
+    company.mailchimp_control("PUT", "settings", {"batch_contract": request.param})
     return request.param

@@ -24,7 +24,7 @@ from ml_connector.webhooks.receiver.app import PREFIX, Receiver, inbox_writer
 from ml_connector.webhooks.receiver.body import Room
 from ml_connector.webhooks.receiver.keys import Keyring, Keys, MailchimpKey
 from ml_connector.webhooks.receiver.serving import server_config
-from tests.integration.firm import AUDIENCE, REALM
+from tests.integration.company import AUDIENCE, REALM
 
 TOKEN = "verifier-token-of-the-tests"
 OTHER_TOKEN = "verifier-token-of-another-app"

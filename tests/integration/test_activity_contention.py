@@ -36,10 +36,16 @@ OWN = ("", "Likes parrots.\r\n\tCall after 5.\r\n", "\U0001f600 --- Mailchimp ma
 
 
 @contextmanager
-def writers(firm):
+def writers(company):
     """Eight processes that write for as long as the block lasts, and end well."""
     stop = processes.Event()
-    arguments = (stop, firm.stand, firm.database_url, str(firm.folder), firm.settings)
+    arguments = (
+        stop,
+        company.mock_servers,
+        company.database_url,
+        str(company.folder),
+        company.settings,
+    )
     started = [processes.Process(target=write_until, args=arguments) for _ in range(WRITERS)]
     for process in started:
         process.start()
@@ -53,9 +59,9 @@ def writers(firm):
     assert [process.exitcode for process in started] == [0] * WRITERS
 
 
-def unwritten(firm) -> int:
+def unwritten(company) -> int:
     """How many contacts have news that their customer does not show."""
-    with firm.database.begin() as connection:
+    with company.database.begin() as connection:
         return int(
             connection.execute(
                 text("""SELECT count(*) FROM ml_connector.contacts k
@@ -67,62 +73,62 @@ def unwritten(firm) -> int:
         )
 
 
-def flip(firm, status: str) -> None:
+def flip(company, status: str) -> None:
     """A day later everybody has changed their mind, and the audience is read."""
-    firm.ahead += timedelta(days=1)
-    firm.mailchimp_control("PUT", "clock", {"offset_seconds": firm.ahead.total_seconds()})
+    company.ahead += timedelta(days=1)
+    company.mailchimp_control("PUT", "clock", {"offset_seconds": company.ahead.total_seconds()})
     action = "subscribe" if status == "subscribed" else "unsubscribe"
     for number in range(CUSTOMERS):
-        firm.person(f"c{number}@firm-mail.net", action)
-    scope = firm.scope()
-    fetch_members(scope, firm.mailchimp_client(scope.calls))
+        company.person(f"c{number}@firm-mail.net", action)
+    scope = company.scope()
+    fetch_members(scope, company.mailchimp_client(scope.calls))
 
 
-def answered(firm) -> Counter[str]:
+def answered(company) -> Counter[str]:
     """How many writes of each customer were answered: a lost answer's call is repeated until then."""
     return Counter(
         item["Customer"]["Id"]
-        for call in firm.calls("quickbooks")
+        for call in company.calls("quickbooks")
         if call["path"].endswith("/batch") and call["status"] == 200
         for item in call["body"]["BatchItemRequest"]
     )
 
 
-def test_no_human_edit_is_lost_and_no_write_of_ours_is_done_twice(firm):
-    firm.settings["activity"] = {"batch_size": 5}
-    firm.tokens = FileVault(Path(firm.folder) / "token.json")
-    firm.tokens.save(FIRST)
+def test_no_human_edit_is_lost_and_no_write_of_ours_is_done_twice(company):
+    company.settings["activity"] = {"batch_size": 5}
+    company.tokens = FileVault(Path(company.folder) / "token.json")
+    company.tokens.save(FIRST)
     first_text = {}
     for number in range(CUSTOMERS):
         own = OWN[number % len(OWN)]
-        customer = firm.customer(f"C{number}", f"c{number}@firm-mail.net", Notes=own)
+        customer = company.customer(f"C{number}", f"c{number}@firm-mail.net", Notes=own)
         first_text[customer] = own
-    firm.sync()
-    customers = firm.quickbooks_control("GET", "customers?limit=1000")["customers"]
+    company.sync()
+    customers = company.quickbooks_control("GET", "customers?limit=1000")["customers"]
     tokens_before = sum(int(customer["SyncToken"]) for customer in customers)
-    firm.clear_journals()
+    company.clear_journals()
     lost = {"match": {"path": "/(batch|query)$"}, "every": 20}
-    firm.fault("quickbooks", **lost, action={"kind": "drop", "when": "after"})
-    firm.quickbooks_control("POST", "bookkeeper/start", {"edits_per_second": EDITS_A_SECOND})
+    company.fault("quickbooks", **lost, action={"kind": "drop", "when": "after"})
+    company.quickbooks_control("POST", "bookkeeper/start", {"edits_per_second": EDITS_A_SECOND})
 
-    with writers(firm):
+    with writers(company):
         for number in range(ROUNDS):
-            flip(firm, "subscribed" if number % 2 else "unsubscribed")
+            flip(company, "subscribed" if number % 2 else "unsubscribed")
             deadline = time.monotonic() + 60
-            while unwritten(firm):
+            while unwritten(company):
                 assert time.monotonic() < deadline, f"round {number} does not come to its end"
                 time.sleep(0.05)
-        firm.quickbooks_control("POST", "bookkeeper/stop")
-    dropped = sum(rule["fired"] for rule in firm.quickbooks_control("GET", "faults")["faults"])
-    firm.clear_faults(firm.quickbooks)
-    written = answered(firm)
-    calls = sum(call["path"].endswith("/batch") for call in firm.calls("quickbooks"))
-    firm.sync()
+        company.quickbooks_control("POST", "bookkeeper/stop")
+    dropped = sum(rule["fired"] for rule in company.quickbooks_control("GET", "faults")["faults"])
+    company.clear_faults(company.quickbooks)
+    written = answered(company)
+    calls = sum(call["path"].endswith("/batch") for call in company.calls("quickbooks"))
+    company.sync()
 
-    desk = firm.quickbooks_control("GET", "bookkeeper")
+    desk = company.quickbooks_control("GET", "bookkeeper")
     now = {
         str(customer["Id"]): customer
-        for customer in firm.quickbooks_control("GET", "customers?limit=1000")["customers"]
+        for customer in company.quickbooks_control("GET", "customers?limit=1000")["customers"]
     }
     assert (desk["lost"], desk["missing"]) == ([], [])
     for customer, edited in desk["ledger"].items():
@@ -130,8 +136,8 @@ def test_no_human_edit_is_lost_and_no_write_of_ours_is_done_twice(firm):
             if field != "Notes":
                 assert now[customer][field] == value
 
-    scope = firm.scope()
-    statuses = firm.statuses()
+    scope = company.scope()
+    statuses = company.statuses()
     for customer, own in first_text.items():
         markers, held = markers_of(scope, customer), now[customer]["Notes"]
         assert held.count(markers.first) == held.count(markers.last) == 1
@@ -147,7 +153,7 @@ def test_no_human_edit_is_lost_and_no_write_of_ours_is_done_twice(firm):
         assert block[1].startswith(SAYS[status])
         assert len(block[2:]) == len(set(block[2:])) == ROUNDS, "each day's event, and once"
 
-    trail = [row for row in firm.audit() if row["system"] == "quickbooks"]
+    trail = [row for row in company.audit() if row["system"] == "quickbooks"]
     outcomes = Counter(row["outcome"] for row in trail)
     assert set(outcomes) <= {"applied", "conflict"}, "settled, all of them"
     tried = Counter(row["customer_id"] for row in trail)
@@ -157,7 +163,7 @@ def test_no_human_edit_is_lost_and_no_write_of_ours_is_done_twice(firm):
     assert outcomes["applied"] >= ROUNDS * CUSTOMERS
     assert outcomes["conflict"] > 0, "there was contention"
     assert dropped >= ROUNDS, "and answers were lost"
-    with firm.database.begin() as connection:
+    with company.database.begin() as connection:
         events = connection.execute(
             text("""SELECT count(*), count(DISTINCT (email_key, kind, happened_at)),
                            count(written_to_quickbooks_at) FROM ml_connector.member_events""")
@@ -170,6 +176,6 @@ def test_no_human_edit_is_lost_and_no_write_of_ours_is_done_twice(firm):
         lost_answers=dropped,
         batches=calls,
     )
-    firm.clear_journals()
-    firm.sync()
-    assert [call for call in firm.calls("quickbooks") if call["path"].endswith("/batch")] == []
+    company.clear_journals()
+    company.sync()
+    assert [call for call in company.calls("quickbooks") if call["path"].endswith("/batch")] == []

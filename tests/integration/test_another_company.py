@@ -15,7 +15,7 @@ from ml_connector.replay import replay
 from ml_connector.sync.fetch_customers import fetch_customers
 from sandbox.quickbooks.app import create_app as create_quickbooks
 from sandbox.running import serving_in_thread
-from tests.integration.firm import REALM, Firm, control
+from tests.integration.company import REALM, Company, control
 
 AMY, STRANGER = "amy@finch.org", "stranger@elsewhere.org"
 OTHER_REALM = "9341450000000002"
@@ -30,134 +30,134 @@ def elsewhere() -> Iterator[str]:
 
 
 @pytest.fixture
-def amy(firm) -> str:
+def amy(company) -> str:
     """Amy, in the right company and in the audience."""
-    id_ = firm.customer("Amy", AMY)
-    firm.sync()
+    id_ = company.customer("Amy", AMY)
+    company.sync()
     return id_
 
 
 @pytest.fixture
-def connect_elsewhere(firm, elsewhere):
+def connect_elsewhere(company, elsewhere):
     """Connects the other company, whose first customer has Amy's id."""
     control(elsewhere, "POST", "reset")
     control(elsewhere, "POST", "company", {"empty": True})
 
     def swap() -> None:
-        firm.quickbooks = firm.quickbooks_api = elsewhere
-        firm.realm = OTHER_REALM
-        firm.customer("Stranger", STRANGER)
-        firm.clear_journals()
+        company.quickbooks = company.quickbooks_api = elsewhere
+        company.realm = OTHER_REALM
+        company.customer("Stranger", STRANGER)
+        company.clear_journals()
 
     return swap
 
 
-def nothing_happened(firm: Firm) -> bool:
+def nothing_happened(company: Company) -> bool:
     """Whether the other company was not even asked, and Mailchimp not written to."""
-    return firm.calls("quickbooks") == [] and firm.writes() == []
+    return company.calls("quickbooks") == [] and company.writes() == []
 
 
 @pytest.mark.parametrize("how", ["delta", "full load", "chosen customers"])
-def test_a40_a_run_stops_before_it_reads_the_other_company(firm, amy, connect_elsewhere, how):
+def test_a40_a_run_stops_before_it_reads_the_other_company(company, amy, connect_elsewhere, how):
     connect_elsewhere()
-    assert firm.quickbooks_control("GET", f"customers/{amy}")["GivenName"] == "Stranger"
+    assert company.quickbooks_control("GET", f"customers/{amy}")["GivenName"] == "Stranger"
     with pytest.raises(SettingsError, match=REFUSED) as raised:
-        firm.sync(full_sync=how == "full load", ids=[amy] if how == "chosen customers" else ())
+        company.sync(full_sync=how == "full load", ids=[amy] if how == "chosen customers" else ())
     assert "give the sync another name" in str(raised.value)
-    assert nothing_happened(firm)
-    assert firm.statuses() == {AMY: "subscribed"}
+    assert nothing_happened(company)
+    assert company.statuses() == {AMY: "subscribed"}
 
 
-def test_a40_a_webhook_of_the_other_company_waits(firm, amy, connect_elsewhere):
+def test_a40_a_webhook_of_the_other_company_waits(company, amy, connect_elsewhere):
     connect_elsewhere()
-    firm.told_by_quickbooks(("updated", amy))
+    company.told_by_quickbooks(("updated", amy))
     with pytest.raises(SettingsError, match=REFUSED):
-        firm.work_off()
-    assert firm.inbox() == {"pending": 1}
-    assert nothing_happened(firm)
+        company.work_off()
+    assert company.inbox() == {"pending": 1}
+    assert nothing_happened(company)
 
 
-def test_a40_a_replay_stops(firm, amy, connect_elsewhere):
+def test_a40_a_replay_stops(company, amy, connect_elsewhere):
     connect_elsewhere()
-    with firm.database.begin() as connection:
-        (created,) = (each["id"] for each in firm.audit() if each["action"] == "create")
+    with company.database.begin() as connection:
+        (created,) = (each["id"] for each in company.audit() if each["action"] == "create")
         rows = trail.choose(connection, Chosen(ids=(created,)))
     with pytest.raises(SettingsError, match=REFUSED):
-        replay(firm.open_sync(), rows)
-    assert nothing_happened(firm)
+        replay(company.open_sync(), rows)
+    assert nothing_happened(company)
 
 
 def test_a40_what_members_did_is_not_written_onto_the_other_companys_customers(
-    firm, amy, connect_elsewhere
+    company, amy, connect_elsewhere
 ):
-    firm.person(AMY, "unsubscribe")
+    company.person(AMY, "unsubscribe")
     with pytest.raises(SettingsError, match=REFUSED):
-        firm.sync(before_write_back=connect_elsewhere)
-    assert nothing_happened(firm)
-    scope = firm.scope()
+        company.sync(before_write_back=connect_elsewhere)
+    assert nothing_happened(company)
+    scope = company.scope()
     assert queue_activity(scope) == 1
     with pytest.raises(SettingsError, match=REFUSED):
-        write_activity(scope, firm.quickbooks_client(scope.calls))
-    assert not firm.record_of(amy).get("Notes")
+        write_activity(scope, company.quickbooks_client(scope.calls))
+    assert not company.record_of(amy).get("Notes")
 
 
 def test_a40_an_erasure_leaves_the_other_companys_customers_alone_and_stays_unfinished(
-    firm, amy, connect_elsewhere
+    company, amy, connect_elsewhere
 ):
-    firm.person(AMY, "unsubscribe")
-    firm.sync()
+    company.person(AMY, "unsubscribe")
+    company.sync()
     connect_elsewhere()
-    target = firm.open_sync()
+    target = company.open_sync()
     done = forget(
         [target],
-        database=firm.database,
-        vault=firm.vault,
+        database=company.database,
+        vault=company.vault,
         address=AMY,
         delete_contact=False,
         run=target.scope.run,
     )
     assert not done.finished
     assert REALM in " ".join(done.left)
-    assert firm.calls("quickbooks") == []
+    assert company.calls("quickbooks") == []
 
 
-def test_a40_the_former_company_connected_again_goes_on(firm, amy, connect_elsewhere):
-    former = firm.quickbooks
+def test_a40_the_former_company_connected_again_goes_on(company, amy, connect_elsewhere):
+    former = company.quickbooks
     connect_elsewhere()
     with pytest.raises(SettingsError, match=REFUSED):
-        firm.sync()
-    firm.quickbooks = firm.quickbooks_api = former
-    firm.realm = REALM
-    firm.edit(amy, GivenName="Amelia")
-    firm.sync()
-    assert firm.fields(AMY) == {"FNAME": "Amelia"}
+        company.sync()
+    company.quickbooks = company.quickbooks_api = former
+    company.realm = REALM
+    company.edit(amy, GivenName="Amelia")
+    company.sync()
+    assert company.fields(AMY) == {"FNAME": "Amelia"}
 
 
-def test_a40_under_a_new_name_the_sync_takes_the_other_company(firm, amy, connect_elsewhere):
+def test_a40_under_a_new_name_the_sync_takes_the_other_company(company, amy, connect_elsewhere):
     connect_elsewhere()
-    firm.settings["name"] = "elsewhere"
-    firm.sync()
-    assert firm.statuses()[STRANGER] == "subscribed"
+    company.settings["name"] = "elsewhere"
+    company.sync()
+    assert company.statuses()[STRANGER] == "subscribed"
 
 
 def test_a40_a_store_from_before_takes_the_company_of_its_next_run_for_its_own(
-    firm, amy, connect_elsewhere
+    company, amy, connect_elsewhere
 ):
-    with firm.database.begin() as connection:
+    with company.database.begin() as connection:
         connection.execute(text("DELETE FROM ml_connector.cursors WHERE name = 'company'"))
-    firm.sync()
+    company.sync()
     connect_elsewhere()
     with pytest.raises(SettingsError, match=REFUSED):
-        firm.sync()
+        company.sync()
 
 
 def test_a40_a_sync_that_has_staged_nobody_yet_may_be_given_another_company(
-    firm, connect_elsewhere
+    company, connect_elsewhere
 ):
-    firm.sync()
+    company.sync()
     connect_elsewhere()
-    firm.pass_time(days=1)
-    firm.sync()
-    assert firm.statuses() == {STRANGER: "subscribed"}
-    scope = firm.scope()
-    assert not fetch_customers(scope, firm.quickbooks_client(scope.calls)).full
+    company.pass_time(days=1)
+    company.sync()
+    assert company.statuses() == {STRANGER: "subscribed"}
+    scope = company.scope()
+    assert not fetch_customers(scope, company.quickbooks_client(scope.calls)).full

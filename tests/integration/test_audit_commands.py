@@ -14,11 +14,11 @@ AMY = "amy@finch.org"
 
 
 @pytest.fixture
-def run(firm, environment):
+def run(company, environment):
     """Runs a command; returns its exit code and what it said."""
     key = "A" * 43 + "="
     quickbooks = json.loads(environment["AIRFLOW_CONN_QUICKBOOKS_DEFAULT"])
-    quickbooks["extra"]["token_url"] = f"{firm.quickbooks}/oauth2/v1/tokens/bearer"
+    quickbooks["extra"]["token_url"] = f"{company.quickbooks}/oauth2/v1/tokens/bearer"
     keys = {
         "AIRFLOW_CONN_QUICKBOOKS_DEFAULT": json.dumps(quickbooks),
         "ML_CONNECTOR_ENCRYPTION_KEYS": key,
@@ -42,23 +42,23 @@ def run(firm, environment):
     return ran
 
 
-def test_a_failed_row_is_replayed_sealed_and_verified_and_a_fault_is_named(firm, run):
-    firm.mailchimp_control("PUT", "settings", {"throttled": [AMY]})
-    firm.customer("Amy", AMY)
-    firm.sync()
-    firm.mailchimp_control("PUT", "settings", {"throttled": []})
+def test_a_failed_row_is_replayed_sealed_and_verified_and_a_fault_is_named(company, run):
+    company.mailchimp_control("PUT", "settings", {"throttled": [AMY]})
+    company.customer("Amy", AMY)
+    company.sync()
+    company.mailchimp_control("PUT", "settings", {"throttled": []})
     assert run("replay")[0] == 2
     code, said = run("replay", "--failed", "--dry-run")
     assert (code, "1 main create new_customer parked" in said) == (0, True), said
-    assert firm.statuses() == {}
+    assert company.statuses() == {}
     code, said = run("replay", "--failed", "--sync", "main")
     assert (code, "written to Mailchimp: applied 1" in said) == (0, True), said
-    assert firm.statuses() == {AMY: "subscribed"}
-    asked = [entry for entry in firm.audit() if entry["action"] == "replay"]
+    assert company.statuses() == {AMY: "subscribed"}
+    asked = [entry for entry in company.audit() if entry["action"] == "replay"]
     assert [bool(entry["actor"]) for entry in asked] == [True]
     code, said = run("audit", "verify")
     assert (code, "3 rows are as they were sealed" in said) == (0, True), said
-    tamper(firm, "UPDATE ml_connector.audit SET outcome = 'failed' WHERE id = 3")
+    tamper(company, "UPDATE ml_connector.audit SET outcome = 'failed' WHERE id = 3")
     code, said = run("audit", "verify")
     assert (code, "row 3: edited" in said) == (1, True), said
     code, said = run("audit", "--json")
@@ -71,12 +71,12 @@ def test_a_failed_row_is_replayed_sealed_and_verified_and_a_fault_is_named(firm,
     assert run("audit", "seal")[0] == 0
 
 
-def test_the_trail_is_filtered_listed_and_a_row_is_shown_with_its_difference(firm, run):
-    amy = firm.customer("Amy", AMY)
-    firm.customer("Bo", "bo@finch.org")
-    firm.sync()
-    firm.edit(amy, GivenName="Amelie")
-    firm.sync()
+def test_the_trail_is_filtered_listed_and_a_row_is_shown_with_its_difference(company, run):
+    amy = company.customer("Amy", AMY)
+    company.customer("Bo", "bo@finch.org")
+    company.sync()
+    company.edit(amy, GivenName="Amelie")
+    company.sync()
     code, said = run("audit", "--action", "update")
     assert code == 0, said
     assert (said.count("(mailchimp)"), "Amelie" in said) == (1, False), said

@@ -14,21 +14,21 @@ from ml_connector.audit import chain, partitions
 from ml_connector.retention import maintain_audit
 from ml_connector.store.database import Database
 from ml_connector.store.migrate import upgrade
-from tests.integration.firm import Firm
+from tests.integration.company import Company
 from tests.integration.test_audit_sealed import found, tamper, verify, write
 
 NOW = datetime.now(UTC)
 
 
-def tables(firm: Firm) -> list[str]:
-    with firm.database.begin() as connection:
+def tables(company: Company) -> list[str]:
+    with company.database.begin() as connection:
         return [month.table for month in partitions.months(connection)]
 
 
-def past(firm: Firm, months: int, number: int = 3) -> datetime:
+def past(company: Company, months: int, number: int = 3) -> datetime:
     """Put rows into a month gone by."""
     at = partitions.month_of(NOW, later=-months) + timedelta(days=3)
-    with firm.database.begin() as connection:
+    with company.database.begin() as connection:
         connection.execute(text("SELECT ml_connector.make_audit_partition(:at)"), {"at": at})
         connection.execute(
             text("""INSERT INTO ml_connector.audit (at, sync, system, action, reason, outcome,
@@ -40,98 +40,98 @@ def past(firm: Firm, months: int, number: int = 3) -> datetime:
     return at
 
 
-def keep(firm: Firm, months: int = 0) -> None:
-    maintain_audit(firm.database, firm.vault, keep_months=months, clock=lambda: NOW)
+def keep(company: Company, months: int = 0) -> None:
+    maintain_audit(company.database, company.vault, keep_months=months, clock=lambda: NOW)
 
 
-def test_this_month_and_the_next_three_are_made_ahead(firm):
-    keep(firm)
+def test_this_month_and_the_next_three_are_made_ahead(company):
+    keep(company)
     expected = [partitions.month_of(NOW, later=n) for n in range(4)]
-    assert tables(firm) == [f"audit_{month:%Y_%m}" for month in expected]
+    assert tables(company) == [f"audit_{month:%Y_%m}" for month in expected]
 
 
-def test_a_missing_month_is_made_by_whoever_writes_first(firm):
-    for table in tables(firm):
-        tamper(firm, f"DROP TABLE ml_connector.{table}")
-    write(firm, 2)
-    assert f"audit_{NOW:%Y_%m}" in tables(firm)
-    assert len(firm.audit()) == 2
+def test_a_missing_month_is_made_by_whoever_writes_first(company):
+    for table in tables(company):
+        tamper(company, f"DROP TABLE ml_connector.{table}")
+    write(company, 2)
+    assert f"audit_{NOW:%Y_%m}" in tables(company)
+    assert len(company.audit()) == 2
 
 
-def test_months_older_than_the_setting_are_dropped_and_the_chain_stays_verifiable(firm):
+def test_months_older_than_the_setting_are_dropped_and_the_chain_stays_verifiable(company):
     for months in (5, 4, 2):
-        past(firm, months)
-    write(firm, 2)
-    keep(firm)
-    assert len(firm.audit()) == 11
-    keep(firm, 3)
-    assert len(firm.audit()) == 5
-    assert (verify(firm).sound, found(firm)) == (5, [])
-    write(firm, 2, first=50)
-    keep(firm, 1)
-    assert (verify(firm).sound, found(firm)) == (4, [])
-    tamper(firm, "DELETE FROM ml_connector.audit WHERE id = 10")
-    assert found(firm) == [("removed", 10)]
+        past(company, months)
+    write(company, 2)
+    keep(company)
+    assert len(company.audit()) == 11
+    keep(company, 3)
+    assert len(company.audit()) == 5
+    assert (verify(company).sound, found(company)) == (5, [])
+    write(company, 2, first=50)
+    keep(company, 1)
+    assert (verify(company).sound, found(company)) == (4, [])
+    tamper(company, "DELETE FROM ml_connector.audit WHERE id = 10")
+    assert found(company) == [("removed", 10)]
 
 
-def test_a_month_that_somebody_reads_is_dropped_by_a_later_run_and_nobody_waits_for_it(firm):
+def test_a_month_that_somebody_reads_is_dropped_by_a_later_run_and_nobody_waits_for_it(company):
     """A backup holds what it reads until it ends."""
-    past(firm, 5)
-    with firm.database.begin() as reader:
+    past(company, 5)
+    with company.database.begin() as reader:
         reader.execute(text("SELECT count(*) FROM ml_connector.audit"))
-        keep(firm, 3)
-        write(firm, 2)
-        assert len(firm.audit()) == 5
-    keep(firm, 3)
-    assert len(firm.audit()) == 2
+        keep(company, 3)
+        write(company, 2)
+        assert len(company.audit()) == 5
+    keep(company, 3)
+    assert len(company.audit()) == 2
 
 
-def test_rows_of_a_dropped_month_among_newer_ones_are_no_fault(firm):
-    past(firm, 5)
-    write(firm, 1)
-    past(firm, 5, number=1)
-    keep(firm, 3)
-    assert (verify(firm).sound, found(firm)) == (1, [])
+def test_rows_of_a_dropped_month_among_newer_ones_are_no_fault(company):
+    past(company, 5)
+    write(company, 1)
+    past(company, 5, number=1)
+    keep(company, 3)
+    assert (verify(company).sound, found(company)) == (1, [])
 
 
-def test_the_default_keeps_everything(firm):
-    past(firm, 40)
-    keep(firm)
-    assert len(firm.audit()) == 3
+def test_the_default_keeps_everything(company):
+    past(company, 40)
+    keep(company)
+    assert len(company.audit()) == 3
 
 
-def test_a_month_with_a_row_that_is_not_sealed_is_not_dropped(firm):
-    past(firm, 5)
-    chain.seal(firm.database, firm.vault)
-    past(firm, 5, number=1)
-    with firm.database.begin() as connection:
-        assert not partitions.drop_old(connection, firm.vault, now=NOW, keep_months=3)
-    assert len(firm.audit()) == 4
+def test_a_month_with_a_row_that_is_not_sealed_is_not_dropped(company):
+    past(company, 5)
+    chain.seal(company.database, company.vault)
+    past(company, 5, number=1)
+    with company.database.begin() as connection:
+        assert not partitions.drop_old(connection, company.vault, now=NOW, keep_months=3)
+    assert len(company.audit()) == 4
 
 
-def test_a_forged_checkpoint_is_found(firm):
-    past(firm, 5)
-    write(firm, 2)
-    keep(firm, 3)
+def test_a_forged_checkpoint_is_found(company):
+    past(company, 5)
+    write(company, 2)
+    keep(company, 3)
     tamper(
-        firm, "UPDATE ml_connector.audit_checkpoints SET dropped_before = now() + interval '1 d'"
+        company, "UPDATE ml_connector.audit_checkpoints SET dropped_before = now() + interval '1 d'"
     )
-    assert ("seal altered", 3) in found(firm)
+    assert ("seal altered", 3) in found(company)
 
 
 @pytest.mark.parametrize(
     "statement", ["UPDATE {} SET error = 'x'", "DELETE FROM {}", "TRUNCATE {}"]
 )
-def test_every_month_is_append_only_by_itself(firm, statement):
-    past(firm, 2)
-    for table in ("audit", *tables(firm)):
-        with firm.database.begin() as connection:
+def test_every_month_is_append_only_by_itself(company, statement):
+    past(company, 2)
+    for table in ("audit", *tables(company)):
+        with company.database.begin() as connection:
             rows = connection.execute(
                 text(f"SELECT count(*) FROM ml_connector.{table}")
             ).scalar_one()
         if not rows and not statement.startswith("TRUNCATE"):
             continue
-        with pytest.raises(DBAPIError, match="append-only"), firm.database.begin() as connection:
+        with pytest.raises(DBAPIError, match="append-only"), company.database.begin() as connection:
             connection.execute(text(statement.format(f"ml_connector.{table}")))
 
 

@@ -7,7 +7,7 @@ import pytest
 from sqlalchemy import Engine, event
 
 from bench.audit_page import PAGES, fill, pages
-from tests.integration.firm import Firm
+from tests.integration.company import Company
 from tests.integration.test_console import Visitor
 
 ROWS = 100_000
@@ -18,14 +18,16 @@ CHOICES = 21_000
 
 
 @pytest.fixture(scope="module")
-def filled(stand, postgres, template_database, tmp_path_factory) -> Iterator[Firm]:
+def filled(mock_servers, postgres, template_database, tmp_path_factory) -> Iterator[Company]:
     name = "filled_audit"
     postgres.create_database(name, template=template_database)
     url = postgres.url(name)
     fill(url, ROWS)
-    firm = Firm(stand=stand, database_url=url, folder=tmp_path_factory.mktemp("f"))
-    yield firm
-    firm.close()
+    company = Company(
+        mock_servers=mock_servers, database_url=url, folder=tmp_path_factory.mktemp("f")
+    )
+    yield company
+    company.close()
     postgres.drop_database(name)
 
 

@@ -8,11 +8,11 @@ from sqlalchemy import create_engine, text
 from ml_connector.audit import chain, trail
 from ml_connector.audit.trail import Entry
 from ml_connector.model import RunContext
-from tests.integration.firm import Firm
+from tests.integration.company import Company
 
 
-def write(firm: Firm, number: int = 1, first: int = 1) -> None:
-    with firm.database.begin() as connection:
+def write(company: Company, number: int = 1, first: int = 1) -> None:
+    with company.database.begin() as connection:
         trail.append(
             connection,
             [
@@ -28,33 +28,33 @@ def write(firm: Firm, number: int = 1, first: int = 1) -> None:
                 for each in range(first, first + number)
             ],
             run=RunContext(run_id="run-1"),
-            vault=firm.vault,
+            vault=company.vault,
         )
 
 
-def write_and_roll_back(firm: Firm) -> None:
-    with firm.database.begin() as connection:
+def write_and_roll_back(company: Company) -> None:
+    with company.database.begin() as connection:
         entry = Entry(sync="main", action="a", reason="r", outcome="applied", cause="c")
-        trail.append(connection, [entry], run=RunContext(), vault=firm.vault)
+        trail.append(connection, [entry], run=RunContext(), vault=company.vault)
         raise ZeroDivisionError
 
 
-def seal(firm: Firm, page: int = chain.PAGE) -> chain.Sealed:
-    return chain.seal(firm.database, firm.vault, page=page)
+def seal(company: Company, page: int = chain.PAGE) -> chain.Sealed:
+    return chain.seal(company.database, company.vault, page=page)
 
 
-def verify(firm: Firm, head: str | None = None) -> chain.Verified:
-    with firm.database.begin() as connection:
-        return chain.verify(connection, firm.vault, head=head, page=7)
+def verify(company: Company, head: str | None = None) -> chain.Verified:
+    with company.database.begin() as connection:
+        return chain.verify(connection, company.vault, head=head, page=7)
 
 
-def found(firm: Firm) -> list[tuple[str, int]]:
-    return [(each.wrong, each.audit_id) for each in verify(firm).findings]
+def found(company: Company) -> list[tuple[str, int]]:
+    return [(each.wrong, each.audit_id) for each in verify(company).findings]
 
 
-def tamper(firm: Firm, *statements: str) -> None:
+def tamper(company: Company, *statements: str) -> None:
     """As somebody who owns the server: triggers do not fire."""
-    engine = create_engine(firm.database_url.replace("postgresql://", "postgresql+psycopg://"))
+    engine = create_engine(company.database_url.replace("postgresql://", "postgresql+psycopg://"))
     with engine.begin() as connection:
         connection.execute(text("SET session_replication_role = replica"))
         for statement in statements:
@@ -63,11 +63,11 @@ def tamper(firm: Firm, *statements: str) -> None:
 
 
 @pytest.fixture
-def sealed(firm) -> Firm:
+def sealed(company) -> Company:
     """Twenty rows with ids 1 to 20, sealed."""
-    write(firm, 20)
-    assert seal(firm).rows == 20
-    return firm
+    write(company, 20)
+    assert seal(company).rows == 20
+    return company
 
 
 def test_a_trail_that_nobody_touched_is_sound(sealed):
@@ -75,9 +75,9 @@ def test_a_trail_that_nobody_touched_is_sound(sealed):
     assert (told.sound, told.unsealed, told.findings) == (20, 0, [])
 
 
-def test_an_empty_trail_is_sound_too(firm):
-    assert seal(firm).rows == 0
-    assert verify(firm).findings == []
+def test_an_empty_trail_is_sound_too(company):
+    assert seal(company).rows == 0
+    assert verify(company).findings == []
 
 
 def test_sealing_twice_seals_nothing_anew_and_goes_on_where_it_left_off(sealed):
@@ -120,22 +120,22 @@ def test_removed_rows_are_named(sealed):
     assert found(sealed) == [("removed", 1), ("removed", 7), ("removed", 8), ("removed", 20)]
 
 
-def test_a_row_put_where_an_id_had_been_rolled_back_is_named(firm):
-    write(firm, 3)
+def test_a_row_put_where_an_id_had_been_rolled_back_is_named(company):
+    write(company, 3)
     with pytest.raises(ZeroDivisionError):
-        write_and_roll_back(firm)
-    write(firm, 3, first=4)
-    seal(firm)
-    assert found(firm) == []
+        write_and_roll_back(company)
+    write(company, 3, first=4)
+    seal(company)
+    assert found(company) == []
     tamper(
-        firm,
+        company,
         """INSERT INTO ml_connector.audit (id, sync, system, action, reason, outcome, attempts, cause,
                                             dag_id, run_id, task_id, try_number, actor, seal_id)
            VALUES (4, 'main', 'mailchimp', 'create', 'r', 'applied', 1, 'c', '', '', '', 1, '', 's')""",
     )
-    assert found(firm) == [("inserted", 4)]
-    assert seal(firm).rows == 0
-    assert found(firm) == [("inserted", 4)]
+    assert found(company) == [("inserted", 4)]
+    assert seal(company).rows == 0
+    assert found(company) == [("inserted", 4)]
 
 
 def test_two_rows_that_traded_places_are_both_named_and_with_whom(sealed):
@@ -206,40 +206,40 @@ def test_the_key_is_not_in_the_database(sealed):
     assert len(told.findings) >= 20
 
 
-def test_rows_committed_out_of_the_order_of_their_ids_are_sealed_in_it(firm):
+def test_rows_committed_out_of_the_order_of_their_ids_are_sealed_in_it(company):
     """A transaction that has the lower id ends after one with a higher: the sealer waits for it."""
     entered, leave = threading.Event(), threading.Event()
 
     def slow() -> None:
-        with firm.database.begin() as connection:
+        with company.database.begin() as connection:
             entry = Entry(sync="main", action="slow", reason="r", outcome="applied", cause="c")
-            trail.append(connection, [entry], run=RunContext(), vault=firm.vault)
+            trail.append(connection, [entry], run=RunContext(), vault=company.vault)
             entered.set()
             assert leave.wait(30)
 
     first = threading.Thread(target=slow)
     first.start()
     assert entered.wait(30)
-    write(firm, 2)
-    sealer = threading.Thread(target=seal, args=[firm])
+    write(company, 2)
+    sealer = threading.Thread(target=seal, args=[company])
     sealer.start()
     sealer.join(0.5)
     assert sealer.is_alive(), "sealed while a lower id was still open"
     leave.set()
     first.join()
     sealer.join(30)
-    told = verify(firm)
+    told = verify(company)
     assert (told.sound, told.unsealed, told.findings) == (3, 0, [])
 
 
-def test_many_writers_and_many_sealers_at_once_leave_one_sound_chain(firm):
+def test_many_writers_and_many_sealers_at_once_leave_one_sound_chain(company):
     def busy(writer: int) -> None:
         for each in range(15):
-            write(firm, 5, first=1000 * writer + each * 5)
+            write(company, 5, first=1000 * writer + each * 5)
 
     def sealing() -> None:
         for _ in range(10):
-            seal(firm, page=20)
+            seal(company, page=20)
 
     threads = [threading.Thread(target=busy, args=[n]) for n in range(4)]
     threads += [threading.Thread(target=sealing) for _ in range(3)]
@@ -247,6 +247,6 @@ def test_many_writers_and_many_sealers_at_once_leave_one_sound_chain(firm):
         thread.start()
     for thread in threads:
         thread.join()
-    seal(firm)
-    told = verify(firm)
+    seal(company)
+    told = verify(company)
     assert (told.sound, told.unsealed, told.findings) == (300, 0, [])

@@ -34,12 +34,12 @@ def address(who, number):
 class World:
     """Three people, each with a few addresses of their own and one customer in QuickBooks."""
 
-    def __init__(self, firm):
-        self.firm = firm
+    def __init__(self, company):
+        self.company = company
         self.at = dict.fromkeys(range(PEOPLE), 0)
-        self.ids = [firm.customer(f"P{who}", address(who, 0)) for who in self.at]
+        self.ids = [company.customer(f"P{who}", address(who, 0)) for who in self.at]
         self.names = 0
-        firm.sync()
+        company.sync()
 
     def do(self, step):
         action, *rest = step
@@ -51,28 +51,28 @@ class World:
     def sync(self, moment, who):
         meanwhile = {} if moment is None else {moment: lambda: self.unsubscribe(who)}
         try:
-            self.firm.sync(**meanwhile)
+            self.company.sync(**meanwhile)
         except ConsentRaised:
-            self.firm.sync()
+            self.company.sync()
 
     def move(self, who, number):
         self.at[who] = number
-        self.firm.move(self.ids[who], address(who, number) if number < ADDRESSES else None)
+        self.company.move(self.ids[who], address(who, number) if number < ADDRESSES else None)
 
     def leave(self, who):
-        self.firm.edit(self.ids[who], Active=False)
+        self.company.edit(self.ids[who], Active=False)
 
     def return_(self, who):
-        self.firm.edit(self.ids[who], Active=True)
+        self.company.edit(self.ids[who], Active=True)
 
     def rename(self, who):
         self.names += 1
-        self.firm.edit(self.ids[who], GivenName=f"Name {self.names}")
+        self.company.edit(self.ids[who], GivenName=f"Name {self.names}")
 
     def _act(self, who, action, **body):
         email = address(who, self.at[who])
-        if self.firm.statuses().get(email, "archived") != "archived":
-            self.firm.person(email, action, **body)
+        if self.company.statuses().get(email, "archived") != "archived":
+            self.company.person(email, action, **body)
 
     def unsubscribe(self, who):
         self._act(who, "unsubscribe")
@@ -84,7 +84,10 @@ class World:
         self._act(who, "clean")
 
     def archive(self, who):
-        if self.firm.statuses().get(address(who, self.at[who])) in {"subscribed", "unsubscribed"}:
+        if self.company.statuses().get(address(who, self.at[who])) in {
+            "subscribed",
+            "unsubscribed",
+        }:
             self._act(who, "archive")
 
     def sign_up(self, who):
@@ -119,15 +122,15 @@ def raised(member):
     suppress_health_check=list(HealthCheck),
 )
 @given(steps=steps, contract=st.sampled_from(["current", "status_required"]))
-def test_no_write_of_ours_raises_a_status_after_an_opt_out(fresh_firm, steps, contract):
-    with fresh_firm() as firm:
-        firm.mailchimp_control("PUT", "settings", {"batch_contract": contract})
-        world = World(firm)
+def test_no_write_of_ours_raises_a_status_after_an_opt_out(fresh_company, steps, contract):
+    with fresh_company() as company:
+        company.mailchimp_control("PUT", "settings", {"batch_contract": contract})
+        world = World(company)
         for step in steps:
             world.do(step)
-        firm.sync()
-        assert {email: raised(member) for email, member in firm.members().items()} == {
-            email: [] for email in firm.members()
+        company.sync()
+        assert {email: raised(member) for email, member in company.members().items()} == {
+            email: [] for email in company.members()
         }
 
 
@@ -161,24 +164,24 @@ def test_no_write_of_ours_raises_a_status_after_an_opt_out(fresh_firm, steps, co
     contract="current",
 )
 def test_after_an_opt_out_nobody_is_mailed_at_any_address(
-    fresh_firm, before, opt_out, after, contract
+    fresh_company, before, opt_out, after, contract
 ):
-    with fresh_firm() as firm:
-        firm.mailchimp_control("PUT", "settings", {"batch_contract": contract})
-        world = World(firm)
+    with fresh_company() as company:
+        company.mailchimp_control("PUT", "settings", {"batch_contract": contract})
+        world = World(company)
         for action in before:
             extra = {"move": (0, 1), "sync": (None, 0)}.get(action, (0,))
             world.do((action, *extra))
         world.do(("return", 0))
         world.do(("move", 0, 1))
-        firm.sync()
+        company.sync()
         getattr(world, opt_out)(0)
-        firm.sync()
+        company.sync()
         for step, seen in after:
             world.do(step)
             if seen:
-                firm.sync()
+                company.sync()
         world.do(("return", 0))
-        firm.sync()
-        mine = {e: s for e, s in firm.statuses().items() if e.startswith("p0")}
+        company.sync()
+        mine = {e: s for e, s in company.statuses().items() if e.startswith("p0")}
         assert set(mine.values()) <= {"unsubscribed", "archived"}

@@ -15,7 +15,7 @@ from ml_connector.webhooks import inbox
 from ml_connector.webhooks.worker import work_off
 from sandbox.quickbooks.app import create_app as create_quickbooks
 from sandbox.running import serving_in_thread
-from tests.integration.firm import AUDIENCE, REALM, Firm, Stand, control
+from tests.integration.company import AUDIENCE, REALM, Company, MockServers, control
 from tests.integration.test_console import FakeOutside, Visitor
 from tests.integration.token_worker import STRICT
 
@@ -33,37 +33,39 @@ def western_company() -> Iterator[str]:
 
 
 @pytest.fixture
-def east(firm) -> Firm:
-    firm.settings |= {"name": "east", "tags": ["East"]}
-    firm.mailchimp_control("POST", "audiences", {"id": WEST_AUDIENCE, "merge_fields": []})
-    return firm
+def east(company) -> Company:
+    company.settings |= {"name": "east", "tags": ["East"]}
+    company.mailchimp_control("POST", "audiences", {"id": WEST_AUDIENCE, "merge_fields": []})
+    return company
 
 
 @pytest.fixture
-def west(east, western_company) -> Iterator[Firm]:
+def west(east, western_company) -> Iterator[Company]:
     """A second sync in the same database: another company, and another audience."""
-    stand = Stand(quickbooks=western_company, mailchimp=east.mailchimp)
+    mock_servers = MockServers(quickbooks=western_company, mailchimp=east.mailchimp)
     control(western_company, "POST", "reset")
     control(western_company, "POST", "company", {"empty": True})
-    firm = Firm(stand=stand, database_url=east.database_url, folder=east.folder)
-    firm.realm = WEST_REALM
-    firm.settings |= {
+    company = Company(mock_servers=mock_servers, database_url=east.database_url, folder=east.folder)
+    company.realm = WEST_REALM
+    company.settings |= {
         "name": "west",
         "audience_id": WEST_AUDIENCE,
         "quickbooks_conn_id": "quickbooks_west",
         "tags": ["West"],
         "fields": {},
     }
-    yield firm
-    firm.close()
+    yield company
+    company.close()
 
 
 @pytest.fixture
-def brands(east) -> Iterator[tuple[Firm, Firm]]:
+def brands(east) -> Iterator[tuple[Company, Company]]:
     """Two syncs of one company and one connection, into two audiences, by customer type."""
     east.quickbooks_control("PUT", "customer-types", {"1": "Retail", "2": "Trade"})
     east.settings["include"] = {"customer_type": ["Retail"]}
-    other = Firm(stand=east.stand, database_url=east.database_url, folder=east.folder)
+    other = Company(
+        mock_servers=east.mock_servers, database_url=east.database_url, folder=east.folder
+    )
     other.tokens = east.tokens
     other.settings |= {
         "name": "trade",
@@ -77,31 +79,31 @@ def brands(east) -> Iterator[tuple[Firm, Firm]]:
 
 
 @pytest.fixture
-def shared(east, west) -> tuple[Firm, Firm]:
+def shared(east, west) -> tuple[Company, Company]:
     """Two companies that feed one audience."""
     east.settings["beside"] = {"west": False}
     west.settings |= {"audience_id": AUDIENCE, "beside": {"east": True}}
     return east, west
 
 
-def audience(firm: Firm, audience_id: str) -> dict[str, str]:
-    found = firm.mailchimp_control("GET", f"members?audience={audience_id}")["members"]
+def audience(company: Company, audience_id: str) -> dict[str, str]:
+    found = company.mailchimp_control("GET", f"members?audience={audience_id}")["members"]
     return {member["email_address"]: member["status"] for member in found}
 
 
-def decided(firm: Firm) -> dict[str, tuple[str, str]]:
-    with firm.database.begin() as connection:
+def decided(company: Company) -> dict[str, tuple[str, str]]:
+    with company.database.begin() as connection:
         rows = connection.execute(
             text("""SELECT customer_id, decision, reason FROM ml_connector.customers
                     WHERE sync = :sync"""),
-            {"sync": firm.sync_settings().name},
+            {"sync": company.sync_settings().name},
         ).all()
     return {row[0]: (row[1], row[2]) for row in rows}
 
 
-def told(firm: Firm, customer_id: str) -> list[tuple[str, str, str]]:
-    mine = (firm.sync_settings().name, customer_id)
-    rows = [row for row in firm.audit() if (row["sync"], row["customer_id"]) == mine]
+def told(company: Company, customer_id: str) -> list[tuple[str, str, str]]:
+    mine = (company.sync_settings().name, customer_id)
+    rows = [row for row in company.audit() if (row["sync"], row["customer_id"]) == mine]
     return [(row["action"], row["reason"], row["outcome"]) for row in rows]
 
 
@@ -110,13 +112,13 @@ def test_two_companies_fill_two_audiences_each_by_its_own_rules(east, west):
     east.customer("Amy", AMY)
     amy = west.customer("Amy", AMY)  # the same id and address as in the east
     west.customer("Attic", "attic@finch.org", Job=True, ParentRef={"value": amy})
-    for firm in (east, west):
-        firm.sync()
+    for company in (east, west):
+        company.sync()
     assert audience(east, AUDIENCE) == {AMY: "subscribed"}
     assert audience(east, WEST_AUDIENCE) == {AMY: "transactional"}
     west.edit(amy, Active=False)
-    for firm in (east, west):
-        firm.sync()
+    for company in (east, west):
+        company.sync()
     assert audience(east, AUDIENCE) == {AMY: "subscribed"}
     assert audience(east, WEST_AUDIENCE) == {AMY: "archived"}
 
@@ -125,13 +127,13 @@ def test_one_company_fills_two_audiences_by_customer_type(brands):
     retail, _ = brands
     amy = retail.customer("Amy", AMY, CustomerTypeRef={"value": "1"})
     retail.customer("Ben", BEN, CustomerTypeRef={"value": "2"})
-    for firm in brands:
-        firm.sync()
+    for company in brands:
+        company.sync()
     assert audience(retail, AUDIENCE) == {AMY: "subscribed"}
     assert audience(retail, WEST_AUDIENCE) == {BEN: "subscribed"}
     retail.edit(amy, CustomerTypeRef={"value": "2"})
-    for firm in brands:
-        firm.sync()
+    for company in brands:
+        company.sync()
     assert audience(retail, AUDIENCE) == {AMY: "archived"}
     assert audience(retail, WEST_AUDIENCE) == {AMY: "subscribed", BEN: "subscribed"}
 
@@ -141,7 +143,7 @@ def test_syncs_that_share_a_connection_redeem_its_refresh_token_once(brands):
     retail.quickbooks_control("PUT", "settings", STRICT | {"token_latency_ms": 300})
     retail.customer("Amy", AMY, CustomerTypeRef={"value": "1"})
     with ThreadPoolExecutor(2) as pool:
-        for done in [pool.submit(firm.sync) for firm in brands]:
+        for done in [pool.submit(company.sync) for company in brands]:
             done.result()
     calls = control(retail.quickbooks, "GET", "journal?kind=token")["calls"]
     assert [call["status"] for call in calls] == [200]
@@ -155,7 +157,7 @@ def test_a_companys_webhook_reaches_each_of_its_syncs_and_no_other(brands, west)
     both += [retail.customer("Ben", BEN, CustomerTypeRef={"value": "2"})]
     west.customer("Cleo", "cleo@finch.org")
     retail.told_by_quickbooks(*(("created", each) for each in both))
-    targets = [firm.open_sync() for firm in (retail, trade, west)]
+    targets = [company.open_sync() for company in (retail, trade, west)]
     assert work_off(retail.database, targets)["done"] == 2
     assert audience(retail, AUDIENCE) == {AMY: "subscribed"}
     assert audience(retail, WEST_AUDIENCE) == {BEN: "subscribed"}
@@ -190,25 +192,25 @@ def test_a_company_that_cannot_be_reached_does_not_hold_up_anothers_webhooks(eas
 def test_events_of_two_companies_worked_on_together_are_each_in_their_own_syncs_trail(east, west):
     amy, ben = east.customer("Amy", AMY), west.customer("Ben", BEN)
     assert amy == ben  # small numbers, the same in every company
-    for firm in (east, west):
-        firm.told_by_quickbooks(("created", amy))
+    for company in (east, west):
+        company.told_by_quickbooks(("created", amy))
     assert work_off(east.database, [east.open_sync(), west.open_sync()])["done"] == 2
-    for firm in (east, west):
-        assert told(firm, amy).count(("webhook", "customer.created", "done")) == 1
+    for company in (east, west):
+        assert told(company, amy).count(("webhook", "customer.created", "done")) == 1
 
 
 def test_a_customer_one_company_does_not_know_is_not_taken_for_anothers_of_that_id(east, west):
     ben = west.customer("Ben", BEN)
-    for firm in (east, west):
-        firm.told_by_quickbooks(("created", ben))
+    for company in (east, west):
+        company.told_by_quickbooks(("created", ben))
     counts = work_off(east.database, [east.open_sync(), west.open_sync()])
     assert (counts["done"], counts["failed"]) == (1, 1)
     assert told(west, ben)[-1] == ("webhook", "customer.created", "done")
     assert [row[0] for row in inbox_rows(east, "state = 'pending'")] == [REALM]
 
 
-def inbox_rows(firm: Firm, where: str) -> list[tuple[str, int]]:
-    with firm.database.begin() as connection:
+def inbox_rows(company: Company, where: str) -> list[tuple[str, int]]:
+    with company.database.begin() as connection:
         rows = connection.execute(
             text(f"SELECT source, id FROM ml_connector.webhook_inbox WHERE {where} ORDER BY id")
         ).all()
@@ -221,13 +223,13 @@ REALMS = {"east": REALM, "west": WEST_REALM}
 class Companies:
     """The console over both companies, each with a dead event of the same customer."""
 
-    def __init__(self, east: Firm, west: Firm) -> None:
+    def __init__(self, east: Company, west: Company) -> None:
         self.east, self.west = east, west
         self.amy = east.customer("Amy", AMY)
         assert west.customer("Ben", BEN) == self.amy
-        for firm in (east, west):
-            firm.sync()
-            firm.told_by_quickbooks(("updated", self.amy))
+        for company in (east, west):
+            company.sync()
+            company.told_by_quickbooks(("updated", self.amy))
         self.change("state = 'dead', reason = 'not_found'")
         self.ids = dict(inbox_rows(east, "true"))
 
@@ -246,7 +248,8 @@ class Companies:
             "admin",
             identify=identify,
             syncs=lambda: {
-                firm.sync_settings().name: firm.sync_settings() for firm in (self.east, self.west)
+                company.sync_settings().name: company.sync_settings()
+                for company in (self.east, self.west)
             },
             outside=FakeOutside(realms=realms),
         )
@@ -305,8 +308,8 @@ def test_a39_a_contact_belongs_to_the_sync_that_had_it_first(shared):
     east, west = shared
     east.customer("Amy East", AMY)
     amy = west.customer("Amy West", AMY)
-    for firm in (east, west, east, west):
-        firm.sync()
+    for company in (east, west, east, west):
+        company.sync()
     assert east.fields(AMY)["FNAME"] == "Amy East"
     assert east.tags(AMY) == {"East"}
     assert decided(west) == {amy: OWNED}
@@ -333,8 +336,8 @@ def test_a39_when_the_first_sync_lets_go_the_other_takes_over_and_nobody_is_arch
     east, west = shared
     amy = east.customer("Amy East", AMY)
     west.customer("Amy West", AMY)
-    for firm in (east, west):
-        firm.sync()
+    for company in (east, west):
+        company.sync()
     east.edit(amy, Active=False)
     east.sync()
     assert told(east, amy)[-1] == ("archive", "left_to_another_sync", "refused")
@@ -353,17 +356,17 @@ def test_a39_a_contact_that_passes_on_loses_the_first_syncs_tags_and_keeps_the_m
     east.seed(AMY, tags=["VIP"])
     amy = east.customer("Amy East", AMY)
     west_amy = west.customer("Amy West", AMY)
-    for firm in (east, west):
-        firm.sync()
+    for company in (east, west):
+        company.sync()
     assert east.tags(AMY) == {"VIP", "East"}
     east.edit(amy, Active=False)
-    for firm in (east, west):
-        firm.sync()
+    for company in (east, west):
+        company.sync()
     assert east.tags(AMY) == {"VIP", "West"}
     east.edit(amy, Active=True)
     west.edit(west_amy, Active=False)
-    for firm in (east, west, east):
-        firm.sync()
+    for company in (east, west, east):
+        company.sync()
     assert east.tags(AMY) == {"VIP", "East"}
 
 
@@ -395,10 +398,10 @@ def test_a39_an_opt_out_travels_from_a_contact_that_another_sync_owns(shared):
 def test_a39_two_syncs_that_run_at_once_write_a_new_contact_once(shared):
     east, west = shared
     for number in range(20):
-        for firm in shared:
-            firm.customer(f"Person {number}", f"person{number}@finch.org")
+        for company in shared:
+            company.customer(f"Person {number}", f"person{number}@finch.org")
     with ThreadPoolExecutor(2) as pool:
-        for done in [pool.submit(firm.sync) for firm in shared]:
+        for done in [pool.submit(company.sync) for company in shared]:
             done.result()
     both = [*decided(east).values(), *decided(west).values()]
     assert both.count(OWNED) == 20
@@ -409,8 +412,8 @@ def test_a39_a_sync_that_leaves_the_settings_owns_nothing_any_more(shared):
     east, west = shared
     east.customer("Amy East", AMY)
     west.customer("Amy West", AMY)
-    for firm in shared:
-        firm.sync()
+    for company in shared:
+        company.sync()
     west.settings |= {"beside": {}, "fields": {"FNAME": "GivenName"}}
     west.sync()
     assert east.fields(AMY)["FNAME"] == "Amy West"

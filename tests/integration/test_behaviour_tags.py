@@ -14,15 +14,15 @@ TAGS = {
 
 
 @pytest.fixture
-def typed(firm):
-    """A firm with three customer types, and tags from types and jobs."""
-    firm.settings["tags"] = TAGS
-    types(firm, TYPES)
-    return firm
+def typed(company):
+    """A company with three customer types, and tags from types and jobs."""
+    company.settings["tags"] = TAGS
+    types(company, TYPES)
+    return company
 
 
-def types(firm, names):
-    firm.quickbooks_control("PUT", "customer-types", names)
+def types(company, names):
+    company.quickbooks_control("PUT", "customer-types", names)
 
 
 def of_type(number):
@@ -33,12 +33,12 @@ def address(number):
     return f"person{number}@finch.org"
 
 
-def many(firm, number, **fields):
-    return [firm.customer(f"Person {n}", address(n), **fields) for n in range(number)]
+def many(company, number, **fields):
+    return [company.customer(f"Person {n}", address(n), **fields) for n in range(number)]
 
 
-def removals(firm):
-    return [call for call in firm.writes() if "/segments/" in call["path"]]
+def removals(company):
+    return [call for call in company.writes() if "/segments/" in call["path"]]
 
 
 def test_a37_contacts_carry_the_tags_that_their_customers_attributes_say(typed, contract):

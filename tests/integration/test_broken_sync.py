@@ -16,7 +16,7 @@ AMY = "amy@finch.org"
 
 
 @pytest.fixture
-def process(firm, environment):
+def process(company, environment):
     """Works the inbox off as a person types it, with a second sync whose connection is missing."""
     settings = Path(environment["ML_CONNECTOR_SYNCS"])
     said = yaml.safe_load(settings.read_text())
@@ -24,7 +24,7 @@ def process(firm, environment):
     said["syncs"] = {"broken": said["syncs"]["main"] | broken, **said["syncs"]}
     settings.write_text(yaml.safe_dump(said, sort_keys=False))
     quickbooks = json.loads(environment["AIRFLOW_CONN_QUICKBOOKS_DEFAULT"])
-    quickbooks["extra"]["token_url"] = f"{firm.quickbooks}/oauth2/v1/tokens/bearer"
+    quickbooks["extra"]["token_url"] = f"{company.quickbooks}/oauth2/v1/tokens/bearer"
     variables = {
         "AIRFLOW_CONN_QUICKBOOKS_DEFAULT": json.dumps(quickbooks),
         "ML_CONNECTOR_INDEX_KEY": KEY,
@@ -48,13 +48,13 @@ def process(firm, environment):
     return processed
 
 
-def test_a_sync_whose_connection_is_missing_holds_up_no_other_and_loses_nothing(firm, process):
-    amy = firm.customer("Amy", AMY)
-    firm.told_by_quickbooks(("created", amy))
-    realm, firm.realm = firm.realm, "9341450000000009"
-    firm.told_by_quickbooks(("created", "1"))  # the company of the broken sync, or of none
-    firm.realm = realm
+def test_a_sync_whose_connection_is_missing_holds_up_no_other_and_loses_nothing(company, process):
+    amy = company.customer("Amy", AMY)
+    company.told_by_quickbooks(("created", amy))
+    realm, company.realm = company.realm, "9341450000000009"
+    company.told_by_quickbooks(("created", "1"))  # the company of the broken sync, or of none
+    company.realm = realm
     code, said = process()
     assert (code, "'quickbooks_gone'" in said) == (2, True), said
-    assert firm.statuses() == {AMY: "subscribed"}
-    assert firm.inbox() == {"done": 1, "pending": 1}
+    assert company.statuses() == {AMY: "subscribed"}
+    assert company.inbox() == {"done": 1, "pending": 1}

@@ -36,22 +36,22 @@ TROUBLES = {
 
 
 @pytest.mark.parametrize(("system", "match", "action", "nth"), TROUBLES.values(), ids=TROUBLES)
-def test_logs_hold_ids_and_counts_only(firm, caplog, capsys, system, match, action, nth):
+def test_logs_hold_ids_and_counts_only(company, caplog, capsys, system, match, action, nth):
     caplog.set_level(logging.DEBUG)
-    firm.client_secret = "sandbox-secret"
-    firm.quickbooks_control("POST", "company", SAMPLE)
-    firm.fault(system, match=match, action=action, nth=nth)
-    secrets = [firm.mailchimp_key, firm.client_secret, "sandbox-refresh-token"]
+    company.client_secret = "sandbox-secret"
+    company.quickbooks_control("POST", "company", SAMPLE)
+    company.fault(system, match=match, action=action, nth=nth)
+    secrets = [company.mailchimp_key, company.client_secret, "sandbox-refresh-token"]
     with structlog.testing.capture_logs() as lines:
         try:
-            firm.sync()
+            company.sync()
         except ConnectorError as error:
             structlog.get_logger().error("run_failed", reason=str(error), cause=repr(error))
-    secrets.append(firm.tokens.pair.access_token)
+    secrets.append(company.tokens.pair.access_token)
     encoded = [base64.b64encode(f"{user}:{secret}".encode()).decode()
-               for user, secret in (("sandbox-client", firm.client_secret), ("ml-connector", firm.mailchimp_key))]  # fmt: skip
+               for user, secret in (("sandbox-client", company.client_secret), ("ml-connector", company.mailchimp_key))]  # fmt: skip
     told = "\n".join([*map(str, lines), caplog.text, *capsys.readouterr()]).lower()
     assert len(told) > 500, "there is something to look at"
     hidden = {*secrets, *map(quote_plus, secrets), *encoded, "eyJ0b2tlbg"}
     assert [secret for secret in hidden if secret.lower() in told] == []
-    assert [word for word in personal_data(firm) if word in told] == []
+    assert [word for word in personal_data(company) if word in told] == []

@@ -21,64 +21,64 @@ UNAUTHORISED = {
 }
 
 
-def token_calls(firm) -> int:
-    calls = firm.every_call(firm.quickbooks)
+def token_calls(company) -> int:
+    calls = company.every_call(company.quickbooks)
     return sum(call["kind"] == "token" for call in calls)
 
 
 @pytest.fixture
-def amy(firm) -> str:
-    return firm.customer("Amy", "amy@finch.org")
+def amy(company) -> str:
+    return company.customer("Amy", "amy@finch.org")
 
 
 @pytest.mark.parametrize("nth", [1, 2])
-def test_d1_a_token_that_ends_in_mid_run_is_renewed_once_and_the_run_goes_on(firm, amy, nth):
-    firm.fault("quickbooks", match=QUERY, nth=[nth], action=UNAUTHORISED)
-    firm.sync()
-    assert firm.statuses() == {"amy@finch.org": "subscribed"}
-    assert token_calls(firm) == 2, "one for the stale pair it began with, one for the 401"
-    assert firm.waits == []
+def test_d1_a_token_that_ends_in_mid_run_is_renewed_once_and_the_run_goes_on(company, amy, nth):
+    company.fault("quickbooks", match=QUERY, nth=[nth], action=UNAUTHORISED)
+    company.sync()
+    assert company.statuses() == {"amy@finch.org": "subscribed"}
+    assert token_calls(company) == 2, "one for the stale pair it began with, one for the 401"
+    assert company.waits == []
 
 
-def test_d1_tokens_that_quickbooks_let_die_are_renewed_once_for_all_calls(firm, amy):
-    firm.sync()
-    firm.quickbooks_control("POST", "tokens/expire")
-    firm.clear_journals()
-    firm.sync()
-    assert token_calls(firm) == 1
+def test_d1_tokens_that_quickbooks_let_die_are_renewed_once_for_all_calls(company, amy):
+    company.sync()
+    company.quickbooks_control("POST", "tokens/expire")
+    company.clear_journals()
+    company.sync()
+    assert token_calls(company) == 1
 
 
-def test_d1_the_repeated_write_has_the_same_request_id(firm, amy):
-    client = firm.quickbooks_client(Counter())
-    firm.sync()
-    firm.quickbooks_control("POST", "tokens/expire")
-    firm.clear_journals()
+def test_d1_the_repeated_write_has_the_same_request_id(company, amy):
+    client = company.quickbooks_client(Counter())
+    company.sync()
+    company.quickbooks_control("POST", "tokens/expire")
+    company.clear_journals()
     row = client.fetch_by_ids([amy])[0]
-    firm.quickbooks_control("POST", "tokens/expire")
+    company.quickbooks_control("POST", "tokens/expire")
     note = {"Id": amy, "SyncToken": row["SyncToken"], "sparse": True, "Notes": "Hello"}
     written = client.write_batch([BatchItem(b_id="1", payload=note)], operation_id="op-1")
     assert written.results["1"]["Notes"] == "Hello"
-    batches = [call for call in firm.calls("quickbooks") if call["path"].endswith("/batch")]
+    batches = [call for call in company.calls("quickbooks") if call["path"].endswith("/batch")]
     assert [call["status"] for call in batches] == [401, 200]
     assert len({call["query"]["requestid"] for call in batches}) == 1
 
 
-def test_d1_a_second_401_stops_the_run_and_nothing_is_written(firm, amy):
-    firm.fault("quickbooks", match=QUERY, action=UNAUTHORISED)
+def test_d1_a_second_401_stops_the_run_and_nothing_is_written(company, amy):
+    company.fault("quickbooks", match=QUERY, action=UNAUTHORISED)
     with pytest.raises(CredentialsError, match="a fresh access token was refused") as stopped:
-        firm.sync()
+        company.sync()
     assert stopped.value.request_id == "1-tid"
     assert "eyJ" not in str(stopped.value)
-    assert [call["status"] for call in firm.calls("quickbooks")] == [401, 401]
-    assert firm.writes() == []
+    assert [call["status"] for call in company.calls("quickbooks")] == [401, 401]
+    assert company.writes() == []
 
 
-def test_d1_a_revoked_grant_says_to_connect_again(firm, amy):
-    firm.quickbooks_control("POST", "tokens/revoke")
+def test_d1_a_revoked_grant_says_to_connect_again(company, amy):
+    company.quickbooks_control("POST", "tokens/revoke")
     with pytest.raises(NeedsReauth, match="ml-connector connect"):
-        firm.sync()
-    assert token_calls(firm) == 1, "invalid_grant is terminal"
-    assert firm.writes() == []
+        company.sync()
+    assert token_calls(company) == 1, "invalid_grant is terminal"
+    assert company.writes() == []
 
 
 @pytest.mark.parametrize(
@@ -89,24 +89,26 @@ def test_d1_a_revoked_grant_says_to_connect_again(firm, amy):
         pytest.param([60.5], {"Retry-After": "Wed, 21 Oct 2026 07:28:00 GMT"}, id="a date"),
     ],
 )
-def test_d2_a_throttled_call_waits_as_long_as_it_is_told_or_a_minute(firm, amy, expected, headers):
+def test_d2_a_throttled_call_waits_as_long_as_it_is_told_or_a_minute(
+    company, amy, expected, headers
+):
     throttled = {"kind": "status", "status": 429, "headers": headers, "body": ""}
-    firm.fault("quickbooks", match=QUERY, nth=[1], action=throttled)
-    firm.sync()
-    assert firm.waits == expected
-    assert firm.statuses() == {"amy@finch.org": "subscribed"}
+    company.fault("quickbooks", match=QUERY, nth=[1], action=throttled)
+    company.sync()
+    assert company.waits == expected
+    assert company.statuses() == {"amy@finch.org": "subscribed"}
 
 
-def test_d2_throttling_that_lasts_stops_with_the_monthly_cap_and_a_later_run_goes_on(firm, amy):
+def test_d2_throttling_that_lasts_stops_with_the_monthly_cap_and_a_later_run_goes_on(company, amy):
     throttled = {"kind": "status", "status": 429, "headers": {"intuit_tid": "1-cap"}, "body": ""}
-    firm.fault("quickbooks", match=QUERY, action=throttled)
+    company.fault("quickbooks", match=QUERY, action=throttled)
     with pytest.raises(QuotaExhausted, match="the month's reads may be used up") as stopped:
-        firm.sync()
+        company.sync()
     assert stopped.value.request_id == "1-cap"
-    assert firm.writes() == []
-    firm.clear_faults(firm.quickbooks)
-    firm.sync()
-    assert firm.statuses() == {"amy@finch.org": "subscribed"}
+    assert company.writes() == []
+    company.clear_faults(company.quickbooks)
+    company.sync()
+    assert company.statuses() == {"amy@finch.org": "subscribed"}
 
 
 SYSTEM_FAULT = {"Error": [{"Message": "An application error", "code": "10000"}], "type": "SystemFault"}  # fmt: skip
@@ -130,33 +132,35 @@ ODDITIES = {
 
 @pytest.mark.parametrize("action", ODDITIES.values(), ids=ODDITIES)
 @pytest.mark.parametrize("nth", [1, 2])
-def test_d3_an_odd_answer_is_understood_and_the_call_repeated(firm, amy, nth, action):
-    firm.fault("quickbooks", match=QUERY, nth=[nth], action=action)
-    firm.sync()
-    assert firm.statuses() == {"amy@finch.org": "subscribed"}
-    assert len(firm.waits) == 1
+def test_d3_an_odd_answer_is_understood_and_the_call_repeated(company, amy, nth, action):
+    company.fault("quickbooks", match=QUERY, nth=[nth], action=action)
+    company.sync()
+    assert company.statuses() == {"amy@finch.org": "subscribed"}
+    assert len(company.waits) == 1
 
 
 @pytest.mark.parametrize("action", ODDITIES.values(), ids=ODDITIES)
-def test_d3_an_odd_answer_that_lasts_never_counts_as_an_empty_company(firm, amy, action):
-    firm.sync()
-    firm.fault("quickbooks", match=QUERY, action=action)
+def test_d3_an_odd_answer_that_lasts_never_counts_as_an_empty_company(company, amy, action):
+    company.sync()
+    company.fault("quickbooks", match=QUERY, action=action)
     with pytest.raises(Exception, match="QuickBooks: ") as stopped:
-        firm.sync(full_sync=True)
+        company.sync(full_sync=True)
     assert "\n" not in str(stopped.value)
-    assert firm.statuses() == {"amy@finch.org": "subscribed"}
+    assert company.statuses() == {"amy@finch.org": "subscribed"}
 
 
-def test_d3_an_error_carries_the_vendors_request_id(firm, amy):
+def test_d3_an_error_carries_the_vendors_request_id(company, amy):
     broken = {"kind": "status", "status": 503, "headers": {"intuit_tid": "1-5f0a-77"}}
-    firm.fault("quickbooks", match=QUERY, action=broken)
+    company.fault("quickbooks", match=QUERY, action=broken)
     with pytest.raises(Unavailable, match=r"out of order \(503\) \(request 1-5f0a-77\)"):
-        firm.sync()
+        company.sync()
 
 
 @pytest.mark.parametrize("path", ["/query$", "/tokens/bearer$"])
-def test_d6_a_call_that_hangs_is_given_up_and_repeated(firm, amy, path):
-    firm.timeout = 0.3
-    firm.fault("quickbooks", match={"path": path}, nth=[1], action={"kind": "hang", "seconds": 3})
-    firm.sync()
-    assert firm.statuses() == {"amy@finch.org": "subscribed"}
+def test_d6_a_call_that_hangs_is_given_up_and_repeated(company, amy, path):
+    company.timeout = 0.3
+    company.fault(
+        "quickbooks", match={"path": path}, nth=[1], action={"kind": "hang", "seconds": 3}
+    )
+    company.sync()
+    assert company.statuses() == {"amy@finch.org": "subscribed"}

@@ -5,7 +5,7 @@ import socket
 import pytest
 
 from ml_connector.errors import ConnectorError
-from tests.integration.firm import control
+from tests.integration.company import control
 
 
 def nobody() -> str:
@@ -37,14 +37,14 @@ WRONG = {
 
 
 @pytest.mark.parametrize(("wrong", "words"), WRONG.values(), ids=WRONG)
-def test_d8_a_wrong_connection_stops_the_run_with_what_to_change(firm, wrong, words):
-    firm.customer("Amy", "amy@finch.org")
-    places = {"quickbooks": firm.quickbooks, "mailchimp": firm.mailchimp, "nobody": nobody()}
+def test_d8_a_wrong_connection_stops_the_run_with_what_to_change(company, wrong, words):
+    company.customer("Amy", "amy@finch.org")
+    places = {"quickbooks": company.quickbooks, "mailchimp": company.mailchimp, "nobody": nobody()}
     for name, value in wrong.items():
-        setattr(firm, name, value.format(**places) if isinstance(value, str) else value)
+        setattr(company, name, value.format(**places) if isinstance(value, str) else value)
     with pytest.raises(ConnectorError, match=words) as stopped:
-        firm.sync()
+        company.sync()
     told = str(stopped.value)
     assert "\n" not in told
     assert "mistyped" not in told
-    assert control(firm.stand.mailchimp, "GET", "journal?write=true")["calls"] == []
+    assert control(company.mock_servers.mailchimp, "GET", "journal?write=true")["calls"] == []

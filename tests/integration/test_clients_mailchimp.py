@@ -1,4 +1,4 @@
-"""The Mailchimp client against the stand-in, over HTTP."""
+"""The Mailchimp client against the mock server, over HTTP."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -30,7 +30,7 @@ AUDIENCE = "a1b2c3d4e5"
 
 
 class Standin:
-    """The stand-in's control API."""
+    """The mock server's control API."""
 
     def __init__(self, url: str) -> None:
         self.url = url
@@ -48,7 +48,7 @@ class Standin:
 
 
 class Clients:
-    """Clients of the stand-in; what they slept and sent is in view."""
+    """Clients of the mock server; what they slept and sent is in view."""
 
     def __init__(self, standin: Standin) -> None:
         self.standin, self.slept, self.calls = standin, [], Counter[str]()

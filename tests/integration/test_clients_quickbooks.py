@@ -1,4 +1,4 @@
-"""The QuickBooks client and its tokens against the stand-in, over HTTP."""
+"""The QuickBooks client and its tokens against the mock server, over HTTP."""
 
 import threading
 from collections import Counter
@@ -31,7 +31,7 @@ TOKEN_PATH = "/oauth2/v1/tokens/bearer"
 
 
 class Standin:
-    """The stand-in's control API."""
+    """The mock server's control API."""
 
     def __init__(self, url: str) -> None:
         self.url = url

@@ -1,4 +1,4 @@
-"""`ml-connector connect quickbooks`, as a person does it, against the stand-in's consent page."""
+"""`ml-connector connect quickbooks`, as a person does it, against the mock server's consent page."""
 
 import json
 import os
@@ -13,15 +13,15 @@ import requests
 from sqlalchemy import text
 
 from local.postgres import free_port
-from tests.integration.firm import REALM, control
+from tests.integration.company import REALM, control
 
 COMMAND = Path(sys.prefix) / "bin" / "ml-connector"
 
 
 @pytest.fixture
-def environment(firm, airflow_home, tmp_path):
+def environment(company, airflow_home, tmp_path):
     """An Airflow with the connections in its environment."""
-    base = firm.quickbooks
+    base = company.quickbooks
     connection = {
         "conn_type": "quickbooks",
         "host": base,
@@ -35,7 +35,7 @@ def environment(firm, airflow_home, tmp_path):
         "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
         "ML_CONNECTOR_HOME": str(tmp_path / "state"),
         "AIRFLOW_CONN_QUICKBOOKS_DEFAULT": json.dumps(connection),
-        "AIRFLOW_CONN_ML_CONNECTOR_DB": firm.database_url.replace("+psycopg", ""),
+        "AIRFLOW_CONN_ML_CONNECTOR_DB": company.database_url.replace("+psycopg", ""),
         "PYTHONUNBUFFERED": "1",
     }
 
@@ -57,12 +57,12 @@ def page_of(process: subprocess.Popen[str]) -> str:
     pytest.fail("no page was printed")
 
 
-def wait_for_redemption(firm) -> None:
+def wait_for_redemption(company) -> None:
     """Return once a refresh has been sent to the token endpoint and was not answered yet."""
     unfinished = text("SELECT 1 FROM ml_connector.token_intents WHERE finished_at IS NULL")
     until = time.monotonic() + 60
     while time.monotonic() < until:
-        with firm.database.begin() as connection:
+        with company.database.begin() as connection:
             if connection.execute(unfinished).first():
                 time.sleep(0.5)
                 return
@@ -83,10 +83,10 @@ def stored_pair(environment) -> dict[str, str]:
     return json.loads(got.stdout.strip().splitlines()[-1])
 
 
-def test_connecting_stores_the_pair_and_names_the_company(environment, firm):
+def test_connecting_stores_the_pair_and_names_the_company(environment, company):
     with connect(environment) as process:
         page = page_of(process)
-        answer = requests.get(page, timeout=30)  # the stand-in says yes and redirects
+        answer = requests.get(page, timeout=30)  # the mock server says yes and redirects
         assert "QuickBooks is connected" in answer.text
         output, _ = process.communicate(timeout=60)
     assert process.returncode == 0, output
@@ -104,21 +104,21 @@ def test_connecting_stores_the_pair_and_names_the_company(environment, firm):
     assert "ok     main: QuickBooks: connected to the company" in again.stdout
 
 
-def test_a_refresh_under_way_with_the_former_pair_does_not_undo_the_consent(environment, firm):
+def test_a_refresh_under_way_with_the_former_pair_does_not_undo_the_consent(environment, company):
     seed = {"access_token": "", "refresh_token": "sandbox-refresh-token"}
     seeded = {"AIRFLOW_VAR_QUICKBOOKS_TOKEN__QUICKBOOKS_DEFAULT": json.dumps(seed)}
     with connect(environment) as process:
         page = page_of(process)
         slow = {"rotate": "always", "token_latency_ms": 4000}
-        control(firm.quickbooks, "PUT", "settings", slow)
+        control(company.quickbooks, "PUT", "settings", slow)
         with subprocess.Popen([COMMAND, "check"], env=environment | seeded) as refreshing:
-            wait_for_redemption(firm)
-            control(firm.quickbooks, "PUT", "settings", {"token_latency_ms": 0})
+            wait_for_redemption(company)
+            control(company.quickbooks, "PUT", "settings", {"token_latency_ms": 0})
             requests.get(page, timeout=30)
             output, _ = process.communicate(timeout=60)
             refreshing.communicate(timeout=60)
     assert process.returncode == 0, output
-    former, consented = control(firm.quickbooks, "GET", "tokens")["families"]
+    former, consented = control(company.quickbooks, "GET", "tokens")["families"]
     assert len(former["replaced"]) == 1
     assert stored_pair(environment)["refresh_token"] == consented["refresh_token"]
 
@@ -146,8 +146,8 @@ def test_a_redirect_with_another_state_is_refused_and_the_wait_goes_on(environme
     assert process.returncode == 0
 
 
-def test_a_no_on_the_consent_page_is_one_plain_sentence(environment, firm):
-    control(firm.quickbooks, "PUT", "settings", {"deny_consent": True})
+def test_a_no_on_the_consent_page_is_one_plain_sentence(environment, company):
+    control(company.quickbooks, "PUT", "settings", {"deny_consent": True})
     with connect(environment) as process:
         requests.get(page_of(process), timeout=30)
         output, _ = process.communicate(timeout=60)

@@ -1,4 +1,4 @@
-"""The console over a filled firm: who may see what, and what the pages say."""
+"""The console over a filled company: who may see what, and what the pages say."""
 
 import csv
 import io
@@ -22,7 +22,7 @@ from ml_connector.console.outside import Standing, TokenEnds
 from ml_connector.console.visit import Services, Started
 from ml_connector.console.words import STATUS
 from ml_connector.settings import Sync, Tags
-from tests.integration.firm import REALM, Firm
+from tests.integration.company import REALM, Company
 
 _numbers = itertools.count(1)
 
@@ -78,7 +78,7 @@ class FakeOutside:
 class Visitor:
     """A browser of somebody with a role."""
 
-    def __init__(self, firm, role: str, **services) -> None:
+    def __init__(self, company, role: str, **services) -> None:
         rights = ROLES[role]
 
         async def identify(request):
@@ -88,12 +88,12 @@ class Visitor:
 
         self.outside = services.get("outside", FakeOutside())
         values = {
-            "database": firm.database,
-            "vault": firm.vault,
-            "syncs": lambda: {"main": firm.sync_settings()},
+            "database": company.database,
+            "vault": company.vault,
+            "syncs": lambda: {"main": company.sync_settings()},
             "identify": identify,
             "outside": self.outside,
-            "clock": firm.clock,
+            "clock": company.clock,
             **services,
         }
         app = Starlette(routes=[Mount(PREFIX, build_console(Services(**values)))])
@@ -117,27 +117,27 @@ def words_of(html: str) -> str:
     return re.sub(r"\s+", " ", re.sub(r"<[^>]*>", " ", html)).replace("&#39;", "'")
 
 
-def fill(firm: Firm) -> dict[str, str]:
+def fill(company: Company) -> dict[str, str]:
     """Amy has opted out, Bo shares Cy's address, Di has none, Ed is archived, a webhook is dead."""
     ids = {
-        "Amy": firm.customer(
+        "Amy": company.customer(
             "Amy", "amy@birds-sanctuary.com", FamilyName="Müller", Notes="Parrots."
         ),
-        "Bo": firm.customer("Bo", "shared@birds-sanctuary.com"),
-        "Cy": firm.customer("Cy", "shared@birds-sanctuary.com"),
-        "Di": firm.customer("Di"),
-        "Ed": firm.customer("Ed", "ed@birds-sanctuary.com"),
+        "Bo": company.customer("Bo", "shared@birds-sanctuary.com"),
+        "Cy": company.customer("Cy", "shared@birds-sanctuary.com"),
+        "Di": company.customer("Di"),
+        "Ed": company.customer("Ed", "ed@birds-sanctuary.com"),
     }
-    firm.sync()
-    firm.edit(ids["Amy"], GivenName="Amelie")
-    firm.edit(ids["Ed"], Active=False)
-    firm.person("amy@birds-sanctuary.com", "unsubscribe", reason="Too many mails")
-    firm.seed("nobody@elsewhere.org")
-    firm.sync()
-    firm.told_by_quickbooks(("updated", ids["Amy"]))
-    firm.work_off()
-    firm.told_by_quickbooks(("updated", ids["Bo"]))
-    with firm.database.begin() as connection:
+    company.sync()
+    company.edit(ids["Amy"], GivenName="Amelie")
+    company.edit(ids["Ed"], Active=False)
+    company.person("amy@birds-sanctuary.com", "unsubscribe", reason="Too many mails")
+    company.seed("nobody@elsewhere.org")
+    company.sync()
+    company.told_by_quickbooks(("updated", ids["Amy"]))
+    company.work_off()
+    company.told_by_quickbooks(("updated", ids["Bo"]))
+    with company.database.begin() as connection:
         connection.execute(
             text("""UPDATE ml_connector.webhook_inbox SET state = 'dead', reason = 'not_found'
                     WHERE state = 'pending'""")
@@ -146,52 +146,54 @@ def fill(firm: Firm) -> dict[str, str]:
 
 
 @pytest.fixture(scope="module")
-def filled(stand, postgres, template_database, tmp_path_factory) -> Iterator[tuple[str, dict]]:
-    """A firm's database that every test gets a copy of, and the ids of its customers."""
-    stand.reset()
+def filled(
+    mock_servers, postgres, template_database, tmp_path_factory
+) -> Iterator[tuple[str, dict]]:
+    """A company's database that every test gets a copy of, and the ids of its customers."""
+    mock_servers.reset()
     postgres.create_database("filled_console", template=template_database)
-    firm = Firm(
-        stand=stand,
+    company = Company(
+        mock_servers=mock_servers,
         database_url=postgres.url("filled_console"),
         folder=tmp_path_factory.mktemp("f"),
     )
-    firm.settings["timezone"] = "America/Los_Angeles"
-    ids = fill(firm)
-    firm.close()
+    company.settings["timezone"] = "America/Los_Angeles"
+    ids = fill(company)
+    company.close()
     yield "filled_console", ids
     postgres.drop_database("filled_console")
 
 
 @contextmanager
-def copied(filled, stand, postgres, folder) -> Iterator[Firm]:
+def copied(filled, mock_servers, postgres, folder) -> Iterator[Company]:
     name = f"console_{next(_numbers)}"
     postgres.create_database(name, template=filled[0])
-    firm = Firm(stand=stand, database_url=postgres.url(name), folder=folder)
-    firm.settings["timezone"] = "America/Los_Angeles"
-    firm.runs, firm.ids = 10, filled[1]
-    yield firm
-    firm.close()
+    company = Company(mock_servers=mock_servers, database_url=postgres.url(name), folder=folder)
+    company.settings["timezone"] = "America/Los_Angeles"
+    company.runs, company.ids = 10, filled[1]
+    yield company
+    company.close()
     postgres.drop_database(name)
 
 
 @pytest.fixture(scope="module")
-def full(filled, stand, postgres, tmp_path_factory) -> Iterator[Firm]:
+def full(filled, mock_servers, postgres, tmp_path_factory) -> Iterator[Company]:
     """For tests that only look."""
-    with copied(filled, stand, postgres, tmp_path_factory.mktemp("f")) as firm:
-        yield firm
+    with copied(filled, mock_servers, postgres, tmp_path_factory.mktemp("f")) as company:
+        yield company
 
 
 @pytest.fixture
-def own(filled, stand, postgres, tmp_path) -> Iterator[Firm]:
+def own(filled, mock_servers, postgres, tmp_path) -> Iterator[Company]:
     """For tests that change something."""
-    with copied(filled, stand, postgres, tmp_path) as firm:
-        yield firm
+    with copied(filled, mock_servers, postgres, tmp_path) as company:
+        yield company
 
 
 @pytest.fixture
-def empty(template_database, stand, postgres, tmp_path) -> Iterator[Firm]:
-    with copied((template_database, {}), stand, postgres, tmp_path) as firm:
-        yield firm
+def empty(template_database, mock_servers, postgres, tmp_path) -> Iterator[Company]:
+    with copied((template_database, {}), mock_servers, postgres, tmp_path) as company:
+        yield company
 
 
 @pytest.fixture
@@ -615,14 +617,14 @@ def settings_of(model, before=""):
             yield f"{before}{its.alias or name}"
 
 
-def test_setup_shows_every_setting_as_it_is_in_force(firm):
+def test_setup_shows_every_setting_as_it_is_in_force(company):
     assert set(settings_of(Sync)) == set(SHOWN)
     values: dict = {}
     for setting, (value, _) in SHOWN.items():
         section, _, key = setting.rpartition(".")
         (values.setdefault(section, {}) if section else values)[key] = value
-    firm.settings |= values
-    page = Visitor(firm, "admin").page("/main/setup")
+    company.settings |= values
+    page = Visitor(company, "admin").page("/main/setup")
     assert [said for _, said in SHOWN.values() if said.lower() not in page.lower()] == []
 
 

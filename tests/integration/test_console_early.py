@@ -31,10 +31,10 @@ class Late:
 
 
 @pytest.fixture
-def late(firm) -> Iterator[Late]:
-    firm.customer("Amy's Bird Sanctuary", ADDRESS)
-    firm.sync()
-    with serving_in_thread({"console": console(firm)}) as urls, chromium() as browser:
+def late(company) -> Iterator[Late]:
+    company.customer("Amy's Bird Sanctuary", ADDRESS)
+    company.sync()
+    with serving_in_thread({"console": console(company)}) as urls, chromium() as browser:
         page = browser.new_page()
         page.set_default_timeout(PATIENCE)
         page.route("**/static/vendor/htmx*", lambda _route: None)  # held until it is unrouted
@@ -77,9 +77,9 @@ def test_a_button_pressed_before_the_scripts_are_there_does_its_work_once(late):
     expect(late.page.locator("main")).to_contain_text("mailchimp answers", timeout=PATIENCE)
 
 
-def test_a_form_sent_before_the_scripts_are_there_does_its_work(late, firm):
-    firm.told_by_quickbooks(("updated", "1"))
-    with firm.database.begin() as connection:
+def test_a_form_sent_before_the_scripts_are_there_does_its_work(late, company):
+    company.told_by_quickbooks(("updated", "1"))
+    with company.database.begin() as connection:
         connection.execute(
             text("UPDATE ml_connector.webhook_inbox SET state = 'dead', reason = 'not_found'")
         )
@@ -87,4 +87,4 @@ def test_a_form_sent_before_the_scripts_are_there_does_its_work(late, firm):
     late.page.get_by_role("button", name="Try all of these again").click()
     late.let_through()
     expect(late.page.get_by_role("status")).to_contain_text("1 event is due", timeout=PATIENCE)
-    assert firm.inbox() == {"pending": 1}
+    assert company.inbox() == {"pending": 1}

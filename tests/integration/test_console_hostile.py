@@ -98,12 +98,12 @@ def page() -> Iterator[Page]:
         yield browser.new_page()
 
 
-def test_500_hostile_texts_open_nothing_load_nothing_and_forge_nothing(firm, page, capsys):
+def test_500_hostile_texts_open_nothing_load_nothing_and_forge_nothing(company, page, capsys):
     texts = payloads()
     assert len(texts) == NUMBER
-    ids = fill(firm, texts)
+    ids = fill(company, texts)
     trouble = watched(page)
-    with serving_in_thread({"console": console(firm)}) as urls:
+    with serving_in_thread({"console": console(company)}) as urls:
         base = f"{urls['console']}{PREFIX}/main"
         for path in ["", "/customers", "/audit", "/webhooks", "/plans", "/plans/1", "/setup"]:
             page.goto(base + path)
@@ -123,24 +123,24 @@ def test_500_hostile_texts_open_nothing_load_nothing_and_forge_nothing(firm, pag
             rows = csv.reader(io.StringIO(answer.text.removeprefix("\ufeff")))
             live = [cell for row in rows for cell in row if cell.startswith(_COUNTS_AS_FORMULA)]
             assert live == []
-    assert len(firm.statuses()) == len(ids)
+    assert len(company.statuses()) == len(ids)
     said = capsys.readouterr()
     assert "forged line" not in said.out + said.err
 
 
-def fill(firm, texts: list[str]) -> list[str]:
+def fill(company, texts: list[str]) -> list[str]:
     """Customers that carry all texts, their contacts, webhooks of them, and a row that failed."""
     ids = []
     for number, some in enumerate(_fours(texts)):
         given = {field: text[:99] for field, text in zip(FIELDS, some, strict=True)}
-        ids.append(firm.customer(f"Hostile {number}", f"h{number}@hostile-firm.com", **given))
-    firm.sync()
+        ids.append(company.customer(f"Hostile {number}", f"h{number}@hostile-firm.com", **given))
+    company.sync()
     for number, text in enumerate(texts[:5]):
-        firm.told_by_mailchimp(
+        company.told_by_mailchimp(
             "unsubscribe", email=f"h{number}@hostile-firm.com", id=text, reason=text, action="unsub"
         )
-    firm.told_by_mailchimp("subscribe", email=texts[0], id="1")
-    firm.work_off()
+    company.told_by_mailchimp("subscribe", email=texts[0], id="1")
+    company.work_off()
     return ids
 
 
@@ -171,16 +171,16 @@ def watched(page: Page) -> list[str]:
     return trouble
 
 
-def console(firm) -> Starlette:
+def console(company) -> Starlette:
     async def identify(_request) -> Caller:
         return Caller(name="<b>admin</b>", may=lambda _right, _sync: True)
 
     services = Services(
-        database=firm.database,
-        vault=firm.vault,
-        syncs=lambda: {"main": firm.sync_settings()},
+        database=company.database,
+        vault=company.vault,
+        syncs=lambda: {"main": company.sync_settings()},
         identify=identify,
         outside=FakeOutside(),
-        clock=firm.clock,
+        clock=company.clock,
     )
     return Starlette(routes=[Mount(PREFIX, build_console(services))])

@@ -19,9 +19,9 @@ def small_chunks(monkeypatch):
     monkeypatch.setattr(planner, "CUSTOMERS_A_CHUNK", 3)
 
 
-def queued(firm, plan_id):
+def queued(company, plan_id):
     """What a plan holds; whose each change is, and why."""
-    with firm.database.begin() as connection:
+    with company.database.begin() as connection:
         rows = connection.execute(
             text("""SELECT email_key, customer_id, kind, reason FROM ml_connector.changes
                     WHERE plan_id = :plan_id ORDER BY email_key"""),
@@ -30,63 +30,63 @@ def queued(firm, plan_id):
     return [tuple(row) for row in rows]
 
 
-def waiting(firm):
-    with firm.database.begin() as connection:
+def waiting(company):
+    with company.database.begin() as connection:
         return connection.execute(
             text("SELECT count(*) FROM ml_connector.customers WHERE dirty")
         ).scalar_one()
 
 
-def in_turn(firm, monkeypatch):
+def in_turn(company, monkeypatch):
     """What a plan would hold with one chunk after the other; a preview leaves it to be decided."""
     with monkeypatch.context() as only:
         only.setattr(planner, "SIDE_BY_SIDE", 1)
-        planned = firm.plan(firm.scope(), preview=True)
-    return queued(firm, planned.plan_id)
+        planned = company.plan(company.scope(), preview=True)
+    return queued(company, planned.plan_id)
 
 
-def test_a_first_load_with_shared_addresses_is_decided_on_as_in_turn(firm, monkeypatch):
+def test_a_first_load_with_shared_addresses_is_decided_on_as_in_turn(company, monkeypatch):
     for number in range(COUNT):
-        firm.customer(f"Customer {number}", f"c{number % 9}@finch.org")
-    firm.fetch(firm.scope())
-    expected = in_turn(firm, monkeypatch)
-    planned = firm.plan(firm.scope())
-    assert queued(firm, planned.plan_id) == expected
+        company.customer(f"Customer {number}", f"c{number % 9}@finch.org")
+    company.fetch(company.scope())
+    expected = in_turn(company, monkeypatch)
+    planned = company.plan(company.scope())
+    assert queued(company, planned.plan_id) == expected
     assert len(expected) == 9
-    assert waiting(firm) == 0
+    assert waiting(company) == 0
 
 
-def test_customers_who_swap_and_share_addresses_are_decided_on_as_in_turn(firm, monkeypatch):
-    ids = [firm.customer(f"Customer {n}", f"c{n}@finch.org") for n in range(COUNT)]
-    firm.sync()
+def test_customers_who_swap_and_share_addresses_are_decided_on_as_in_turn(company, monkeypatch):
+    ids = [company.customer(f"Customer {n}", f"c{n}@finch.org") for n in range(COUNT)]
+    company.sync()
     for number, each in enumerate(ids):
         if number % 2:
-            firm.move(each, f"c{(number + 7) % COUNT}@finch.org")  # somebody is there already
+            company.move(each, f"c{(number + 7) % COUNT}@finch.org")  # somebody is there already
         elif number % 3 == 0:
-            firm.edit(each, Active=False)
-    scope = firm.scope()
-    firm.fetch(scope)
-    expected = in_turn(firm, monkeypatch)
-    planned = firm.plan(scope)
-    assert queued(firm, planned.plan_id) == expected
+            company.edit(each, Active=False)
+    scope = company.scope()
+    company.fetch(scope)
+    expected = in_turn(company, monkeypatch)
+    planned = company.plan(scope)
+    assert queued(company, planned.plan_id) == expected
     assert {kind for _, _, kind, _ in expected} == {"archive", "update"}
-    assert waiting(firm) == 0
+    assert waiting(company) == 0
 
 
-def test_every_customer_at_one_address_is_one_contact(firm):
-    ids = [firm.customer(f"Customer {n}", "office@finch.org") for n in range(COUNT)]
-    firm.sync()
-    assert firm.statuses() == {"office@finch.org": "subscribed"}
-    told = [firm.told(each) for each in ids]
+def test_every_customer_at_one_address_is_one_contact(company):
+    ids = [company.customer(f"Customer {n}", "office@finch.org") for n in range(COUNT)]
+    company.sync()
+    assert company.statuses() == {"office@finch.org": "subscribed"}
+    told = [company.told(each) for each in ids]
     assert told[0] == [("create", "new_customer", "applied")]
     assert all(rows == [("link", "shared_address", "linked")] for rows in told[1:])
 
 
-def test_a_chunk_that_fails_leaves_the_other_one_whole_and_the_next_run_does_the_rest(firm):
+def test_a_chunk_that_fails_leaves_the_other_one_whole_and_the_next_run_does_the_rest(company):
     for number in range(6):
-        firm.customer(f"Customer {number}", f"c{number}@finch.org")
-    scope = firm.scope()
-    firm.fetch(scope)
+        company.customer(f"Customer {number}", f"c{number}@finch.org")
+    scope = company.scope()
+    company.fetch(scope)
     refuse = """
         CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
             IF NEW.email_key = (SELECT max(email_key) FROM ml_connector.customers) THEN
@@ -96,38 +96,38 @@ def test_a_chunk_that_fails_leaves_the_other_one_whole_and_the_next_run_does_the
         END $$;
         CREATE TRIGGER refuse BEFORE INSERT ON ml_connector.changes
             FOR EACH ROW EXECUTE FUNCTION refuse()"""
-    with firm.database.begin() as connection:
+    with company.database.begin() as connection:
         connection.execute(text(refuse))
     try:
         with pytest.raises(StorageError, match="disk is full"):
-            firm.plan(scope)
-        assert waiting(firm) == 2
+            company.plan(scope)
+        assert waiting(company) == 2
     finally:
-        with firm.database.begin() as connection:
+        with company.database.begin() as connection:
             connection.execute(text("DROP TRIGGER refuse ON ml_connector.changes"))
             connection.execute(text("DROP FUNCTION refuse()"))
-    firm.sync()
-    assert len(firm.statuses()) == 6
-    assert waiting(firm) == 0
+    company.sync()
+    assert len(company.statuses()) == 6
+    assert waiting(company) == 0
 
 
-def test_a_run_waits_for_a_chunk_that_a_killed_one_left_behind(firm):
-    firm.customer("Amy", "amy@finch.org")
-    scope = firm.scope()
-    firm.fetch(scope)
+def test_a_run_waits_for_a_chunk_that_a_killed_one_left_behind(company):
+    company.customer("Amy", "amy@finch.org")
+    scope = company.scope()
+    company.fetch(scope)
     with ThreadPoolExecutor(1) as pool:
-        with firm.database.begin() as left_behind:
+        with company.database.begin() as left_behind:
             take_turn(left_behind, sync="main", at="chunks", shared=True)
-            planning = pool.submit(firm.plan, scope)
-            while not planning.done() and not waits_for_a_turn(firm):
+            planning = pool.submit(company.plan, scope)
+            while not planning.done() and not waits_for_a_turn(company):
                 time.sleep(0.05)
             assert not planning.done()
-            assert waiting(firm) == 1
+            assert waiting(company) == 1
         assert planning.result().changes == 1
 
 
-def waits_for_a_turn(firm):
-    with firm.database.begin() as connection:
+def waits_for_a_turn(company):
+    with company.database.begin() as connection:
         return connection.execute(
             text("""SELECT count(*) FROM pg_locks
                     WHERE locktype = 'advisory' AND NOT granted AND database =
@@ -135,15 +135,15 @@ def waits_for_a_turn(firm):
         ).scalar_one()
 
 
-def test_a_customer_who_moves_after_its_chunk_was_read_is_not_forgotten(firm, monkeypatch):
+def test_a_customer_who_moves_after_its_chunk_was_read_is_not_forgotten(company, monkeypatch):
     addresses = {
-        firm.customer(f"Customer {n}", f"c{n}@finch.org"): f"c{n}@finch.org" for n in range(6)
+        company.customer(f"Customer {n}", f"c{n}@finch.org"): f"c{n}@finch.org" for n in range(6)
     }
-    firm.sync()
+    company.sync()
     for each in addresses:
-        firm.edit(each, GivenName="Changed")
+        company.edit(each, GivenName="Changed")
     # Where chunks that are still to be read do not come by.
-    elsewhere = min((f"e{n}@finch.org" for n in range(50)), key=firm.vault.email_key)
+    elsewhere = min((f"e{n}@finch.org" for n in range(50)), key=company.vault.email_key)
     read = deciding.next_dirty
     moved = []
 
@@ -151,42 +151,42 @@ def test_a_customer_who_moves_after_its_chunk_was_read_is_not_forgotten(firm, mo
         chunk = read(*args, **kwargs)
         if not moved:
             moved.append(chunk[0].customer_id)
-            firm.move(moved[0], elsewhere)
-            firm.fetch(firm.scope(), ids=moved)  # as its webhook does
+            company.move(moved[0], elsewhere)
+            company.fetch(company.scope(), ids=moved)  # as its webhook does
         return chunk
 
     with monkeypatch.context() as only:
         only.setattr(deciding, "next_dirty", read_and_move)
-        firm.sync()
-    firm.sync()
-    assert waiting(firm) == 0
+        company.sync()
+    company.sync()
+    assert waiting(company) == 0
     expected = dict.fromkeys(addresses.values(), "subscribed")
     expected |= {addresses[moved[0]]: "archived", elsewhere: "subscribed"}
-    assert firm.statuses() == expected
+    assert company.statuses() == expected
 
 
-def test_a_preview_made_again_shows_what_would_be_done_now(firm):
-    ids = [firm.customer(f"Customer {n}", f"c{n}@finch.org") for n in range(6)]
-    scope = firm.scope("preview")
-    firm.fetch(scope)
-    assert firm.plan(scope, preview=True).changes == 6
-    firm.move(ids[0], "c1@finch.org")
-    firm.edit(ids[2], Active=False)
-    firm.fetch(scope)
-    assert firm.plan(scope, preview=True).changes == 4
+def test_a_preview_made_again_shows_what_would_be_done_now(company):
+    ids = [company.customer(f"Customer {n}", f"c{n}@finch.org") for n in range(6)]
+    scope = company.scope("preview")
+    company.fetch(scope)
+    assert company.plan(scope, preview=True).changes == 6
+    company.move(ids[0], "c1@finch.org")
+    company.edit(ids[2], Active=False)
+    company.fetch(scope)
+    assert company.plan(scope, preview=True).changes == 4
 
 
 @pytest.mark.parametrize(
     ("a_shard", "sizes"), [(COUNT, {0: 12, 1: 12}), (6, {0: 6, 1: 6, 2: 6, 3: 6})]
 )
-def test_shards_that_are_pushed_at_once_are_filled_in_turn(firm, monkeypatch, a_shard, sizes):
+def test_shards_that_are_pushed_at_once_are_filled_in_turn(company, monkeypatch, a_shard, sizes):
     monkeypatch.setattr(planner, "CHANGES_A_SHARD", a_shard)
     monkeypatch.setattr(planner, "CHUNKS_A_TURN", 2)
     for number in range(COUNT):
-        firm.customer(f"Customer {number}", f"c{number}@finch.org")
-    firm.fetch(firm.scope())
-    planned = firm.plan(firm.scope())
-    with firm.database.begin() as connection:
+        company.customer(f"Customer {number}", f"c{number}@finch.org")
+    company.fetch(company.scope())
+    planned = company.plan(company.scope())
+    with company.database.begin() as connection:
         rows = connection.execute(
             text("SELECT shard, count(*) FROM ml_connector.changes GROUP BY shard")
         ).all()

@@ -19,7 +19,7 @@ from ml_connector.privacy.forget import Forgotten, forget, look
 from ml_connector.store.database import Database
 from ml_connector.webhooks import inbox
 from ml_connector.wire.webhook_event import unreadable
-from tests.integration.firm import Firm
+from tests.integration.company import Company
 from tests.integration.test_audit_sealed import seal, tamper, verify
 from tests.integration.traces import EVERY_ROW, dumped, forms, found, marks
 
@@ -28,278 +28,280 @@ NOTES = "Likes parrots.\r\n\tCall after 5."
 
 
 def erase(
-    firm: Firm, address: str = AMY, *, delete: bool = False, database: Database | None = None
+    company: Company, address: str = AMY, *, delete: bool = False, database: Database | None = None
 ) -> Forgotten:
     return forget(
-        [firm.open_sync()],
-        database=database or firm.database,
-        vault=firm.vault,
+        [company.open_sync()],
+        database=database or company.database,
+        vault=company.vault,
         address=address,
         delete_contact=delete,
         run=RunContext(run_id="forget__1", task_id="forget", actor="operator"),
     )
 
 
-def traces(firm: Firm, *words: str, addresses: tuple[str, ...] = (AMY,)) -> list[tuple[str, str]]:
+def traces(
+    company: Company, *words: str, addresses: tuple[str, ...] = (AMY,)
+) -> list[tuple[str, str]]:
     """Where words, addresses or what stands for these are, but for suppressions and the proof."""
-    tables = dumped(firm)
+    tables = dumped(company)
     allowed = ("suppressions", "erasures", "proof")
-    hashes = [mark for address in addresses for mark in marks(firm, address)]
+    hashes = [mark for address in addresses for mark in marks(company, address)]
     return found(tables, {form for word in (*words, *addresses) for form in forms(word)}) + [
         (table, mark) for table, mark in found(tables, hashes) if table not in allowed
     ]
 
 
-def test_the_contact_is_archived_and_nobody_brings_it_back(firm):
-    amy = firm.customer("Amy", AMY, FamilyName="Finchley")
-    firm.sync()
-    seal(firm)
-    done = erase(firm)
+def test_the_contact_is_archived_and_nobody_brings_it_back(company):
+    amy = company.customer("Amy", AMY, FamilyName="Finchley")
+    company.sync()
+    seal(company)
+    done = erase(company)
     assert done.contacts == {"archived": 1}
-    assert firm.statuses() == {AMY: "archived"}
-    firm.edit(amy, FamilyName="Finchley-Owl")
-    firm.told_by_quickbooks(("updated", amy))
-    firm.told_by_mailchimp("subscribe", email=AMY, id="1")
-    assert firm.work_off()["done"] == 1
-    assert firm.inbox() == {"done": 1, "ignored": 1}
-    firm.sync(full_sync=True)
-    firm.move(amy, "amy@elsewhere-birds.org")  # the same person, wherever they are
-    firm.sync()
-    assert firm.statuses() == {AMY: "archived"}
-    assert firm.decisions()[amy] == ("skipped", "suppressed", None)
-    assert traces(firm, "Finchley", "elsewhere-birds") == []
+    assert company.statuses() == {AMY: "archived"}
+    company.edit(amy, FamilyName="Finchley-Owl")
+    company.told_by_quickbooks(("updated", amy))
+    company.told_by_mailchimp("subscribe", email=AMY, id="1")
+    assert company.work_off()["done"] == 1
+    assert company.inbox() == {"done": 1, "ignored": 1}
+    company.sync(full_sync=True)
+    company.move(amy, "amy@elsewhere-birds.org")  # the same person, wherever they are
+    company.sync()
+    assert company.statuses() == {AMY: "archived"}
+    assert company.decisions()[amy] == ("skipped", "suppressed", None)
+    assert traces(company, "Finchley", "elsewhere-birds") == []
 
 
-def test_the_contact_is_deleted_for_good_on_request(firm):
-    firm.customer("Amy", AMY)
-    firm.sync()
-    firm.clear_journals()
-    assert erase(firm, delete=True).contacts == {"deleted": 1}
-    assert firm.statuses() == {AMY: "forgotten"}
-    (call,) = firm.writes()
-    (row,) = [row for row in firm.audit() if row["action"] == "delete_contact"]
+def test_the_contact_is_deleted_for_good_on_request(company):
+    company.customer("Amy", AMY)
+    company.sync()
+    company.clear_journals()
+    assert erase(company, delete=True).contacts == {"deleted": 1}
+    assert company.statuses() == {AMY: "forgotten"}
+    (call,) = company.writes()
+    (row,) = [row for row in company.audit() if row["action"] == "delete_contact"]
     assert row["request_id"] == call["request_id"]
-    firm.sync(full_sync=True)
-    assert firm.statuses() == {AMY: "forgotten"}
+    company.sync(full_sync=True)
+    assert company.statuses() == {AMY: "forgotten"}
 
 
 @pytest.mark.parametrize("delete", [True, False])
-def test_an_answer_that_is_lost_is_no_failure(firm, delete):
-    firm.customer("Amy", AMY)
-    firm.sync()
+def test_an_answer_that_is_lost_is_no_failure(company, delete):
+    company.customer("Amy", AMY)
+    company.sync()
     path = "delete-permanent" if delete else "members/[0-9a-f]+$"
     match = {"method": "POST" if delete else "DELETE", "path": path}
-    firm.fault("mailchimp", match=match, times=1, action={"kind": "drop", "when": "after"})
-    assert erase(firm, delete=delete).left == ()
-    assert firm.statuses() == {AMY: "forgotten" if delete else "archived"}
-    rows = [row for row in firm.audit() if row["cause"] == "erasure:1"]
+    company.fault("mailchimp", match=match, times=1, action={"kind": "drop", "when": "after"})
+    assert erase(company, delete=delete).left == ()
+    assert company.statuses() == {AMY: "forgotten" if delete else "archived"}
+    rows = [row for row in company.audit() if row["cause"] == "erasure:1"]
     assert [row["outcome"] for row in rows] == ["applied", "applied"]
 
 
-def test_who_was_merged_into_the_customer_is_gone_as_well(firm):
-    amy = firm.customer("Amy", AMY)
-    other = firm.customer("Amy Elisabeth Finchley", "amy@former-birds.org")
-    firm.sync()
-    firm.quickbooks_control("POST", "customers/merge", {"survivor": amy, "loser": other})
-    firm.told_by_quickbooks(("merged", amy, other))
-    firm.work_off()
-    assert erase(firm).customers == 2
-    assert traces(firm, "Finchley", addresses=(AMY, "amy@former-birds.org")) == []
+def test_who_was_merged_into_the_customer_is_gone_as_well(company):
+    amy = company.customer("Amy", AMY)
+    other = company.customer("Amy Elisabeth Finchley", "amy@former-birds.org")
+    company.sync()
+    company.quickbooks_control("POST", "customers/merge", {"survivor": amy, "loser": other})
+    company.told_by_quickbooks(("merged", amy, other))
+    company.work_off()
+    assert erase(company).customers == 2
+    assert traces(company, "Finchley", addresses=(AMY, "amy@former-birds.org")) == []
 
 
-def test_a_contact_that_mailchimp_does_not_archive_is_said_to_be_left(firm):
-    firm.seed(AMY, status="cleaned")
-    firm.customer("Amy", AMY)
-    firm.sync()
-    done = erase(firm)
+def test_a_contact_that_mailchimp_does_not_archive_is_said_to_be_left(company):
+    company.seed(AMY, status="cleaned")
+    company.customer("Amy", AMY)
+    company.sync()
+    done = erase(company)
     assert ("--delete-contact" in done.left[0], done.contacts) == (True, {})
-    assert erase(firm, delete=True).left == ()
+    assert erase(company, delete=True).left == ()
 
 
 @pytest.mark.parametrize("write_to", ["notes", "attachment", "both"])
-def test_what_we_wrote_on_the_customer_is_removed_and_peoples_own_text_stays(firm, write_to):
-    firm.settings["activity"] = {"write_to": write_to}
-    amy = firm.customer("Amy", AMY, Notes=NOTES)
-    firm.sync()
-    firm.person(AMY, "unsubscribe", reason="Too many mails")
-    firm.sync()
-    assert erase(firm).blocks == (2 if write_to == "both" else 1)
-    assert firm.record_of(amy)["Notes"].rstrip("\n") == NOTES
-    assert firm.quickbooks_control("GET", "attachables")["attachables"] == []
-    firm.sync(full_sync=True)
-    assert firm.record_of(amy)["Notes"].rstrip("\n") == NOTES
-    assert traces(firm, "Too many mails", "parrots") == []
+def test_what_we_wrote_on_the_customer_is_removed_and_peoples_own_text_stays(company, write_to):
+    company.settings["activity"] = {"write_to": write_to}
+    amy = company.customer("Amy", AMY, Notes=NOTES)
+    company.sync()
+    company.person(AMY, "unsubscribe", reason="Too many mails")
+    company.sync()
+    assert erase(company).blocks == (2 if write_to == "both" else 1)
+    assert company.record_of(amy)["Notes"].rstrip("\n") == NOTES
+    assert company.quickbooks_control("GET", "attachables")["attachables"] == []
+    company.sync(full_sync=True)
+    assert company.record_of(amy)["Notes"].rstrip("\n") == NOTES
+    assert traces(company, "Too many mails", "parrots") == []
 
 
-def test_somebody_else_who_writes_the_customer_meanwhile_loses_nothing(firm):
-    amy = firm.customer("Amy", AMY, Notes=NOTES)
-    firm.sync()
-    firm.person(AMY, "unsubscribe")
-    firm.sync()
-    firm.fault(
+def test_somebody_else_who_writes_the_customer_meanwhile_loses_nothing(company):
+    amy = company.customer("Amy", AMY, Notes=NOTES)
+    company.sync()
+    company.person(AMY, "unsubscribe")
+    company.sync()
+    company.fault(
         "quickbooks", match={"path": "/batch"}, times=1, action={"kind": "delay", "seconds": 0.5}
     )
-    eraser = threading.Thread(target=erase, args=(firm,))
+    eraser = threading.Thread(target=erase, args=(company,))
     eraser.start()
-    notes = firm.record_of(amy)["Notes"]
-    firm.edit(amy, Notes="Owes nothing.\n" + notes)
+    notes = company.record_of(amy)["Notes"]
+    company.edit(amy, Notes="Owes nothing.\n" + notes)
     eraser.join()
-    assert firm.record_of(amy)["Notes"].rstrip("\n") == "Owes nothing.\n" + NOTES
+    assert company.record_of(amy)["Notes"].rstrip("\n") == "Owes nothing.\n" + NOTES
 
 
-def test_the_proof_says_who_when_and_which_hash_and_no_more(firm):
-    firm.customer("Amy", AMY)
-    firm.sync()
-    done = erase(firm)
-    (proof,) = [row for row in firm.audit() if row["action"] == "forget"]
-    assert (proof["actor"], proof["email_key"]) == ("operator", firm.vault.email_key(AMY).hex())
+def test_the_proof_says_who_when_and_which_hash_and_no_more(company):
+    company.customer("Amy", AMY)
+    company.sync()
+    done = erase(company)
+    (proof,) = [row for row in company.audit() if row["action"] == "forget"]
+    assert (proof["actor"], proof["email_key"]) == ("operator", company.vault.email_key(AMY).hex())
     assert (proof["before"], proof["after"]) == (None, {"addresses": 1, "customers": 1, "left": 0})
-    archived = [row for row in firm.audit() if row["cause"] == f"erasure:{done.erasure}"]
+    archived = [row for row in company.audit() if row["cause"] == f"erasure:{done.erasure}"]
     assert [row["action"] for row in archived] == ["archive", "forget"]
-    assert verify(firm).findings == []
-    assert verify(firm).erased > 0
+    assert verify(company).findings == []
+    assert verify(company).erased > 0
 
 
-def test_an_erased_row_that_somebody_edits_is_found_and_an_edited_one_is_not_cleared(firm):
-    firm.customer("Amy", AMY)
-    firm.customer("Bo", "bo@finch.org")
-    firm.sync()
-    seal(firm)
-    tamper(firm, "UPDATE ml_connector.audit SET reason = 'other' WHERE id = 1")
-    erase(firm)
-    erase(firm, "bo@finch.org")
-    assert [(each.wrong, each.audit_id) for each in verify(firm).findings] == [("edited", 1)]
-    tamper(firm, "UPDATE ml_connector.audit SET attempts = 9 WHERE id = 2")
-    assert [each.audit_id for each in verify(firm).findings] == [1, 2]
+def test_an_erased_row_that_somebody_edits_is_found_and_an_edited_one_is_not_cleared(company):
+    company.customer("Amy", AMY)
+    company.customer("Bo", "bo@finch.org")
+    company.sync()
+    seal(company)
+    tamper(company, "UPDATE ml_connector.audit SET reason = 'other' WHERE id = 1")
+    erase(company)
+    erase(company, "bo@finch.org")
+    assert [(each.wrong, each.audit_id) for each in verify(company).findings] == [("edited", 1)]
+    tamper(company, "UPDATE ml_connector.audit SET attempts = 9 WHERE id = 2")
+    assert [each.audit_id for each in verify(company).findings] == [1, 2]
 
 
-def test_the_audit_lets_nobody_change_what_is_not_personal(firm):
-    firm.customer("Amy", AMY)
-    firm.sync()
+def test_the_audit_lets_nobody_change_what_is_not_personal(company):
+    company.customer("Amy", AMY)
+    company.sync()
     for statement in (
         "UPDATE ml_connector.audit SET outcome = 'failed'",
         "UPDATE ml_connector.audit SET after = NULL, outcome = 'failed'",
         "DELETE FROM ml_connector.audit",
     ):
         with pytest.raises(DBAPIError, match="append-only"):
-            change(firm, "SET LOCAL ml_connector.audit_rewrite = 'on'", statement)
+            change(company, "SET LOCAL ml_connector.audit_rewrite = 'on'", statement)
 
 
 MAX = "max@xn--mller-kva.org"
 
 
-def unusable(firm: Firm) -> None:
+def unusable(company: Company) -> None:
     """Genuine deliveries about Amy and Max that nobody can work on: three about each."""
     for address in (AMY, "Max@M\u00fcller.org"):
-        firm.told_by_mailchimp("dance", email=address, id=f"1{address}")
-        firm.told_by_mailchimp("campaign", subject=f"Dear {address}", id=f"2{address}")
+        company.told_by_mailchimp("dance", email=address, id=f"1{address}")
+        company.told_by_mailchimp("campaign", subject=f"Dear {address}", id=f"2{address}")
         event = unreadable(
             f"email={quote(address)}&junk=%".encode(), system="mailchimp", reason="not_a_form"
         )
-        with firm.database.begin() as connection:
-            inbox.deliver(connection, [event], vault=firm.vault)
+        with company.database.begin() as connection:
+            inbox.deliver(connection, [event], vault=company.vault)
 
 
-def said_by_events(firm: Firm) -> str:
+def said_by_events(company: Company) -> str:
     """What the inbox holds, opened; bodies that were kept whole are decoded."""
-    said = dumped(firm)["webhook_inbox"]
-    with firm.database.begin() as connection:
+    said = dumped(company)["webhook_inbox"]
+    with company.database.begin() as connection:
         for row in payloads.next_page(connection, payloads.INBOX, after=None, page=EVERY_ROW):
-            body = json.loads(payloads.opened(payloads.INBOX, row, firm.vault)).get("body", "")
+            body = json.loads(payloads.opened(payloads.INBOX, row, company.vault)).get("body", "")
             said += unquote(base64.b64decode(body).decode()).lower()
     return said
 
 
 @pytest.mark.parametrize(("address", "form"), [(AMY, AMY), (MAX, "max@m\u00fcller.org")])
 def test_events_that_nobody_could_use_are_emptied_however_they_write_the_address(
-    firm, address, form
+    company, address, form
 ):
-    unusable(firm)
-    assert said_by_events(firm).count(form) >= 3
-    erase(firm, address)
-    assert form not in said_by_events(firm)
-    assert said_by_events(firm).count("@") >= 3, "the other one's stay"
+    unusable(company)
+    assert said_by_events(company).count(form) >= 3
+    erase(company, address)
+    assert form not in said_by_events(company)
+    assert said_by_events(company).count("@") >= 3, "the other one's stay"
 
 
-def test_what_comes_later_and_nobody_can_use_is_emptied_by_the_next_daily_run(firm):
-    erase(firm)
-    unusable(firm)
-    assert erase_of_the_suppressed(firm.database, firm.vault) == 3
-    assert AMY not in said_by_events(firm)
-    assert "max@m\u00fcller.org" in said_by_events(firm)
-    assert erase_of_the_suppressed(firm.database, firm.vault) == 0
+def test_what_comes_later_and_nobody_can_use_is_emptied_by_the_next_daily_run(company):
+    erase(company)
+    unusable(company)
+    assert erase_of_the_suppressed(company.database, company.vault) == 3
+    assert AMY not in said_by_events(company)
+    assert "max@m\u00fcller.org" in said_by_events(company)
+    assert erase_of_the_suppressed(company.database, company.vault) == 0
 
 
-def test_forgetting_twice_changes_nothing_and_a_stranger_is_suppressed_too(firm):
-    firm.customer("Amy", AMY)
-    firm.sync()
-    erase(firm)
-    firm.clear_journals()
-    assert erase(firm).contacts == {}
-    assert firm.writes() == []
-    erase(firm, "new@finch.org")
-    firm.customer("New", "New@Finch.org")
-    firm.sync()
-    assert firm.statuses() == {AMY: "archived"}
-    assert verify(firm).findings == []
+def test_forgetting_twice_changes_nothing_and_a_stranger_is_suppressed_too(company):
+    company.customer("Amy", AMY)
+    company.sync()
+    erase(company)
+    company.clear_journals()
+    assert erase(company).contacts == {}
+    assert company.writes() == []
+    erase(company, "new@finch.org")
+    company.customer("New", "New@Finch.org")
+    company.sync()
+    assert company.statuses() == {AMY: "archived"}
+    assert verify(company).findings == []
 
 
-def test_what_is_no_address_is_said_before_anything_is_done(firm):
+def test_what_is_no_address_is_said_before_anything_is_done(company):
     with pytest.raises(SettingsError, match="no e-mail address"):
-        look(firm.database, firm.vault, "Amy Finch")
+        look(company.database, company.vault, "Amy Finch")
 
 
-def test_somebody_who_left_the_address_is_found_by_it(firm):
-    amy = firm.customer("Amy", "amy@former-birds.org", FamilyName="Finchley")
-    firm.sync()
-    firm.move(amy, AMY)
-    firm.sync()
-    assert erase(firm, "Amy@Former-Birds.org").customers == 1
-    firm.sync(full_sync=True)
-    assert firm.statuses() == {AMY: "archived", "amy@former-birds.org": "archived"}
-    assert traces(firm, "Finchley", addresses=(AMY, "amy@former-birds.org")) == []
+def test_somebody_who_left_the_address_is_found_by_it(company):
+    amy = company.customer("Amy", "amy@former-birds.org", FamilyName="Finchley")
+    company.sync()
+    company.move(amy, AMY)
+    company.sync()
+    assert erase(company, "Amy@Former-Birds.org").customers == 1
+    company.sync(full_sync=True)
+    assert company.statuses() == {AMY: "archived", "amy@former-birds.org": "archived"}
+    assert traces(company, "Finchley", addresses=(AMY, "amy@former-birds.org")) == []
 
 
-def test_others_keep_what_is_theirs(firm):
+def test_others_keep_what_is_theirs(company):
     """Who shared an address once, or lists the person's behind their own."""
-    amy = firm.customer("Amy", "house@finch.org")
-    bo = firm.customer("Bo", "house@finch.org")
-    cy = firm.customer("Cy", "cy@finch.org; amy@finch.org", Notes="Ask the sister.")
-    firm.sync()
-    firm.move(amy, AMY)
-    firm.sync()
-    erase(firm)
-    firm.sync(full_sync=True)
-    assert firm.statuses() == {
+    amy = company.customer("Amy", "house@finch.org")
+    bo = company.customer("Bo", "house@finch.org")
+    cy = company.customer("Cy", "cy@finch.org; amy@finch.org", Notes="Ask the sister.")
+    company.sync()
+    company.move(amy, AMY)
+    company.sync()
+    erase(company)
+    company.sync(full_sync=True)
+    assert company.statuses() == {
         AMY: "archived",
         "house@finch.org": "subscribed",
         "cy@finch.org": "subscribed",
     }
-    assert {firm.decisions()[bo][0], firm.decisions()[cy][0]} == {"contact"}
-    assert traces(firm) == []
-    firm.person("cy@finch.org", "unsubscribe")
-    firm.sync()
-    assert firm.record_of(cy)["Notes"].startswith("Ask the sister.\n--- Mailchimp")
+    assert {company.decisions()[bo][0], company.decisions()[cy][0]} == {"contact"}
+    assert traces(company) == []
+    company.person("cy@finch.org", "unsubscribe")
+    company.sync()
+    assert company.record_of(cy)["Notes"].startswith("Ask the sister.\n--- Mailchimp")
 
 
-def test_a_customer_given_a_forgotten_address_keeps_its_notes(firm):
+def test_a_customer_given_a_forgotten_address_keeps_its_notes(company):
     """Its staged Notes are empty, and must never be written back."""
-    erase(firm)
-    bo = firm.customer("Bo", "bo@finch.org", Notes=NOTES)
-    firm.sync()
-    firm.person("bo@finch.org", "unsubscribe")
-    firm.sync()
-    shown = firm.record_of(bo)["Notes"]
-    firm.move(bo, AMY)
-    firm.sync()
-    firm.sync(full_sync=True)
-    assert firm.record_of(bo)["Notes"] == shown
+    erase(company)
+    bo = company.customer("Bo", "bo@finch.org", Notes=NOTES)
+    company.sync()
+    company.person("bo@finch.org", "unsubscribe")
+    company.sync()
+    shown = company.record_of(bo)["Notes"]
+    company.move(bo, AMY)
+    company.sync()
+    company.sync(full_sync=True)
+    assert company.record_of(bo)["Notes"] == shown
     assert "Likes parrots" in shown
 
 
-def test_a_push_that_is_on_the_wire_is_waited_for(firm):
-    firm.customer("Amy", AMY, FamilyName="Finchley")
-    firm.fault(
+def test_a_push_that_is_on_the_wire_is_waited_for(company):
+    company.customer("Amy", AMY, FamilyName="Finchley")
+    company.fault(
         "mailchimp", match={"method": "POST"}, times=1, action={"kind": "delay", "seconds": 1.5}
     )
     pushing = threading.Event()
@@ -307,24 +309,24 @@ def test_a_push_that_is_on_the_wire_is_waited_for(firm):
     def push_begins() -> None:
         pushing.set()
 
-    syncing = threading.Thread(target=firm.sync, kwargs={"before_push": push_begins})
+    syncing = threading.Thread(target=company.sync, kwargs={"before_push": push_begins})
     syncing.start()
     assert pushing.wait(20)
-    erase(firm)
+    erase(company)
     syncing.join()
-    erase(firm)
-    assert set(firm.statuses().values()) <= {"archived"}
-    assert traces(firm, "Finchley") == []
+    erase(company)
+    assert set(company.statuses().values()) <= {"archived"}
+    assert traces(company, "Finchley") == []
 
 
-def change(firm: Firm, *statements: str) -> None:
-    with firm.database.begin() as connection:
+def change(company: Company, *statements: str) -> None:
+    with company.database.begin() as connection:
         for statement in statements:
             connection.execute(text(statement))
 
 
-def finished(firm: Firm) -> bool:
-    return "forget" in [row["action"] for row in firm.audit()]
+def finished(company: Company) -> bool:
+    return "forget" in [row["action"] for row in company.audit()]
 
 
 class OvertakenDatabase(Database):
@@ -342,16 +344,16 @@ class OvertakenDatabase(Database):
         return super().begin()
 
 
-def test_rows_that_were_read_and_then_erased_are_not_sealed_as_they_were(firm):
-    firm.customer("Amy", AMY, FamilyName="Finchley")
-    firm.sync()
+def test_rows_that_were_read_and_then_erased_are_not_sealed_as_they_were(company):
+    company.customer("Amy", AMY, FamilyName="Finchley")
+    company.sync()
     erased = []
-    database = OvertakenDatabase(firm.database_url, lambda: erased.append(erase(firm)))
-    sealed_late = chain.seal(database, firm.vault)
+    database = OvertakenDatabase(company.database_url, lambda: erased.append(erase(company)))
+    sealed_late = chain.seal(database, company.vault)
     database.close()
     assert erased
     assert sealed_late.rows == 0, "what was read is sealed already, by the erasure"
-    told = verify(firm)
+    told = verify(company)
     assert told.erased
     assert (told.unsealed, told.findings) == (0, [])
 
@@ -377,36 +379,38 @@ class DyingDatabase(Database):
         return super().begin()
 
 
-def test_killed_between_any_two_transactions_it_is_given_again_and_ends_the_same(fresh_firm):
+def test_killed_between_any_two_transactions_it_is_given_again_and_ends_the_same(fresh_company):
     nth, killed = 0, True
     while killed:
-        with fresh_firm() as firm:
-            firm.settings["activity"] = {"write_to": "both"}
-            amy = firm.customer("Amy", AMY, Notes=NOTES, FamilyName="Finchley")
-            firm.sync()
-            firm.person(AMY, "unsubscribe", reason="Too many mails")
-            firm.told_by_mailchimp("unsubscribe", email=AMY, id="1")
-            firm.sync()
-            seal(firm)
-            dying = DyingDatabase(firm.database_url, lives=nth)
+        with fresh_company() as company:
+            company.settings["activity"] = {"write_to": "both"}
+            amy = company.customer("Amy", AMY, Notes=NOTES, FamilyName="Finchley")
+            company.sync()
+            company.person(AMY, "unsubscribe", reason="Too many mails")
+            company.told_by_mailchimp("unsubscribe", email=AMY, id="1")
+            company.sync()
+            seal(company)
+            dying = DyingDatabase(company.database_url, lives=nth)
             killed = False
             try:
-                erase(firm, database=dying, delete=True)
+                erase(company, database=dying, delete=True)
             except Killed:
                 killed = True
             dying.close()
             at = f"killed at transaction {nth}"
-            with firm.database.begin() as connection:
+            with company.database.begin() as connection:
                 begun = len(erasure.unfinished(connection))
-            assert begun == (killed and nth > 0 and not finished(firm)), at
-            proven = [row["action"] for row in firm.audit()].count("forget")
+            assert begun == (killed and nth > 0 and not finished(company)), at
+            proven = [row["action"] for row in company.audit()].count("forget")
             if killed:
-                erase(firm, delete=True)
-            assert firm.statuses() == {AMY: "forgotten"}, at
-            assert firm.record_of(amy)["Notes"].rstrip("\n") == NOTES, at
-            assert traces(firm, "Finchley", "Too many mails") == [], at
-            assert verify(firm).findings == [], at
-            applied = [row["action"] for row in firm.audit() if row["reason"] == "erasure_request"]
+                erase(company, delete=True)
+            assert company.statuses() == {AMY: "forgotten"}, at
+            assert company.record_of(amy)["Notes"].rstrip("\n") == NOTES, at
+            assert traces(company, "Finchley", "Too many mails") == [], at
+            assert verify(company).findings == [], at
+            applied = [
+                row["action"] for row in company.audit() if row["reason"] == "erasure_request"
+            ]
             assert sorted(set(applied)) == [
                 "delete_contact", "forget", "remove_note", "write_notes",
             ], at  # fmt: skip

@@ -20,10 +20,10 @@ NEW = base64.b64encode(b"n" * 32).decode()
 
 
 @pytest.fixture
-def run(firm, environment):
+def run(company, environment):
     """Runs a command with what is typed into it; returns its exit code and what it said."""
     quickbooks = json.loads(environment["AIRFLOW_CONN_QUICKBOOKS_DEFAULT"])
-    quickbooks["extra"]["token_url"] = f"{firm.quickbooks}/oauth2/v1/tokens/bearer"
+    quickbooks["extra"]["token_url"] = f"{company.quickbooks}/oauth2/v1/tokens/bearer"
     variables = {
         "AIRFLOW_CONN_QUICKBOOKS_DEFAULT": json.dumps(quickbooks),
         "ML_CONNECTOR_INDEX_KEY": KEY,
@@ -47,17 +47,17 @@ def run(firm, environment):
     return ran
 
 
-def test_a_person_is_shown_asked_about_erased_and_proven(firm, run):
-    amy = firm.customer("Amy", AMY, FamilyName="Finchley")
-    firm.sync()
+def test_a_person_is_shown_asked_about_erased_and_proven(company, run):
+    amy = company.customer("Amy", AMY, FamilyName="Finchley")
+    company.sync()
     code, said = run("forget", typed=f"{AMY}\nn\n")
     assert (code, f"main {amy}" in said, "Nothing was done" in said) == (0, True, True), said
-    assert firm.statuses() == {AMY: "subscribed"}
+    assert company.statuses() == {AMY: "subscribed"}
     code, said = run("forget", "-", "--delete-contact", "--yes", typed=f" {AMY.upper()} \n")
     assert (code, "Mailchimp: 1 deleted" in said) == (0, True), said
     assert "finch" not in said.lower()
-    assert firm.statuses() == {AMY: "forgotten"}
-    rows = firm.audit()
+    assert company.statuses() == {AMY: "forgotten"}
+    rows = company.audit()
     assert [row["action"] for row in rows] == ["create", "delete_contact", "forget"]
     assert [bool(row["actor"]) for row in rows] == [False, True, True]
 
@@ -67,9 +67,9 @@ def test_an_address_on_standard_input_leaves_nobody_to_ask():
         privacy.forget("-")
 
 
-def test_keys_are_rotated_and_a_missing_one_is_one_plain_sentence(firm, run):
-    firm.customer("Amy", AMY)
-    firm.sync()
+def test_keys_are_rotated_and_a_missing_one_is_one_plain_sentence(company, run):
+    company.customer("Amy", AMY)
+    company.sync()
     code, said = run("rotate-keys", keys=NEW)
     assert (code, "add the former key to the end of the list" in said) == (2, True), said
     assert "Traceback" not in said
@@ -77,4 +77,4 @@ def test_keys_are_rotated_and_a_missing_one_is_one_plain_sentence(firm, run):
     code, said = run("rotate-keys", keys=f"{NEW},{KEY}")
     assert (code, "the others can be removed" in said) == (0, True), said
     alone = Vault(encryption_keys=[b"n" * 32], index_key=base64.b64decode(KEY))
-    assert count(firm.database, alone).former == {}
+    assert count(company.database, alone).former == {}

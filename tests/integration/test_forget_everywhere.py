@@ -6,7 +6,7 @@ from sqlalchemy import text
 from ml_connector.audit import trail
 from ml_connector.audit.trail import Chosen
 from ml_connector.replay import replay
-from tests.integration.firm import Firm
+from tests.integration.company import Company
 from tests.integration.test_audit_sealed import verify
 from tests.integration.test_console import Visitor
 from tests.integration.test_forget import erase
@@ -70,8 +70,8 @@ HARMLESS = {
 }  # fmt: skip
 
 
-def test_every_column_that_can_hold_something_has_a_rule(firm):
-    with firm.database.begin() as connection:
+def test_every_column_that_can_hold_something_has_a_rule(company):
+    with company.database.begin() as connection:
         rows = connection.execute(
             text("""SELECT table_name, column_name FROM information_schema.columns
                     WHERE table_schema = 'ml_connector' AND table_name NOT LIKE 'audit\\_2%'
@@ -111,14 +111,16 @@ def moved(number: int) -> str:
     return f"quasten{number}q@elsewhere-birds.org"
 
 
-def history(firm: Firm) -> dict[int, str]:
+def history(company: Company) -> dict[int, str]:
     """Synced, refused, put off, changed, moved on either side, opted out, bounced, told by webhooks."""
-    firm.settings["activity"] = {"write_to": "both"}
-    firm.mailchimp_control("PUT", "settings", {"throttled": [address(n) for n in (40, 41, 45, 46)]})
+    company.settings["activity"] = {"write_to": "both"}
+    company.mailchimp_control(
+        "PUT", "settings", {"throttled": [address(n) for n in (40, 41, 45, 46)]}
+    )
     ids = {}
     for number in range(PEOPLE):
         words = person(number)
-        ids[number] = firm.customer(
+        ids[number] = company.customer(
             words["given"],
             address(number),
             FamilyName=words["family"],
@@ -133,34 +135,34 @@ def history(firm: Firm) -> dict[int, str]:
             Notes=words["notes"],
         )
     for number in range(10):
-        firm.customer(f"Bystander{number}", f"bystander{number}@firm-mail.net")
-    firm.sync()
-    firm.sync()  # reads the contacts that the first one created, by which a move is told
-    campaign = firm.campaign()
+        company.customer(f"Bystander{number}", f"bystander{number}@firm-mail.net")
+    company.sync()
+    company.sync()  # reads the contacts that the first one created, by which a move is told
+    campaign = company.campaign()
     for number in range(0, PEOPLE, 5):
-        firm.edit(ids[number], GivenName=person(number)["given"] + "-Emil")
-        firm.move(ids[number + 1], moved(number + 1))
-        firm.person(address(number + 2), "unsubscribe", reason=person(number + 2)["reason"])
+        company.edit(ids[number], GivenName=person(number)["given"] + "-Emil")
+        company.move(ids[number + 1], moved(number + 1))
+        company.person(address(number + 2), "unsubscribe", reason=person(number + 2)["reason"])
         if number < 40:
-            firm.person(address(number + 3), "upemail", email_address=moved(number + 3))
-            firm.did(campaign, address(number), "open")
-        firm.person(address(number + 4), "clean")
+            company.person(address(number + 3), "upemail", email_address=moved(number + 3))
+            company.did(campaign, address(number), "open")
+        company.person(address(number + 4), "clean")
     for number in range(0, PEOPLE, 7):
         words = {
             "merges][FNAME": person(number)["given"],
             "merges][LNAME": person(number)["family"],
         }
-        firm.told_by_mailchimp("profile", email=address(number), id=str(number), **words)
-        firm.told_by_mailchimp("dance", email=address(number), id=str(number))
-    firm.pass_time(hours=13)
-    firm.sync()
-    firm.told_by_quickbooks(*(("updated", ids[number]) for number in range(0, PEOPLE, 3)))
-    firm.work_off()
-    firm.edit(ids[5], Active=False)
-    firm.sync()
-    firm.edit(ids[6], FamilyName=person(6)["family"] + "-Ente")
-    firm.sync(preview=True)
-    firm.told_by_mailchimp("unsubscribe", email=address(8), id="8", reason="manual")  # waits
+        company.told_by_mailchimp("profile", email=address(number), id=str(number), **words)
+        company.told_by_mailchimp("dance", email=address(number), id=str(number))
+    company.pass_time(hours=13)
+    company.sync()
+    company.told_by_quickbooks(*(("updated", ids[number]) for number in range(0, PEOPLE, 3)))
+    company.work_off()
+    company.edit(ids[5], Active=False)
+    company.sync()
+    company.edit(ids[6], FamilyName=person(6)["family"] + "-Ente")
+    company.sync(preview=True)
+    company.told_by_mailchimp("unsubscribe", email=address(8), id="8", reason="manual")  # waits
     return ids
 
 
@@ -169,10 +171,10 @@ def words_of_all() -> set[str]:
     return every | {each(number) for number in range(PEOPLE) for each in (address, moved)}
 
 
-def exports(firm: Firm) -> dict[str, str]:
+def exports(company: Company) -> dict[str, str]:
     """What the console lets one download."""
-    admin = Visitor(firm, "admin")
-    with firm.database.begin() as connection:
+    admin = Visitor(company, "admin")
+    with company.database.begin() as connection:
         plans = connection.execute(text("SELECT id FROM ml_connector.plans")).scalars().all()
     paths = ["/main/audit.csv", *(f"/main/plans/{id_}.csv" for id_ in plans)]
     answers = {path: admin.get(path) for path in paths}
@@ -181,59 +183,59 @@ def exports(firm: Firm) -> dict[str, str]:
 
 
 @pytest.mark.timeout(200)
-def test_fifty_people_leave_no_trace_and_never_come_back(firm, capfd):
-    ids = history(firm)
+def test_fifty_people_leave_no_trace_and_never_come_back(company, capfd):
+    ids = history(company)
     logged = capfd.readouterr()
     needles = {form for word in words_of_all() for form in forms(word)}
     hashes = {
-        mark for n in range(PEOPLE) for each in (address, moved) for mark in marks(firm, each(n))
+        mark for n in range(PEOPLE) for each in (address, moved) for mark in marks(company, each(n))
     }
-    before = dumped(firm)
+    before = dumped(company)
     assert len({word for _, word in found(before, {w.lower() for w in words_of_all()})}) > 300
-    before_csv = exports(firm)
+    before_csv = exports(company)
     assert found(before_csv, {address(6), moved(6)}), "nothing to find is no proof"
 
-    left = [erase(firm, address(n), delete=n % 2 == 0).left for n in range(PEOPLE)]
+    left = [erase(company, address(n), delete=n % 2 == 0).left for n in range(PEOPLE)]
     for number, said in enumerate(left):
         if any("--delete-contact" in each for each in said):  # bounced ones cannot be archived
-            assert erase(firm, address(number), delete=True).left == ()
+            assert erase(company, address(number), delete=True).left == ()
     by_hand = {n: said for n, said in enumerate(left) if any("by hand" in each for each in said)}
     assert set(by_hand) == {5}, "QuickBooks takes no change of an inactive customer"
-    firm.edit(ids[5], Notes=person(5)["notes"])
+    company.edit(ids[5], Notes=person(5)["notes"])
 
     def nothing_left(at: str) -> None:
-        tables = dumped(firm)
+        tables = dumped(company)
         assert found(tables, needles) == [], at
         kept = {name: rows for name, rows in tables.items() if name not in KEEP_HASHES}
         assert found(kept, hashes) == [], at
-        assert found(exports(firm), needles | hashes) == [], at
+        assert found(exports(company), needles | hashes) == [], at
 
     nothing_left("after the erasures")
-    audience = firm.statuses()
+    audience = company.statuses()
     assert set(audience.values()) - {"archived", "forgotten"} == {"subscribed"}
     for customer_id in ids.values():
-        assert "--- Mailchimp" not in firm.record_of(customer_id)["Notes"]
-    assert firm.quickbooks_control("GET", "attachables")["attachables"] == []
-    assert verify(firm).findings == []
+        assert "--- Mailchimp" not in company.record_of(customer_id)["Notes"]
+    assert company.quickbooks_control("GET", "attachables")["attachables"] == []
+    assert verify(company).findings == []
 
-    firm.mailchimp_control("PUT", "settings", {"throttled": []})
+    company.mailchimp_control("PUT", "settings", {"throttled": []})
     for number, customer_id in ids.items():
-        firm.edit(customer_id, FamilyName=person(number)["family"] + "-Otter")
-    firm.told_by_quickbooks(*(("updated", each) for each in ids.values()))
+        company.edit(customer_id, FamilyName=person(number)["family"] + "-Otter")
+    company.told_by_quickbooks(*(("updated", each) for each in ids.values()))
     for number in range(0, PEOPLE, 4):
-        firm.told_by_mailchimp("subscribe", email=address(number), id=str(number))
-    firm.work_off()
-    firm.sync(full_sync=True)
-    with firm.database.begin() as connection:
+        company.told_by_mailchimp("subscribe", email=address(number), id=str(number))
+    company.work_off()
+    company.sync(full_sync=True)
+    with company.database.begin() as connection:
         everything = connection.execute(text("SELECT id FROM ml_connector.audit")).scalars().all()
         rows = trail.choose(connection, Chosen(ids=everything))
-    replay(firm.open_sync(), rows)
-    firm.work_off()
-    firm.pass_time(hours=13)
-    firm.sync()
-    assert firm.statuses() == audience
+    replay(company.open_sync(), rows)
+    company.work_off()
+    company.pass_time(hours=13)
+    company.sync()
+    assert company.statuses() == audience
     nothing_left("after everything that could bring them back")
-    assert verify(firm).findings == []
+    assert verify(company).findings == []
     said = capfd.readouterr()
     for stream in (*logged, *said):
         assert found({"log": stream.lower()}, needles | hashes) == []

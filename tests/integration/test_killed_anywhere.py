@@ -1,6 +1,6 @@
 """D7: a worker killed between any two calls; the next run finishes the rest.
 
-A process of its own runs the daily sync. The stand-in holds its n-th call, before or after it was
+A process of its own runs the daily sync. The mock server holds its n-th call, before or after it was
 applied, and the process is killed there (SIGKILL). Then the sync runs again. Nothing may be lost
 and nothing done twice, whatever n was: compared is the audience as an undisturbed run leaves it. And
 every write has its audit row (promise 6), that of a call whose worker died before its commit as well.
@@ -17,7 +17,7 @@ import pytest
 from sqlalchemy import text
 
 from tests.integration.audit_journal import assert_audit_matches_journal
-from tests.integration.firm import ADDRESS, Firm
+from tests.integration.company import ADDRESS, Company
 from tests.integration.killed_worker import work
 
 SYSTEMS = ("quickbooks", "mailchimp")
@@ -25,39 +25,39 @@ SYSTEMS = ("quickbooks", "mailchimp")
 _processes = multiprocessing.get_context("forkserver")
 _processes.set_forkserver_preload(["tests.integration.killed_worker"])
 
-Scene = Callable[[Firm], None]
+Scenario = Callable[[Company], None]
 
 
-def twelve_customers(firm: Firm) -> None:
+def twelve_customers(company: Company) -> None:
     """A first sync: created, adopted, shared by two, skipped."""
-    firm.seed("c2@firm-mail.net")
-    firm.seed("c3@firm-mail.net", status="unsubscribed")
+    company.seed("c2@firm-mail.net")
+    company.seed("c3@firm-mail.net", status="unsubscribed")
     for number in range(1, 11):
-        firm.customer(f"C{number}", f"c{number}@firm-mail.net", BillAddr=ADDRESS)
-    firm.customer("Shares with C1", "c1@firm-mail.net")
-    firm.customer("Has none")
+        company.customer(f"C{number}", f"c{number}@firm-mail.net", BillAddr=ADDRESS)
+    company.customer("Shares with C1", "c1@firm-mail.net")
+    company.customer("Has none")
 
 
-def second_day(firm: Firm) -> None:
+def second_day(company: Company) -> None:
     """A second sync: update, address change, opt-outs, one that travels, archive, restore, new."""
-    twelve_customers(firm)
-    firm.sync()
-    found = firm.quickbooks_control("GET", "customers")["customers"]
+    twelve_customers(company)
+    company.sync()
+    found = company.quickbooks_control("GET", "customers")["customers"]
     ids = {customer["DisplayName"]: str(customer["Id"]) for customer in found}
-    firm.edit(ids["C9"], Active=False)
-    firm.sync()
-    firm.edit(ids["C9"], Active=True, DisplayName="C9")
-    firm.edit(ids["C4"], FamilyName="Changed")
-    firm.move(ids["C5"], "moved5@firm-mail.net")
-    firm.person("c6@firm-mail.net", "unsubscribe")
-    firm.move(ids["C6"], "moved6@firm-mail.net")
-    firm.edit(ids["C7"], Active=False)
-    firm.edit(ids["C8"], Active=False)
-    firm.person("c10@firm-mail.net", "unsubscribe")
-    firm.customer("New", "new@firm-mail.net")
+    company.edit(ids["C9"], Active=False)
+    company.sync()
+    company.edit(ids["C9"], Active=True, DisplayName="C9")
+    company.edit(ids["C4"], FamilyName="Changed")
+    company.move(ids["C5"], "moved5@firm-mail.net")
+    company.person("c6@firm-mail.net", "unsubscribe")
+    company.move(ids["C6"], "moved6@firm-mail.net")
+    company.edit(ids["C7"], Active=False)
+    company.edit(ids["C8"], Active=False)
+    company.person("c10@firm-mail.net", "unsubscribe")
+    company.customer("New", "new@firm-mail.net")
 
 
-def outcome(firm: Firm) -> dict[str, Any]:
+def outcome(company: Company) -> dict[str, Any]:
     """The audience, with everything that a call done twice would show in."""
     return {
         email: (
@@ -66,13 +66,13 @@ def outcome(firm: Firm) -> dict[str, Any]:
             sorted(tag["name"] for tag in member["tags"]),
             [(change["before"], change["after"], change["by"]) for change in member["status_changes"]],
         )
-        for email, member in firm.members().items()
+        for email, member in company.members().items()
     }  # fmt: skip
 
 
-def standing(firm: Firm) -> dict[str, Any]:
+def standing(company: Company) -> dict[str, Any]:
     """What the connector knows of its contacts, by address index."""
-    with firm.database.begin() as connection:
+    with company.database.begin() as connection:
         rows = connection.execute(
             text("""SELECT encode(email_key, 'hex'), status, owner, pushed_hash, archived_by,
                            sent_fields,
@@ -82,44 +82,50 @@ def standing(firm: Firm) -> dict[str, Any]:
     return {row[0]: tuple(row[1:]) for row in rows}
 
 
-def pending(firm: Firm) -> int:
-    with firm.database.begin() as connection:
+def pending(company: Company) -> int:
+    with company.database.begin() as connection:
         found = connection.execute(
             text("SELECT count(*) FROM ml_connector.changes WHERE state = 'pending'")
         ).scalar_one()
     return int(found)
 
 
-def applied(firm: Firm) -> list[str]:
+def applied(company: Company) -> list[str]:
     """Every change that counts as applied, as audit rows name their cause."""
-    with firm.database.begin() as connection:
+    with company.database.begin() as connection:
         rows = connection.execute(
             text("SELECT 'change:' || id FROM ml_connector.changes WHERE state = 'applied'")
         ).all()
     return sorted(row[0] for row in rows)
 
 
-def audited(firm: Firm) -> list[str]:
+def audited(company: Company) -> list[str]:
     """The causes of what the audit says was applied to the audience."""
-    trail = [entry for entry in firm.audit() if entry["system"] == "mailchimp"]
+    trail = [entry for entry in company.audit() if entry["system"] == "mailchimp"]
     return sorted(entry["cause"] for entry in trail if entry["outcome"] == "applied")
 
 
-def killed_at(firm: Firm, system: str, nth: int, when: str) -> bool:
+def killed_at(company: Company, system: str, nth: int, when: str) -> bool:
     """Run the sync in a process and kill it at its ``nth`` call; False if it makes fewer."""
-    base = firm.quickbooks if system == "quickbooks" else firm.mailchimp
-    firm.clear_journals()
+    base = company.quickbooks if system == "quickbooks" else company.mailchimp
+    company.clear_journals()
     held = {"kind": "hang" if when == "before" else "delay", "seconds": 5}
-    firm.fault(system, nth=[nth], action=held)
+    company.fault(system, nth=[nth], action=held)
     worker = _processes.Process(
         target=work,
-        args=(firm.stand, firm.database_url, str(firm.folder), firm.settings, firm.ahead),
+        args=(
+            company.mock_servers,
+            company.database_url,
+            str(company.folder),
+            company.settings,
+            company.ahead,
+        ),
         daemon=True,
     )
     worker.start()
     try:
         while worker.is_alive():
-            calls = firm.every_call(base)
+            calls = company.every_call(base)
             if (
                 len(calls) >= nth
                 and calls[nth - 1]["fault"]
@@ -132,65 +138,65 @@ def killed_at(firm: Firm, system: str, nth: int, when: str) -> bool:
     finally:
         worker.kill()
         worker.join()
-        for url in (firm.quickbooks, firm.mailchimp):
-            firm.clear_faults(url)
+        for url in (company.quickbooks, company.mailchimp):
+            company.clear_faults(url)
 
 
-SCENES = {"first sync": twelve_customers, "second day": second_day}
+SCENARIOS = {"first sync": twelve_customers, "second day": second_day}
 
 
-@pytest.mark.parametrize("scene", SCENES.values(), ids=SCENES)
+@pytest.mark.parametrize("scenario", SCENARIOS.values(), ids=SCENARIOS)
 @pytest.mark.parametrize("system", SYSTEMS)
 @pytest.mark.parametrize("when", ["before", "after"])
 def test_d7_a_worker_killed_at_any_call_leaves_nothing_undone_doubled_or_without_a_row(
-    firm_after, scene: Scene, system: str, when: str
+    company_after, scenario: Scenario, system: str, when: str
 ) -> None:
-    with firm_after(scene) as calm:
+    with company_after(scenario) as calm:
         calm.sync()
         expected, known = outcome(calm), standing(calm)
     for nth in itertools.count(1):
         at = f"killed {when} call {nth} to {system}"
-        with firm_after(scene) as firm:
-            before = len(firm.audit())
-            if not killed_at(firm, system, nth, when):
-                assert outcome(firm) == expected
-                assert assert_audit_matches_journal(firm, rows=firm.audit()[before:]) > 5
+        with company_after(scenario) as company:
+            before = len(company.audit())
+            if not killed_at(company, system, nth, when):
+                assert outcome(company) == expected
+                assert assert_audit_matches_journal(company, rows=company.audit()[before:]) > 5
                 break
-            firm.sync()
-            assert outcome(firm) == expected, at
-            rows = firm.audit()[before:]
-            assert assert_audit_matches_journal(firm, interrupted=True, rows=rows) > 5, at
-            assert pending(firm) == 0, at
-            assert standing(firm) == known, at
-            assert audited(firm) == applied(firm), at
-            firm.clear_journals()
-            firm.sync()
-            assert firm.writes() == [], at
+            company.sync()
+            assert outcome(company) == expected, at
+            rows = company.audit()[before:]
+            assert assert_audit_matches_journal(company, interrupted=True, rows=rows) > 5, at
+            assert pending(company) == 0, at
+            assert standing(company) == known, at
+            assert audited(company) == applied(company), at
+            company.clear_journals()
+            company.sync()
+            assert company.writes() == [], at
     assert nth > (2 if system == "quickbooks" else 4), "the run made too few calls to prove a thing"
 
 
-def day_with_events(firm: Firm, write_to: str) -> None:
+def day_with_events(company: Company, write_to: str) -> None:
     """Shown before and again, shown for the first time, full Notes, shared by two, engagement."""
-    firm.settings["activity"] = {"write_to": write_to}
-    firm.customer("A", "a@firm-mail.net", Notes="Likes parrots.\r\n\tCall after 5.")
-    firm.customer("B", "b@firm-mail.net")
-    firm.customer("C", "c@firm-mail.net", Notes="y" * 1990)
-    firm.customer("Shares with B", "b@firm-mail.net", Notes="\U0001f600")
-    firm.sync()
-    firm.person("a@firm-mail.net", "unsubscribe", reason="Too many mails")
-    firm.sync()
-    firm.person("a@firm-mail.net", "archive")
-    firm.person("b@firm-mail.net", "unsubscribe")
-    firm.did(firm.campaign(recipients=["c@firm-mail.net"]), "c@firm-mail.net", "open")
-    firm.pass_time(hours=13)  # reports are read again
+    company.settings["activity"] = {"write_to": write_to}
+    company.customer("A", "a@firm-mail.net", Notes="Likes parrots.\r\n\tCall after 5.")
+    company.customer("B", "b@firm-mail.net")
+    company.customer("C", "c@firm-mail.net", Notes="y" * 1990)
+    company.customer("Shares with B", "b@firm-mail.net", Notes="\U0001f600")
+    company.sync()
+    company.person("a@firm-mail.net", "unsubscribe", reason="Too many mails")
+    company.sync()
+    company.person("a@firm-mail.net", "archive")
+    company.person("b@firm-mail.net", "unsubscribe")
+    company.did(company.campaign(recipients=["c@firm-mail.net"]), "c@firm-mail.net", "open")
+    company.pass_time(hours=13)  # reports are read again
 
 
-def written_back(firm: Firm) -> dict[str, Any]:
+def written_back(company: Company) -> dict[str, Any]:
     """What the customers show, every note attached, and every event with whether it is shown."""
-    found = firm.quickbooks_control("GET", "customers")["customers"]
+    found = company.quickbooks_control("GET", "customers")["customers"]
     names = {str(customer["Id"]): customer["DisplayName"] for customer in found}
-    attached = firm.quickbooks_control("GET", "attachables")["attachables"]
-    with firm.database.begin() as connection:
+    attached = company.quickbooks_control("GET", "attachables")["attachables"]
+    with company.database.begin() as connection:
         events = connection.execute(
             text("""SELECT encode(email_key, 'hex'), kind, before, after,
                            written_to_quickbooks_at IS NOT NULL
@@ -210,25 +216,25 @@ def written_back(firm: Firm) -> dict[str, Any]:
 @pytest.mark.parametrize("system", SYSTEMS)
 @pytest.mark.parametrize("when", ["before", "after"])
 def test_d7_what_members_did_is_shown_once_wherever_the_worker_was_killed(
-    firm_after, write_to: str, system: str, when: str
+    company_after, write_to: str, system: str, when: str
 ) -> None:
-    scene = partial(day_with_events, write_to=write_to)
-    with firm_after(scene) as calm:
+    scenario = partial(day_with_events, write_to=write_to)
+    with company_after(scenario) as calm:
         calm.sync()
         expected = written_back(calm)
     assert [shown for *_, shown in expected["events"]] == [True] * 4
     assert len(expected["attached"]) == (1 if write_to == "notes" else 4)
     for nth in itertools.count(1):
         at = f"killed {when} call {nth} to {system}"
-        with firm_after(scene) as firm:
-            if not killed_at(firm, system, nth, when):
-                assert written_back(firm) == expected
+        with company_after(scenario) as company:
+            if not killed_at(company, system, nth, when):
+                assert written_back(company) == expected
                 break
-            firm.sync()
-            assert written_back(firm) == expected, at
-            firm.clear_journals()
-            firm.sync()
-            assert written_back(firm) == expected, at
-            paths = [call["path"] for call in firm.calls("quickbooks")]
+            company.sync()
+            assert written_back(company) == expected, at
+            company.clear_journals()
+            company.sync()
+            assert written_back(company) == expected, at
+            paths = [call["path"] for call in company.calls("quickbooks")]
             assert not any(path.endswith("/batch") for path in paths), at
     assert nth > 3, "the run made too few calls to prove a thing"

@@ -11,9 +11,9 @@ AMY, BOB = "amy@birds-sanctuary.com", "bob@windsurf-shop.com"
 NOW = datetime(2026, 6, 17, tzinfo=UTC)
 
 
-def ended(firm, when: str) -> None:
+def ended(company, when: str) -> None:
     """Have all plans, and what they decided, begin and end at ``when``."""
-    with firm.database.begin() as connection:
+    with company.database.begin() as connection:
         for change in (
             "UPDATE ml_connector.plans SET created_at = :when, finished_at = :when",
             "UPDATE ml_connector.changes SET decided_at = :when",
@@ -21,80 +21,88 @@ def ended(firm, when: str) -> None:
             connection.execute(text(change), {"when": when})
 
 
-def counted(firm, table: str) -> int:
-    with firm.database.begin() as connection:
+def counted(company, table: str) -> int:
+    with company.database.begin() as connection:
         return connection.execute(text(f"SELECT count(*) FROM ml_connector.{table}")).scalar_one()
 
 
-def drop(firm, keep_months: int = 2, **how) -> int:
-    return drop_old_plans(firm.database, sync="main", now=NOW, keep_months=keep_months, **how)
+def drop(company, keep_months: int = 2, **how) -> int:
+    return drop_old_plans(company.database, sync="main", now=NOW, keep_months=keep_months, **how)
 
 
-def test_plans_of_before_the_kept_months_go_with_their_changes_and_intents(firm):
-    amy = firm.customer("Amy", AMY)
-    firm.customer("Bob", BOB)
-    firm.sync()
-    firm.edit(amy, Active=False)
-    firm.sync()
-    firm.sync()
-    assert [counted(firm, table) for table in ("plans", "changes", "archive_intents")] == [3, 3, 1]
-    ended(firm, "2026-04-01T00:00:00Z")
-    assert drop(firm) == 0
-    ended(firm, "2026-03-31T23:59:59Z")
-    assert drop(firm, keep_months=0) == 0
-    assert drop(firm, batch=2) == 3
-    assert [counted(firm, table) for table in ("plans", "changes", "archive_intents")] == [1, 0, 0]
+def test_plans_of_before_the_kept_months_go_with_their_changes_and_intents(company):
+    amy = company.customer("Amy", AMY)
+    company.customer("Bob", BOB)
+    company.sync()
+    company.edit(amy, Active=False)
+    company.sync()
+    company.sync()
+    assert [counted(company, table) for table in ("plans", "changes", "archive_intents")] == [
+        3,
+        3,
+        1,
+    ]
+    ended(company, "2026-04-01T00:00:00Z")
+    assert drop(company) == 0
+    ended(company, "2026-03-31T23:59:59Z")
+    assert drop(company, keep_months=0) == 0
+    assert drop(company, batch=2) == 3
+    assert [counted(company, table) for table in ("plans", "changes", "archive_intents")] == [
+        1,
+        0,
+        0,
+    ]
 
 
-def test_the_last_run_that_succeeded_stays_and_so_does_what_came_after_it(firm):
-    amy = firm.customer("Amy", AMY)
-    firm.sync()
-    firm.customer("Bob", BOB)
-    firm.sync()
-    firm.edit(amy, Active=False)
-    firm.told_by_quickbooks(("updated", amy))
-    firm.work_off()  # counts among the archives of the next daily run
-    firm.sync(preview=True)
-    ended(firm, "2026-01-01T00:00:00Z")
-    assert drop(firm) == 1
-    assert [counted(firm, table) for table in ("plans", "changes")] == [3, 2]
+def test_the_last_run_that_succeeded_stays_and_so_does_what_came_after_it(company):
+    amy = company.customer("Amy", AMY)
+    company.sync()
+    company.customer("Bob", BOB)
+    company.sync()
+    company.edit(amy, Active=False)
+    company.told_by_quickbooks(("updated", amy))
+    company.work_off()  # counts among the archives of the next daily run
+    company.sync(preview=True)
+    ended(company, "2026-01-01T00:00:00Z")
+    assert drop(company) == 1
+    assert [counted(company, table) for table in ("plans", "changes")] == [3, 2]
 
 
-def test_a_run_of_long_ago_that_is_run_again_is_not_old(firm):
-    firm.customer("Amy", AMY)
-    firm.sync()
-    firm.sync()
-    ended(firm, "2026-01-01T00:00:00Z")
-    with firm.database.begin() as connection:
+def test_a_run_of_long_ago_that_is_run_again_is_not_old(company):
+    company.customer("Amy", AMY)
+    company.sync()
+    company.sync()
+    ended(company, "2026-01-01T00:00:00Z")
+    with company.database.begin() as connection:
         first = connection.execute(text("SELECT min(id) FROM ml_connector.plans")).scalar_one()
         plans.finish(connection, plan_id=first, state="finished", counts={})
-    drop(firm)
-    assert counted(firm, "plans") == 2
+    drop(company)
+    assert counted(company, "plans") == 2
 
 
-def test_what_is_known_of_contacts_stays_and_the_next_run_has_nothing_to_do(firm):
-    firm.customer("Amy", AMY)
-    firm.customer("Bob", BOB)
-    firm.sync()
-    firm.person(AMY, "unsubscribe")
-    firm.sync()
-    firm.sync()
-    ended(firm, "2026-01-01T00:00:00Z")
-    before = firm.statuses(), firm.decisions()
-    assert drop(firm) == 2
-    firm.clear_journals()
-    firm.sync(full_sync=True)
-    assert (firm.statuses(), firm.decisions()) == before
-    assert firm.writes() == []
+def test_what_is_known_of_contacts_stays_and_the_next_run_has_nothing_to_do(company):
+    company.customer("Amy", AMY)
+    company.customer("Bob", BOB)
+    company.sync()
+    company.person(AMY, "unsubscribe")
+    company.sync()
+    company.sync()
+    ended(company, "2026-01-01T00:00:00Z")
+    before = company.statuses(), company.decisions()
+    assert drop(company) == 2
+    company.clear_journals()
+    company.sync(full_sync=True)
+    assert (company.statuses(), company.decisions()) == before
+    assert company.writes() == []
 
 
-def test_a_plan_with_a_pending_change_stays(firm):
-    firm.customer("Amy", AMY)
-    firm.customer("Bob", BOB)
-    scope = firm.scope("killed")
-    firm.fetch(scope)
-    firm.plan(scope)
-    with firm.database.begin() as connection:
+def test_a_plan_with_a_pending_change_stays(company):
+    company.customer("Amy", AMY)
+    company.customer("Bob", BOB)
+    scope = company.scope("killed")
+    company.fetch(scope)
+    company.plan(scope)
+    with company.database.begin() as connection:
         connection.execute(
             text("""UPDATE ml_connector.changes SET state = 'applied'
                     WHERE id = (SELECT min(id) FROM ml_connector.changes)""")
@@ -105,15 +113,15 @@ def test_a_plan_with_a_pending_change_stays(firm):
             state="finished",
             counts={},
         )
-    ended(firm, "2026-01-01T00:00:00Z")
-    assert drop(firm) == 1
-    assert (counted(firm, "plans"), counted(firm, "changes")) == (2, 1)
+    ended(company, "2026-01-01T00:00:00Z")
+    assert drop(company) == 1
+    assert (counted(company, "plans"), counted(company, "changes")) == (2, 1)
 
 
-def test_the_plans_of_another_sync_are_left_to_its_own_runs(firm):
-    firm.customer("Amy", AMY)
-    firm.sync()
-    firm.sync()
-    ended(firm, "2026-01-01T00:00:00Z")
-    assert drop_old_plans(firm.database, sync="other", now=NOW, keep_months=1) == 0
-    assert counted(firm, "plans") == 2
+def test_the_plans_of_another_sync_are_left_to_its_own_runs(company):
+    company.customer("Amy", AMY)
+    company.sync()
+    company.sync()
+    ended(company, "2026-01-01T00:00:00Z")
+    assert drop_old_plans(company.database, sync="other", now=NOW, keep_months=1) == 0
+    assert counted(company, "plans") == 2

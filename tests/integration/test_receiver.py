@@ -10,7 +10,7 @@ from ml_connector.mailchimp import webhooks as mailchimp
 from ml_connector.quickbooks import webhooks as quickbooks
 from ml_connector.webhooks.receiver.app import PREFIX
 from ml_connector.webhooks.receiver.keys import Keys
-from tests.integration.firm import AUDIENCE, REALM
+from tests.integration.company import AUDIENCE, REALM
 from tests.integration.receiving import (
     KEYS,
     OTHER_REALM,

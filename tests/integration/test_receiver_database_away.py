@@ -22,7 +22,7 @@ from ml_connector.quickbooks import webhooks as quickbooks
 from ml_connector.store.migrate import upgrade
 from ml_connector.webhooks.handlers import THREADS
 from ml_connector.webhooks.receiver.app import PREFIX
-from tests.integration.firm import Firm
+from tests.integration.company import Company
 from tests.integration.receiving import TOKEN, at_length, cloud_event, form, serving
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -103,14 +103,14 @@ def durable(tmp_path):
 
 
 def test_postgres_stopped_hard_under_events_loses_none_and_leaves_each_effect_once(
-    durable, stand, tmp_path
+    durable, mock_servers, tmp_path
 ):
     """A sender that comes again, a worker that comes again, and no 2xx without its commit."""
     number, stops = at_length(300, 5_000), at_length(2, 15)
     chance, port, url = random.Random(3), free_port(), durable.url("inbox")
-    stand.reset()
-    firm = Firm(stand=stand, database_url=url, folder=tmp_path)
-    ids = [firm.customer(f"C{n}", f"c{n}@windsurf-shop.com") for n in range(number)]
+    mock_servers.reset()
+    company = Company(mock_servers=mock_servers, database_url=url, folder=tmp_path)
+    ids = [company.customer(f"C{n}", f"c{n}@windsurf-shop.com") for n in range(number)]
     code = f"from tests.integration.receiving import serve_forever;serve_forever({url!r}, {port})"
     address, pause = f"http://127.0.0.1:{port}{PREFIX}/quickbooks", at_length(8, 200) / number
     refused, done = Counter[int](), threading.Event()
@@ -128,7 +128,7 @@ def test_postgres_stopped_hard_under_events_loses_none_and_leaves_each_effect_on
     def work() -> None:
         while not done.is_set():
             try:
-                firm.work_off()
+                company.work_off()
             except StorageError:
                 time.sleep(0.2)
             time.sleep(0.1)
@@ -153,18 +153,18 @@ def test_postgres_stopped_hard_under_events_loses_none_and_leaves_each_effect_on
         process.terminate()
     assert states(url) == {"done": number}
     assert set(refused) <= {503}
-    assert set(firm.statuses().values()) == {"subscribed"}
-    assert len(firm.statuses()) == number
+    assert set(company.statuses().values()) == {"subscribed"}
+    assert len(company.statuses()) == number
     # A stop may cut off a call whose answer nobody could store: that one is made again. No other is.
-    assert repeated_calls(firm) <= stops * THREADS
-    firm.close()
+    assert repeated_calls(company) <= stops * THREADS
+    company.close()
 
 
-def repeated_calls(firm: Firm) -> int:
+def repeated_calls(company: Company) -> int:
     """How many calls were made again, whole or in parts; each time they say what they said first."""
     said: dict[str, tuple[int, object]] = {}
     repeated = set()
-    for number, call in enumerate(firm.writes()):
+    for number, call in enumerate(company.writes()):
         for member in call["body"]["members"]:
             before = said.get(member["email_address"])
             if before is not None:

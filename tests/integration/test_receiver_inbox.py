@@ -29,18 +29,18 @@ def event(number: int, **fields) -> WebhookEvent:
 
 
 @pytest.fixture
-def deliver(firm):
+def deliver(company):
     def delivered(*events: WebhookEvent) -> int:
-        with firm.database.begin() as connection:
-            return inbox.deliver(connection, events, vault=firm.vault)
+        with company.database.begin() as connection:
+            return inbox.deliver(connection, events, vault=company.vault)
 
     return delivered
 
 
 @pytest.fixture
-def claim(firm):
+def claim(company):
     def claimed(limit: int = 10, lease: timedelta = LEASE) -> list[inbox.Claimed]:
-        with firm.database.begin() as connection:
+        with company.database.begin() as connection:
             fresh = inbox.claim(connection, limit=limit, lease=lease)
             tried = inbox.claim(connection, limit=limit - len(fresh), lease=lease, tried=True)
             return fresh + tried
@@ -48,49 +48,49 @@ def claim(firm):
     return claimed
 
 
-def states(firm) -> dict[str, int]:
-    return firm.inbox()
+def states(company) -> dict[str, int]:
+    return company.inbox()
 
 
-def make_due(firm) -> None:
-    with firm.database.begin() as connection:
+def make_due(company) -> None:
+    with company.database.begin() as connection:
         connection.execute(
             text("""UPDATE ml_connector.webhook_inbox
                     SET next_try_at = now() - interval '1 s', lease_until = now() - interval '1 s'""")
         )
 
 
-def test_an_event_delivered_again_alone_or_twice_at_once_is_one_row(firm, deliver):
+def test_an_event_delivered_again_alone_or_twice_at_once_is_one_row(company, deliver):
     assert deliver(event(1), event(2)) == 2
     assert deliver(event(2), event(3), event(3)) == 1
-    assert states(firm) == {"pending": 3}
+    assert states(company) == {"pending": 3}
 
 
-def test_a_claimed_event_opens_and_is_nobody_elses(firm, deliver, claim):
+def test_a_claimed_event_opens_and_is_nobody_elses(company, deliver, claim):
     deliver(*(event(n) for n in range(5)))
     first, second = claim(3), claim(3)
     assert [len(first), len(second)] == [3, 2]
     assert {one.id for one in first} & {one.id for one in second} == set()
-    opened = {one.opened(firm.vault)["number"] for one in first + second}
+    opened = {one.opened(company.vault)["number"] for one in first + second}
     assert opened == set(range(5))
 
 
-def test_the_payload_of_another_row_does_not_open(firm, deliver, claim):
+def test_the_payload_of_another_row_does_not_open(company, deliver, claim):
     from ml_connector.errors import SettingsError
 
     deliver(event(1), event(2))
     one, other = claim()
     with pytest.raises(SettingsError):
-        replace(one, payload=other.payload).opened(firm.vault)
+        replace(one, payload=other.payload).opened(company.vault)
 
 
-def test_two_claims_at_the_same_moment_share_nothing(firm, deliver):
+def test_two_claims_at_the_same_moment_share_nothing(company, deliver):
     deliver(*(event(n) for n in range(40)))
     found: list[list[int]] = []
     both = threading.Barrier(2)
 
     def take() -> None:
-        with firm.database.begin() as connection:
+        with company.database.begin() as connection:
             both.wait(10)
             mine = inbox.claim(connection, limit=20, lease=LEASE)
             both.wait(10)  # neither has committed yet
@@ -105,57 +105,59 @@ def test_two_claims_at_the_same_moment_share_nothing(firm, deliver):
     assert set(found[0]).isdisjoint(found[1])
 
 
-def test_a_lease_that_ran_out_passes_on_and_its_former_holder_changes_nothing(firm, deliver, claim):
+def test_a_lease_that_ran_out_passes_on_and_its_former_holder_changes_nothing(
+    company, deliver, claim
+):
     deliver(event(1))
     late = claim()
-    make_due(firm)
+    make_due(company)
     new = claim()
     assert [one.attempts for one in late + new] == [1, 2]
-    with firm.database.begin() as connection:
+    with company.database.begin() as connection:
         assert inbox.settle(connection, late) == 0
         assert inbox.fail(connection, late, reason="too late") == 0
         assert inbox.settle(connection, new) == 1
-    assert states(firm) == {"done": 1}
+    assert states(company) == {"done": 1}
 
 
-def test_c10_a_failing_event_waits_longer_each_time_and_is_dead_after_five(firm, deliver, claim):
+def test_c10_a_failing_event_waits_longer_each_time_and_is_dead_after_five(company, deliver, claim):
     deliver(event(1))
     waits = []
     for _ in range(5):
         (one,) = claim()
         assert claim() == []
-        with firm.database.begin() as connection:
+        with company.database.begin() as connection:
             assert inbox.fail(connection, [one], reason="no such thing") == 1
             due = connection.execute(text(inbox.NEXT_DUE)).scalar_one()
         waits.append(round((due - datetime.now(UTC)).total_seconds()) if due else None)
-        make_due(firm)
+        make_due(company)
     assert waits == [10, 60, 300, 1800, None]
-    assert states(firm) == {"dead": 1}
+    assert states(company) == {"dead": 1}
     assert claim() == []
 
 
-def test_an_event_that_ends_every_worker_is_dead_too(firm, deliver, claim):
+def test_an_event_that_ends_every_worker_is_dead_too(company, deliver, claim):
     deliver(event(1))
     for _ in range(5):
         assert len(claim()) == 1
-        make_due(firm)
+        make_due(company)
     assert claim() == []
-    assert states(firm) == {"dead": 1}
+    assert states(company) == {"dead": 1}
 
 
-def test_a_postponed_event_costs_no_try_and_a_dead_one_can_be_tried_again(firm, deliver, claim):
+def test_a_postponed_event_costs_no_try_and_a_dead_one_can_be_tried_again(company, deliver, claim):
     deliver(event(1))
     wait = timedelta(hours=1)
     for _ in range(7):
-        with firm.database.begin() as connection:
+        with company.database.begin() as connection:
             inbox.postpone(connection, claim(), wait=wait, reason="QuickBooks is away")
             due = connection.execute(text(inbox.NEXT_DUE)).scalar_one()
             assert due is not None
             assert timedelta(minutes=59) < due - datetime.now(UTC) <= wait
-        make_due(firm)
+        make_due(company)
     (one,) = claim()
     assert one.attempts == 1
-    with firm.database.begin() as connection:
+    with company.database.begin() as connection:
         inbox.quarantine(connection, [one], reason="strange")
         assert backlog.waiting(connection).depth == 0
         assert inbox.requeue(connection, [one.id]) == 1
@@ -163,8 +165,8 @@ def test_a_postponed_event_costs_no_try_and_a_dead_one_can_be_tried_again(firm, 
     assert [again.id for again in claim()] == [one.id]
 
 
-def test_whoever_listens_is_told_of_new_work_and_of_nothing_else(firm, deliver):
-    url = firm.database_url.replace("+psycopg", "")
+def test_whoever_listens_is_told_of_new_work_and_of_nothing_else(company, deliver):
+    url = company.database_url.replace("+psycopg", "")
     with psycopg.connect(url, autocommit=True) as listener:
         listener.execute(f"LISTEN {inbox.CHANNEL}")
         deliver(event(1, state="ignored", reason="entity_not_used"))
@@ -175,9 +177,9 @@ def test_whoever_listens_is_told_of_new_work_and_of_nothing_else(firm, deliver):
         assert list(listener.notifies(timeout=0.5)) == []
 
 
-def test_no_address_is_in_clear(firm, deliver):
+def test_no_address_is_in_clear(company, deliver):
     deliver(event(1, payload={"data": {"email": "ada@example.com"}}))
-    with firm.database.begin() as connection:
+    with company.database.begin() as connection:
         row = connection.execute(text("SELECT * FROM ml_connector.webhook_inbox")).one()
     assert b"ada@example.com" not in b"".join(str(value).encode() for value in row) + bytes(
         row.payload

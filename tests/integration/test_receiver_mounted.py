@@ -16,7 +16,7 @@ from sqlalchemy import create_engine, text
 
 from local.postgres import free_port
 from ml_connector.quickbooks import webhooks as quickbooks
-from tests.integration.firm import REALM
+from tests.integration.company import REALM
 from tests.integration.receiving import TOKEN, cloud_event
 
 ROOT = Path(__file__).resolve().parents[2]

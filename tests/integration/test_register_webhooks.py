@@ -1,4 +1,4 @@
-"""`ml-connector register-webhooks` and `receiver`, as a person types them, against the stand-in."""
+"""`ml-connector register-webhooks` and `receiver`, as a person types them, against the mock server."""
 
 import base64
 import json
@@ -18,7 +18,7 @@ import pytest
 import requests
 
 from local.postgres import free_port
-from tests.integration.firm import AUDIENCE, REALM
+from tests.integration.company import AUDIENCE, REALM
 from tests.integration.receiving import TOKEN, cloud_event
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -27,14 +27,14 @@ VARIABLE = "mailchimp_webhook__mailchimp_default__main"
 
 
 @pytest.fixture
-def environment(firm, airflow_home, tmp_path):
+def environment(company, airflow_home, tmp_path):
     """An Airflow with the connections in its environment, and settings of this audience."""
     syncs = tmp_path / "syncs.yaml"
     shipped = (ROOT / "include/config/syncs.yaml").read_text()
     syncs.write_text(re.sub(r"audience_id: \S+", f"audience_id: {AUDIENCE}", shipped))
     quickbooks = {
         "conn_type": "quickbooks",
-        "host": firm.quickbooks,
+        "host": company.quickbooks,
         "login": "sandbox-client",
         "password": "sandbox-secret",
         "extra": {"realm_id": REALM, "webhook_verifier_token": TOKEN},
@@ -50,11 +50,11 @@ def environment(firm, airflow_home, tmp_path):
         "AIRFLOW_CONN_MAILCHIMP_DEFAULT": json.dumps(
             {
                 "conn_type": "mailchimp",
-                "host": firm.mailchimp_api,
-                "password": firm.mailchimp_key,
+                "host": company.mailchimp_api,
+                "password": company.mailchimp_key,
             }
         ),
-        "AIRFLOW_CONN_ML_CONNECTOR_DB": firm.database_url.replace("+psycopg", ""),
+        "AIRFLOW_CONN_ML_CONNECTOR_DB": company.database_url.replace("+psycopg", ""),
         "PYTHONUNBUFFERED": "1",
     }
 
@@ -111,16 +111,16 @@ def register(environment: dict[str, str], *options: str) -> subprocess.Completed
     )
 
 
-def hooks(firm) -> list[dict]:
-    return firm.mailchimp_client(Counter()).webhooks()
+def hooks(company) -> list[dict]:
+    return company.mailchimp_client(Counter()).webhooks()
 
 
-def deliveries(firm) -> dict[str, int]:
-    return firm.mailchimp_control("POST", "webhooks/flush", {"seconds": 10})
+def deliveries(company) -> dict[str, int]:
+    return company.mailchimp_control("POST", "webhooks/flush", {"seconds": 10})
 
 
-def test_registering_repairing_and_receiving_from_end_to_end(environment, firm):
-    firm.seed("ada@example.com")
+def test_registering_repairing_and_receiving_from_end_to_end(environment, company):
+    company.seed("ada@example.com")
     with receiver(environment) as url:
         first = register(environment, "--url", url)
         assert first.returncode == 0, first.stderr
@@ -129,24 +129,24 @@ def test_registering_repairing_and_receiving_from_end_to_end(environment, firm):
         )
         assert f"endpoint URL    {url}/ml-connector/webhooks/quickbooks" in first.stdout
         assert "field Webhook verifier token (it is set already)" in first.stdout
-        (hook,) = hooks(firm)
+        (hook,) = hooks(company)
         assert all(hook["events"].values())
         assert hook["sources"] == {"user": True, "admin": True, "api": False}
         secrets = stored(environment)
         assert secrets["secret"] in hook["url"]
 
         # The receiver runs already, and learns of its keys when the first delivery needs them.
-        firm.person("ada@example.com", "unsubscribe")
-        assert deliveries(firm)["delivered"] == 1
+        company.person("ada@example.com", "unsubscribe")
+        assert deliveries(company)["delivered"] == 1
 
         again = register(environment, "--url", url)
         assert "is as it should be" in again.stdout
-        assert hooks(firm) == [hook]
+        assert hooks(company) == [hook]
 
-        client = firm.mailchimp_client(Counter())
+        client = company.mailchimp_client(Counter())
         client.update_webhook(hook["id"], {"events": {"cleaned": False}})
         assert "repaired events of" in register(environment, "--url", url).stdout
-        assert hooks(firm)[0]["events"]["cleaned"] is True
+        assert hooks(company)[0]["events"]["cleaned"] is True
 
         # The signing secret is lost: a new webhook, and the old one's deliveries still taken.
         kept = {name: value for name, value in secrets.items() if name != "signing_secret"}
@@ -154,14 +154,14 @@ def test_registering_repairing_and_receiving_from_end_to_end(environment, firm):
         renewed = register(environment, "--url", url)
         assert "created" in renewed.stdout
         assert "removed 1 of ours" in renewed.stdout
-        (new,) = hooks(firm)
+        (new,) = hooks(company)
         assert new["id"] != hook["id"]
         after = stored(environment)
         assert after["secret"] != secrets["secret"] == after["former_secret"]
         time.sleep(3.1)  # keys are read anew no sooner than that
-        firm.seed("eve@example.com")
-        firm.person("eve@example.com", "unsubscribe")
-        assert deliveries(firm)["delivered"] == 2
+        company.seed("eve@example.com")
+        company.person("eve@example.com", "unsubscribe")
+        assert deliveries(company)["delivered"] == 2
 
         listed = register(environment, "--list").stdout
         assert new["id"] in listed
@@ -174,19 +174,19 @@ def test_registering_repairing_and_receiving_from_end_to_end(environment, firm):
 
         removed = register(environment, "--url", url, "--remove")
         assert "removed 1 of ours" in removed.stdout
-        assert hooks(firm) == []
+        assert hooks(company) == []
         everything = "".join(
             one.stdout + one.stderr for one in (first, again, renewed, removed)
         ) + str(listed)
         for secret in {*secrets.values(), *after.values()}:
             assert secret not in everything
-    rows = inbox(firm)
+    rows = inbox(company)
     assert sorted((system, kind, state) for system, kind, state in rows) == [
         ("mailchimp", "unsubscribe", "pending"),
         ("mailchimp", "unsubscribe", "pending"),
         ("quickbooks", "customer.updated", "pending"),
     ]
-    assert audited(firm) == [
+    assert audited(company) == [
         "create_webhook",
         "update_webhook",
         "create_webhook",
@@ -228,11 +228,11 @@ def answering() -> Iterator[str]:
         server.shutdown()
 
 
-def test_check_tells_of_a_webhook_whose_deliveries_would_be_refused(environment, firm):
+def test_check_tells_of_a_webhook_whose_deliveries_would_be_refused(environment, company):
     with answering() as url:
         address = f"{url}/ml-connector/webhooks/mailchimp/main?secret=planted"
         wanted = {"url": address, "events": {}, "sources": {}}
-        firm.mailchimp_client(Counter()).create_webhook(wanted)
+        company.mailchimp_client(Counter()).create_webhook(wanted)
     said = checked(environment)
     assert said.startswith("FAILED main: webhooks: Mailchimp's webhook ")
     assert "has a secret that is not known here" in said
@@ -246,14 +246,14 @@ def test_check_tells_of_a_webhook_whose_deliveries_would_be_refused(environment,
     )
 
 
-def test_somebody_elses_webhook_is_left_alone(environment, firm):
-    client = firm.mailchimp_client(Counter())
+def test_somebody_elses_webhook_is_left_alone(environment, company):
+    client = company.mailchimp_client(Counter())
     with receiver(environment) as url:
         other = f"{url}/ml-connector/webhooks/mailchimp/other?secret=x"
         client.create_webhook({"url": other, "events": {}, "sources": {}})
         register(environment, "--url", url)
         register(environment, "--url", url, "--remove")
-    assert [hook["url"] for hook in hooks(firm)] == [other]
+    assert [hook["url"] for hook in hooks(company)] == [other]
 
 
 @pytest.mark.parametrize("url", ["", "airflow.example.com", "http://airflow.example.com"])
@@ -274,20 +274,20 @@ def signed(document: object) -> dict:
     }
 
 
-def inbox(firm) -> list[tuple[str, str, str]]:
+def inbox(company) -> list[tuple[str, str, str]]:
     from sqlalchemy import text
 
-    with firm.database.begin() as connection:
+    with company.database.begin() as connection:
         rows = connection.execute(
             text("SELECT system, kind, state FROM ml_connector.webhook_inbox")
         )
         return [tuple(row) for row in rows]
 
 
-def audited(firm) -> list[str]:
+def audited(company) -> list[str]:
     from sqlalchemy import text
 
-    with firm.database.begin() as connection:
+    with company.database.begin() as connection:
         return list(
             connection.execute(text("SELECT action FROM ml_connector.audit ORDER BY id")).scalars()
         )

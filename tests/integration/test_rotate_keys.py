@@ -13,7 +13,7 @@ from ml_connector.privacy import payloads, rotate_keys
 from ml_connector.privacy.rotate_keys import Left, count, rotate
 from ml_connector.store.database import Database
 from ml_connector.vault import Vault
-from tests.integration.firm import ADDRESS, Firm
+from tests.integration.company import ADDRESS, Company
 from tests.integration.test_audit_sealed import seal, tamper, verify
 from tests.integration.test_forget import erase
 from tests.integration.traces import EVERY_ROW
@@ -33,29 +33,29 @@ def address(number: int) -> str:
     return f"c{number}@firm-mail.net"
 
 
-def fill(firm: Firm, people: int = PEOPLE) -> list[str]:
-    firm.settings["activity"] = {"write_to": "notes"}
+def fill(company: Company, people: int = PEOPLE) -> list[str]:
+    company.settings["activity"] = {"write_to": "notes"}
     ids = [
-        firm.customer(f"C{number}", address(number), BillAddr=ADDRESS, Notes=f"Note {number}")
+        company.customer(f"C{number}", address(number), BillAddr=ADDRESS, Notes=f"Note {number}")
         for number in range(people)
     ]
-    firm.sync()
+    company.sync()
     for number in range(0, people, 4):
-        firm.person(address(number), "unsubscribe", reason=f"Reason {number}")
-        firm.told_by_mailchimp("unsubscribe", email=address(number), id=str(number))
-    firm.sync()
+        company.person(address(number), "unsubscribe", reason=f"Reason {number}")
+        company.told_by_mailchimp("unsubscribe", email=address(number), id=str(number))
+    company.sync()
     return ids
 
 
-def rotated(firm: Firm, *keys: bytes) -> Left:
+def rotated(company: Company, *keys: bytes) -> Left:
     """Rotate until it is done; return what is left."""
-    *_, last = rotate(firm.database, vault(*keys), sleep=lambda _: None)
+    *_, last = rotate(company.database, vault(*keys), sleep=lambda _: None)
     return last
 
 
-def opened(firm: Firm, keyring: Vault) -> dict[str, list[bytes]]:
+def opened(company: Company, keyring: Vault) -> dict[str, list[bytes]]:
     """Every value by column, opened."""
-    with firm.database.begin() as connection:
+    with company.database.begin() as connection:
         return {
             f"{column.table}.{column.column}": [
                 payloads.opened(column, row, keyring)
@@ -65,31 +65,31 @@ def opened(firm: Firm, keyring: Vault) -> dict[str, list[bytes]]:
         }
 
 
-def test_every_value_is_the_same_under_the_new_key_and_the_audit_verifies(firm):
-    fill(firm, 10)
-    erase(firm, address(9))
-    seal(firm)
-    before, was = opened(firm, firm.vault), verify(firm)
+def test_every_value_is_the_same_under_the_new_key_and_the_audit_verifies(company):
+    fill(company, 10)
+    erase(company, address(9))
+    seal(company)
+    before, was = opened(company, company.vault), verify(company)
     assert all(before[name] for name in before if name != "erasures.payload")
-    assert rotated(firm, NEW, OLD).former == {}
-    assert opened(firm, vault(NEW)) == before
-    firm.vault = vault(NEW)
-    assert verify(firm) == was
-    assert rotated(firm, THIRD, NEW).former == {}  # once more, over rows rewritten before
-    firm.vault = vault(THIRD)
-    assert verify(firm) == was
-    erase(firm, address(8))
-    assert verify(firm).findings == []
-    firm.sync(full_sync=True)
-    assert verify(firm).findings == []
+    assert rotated(company, NEW, OLD).former == {}
+    assert opened(company, vault(NEW)) == before
+    company.vault = vault(NEW)
+    assert verify(company) == was
+    assert rotated(company, THIRD, NEW).former == {}  # once more, over rows rewritten before
+    company.vault = vault(THIRD)
+    assert verify(company) == was
+    erase(company, address(8))
+    assert verify(company).findings == []
+    company.sync(full_sync=True)
+    assert verify(company).findings == []
 
 
-def test_every_encrypted_column_is_known(firm):
+def test_every_encrypted_column_is_known(company):
     """A column of sealed values starts with their version and the key's id; no other may."""
-    fill(firm, 4)
-    erase(firm, address(3))
+    fill(company, 4)
+    erase(company, address(3))
     known = {(column.table, column.column) for column in payloads.SEALED}
-    with firm.database.begin() as connection:
+    with company.database.begin() as connection:
         columns = connection.execute(
             text("""SELECT table_name, column_name FROM information_schema.columns
                     WHERE table_schema = 'ml_connector' AND data_type = 'bytea'
@@ -99,7 +99,7 @@ def test_every_encrypted_column_is_known(firm):
             found = connection.execute(
                 text(f"""SELECT count(*) FROM ml_connector.{table}
                          WHERE substring({column} FROM 1 FOR 5) = :start"""),
-                {"start": b"\x01" + firm.vault.newest},
+                {"start": b"\x01" + company.vault.newest},
             ).scalar_one()
             assert not found or (table, column) in known, f"add {table}.{column} to sealed.SEALED"
 
@@ -113,9 +113,9 @@ def work(database_url: str) -> None:
 
 
 @pytest.mark.timeout(120)
-def test_a_sync_webhooks_and_a_rotation_that_is_killed_five_times_leave_all_values_right(firm):
-    ids = fill(firm)
-    firm.vault = vault(NEW, OLD)  # what runs was restarted with the new list
+def test_a_sync_webhooks_and_a_rotation_that_is_killed_five_times_leave_all_values_right(company):
+    ids = fill(company)
+    company.vault = vault(NEW, OLD)  # what runs was restarted with the new list
     stop, failures = threading.Event(), []
 
     def keep_busy() -> None:
@@ -124,77 +124,79 @@ def test_a_sync_webhooks_and_a_rotation_that_is_killed_five_times_leave_all_valu
             while not stop.is_set():
                 number += 1
                 for customer_id in ids[number % 7 :: 7]:
-                    firm.edit(customer_id, FamilyName=f"Busy{number}")
-                firm.told_by_quickbooks(*(("updated", each) for each in ids[number % 5 :: 5]))
-                firm.work_off()
-                firm.sync(full_sync=number % 3 == 0)
+                    company.edit(customer_id, FamilyName=f"Busy{number}")
+                company.told_by_quickbooks(*(("updated", each) for each in ids[number % 5 :: 5]))
+                company.work_off()
+                company.sync(full_sync=number % 3 == 0)
         except Exception as error:  # noqa: BLE001 -- told at the end, in the test's own thread
             failures.append(error)
 
     busy = threading.Thread(target=keep_busy)
     busy.start()
-    left = [sum(count(firm.database, firm.vault).former.values())]
+    left = [sum(count(company.database, company.vault).former.values())]
     for kill in range(5):
-        worker = _processes.Process(target=work, args=(firm.database_url,), daemon=True)
+        worker = _processes.Process(target=work, args=(company.database_url,), daemon=True)
         worker.start()
         time.sleep(0.2 + kill * 0.05)
         worker.kill()
         worker.join()
-        left.append(sum(count(firm.database, firm.vault).former.values()))
+        left.append(sum(count(company.database, company.vault).former.values()))
     assert any(0 < each < left[0] for each in left), "no kill came in the middle"
     stop.wait(0.5)
-    assert rotated(firm, NEW, OLD).former == {}
+    assert rotated(company, NEW, OLD).former == {}
     stop.set()
     busy.join()
     assert failures == []
-    firm.vault = vault(NEW)
-    assert count(firm.database, firm.vault).former == {}
-    firm.work_off()
-    firm.sync(full_sync=True)
-    seal(firm)
-    assert verify(firm).findings == []
-    assert opened(firm, firm.vault)["customers.payload"]
-    shown = {email: fields["merge_fields"].get("LNAME") for email, fields in firm.members().items()}
+    company.vault = vault(NEW)
+    assert count(company.database, company.vault).former == {}
+    company.work_off()
+    company.sync(full_sync=True)
+    seal(company)
+    assert verify(company).findings == []
+    assert opened(company, company.vault)["customers.payload"]
+    shown = {
+        email: fields["merge_fields"].get("LNAME") for email, fields in company.members().items()
+    }
     held = {
         row["PrimaryEmailAddr"]["Address"]: row.get("FamilyName", "")
-        for row in firm.quickbooks_control("GET", "customers")["customers"]
+        for row in company.quickbooks_control("GET", "customers")["customers"]
     }
     assert shown == held
     for number, customer_id in enumerate(ids):
-        assert firm.record_of(customer_id)["Notes"].startswith(f"Note {number}")
+        assert company.record_of(customer_id)["Notes"].startswith(f"Note {number}")
 
 
-def test_a_row_that_somebody_is_writing_is_passed_over_and_neither_waits(firm):
-    fill(firm, 3)
+def test_a_row_that_somebody_is_writing_is_passed_over_and_neither_waits(company):
+    fill(company, 3)
     keyring = vault(NEW, OLD)
     (step,) = [step for table, step in rotate_keys.steps() if table == "contacts"]
-    with firm.database.begin() as busy:
-        key = firm.vault.email_key(address(0))
+    with company.database.begin() as busy:
+        key = company.vault.email_key(address(0))
         mine = {"key": key}
         busy.execute(text("UPDATE ml_connector.contacts SET news = 7 WHERE email_key = :key"), mine)
-        with firm.database.begin() as connection:
+        with company.database.begin() as connection:
             connection.execute(text("SET LOCAL lock_timeout = '1s'"))
             assert step(connection, vault=keyring, after=None).done == 2
-    assert rotated(firm, NEW, OLD).former == {}
-    with firm.database.begin() as connection:
+    assert rotated(company, NEW, OLD).former == {}
+    with company.database.begin() as connection:
         news = text("SELECT news FROM ml_connector.contacts WHERE email_key = :key")
         assert connection.execute(news, mine).scalar_one() == 7
 
 
-def test_a_key_that_is_not_at_hand_is_said_before_anything_is_touched(firm):
-    fill(firm, 3)
+def test_a_key_that_is_not_at_hand_is_said_before_anything_is_touched(company):
+    fill(company, 3)
     words = r"not in ML_CONNECTOR_ENCRYPTION_KEYS \(.*3 in customers.*add the former key"
     with pytest.raises(SettingsError, match=words):
-        rotated(firm, NEW)
-    assert count(firm.database, vault(OLD)).former == {}
+        rotated(company, NEW)
+    assert count(company.database, vault(OLD)).former == {}
 
 
-def test_an_audit_row_that_was_edited_is_not_cleared_and_one_that_does_not_open_is_told(firm):
-    fill(firm, 3)
-    seal(firm)
-    tamper(firm, "UPDATE ml_connector.audit SET reason = 'other' WHERE id = 1")
-    tamper(firm, "UPDATE ml_connector.customers SET payload = payload || '\\x00'::bytea")
-    left = rotated(firm, NEW, OLD)
+def test_an_audit_row_that_was_edited_is_not_cleared_and_one_that_does_not_open_is_told(company):
+    fill(company, 3)
+    seal(company)
+    tamper(company, "UPDATE ml_connector.audit SET reason = 'other' WHERE id = 1")
+    tamper(company, "UPDATE ml_connector.customers SET payload = payload || '\\x00'::bytea")
+    left = rotated(company, NEW, OLD)
     assert (left.former, left.closed) == ({"customers": 3}, 3)
-    firm.vault = vault(NEW, OLD)
-    assert [(each.wrong, each.audit_id) for each in verify(firm).findings] == [("edited", 1)]
+    company.vault = vault(NEW, OLD)
+    assert [(each.wrong, each.audit_id) for each in verify(company).findings] == [("edited", 1)]

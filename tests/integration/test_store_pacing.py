@@ -10,11 +10,11 @@ from sqlalchemy import text
 from ml_connector.store import pacing
 
 
-def granted(firm, account: str, places: int) -> list[float]:
+def granted(company, account: str, places: int) -> list[float]:
     """Reserve places one after another; return the database's times at which they are free."""
     times = []
     for _ in range(places):
-        with firm.database.begin() as connection:
+        with company.database.begin() as connection:
             wait = pacing.reserve(connection, account=account)
             # Read within the transaction that holds the row, so nobody comes in between.
             now = connection.execute(
@@ -29,46 +29,46 @@ def most_within(times: list[float], seconds: float) -> int:
     return max(index + 1 - bisect_left(times, time - seconds) for index, time in enumerate(times))
 
 
-def test_three_workers_never_get_more_than_ten_places_in_any_second(firm):
+def test_three_workers_never_get_more_than_ten_places_in_any_second(company):
     with ThreadPoolExecutor(3) as pool:
-        parts = [pool.submit(granted, firm, "quickbooks_default", 30) for _ in range(3)]
+        parts = [pool.submit(granted, company, "quickbooks_default", 30) for _ in range(3)]
     times = [time for part in parts for time in part.result()]
     assert len(times) == 90
     assert most_within(times, 0.999) <= 10
     assert max(times) - min(times) < 90 / 8 + 0.5, "and they do get eight a second"
 
 
-def test_never_more_than_500_in_any_minute(firm):
-    times = granted(firm, "quickbooks_default", 600)
+def test_never_more_than_500_in_any_minute(company):
+    times = granted(company, "quickbooks_default", 600)
     assert most_within(times, 59.999) <= 500
 
 
-def test_an_account_waits_for_nobody_but_itself(firm):
-    granted(firm, "one", 40)
-    assert granted(firm, "other", 1)[0] < time.time() + 0.2
+def test_an_account_waits_for_nobody_but_itself(company):
+    granted(company, "one", 40)
+    assert granted(company, "other", 1)[0] < time.time() + 0.2
 
 
-def test_the_first_calls_wait_for_nothing(firm):
-    with firm.database.begin() as connection:
+def test_the_first_calls_wait_for_nothing(company):
+    with company.database.begin() as connection:
         assert pacing.reserve(connection, account="a") == 0
-    with firm.database.begin() as connection:
+    with company.database.begin() as connection:
         assert pacing.reserve(connection, account="a") == pytest.approx(0, abs=0.05)
 
 
-def test_a_window_left_alone_does_not_save_up_places(firm):
-    granted(firm, "a", 1)
-    with firm.database.begin() as connection:
+def test_a_window_left_alone_does_not_save_up_places(company):
+    granted(company, "a", 1)
+    with company.database.begin() as connection:
         connection.execute(
             text("UPDATE ml_connector.pacing SET free_at = now() - interval '1 hour'")
         )
-    assert most_within(granted(firm, "a", 30), 0.999) <= 10
+    assert most_within(granted(company, "a", 30), 0.999) <= 10
 
 
-def granted_batches(firm, account: str, places: int) -> list[float]:
+def granted_batches(company, account: str, places: int) -> list[float]:
     """Reserve batches one after another; return the database's times at which they may leave."""
     times = []
     for _ in range(places):
-        with firm.database.begin() as connection:
+        with company.database.begin() as connection:
             wait = pacing.reserve_batch(connection, account=account)
             now = connection.execute(
                 text("SELECT extract(epoch FROM clock_timestamp())::float8")
@@ -77,44 +77,44 @@ def granted_batches(firm, account: str, places: int) -> list[float]:
     return times
 
 
-def test_four_workers_never_get_more_than_40_batches_in_any_minute(firm):
+def test_four_workers_never_get_more_than_40_batches_in_any_minute(company):
     with ThreadPoolExecutor(4) as pool:
-        parts = [pool.submit(granted_batches, firm, "quickbooks_default", 60) for _ in range(4)]
+        parts = [pool.submit(granted_batches, company, "quickbooks_default", 60) for _ in range(4)]
     times = [time for part in parts for time in part.result()]
     assert len(times) == 240
     assert most_within(times, 60) <= 40
     assert max(times) - min(times) < 5 * 61 + 5, "and they do get 40 a minute"
 
 
-def test_the_first_40_batches_wait_for_nothing_and_the_next_a_minute(firm):
+def test_the_first_40_batches_wait_for_nothing_and_the_next_a_minute(company):
     began = time.time()
-    times = granted_batches(firm, "quickbooks_default", 41)
+    times = granted_batches(company, "quickbooks_default", 41)
     assert all(time < began + 5 for time in times[:40])
     assert times[40] - times[0] == pytest.approx(61, abs=0.1)
 
 
-def test_batches_left_alone_for_an_hour_are_forgotten_and_do_not_save_up(firm):
-    granted_batches(firm, "a", 100)
-    with firm.database.begin() as connection:
+def test_batches_left_alone_for_an_hour_are_forgotten_and_do_not_save_up(company):
+    granted_batches(company, "a", 100)
+    with company.database.begin() as connection:
         connection.execute(
             text("""UPDATE ml_connector.pacing SET recent =
                     ARRAY(SELECT at - interval '1 hour' FROM unnest(recent) AS at ORDER BY at)""")
         )
     began = time.time()
-    times = granted_batches(firm, "a", 80)
+    times = granted_batches(company, "a", 80)
     assert all(time < began + 5 for time in times[:40])
     assert most_within(times, 60) <= 40
 
 
-def test_places_a_batch_took_are_none_of_the_calls_and_no_other_accounts(firm):
-    granted_batches(firm, "one", 45)
-    assert granted(firm, "one", 1)[0] < time.time() + 0.2
-    assert granted_batches(firm, "other", 1)[0] < time.time() + 0.2
+def test_places_a_batch_took_are_none_of_the_calls_and_no_other_accounts(company):
+    granted_batches(company, "one", 45)
+    assert granted(company, "one", 1)[0] < time.time() + 0.2
+    assert granted_batches(company, "other", 1)[0] < time.time() + 0.2
 
 
-def test_no_more_than_the_last_40_batches_are_remembered(firm):
-    granted_batches(firm, "a", 120)
-    with firm.database.begin() as connection:
+def test_no_more_than_the_last_40_batches_are_remembered(company):
+    granted_batches(company, "a", 120)
+    with company.database.begin() as connection:
         kept = connection.execute(
             text("SELECT cardinality(recent) FROM ml_connector.pacing")
         ).scalar_one()

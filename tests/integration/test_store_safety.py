@@ -28,18 +28,18 @@ SAMPLE = {"sample": True}
         "TRUNCATE ml_connector.plans, ml_connector.changes, ml_connector.audit CASCADE",
     ],
 )
-def test_the_trail_can_only_be_added_to(firm, statement):
-    firm.customer("Amy", "amy@finch.org")
-    firm.sync()
-    before = firm.audit()
-    with pytest.raises(DBAPIError, match="append-only"), firm.database.begin() as connection:
+def test_the_trail_can_only_be_added_to(company, statement):
+    company.customer("Amy", "amy@finch.org")
+    company.sync()
+    before = company.audit()
+    with pytest.raises(DBAPIError, match="append-only"), company.database.begin() as connection:
         connection.execute(text(statement))
-    assert firm.audit() == before
+    assert company.audit() == before
 
 
-def personal_data(firm) -> set[str]:
+def personal_data(company) -> set[str]:
     """Every name, address, phone number and e-mail of the company."""
-    found = firm.quickbooks_control("GET", "customers")["customers"]
+    found = company.quickbooks_control("GET", "customers")["customers"]
     words: set[str] = set()
     for customer in found:
         texts = [
@@ -58,10 +58,10 @@ def personal_data(firm) -> set[str]:
     return words
 
 
-def everything_stored(firm) -> str:
+def everything_stored(company) -> str:
     """Every row of every table: texts as they are, bytes both as text and as hexadecimal."""
     parts: list[str] = []
-    with firm.database.begin() as connection:
+    with company.database.begin() as connection:
         tables = connection.execute(
             text("SELECT tablename FROM pg_tables WHERE schemaname = 'ml_connector'")
         ).all()
@@ -78,32 +78,32 @@ def everything_stored(firm) -> str:
     return "\n".join(parts).lower()
 
 
-def test_no_table_holds_personal_data_in_clear(firm):
-    firm.quickbooks_control("POST", "company", SAMPLE)
-    firm.sync()
-    firm.edit("1", Active=False)
-    firm.move("2", "moved.person@firm-mail.net")
-    firm.customer("Looks Fake", "fake.person@example.com")
-    firm.sync()
-    words = personal_data(firm)
+def test_no_table_holds_personal_data_in_clear(company):
+    company.quickbooks_control("POST", "company", SAMPLE)
+    company.sync()
+    company.edit("1", Active=False)
+    company.move("2", "moved.person@firm-mail.net")
+    company.customer("Looks Fake", "fake.person@example.com")
+    company.sync()
+    words = personal_data(company)
     assert len(words) > 100
-    stored = everything_stored(firm)
+    stored = everything_stored(company)
     assert len(stored) > 20_000
     shown = {word for word in words if re.search(rf"\b{re.escape(word)}\b", stored)}
     assert shown == set()
 
 
-def test_an_index_key_that_is_not_the_databases_stops_the_run_before_any_call(firm):
-    firm.customer("Amy", "amy@finch.org")
-    firm.sync()
-    firm.clear_journals()
-    firm.vault = Vault(encryption_keys=[bytes(32)], index_key=b"x" * 32)
+def test_an_index_key_that_is_not_the_databases_stops_the_run_before_any_call(company):
+    company.customer("Amy", "amy@finch.org")
+    company.sync()
+    company.clear_journals()
+    company.vault = Vault(encryption_keys=[bytes(32)], index_key=b"x" * 32)
     with pytest.raises(SettingsError, match="ML_CONNECTOR_INDEX_KEY is not the key"):
-        firm.sync()
-    assert firm.calls("quickbooks") == firm.calls("mailchimp") == []
+        company.sync()
+    assert company.calls("quickbooks") == company.calls("mailchimp") == []
 
 
-def test_a_database_that_is_away_is_one_sentence(firm):
+def test_a_database_that_is_away_is_one_sentence(company):
     away = Database("postgresql://someone:hunter2@127.0.0.1:1/none")
     words = "the connector's database cannot be used"
     with pytest.raises(StorageError, match=words) as stopped, away.begin():
@@ -112,8 +112,8 @@ def test_a_database_that_is_away_is_one_sentence(firm):
     assert "hunter2" not in str(stopped.value)
 
 
-def test_a_wrong_password_is_one_sentence_and_is_not_shown(firm):
-    wrong = re.sub(r"//postgres:[^@]+@", "//postgres:hunter2@", firm.database_url)
+def test_a_wrong_password_is_one_sentence_and_is_not_shown(company):
+    wrong = re.sub(r"//postgres:[^@]+@", "//postgres:hunter2@", company.database_url)
     words = "password authentication failed"
     with pytest.raises(StorageError, match=words) as stopped, Database(wrong).begin():
         pass
@@ -136,31 +136,33 @@ def test_tables_that_are_not_there_say_how_to_make_them(postgres):
         connection.execute(text("SELECT * FROM ml_connector.customers"))
 
 
-def test_a_database_that_goes_away_in_the_middle_loses_nothing_that_was_committed(firm):
-    firm.customer("Amy", "amy@finch.org")
+def test_a_database_that_goes_away_in_the_middle_loses_nothing_that_was_committed(company):
+    company.customer("Amy", "amy@finch.org")
     with temporary() as server:
         url = server.create_database("ours")
         upgrade(url)
-        firm.database = Database(url)
+        company.database = Database(url)
 
         def stop() -> None:
             server.stop()
 
         with pytest.raises(StorageError, match="the connector's database cannot be used"):
-            firm.sync(before_push=stop)
-        assert firm.members() == {}
+            company.sync(before_push=stop)
+        assert company.members() == {}
         server.start()
-        firm.database.close()
-        firm.database = Database(server.url("ours"))
-        firm.sync()
-        assert firm.statuses() == {"amy@finch.org": "subscribed"}
-        firm.database.close()
+        company.database.close()
+        company.database = Database(server.url("ours"))
+        company.sync()
+        assert company.statuses() == {"amy@finch.org": "subscribed"}
+        company.database.close()
 
 
-def test_a_connection_lost_within_a_bulk_copy_is_a_storage_error(firm):
+def test_a_connection_lost_within_a_bulk_copy_is_a_storage_error(company):
     def rows():
         yield ("a", "b", "{}")
-        with psycopg.connect(firm.database_url.replace("+psycopg", ""), autocommit=True) as other:
+        with psycopg.connect(
+            company.database_url.replace("+psycopg", ""), autocommit=True
+        ) as other:
             other.execute(
                 "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
                 " WHERE application_name = 'ml-connector' AND state = 'active'"
@@ -170,7 +172,7 @@ def test_a_connection_lost_within_a_bulk_copy_is_a_storage_error(firm):
 
     columns = {"sync": "text", "name": "text", "value": "jsonb"}
     words = "the connector's database cannot be used"
-    with pytest.raises(StorageError, match=words), firm.database.begin() as connection:
+    with pytest.raises(StorageError, match=words), company.database.begin() as connection:
         copy_rows(connection, "ml_connector.cursors", columns, rows())
 
 
@@ -185,19 +187,19 @@ def test_a_connection_lost_within_a_bulk_copy_is_a_storage_error(firm):
     ],
 )
 @pytest.mark.parametrize("wrapped", [True, False], ids=["statement", "copy"])
-def test_what_ails_a_database_is_one_sentence(firm, expected, words, cause, wrapped):
+def test_what_ails_a_database_is_one_sentence(company, expected, words, cause, wrapped):
     error = DBAPIError.instance("SELECT", None, cause, psycopg.Error) if wrapped else cause
-    with pytest.raises(expected, match=words) as stopped, firm.database.begin():
+    with pytest.raises(expected, match=words) as stopped, company.database.begin():
         raise error
     assert "\n" not in str(stopped.value)
 
 
-def test_a_migration_runs_twice_without_a_change(firm):
-    firm.customer("Amy", "amy@finch.org")
-    firm.sync()
-    before = firm.audit()
-    upgrade(firm.database_url)
-    assert firm.audit() == before
+def test_a_migration_runs_twice_without_a_change(company):
+    company.customer("Amy", "amy@finch.org")
+    company.sync()
+    before = company.audit()
+    upgrade(company.database_url)
+    assert company.audit() == before
 
 
 def test_migrations_at_once_wait_for_one_another(postgres):
@@ -209,8 +211,8 @@ def test_migrations_at_once_wait_for_one_another(postgres):
         assert connection.execute(text("SELECT count(*) FROM ml_connector.audit")).scalar_one() == 0
 
 
-def test_deadlocks_do_not_pass_for_a_broken_database(firm):
-    with firm.database.begin() as connection:
+def test_deadlocks_do_not_pass_for_a_broken_database(company):
+    with company.database.begin() as connection:
         for name in ("one", "two"):
             connection.execute(
                 text("INSERT INTO ml_connector.cursors VALUES ('main', :name, '{}')"),
@@ -220,7 +222,7 @@ def test_deadlocks_do_not_pass_for_a_broken_database(firm):
 
     def cross(first: str, second: str) -> str:
         try:
-            with firm.database.begin() as connection:
+            with company.database.begin() as connection:
                 lock = text("SELECT 1 FROM ml_connector.cursors WHERE name = :name FOR UPDATE")
                 connection.execute(lock, {"name": first})
                 both_hold_one.wait()
@@ -234,7 +236,7 @@ def test_deadlocks_do_not_pass_for_a_broken_database(firm):
     assert Counter(end.result() for end in ends) == {"told to retry": 1, "done": 1}
 
 
-def test_a_migration_that_has_to_give_way_to_a_run_begins_again(firm):
+def test_a_migration_that_has_to_give_way_to_a_run_begins_again(company):
     as_it_was = (  # at 0016: what later versions did, undone
         "DROP INDEX ml_connector.member_events_seen",
         "CREATE INDEX member_events_newest ON ml_connector.member_events (sync, email_key, id)",
@@ -242,7 +244,7 @@ def test_a_migration_that_has_to_give_way_to_a_run_begins_again(firm):
            FOREIGN KEY (plan_id) REFERENCES ml_connector.plans (id)""",
         "UPDATE ml_connector.alembic_version SET version_num = '0016'",
     )
-    with firm.database.begin() as connection:
+    with company.database.begin() as connection:
         for statement in as_it_was:
             connection.execute(text(statement))
         # Whose patience ends first gives way: the migration's, however slow the machine.
@@ -250,14 +252,14 @@ def test_a_migration_that_has_to_give_way_to_a_run_begins_again(firm):
         connection.execute(text(f"ALTER DATABASE {name} SET deadlock_timeout = '4s'"))
     waiting = text("SELECT count(*) FROM pg_locks WHERE NOT granted")
     with ThreadPoolExecutor(1) as pool:
-        with firm.database.begin() as run:
+        with company.database.begin() as run:
             run.execute(text("SET LOCAL deadlock_timeout = '60s'"))
             run.execute(text("SELECT 1 FROM ml_connector.plans"))
-            migration = pool.submit(upgrade, firm.database_url)
+            migration = pool.submit(upgrade, company.database_url)
             while not run.execute(waiting).scalar_one():
                 assert not migration.done()
             run.execute(text("SELECT 1 FROM ml_connector.changes"))  # a ring: one has to give way
         migration.result()
-    with firm.database.begin() as connection:
+    with company.database.begin() as connection:
         version = connection.execute(text("SELECT version_num FROM ml_connector.alembic_version"))
         assert version.scalar_one() > "0016"

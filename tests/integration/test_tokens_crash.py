@@ -18,9 +18,11 @@ TIMES = 2
 
 
 @pytest.fixture
-def desk(stand, database_url, tmp_path) -> Desk:
+def desk(mock_servers, database_url, tmp_path) -> Desk:
     return Desk(
-        quickbooks=stand.quickbooks, database_url=database_url, path=Path(tmp_path) / "token.json"
+        quickbooks=mock_servers.quickbooks,
+        database_url=database_url,
+        path=Path(tmp_path) / "token.json",
     )
 
 
@@ -75,27 +77,27 @@ def test_a_new_consent_ends_it(desk) -> None:
     assert attempt(desk) == ""
 
 
-def test_an_ended_connection_stops_nothing_that_needs_no_call_to_quickbooks(firm, desk) -> None:
-    firm.quickbooks_control("PUT", "settings", STRICT)
-    firm.tokens = desk.vault()
-    firm.tokens.save(FIRST)
+def test_an_ended_connection_stops_nothing_that_needs_no_call_to_quickbooks(company, desk) -> None:
+    company.quickbooks_control("PUT", "settings", STRICT)
+    company.tokens = desk.vault()
+    company.tokens.save(FIRST)
     for number in range(30):
-        firm.customer(f"C{number}", f"c{number}@firm-mail.net")
-    scope = firm.scope()
-    firm.fetch(scope)
-    firm.quickbooks_control("POST", "tokens/expire")
+        company.customer(f"C{number}", f"c{number}@firm-mail.net")
+    scope = company.scope()
+    company.fetch(scope)
+    company.quickbooks_control("POST", "tokens/expire")
     crash(desk, "before the rename")
-    firm.clear_journals()
+    company.clear_journals()
     for _ in range(20):
         with pytest.raises(NeedsReauth, match="ml-connector connect quickbooks"):
-            firm.sync()
+            company.sync()
     assert len(desk.token_calls()) <= 3
-    later = firm.scope()
-    mailchimp = firm.mailchimp_client(later.calls)
+    later = company.scope()
+    mailchimp = company.mailchimp_client(later.calls)
     fetch_members(later, mailchimp)
-    planned = firm.plan(later)
+    planned = company.plan(later)
     check_audience(later.sync, mailchimp)
     for shard in planned.shards:
         push_shard(later, mailchimp, plan_id=planned.plan_id, shard=shard, threads=2)
-    assert len(firm.members()) == 30
-    assert {row["outcome"] for row in firm.audit()} == {"applied"}
+    assert len(company.members()) == 30
+    assert {row["outcome"] for row in company.audit()} == {"applied"}

@@ -11,9 +11,9 @@ CUSTOMERS = 5_000
 OPTED_OUT = 500
 
 
-def opted_out_before(firm) -> list[str]:
+def opted_out_before(company) -> list[str]:
     """People of 500 customers are known to Mailchimp, and have opted out there."""
-    customers = firm.quickbooks_control("GET", f"customers?limit={CUSTOMERS}")["customers"]
+    customers = company.quickbooks_control("GET", f"customers?limit={CUSTOMERS}")["customers"]
     mine = {
         str(customer["Id"]): customer["PrimaryEmailAddr"]["Address"].strip().lower()
         for customer in customers
@@ -25,26 +25,28 @@ def opted_out_before(firm) -> list[str]:
     chosen = {each: at for each, at in mine.items() if shared[at] == 1 and ";" not in at}
     ids = list(chosen)[:OPTED_OUT]
     members = [{"email_address": chosen[each], "status": "unsubscribed"} for each in ids]
-    firm.mailchimp_control("POST", "members", {"members": members})
+    company.mailchimp_control("POST", "members", {"members": members})
     return ids
 
 
-def test_a_sync_over_many_token_lifetimes_is_not_interrupted(firm):
-    firm.quickbooks_control("POST", "company", {"customers": CUSTOMERS})
-    ids = opted_out_before(firm)
-    firm.quickbooks_control("PUT", "settings", {**STRICT, "access_token_seconds": 1})
-    firm.quickbooks_control("PUT", "latency", {"ms": 450})
-    firm.tokens = FileVault(Path(firm.folder) / "token.json")
-    firm.tokens.save(FIRST)
+def test_a_sync_over_many_token_lifetimes_is_not_interrupted(company):
+    company.quickbooks_control("POST", "company", {"customers": CUSTOMERS})
+    ids = opted_out_before(company)
+    company.quickbooks_control("PUT", "settings", {**STRICT, "access_token_seconds": 1})
+    company.quickbooks_control("PUT", "latency", {"ms": 450})
+    company.tokens = FileVault(Path(company.folder) / "token.json")
+    company.tokens.save(FIRST)
 
-    firm.sync()
+    company.sync()
 
-    calls = firm.every_call(firm.quickbooks)
+    calls = company.every_call(company.quickbooks)
     batches = [call for call in calls if call["path"].endswith("/batch")]
     assert len([call for call in batches if call["status"] == 200]) >= OPTED_OUT / 25
     shown = {
         str(customer["Id"]): "Unsubscribed from the newsletter" in customer.get("Notes", "")
-        for customer in firm.quickbooks_control("GET", f"customers?limit={CUSTOMERS}")["customers"]
+        for customer in company.quickbooks_control("GET", f"customers?limit={CUSTOMERS}")[
+            "customers"
+        ]
     }
     assert [each for each in ids if not shown[each]] == []
     refreshes = [call["status"] for call in calls if call["kind"] == "token"]
@@ -52,22 +54,22 @@ def test_a_sync_over_many_token_lifetimes_is_not_interrupted(firm):
     assert len(refreshes) >= 3
     healed = sum(call["status"] == 401 for call in calls)
     assert healed < len(refreshes), "a 401 is answered by one renewal"
-    with firm.database.begin() as connection:
+    with company.database.begin() as connection:
         staged = connection.execute(
             text("SELECT count(*) FROM ml_connector.customers")
         ).scalar_one()
     assert staged == CUSTOMERS
-    assert firm.waits == [], "no call was repeated for another reason"
-    trail = firm.audit()
+    assert company.waits == [], "no call was repeated for another reason"
+    trail = company.audit()
     written = Counter(row["outcome"] for row in trail if row["action"] == "write_notes")
     assert set(written) == {"applied"}
     assert written["applied"] >= OPTED_OUT
     outcomes = Counter(row["outcome"] for row in trail if row["system"] == "mailchimp")
-    assert outcomes["applied"] == len(firm.members()) > CUSTOMERS / 2
+    assert outcomes["applied"] == len(company.members()) > CUSTOMERS / 2
     assert set(outcomes) == {"applied", "linked", "skipped"}, "nothing failed"
 
-    firm.quickbooks_control("PUT", "latency", {"ms": 0})
-    firm.clear_journals()
-    firm.sync(full_sync=True)
-    assert firm.writes() == [], "the first sync left nothing to do"
-    assert not any(call["path"].endswith("/batch") for call in firm.calls("quickbooks"))
+    company.quickbooks_control("PUT", "latency", {"ms": 0})
+    company.clear_journals()
+    company.sync(full_sync=True)
+    assert company.writes() == [], "the first sync left nothing to do"
+    assert not any(call["path"].endswith("/batch") for call in company.calls("quickbooks"))

@@ -27,7 +27,7 @@ from ml_connector.errors import (
 from ml_connector.quickbooks.client import QuickBooksClient
 from ml_connector.quickbooks.tokens import TokenManager
 from ml_connector.wire.transport import RequestsTransport
-from tests.integration.firm import REALM, Firm
+from tests.integration.company import REALM, Company
 from tests.integration.token_worker import STRICT, Desk, attempt
 
 TOKEN = {"path": "/tokens/bearer$"}
@@ -35,9 +35,11 @@ MISTYPED = "Tr0ub4dor&3+/=?s3cret-mistyped"
 
 
 @pytest.fixture
-def desk(stand, database_url, tmp_path) -> Desk:
+def desk(mock_servers, database_url, tmp_path) -> Desk:
     return Desk(
-        quickbooks=stand.quickbooks, database_url=database_url, path=Path(tmp_path) / "token.json"
+        quickbooks=mock_servers.quickbooks,
+        database_url=database_url,
+        path=Path(tmp_path) / "token.json",
     )
 
 
@@ -50,36 +52,36 @@ def forms(secret: str) -> set[str]:
     return found
 
 
-def wrong_secret(firm: Firm, _desk: Desk) -> None:
-    firm.client_secret = MISTYPED
+def wrong_secret(company: Company, _desk: Desk) -> None:
+    company.client_secret = MISTYPED
 
 
-def revoked(firm: Firm, _desk: Desk) -> None:
-    firm.quickbooks_control("POST", "tokens/revoke")
+def revoked(company: Company, _desk: Desk) -> None:
+    company.quickbooks_control("POST", "tokens/revoke")
 
 
-def down(firm: Firm, _desk: Desk) -> None:
+def down(company: Company, _desk: Desk) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        firm.quickbooks_api = f"http://127.0.0.1:{listener.getsockname()[1]}"
+        company.quickbooks_api = f"http://127.0.0.1:{listener.getsockname()[1]}"
 
 
-def answering(times: int | None = None, **action: object) -> Callable[[Firm, Desk], None]:
-    def arrange(firm: Firm, _desk: Desk) -> None:
-        firm.fault("quickbooks", match=TOKEN, times=times, action=action)
+def answering(times: int | None = None, **action: object) -> Callable[[Company, Desk], None]:
+    def arrange(company: Company, _desk: Desk) -> None:
+        company.fault("quickbooks", match=TOKEN, times=times, action=action)
 
     return arrange
 
 
-def edited(change: Callable[[str], str]) -> Callable[[Firm, Desk], None]:
+def edited(change: Callable[[str], str]) -> Callable[[Company, Desk], None]:
     """A person edits the stored value by hand."""
 
-    def arrange(_firm: Firm, desk: Desk) -> None:
+    def arrange(_company: Company, desk: Desk) -> None:
         desk.path.write_text(change(desk.path.read_text("utf-8")), encoding="utf-8")
 
     return arrange
 
 
-def with_value(**values: object) -> Callable[[Firm, Desk], None]:
+def with_value(**values: object) -> Callable[[Company, Desk], None]:
     return edited(lambda text: json.dumps({**json.loads(text), **values}))
 
 
@@ -129,20 +131,20 @@ CASES = {
 
 @pytest.mark.parametrize(("arrange", "error", "mend"), CASES.values(), ids=CASES)
 def test_one_plain_message_with_the_mend_and_no_secret_in_any_log(
-    firm, desk, caplog, arrange, error, mend
+    company, desk, caplog, arrange, error, mend
 ) -> None:
     caplog.set_level(logging.DEBUG)
     desk.fresh(**STRICT)
     assert attempt(desk) == ""
-    firm.tokens = desk.vault()
+    company.tokens = desk.vault()
     if arrange not in {CASES["a line break"][0], CASES["a typographic dash"][0]}:
-        with_value(expires_at=STALE)(firm, desk)
+        with_value(expires_at=STALE)(company, desk)
     before = desk.path.read_text("utf-8")
-    arrange(firm, desk)
+    arrange(company, desk)
     after = desk.path.read_text("utf-8")
 
     with capture_logs() as logs, pytest.raises(ConnectorError) as raised:
-        firm.fetch(firm.scope())
+        company.fetch(company.scope())
 
     assert type(raised.value) is error
     assert mend in str(raised.value)
@@ -174,7 +176,7 @@ def test_the_search_for_secrets_would_find_them() -> None:
 
 @pytest.mark.parametrize("hours", [1, -1], ids=["ahead", "behind"])
 def test_a_clock_that_is_an_hour_wrong_costs_one_renewal_and_is_named(
-    firm, desk, hours: int
+    company, desk, hours: int
 ) -> None:
     desk.fresh(**STRICT)
     assert attempt(desk) == ""
@@ -184,7 +186,7 @@ def test_a_clock_that_is_an_hour_wrong_costs_one_renewal_and_is_named(
     with capture_logs() as logs:
         for _ in range(3):
             with wrong.connection() as manager:
-                assert company_name(firm, manager) != ""
+                assert company_name(company, manager) != ""
     assert [call["status"] for call in desk.token_calls()] == [200, 200]
     (told,) = (entry for entry in logs if entry["event"] == "clock_wrong")
     assert told["log_level"] == "warning"
@@ -194,15 +196,15 @@ def test_a_clock_that_is_an_hour_wrong_costs_one_renewal_and_is_named(
     )
 
 
-def company_name(firm: Firm, tokens: TokenManager) -> str:
+def company_name(company: Company, tokens: TokenManager) -> str:
     transport = RequestsTransport(requests.Session(), system="QuickBooks")
     return QuickBooksClient(
         transport=transport,
-        base_url=firm.quickbooks,
+        base_url=company.quickbooks,
         realm_id=REALM,
         tokens=tokens,
         pace=lambda: None,
-        retries=firm.retries(),
+        retries=company.retries(),
         calls=Counter(),
     ).company_name()
 

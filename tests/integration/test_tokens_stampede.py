@@ -13,9 +13,11 @@ from tests.integration.token_worker import CONN_ID, STRICT, Desk, stampede
 
 
 @pytest.fixture
-def desk(stand, database_url, tmp_path) -> Desk:
+def desk(mock_servers, database_url, tmp_path) -> Desk:
     return Desk(
-        quickbooks=stand.quickbooks, database_url=database_url, path=Path(tmp_path) / "token.json"
+        quickbooks=mock_servers.quickbooks,
+        database_url=database_url,
+        path=Path(tmp_path) / "token.json",
     )
 
 

@@ -26,7 +26,7 @@ from ml_connector.quickbooks.tokens import TokenEndpoint, TokenManager, TokenPai
 from ml_connector.store.database import Database
 from ml_connector.store.refresh_lock import refresh_lock
 from ml_connector.wire.transport import RequestsTransport
-from tests.integration.firm import control
+from tests.integration.company import control
 
 CONN_ID = "quickbooks_default"
 FIRST = TokenPair(access_token="", refresh_token="sandbox-refresh-token")
@@ -71,7 +71,7 @@ class FileVault:
 
 @dataclass(frozen=True, kw_only=True)
 class Desk:
-    """Where a connection's processes find the stand-in, the lock and the tokens.
+    """Where a connection's processes find the mock server, the lock and the tokens.
 
     ``ahead``: how far their clock is from the true time.
     """
@@ -137,7 +137,7 @@ class Desk:
         return calls
 
     def fresh(self, **settings: Any) -> "Desk":
-        """Reset the stand-in and store its first refresh token."""
+        """Reset the mock server and store its first refresh token."""
         self.control("POST", "reset")
         self.control("PUT", "settings", settings)
         self.vault().save(FIRST)

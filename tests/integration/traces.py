@@ -9,7 +9,7 @@ from urllib.parse import quote, quote_plus
 
 from local.postgres import binaries
 from ml_connector.privacy import payloads
-from tests.integration.firm import Firm
+from tests.integration.company import Company
 
 EVERY_ROW = 100_000
 """More than a test ever stores."""
@@ -17,13 +17,13 @@ EVERY_ROW = 100_000
 _COPY = re.compile(r"^COPY ml_connector\.(\w+) .*?;\n(.*?)^\\\.$", re.MULTILINE | re.DOTALL)
 
 
-def dumped(firm: Firm) -> dict[str, str]:
+def dumped(company: Company) -> dict[str, str]:
     """What pg_dump writes of every table, with what its payloads hold once opened behind it.
 
     Rows of proof and suppressions, which hold a keyed hash, are under names of their own.
     """
     done = subprocess.run(
-        [binaries() / "pg_dump", "--data-only", "--schema=ml_connector", plain_url(firm)],
+        [binaries() / "pg_dump", "--data-only", "--schema=ml_connector", plain_url(company)],
         capture_output=True,
         text=True,
         check=True,
@@ -35,16 +35,16 @@ def dumped(firm: Firm) -> dict[str, str]:
             name = "audit" if table.startswith("audit_2") else table
             name = "proof" if name == "audit" and "\tforget\t" in row else name
             tables[name] = tables.get(name, "") + row
-    with firm.database.begin() as connection:
+    with company.database.begin() as connection:
         for column in payloads.SEALED:
             rows = payloads.next_page(connection, column, after=None, page=EVERY_ROW)
-            said = (payloads.opened(column, row, firm.vault).decode().lower() for row in rows)
+            said = (payloads.opened(column, row, company.vault).decode().lower() for row in rows)
             tables[column.table] = "\n".join([tables.get(column.table, ""), *said])
     return tables
 
 
-def plain_url(firm: Firm) -> str:
-    return firm.database_url.replace("postgresql+psycopg://", "postgresql://")
+def plain_url(company: Company) -> str:
+    return company.database_url.replace("postgresql+psycopg://", "postgresql://")
 
 
 def forms(word: str) -> set[str]:
@@ -58,11 +58,11 @@ def forms(word: str) -> set[str]:
     return {form.lower() for form in written if form}
 
 
-def marks(firm: Firm, address: str) -> set[str]:
+def marks(company: Company, address: str) -> set[str]:
     """What stands for an address: our keyed hash, and Mailchimp's and others' plain ones."""
     plain = address.lower().encode()
     hashes = {hashlib.new(name, plain).hexdigest() for name in ("md5", "sha1", "sha256")}
-    return {firm.vault.email_key(address.lower()).hex(), *hashes}
+    return {company.vault.email_key(address.lower()).hex(), *hashes}
 
 
 def found(tables: Mapping[str, str], words: Iterable[str]) -> list[tuple[str, str]]:

@@ -90,8 +90,8 @@ def test_a_block_whose_line_ends_somebody_deleted_is_a_block_still(above, below)
 
 
 def test_a_half_block_above_is_own_text_and_the_whole_one_is_replaced():
-    half = f"{OURS.first}\nthe end was deleted\n"
-    assert put_in(half + OURS.block(["Old."])) == half + BLOCK
+    mock_app = f"{OURS.first}\nthe end was deleted\n"
+    assert put_in(mock_app + OURS.block(["Old."])) == mock_app + BLOCK
 
 
 def test_of_two_blocks_the_first_is_ours_and_a_copy_made_by_hand_stays():
@@ -113,8 +113,8 @@ def test_a_block_may_fill_the_2000_to_the_last():
 
 def test_an_emoji_counts_two():
     one = OURS.block(LINES[:1])
-    half, odd = divmod(LONGEST - length(one) - 1, 2)
-    own = "\U0001f600" * half + "y" * odd
+    mock_app, odd = divmod(LONGEST - length(one) - 1, 2)
+    own = "\U0001f600" * mock_app + "y" * odd
     assert length(put_in(own)) == LONGEST
     assert OURS.into(own + "y", LINES) is None
 

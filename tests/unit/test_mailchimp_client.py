@@ -89,8 +89,8 @@ def row(email: str = "ada@firm.test", **changes: Any) -> MemberWrite:
     ],
 )
 def test_d4_what_may_pass_is_repeated(failure: Response) -> None:
-    bench = Bench(Scripted(failure, said({"account_name": "Firm"})))
-    assert bench.client.account() == {"account_name": "Firm"}
+    bench = Bench(Scripted(failure, said({"account_name": "Company"})))
+    assert bench.client.account() == {"account_name": "Company"}
     assert (bench.paced, bench.calls["mailchimp.account"], bench.slept) == (2, 2, [0.5])
 
 

@@ -49,7 +49,7 @@ def normalised(address: str) -> str | None:
     """
     local, _, domain = address.strip().rpartition("@")
     if len(address) <= USUAL and _USUAL_LOCAL.fullmatch(local):
-        # Nothing but the domain is left to judge, and firms' customers share domains.
+        # Nothing but the domain is left to judge, and companies' customers share domains.
         at_domain = _validated(f"a@{domain}")
         return at_domain and f"{local.lower()}{at_domain[1:]}"
     return _validated(address)

@@ -38,7 +38,7 @@ def forms(word: str) -> set[str]:
 
 @pytest.fixture(scope="module")
 def secrets(airflow: Airflow) -> dict[str, str]:
-    """Everything planted, by name: keys of this machine, of both stand-ins, and their tokens."""
+    """Everything planted, by name: keys of this machine, of both mock servers, and their tokens."""
     given = sandbox_credentials(Ports())
     home = airflow.machine.home
     files = ("fernet_key", "jwt_secret", "api_secret_key", "encryption_keys", "index_key")

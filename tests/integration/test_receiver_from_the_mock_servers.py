@@ -1,4 +1,4 @@
-"""What the stand-ins send, in both of Intuit's formats and signed by Mailchimp, arrives once."""
+"""What the mock servers send, in both of Intuit's formats and signed by Mailchimp, arrives once."""
 
 import pytest
 from sqlalchemy import text
@@ -8,10 +8,10 @@ from tests.integration.receiving import TOKEN, serving
 
 
 @pytest.mark.parametrize("format_", ["cloudevents", "legacy"])
-def test_an_edit_in_quickbooks_arrives_however_often_it_is_sent(firm, format_):
-    ids = [firm.customer(f"Customer {number}", f"c{number}@example.com") for number in range(30)]
-    with serving(firm.database_url) as served:
-        firm.quickbooks_control(
+def test_an_edit_in_quickbooks_arrives_however_often_it_is_sent(company, format_):
+    ids = [company.customer(f"Customer {number}", f"c{number}@example.com") for number in range(30)]
+    with serving(company.database_url) as served:
+        company.quickbooks_control(
             "PUT",
             "webhooks",
             {
@@ -23,18 +23,18 @@ def test_an_edit_in_quickbooks_arrives_however_often_it_is_sent(firm, format_):
             },
         )
         for customer_id in ids:
-            firm.edit(customer_id, FamilyName="Changed")
-        firm.quickbooks_control("POST", "webhooks/flush", {"seconds": 20})
-        firm.quickbooks_control("DELETE", "webhooks")
+            company.edit(customer_id, FamilyName="Changed")
+        company.quickbooks_control("POST", "webhooks/flush", {"seconds": 20})
+        company.quickbooks_control("DELETE", "webhooks")
         rows = served.rows()
     assert sorted(row.entity_id for row in rows) == sorted(ids)
     assert {(row.kind, row.state) for row in rows} == {("customer.updated", "pending")}
 
 
-def test_a_database_that_was_away_loses_nothing(firm):
-    customer_id = firm.customer("Ada", "ada@example.com")
-    with serving(firm.database_url) as served:
-        firm.quickbooks_control(
+def test_a_database_that_was_away_loses_nothing(company):
+    customer_id = company.customer("Ada", "ada@example.com")
+    with serving(company.database_url) as served:
+        company.quickbooks_control(
             "PUT",
             "webhooks",
             {
@@ -43,13 +43,13 @@ def test_a_database_that_was_away_loses_nothing(firm):
                 "retry_seconds": [1, 1, 1, 1],
             },
         )
-        with firm.database.begin() as connection:
+        with company.database.begin() as connection:
             connection.execute(text("ALTER TABLE ml_connector.webhook_inbox RENAME TO away"))
-        firm.edit(customer_id, FamilyName="Changed")
-        firm.quickbooks_control("POST", "webhooks/flush", {"seconds": 1})
-        with firm.database.begin() as connection:
+        company.edit(customer_id, FamilyName="Changed")
+        company.quickbooks_control("POST", "webhooks/flush", {"seconds": 1})
+        with company.database.begin() as connection:
             connection.execute(text("ALTER TABLE ml_connector.away RENAME TO webhook_inbox"))
-        firm.quickbooks_control("POST", "webhooks/flush", {"seconds": 20})
-        firm.quickbooks_control("DELETE", "webhooks")
+        company.quickbooks_control("POST", "webhooks/flush", {"seconds": 20})
+        company.quickbooks_control("DELETE", "webhooks")
         assert [row.entity_id for row in served.rows()] == [customer_id]
         assert served.receiver.tally.counts["not_stored"] >= 1

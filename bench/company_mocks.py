@@ -1,8 +1,8 @@
 """Many companies and as many accounts in one process, each with the limits of its own.
 
-    python -m bench.company_stands PORT < companies.json
+    python -m bench.company_mocks PORT < companies.json
 
-Company ``c007`` is at ``/quickbooks/c007/``, its account at ``/mailchimp/c007/3.0``: two stand-ins
+Company ``c007`` is at ``/quickbooks/c007/``, its account at ``/mailchimp/c007/3.0``: two mock servers
 of the sandbox with nothing in common with the others. ``GET /figures`` answers what each was asked.
 """
 
@@ -52,7 +52,7 @@ class Company:
 
 @dataclass(frozen=True)
 class Asked:
-    """What one stand-in was asked: calls, and the most of them at once, in a second, a minute."""
+    """What one mock server was asked: calls, and the most of them at once, in a second, a minute."""
 
     calls: int
     at_once: int
@@ -64,7 +64,7 @@ class Asked:
 
 
 class Stands:
-    """Every stand-in behind one address, by the first two parts of the path."""
+    """Every mock server behind one address, by the first two parts of the path."""
 
     def __init__(self, companies: list[Company]) -> None:
         self._halves: dict[tuple[str, str], Instrumented] = {}
@@ -83,10 +83,10 @@ class Stands:
 
     def _figures(self) -> dict[str, dict[str, Any]]:
         found: dict[str, dict[str, Any]] = {}
-        for (system, name), half in self._halves.items():
-            found.setdefault(name, {})[system] = asdict(_asked(half))
-            if isinstance(half, MailchimpSandbox):
-                found[name]["members"] = len(half.account.audience(name).by_contact_id)
+        for (system, name), mock_app in self._halves.items():
+            found.setdefault(name, {})[system] = asdict(_asked(mock_app))
+            if isinstance(mock_app, MailchimpSandbox):
+                found[name]["members"] = len(mock_app.account.audience(name).by_contact_id)
         return found
 
 
@@ -126,12 +126,12 @@ def _own_address(row: Row) -> str:
     return email if row.active and alone else ""
 
 
-def _asked(half: Instrumented) -> Asked:
-    calls = [call for call in half.journal.calls if call.kind == "api"]
+def _asked(mock_app: Instrumented) -> Asked:
+    calls = [call for call in mock_app.journal.calls if call.kind == "api"]
     batches = [call for call in calls if call.path.endswith("/batch")]
     return Asked(
         calls=len(calls),
-        at_once=half.journal.max_in_flight,
+        at_once=mock_app.journal.max_in_flight,
         a_second=_most_within(calls, 1),
         a_minute=_most_within(calls, 60),
         batches_a_minute=_most_within(batches, 60),

@@ -1,4 +1,4 @@
-"""A firm in a test: its company in QuickBooks, its audience in Mailchimp, and our connector.
+"""A company in a test: its company in QuickBooks, its audience in Mailchimp, and our connector.
 
 Everything goes over HTTP and into a real Postgres. The steps of ``sync`` are those of the DAG, in
 its order.
@@ -60,8 +60,8 @@ ADDRESS = {
 
 
 @dataclass(frozen=True)
-class Stand:
-    """Base URLs of both stand-ins, and their control calls."""
+class MockServers:
+    """Base URLs of both mock servers, and their control calls."""
 
     quickbooks: str
     mailchimp: str
@@ -73,7 +73,7 @@ class Stand:
 
 
 def control(base: str, method: str, path: str, body: object = None) -> Any:
-    """Make a control call; fail loudly if the stand-in refuses it."""
+    """Make a control call; fail loudly if the mock server refuses it."""
     answer = requests.request(method, f"{base}/_sandbox/{path}", json=body, timeout=60)
     assert answer.ok, f"{method} {path}: {answer.status_code} {answer.text}"
     return answer.json() if answer.content else None
@@ -98,12 +98,12 @@ class MemoryTokens:
         self.pair = token
 
 
-class Firm:
-    """One firm. ``settings`` overrides the sync's settings; ``waits`` lists what was slept."""
+class Company:
+    """One company. ``settings`` overrides the sync's settings; ``waits`` lists what was slept."""
 
-    def __init__(self, *, stand: Stand, database_url: str, folder: Path) -> None:
-        self.stand, self.database_url, self.folder = stand, database_url, folder
-        self.quickbooks, self.mailchimp = stand.quickbooks, stand.mailchimp
+    def __init__(self, *, mock_servers: MockServers, database_url: str, folder: Path) -> None:
+        self.mock_servers, self.database_url, self.folder = mock_servers, database_url, folder
+        self.quickbooks, self.mailchimp = mock_servers.quickbooks, mock_servers.mailchimp
         self.database = Database(database_url)
         key = base64.b64decode("A" * 43 + "=")
         self.vault = Vault(encryption_keys=[key], index_key=key)
@@ -114,8 +114,8 @@ class Firm:
         self.mailchimp_key = "sandbox-key-us99"
         self.client_secret = "sandbox-secret"
         self.realm = REALM
-        self.mailchimp_api = f"{stand.mailchimp}/3.0"
-        self.quickbooks_api = stand.quickbooks
+        self.mailchimp_api = f"{mock_servers.mailchimp}/3.0"
+        self.quickbooks_api = mock_servers.quickbooks
         self.timeout = 30.0
         self.threads = 2
         self.runs = 0
@@ -384,7 +384,7 @@ class Firm:
         return [call for call in calls if call.get("kind") != "token"]
 
     def every_call(self, base: str) -> list[dict[str, Any]]:
-        """Every call to a stand-in since its journal was cleared, token calls included."""
+        """Every call to a mock server since its journal was cleared, token calls included."""
         return control(base, "GET", "journal")["calls"]
 
     def clear_faults(self, base: str) -> None:
