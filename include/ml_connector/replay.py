@@ -100,7 +100,7 @@ def _requeue(
 ) -> None:
     """Have it all decided on again, refusals and waits notwithstanding."""
     keys = {bytes(row.email_key) for row in records if row.email_key}
-    keys |= customers.keys_of(connection, sync=scope.name, ids=ids)
+    keys |= customers.address_keys(connection, sync=scope.name, ids=ids)
     contacts.requeue(connection, sync=scope.name, keys=keys)
     deciding.mark_dirty_ids(connection, sync=scope.name, ids=ids)
     shown = [row.customer_id for row in records if row.system == "quickbooks" and row.customer_id]

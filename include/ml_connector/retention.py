@@ -7,7 +7,7 @@ import structlog
 from sqlalchemy import text
 
 from ml_connector.audit import chain, partitions
-from ml_connector.audit.chain import Sealed
+from ml_connector.audit.chain import SealResult
 from ml_connector.audit.partitions import month_of
 from ml_connector.errors import RetryLater
 from ml_connector.store.database import Database
@@ -43,7 +43,7 @@ def maintain_audit(
     *,
     keep_months: int = 0,
     clock: Callable[[], datetime] = lambda: datetime.now(UTC),
-) -> Sealed:
+) -> SealResult:
     """Create future partitions, seal, and drop months older than ``keep_months`` (0: never).
 
     Logs the chain's last hash. Kept outside the database, it proves that the end of the trail was

@@ -61,7 +61,7 @@ def inbox(database: Database, settled: Mapping[str, int], *, since: datetime) ->
     if not on():
         return
     with database.begin() as connection:
-        now = backlog.waiting(connection)
+        now = backlog.count_backlog(connection)
         latencies = backlog.latencies(connection, since=since)
     for outcome, number in settled.items():
         stats.incr(f"ml_connector.webhooks.{outcome}", number)

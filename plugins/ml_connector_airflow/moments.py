@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 from ml_connector.errors import SettingsError
 
 
-def moment(said: str | None) -> datetime | None:
+def parse_typed_time(said: str | None) -> datetime | None:
     """Return an ISO 8601 time, in UTC if it names no zone; None for nothing.
 
     Raises:

@@ -22,7 +22,7 @@ def fields(instance: Any, result: Any) -> dict[str, Any]:
     """Return what the line holds: the task, its shard, its counts."""
     index = getattr(instance, "map_index", None)
     shard = {} if index is None or index < 0 else {"map_index": index}
-    return {"dag": instance.dag_id, "task": instance.task_id, **shard, **counts(result)}
+    return {"dag": instance.dag_id, "task": instance.task_id, **shard, **result_counts(result)}
 
 
 def fields_of_failure(instance: Any, error: object) -> dict[str, Any]:
@@ -32,7 +32,7 @@ def fields_of_failure(instance: Any, error: object) -> dict[str, Any]:
     return {**fields(instance, None), "failed_try": instance.try_number, "error": kind}
 
 
-def counts(result: Any) -> dict[str, int | bool]:
+def result_counts(result: Any) -> dict[str, int | bool]:
     """Return the numbers in a task's result by name, and the lengths of lists; no texts."""
     if isinstance(result, bool | int):
         return {"result": result}
@@ -42,7 +42,7 @@ def counts(result: Any) -> dict[str, int | bool]:
         return {}
     found: dict[str, int | bool] = {}
     for name, value in result.items():
-        inner = counts(value)
+        inner = result_counts(value)
         for key, number in inner.items():
             whole = key in {"result", "results"} and not isinstance(value, Mapping)
             found[f"{name}" if whole else f"{name}.{key}"] = number

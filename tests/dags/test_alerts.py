@@ -16,7 +16,7 @@ from sqlalchemy import text
 
 from local.postgres import temporary
 from ml_connector.alerts.causes import Untold
-from ml_connector.alerts.texts import WHAT_TO_DO, body
+from ml_connector.alerts.texts import WHAT_TO_DO, message
 from ml_connector.audit import trail
 from ml_connector.audit.trail import Entry
 from ml_connector.errors import NeedsReauth, SettingsError, Tampered, Unavailable
@@ -238,15 +238,15 @@ def test_slack_mail_and_webhook_are_each_told_once_with_cause_mend_runbook_and_r
 def test_one_recipient_that_fails_holds_up_no_other_and_is_told_at_the_next_occasion(
     database, everybody
 ):
-    from ml_connector_airflow.alerts.delivery import deliver, raise_alert
+    from ml_connector_airflow.alerts.delivery import deliver_alerts, raise_alert
 
     everybody.slack.status = 500
     raise_alert(database, cause="needs_reauth:three", message="connect again")
     assert everybody.slack.taken == []
     assert [len(everybody.mail.taken), len(everybody.webhook.taken)] == [1, 1]
     everybody.slack.status = 200
-    deliver(database)
-    deliver(database)
+    deliver_alerts(database)
+    deliver_alerts(database)
     told = [len(each.taken) for each in (everybody.slack, everybody.mail, everybody.webhook)]
     assert told == [1, 1, 1]
 
@@ -330,7 +330,7 @@ def test_an_alert_links_to_its_page_or_to_its_section_of_one_page(runbook, link)
     alert = Untold(
         cause="no_success:main", message="silent", link="", raised_at=NOW, state="raised"
     )
-    assert f"Runbook: {link}" in body(alert, runbook=runbook)
+    assert f"Runbook: {link}" in message(alert, runbook=runbook)
 
 
 @pytest.mark.parametrize(

@@ -45,7 +45,7 @@ from ml_connector.sync.push import push_shard
 from ml_connector.sync.report import Report, make_report
 from ml_connector.vault import Vault
 from ml_connector.webhooks import inbox
-from ml_connector.webhooks.worker import work_off
+from ml_connector.webhooks.worker import process_inbox
 from ml_connector.wire.retries import Retries
 from ml_connector.wire.transport import RequestsTransport
 
@@ -293,7 +293,7 @@ class Company:
 
     def work_off(self, *, gather: bool = False) -> dict[str, int]:
         """Work on the inbox once, as the webhooks' task does; with ``gather`` as one that stays."""
-        return work_off(self.database, [self.open_sync()], gather=gather)
+        return process_inbox(self.database, [self.open_sync()], gather=gather)
 
     def inbox(self) -> dict[str, int]:
         """Events by state."""

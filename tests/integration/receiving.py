@@ -21,7 +21,7 @@ from ml_connector.quickbooks import webhooks as quickbooks
 from ml_connector.store.database import Database
 from ml_connector.vault import Vault
 from ml_connector.webhooks.receiver.app import PREFIX, Receiver, inbox_writer
-from ml_connector.webhooks.receiver.body import Room
+from ml_connector.webhooks.receiver.body import MemoryBudget
 from ml_connector.webhooks.receiver.keys import Keyring, Keys, MailchimpKey
 from ml_connector.webhooks.receiver.serving import server_config
 from tests.integration.company import AUDIENCE, REALM
@@ -124,7 +124,7 @@ def serving(
     *,
     keys: Keys = KEYS,
     seconds: float = 10.0,
-    room: Room | None = None,
+    room: MemoryBudget | None = None,
 ) -> Iterator[Served]:
     """Serve a receiver as ``ml-connector receiver`` does, in a thread."""
     vault = Vault(encryption_keys=[KEY], index_key=KEY)

@@ -8,7 +8,7 @@ from sqlalchemy import text
 from ml_connector.activity.queue import queue_activity
 from ml_connector.activity.writer import write_activity
 from ml_connector.audit import trail
-from ml_connector.audit.trail import Chosen
+from ml_connector.audit.trail import Selection
 from ml_connector.errors import SettingsError
 from ml_connector.privacy.forget import forget
 from ml_connector.replay import replay
@@ -81,7 +81,7 @@ def test_a40_a_replay_stops(company, amy, connect_elsewhere):
     connect_elsewhere()
     with company.database.begin() as connection:
         (created,) = (each["id"] for each in company.audit() if each["action"] == "create")
-        rows = trail.choose(connection, Chosen(ids=(created,)))
+        rows = trail.select(connection, Selection(ids=(created,)))
     with pytest.raises(SettingsError, match=REFUSED):
         replay(company.open_sync(), rows)
     assert nothing_happened(company)

@@ -39,7 +39,7 @@ def write_and_roll_back(company: Company) -> None:
         raise ZeroDivisionError
 
 
-def seal(company: Company, page: int = chain.PAGE) -> chain.Sealed:
+def seal(company: Company, page: int = chain.PAGE) -> chain.SealResult:
     return chain.seal(company.database, company.vault, page=page)
 
 

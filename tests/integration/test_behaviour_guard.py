@@ -62,7 +62,7 @@ def test_a31_a_plan_waits_if_it_archives_more_than_the_larger_of_both_limits(
 ):
     company.settings["guard"] = limits
     scope, plan = planned(company)
-    found = guard.hold(scope, plan_id=plan.plan_id)
+    found = guard.hold_plan(scope, plan_id=plan.plan_id)
     assert (found is not None) == held
     if found:
         assert found.limits[0].startswith("10 contacts would be archived")
@@ -74,7 +74,7 @@ def test_a31_a_plan_waits_if_it_changes_more_than_the_limit(company, people):
     for each in people[10:13]:
         company.edit(each, GivenName="Changed")
     scope, plan = planned(company)
-    found = guard.hold(scope, plan_id=plan.plan_id)
+    found = guard.hold_plan(scope, plan_id=plan.plan_id)
     assert found is not None
     assert found.limits == ("3 contacts would be changed, 2 are allowed",)
 
@@ -84,7 +84,7 @@ def test_a31_an_approved_plan_is_written_as_it_was_shown_and_the_person_is_in_th
 ):
     company.settings["guard"] = {"max_archives": 5}
     scope, plan = planned(company)
-    assert guard.hold(scope, plan_id=plan.plan_id) is not None
+    assert guard.hold_plan(scope, plan_id=plan.plan_id) is not None
     guard.approve(scope, plan_id=plan.plan_id, person="ada")
     carry_out(company, scope, plan)
     assert archived(company) == 10
@@ -94,27 +94,27 @@ def test_a31_an_approved_plan_is_written_as_it_was_shown_and_the_person_is_in_th
 def test_a31_a_task_that_is_tried_again_after_the_answer_asks_nobody_twice(company, people):
     company.settings["guard"] = {"max_archives": 5}
     scope, plan = planned(company)
-    guard.hold(scope, plan_id=plan.plan_id)
+    guard.hold_plan(scope, plan_id=plan.plan_id)
     guard.approve(scope, plan_id=plan.plan_id, person="ada")
-    assert guard.hold(scope, plan_id=plan.plan_id) is None
+    assert guard.hold_plan(scope, plan_id=plan.plan_id) is None
     assert guard.state_of(scope, plan_id=plan.plan_id) == "approved"
     assert choices(company) == [("approved", "ada")]
     company.edit(people[3], Active=True)
     company.told_by_quickbooks(("updated", people[3]))
     company.work_off()
-    assert guard.hold(scope, plan_id=plan.plan_id) is not None, "facts moved: asked anew"
+    assert guard.hold_plan(scope, plan_id=plan.plan_id) is not None, "facts moved: asked anew"
 
 
 def test_a31_a_rejected_plan_writes_nothing_and_is_proposed_again(company, people):
     company.settings["guard"] = {"max_archives": 5}
     scope, plan = planned(company)
-    guard.hold(scope, plan_id=plan.plan_id)
+    guard.hold_plan(scope, plan_id=plan.plan_id)
     assert guard.reject(scope, plan_id=plan.plan_id, person="ada") == 10
     carry_out(company, scope, plan)
     assert company.writes() == []
     assert choices(company) == [("rejected", "ada")]
     scope, plan = planned(company)
-    again = guard.hold(scope, plan_id=plan.plan_id)
+    again = guard.hold_plan(scope, plan_id=plan.plan_id)
     assert again is not None
     assert again.size.archives == 10
 
@@ -125,7 +125,7 @@ def test_a31_an_approval_is_refused_if_facts_changed_since_the_plan_was_shown(
 ):
     company.settings["guard"] = {"max_archives": 5}
     scope, plan = planned(company)
-    guard.hold(scope, plan_id=plan.plan_id)
+    guard.hold_plan(scope, plan_id=plan.plan_id)
     if moved == "contact":
         company.person("c3@guarded-firm.com", "unsubscribe")
         company.told_by_mailchimp(
@@ -146,7 +146,7 @@ def test_a31_an_approval_is_refused_if_facts_changed_since_the_plan_was_shown(
 def test_a31_a_plan_that_nobody_answered_is_in_the_audit_as_nobodys_choice(company, people):
     company.settings["guard"] = {"max_archives": 5}
     scope, plan = planned(company)
-    guard.hold(scope, plan_id=plan.plan_id)
+    guard.hold_plan(scope, plan_id=plan.plan_id)
     assert guard.reject(scope, plan_id=plan.plan_id, person="") == 10
     carry_out(company, scope, plan)
     assert company.writes() == []
@@ -160,7 +160,7 @@ def test_a31_an_opt_out_at_the_former_address_is_a_fact_that_changed(company, pe
     company.sync()
     company.move(people[20], "cora-new@guarded-firm.com")
     scope, plan = planned(company)
-    guard.hold(scope, plan_id=plan.plan_id)
+    guard.hold_plan(scope, plan_id=plan.plan_id)
     company.person("c20@guarded-firm.com", "unsubscribe")
     company.told_by_mailchimp("unsubscribe", email="c20@guarded-firm.com", id="1", action="unsub")
     company.work_off()
@@ -172,7 +172,7 @@ def test_a31_a_first_load_is_no_large_change(company):
     company.settings["guard"] = {"max_archives": 0, "max_updates": 0}
     company.customer("Amy", "amy@guarded-firm.com")
     scope, plan = planned(company)
-    assert guard.hold(scope, plan_id=plan.plan_id) is None
+    assert guard.hold_plan(scope, plan_id=plan.plan_id) is None
 
 
 def test_a33_a_preview_is_never_held(company, people):
@@ -180,7 +180,7 @@ def test_a33_a_preview_is_never_held(company, people):
     company.sync(preview=True)
     assert company.writes() == []
     scope, plan = planned(company)
-    assert guard.hold(scope, plan_id=plan.plan_id) is not None
+    assert guard.hold_plan(scope, plan_id=plan.plan_id) is not None
 
 
 def test_a31_a_mass_of_archives_told_by_webhooks_waits_for_the_daily_run(company, people):
@@ -189,7 +189,7 @@ def test_a31_a_mass_of_archives_told_by_webhooks_waits_for_the_daily_run(company
     company.work_off()
     assert archived(company) == 0
     scope, plan = planned(company)
-    held = guard.hold(scope, plan_id=plan.plan_id)
+    held = guard.hold_plan(scope, plan_id=plan.plan_id)
     assert held is not None
     assert held.size.archives == 10
 
@@ -201,7 +201,7 @@ def test_a31_in_small_portions_as_well(company, people):
         company.work_off()
     assert archived(company) == 5
     scope, plan = planned(company)
-    held = guard.hold(scope, plan_id=plan.plan_id)
+    held = guard.hold_plan(scope, plan_id=plan.plan_id)
     assert held is not None
     (limit,) = held.limits
     assert limit.startswith("5 contacts would be archived, 5 were archived by webhooks since")
@@ -234,7 +234,7 @@ def test_a31_a_mass_of_archives_told_together_with_a_move_waits_as_well(company,
     assert archived(company) == 0
     assert company.statuses()["moved@guarded-firm.com"] == "subscribed"
     scope, plan = planned(company)
-    held = guard.hold(scope, plan_id=plan.plan_id)
+    held = guard.hold_plan(scope, plan_id=plan.plan_id)
     assert held is not None
     assert held.size.archives == 11
 
@@ -267,7 +267,7 @@ def test_a31_more_archives_than_were_asked_about_are_left_to_the_next_run(compan
     for each in people[5:10]:
         company.edit(each, Active=True)
     scope, plan = planned(company)
-    assert guard.hold(scope, plan_id=plan.plan_id) is None
+    assert guard.hold_plan(scope, plan_id=plan.plan_id) is None
     for each in people[10:13]:
         company.edit(each, Active=False)
     company.told_by_quickbooks(*[("updated", each) for each in people[10:13]])
@@ -275,7 +275,7 @@ def test_a31_more_archives_than_were_asked_about_are_left_to_the_next_run(compan
     carry_out(company, scope, plan)
     assert archived(company) == 3
     scope, plan = planned(company)
-    held = guard.hold(scope, plan_id=plan.plan_id)
+    held = guard.hold_plan(scope, plan_id=plan.plan_id)
     assert held is not None
     assert (held.size.archives, held.size.already) == (5, 3)
 
@@ -284,7 +284,7 @@ def test_a31_more_archives_than_were_asked_about_are_left_to_the_next_run(compan
 def test_a31_an_answer_outlives_a_task_that_failed_afterwards(company, people, answer):
     company.settings["guard"] = {"max_archives": 5}
     scope, plan = planned(company)
-    guard.hold(scope, plan_id=plan.plan_id)
+    guard.hold_plan(scope, plan_id=plan.plan_id)
     getattr(guard, answer)(scope, plan_id=plan.plan_id, person="ada")
     with company.database.begin() as connection:
         plans.fail(connection, plan_id=plan.plan_id, error="Mailchimp is away")
@@ -299,7 +299,7 @@ def test_a31_an_archive_that_may_have_been_applied_is_finished_and_not_left(comp
     """Its worker was killed: left to the next run, it would pass for a marketer's."""
     company.settings["guard"] = {"max_archives": 20}
     scope, plan = planned(company)
-    assert guard.hold(scope, plan_id=plan.plan_id) is None
+    assert guard.hold_plan(scope, plan_id=plan.plan_id) is None
     with company.database.begin() as connection:
         change, key = connection.execute(
             text("SELECT id, customer_id FROM ml_connector.changes WHERE kind = 'archive' LIMIT 1")
@@ -318,10 +318,10 @@ def test_a31_an_archive_that_may_have_been_applied_is_finished_and_not_left(comp
 def test_a31_an_answer_is_no_answer_to_the_plan_of_a_run_that_is_planned_anew(company, people):
     company.settings["guard"] = {"max_archives": 5}
     scope, plan = planned(company)
-    guard.hold(scope, plan_id=plan.plan_id)
+    guard.hold_plan(scope, plan_id=plan.plan_id)
     guard.reject(scope, plan_id=plan.plan_id, person="ada")
     company.settings["guard"] = {"max_archives": 20}
     scope = replace(scope, sync=company.sync_settings())
     assert company.plan(scope).plan_id == plan.plan_id
-    assert guard.hold(scope, plan_id=plan.plan_id) is None
+    assert guard.hold_plan(scope, plan_id=plan.plan_id) is None
     assert guard.state_of(scope, plan_id=plan.plan_id) == "open"

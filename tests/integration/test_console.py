@@ -18,7 +18,7 @@ from starlette.testclient import TestClient
 
 from ml_connector.console.access import Caller, Right
 from ml_connector.console.app import PAGES, PREFIX, build_console
-from ml_connector.console.outside import Standing, TokenEnds
+from ml_connector.console.outside import StatusLine, TokenEnds
 from ml_connector.console.visit import Services, Started
 from ml_connector.console.words import STATUS
 from ml_connector.settings import Sync, Tags
@@ -53,16 +53,16 @@ class FakeOutside:
         return TokenEnds()
 
     def connections(self, sync):
-        return [Standing(name="QuickBooks", said="connection quickbooks_default", ok=True)]
+        return [StatusLine(name="QuickBooks", said="connection quickbooks_default", ok=True)]
 
     def webhooks(self, sync, base):
-        return [Standing(name="Mailchimp", said=f"{base}/hook", ok=False, mend="Register it.")]
+        return [StatusLine(name="Mailchimp", said=f"{base}/hook", ok=False, mend="Register it.")]
 
     def ping(self, sync, system):
         return f"{system} answers"
 
     def audience(self, sync):
-        return [Standing(name="FNAME", said="is there", ok=True)]
+        return [StatusLine(name="FNAME", said="is there", ok=True)]
 
     def base_url(self):
         return "https://airflow.example.com"

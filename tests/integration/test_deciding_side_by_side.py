@@ -8,7 +8,7 @@ from sqlalchemy import text
 
 from ml_connector.errors import StorageError
 from ml_connector.store import deciding
-from ml_connector.store.database import take_turn
+from ml_connector.store.database import lock_sync
 from ml_connector.sync import planner
 
 COUNT = 24
@@ -117,7 +117,7 @@ def test_a_run_waits_for_a_chunk_that_a_killed_one_left_behind(company):
     company.fetch(scope)
     with ThreadPoolExecutor(1) as pool:
         with company.database.begin() as left_behind:
-            take_turn(left_behind, sync="main", at="chunks", shared=True)
+            lock_sync(left_behind, sync="main", at="chunks", shared=True)
             planning = pool.submit(company.plan, scope)
             while not planning.done() and not waits_for_a_turn(company):
                 time.sleep(0.05)

@@ -15,7 +15,7 @@ from ml_connector.errors import SettingsError
 from ml_connector.model import RunContext
 from ml_connector.privacy import erasure, payloads
 from ml_connector.privacy.erased_payloads import erase_of_the_suppressed
-from ml_connector.privacy.forget import Forgotten, forget, look
+from ml_connector.privacy.forget import Forgotten, find_person, forget
 from ml_connector.store.database import Database
 from ml_connector.webhooks import inbox
 from ml_connector.wire.webhook_event import unreadable
@@ -207,7 +207,9 @@ def said_by_events(company: Company) -> str:
     said = dumped(company)["webhook_inbox"]
     with company.database.begin() as connection:
         for row in payloads.next_page(connection, payloads.INBOX, after=None, page=EVERY_ROW):
-            body = json.loads(payloads.opened(payloads.INBOX, row, company.vault)).get("body", "")
+            body = json.loads(payloads.decrypted(payloads.INBOX, row, company.vault)).get(
+                "body", ""
+            )
             said += unquote(base64.b64decode(body).decode()).lower()
     return said
 
@@ -248,7 +250,7 @@ def test_forgetting_twice_changes_nothing_and_a_stranger_is_suppressed_too(compa
 
 def test_what_is_no_address_is_said_before_anything_is_done(company):
     with pytest.raises(SettingsError, match="no e-mail address"):
-        look(company.database, company.vault, "Amy Finch")
+        find_person(company.database, company.vault, "Amy Finch")
 
 
 def test_somebody_who_left_the_address_is_found_by_it(company):

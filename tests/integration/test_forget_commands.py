@@ -7,7 +7,7 @@ import subprocess
 import pytest
 
 from ml_connector.errors import SettingsError
-from ml_connector.privacy.rotate_keys import count
+from ml_connector.privacy.rotate_keys import count_remaining
 from ml_connector.vault import Vault
 from ml_connector_airflow.commands import privacy
 from tests.integration.test_register_webhooks import COMMAND, environment
@@ -77,4 +77,4 @@ def test_keys_are_rotated_and_a_missing_one_is_one_plain_sentence(company, run):
     code, said = run("rotate-keys", keys=f"{NEW},{KEY}")
     assert (code, "the others can be removed" in said) == (0, True), said
     alone = Vault(encryption_keys=[b"n" * 32], index_key=base64.b64decode(KEY))
-    assert count(company.database, alone).former == {}
+    assert count_remaining(company.database, alone).former == {}

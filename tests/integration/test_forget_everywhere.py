@@ -4,7 +4,7 @@ import pytest
 from sqlalchemy import text
 
 from ml_connector.audit import trail
-from ml_connector.audit.trail import Chosen
+from ml_connector.audit.trail import Selection
 from ml_connector.replay import replay
 from tests.integration.company import Company
 from tests.integration.test_audit_sealed import verify
@@ -228,7 +228,7 @@ def test_fifty_people_leave_no_trace_and_never_come_back(company, capfd):
     company.sync(full_sync=True)
     with company.database.begin() as connection:
         everything = connection.execute(text("SELECT id FROM ml_connector.audit")).scalars().all()
-        rows = trail.choose(connection, Chosen(ids=everything))
+        rows = trail.select(connection, Selection(ids=everything))
     replay(company.open_sync(), rows)
     company.work_off()
     company.pass_time(hours=13)

@@ -39,7 +39,7 @@ def deliver(company):
 
 @pytest.fixture
 def claim(company):
-    def claimed(limit: int = 10, lease: timedelta = LEASE) -> list[inbox.Claimed]:
+    def claimed(limit: int = 10, lease: timedelta = LEASE) -> list[inbox.ClaimedEvent]:
         with company.database.begin() as connection:
             fresh = inbox.claim(connection, limit=limit, lease=lease)
             tried = inbox.claim(connection, limit=limit - len(fresh), lease=lease, tried=True)
@@ -159,9 +159,9 @@ def test_a_postponed_event_costs_no_try_and_a_dead_one_can_be_tried_again(compan
     assert one.attempts == 1
     with company.database.begin() as connection:
         inbox.quarantine(connection, [one], reason="strange")
-        assert backlog.waiting(connection).depth == 0
+        assert backlog.count_backlog(connection).depth == 0
         assert inbox.requeue(connection, [one.id]) == 1
-        assert backlog.waiting(connection).depth == 1
+        assert backlog.count_backlog(connection).depth == 1
     assert [again.id for again in claim()] == [one.id]
 
 

@@ -4,7 +4,7 @@ import pytest
 from sqlalchemy import text
 
 from ml_connector.audit import chain, trail
-from ml_connector.audit.trail import Chosen
+from ml_connector.audit.trail import Selection
 from ml_connector.errors import SettingsError
 from ml_connector.replay import Replayed, replay
 from tests.integration.audit_journal import assert_audit_matches_journal
@@ -16,7 +16,7 @@ AMY = "amy@finch.org"
 def again(company: Company, **chosen: object) -> Replayed:
     """Replay what is chosen: all failed rows if nothing else is said."""
     with company.database.begin() as connection:
-        rows = trail.choose(connection, Chosen(**(chosen or {"failed": True})))
+        rows = trail.select(connection, Selection(**(chosen or {"failed": True})))
     return replay(company.open_sync(), rows)
 
 
@@ -210,7 +210,7 @@ def test_all_failed_ones_of_a_time_a_sync_and_a_reason_can_be_chosen(company):
 
     def chosen(**what: object) -> list[int]:
         with company.database.begin() as connection:
-            return [row.id for row in trail.choose(connection, Chosen(failed=True, **what))]
+            return [row.id for row in trail.select(connection, Selection(failed=True, **what))]
 
     assert chosen() == [first, second]
     assert chosen(since=between) == [second]
@@ -219,7 +219,7 @@ def test_all_failed_ones_of_a_time_a_sync_and_a_reason_can_be_chosen(company):
     assert chosen(sync="other") == []
     assert chosen(reason="address_changed") == []
     with company.database.begin() as connection:
-        assert trail.choose(connection, Chosen()) == []
+        assert trail.select(connection, Selection()) == []
 
 
 def test_more_rows_than_are_replayed_at_a_time_are_refused_with_what_to_narrow_them_by(company):
@@ -227,11 +227,11 @@ def test_more_rows_than_are_replayed_at_a_time_are_refused_with_what_to_narrow_t
     for name, email in (("Amy", AMY), ("Ben", "ben@finch.org")):
         company.customer(name, email)
     company.sync()
-    failed = Chosen(failed=True)
+    failed = Selection(failed=True)
     with company.database.begin() as connection:
-        assert len(trail.choose(connection, failed, most=2)) == 2
+        assert len(trail.select(connection, failed, most=2)) == 2
         with pytest.raises(SettingsError, match="choose fewer, by sync, reason or time"):
-            trail.choose(connection, failed, most=1)
+            trail.select(connection, failed, most=1)
 
 
 def test_replaying_a_thousand_rows_twice_gives_the_same_end_state(company):

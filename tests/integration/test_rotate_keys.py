@@ -10,7 +10,7 @@ from sqlalchemy import text
 
 from ml_connector.errors import SettingsError
 from ml_connector.privacy import payloads, rotate_keys
-from ml_connector.privacy.rotate_keys import Left, count, rotate
+from ml_connector.privacy.rotate_keys import Remaining, count_remaining, rotate
 from ml_connector.store.database import Database
 from ml_connector.vault import Vault
 from tests.integration.company import ADDRESS, Company
@@ -47,7 +47,7 @@ def fill(company: Company, people: int = PEOPLE) -> list[str]:
     return ids
 
 
-def rotated(company: Company, *keys: bytes) -> Left:
+def rotated(company: Company, *keys: bytes) -> Remaining:
     """Rotate until it is done; return what is left."""
     *_, last = rotate(company.database, vault(*keys), sleep=lambda _: None)
     return last
@@ -58,10 +58,10 @@ def opened(company: Company, keyring: Vault) -> dict[str, list[bytes]]:
     with company.database.begin() as connection:
         return {
             f"{column.table}.{column.column}": [
-                payloads.opened(column, row, keyring)
+                payloads.decrypted(column, row, keyring)
                 for row in payloads.next_page(connection, column, after=None, page=EVERY_ROW)
             ]
-            for column in payloads.SEALED
+            for column in payloads.ENCRYPTED
         }
 
 
@@ -88,7 +88,7 @@ def test_every_encrypted_column_is_known(company):
     """A column of sealed values starts with their version and the key's id; no other may."""
     fill(company, 4)
     erase(company, address(3))
-    known = {(column.table, column.column) for column in payloads.SEALED}
+    known = {(column.table, column.column) for column in payloads.ENCRYPTED}
     with company.database.begin() as connection:
         columns = connection.execute(
             text("""SELECT table_name, column_name FROM information_schema.columns
@@ -133,14 +133,14 @@ def test_a_sync_webhooks_and_a_rotation_that_is_killed_five_times_leave_all_valu
 
     busy = threading.Thread(target=keep_busy)
     busy.start()
-    left = [sum(count(company.database, company.vault).former.values())]
+    left = [sum(count_remaining(company.database, company.vault).former.values())]
     for kill in range(5):
         worker = _processes.Process(target=work, args=(company.database_url,), daemon=True)
         worker.start()
         time.sleep(0.2 + kill * 0.05)
         worker.kill()
         worker.join()
-        left.append(sum(count(company.database, company.vault).former.values()))
+        left.append(sum(count_remaining(company.database, company.vault).former.values()))
     assert any(0 < each < left[0] for each in left), "no kill came in the middle"
     stop.wait(0.5)
     assert rotated(company, NEW, OLD).former == {}
@@ -148,7 +148,7 @@ def test_a_sync_webhooks_and_a_rotation_that_is_killed_five_times_leave_all_valu
     busy.join()
     assert failures == []
     company.vault = vault(NEW)
-    assert count(company.database, company.vault).former == {}
+    assert count_remaining(company.database, company.vault).former == {}
     company.work_off()
     company.sync(full_sync=True)
     seal(company)
@@ -188,7 +188,7 @@ def test_a_key_that_is_not_at_hand_is_said_before_anything_is_touched(company):
     words = r"not in ML_CONNECTOR_ENCRYPTION_KEYS \(.*3 in customers.*add the former key"
     with pytest.raises(SettingsError, match=words):
         rotated(company, NEW)
-    assert count(company.database, vault(OLD)).former == {}
+    assert count_remaining(company.database, vault(OLD)).former == {}
 
 
 def test_an_audit_row_that_was_edited_is_not_cleared_and_one_that_does_not_open_is_told(company):

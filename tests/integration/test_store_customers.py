@@ -33,7 +33,7 @@ def customer(**changes: Any) -> Customer:
 
 def stage(company, *rows: Customer, seen_in: int = 0, unknown: bool = False) -> Staged:
     with company.database.begin() as connection:
-        page = customers.sealed(rows, sync="main", vault=company.vault)
+        page = customers.encrypted(rows, sync="main", vault=company.vault)
         return customers.stage(
             connection, page, sync="main", vault=company.vault, seen_in=seen_in, unknown=unknown
         )
@@ -54,7 +54,9 @@ def kept(company, customer_id: str = "7") -> Any:
 
 def copy_of(company, customer_id: str = "7") -> Customer:
     row = kept(company, customer_id)
-    return customers.opened(row.payload, sync="main", customer_id=customer_id, vault=company.vault)
+    return customers.decrypted(
+        row.payload, sync="main", customer_id=customer_id, vault=company.vault
+    )
 
 
 def test_a_first_load_that_meets_a_customer_staged_meanwhile_keeps_the_newer_copy(company):

@@ -36,9 +36,9 @@ def dumped(company: Company) -> dict[str, str]:
             name = "proof" if name == "audit" and "\tforget\t" in row else name
             tables[name] = tables.get(name, "") + row
     with company.database.begin() as connection:
-        for column in payloads.SEALED:
+        for column in payloads.ENCRYPTED:
             rows = payloads.next_page(connection, column, after=None, page=EVERY_ROW)
-            said = (payloads.opened(column, row, company.vault).decode().lower() for row in rows)
+            said = (payloads.decrypted(column, row, company.vault).decode().lower() for row in rows)
             tables[column.table] = "\n".join([tables.get(column.table, ""), *said])
     return tables
 

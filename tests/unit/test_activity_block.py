@@ -8,7 +8,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ml_connector.model import MemberEvent, Status
-from ml_connector.rules.notes_block import LONGEST, MOST_EVENTS, Markers, Standing, length, lines_of
+from ml_connector.rules.notes_block import (
+    LONGEST,
+    MOST_EVENTS,
+    ContactSummary,
+    Markers,
+    length,
+    render_lines,
+)
 
 OURS = Markers("main", "a1b2c3")
 THEIRS = Markers("main", "d4e5f6")
@@ -182,8 +189,8 @@ def event(kind: str = "unsubscribed", hours: int = 0, **detail: object) -> Membe
 
 
 def lines_with(reason: str) -> list[str]:
-    standing = Standing(status=Status.UNSUBSCRIBED, since=NOW, events=[event(reason=reason)])
-    return lines_of(standing, ZONE)
+    standing = ContactSummary(status=Status.UNSUBSCRIBED, since=NOW, events=[event(reason=reason)])
+    return render_lines(standing, ZONE)
 
 
 @pytest.mark.parametrize(
@@ -221,12 +228,12 @@ def test_no_reason_breaks_the_block(reason):
 
 @given(st.text(max_size=100))
 def test_no_address_or_field_name_breaks_the_block(text):
-    standing = Standing(
+    standing = ContactSummary(
         status=Status.SUBSCRIBED,
         address=text,
         events=[event("address_changed", email=text), event("profile_changed", fields=[text])],
     )
-    found = lines_of(standing, ZONE)
+    found = render_lines(standing, ZONE)
     assert all(line.isprintable() for line in found)
     assert OURS.out_of(put_in("own\n", found)) == "own\n"
 
@@ -237,22 +244,24 @@ def test_letters_that_a_us_company_can_store_stay_as_they_are():
 
 def test_never_more_than_twenty_events_and_always_the_newest():
     events = [event(hours=hour) for hour in range(50)]
-    found = lines_of(Standing(status=Status.UNSUBSCRIBED, since=NOW, events=events), ZONE)
+    found = render_lines(ContactSummary(status=Status.UNSUBSCRIBED, since=NOW, events=events), ZONE)
     assert len(found) == 1 + MOST_EVENTS
 
 
 @pytest.mark.parametrize("status", [*Status, None])
 @pytest.mark.parametrize("engagement", [None, "engaged", "quiet", "bouncing", "bounced"])
 def test_every_standing_has_a_line_that_says_it(status, engagement):
-    standing = Standing(status=status, since=NOW, engagement=engagement, last_engaged=NOW)
-    (said,) = lines_of(standing, ZONE)
+    standing = ContactSummary(status=status, since=NOW, engagement=engagement, last_engaged=NOW)
+    (said,) = render_lines(standing, ZONE)
     assert said.endswith(".")
     assert "None" not in said
     assert OURS.into("", [said])
 
 
 def test_dates_are_those_of_the_time_zone():
-    late = Standing(status=Status.UNSUBSCRIBED, since=datetime(2026, 3, 1, 23, 30, tzinfo=UTC))
-    assert lines_of(late, ZoneInfo("Europe/Berlin")) == [
+    late = ContactSummary(
+        status=Status.UNSUBSCRIBED, since=datetime(2026, 3, 1, 23, 30, tzinfo=UTC)
+    )
+    assert render_lines(late, ZoneInfo("Europe/Berlin")) == [
         "Unsubscribed from the newsletter since 2026-03-02."
     ]

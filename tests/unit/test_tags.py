@@ -1,13 +1,13 @@
 """Whose a tag is, and what becomes of it."""
 
-from ml_connector.rules.tags import keys_of, tag_key, tag_work
+from ml_connector.rules.tags import shown_tag_keys, tag_key, tag_work
 from ml_connector.vault import Vault
 
 VAULT = Vault(encryption_keys=[bytes(32)], index_key=bytes(32))
 
 
 def work(wanted, past=(), seen=()):
-    keys = None if seen is None else keys_of(seen, VAULT)
+    keys = None if seen is None else shown_tag_keys(seen, VAULT)
     seen = None if keys is None else tuple(keys)
     return tag_work(tuple(wanted), past=tuple(past), seen=seen, vault=VAULT)
 

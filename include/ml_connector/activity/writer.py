@@ -24,10 +24,10 @@ from ml_connector.errors import ConnectorError, RecordRefused, StaleObject
 from ml_connector.model import Customer, MemberEvent, Status
 from ml_connector.quickbooks.client import IDS_PER_QUERY, QuickBooksClient
 from ml_connector.quickbooks.protocol import BatchItem
-from ml_connector.rules.notes_block import MOST_EVENTS, Markers, Standing, lines_of
+from ml_connector.rules.notes_block import MOST_EVENTS, ContactSummary, Markers, render_lines
 from ml_connector.scope import Scope
 from ml_connector.store import activity_queue, customers, intents, member_events
-from ml_connector.store.activity_queue import NOBODY, Due, Part, Settled
+from ml_connector.store.activity_queue import NOBODY, Due, Part, SettledActivity
 from ml_connector.sync import preflight
 from ml_connector.sync.staging import stage_rows
 
@@ -140,7 +140,7 @@ class _Writer:
 
     def _page(self, connection: Connection, due: Due) -> _Page:
         scope = self._scope
-        customer = customers.opened(
+        customer = customers.decrypted(
             due.payload, sync=scope.name, customer_id=due.customer_id, vault=scope.vault
         )
         keys = [bytes(key) for key in (due.email_key, due.alias_of) if key]
@@ -149,7 +149,7 @@ class _Writer:
         )
         page = _Page(due, customer, events)
         markers = markers_of(scope, due.customer_id)
-        lines = lines_of(_standing(due, events), self._zone)
+        lines = render_lines(_standing(due, events), self._zone)
         wanted = customer.notes
         fitted = markers.into(customer.notes, lines) if self._write_to != "attachment" else None
         wanted = markers.out_of(customer.notes) if fitted is None else fitted
@@ -208,7 +208,7 @@ class _Writer:
         self,
         connection: Connection,
         pages: Sequence[_Page],
-        left: Sequence[Settled],
+        left: Sequence[SettledActivity],
         request_id: str | None,
     ) -> None:
         scope = self._scope
@@ -244,7 +244,7 @@ class _Writer:
         if outcomes:
             log.info("activity_written", sync=scope.name, **self.counts)
 
-    def _outcome(self, page: _Page) -> Settled:
+    def _outcome(self, page: _Page) -> SettledActivity:
         due = page.due
         settled = self._kept(due, state="shown")
         if page.attachment is not None:
@@ -276,8 +276,8 @@ class _Writer:
         return settled
 
     def _not_written(
-        self, due: Due, settled: Settled, item: BatchItem, result: ConnectorError | None
-    ) -> Settled:
+        self, due: Due, settled: SettledActivity, item: BatchItem, result: ConnectorError | None
+    ) -> SettledActivity:
         attempts = due.attempts + 1
         error = str(result) if result else "QuickBooks' answer does not mention this customer"
         tried = replace(settled, attempts=attempts, error=error)
@@ -291,13 +291,13 @@ class _Writer:
         stale = item.entity == "Customer" and isinstance(result, StaleObject)
         return replace(tried, state="stale" if stale or settled.state == "stale" else "due")
 
-    def _left(self, due: Due) -> Settled:
+    def _left(self, due: Due) -> SettledActivity:
         """A customer that went or became inactive since it was queued (B8)."""
         return self._kept(due, state="parked")
 
     @staticmethod
-    def _kept(due: Due, *, state: str) -> Settled:
-        return Settled(
+    def _kept(due: Due, *, state: str) -> SettledActivity:
+        return SettledActivity(
             customer_id=due.customer_id,
             state=state,
             attempts=due.attempts,
@@ -326,7 +326,9 @@ class _Writer:
             for entry in self._entries(found, self._kept(page.due, state="shown"), None)
         ]
 
-    def _entries(self, page: _Page, outcome: Settled, request_id: str | None) -> list[Entry]:
+    def _entries(
+        self, page: _Page, outcome: SettledActivity, request_id: str | None
+    ) -> list[Entry]:
         due = page.due
         newest = page.events[0] if page.events else None
         entries = []
@@ -362,10 +364,10 @@ def markers_of(scope: Scope, customer_id: str) -> Markers:
     return Markers(scope.name, code)
 
 
-def _standing(due: Due, events: Sequence[MemberEvent]) -> Standing:
+def _standing(due: Due, events: Sequence[MemberEvent]) -> ContactSummary:
     moved = (each for each in events if each.kind == "address_changed" and each.detail)
     address = next((each.detail["email"] for each in moved if each.detail), None)
-    return Standing(
+    return ContactSummary(
         status=Status(due.status) if due.status else None,
         since=due.status_since,
         engagement=due.engagement,

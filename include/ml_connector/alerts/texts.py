@@ -30,7 +30,7 @@ def subject(alert: Untold) -> str:
     return f"ml-connector: {alert.cause}{over}"
 
 
-def body(alert: Untold, *, runbook: str) -> str:
+def message(alert: Untold, *, runbook: str) -> str:
     """Return the text: what, since when, what to do, where to look."""
     kind = kind_of(alert.cause)
     if alert.state == "ended":

@@ -54,7 +54,7 @@ class Link(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Sealed:
+class SealResult:
     """What sealing did: rows newly sealed, the length of the chain, and its last hash."""
 
     rows: int
@@ -88,7 +88,7 @@ class Verified:
 # ── sealing ───────────────────────────────────────────────────────────────────────────────────
 
 
-def seal(database: Database, vault: Vault, *, page: int = PAGE) -> Sealed:
+def seal(database: Database, vault: Vault, *, page: int = PAGE) -> SealResult:
     """Seal every row there is; one process at a time, the others wait and go on from there.
 
     A page is a transaction, so whoever is killed leaves a shorter chain that is as sound. The next
@@ -105,7 +105,7 @@ def seal(database: Database, vault: Vault, *, page: int = PAGE) -> Sealed:
         sealed += len(links)
     with database.begin() as connection:
         last = _last(connection, vault)
-    return Sealed(rows=sealed, position=last.position, head=last.mac.hex())
+    return SealResult(rows=sealed, position=last.position, head=last.mac.hex())
 
 
 def _horizon(database: Database) -> int:
@@ -220,7 +220,7 @@ def checkpoint(connection: Connection, vault: Vault) -> Checkpoint:
     ).one_or_none()
     if row is None:
         return Checkpoint(None, 0, 0, vault.audit_mac(b"start"), signed=True)
-    mine = signature(row.dropped_before, row.position, row.audit_id, bytes(row.mac), vault)
+    mine = checkpoint_mac(row.dropped_before, row.position, row.audit_id, bytes(row.mac), vault)
     return Checkpoint(
         row.dropped_before,
         row.position,
@@ -230,7 +230,7 @@ def checkpoint(connection: Connection, vault: Vault) -> Checkpoint:
     )
 
 
-def signature(
+def checkpoint_mac(
     dropped_before: datetime, position: int, audit_id: int, mac: bytes, vault: Vault
 ) -> bytes:
     """Return the keyed hash of a checkpoint."""
@@ -264,7 +264,7 @@ def put_checkpoint(
             "position": link.position,
             "audit_id": link.audit_id,
             "mac": mac,
-            "signature": signature(dropped_before, link.position, link.audit_id, mac, vault),
+            "signature": checkpoint_mac(dropped_before, link.position, link.audit_id, mac, vault),
         },
     )
     connection.execute(

@@ -25,7 +25,7 @@ class Payloads(NamedTuple):
     after: bytes | None
 
 
-def rotate(connection: Connection, rows: Sequence[Payloads], *, vault: Vault) -> None:
+def reencrypt(connection: Connection, rows: Sequence[Payloads], *, vault: Vault) -> None:
     """Store the payloads of sealed rows under another key."""
     _rewrite(connection, rows, kind="rotated", vault=vault)
 

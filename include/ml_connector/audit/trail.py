@@ -64,20 +64,20 @@ def append(
     connection: Connection, entries: Iterable[Entry], *, run: RunContext, vault: Vault
 ) -> int:
     """Write the entries; return how many. Call it in the transaction of what they tell of."""
-    return append_sealed(connection, sealed(entries, run=run, vault=vault))
+    return append_encrypted(connection, encrypted(entries, run=run, vault=vault))
 
 
-def append_sealed(connection: Connection, rows: Sequence[Sequence[Any]]) -> int:
+def append_encrypted(connection: Connection, rows: Sequence[Sequence[Any]]) -> int:
     """As ``append``, with rows that were sealed before, while nobody had to wait for it."""
     if not rows:
         return 0
-    first = make_ready(connection)
+    first = prepare_append(connection)
     timed = ((first + number, *row) for number, row in enumerate(rows))
     return copy_rows(connection, "ml_connector.audit", {"at": "int8", **_COLUMNS}, timed)
 
 
-def sealed(entries: Iterable[Entry], *, run: RunContext, vault: Vault) -> list[Sequence[Any]]:
-    """Return the entries as rows, for ``append_sealed``."""
+def encrypted(entries: Iterable[Entry], *, run: RunContext, vault: Vault) -> list[Sequence[Any]]:
+    """Return the entries as rows, for ``append_encrypted``."""
     listed = list(entries)
     random = secrets.token_hex(SEAL_ID_BYTES * len(listed))
     ids = [random[at : at + 2 * SEAL_ID_BYTES] for at in range(0, len(random), 2 * SEAL_ID_BYTES)]
@@ -100,7 +100,7 @@ def sealed(entries: Iterable[Entry], *, run: RunContext, vault: Vault) -> list[S
     ]
 
 
-def make_ready(connection: Connection) -> int:
+def prepare_append(connection: Connection) -> int:
     """Take part in appending until the transaction ends; make this month's partition if need be.
 
     Returns the time of the first row, as ``NOW``; the next ones are a microsecond apart, so that
@@ -156,7 +156,7 @@ def counts(
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Chosen:
+class Selection:
     """What a person chose of the trail: rows by id, or all failed ones that fit."""
 
     ids: Sequence[int] = ()
@@ -190,7 +190,7 @@ MOST_CHOSEN = 10_000
 """So many rows are replayed at a time, by their ids."""
 
 
-def choose(connection: Connection, chosen: Chosen, *, most: int = MOST_CHOSEN) -> list[Past]:
+def select(connection: Connection, chosen: Selection, *, most: int = MOST_CHOSEN) -> list[Past]:
     """Return the rows chosen, oldest first. ``since`` is included, ``until`` is not.
 
     Raises ``SettingsError`` if more than ``most`` fit.

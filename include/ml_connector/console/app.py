@@ -37,7 +37,7 @@ log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class Page:
+class PageRoute:
     """One route below ``/{sync}``, and the right it takes."""
 
     path: str
@@ -47,30 +47,30 @@ class Page:
 
 
 PAGES = (
-    Page("", Right.READ, overview.overview),
-    Page("/customers", Right.READ, customers.search),
-    Page("/customers", Right.READ, customers.find, "POST"),
-    Page("/customers/{id}", Right.READ, customers.customer),
-    Page("/contacts/{key}", Right.READ, customers.contact),
-    Page("/audit", Right.READ, audit.trail),
-    Page("/audit/address", Right.READ, audit.of_address, "POST"),
-    Page("/audit.csv", Right.READ, audit.export),
-    Page("/audit/replay", Right.RUN, audit.replay_failed, "POST"),
-    Page("/audit/{id:int}", Right.READ, audit.entry),
-    Page("/audit/{id:int}/replay", Right.RUN, audit.replay, "POST"),
-    Page("/webhooks", Right.READ, webhooks.listed),
-    Page("/webhooks/retry", Right.RUN, webhooks.retry, "POST"),
-    Page("/webhooks/{id:int}", Right.READ, webhooks.event),
-    Page("/webhooks/{id:int}/retry", Right.RUN, webhooks.retry, "POST"),
-    Page("/plans", Right.READ, plans.listed),
-    Page("/plans/{id:int}", Right.READ, plans.plan),
-    Page("/plans/{id:int}.csv", Right.READ, plans.download),
-    Page("/setup", Right.SETUP, setup.setup),
-    Page("/setup/ping/{system}", Right.SETUP, setup.ping, "POST"),
-    Page("/setup/audience", Right.SETUP, setup.audience, "POST"),
-    Page("/setup/connect", Right.CONNECT, setup.connect, "POST"),
-    Page(setup.RETURN, Right.CONNECT, setup.connected),
-    Page("/setup/finish", Right.CONNECT, setup.finish, "POST"),
+    PageRoute("", Right.READ, overview.overview),
+    PageRoute("/customers", Right.READ, customers.search),
+    PageRoute("/customers", Right.READ, customers.find, "POST"),
+    PageRoute("/customers/{id}", Right.READ, customers.customer),
+    PageRoute("/contacts/{key}", Right.READ, customers.contact),
+    PageRoute("/audit", Right.READ, audit.trail),
+    PageRoute("/audit/address", Right.READ, audit.of_address, "POST"),
+    PageRoute("/audit.csv", Right.READ, audit.export),
+    PageRoute("/audit/replay", Right.RUN, audit.replay_failed, "POST"),
+    PageRoute("/audit/{id:int}", Right.READ, audit.entry),
+    PageRoute("/audit/{id:int}/replay", Right.RUN, audit.replay, "POST"),
+    PageRoute("/webhooks", Right.READ, webhooks.list_events),
+    PageRoute("/webhooks/retry", Right.RUN, webhooks.retry, "POST"),
+    PageRoute("/webhooks/{id:int}", Right.READ, webhooks.event),
+    PageRoute("/webhooks/{id:int}/retry", Right.RUN, webhooks.retry, "POST"),
+    PageRoute("/plans", Right.READ, plans.list_plans),
+    PageRoute("/plans/{id:int}", Right.READ, plans.plan),
+    PageRoute("/plans/{id:int}.csv", Right.READ, plans.download),
+    PageRoute("/setup", Right.SETUP, setup.setup),
+    PageRoute("/setup/ping/{system}", Right.SETUP, setup.ping, "POST"),
+    PageRoute("/setup/audience", Right.SETUP, setup.audience, "POST"),
+    PageRoute("/setup/connect", Right.CONNECT, setup.connect, "POST"),
+    PageRoute(setup.RETURN, Right.CONNECT, setup.connected),
+    PageRoute("/setup/finish", Right.CONNECT, setup.finish_connect, "POST"),
 )
 
 FILES = {
@@ -104,7 +104,7 @@ class _Door:
     def __init__(self, services: Services) -> None:
         self._services = services
 
-    def page(self, page: Page) -> Callable[[Request], Awaitable[Response]]:
+    def page(self, page: PageRoute) -> Callable[[Request], Awaitable[Response]]:
         """Return the endpoint of a page."""
 
         async def endpoint(request: Request) -> Response:
@@ -150,7 +150,9 @@ class _Door:
             raise HTTPException(403, "You may not see the DAG of any sync.")
         return readable
 
-    def _made(self, page: Page, request: Request, caller: Caller, form: dict[str, str]) -> Response:
+    def _made(
+        self, page: PageRoute, request: Request, caller: Caller, form: dict[str, str]
+    ) -> Response:
         try:
             readable = self._readable(caller)
             sync = readable.get(request.path_params["sync"])

@@ -20,7 +20,7 @@ class TokenEnds:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Standing:
+class StatusLine:
     """One line of Setup. ``ok`` None: neither good nor bad. ``mend`` says what to do."""
 
     name: str
@@ -44,11 +44,11 @@ class Outside(Protocol):
         """Return when the tokens of a QuickBooks connection end."""
         ...
 
-    def connections(self, sync: Sync) -> Sequence[Standing]:
+    def connections(self, sync: Sync) -> Sequence[StatusLine]:
         """Return how the sync's connections are set, without a call and without a secret."""
         ...
 
-    def webhooks(self, sync: Sync, base: str) -> Sequence[Standing]:
+    def webhooks(self, sync: Sync, base: str) -> Sequence[StatusLine]:
         """Return the sync's webhook addresses under ``base``, and which secrets are set."""
         ...
 
@@ -56,7 +56,7 @@ class Outside(Protocol):
         """Call ``quickbooks`` or ``mailchimp``; return who answered."""
         ...
 
-    def audience(self, sync: Sync) -> Sequence[Standing]:
+    def audience(self, sync: Sync) -> Sequence[StatusLine]:
         """Read the audience and its merge fields; return whether they fit the settings."""
         ...
 

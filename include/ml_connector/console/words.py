@@ -172,14 +172,14 @@ _TONES = {
 }  # fmt: skip
 
 
-def plain(name: object) -> str:
+def label(name: object) -> str:
     """Return a word of ours that has no entry above, as people write it."""
     return str(name).replace("_", " ")
 
 
 def reason(name: str | None) -> str:
     """Return a reason in words."""
-    return REASON.get(name or "", plain(name or "no reason was recorded"))
+    return REASON.get(name or "", label(name or "no reason was recorded"))
 
 
 def sentence(text: str) -> str:

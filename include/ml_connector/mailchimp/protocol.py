@@ -28,7 +28,7 @@ from ml_connector.model import (
     RowRefusal,
     Status,
 )
-from ml_connector.wire.formats import moment
+from ml_connector.wire.formats import format_time
 from ml_connector.wire.transport import Request, Response
 
 MAX_ROWS = 500
@@ -150,7 +150,7 @@ def members_params(
         "fields": ",".join(["total_items", *(f"members.{name}" for name in _MEMBER_FIELDS)]),
     }
     if since is not None:
-        params["since_last_changed"] = moment(since)
+        params["since_last_changed"] = format_time(since)
     if archived:
         params["status"] = Status.ARCHIVED.value
     return params
@@ -161,7 +161,7 @@ def campaigns_params(audience_id: str, since: datetime, offset: int) -> dict[str
     return {
         "list_id": audience_id,
         "status": "sent",
-        "since_send_time": moment(since),
+        "since_send_time": format_time(since),
         "count": str(MAX_COUNT),
         "offset": str(offset),
         "fields": "total_items,campaigns.id",
@@ -175,7 +175,7 @@ def email_activity_params(since: datetime | None, offset: int) -> dict[str, str]
         "offset": str(offset),
         "fields": "total_items,emails.email_address,emails.activity",
     }
-    return params | ({"since": moment(since)} if since is not None else {})
+    return params | ({"since": format_time(since)} if since is not None else {})
 
 
 def member_body(row: MemberWrite) -> dict[str, Any]:

@@ -15,8 +15,8 @@ from ml_connector.wire.webhook_event import (
     State,
     WebhookEvent,
     dedupe_key,
-    moment,
     name_or_nothing,
+    parse_event_time,
     unreadable,
 )
 
@@ -114,7 +114,7 @@ def read_event(
         dedupe_key=_dedupe_key(sync, kind, document, data, body, email_key),
         payload=document,
         sync=sync,
-        occurred_at=moment(document.get("fired_at")),
+        occurred_at=parse_event_time(document.get("fired_at")),
         state=state,
         reason=reason,
     )

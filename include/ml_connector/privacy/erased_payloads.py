@@ -61,7 +61,9 @@ def erase_inbox(
     if not rows:
         return None
     theirs = {
-        row.id: row.dedupe_key for row in rows if _tells(payloads.opened(INBOX, row, vault), person)
+        row.id: row.dedupe_key
+        for row in rows
+        if _tells(payloads.decrypted(INBOX, row, vault), person)
     }
     inbox.erase(connection, theirs, vault=vault)
     return INBOX.keys_of(rows[-1])
@@ -76,7 +78,7 @@ def erase_second_addresses(
         return None
     gone = set(person.addresses)
     for row in rows:
-        encoded = payloads.opened(CUSTOMERS, row, vault)
+        encoded = payloads.decrypted(CUSTOMERS, row, vault)
         if not _tells(encoded, person):
             continue
         said = msgspec.json.decode(encoded, type=Customer)
@@ -113,7 +115,7 @@ def erase_of_the_suppressed(database: Database, vault: Vault) -> int:
             named = {
                 row.id: {
                     vault.email_key(address)
-                    for address in addresses_in(_words(payloads.opened(INBOX, row, vault)))
+                    for address in addresses_in(_words(payloads.decrypted(INBOX, row, vault)))
                 }
                 for row in rows
             }

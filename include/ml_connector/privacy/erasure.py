@@ -14,9 +14,9 @@ import msgspec
 from sqlalchemy import Connection, text
 
 from ml_connector.privacy.payloads import ERASURES
-from ml_connector.privacy.person import Person, Shown, look
+from ml_connector.privacy.person import Person, ShownCustomer, find_person
 from ml_connector.store import customers
-from ml_connector.store.database import take_turn
+from ml_connector.store.database import lock_sync
 from ml_connector.store.suppression import SUPPRESSED, nameless
 from ml_connector.vault import Vault
 
@@ -51,14 +51,14 @@ def begin(connection: Connection, address: str, *, actor: str, vault: Vault) -> 
     """
     everywhere = syncs(connection)
     for name in everywhere:
-        take_turn(connection, sync=name, at="deciding")
+        lock_sync(connection, sync=name, at="deciding")
     # What those calls write is to be seen, so nobody is looked for before they have ended.
-    _wait_for_calls(connection, look(connection, address, vault=vault))
+    _wait_for_calls(connection, find_person(connection, address, vault=vault))
     for name in everywhere:
-        take_turn(connection, sync=name)
+        lock_sync(connection, sync=name)
     key = vault.email_key(address)
     known = _open(connection, key, vault)
-    person = look(connection, address, vault=vault)
+    person = find_person(connection, address, vault=vault)
     if known is not None:
         person = _together(known.person, person)
     connection.execute(
@@ -98,7 +98,9 @@ def _wait_for_calls(connection: Connection, person: Person) -> None:
     )
 
 
-def _withhold_customers(connection: Connection, shown: Iterable[Shown], vault: Vault) -> None:
+def _withhold_customers(
+    connection: Connection, shown: Iterable[ShownCustomer], vault: Vault
+) -> None:
     for each in shown:
         row = connection.execute(
             text("""SELECT sync_token, last_updated, active FROM ml_connector.customers
@@ -156,7 +158,7 @@ def _erase_by_key(connection: Connection, person: Person) -> None:
         connection.execute(text(statement.format(theirs=_THEIRS)), values)
 
 
-def _pairs(shown: Iterable[Shown]) -> dict[str, list[str]]:
+def _pairs(shown: Iterable[ShownCustomer]) -> dict[str, list[str]]:
     pairs = [(each.sync, each.customer_id) for each in shown]
     return {"syncs": [sync for sync, _ in pairs], "ids": [id_ for _, id_ in pairs]}
 

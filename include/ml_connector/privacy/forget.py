@@ -39,11 +39,11 @@ from ml_connector.mailchimp.client import MailchimpClient
 from ml_connector.model import Member, RunContext, Status
 from ml_connector.privacy import erased_payloads, erasure
 from ml_connector.privacy.erasure import Erasure
-from ml_connector.privacy.person import Person, Shown
-from ml_connector.privacy.person import look as look_up
+from ml_connector.privacy.person import Person, ShownCustomer
+from ml_connector.privacy.person import find_person as look_up
 from ml_connector.quickbooks.client import QuickBooksClient
 from ml_connector.quickbooks.protocol import BatchItem
-from ml_connector.rules.addresses import plain
+from ml_connector.rules.addresses import normal_form
 from ml_connector.scope import OpenSync, Scope
 from ml_connector.store.database import Database
 from ml_connector.sync import preflight
@@ -70,9 +70,9 @@ class Forgotten:
     finished: bool = True
 
 
-def look(database: Database, vault: Vault, address: str) -> Person:
+def find_person(database: Database, vault: Vault, address: str) -> Person:
     """Return whom an erasure would be about; raise ``SettingsError`` if it is no address."""
-    normal = plain(address)
+    normal = normal_form(address)
     if "@" not in normal:
         raise SettingsError("that is no e-mail address")
     with database.begin() as connection:
@@ -95,7 +95,7 @@ def forget(
     are ``left``, and the erasure stays unfinished: given again, it goes on.
     """
     with database.begin() as connection:
-        begun = erasure.begin(connection, plain(address), actor=run.actor, vault=vault)
+        begun = erasure.begin(connection, normal_form(address), actor=run.actor, vault=vault)
     eraser = _Eraser(database, vault, begun, run)
     for name, error in (closed or {}).items():
         eraser.unreached(name, error)
@@ -195,7 +195,7 @@ class _Eraser:
                 self._clear(target, shown)
                 self._cleared(shown)
 
-    def _clear(self, target: OpenSync, shown: Shown) -> None:
+    def _clear(self, target: OpenSync, shown: ShownCustomer) -> None:
         client, scope = target.quickbooks, target.scope
         preflight.pin_company(scope, client)
         markers = markers_of(scope, shown.customer_id)
@@ -220,7 +220,9 @@ class _Eraser:
         )
 
     @staticmethod
-    def _attached(client: QuickBooksClient, shown: Shown, first_line: str) -> list[BatchItem]:
+    def _attached(
+        client: QuickBooksClient, shown: ShownCustomer, first_line: str
+    ) -> list[BatchItem]:
         if not shown.attachment_id and not shown.attaching:
             return []
         return [
@@ -235,7 +237,7 @@ class _Eraser:
         ]
 
     def _write(
-        self, scope: Scope, client: QuickBooksClient, shown: Shown, items: list[BatchItem]
+        self, scope: Scope, client: QuickBooksClient, shown: ShownCustomer, items: list[BatchItem]
     ) -> bool:
         """Write; return whether the customer is settled, False if it is to be read again."""
         named = [replace(item, b_id=str(n)) for n, item in enumerate(items)]
@@ -258,7 +260,7 @@ class _Eraser:
         self._wrote(scope, "quickbooks", outcomes, answer.request_id, shown)
         return settled
 
-    def _unheard(self, scope: Scope, shown: Shown, mark: str, due: set[str]) -> None:
+    def _unheard(self, scope: Scope, shown: ShownCustomer, mark: str, due: set[str]) -> None:
         """Book writes that were made by a call whose answer nobody heard."""
         announced = self._erasure.calling or ""
         if announced.startswith(f"{mark}/"):
@@ -266,9 +268,9 @@ class _Eraser:
             outcomes = [(action, "applied") for action in sorted(made)]
             self._wrote(scope, "quickbooks", outcomes, None, shown)
 
-    def _cleared(self, shown: Shown) -> None:
+    def _cleared(self, shown: ShownCustomer) -> None:
         person = self._erasure.person
-        cleared = Shown(sync=shown.sync, customer_id=shown.customer_id, cleared=True)
+        cleared = ShownCustomer(sync=shown.sync, customer_id=shown.customer_id, cleared=True)
         customers = tuple(cleared if each is shown else each for each in person.customers)
         self._erasure = self._erasure._replace(person=structs.replace(person, customers=customers))
         self._keep()
@@ -290,7 +292,7 @@ class _Eraser:
         system: str,
         outcomes: Sequence[tuple[str, str]],
         request_id: str | None,
-        shown: Shown | None = None,
+        shown: ShownCustomer | None = None,
     ) -> None:
         """Commit the audit rows of a call: (action, outcome) each."""
         entries = [

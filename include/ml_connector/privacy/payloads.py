@@ -16,7 +16,7 @@ _TYPES = {"id": "bigint", "at": "timestamptz", "email_key": "bytea"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SealedColumn:
+class EncryptedColumn:
     """A column of sealed payloads.
 
     ``key``: the table's primary key; ``named_by``: the columns that ``identity`` takes.
@@ -46,17 +46,17 @@ def _erasure(email_key: bytes) -> str:
     return f"erasures/{bytes(email_key).hex()}"
 
 
-ERASURES = SealedColumn(
+ERASURES = EncryptedColumn(
     table="erasures", column="payload", key=("id",), named_by=("email_key",), identity=_erasure
 )
-CUSTOMERS = SealedColumn(
+CUSTOMERS = EncryptedColumn(
     table="customers",
     column="payload",
     key=("sync", "customer_id"),
     named_by=("sync", "customer_id"),
     identity=customers.identity,
 )
-INBOX = SealedColumn(
+INBOX = EncryptedColumn(
     table="webhook_inbox",
     column="payload",
     key=("id",),
@@ -64,7 +64,7 @@ INBOX = SealedColumn(
     identity=inbox.identity,
 )
 AUDIT = tuple(
-    SealedColumn(
+    EncryptedColumn(
         table="audit",
         column=side,
         key=("id", "at"),
@@ -73,16 +73,16 @@ AUDIT = tuple(
     )
     for side in ("before", "after")
 )
-SEALED = (
+ENCRYPTED = (
     CUSTOMERS,
-    SealedColumn(
+    EncryptedColumn(
         table="contacts",
         column="payload",
         key=("sync", "email_key"),
         named_by=("sync", "email_key"),
         identity=contacts.identity,
     ),
-    SealedColumn(
+    EncryptedColumn(
         table="member_events",
         column="payload",
         key=("id",),
@@ -97,7 +97,7 @@ SEALED = (
 
 def next_page(
     connection: Connection,
-    column: SealedColumn,
+    column: EncryptedColumn,
     *,
     after: tuple[Any, ...] | None,
     where: str = "true",
@@ -129,6 +129,6 @@ def next_page(
     )
 
 
-def opened(column: SealedColumn, row: Row[Any], vault: Vault) -> bytes:
+def decrypted(column: EncryptedColumn, row: Row[Any], vault: Vault) -> bytes:
     """Return a row's payload as JSON."""
     return vault.open_encoded(bytes(row.sealed), column.identity_of(row))

@@ -7,11 +7,11 @@ from sqlalchemy import Connection, text
 
 from ml_connector.privacy.payloads import AUDIT
 from ml_connector.store import contacts, member_events
-from ml_connector.store.database import byteas
+from ml_connector.store.database import bytea_array
 from ml_connector.vault import Vault
 
 
-class Shown(msgspec.Struct, frozen=True, kw_only=True):
+class ShownCustomer(msgspec.Struct, frozen=True, kw_only=True):
     """A customer of the person's: what it may still show of them in QuickBooks."""
 
     sync: str
@@ -26,7 +26,7 @@ class Person(msgspec.Struct, frozen=True, kw_only=True):
 
     keys: tuple[str, ...]
     addresses: tuple[str, ...]
-    customers: tuple[Shown, ...] = ()
+    customers: tuple[ShownCustomer, ...] = ()
 
     @property
     def key_bytes(self) -> list[bytes]:
@@ -34,7 +34,7 @@ class Person(msgspec.Struct, frozen=True, kw_only=True):
         return [bytes.fromhex(key) for key in self.keys]
 
 
-def look(connection: Connection, address: str, *, vault: Vault) -> Person:
+def find_person(connection: Connection, address: str, *, vault: Vault) -> Person:
     """Return what is known of the person at a normalised address.
 
     Theirs are the customers at it or, where nobody is, those who were at it once, and who was
@@ -65,7 +65,7 @@ def look(connection: Connection, address: str, *, vault: Vault) -> Person:
         {"key": key},
     ).all()
     shown = tuple(
-        Shown(
+        ShownCustomer(
             sync=row.sync,
             customer_id=row.customer_id,
             attachment_id=row.attachment_id or "",
@@ -82,7 +82,7 @@ def look(connection: Connection, address: str, *, vault: Vault) -> Person:
     )
 
 
-def _other_keys(connection: Connection, key: bytes, shown: Sequence[Shown]) -> list[bytes]:
+def _other_keys(connection: Connection, key: bytes, shown: Sequence[ShownCustomer]) -> list[bytes]:
     rows = connection.execute(
         text("""
         WITH mine AS (
@@ -123,7 +123,7 @@ def _addresses(connection: Connection, keys: Sequence[bytes], vault: Vault) -> s
     rows = connection.execute(
         text("""SELECT sync, email_key, payload FROM ml_connector.contacts
                 WHERE email_key = ANY(:keys) AND payload IS NOT NULL"""),
-        {"keys": byteas(keys)},
+        {"keys": bytea_array(keys)},
     ).all()
     for row in rows:
         said = vault.open(row.payload, contacts.identity(row.sync, bytes(row.email_key)))
@@ -131,7 +131,7 @@ def _addresses(connection: Connection, keys: Sequence[bytes], vault: Vault) -> s
     rows = connection.execute(
         text("""SELECT sync, email_key, kind, payload FROM ml_connector.member_events
                 WHERE email_key = ANY(:keys) AND kind = 'address_changed' AND payload IS NOT NULL"""),
-        {"keys": byteas(keys)},
+        {"keys": bytea_array(keys)},
     ).all()
     for row in rows:
         identity = member_events.identity(row.sync, bytes(row.email_key), row.kind)
@@ -140,7 +140,7 @@ def _addresses(connection: Connection, keys: Sequence[bytes], vault: Vault) -> s
         text("""SELECT DISTINCT ON (email_key) email_key, seal_id, after FROM ml_connector.audit
                 WHERE email_key = ANY(:keys) AND after IS NOT NULL AND system = 'mailchimp'
                 ORDER BY email_key, id DESC"""),
-        {"keys": byteas(keys)},
+        {"keys": bytea_array(keys)},
     ).all()
     for row in rows:
         said = vault.open(row.after, AUDIT[1].identity(row.seal_id))

@@ -17,7 +17,7 @@ from sqlalchemy import Connection, Row, text
 from ml_connector.audit import chain, rewrites
 from ml_connector.audit.rewrites import Payloads
 from ml_connector.errors import SettingsError
-from ml_connector.privacy.payloads import AUDIT, SEALED, SealedColumn, next_page
+from ml_connector.privacy.payloads import AUDIT, ENCRYPTED, EncryptedColumn, next_page
 from ml_connector.store.database import Database
 from ml_connector.vault import KEYS_VARIABLE, Vault
 
@@ -27,7 +27,7 @@ _AUDIT_STALE = " OR ".join(f"{_KEY.format(column=f'a.{each.column}')} <> :newest
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Page:
+class RotatedPage:
     """What became of a page: values re-encrypted, those that do not open, and where to go on."""
 
     done: int
@@ -35,10 +35,10 @@ class Page:
     after: tuple[Any, ...] | None
 
 
-def by_key(connection: Connection) -> list[tuple[SealedColumn, bytes, int]]:
+def count_by_key(connection: Connection) -> list[tuple[EncryptedColumn, bytes, int]]:
     """Return how many values of each column are under which key, by its id."""
     found = []
-    for column in SEALED:
+    for column in ENCRYPTED:
         rows = connection.execute(
             text(f"""SELECT {_KEY.format(column=column.column)} AS key_id, count(*) AS number
                      FROM ml_connector.{column.table}
@@ -48,22 +48,22 @@ def by_key(connection: Connection) -> list[tuple[SealedColumn, bytes, int]]:
     return found
 
 
-Step = Callable[..., Page]
+Step = Callable[..., RotatedPage]
 
 
 def steps() -> list[tuple[str, Step]]:
     """Return what there is to re-encrypt: a table's name, and what does a page of it."""
-    plain = [column for column in SEALED if column not in AUDIT]
+    plain = [column for column in ENCRYPTED if column not in AUDIT]
     return [
         *((column.table, _step(column)) for column in plain),
         (AUDIT[0].table, _audit_page),
     ]
 
 
-def _step(column: SealedColumn) -> Step:
+def _step(column: EncryptedColumn) -> Step:
     def step(
         connection: Connection, *, vault: Vault, after: tuple[Any, ...] | None, page: int = PAGE
-    ) -> Page:
+    ) -> RotatedPage:
         rows = next_page(
             connection,
             column,
@@ -79,13 +79,13 @@ def _step(column: SealedColumn) -> Step:
         _store(connection, column, [(row, new) for row, new in fresh if new is not None])
         closed = sum(new is None for _, new in fresh)
         last = column.keys_of(rows[-1]) if rows else None
-        return Page(done=len(rows) - closed, closed=closed, after=last)
+        return RotatedPage(done=len(rows) - closed, closed=closed, after=last)
 
     return step
 
 
 def _store(
-    connection: Connection, column: SealedColumn, fresh: Sequence[tuple[Row[Any], bytes]]
+    connection: Connection, column: EncryptedColumn, fresh: Sequence[tuple[Row[Any], bytes]]
 ) -> None:
     if not fresh:
         return
@@ -106,7 +106,7 @@ def _store(
 
 def _audit_page(
     connection: Connection, *, vault: Vault, after: tuple[Any, ...] | None, page: int = PAGE
-) -> Page:
+) -> RotatedPage:
     """Re-encrypt a page of sealed rows of the audit; those not sealed yet come in a later round."""
     rows = connection.execute(
         text(f"""SELECT a.id, a.seal_id, a.before, a.after FROM ml_connector.audit a
@@ -124,9 +124,9 @@ def _audit_page(
         if all(sealed is None or new is not None for sealed, new in sides):
             fresh.append(Payloads(row.id, sides[0][1], sides[1][1]))
             values += sum(sealed is not None for sealed, _ in sides)
-    rewrites.rotate(connection, fresh, vault=vault)
+    rewrites.reencrypt(connection, fresh, vault=vault)
     last = (rows[-1].id,) if rows else None
-    return Page(done=values, closed=len(rows) - len(fresh), after=last)
+    return RotatedPage(done=values, closed=len(rows) - len(fresh), after=last)
 
 
 def _resealed(sealed: bytes, identity: str, vault: Vault) -> bytes | None:
@@ -143,7 +143,7 @@ PAUSE = 1.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Left:
+class Remaining:
     """What is not under the newest key: values by table; ``closed``: of these, do not open."""
 
     former: Counter[str] = field(default_factory=Counter)
@@ -151,13 +151,13 @@ class Left:
     closed: int = 0
 
 
-def count(database: Database, vault: Vault) -> Left:
+def count_remaining(database: Database, vault: Vault) -> Remaining:
     """Return what is still under former keys.
 
     Raises ``SettingsError`` if something was sealed with a key that is not at hand.
     """
     with database.begin() as connection:
-        found = by_key(connection)
+        found = count_by_key(connection)
     unknown = Counter[str]()
     former = Counter[str]()
     for column, key_id, number in found:
@@ -171,7 +171,7 @@ def count(database: Database, vault: Vault) -> Left:
             f"stored payloads were sealed with a key that is not in {KEYS_VARIABLE} ({places});"
             " add the former key to the end of the list"
         )
-    return Left(former=former, total=sum(number for *_, number in found))
+    return Remaining(former=former, total=sum(number for *_, number in found))
 
 
 def rotate(
@@ -180,13 +180,13 @@ def rotate(
     *,
     page: int = PAGE,
     sleep: Callable[[float], None] = time.sleep,
-) -> Iterator[Left]:
+) -> Iterator[Remaining]:
     """Re-encrypt everything under the newest key; yield what is left before each round and at the end.
 
-    Raises ``SettingsError`` as ``count``. What is left at the end is still being written under a
+    Raises ``SettingsError`` as ``count_remaining``. What is left at the end is still being written under a
     former key, or does not open.
     """
-    left = count(database, vault)
+    left = count_remaining(database, vault)
     yield left
     for number in range(ROUNDS):
         if not left.former:
@@ -195,8 +195,8 @@ def rotate(
             sleep(PAUSE)
         chain.seal(database, vault)  # only sealed rows of the audit can be rewritten
         closed = sum(_round(database, vault, step, page) for _, step in steps())
-        left = count(database, vault)
-        left = Left(former=left.former, total=left.total, closed=closed)
+        left = count_remaining(database, vault)
+        left = Remaining(former=left.former, total=left.total, closed=closed)
         yield left
         if closed and closed >= sum(left.former.values()):
             return

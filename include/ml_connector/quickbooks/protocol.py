@@ -25,7 +25,7 @@ from ml_connector.errors import (
     Unavailable,
 )
 from ml_connector.quickbooks.statements import parse_time
-from ml_connector.wire.formats import moment, retry_after
+from ml_connector.wire.formats import format_time, retry_after
 from ml_connector.wire.transport import Request, Response
 
 PRODUCTION_URL = "https://quickbooks.api.intuit.com"
@@ -99,7 +99,7 @@ def cdc_request(base_url: str, realm: str, since: datetime) -> Request:
         base_url,
         realm,
         "cdc",
-        params={"entities": "Customer", "changedSince": moment(since)},
+        params={"entities": "Customer", "changedSince": format_time(since)},
     )
 
 

@@ -6,7 +6,7 @@ Grammar: https://developer.intuit.com/app/developer/qbo/docs/learn/explore-the-q
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 
-from ml_connector.wire.formats import moment
+from ml_connector.wire.formats import format_time
 
 MAX_RESULTS = 1000
 """Of a page; without MAXRESULTS it is 100."""
@@ -96,7 +96,7 @@ def _select(columns: Sequence[str], where: str, page: str = "", *, entity: str =
 
 def _window(since: datetime | None, until: datetime | None, before: datetime | None) -> str:
     bounds = [
-        f"{_UPDATED} {operator} {literal(moment(bound))}"
+        f"{_UPDATED} {operator} {literal(format_time(bound))}"
         for operator, bound in ((">=", since), ("<=", until), ("<", before))
         if bound is not None
     ]

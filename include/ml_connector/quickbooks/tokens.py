@@ -279,7 +279,7 @@ class TokenVault(Protocol):
         ...
 
 
-class Hold(Protocol):
+class RefreshLockHolder(Protocol):
     """What the holder of the refresh lock may ask and record, all of it durable at once."""
 
     def refused(self) -> str:
@@ -305,7 +305,7 @@ class RefreshLock(Protocol):
     A clean end of the block finishes the intent, an exception leaves it open.
     """
 
-    def __call__(self) -> AbstractContextManager[Hold]:
+    def __call__(self) -> AbstractContextManager[RefreshLockHolder]:
         """Hold the lock."""
         ...
 
@@ -357,7 +357,7 @@ class TokenManager:
         self.renewed(self._vault.load().access_token)
         return self._vault.load()
 
-    def _redeemed(self, stored: TokenPair, hold: Hold) -> TokenPair:
+    def _redeemed(self, stored: TokenPair, hold: RefreshLockHolder) -> TokenPair:
         mark = self._endpoint.mark(stored.refresh_token)
         if hold.refused() == mark:
             raise NeedsReauth(f"QuickBooks has refused the stored refresh token; {RECONNECT}")

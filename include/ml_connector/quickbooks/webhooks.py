@@ -18,8 +18,8 @@ from ml_connector.wire.webhook_event import (
     WebhookEvent,
     dedupe_key,
     is_shallow,
-    moment,
     name_or_nothing,
+    parse_event_time,
     unreadable,
 )
 
@@ -158,7 +158,7 @@ def _event(
         payload=raw,
         entity_id=number,
         deleted_id=_number(deleted_id),
-        occurred_at=moment(time),
+        occurred_at=parse_event_time(time),
         state=state,
         reason=reason,
     )

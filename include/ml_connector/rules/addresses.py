@@ -32,14 +32,14 @@ def split_addresses(field: str | None) -> tuple[tuple[str, ...], str | None]:
     return tuple(valid), None if valid else "invalid_email"
 
 
-def plain(address: str) -> str:
+def normal_form(address: str) -> str:
     """Return the form of an address by which a contact is known, even if it is no valid one."""
     return normalised(address) or address.strip().lower()
 
 
 def addresses_in(words: str) -> set[str]:
     """Return whatever looks like an address in a text, in the form by which contacts are known."""
-    return {plain(found) for found in _LOOKS_LIKE_ONE.findall(words)}
+    return {normal_form(found) for found in _LOOKS_LIKE_ONE.findall(words)}
 
 
 def normalised(address: str) -> str | None:

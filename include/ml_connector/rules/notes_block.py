@@ -51,7 +51,7 @@ _ENGAGEMENT = {
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Standing:
+class ContactSummary:
     """A contact as its customer shall show it; ``events`` newest first.
 
     ``status`` None: there is no contact. ``address``: the one that its person took in Mailchimp,
@@ -66,7 +66,7 @@ class Standing:
     events: Sequence[MemberEvent] = ()
 
 
-def lines_of(standing: Standing, zone: ZoneInfo) -> list[str]:
+def render_lines(standing: ContactSummary, zone: ZoneInfo) -> list[str]:
     """Return the lines between the markers, the most important first; dates in ``zone``."""
     said = _STATUSES.get(standing.status) if standing.status else None
     status = said or "Not in the Mailchimp audience"

@@ -62,7 +62,7 @@ def tag_work(
     )
 
 
-def keys_of(tags: Sequence[str], vault: Vault) -> list[bytes]:
+def shown_tag_keys(tags: Sequence[str], vault: Vault) -> list[bytes]:
     """Return the keys of the tags that a listing shows of a member."""
     more = [_MORE] if len(tags) >= TAGS_SHOWN else []
     return sorted({tag_key(tag, vault) for tag in tags}) + more

@@ -109,7 +109,7 @@ class Due:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Settled:
+class SettledActivity:
     """A block's outcome. ``state``: shown, due, stale, parked or refused.
 
     ``shown_key`` and ``shown_news`` are kept as they were where they are None.
@@ -196,7 +196,7 @@ def announce(connection: Connection, *, sync: str, customer_id: str) -> datetime
     return settled_at
 
 
-def settle(connection: Connection, outcomes: Collection[Settled], *, sync: str) -> None:
+def settle(connection: Connection, outcomes: Collection[SettledActivity], *, sync: str) -> None:
     """Record what became of claimed customers."""
     if outcomes:
         connection.execute(

@@ -14,7 +14,7 @@ from sqlalchemy import Connection, text
 
 from ml_connector.model import ChangeState, Kind
 from ml_connector.rules.decide import CHANGE_COLUMNS
-from ml_connector.store.database import NOW, byteas, copy_rows, fetch_binary, take_turn
+from ml_connector.store.database import NOW, bytea_array, copy_rows, fetch_binary, lock_sync
 from ml_connector.store.frames import unhexed
 
 _QUEUED = {
@@ -26,7 +26,7 @@ _DECIDED = dict(
 )
 
 
-class Claimed(msgspec.Struct, frozen=True):
+class ClaimedChange(msgspec.Struct, frozen=True):
     """A change under our lock, with what its call needs, in the order of ``_CLAIM``.
 
     Payloads are still sealed.
@@ -57,7 +57,7 @@ class Claimed(msgspec.Struct, frozen=True):
     origin: str | None
 
 
-class Settled(msgspec.Struct, frozen=True, kw_only=True):
+class SettledChange(msgspec.Struct, frozen=True, kw_only=True):
     """A change's outcome."""
 
     id: int
@@ -96,7 +96,7 @@ def drop(
                                        WHERE {pending} ORDER BY id FOR UPDATE) held"""),  # noqa: S608
         which,
     )
-    take_turn(connection, sync=sync)
+    lock_sync(connection, sync=sync)
     return int(
         connection.execute(
             text(f"""
@@ -142,7 +142,7 @@ def take_over(
                  -- One look into the index for each: told how many, Postgres reads all changes.
                  WHERE id = ANY(ARRAY(SELECT id FROM ({_PENDING_AT}) p))
                    AND state = 'pending' ORDER BY id FOR UPDATE"""),  # noqa: S608 -- a constant
-        {"sync": sync, "keys": byteas(keys)},
+        {"sync": sync, "keys": bytea_array(keys)},
     ).all()
     if not held:
         return set()
@@ -202,7 +202,7 @@ def previewed(connection: Connection, *, plan_id: int, keys: Collection[bytes]) 
     """Return those of ``keys`` whose change a preview holds already."""
     rows = connection.execute(
         text(f"SELECT email_key FROM ({_PREVIEWED_AT}) p"),  # noqa: S608 -- a constant
-        {"plan_id": plan_id, "keys": byteas(keys)},
+        {"plan_id": plan_id, "keys": bytea_array(keys)},
     ).all()
     return {bytes(row.email_key) for row in rows}
 
@@ -259,7 +259,7 @@ def claim(
     chunk: int,
     ids: Collection[int] | None = None,
     after: int = 0,
-) -> list[Claimed]:
+) -> list[ClaimedChange]:
     """Lock and return up to ``chunk`` pending changes (of ``ids``, if given) that nobody has.
 
     Those up to ``after`` are passed over: an index keeps what was settled a moment ago.
@@ -281,10 +281,10 @@ def claim(
             "after": after,
         },
     )
-    return [Claimed(*row) for row in rows]
+    return [ClaimedChange(*row) for row in rows]
 
 
-def settle(connection: Connection, outcomes: Collection[Settled]) -> None:
+def settle(connection: Connection, outcomes: Collection[SettledChange]) -> None:
     """Record outcomes of claimed changes."""
     if outcomes:
         connection.execute(
@@ -311,7 +311,7 @@ def mark_started(connection: Connection, *, change_id: int) -> None:
     )
 
 
-class Unheard(NamedTuple):
+class StartedArchive(NamedTuple):
     """An archive of ours that was applied, and whose outcome nobody stored."""
 
     id: int
@@ -324,7 +324,7 @@ class Unheard(NamedTuple):
     origin: str | None
 
 
-def archived_unheard(connection: Connection, *, sync: str) -> list[Unheard]:
+def take_applied_archives(connection: Connection, *, sync: str) -> list[StartedArchive]:
     """Lock and return pending archives that were under way and whose contact is archived by us."""
     rows = connection.execute(
         text("""SELECT c.id, c.email_key, c.customer_id, c.reason, c.attempts, k.previous_status,
@@ -337,7 +337,7 @@ def archived_unheard(connection: Connection, *, sync: str) -> list[Unheard]:
                 ORDER BY c.id FOR UPDATE OF c"""),
         {"sync": sync},
     ).all()
-    return [Unheard(*row) for row in rows]
+    return [StartedArchive(*row) for row in rows]
 
 
 def counts(connection: Connection, *, plan_id: int) -> list[tuple[str, str, str, int]]:
@@ -361,7 +361,7 @@ def left_by_webhooks(connection: Connection, *, sync: str, keys: Collection[byte
                 JOIN ml_connector.plans p ON p.id = c.plan_id
                 WHERE c.sync = :sync AND c.state = 'pending' AND p.kind = 'webhooks'
                   AND c.email_key = ANY(:keys)"""),
-        {"sync": sync, "keys": byteas(keys)},
+        {"sync": sync, "keys": bytea_array(keys)},
     ).all()
     return [bytes(row.email_key) for row in rows]
 

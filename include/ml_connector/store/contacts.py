@@ -10,7 +10,14 @@ from sqlalchemy import Connection, text
 
 from ml_connector.model import Status
 from ml_connector.rules.decide import CONTACT_COLUMNS
-from ml_connector.store.database import NOW, byteas, copy_new, copy_rows, hold_rows, take_turn
+from ml_connector.store.database import (
+    NOW,
+    bytea_array,
+    copy_new,
+    copy_rows,
+    load_temp_table,
+    lock_sync,
+)
 from ml_connector.store.frames import frame_of, unhexed
 from ml_connector.vault import Vault
 
@@ -38,7 +45,7 @@ def _parts_of(address: Mapping[str, Any]) -> dict[str, str]:
 
 def forget_audience(connection: Connection, *, sync: str) -> None:
     """Drop what we know of an audience that was swapped for another (A36)."""
-    take_turn(connection, sync=sync)
+    lock_sync(connection, sync=sync)
     connection.execute(text("DELETE FROM ml_connector.contacts WHERE sync = :sync"), {"sync": sync})
     connection.execute(
         text("""UPDATE ml_connector.customers SET contact_key = NULL, dirty = true
@@ -58,7 +65,7 @@ def frame(connection: Connection, *, sync: str, keys: Collection[bytes]) -> pd.D
         CONTACT_COLUMNS,
         hexed=("email_key", "pushed_hash", "refused_hash"),
         sources=["ml_connector.contacts WHERE sync = :sync AND email_key = ANY(:keys)"],
-        parameters={"sync": sync, "keys": byteas(keys if anybody else ())},
+        parameters={"sync": sync, "keys": bytea_array(keys if anybody else ())},
     )
 
 
@@ -68,7 +75,7 @@ def present(connection: Connection, *, sync: str, keys: Collection[bytes]) -> se
         text("""SELECT email_key FROM ml_connector.contacts
                 WHERE sync = :sync AND email_key = ANY(:keys)
                   AND status NOT IN ('forgotten', 'absent', 'moved')"""),
-        {"sync": sync, "keys": byteas(keys)},
+        {"sync": sync, "keys": bytea_array(keys)},
     ).all()
     return {bytes(row.email_key) for row in rows}
 
@@ -80,7 +87,7 @@ def sent(
     rows = connection.execute(
         text("""SELECT email_key, payload FROM ml_connector.contacts
                 WHERE sync = :sync AND email_key = ANY(:keys) AND payload IS NOT NULL"""),
-        {"sync": sync, "keys": byteas(keys)},
+        {"sync": sync, "keys": bytea_array(keys)},
     ).all()
     opened = ((bytes(k), vault.open(payload, identity(sync, bytes(k)))) for k, payload in rows)
     return {key: shown.get("merge_fields", {}) for key, shown in opened}
@@ -93,7 +100,7 @@ def suppressed(connection: Connection, *, keys: Collection[bytes]) -> set[bytes]
         return set()
     rows = connection.execute(
         text("SELECT email_key FROM ml_connector.suppressions WHERE email_key = ANY(:keys)"),
-        {"keys": byteas(keys)},
+        {"keys": bytea_array(keys)},
     ).all()
     return {bytes(row.email_key) for row in rows}
 
@@ -112,34 +119,34 @@ def hand_over(connection: Connection, *, sync: str, owners: pd.DataFrame) -> Non
         )
 
 
-def disown(connection: Connection, *, sync: str, keys: Collection[bytes]) -> None:
+def release(connection: Connection, *, sync: str, keys: Collection[bytes]) -> None:
     """Let contacts go that are no customer's any more and cannot be archived (A16b)."""
     connection.execute(
         text("""UPDATE ml_connector.contacts SET owner = NULL, pushed_hash = NULL
                 WHERE sync = :sync AND email_key = ANY(:keys)"""),
-        {"sync": sync, "keys": byteas(keys)},
+        {"sync": sync, "keys": bytea_array(keys)},
     )
 
 
 def requeue(connection: Connection, *, sync: str, keys: Collection[bytes]) -> None:
     """Let contacts that Mailchimp refused or put off be written again, but for final refusals."""
-    take_turn(connection, sync=sync)
+    lock_sync(connection, sync=sync)
     connection.execute(
         text("""UPDATE ml_connector.contacts
                 SET refused_hash = NULL, refused_reason = NULL, parked_until = NULL
                 WHERE sync = :sync AND email_key = ANY(:keys)
                   AND coalesce(refused_reason, '') NOT IN ('forgotten', 'compliance')"""),
-        {"sync": sync, "keys": byteas(keys)},
+        {"sync": sync, "keys": bytea_array(keys)},
     )
 
 
-def unpush(connection: Connection, *, sync: str, keys: Collection[bytes]) -> None:
+def mark_unpushed(connection: Connection, *, sync: str, keys: Collection[bytes]) -> None:
     """Record that contacts show nothing of ours any more: they were archived."""
-    take_turn(connection, sync=sync)
+    lock_sync(connection, sync=sync)
     connection.execute(
         text("""UPDATE ml_connector.contacts SET pushed_hash = NULL
                 WHERE sync = :sync AND email_key = ANY(:keys)"""),
-        {"sync": sync, "keys": byteas(keys)},
+        {"sync": sync, "keys": bytea_array(keys)},
     )
 
 
@@ -201,7 +208,7 @@ def record(
     ``unknown``: none of them was known a moment ago, so that it need not be asked.
     """
     rows = {row[1]: row for row in _rows(list(written), sync, vault)}
-    take_turn(connection, sync=sync)
+    lock_sync(connection, sync=sync)
     now = connection.execute(text(f"SELECT {NOW}")).scalar_one()
 
     def new(keys: Iterable[bytes]) -> list[tuple[Any, ...]]:
@@ -214,7 +221,7 @@ def record(
     copy_rows(connection, "ml_connector.contacts", _ANEW, new(unheard_of))
     if not past:
         return
-    hold_rows(connection, "written_contacts", _WRITTEN, [rows[key] for key in past])
+    load_temp_table(connection, "written_contacts", _WRITTEN, [rows[key] for key in past])
     connection.execute(
         text(f"""INSERT INTO ml_connector.contacts AS known ({_LISTED})
                  SELECT {_LISTED} FROM written_contacts ORDER BY email_key
@@ -234,7 +241,7 @@ def _known(connection: Connection, *, sync: str, keys: Collection[bytes]) -> set
         text("""SELECT found.email_key FROM unnest(CAST(:keys AS bytea[])) AS k(key), LATERAL (
                     SELECT email_key FROM ml_connector.contacts
                     WHERE sync = :sync AND email_key = k.key OFFSET 0) found"""),
-        {"sync": sync, "keys": byteas(keys)},
+        {"sync": sync, "keys": bytea_array(keys)},
     ).all()
     return {bytes(row.email_key) for row in rows}
 
@@ -263,7 +270,7 @@ def _rows(written: Sequence[Written], sync: str, vault: Vault) -> Iterator[tuple
         )
 
 
-def adrift(connection: Connection, *, sync: str) -> set[bytes]:
+def orphaned(connection: Connection, *, sync: str) -> set[bytes]:
     """Return contacts of ours at whose address no customer is or was last represented.
 
     Their archive was decided by a run that did not come to it.

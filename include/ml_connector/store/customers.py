@@ -10,12 +10,12 @@ from sqlalchemy import Connection, text
 from ml_connector.model import Customer
 from ml_connector.store.database import (
     Columns,
-    byteas,
+    bytea_array,
     copy_new,
     copy_rows,
-    hold_rows,
-    listed,
-    take_turn,
+    json_array,
+    load_temp_table,
+    lock_sync,
 )
 from ml_connector.store.suppression import withheld
 from ml_connector.vault import Vault
@@ -113,26 +113,26 @@ def identity(sync: str, customer_id: str) -> str:
     return f"customers/{sync}/{customer_id}"
 
 
-class Sealed(NamedTuple):
+class EncryptedCustomer(NamedTuple):
     """A customer and the row it is staged as."""
 
     customer: Customer
     row: tuple[Any, ...]
 
 
-def sealed(customers: Iterable[Customer], *, sync: str, vault: Vault) -> list[Sealed]:
+def encrypted(customers: Iterable[Customer], *, sync: str, vault: Vault) -> list[EncryptedCustomer]:
     """Return customers as they are staged, which takes no connection."""
     listed = list(customers)
     payloads = vault.seal_each([(each, identity(sync, each.id)) for each in listed])
     return [
-        Sealed(customer, (*_row(customer, vault), payload))
+        EncryptedCustomer(customer, (*_row(customer, vault), payload))
         for customer, payload in zip(listed, payloads, strict=True)
     ]
 
 
 def stage(
     connection: Connection,
-    page: Sequence[Sealed],
+    page: Sequence[EncryptedCustomer],
     *,
     sync: str,
     vault: Vault,
@@ -145,7 +145,7 @@ def stage(
     who were forgotten nothing is staged but the id. ``unknown``: nobody was staged a moment ago, so
     that it need not be asked who is.
     """
-    take_turn(connection, sync=sync)
+    lock_sync(connection, sync=sync)
     rows = _allowed(connection, page, sync, vault)
     ids = [row[0] for row in rows]
     twice = len(set(ids)) < len(ids)
@@ -158,7 +158,7 @@ def stage(
     if len(new) == len(rows):
         return done
     past = [row for row in rows if row[0] in staged]
-    hold_rows(connection, "incoming_customers", _STAGED, past)
+    load_temp_table(connection, "incoming_customers", _STAGED, past)
     counted = connection.execute(_MERGE, {"sync": sync, "seen_in": seen_in}).one()
     if seen_in and counted.new < counted.read:
         connection.execute(_SEEN, {"sync": sync, "seen_in": seen_in})
@@ -173,12 +173,14 @@ def _anew(
 
 
 def _allowed(
-    connection: Connection, page: Sequence[Sealed], sync: str, vault: Vault
+    connection: Connection, page: Sequence[EncryptedCustomer], sync: str, vault: Vault
 ) -> list[tuple[Any, ...]]:
     allowed = withheld(connection, [each.customer for each in page], sync=sync, vault=vault)
     pairs = list(zip(page, allowed, strict=True))
     rest = iter(
-        sealed((kept for each, kept in pairs if kept is not each.customer), sync=sync, vault=vault)
+        encrypted(
+            (kept for each, kept in pairs if kept is not each.customer), sync=sync, vault=vault
+        )
     )
     return [each.row if kept is each.customer else next(rest).row for each, kept in pairs]
 
@@ -202,14 +204,14 @@ def _row(customer: Customer, vault: Vault) -> tuple[Any, ...]:
     )
 
 
-def opened(payload: bytes, *, sync: str, customer_id: str, vault: Vault) -> Customer:
+def decrypted(payload: bytes, *, sync: str, customer_id: str, vault: Vault) -> Customer:
     """Return the customer in a staged row's payload."""
     return _decoder.decode(vault.open_encoded(payload, identity(sync, customer_id)))
 
 
 def mark_gone(connection: Connection, *, sync: str, ids: Collection[str]) -> int:
     """Mark customers that QuickBooks merged away or deleted; return how many were not yet."""
-    take_turn(connection, sync=sync)
+    lock_sync(connection, sync=sync)
     return connection.execute(
         text("""UPDATE ml_connector.customers SET gone = true, dirty = true
                 WHERE sync = :sync AND NOT gone AND customer_id = ANY(:ids)"""),
@@ -234,7 +236,7 @@ def known(connection: Connection, *, sync: str, ids: Collection[str]) -> set[str
                 FROM jsonb_array_elements_text(CAST(:ids AS jsonb)) AS given(id), LATERAL (
                     SELECT customer_id FROM ml_connector.customers
                     WHERE sync = :sync AND customer_id = given.id OFFSET 0) found"""),
-        {"sync": sync, "ids": listed(ids)},
+        {"sync": sync, "ids": json_array(ids)},
     ).all()
     return {row.customer_id for row in rows}
 
@@ -251,7 +253,7 @@ def at(connection: Connection, *, sync: str, keys: Collection[bytes]) -> dict[st
                 SELECT c.customer_id, k.email_key FROM ml_connector.contacts k
                 JOIN ml_connector.customers c ON c.sync = k.sync AND c.email_key = k.alias_of
                 WHERE k.sync = :sync AND k.email_key = ANY(:keys)"""),
-        {"sync": sync, "keys": byteas(keys)},
+        {"sync": sync, "keys": bytea_array(keys)},
     ).all()
     return {row.customer_id: bytes(row.email_key) for row in rows}
 
@@ -266,7 +268,7 @@ def unlisted(connection: Connection, *, sync: str, seen_in: int, most: int) -> l
     return [row.customer_id for row in rows]
 
 
-def keys_of(connection: Connection, *, sync: str, ids: Collection[str]) -> set[bytes]:
+def address_keys(connection: Connection, *, sync: str, ids: Collection[str]) -> set[bytes]:
     """Return the addresses of customers: those they have, and those they are represented under."""
     rows = connection.execute(
         text("""SELECT unnest(ARRAY[email_key, contact_key]) AS key FROM ml_connector.customers

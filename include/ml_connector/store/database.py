@@ -125,7 +125,7 @@ def _translated(error: Exception) -> Exception:
     return error
 
 
-def take_turn(
+def lock_sync(
     connection: Connection, *, sync: str, at: str = "people", shared: bool = False
 ) -> None:
     """Wait until no other transaction has the sync's turn, and hold it until this one ends.
@@ -143,7 +143,7 @@ def take_turn(
     )
 
 
-def stay_idle(connection: Connection) -> None:
+def lift_timeouts(connection: Connection) -> None:
     """Let the transaction hold its locks while other work goes on, whatever a server's time limits."""
     connection.execute(
         text("""SELECT set_config(name, '0', true) FROM pg_settings
@@ -156,7 +156,7 @@ MANY_ROWS = 5_000
 """Changes from which on Postgres' own idea of the tables is too far off for what comes next."""
 
 
-def look_over(connection: Connection, *tables: str) -> None:
+def analyze(connection: Connection, *tables: str) -> None:
     """Tell Postgres how much ``tables`` hold now, after many rows came at once.
 
     It plans by what it knew of them until it looks by itself, within minutes or once a tenth of the
@@ -250,7 +250,7 @@ def _dumper(raw: psycopg.Connection, kind: str) -> Callable[[tuple[Any, ...]], A
     return lru_cache(lambda values: transformer.dump_sequence([list(values)], [PyFormat.BINARY])[0])
 
 
-def hold_rows(
+def load_temp_table(
     connection: Connection, table: str, columns: Columns, rows: Iterable[Sequence[Any]]
 ) -> int:
     """Have ``rows``, and no others, in a temporary table until the transaction ends; count them."""
@@ -260,11 +260,11 @@ def hold_rows(
     return copy_rows(connection, table, columns, rows)
 
 
-def byteas(values: Iterable[bytes]) -> str:
+def bytea_array(values: Iterable[bytes]) -> str:
     """Return ``values`` as the text of a ``bytea[]``: written at once, not escaped byte by byte."""
     return "{" + ",".join([f'"\\\\x{value.hex()}"' for value in values]) + "}"
 
 
-def listed(texts: Collection[str]) -> str:
+def json_array(texts: Collection[str]) -> str:
     """Return ``texts`` as a JSON list, for ``jsonb_array_elements_text``: written at once, too."""
     return msgspec.json.encode(list(texts)).decode()

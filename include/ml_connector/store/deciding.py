@@ -8,7 +8,7 @@ import pandas as pd
 from sqlalchemy import Connection, text
 
 from ml_connector.rules.decide import CUSTOMER_COLUMNS
-from ml_connector.store.database import byteas, hold_rows, listed, take_turn
+from ml_connector.store.database import bytea_array, json_array, load_temp_table, lock_sync
 from ml_connector.store.frames import frame_of, unhexed
 
 _DECIDED = {
@@ -20,7 +20,7 @@ _MOVED = "contact_key IS DISTINCT FROM email_key"
 """Only those are in the index by ``contact_key``; the others are found by ``email_key``."""
 
 
-class Waiting(NamedTuple):
+class Undecided(NamedTuple):
     """A customer awaiting a decision: the address it has, and the one it is represented under."""
 
     customer_id: str
@@ -28,14 +28,14 @@ class Waiting(NamedTuple):
     contact_key: bytes | None
 
 
-class Stirred(NamedTuple):
+class Pending(NamedTuple):
     """How many customers wait for a decision, and how many of these left their address."""
 
     waiting: int
     moving: int
 
 
-def stirred(connection: Connection, *, sync: str, ids: Collection[str]) -> Stirred:
+def pending_of(connection: Connection, *, sync: str, ids: Collection[str]) -> Pending:
     """Return what there is to decide on among ``ids``."""
     row = connection.execute(
         text("""SELECT count(*), count(*) FILTER (WHERE contact_key IS DISTINCT FROM email_key
@@ -43,12 +43,12 @@ def stirred(connection: Connection, *, sync: str, ids: Collection[str]) -> Stirr
                 FROM ml_connector.customers WHERE sync = :sync AND dirty AND customer_id = ANY(:ids)"""),
         {"sync": sync, "ids": list(ids)},
     ).one()
-    return Stirred(*row)
+    return Pending(*row)
 
 
 def mark_dirty(connection: Connection, *, sync: str, keys: Collection[bytes] | None = None) -> None:
     """Have customers decided on again: those at the given addresses, or all of them."""
-    take_turn(connection, sync=sync)
+    lock_sync(connection, sync=sync)
     at = (
         ""
         if keys is None
@@ -56,13 +56,13 @@ def mark_dirty(connection: Connection, *, sync: str, keys: Collection[bytes] | N
     )
     connection.execute(
         text(f"UPDATE ml_connector.customers SET dirty = true WHERE sync = :sync {at}"),  # noqa: S608
-        {"sync": sync} if keys is None else {"sync": sync, "keys": byteas(keys)},
+        {"sync": sync} if keys is None else {"sync": sync, "keys": bytea_array(keys)},
     )
 
 
 def mark_dirty_ids(connection: Connection, *, sync: str, ids: Collection[str]) -> None:
     """Have the customers ``ids`` decided on again."""
-    take_turn(connection, sync=sync)
+    lock_sync(connection, sync=sync)
     connection.execute(
         text("""UPDATE ml_connector.customers SET dirty = true
                 WHERE sync = :sync AND customer_id = ANY(:ids)"""),
@@ -72,7 +72,7 @@ def mark_dirty_ids(connection: Connection, *, sync: str, ids: Collection[str]) -
 
 def mark_parked_due(connection: Connection, *, sync: str, now: datetime) -> None:
     """Have customers decided on again whose contact was parked until now (A24)."""
-    take_turn(connection, sync=sync)
+    lock_sync(connection, sync=sync)
     connection.execute(
         text("""UPDATE ml_connector.customers c SET dirty = true FROM ml_connector.contacts k
                 WHERE k.sync = :sync AND k.parked_until <= :now
@@ -86,9 +86,9 @@ def next_dirty(
     *,
     sync: str,
     ids: Collection[str] | None,
-    after: Waiting | None,
+    after: Undecided | None,
     chunk: int,
-) -> list[Waiting]:
+) -> list[Undecided]:
     """Return up to ``chunk`` customers awaiting a decision, from the one ``after`` on.
 
     Those at one address stand together, since each of them is decided on in view of the others.
@@ -107,7 +107,7 @@ def next_dirty(
             "chunk": chunk,
         },
     ).all()
-    return [Waiting(*row) for row in rows]
+    return [Undecided(*row) for row in rows]
 
 
 _BY_EMAIL = """unnest(CAST(:keys AS bytea[])) AS k(key), LATERAL (
@@ -134,12 +134,12 @@ def frame(
             parameters={"sync": sync, **values},
         )
 
-    at = read(_BY_EMAIL, _BY_CONTACT, keys=byteas(keys))
+    at = read(_BY_EMAIL, _BY_CONTACT, keys=bytea_array(keys))
     at = at.drop_duplicates("customer_id", ignore_index=True)
     elsewhere = set(ids).difference(at.customer_id)
     if not elsewhere:
         return at
-    return pd.concat([at, read(_BY_ID, ids=listed(elsewhere))], ignore_index=True)
+    return pd.concat([at, read(_BY_ID, ids=json_array(elsewhere))], ignore_index=True)
 
 
 def record_decisions(
@@ -153,7 +153,7 @@ def record_decisions(
     """
     told = decided.assign(waited=decided.customer_id.isin(list(ids)))
     rows = unhexed(told, list(_DECIDED), hexed=())
-    hold_rows(connection, "decided_customers", _DECIDED, rows)
+    load_temp_table(connection, "decided_customers", _DECIDED, rows)
     connection.execute(
         text("""UPDATE ml_connector.customers c
                 SET decision = d.decision, reason = d.reason, linked_to = d.linked_to,
@@ -173,7 +173,7 @@ def record_decisions(
     )
 
 
-def arrive(connection: Connection, *, sync: str, keys: Collection[bytes]) -> None:
+def mark_arrived(connection: Connection, *, sync: str, keys: Collection[bytes]) -> None:
     """Record that the people at these addresses are represented there now."""
     connection.execute(
         text("""UPDATE ml_connector.customers SET contact_key = email_key
@@ -186,11 +186,11 @@ def arrive(connection: Connection, *, sync: str, keys: Collection[bytes]) -> Non
                        WHERE sync = :sync AND contact_key IS NOT NULL
                          AND contact_key IS DISTINCT FROM email_key
                        ORDER BY contact_key LIMIT 1) IS NOT NULL"""),
-        {"sync": sync, "keys": byteas(keys)},
+        {"sync": sync, "keys": bytea_array(keys)},
     )
 
 
-def turn_away(connection: Connection, *, sync: str, refused: Mapping[bytes, str]) -> None:
+def mark_refused(connection: Connection, *, sync: str, refused: Mapping[bytes, str]) -> None:
     """Record that the people at these addresses are no contacts, and why Mailchimp said so."""
     if refused:
         connection.execute(
@@ -203,7 +203,7 @@ def turn_away(connection: Connection, *, sync: str, refused: Mapping[bytes, str]
         )
 
 
-def report(connection: Connection, *, sync: str) -> list[tuple[str, str, int]]:
+def count_by_decision(connection: Connection, *, sync: str) -> list[tuple[str, str, int]]:
     """Return (decision, reason, customers) for every customer that is no contact of its own."""
     rows = connection.execute(
         text("""SELECT decision, reason, count(*) FROM ml_connector.customers

@@ -7,7 +7,7 @@ from typing import NamedTuple
 from sqlalchemy import Connection, text
 
 from ml_connector.store import member_events
-from ml_connector.store.database import hold_rows, take_turn
+from ml_connector.store.database import load_temp_table, lock_sync
 
 
 class Reported(NamedTuple):
@@ -24,9 +24,9 @@ def merge(connection: Connection, rows: Iterable[Reported], *, sync: str) -> int
 
     Taking the same report twice changes nothing. Addresses that are no contacts are left out.
     """
-    take_turn(connection, sync=sync)
+    lock_sync(connection, sync=sync)
     types = ("bytea", *["timestamptz"] * 3)
-    hold_rows(connection, "reported", dict(zip(Reported._fields, types, strict=True)), rows)
+    load_temp_table(connection, "reported", dict(zip(Reported._fields, types, strict=True)), rows)
     return connection.execute(
         text("""
         WITH latest AS (
@@ -81,7 +81,7 @@ def judge(connection: Connection, *, sync: str, now: datetime, window: timedelta
     bounces since; ``bounced``: a hard bounce since, or Mailchimp gave up on the address, which is an
     event of its own.
     """
-    take_turn(connection, sync=sync)
+    lock_sync(connection, sync=sync)
     connection.execute(_JUDGE, {"sync": sync, "now": now, "since": now - window, "window": window})
     connection.execute(
         text("""UPDATE ml_connector.contacts k SET engagement = j.kind FROM seen_events j

@@ -6,7 +6,7 @@ from datetime import datetime
 from sqlalchemy import Connection, text
 
 from ml_connector.model import MemberEvent, Status
-from ml_connector.store.database import byteas, hold_rows, take_turn
+from ml_connector.store.database import bytea_array, load_temp_table, lock_sync
 from ml_connector.vault import Vault
 
 _COLUMNS = {
@@ -30,7 +30,7 @@ def record(
     vault: Vault,
 ) -> int:
     """Record events that are not known yet; return how many. ``source``: ``poll`` or ``webhook``."""
-    take_turn(connection, sync=sync)
+    lock_sync(connection, sync=sync)
     rows = (
         (
             event.email_key,
@@ -44,7 +44,7 @@ def record(
         )
         for event in events
     )
-    if not hold_rows(connection, "seen_events", _COLUMNS, rows):
+    if not load_temp_table(connection, "seen_events", _COLUMNS, rows):
         return 0
     return keep_seen(connection, sync=sync, source=source)
 
@@ -87,7 +87,7 @@ def newest(
                 FROM ml_connector.member_events
                 WHERE sync = :sync AND email_key = ANY(:keys)
                 ORDER BY happened_at DESC, id DESC LIMIT :limit"""),
-        {"sync": sync, "keys": byteas(keys), "limit": limit},
+        {"sync": sync, "keys": bytea_array(keys), "limit": limit},
     ).all()
     return [
         MemberEvent(
@@ -113,7 +113,7 @@ def mark_written(
         text("""UPDATE ml_connector.member_events SET written_to_quickbooks_at = clock_timestamp()
                 WHERE sync = :sync AND email_key = ANY(:keys) AND seen_at <= :until
                   AND written_to_quickbooks_at IS NULL"""),
-        {"sync": sync, "keys": byteas(keys), "until": until},
+        {"sync": sync, "keys": bytea_array(keys), "until": until},
     )
 
 

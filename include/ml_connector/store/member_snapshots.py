@@ -10,7 +10,7 @@ from sqlalchemy import Connection, text
 from ml_connector.model import Member, Status
 from ml_connector.rules import tags
 from ml_connector.store.contacts import profile_hash
-from ml_connector.store.database import hold_rows, take_turn
+from ml_connector.store.database import load_temp_table, lock_sync
 from ml_connector.vault import Vault
 
 
@@ -43,7 +43,7 @@ def keyed(
         contact_id=member.contact_id or None,
         profile_hash=profile_hash(member.merge_fields, vault),
         moved_from=moved_from,
-        seen_tags=tags.keys_of(member.tags, vault),
+        seen_tags=tags.shown_tag_keys(member.tags, vault),
     )
 
 
@@ -171,7 +171,7 @@ _TRANSITIONS = text("""
 """)
 
 
-def observe(
+def upsert_members(
     connection: Connection,
     members: Iterable[KeyedMember],
     *,
@@ -195,9 +195,9 @@ def observe(
     A member who is there when the audience is read for the first time has done nothing that we know
     of, whatever its status (B10b); later, with ``arrivals``, a new one has just subscribed.
     """
-    take_turn(connection, sync=sync)
+    lock_sync(connection, sync=sync)
     connection.execute(text("DROP TABLE IF EXISTS judged_members"))
-    hold_rows(
+    load_temp_table(
         connection,
         "observed_members",
         _OBSERVED,

@@ -41,7 +41,7 @@ def fail(connection: Connection, *, plan_id: int, error: str) -> None:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Standing:
+class PlanProgress:
     """How far a run is. ``settled`` of ``changes`` changes have an outcome."""
 
     plan_id: int
@@ -52,7 +52,7 @@ class Standing:
     settled: int
 
 
-def standing(connection: Connection, *, sync: str, run_id: str) -> Standing | None:
+def progress_of(connection: Connection, *, sync: str, run_id: str) -> PlanProgress | None:
     """Return how far a run is, None before its first task has started."""
     row = connection.execute(
         text("""SELECT p.id, p.state, p.error,
@@ -64,7 +64,7 @@ def standing(connection: Connection, *, sync: str, run_id: str) -> Standing | No
     ).one_or_none()
     if row is None:
         return None
-    return Standing(
+    return PlanProgress(
         plan_id=row[0],
         state=row[1],
         error=row[2],

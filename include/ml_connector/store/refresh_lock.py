@@ -13,7 +13,7 @@ from sqlalchemy import Connection, text
 from sqlalchemy.exc import OperationalError
 
 from ml_connector.errors import StorageError
-from ml_connector.store.database import Database, stay_idle
+from ml_connector.store.database import Database, lift_timeouts
 
 WAIT_SECONDS = 90.0
 """Longer than the token call's own time-out."""
@@ -21,7 +21,7 @@ WAIT_SECONDS = 90.0
 WAITS = 10
 
 
-class Hold:
+class RowLockHolder:
     """What whoever holds the lock may ask and record (``quickbooks.tokens.Hold``)."""
 
     def __init__(self, database: Database, conn_id: str) -> None:
@@ -75,7 +75,7 @@ class Hold:
 @contextmanager
 def refresh_lock(
     database: Database, conn_id: str, *, wait_seconds: float = WAIT_SECONDS
-) -> Iterator[Hold]:
+) -> Iterator[RowLockHolder]:
     """Hold the connection's row; raise ``StorageError`` if it is not free after ``WAITS`` waits."""
     with database.begin() as connection:
         connection.execute(
@@ -83,10 +83,10 @@ def refresh_lock(
                     ON CONFLICT DO NOTHING"""),
             {"conn_id": conn_id},
         )
-    hold = Hold(database, conn_id)
+    hold = RowLockHolder(database, conn_id)
     with database.begin() as connection:
         # The lock is idle while QuickBooks answers: a server's time limits would end it in the midst.
-        stay_idle(connection)
+        lift_timeouts(connection)
         connection.execute(text(f"SET LOCAL lock_timeout = {round(wait_seconds * 1000)}"))
         _lock(connection, conn_id, wait_seconds)
         yield hold

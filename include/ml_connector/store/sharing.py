@@ -11,7 +11,7 @@ from typing import NamedTuple
 from sqlalchemy import Connection, text
 
 from ml_connector.store.contacts import identity
-from ml_connector.store.database import byteas
+from ml_connector.store.database import bytea_array
 from ml_connector.vault import Vault
 
 OWNED_ELSEWHERE = "owned_by_another_sync"
@@ -48,7 +48,7 @@ def owned(
     """Return those contacts under ``keys`` that syncs of ``others`` own."""
     rows = connection.execute(
         text(f"SELECT * FROM ({_OWNED}) owned WHERE email_key = ANY(:keys)"),  # noqa: S608
-        {"audience": audience, "others": list(others), "keys": byteas(keys)},
+        {"audience": audience, "others": list(others), "keys": bytea_array(keys)},
     ).all()
     return [Owned(bytes(row.email_key), row.sync) for row in rows]
 
@@ -61,7 +61,7 @@ def archived(
         text(f"""SELECT k.email_key, k.previous_status FROM ml_connector.contacts k {_READS}
                  WHERE k.sync = ANY(:others) AND k.email_key = ANY(:keys)
                    AND k.status = 'archived' AND k.archived_by = 'us'"""),  # noqa: S608
-        {"audience": audience, "others": list(others), "keys": byteas(keys)},
+        {"audience": audience, "others": list(others), "keys": bytea_array(keys)},
     ).all()
     return [Archived(bytes(row.email_key), row.previous_status) for row in rows]
 
@@ -74,7 +74,7 @@ def tags_left(
         text("""SELECT sync, email_key, payload FROM ml_connector.contacts
                 WHERE sync = ANY(:others) AND email_key = ANY(:keys) AND payload IS NOT NULL
                   AND (owner IS NULL OR status = 'archived') ORDER BY sync"""),
-        {"others": list(others), "keys": byteas(keys)},
+        {"others": list(others), "keys": bytea_array(keys)},
     ).all()
     left: dict[bytes, list[str]] = defaultdict(list)
     for row in rows:
@@ -91,7 +91,7 @@ def awaited(
         text("""SELECT email_key FROM ml_connector.customers
                 WHERE sync = ANY(:others) AND email_key = ANY(:keys) AND reason = :reason
                   AND active AND NOT gone"""),
-        {"others": list(others), "keys": byteas(keys), "reason": OWNED_ELSEWHERE},
+        {"others": list(others), "keys": bytea_array(keys), "reason": OWNED_ELSEWHERE},
     ).all()
     return {bytes(row.email_key) for row in rows}
 

@@ -17,7 +17,7 @@ from ml_connector.mailchimp.client import MailchimpClient
 from ml_connector.model import ChangeState, Kind, Member, Status
 from ml_connector.scope import Scope
 from ml_connector.store import changes, contacts
-from ml_connector.store.changes import Claimed, Settled
+from ml_connector.store.changes import ClaimedChange, SettledChange
 from ml_connector.store.contacts import Written
 from ml_connector.sync import guard
 from ml_connector.sync.outcomes import archive_entry
@@ -57,10 +57,10 @@ def _archive(
     scope: Scope,
     client: MailchimpClient,
     connection: Connection,
-    change: Claimed,
+    change: ClaimedChange,
 ) -> str:
     if not change.current or change.contact_payload is None:
-        changes.settle(connection, [Settled(id=change.id, state=ChangeState.SUPERSEDED)])
+        changes.settle(connection, [SettledChange(id=change.id, state=ChangeState.SUPERSEDED)])
         return "superseded"
     shown = scope.vault.open(
         change.contact_payload, contacts.identity(scope.name, bytes(change.email_key))
@@ -96,7 +96,7 @@ def _archive(
         payload=shown,
     )
     contacts.record(connection, [after], sync=scope.name, vault=scope.vault)
-    changes.settle(connection, [Settled(id=change.id, state=state, error=error)])
+    changes.settle(connection, [SettledChange(id=change.id, state=state, error=error)])
     entry = archive_entry(
         scope.name,
         change,
@@ -110,7 +110,7 @@ def _archive(
     return state.value
 
 
-def _previous(change: Claimed, found: Member | None) -> str | None:
+def _previous(change: ClaimedChange, found: Member | None) -> str | None:
     """The status to come back with: as read just now, or as known before an earlier try of ours."""
     if found is not None and found.status is not Status.ARCHIVED:
         return found.status.value

@@ -14,7 +14,7 @@ from msgspec.structs import replace
 from ml_connector.errors import CallRefused, RecordRefused
 from ml_connector.mailchimp.client import MailchimpClient, asks_for_status
 from ml_connector.model import BatchResult, Kind, Member, MemberWrite, RowRefusal, Status
-from ml_connector.sync.outcomes import Further, Outcome, Row
+from ml_connector.sync.outcomes import ExtraCall, Outcome, Row
 
 FEW = 2
 """Contacts that lose tags one by one: by tag it takes a call to find each tag, too."""
@@ -69,9 +69,9 @@ class ContactCalls:
 
     def _adopted(self, outcome: Outcome) -> Outcome:
         """Update a member whom we took for new, without touching the status."""
-        return self._patched(outcome.row, Further("refused_as_known", outcome.request_id))
+        return self._patched(outcome.row, ExtraCall("refused_as_known", outcome.request_id))
 
-    def _patched(self, row: Row, *further: Further) -> Outcome:
+    def _patched(self, row: Row, *further: ExtraCall) -> Outcome:
         try:
             member = self._client.patch(row.write.email_address, row.write.merge_fields)
         except RecordRefused as error:
@@ -84,9 +84,9 @@ class ContactCalls:
         try:
             request_id = self._client.add_tags(row.write.email_address, tags, active=active)
         except RecordRefused as error:
-            written = Further("written", outcome.request_id)
+            written = ExtraCall("written", outcome.request_id)
             return replace(_refused(row, error), further=(*outcome.further, written))
-        call = Further("added_tags" if active else "removed_tags", request_id, tuple(tags))
+        call = ExtraCall("added_tags" if active else "removed_tags", request_id, tuple(tags))
         return replace(outcome, further=(*outcome.further, call))
 
     def _restored(self, row: Row) -> Outcome:
@@ -115,7 +115,7 @@ class ContactCalls:
         if not due:
             return list(outcomes)
         alone = {o.row.change.id: set(o.row.tags.drop) for o in due}
-        done: dict[int, list[Further]] = defaultdict(list)
+        done: dict[int, list[ExtraCall]] = defaultdict(list)
         if len(due) > FEW:
             for tag in sorted({tag for o in due for tag in o.row.tags.drop}):
                 theirs = [o.row for o in due if tag in o.row.tags.drop]
@@ -126,7 +126,7 @@ class ContactCalls:
                         continue
                     alone[row.change.id].discard(tag)
                     if request_id is not None:
-                        done[row.change.id].append(Further("removed_tags", request_id, (tag,)))
+                        done[row.change.id].append(ExtraCall("removed_tags", request_id, (tag,)))
         finished = []
         for outcome in outcomes:
             change_id = outcome.row.change.id

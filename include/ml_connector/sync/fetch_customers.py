@@ -19,8 +19,8 @@ from ml_connector.errors import IncompleteRead
 from ml_connector.quickbooks.client import CDC_CAP, IDS_PER_QUERY, NOT_ASKED, QuickBooksClient
 from ml_connector.scope import Scope
 from ml_connector.store import cursors, customers
-from ml_connector.store.customers import Sealed, Staged
-from ml_connector.store.database import look_over
+from ml_connector.store.customers import EncryptedCustomer, Staged
+from ml_connector.store.database import analyze
 from ml_connector.sync import preflight
 from ml_connector.sync.staging import learn_types, map_rows, renames, stage_rows
 
@@ -176,7 +176,7 @@ class _Reader:
             self.watermark = max(filter(None, [self.watermark, *times]), default=None)
             log.info("customers_read", sync=scope.name, rows=self.staged.read)
 
-    def _mapped(self, rows: Sequence[Mapping[str, Any]]) -> list[Sealed]:
+    def _mapped(self, rows: Sequence[Mapping[str, Any]]) -> list[EncryptedCustomer]:
         with self._scope.database.begin() as connection:
             return map_rows(self._scope, connection, rows)
 
@@ -213,7 +213,7 @@ def _everything(scope: Scope, client: QuickBooksClient, cursor: dict[str, Any]) 
             "planned. Check that the connection still names the right company"
         )
     with scope.database.begin() as connection:
-        look_over(connection, "customers")
+        analyze(connection, "customers")
     gone = _ask_for_unlisted(scope, client, load)
     with scope.database.begin() as connection:
         _advance(scope, cursor, reader.watermark, started, load=load, connection=connection)

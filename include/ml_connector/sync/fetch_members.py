@@ -16,7 +16,7 @@ from sqlalchemy import Connection
 from ml_connector.batching import prefetch
 from ml_connector.mailchimp.client import MailchimpClient
 from ml_connector.model import Member, MemberEvent, Status
-from ml_connector.rules.addresses import plain
+from ml_connector.rules.addresses import normal_form
 from ml_connector.scope import Scope
 from ml_connector.store import (
     activity_queue,
@@ -26,7 +26,7 @@ from ml_connector.store import (
     member_events,
     member_snapshots,
 )
-from ml_connector.store.database import take_turn
+from ml_connector.store.database import lock_sync
 from ml_connector.store.member_snapshots import KeyedMember, Transition
 
 OVERLAP = timedelta(minutes=10)
@@ -56,7 +56,7 @@ def fetch_members(
         cursor = cursors.get(connection, sync=scope.name, name=_CURSOR)
         swapped = cursor.get("audience") not in (None, scope.sync.audience_id)
         if swapped:
-            take_turn(connection, sync=scope.name, at="deciding")
+            lock_sync(connection, sync=scope.name, at="deciding")
             changes.drop(connection, sync=scope.name)
             contacts.forget_audience(connection, sync=scope.name)
             activity_queue.forget_shown(connection, sync=scope.name)
@@ -91,7 +91,7 @@ def _merge(
     read = events = 0
     for page in prefetch(client.iter_members(since=since, archived=archived)):
         with scope.database.begin() as connection:
-            events += observe(
+            events += record_members(
                 scope, connection, page, source=source, arrivals=arrivals, asked=asked
             )
         if on_page is not None:
@@ -101,7 +101,7 @@ def _merge(
     return read
 
 
-def observe(
+def record_members(
     scope: Scope,
     connection: Connection,
     members: Sequence[Member],
@@ -119,9 +119,9 @@ def observe(
     long enough for others to know better. Of people who were forgotten nothing is stored, also if
     they subscribe anew by themselves.
     """
-    take_turn(connection, sync=scope.name)  # nobody is forgotten from here on
+    lock_sync(connection, sync=scope.name)  # nobody is forgotten from here on
     addresses = _without_forgotten(
-        scope, connection, {plain(member.email_address): member for member in members}
+        scope, connection, {normal_form(member.email_address): member for member in members}
     )
     keyed = [
         member_snapshots.keyed(
@@ -132,7 +132,7 @@ def observe(
         )
         for address, member in addresses.items()
     ]
-    seen = member_snapshots.observe(
+    seen = member_snapshots.upsert_members(
         connection, keyed, sync=scope.name, now=scope.clock(), arrivals=arrivals, asked=asked
     )
     if not seen:
@@ -147,17 +147,17 @@ def observe(
     )
 
 
-def observe_departed(
+def record_departed(
     scope: Scope, connection: Connection, addresses: Sequence[str], *, source: str
 ) -> int:
     """Store that Mailchimp knows these addresses no more: deleted for good, as far as we knew them.
 
     Returns how many events are new.
     """
-    keys = [scope.vault.email_key(plain(address)) for address in addresses]
+    keys = [scope.vault.email_key(normal_form(address)) for address in addresses]
     known = contacts.present(connection, sync=scope.name, keys=keys)
     gone = [KeyedMember(email_key=key, status=Status.FORGOTTEN, last_changed=None) for key in known]
-    seen = member_snapshots.observe(
+    seen = member_snapshots.upsert_members(
         connection, gone, sync=scope.name, now=scope.clock(), arrivals=False
     )
     events = [

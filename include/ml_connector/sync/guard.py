@@ -16,7 +16,7 @@ SAMPLES = 5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Held:
+class HeldPlan:
     """Why a plan waits. ``limits``: what is exceeded, in words; ``samples``: kind, reason, ids."""
 
     plan_id: int
@@ -25,7 +25,7 @@ class Held:
     samples: tuple[tuple[str, str, tuple[str, ...]], ...]
 
 
-def hold(scope: Scope, *, plan_id: int) -> Held | None:
+def hold_plan(scope: Scope, *, plan_id: int) -> HeldPlan | None:
     """Return why the plan has to wait, and have it wait; None if it may go on."""
     guard = scope.sync.guard
     with scope.database.begin() as connection:
@@ -48,7 +48,7 @@ def hold(scope: Scope, *, plan_id: int) -> Held | None:
         approvals.set_state(connection, plan_id=plan_id, state="waiting", fingerprint=found_now)
         found = approvals.samples(connection, plan_id=plan_id, each=SAMPLES)
     samples = tuple((kind, reason, tuple(ids)) for kind, reason, ids in found)
-    return Held(plan_id=plan_id, size=size, limits=tuple(limits), samples=samples)
+    return HeldPlan(plan_id=plan_id, size=size, limits=tuple(limits), samples=samples)
 
 
 def leave_to_daily_run(scope: Scope, *, plan_id: int) -> int:

@@ -20,7 +20,7 @@ from ml_connector.model import (
 from ml_connector.rules.decide import Decisions
 from ml_connector.rules.tags import TagWork
 from ml_connector.scope import Scope
-from ml_connector.store.changes import Claimed, Settled, Unheard
+from ml_connector.store.changes import ClaimedChange, SettledChange, StartedArchive
 from ml_connector.store.contacts import Written, profile_hash
 from ml_connector.vault import Vault
 
@@ -34,13 +34,13 @@ _TERMINAL = {"forgotten": Status.FORGOTTEN, "compliance": Status.UNSUBSCRIBED}
 class Row(msgspec.Struct, frozen=True):
     """A claimed change and what shall be written for it."""
 
-    change: Claimed
+    change: ClaimedChange
     write: MemberWrite
     other_addresses: tuple[str, ...] = ()
     tags: TagWork = TagWork()
 
 
-class Further(msgspec.Struct, frozen=True):
+class ExtraCall(msgspec.Struct, frozen=True):
     """A call that a row took besides the one whose ``request_id`` its outcome has."""
 
     did: str
@@ -60,7 +60,7 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     asked: Status | None = None
     refusal: RowRefusal | None = None
     request_id: str | None = None
-    further: tuple[Further, ...] = ()
+    further: tuple[ExtraCall, ...] = ()
 
     @property
     def rose(self) -> bool:
@@ -91,10 +91,10 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
         return ChangeState.PARKED if self.refusal.code in _PARKING else ChangeState.FAILED
 
     @property
-    def settled(self) -> Settled:
+    def settled(self) -> SettledChange:
         """The change's end."""
         error = self.refusal.message if self.refusal else None
-        return Settled(id=self.row.change.id, state=self.state, error=error)
+        return SettledChange(id=self.row.change.id, state=self.state, error=error)
 
     def written(self, now: datetime, vault: Vault) -> Written:
         """What the contact is from now on."""
@@ -171,7 +171,7 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
 
 def archive_entry(
     sync: str,
-    change: Claimed | Unheard,
+    change: ClaimedChange | StartedArchive,
     *,
     outcome: str,
     before: Mapping[str, Any],
@@ -207,7 +207,7 @@ _REFUSALS = (
 )
 
 
-def entries_of(
+def decision_entries(
     scope: Scope, people: pd.DataFrame, decisions: Decisions, plan_id: int
 ) -> Iterator[Entry]:
     """Yield the entries of ``decisions`` on ``people``, as the plan ``plan_id`` holds them."""

@@ -22,8 +22,8 @@ from ml_connector.model import Kind, Status
 from ml_connector.rules.decide import NOT_THERE, Decisions, decide
 from ml_connector.scope import Scope
 from ml_connector.store import changes, contacts, cursors, deciding, sharing
-from ml_connector.store.database import MANY_ROWS, look_over, stay_idle, take_turn
-from ml_connector.sync.outcomes import entries_of
+from ml_connector.store.database import MANY_ROWS, analyze, lift_timeouts, lock_sync
+from ml_connector.sync.outcomes import decision_entries
 from ml_connector.sync.recovery import record_unknown_outcomes, settle_archives
 
 CUSTOMERS_A_CHUNK = 5_000
@@ -35,7 +35,7 @@ CHUNKS_A_TURN = 6
 _CHUNKS = "chunks"
 """Whose turn every chunk's transaction shares from its beginning, so that one can wait for all."""
 
-_Sharded = tuple[list[deciding.Waiting], int]
+_Sharded = tuple[list[deciding.Undecided], int]
 """A chunk, and the shard its changes go to."""
 
 log = structlog.get_logger(__name__)
@@ -53,7 +53,7 @@ class Decider:
     def decide_adrift(self) -> int:
         """Decide on the contacts of ours that no customer is at any more, into shard 0."""
         with self._scope.database.begin() as connection:
-            adrift = contacts.adrift(connection, sync=self._scope.name)
+            adrift = contacts.orphaned(connection, sync=self._scope.name)
         if not adrift:
             return 0
         with self._turn():
@@ -84,11 +84,11 @@ class Decider:
             return
         database, sync = self._scope.database, self._scope.name
         with database.begin() as connection:
-            stay_idle(connection)
-            take_turn(connection, sync=sync, at="deciding")
+            lift_timeouts(connection)
+            lock_sync(connection, sync=sync, at="deciding")
             with database.begin() as others:
                 # Waits for a killed run's chunks, whose last words may still be being written.
-                take_turn(others, sync=sync, at=_CHUNKS)
+                lock_sync(others, sync=sync, at=_CHUNKS)
             yield
 
     def _decide_side_by_side(self, chunks: Iterator[_Sharded]) -> int:
@@ -114,7 +114,7 @@ class Decider:
 
     def _decide(
         self,
-        chunk: list[deciding.Waiting],
+        chunk: list[deciding.Undecided],
         *,
         shard: int,
         adrift: Collection[bytes] = (),
@@ -169,14 +169,14 @@ class Decider:
         sync, plan_id = self._scope.sync, self._plan_id
         if self._preview:
             return changes.previewed(connection, plan_id=plan_id, keys=keys)
-        take_turn(connection, sync=sync.name, at=_CHUNKS, shared=True)
+        lock_sync(connection, sync=sync.name, at=_CHUNKS, shared=True)
         queued = changes.take_over(connection, sync=sync.name, keys=keys, besides_plan=plan_id)
         if sync.beside:
-            take_turn(connection, sync=sync.audience_id, at="sharing")
-        take_turn(connection, sync=sync.name, shared=shared)
+            lock_sync(connection, sync=sync.audience_id, at="sharing")
+        lock_sync(connection, sync=sync.name, shared=shared)
         return queued
 
-    def _origins(self, chunk: list[deciding.Waiting]) -> dict[bytes, str]:
+    def _origins(self, chunk: list[deciding.Undecided]) -> dict[bytes, str]:
         origins = self._scope.origins
         return {
             bytes(key): origins[waiting.customer_id]
@@ -194,12 +194,12 @@ class Decider:
         ids: Collection[str],
     ) -> None:
         scope = self._scope
-        entries = entries_of(scope, people, decisions, self._plan_id)
+        entries = decision_entries(scope, people, decisions, self._plan_id)
         trail.append(connection, entries, run=scope.run, vault=scope.vault)
         deciding.record_decisions(connection, sync=scope.name, decided=decisions.customers, ids=ids)
         contacts.hand_over(connection, sync=scope.name, owners=decisions.owners)
         left = [bytes.fromhex(key) for key in decisions.left.email_key]
-        contacts.disown(connection, sync=scope.name, keys=left)
+        contacts.release(connection, sync=scope.name, keys=left)
 
 
 class _HandedOut(Iterator[_Sharded]):
@@ -240,8 +240,10 @@ class _Addresses:
             self._taken.update(keys)
 
 
-def _iter_waiting(scope: Scope, customer_ids: Collection[str]) -> Iterator[list[deciding.Waiting]]:
-    after: deciding.Waiting | None = None
+def _iter_waiting(
+    scope: Scope, customer_ids: Collection[str]
+) -> Iterator[list[deciding.Undecided]]:
+    after: deciding.Undecided | None = None
     while True:
         with scope.database.begin() as connection:
             chunk = deciding.next_dirty(
@@ -258,7 +260,7 @@ def _iter_waiting(scope: Scope, customer_ids: Collection[str]) -> Iterator[list[
         after = chunk[-1]
 
 
-def _to_the_end_of_an_address(chunk: list[deciding.Waiting]) -> list[deciding.Waiting]:
+def _to_the_end_of_an_address(chunk: list[deciding.Undecided]) -> list[deciding.Undecided]:
     """Return ``chunk`` without the last address, whose customers may go on in the next chunk.
 
     Where two chunks have an address in common, one of them is decided on once more.
@@ -336,7 +338,7 @@ def make_plan(
         if preview:
             changes.drop_preview(connection, plan_id=plan_id)
         else:
-            take_turn(connection, sync=scope.name, at="deciding")
+            lock_sync(connection, sync=scope.name, at="deciding")
             changes.drop(connection, sync=scope.name)  # what an earlier run has left behind
         deciding.mark_parked_due(connection, sync=scope.name, now=scope.clock())
         _follow_policy(scope, connection, preview=preview)
@@ -347,7 +349,7 @@ def make_plan(
     queued += decider.decide_waiting(customer_ids, shard_of=_shard_of)
     with scope.database.begin() as connection:
         if queued >= MANY_ROWS:
-            look_over(connection, "customers", "changes")
+            analyze(connection, "customers", "changes")
         shards = changes.pending_shards(connection, plan_id=plan_id, kinds=WRITES)
     return Planned(plan_id=plan_id, shards=tuple(shards), changes=queued)
 

@@ -23,7 +23,7 @@ from ml_connector.model import ChangeState, Customer, Kind, MemberWrite, MergeVa
 from ml_connector.rules.tags import TagWork, tag_work
 from ml_connector.scope import Scope
 from ml_connector.store import changes, contacts, cursors, customers, deciding, intents, sharing
-from ml_connector.store.changes import Claimed, Settled
+from ml_connector.store.changes import ClaimedChange, SettledChange
 from ml_connector.sync import planner
 from ml_connector.sync.calls import ContactCalls, Halve, StatusRequired, goes_alone
 from ml_connector.sync.fetch_members import fetch_members
@@ -96,7 +96,7 @@ class _Pusher:
             return self._push_next(kind, rows, ids, echo=True)
 
     def _push_next(self, kind: Kind, rows: int, ids: Sequence[int] | None, *, echo: bool) -> bool:
-        claimed: list[Claimed] = []
+        claimed: list[ClaimedChange] = []
         risen: list[str] = []
         try:
             with self._scope.database.begin() as connection:
@@ -119,7 +119,7 @@ class _Pusher:
 
     def _claim(
         self, connection: Connection, kind: Kind, rows: int, ids: Sequence[int] | None
-    ) -> list[Claimed]:
+    ) -> list[ClaimedChange]:
         """Claim on from the last one claimed; from the start again when there are no more."""
         claim = partial(
             changes.claim,
@@ -139,7 +139,9 @@ class _Pusher:
             self._claimed[kind] = claimed[-1].id if claimed else 0
             return claimed
 
-    def _push(self, connection: Connection, claimed: Sequence[Claimed], *, echo: bool) -> list[str]:
+    def _push(
+        self, connection: Connection, claimed: Sequence[ClaimedChange], *, echo: bool
+    ) -> list[str]:
         """Send what is still as decided and store what came of it; return whose status rose."""
         current = [change for change in claimed if change.current]
         left = self._left_by_others(connection, current)
@@ -165,9 +167,9 @@ class _Pusher:
         intents.end_batch(connection, intent)
         return outcomes
 
-    def _drop_stale(self, connection: Connection, stale: Sequence[Claimed]) -> None:
+    def _drop_stale(self, connection: Connection, stale: Sequence[ClaimedChange]) -> None:
         """Drop changes whose facts moved; their customers are decided on again (A34)."""
-        settled = [Settled(id=change.id, state=ChangeState.SUPERSEDED) for change in stale]
+        settled = [SettledChange(id=change.id, state=ChangeState.SUPERSEDED) for change in stale]
         changes.settle(connection, settled)
         keys = [change.email_key for change in stale]
         if keys:
@@ -178,7 +180,7 @@ class _Pusher:
                 self.stale.update(there, (change.customer_id for change in stale))
 
     def _left_by_others(
-        self, connection: Connection, claimed: Sequence[Claimed]
+        self, connection: Connection, claimed: Sequence[ClaimedChange]
     ) -> dict[bytes, list[str]]:
         """The tags that another sync gave to contacts which pass to this one: ours to take off."""
         taken = [c.email_key for c in claimed if c.contact_payload is None or c.reason == "adopted"]
@@ -187,9 +189,9 @@ class _Pusher:
             return {}
         return sharing.tags_left(connection, others=beside, keys=taken, vault=self._scope.vault)
 
-    def _row(self, change: Claimed, left: Sequence[str]) -> Row:
+    def _row(self, change: ClaimedChange, left: Sequence[str]) -> Row:
         scope = self._scope
-        customer = customers.opened(
+        customer = customers.decrypted(
             change.customer_payload or b"",
             sync=scope.name,
             customer_id=change.customer_id,
@@ -209,7 +211,7 @@ class _Pusher:
         )
         return Row(change, write, customer.addresses[1:], tags)
 
-    def _tags(self, change: Claimed, customer: Customer, left: Sequence[str]) -> TagWork:
+    def _tags(self, change: ClaimedChange, customer: Customer, left: Sequence[str]) -> TagWork:
         sync, vault = self._scope.sync, self._scope.vault
         wanted = sync.tags.static if customer.tags is None else customer.tags
         inactive = [sync.inactive_tag]
@@ -229,7 +231,7 @@ class _Pusher:
         scope = self._scope
         now = scope.clock()
         entries = [o.entry(scope.name, self._known(o.row.change)) for o in outcomes]
-        rows = trail.sealed(entries, run=scope.run, vault=scope.vault)
+        rows = trail.encrypted(entries, run=scope.run, vault=scope.vault)
         settled = [outcome.settled for outcome in outcomes]
         arrived = [o.row.change.email_key for o in outcomes if o.present]
         turned_away = {
@@ -245,20 +247,20 @@ class _Pusher:
             unknown=all(outcome.row.change.known_status is None for outcome in outcomes),
         )
         changes.settle(connection, settled)
-        deciding.arrive(connection, sync=scope.name, keys=arrived)
-        deciding.turn_away(connection, sync=scope.name, refused=turned_away)
+        deciding.mark_arrived(connection, sync=scope.name, keys=arrived)
+        deciding.mark_refused(connection, sync=scope.name, refused=turned_away)
         # Last: who waits for the turn with rows appended could meet a sealer and a planner in a ring.
-        trail.append_sealed(connection, rows)
+        trail.append_encrypted(connection, rows)
         for state, number in Counter(change.state for change in settled).items():
             self._count(state.value, number)
         return [outcome.row.change.customer_id for outcome in outcomes if outcome.rose]
 
-    def _known(self, change: Claimed) -> dict[str, Any] | None:
+    def _known(self, change: ClaimedChange) -> dict[str, Any] | None:
         if change.known_status is None:
             return None
         return {"status": change.known_status, **self._shown(change)}
 
-    def _shown(self, change: Claimed) -> dict[str, Any]:
+    def _shown(self, change: ClaimedChange) -> dict[str, Any]:
         """Return what the contact shows since our last write, as far as there was one."""
         if change.contact_payload is None:
             return {}
@@ -278,7 +280,7 @@ class _Pusher:
             self.counts[what] += number
 
 
-def _statuses(change: Claimed) -> dict[str, Status]:
+def _statuses(change: ClaimedChange) -> dict[str, Status]:
     """Which status a row carries. A known contact keeps its own whatever ``status_if_new`` says."""
     if change.kind == Kind.RESTORE:
         return {"status": Status(change.status or Status.UNSUBSCRIBED)}

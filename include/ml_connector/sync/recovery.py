@@ -12,7 +12,7 @@ from ml_connector.audit.trail import Entry
 from ml_connector.model import ChangeState
 from ml_connector.scope import Scope
 from ml_connector.store import changes, contacts, intents
-from ml_connector.store.changes import Settled
+from ml_connector.store.changes import SettledChange
 from ml_connector.sync.outcomes import archive_entry
 
 
@@ -21,7 +21,7 @@ def settle_archives(scope: Scope, connection: Connection) -> int:
 
     Whether they were is known from the audience, so members are to be read first.
     """
-    done = changes.archived_unheard(connection, sync=scope.name)
+    done = changes.take_applied_archives(connection, sync=scope.name)
     entries = []
     for change in done:
         identity = contacts.identity(scope.name, bytes(change.email_key))
@@ -35,8 +35,12 @@ def settle_archives(scope: Scope, connection: Connection) -> int:
                 before={"status": change.previous_status, **shown},
             )
         )
-    changes.settle(connection, [Settled(id=each.id, state=ChangeState.APPLIED) for each in done])
-    contacts.unpush(connection, sync=scope.name, keys=[bytes(each.email_key) for each in done])
+    changes.settle(
+        connection, [SettledChange(id=each.id, state=ChangeState.APPLIED) for each in done]
+    )
+    contacts.mark_unpushed(
+        connection, sync=scope.name, keys=[bytes(each.email_key) for each in done]
+    )
     trail.append(connection, entries, run=scope.run, vault=scope.vault)
     return len(done)
 

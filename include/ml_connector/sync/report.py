@@ -8,7 +8,7 @@ import structlog
 from ml_connector.audit import trail
 from ml_connector.scope import Scope
 from ml_connector.store import approvals, changes, contacts, deciding, member_events, plans
-from ml_connector.store.database import MANY_ROWS, look_over
+from ml_connector.store.database import MANY_ROWS, analyze
 
 log = structlog.get_logger(__name__)
 
@@ -48,7 +48,7 @@ def make_report(scope: Scope, *, plan_id: int) -> Report:
         report = Report(
             plan_id=plan_id,
             changes=changes.counts(connection, plan_id=plan_id),
-            others=deciding.report(connection, sync=scope.name),
+            others=deciding.count_by_decision(connection, sync=scope.name),
             contacts=contacts.by_status(connection, sync=scope.name),
             events=member_events.counts(connection, sync=scope.name, since=since),
             written_back=trail.counts(connection, run=scope.run, system="quickbooks", since=since),
@@ -59,6 +59,6 @@ def make_report(scope: Scope, *, plan_id: int) -> Report:
         plans.finish(connection, plan_id=plan_id, state=state, counts=report.as_json())
     if sum(number for *_, number in report.changes) >= MANY_ROWS:
         with scope.database.begin() as connection:
-            look_over(connection, "contacts", "changes")
+            analyze(connection, "contacts", "changes")
     log.info("sync_finished", sync=scope.name, **report.as_json())
     return report

@@ -15,7 +15,7 @@ from ml_connector.rules.attributes import left_out, tags_of, type_id
 from ml_connector.rules.fields import customer_from
 from ml_connector.scope import Scope
 from ml_connector.store import cursors, customers
-from ml_connector.store.customers import Sealed, Staged
+from ml_connector.store.customers import EncryptedCustomer, Staged
 
 _CURSOR = "customer_types"
 
@@ -30,7 +30,7 @@ def stage_rows(
 
 def map_rows(
     scope: Scope, connection: Connection, rows: Iterable[Mapping[str, Any]]
-) -> list[Sealed]:
+) -> list[EncryptedCustomer]:
     """Return QuickBooks rows as they are to be staged.
 
     A type without a name counts as none. It is noted, so that its name makes a difference once it
@@ -43,7 +43,7 @@ def map_rows(
         nameless = {type_id(row) for row in page} - {"", *types}
         if nameless:
             _keep(scope, connection, types | dict.fromkeys(nameless, ""))
-    return customers.sealed(
+    return customers.encrypted(
         (
             customer_from(
                 row,

@@ -10,7 +10,7 @@ MOST = 500
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Waiting:
+class Backlog:
     """``depth``: events due or in work; ``age``: seconds the oldest waits; ``dead``: given up."""
 
     depth: int
@@ -18,7 +18,7 @@ class Waiting:
     dead: int
 
 
-def waiting(connection: Connection) -> Waiting:
+def count_backlog(connection: Connection) -> Backlog:
     """Return what waits now."""
     row = connection.execute(
         text("""SELECT count(*) FILTER (WHERE state IN ('pending', 'leased')) AS depth,
@@ -28,7 +28,7 @@ def waiting(connection: Connection) -> Waiting:
                 FROM ml_connector.webhook_inbox
                 WHERE state IN ('pending', 'leased', 'dead')""")
     ).one()
-    return Waiting(depth=row.depth, age=float(row.age), dead=row.dead)
+    return Backlog(depth=row.depth, age=float(row.age), dead=row.dead)
 
 
 def latencies(connection: Connection, *, since: datetime) -> list[float]:

@@ -12,13 +12,13 @@ import structlog
 
 from ml_connector.mailchimp.webhooks import UNREADABLE
 from ml_connector.model import Member
-from ml_connector.rules.addresses import plain
+from ml_connector.rules.addresses import normal_form
 from ml_connector.scope import OpenSync, Scope
 from ml_connector.store import changes, contacts, customers, deciding
-from ml_connector.store.database import take_turn
+from ml_connector.store.database import lock_sync
 from ml_connector.sync import archive, fetch_customers, fetch_members, planner, preflight, push
 from ml_connector.webhooks import inbox
-from ml_connector.webhooks.inbox import Claimed
+from ml_connector.webhooks.inbox import ClaimedEvent
 
 THREADS = 2
 """Connections to Mailchimp, beside six of the daily run; Mailchimp allows ten."""
@@ -29,7 +29,7 @@ log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Done:
+class Handled:
     """What events came to: customers that may have to show something else, and unknown ids.
 
     ``origins``: by customer, the event that told of it, as ``webhook:9``.
@@ -40,7 +40,7 @@ class Done:
     origins: Mapping[str, str] = field(default_factory=dict)
 
 
-def customers_changed(target: OpenSync, events: Sequence[Claimed]) -> Done:
+def handle_customers(target: OpenSync, events: Sequence[ClaimedEvent]) -> Handled:
     """Read the customers that QuickBooks told of, decide, and write what follows to Mailchimp."""
     origins = {
         id_: f"webhook:{event.id}"
@@ -54,12 +54,12 @@ def customers_changed(target: OpenSync, events: Sequence[Claimed]) -> Done:
     since = min((event.occurred_at for event in events if event.occurred_at), default=None)
     missing = fetch_customers.fetch_told(scope, target.quickbooks, ids, merged=merged, since=since)
     with scope.database.begin() as connection:
-        told = customers.keys_of(connection, sync=scope.name, ids=ids)
+        told = customers.address_keys(connection, sync=scope.name, ids=ids)
         if left_behind := changes.left_by_webhooks(connection, sync=scope.name, keys=told):
-            take_turn(connection, sync=scope.name, at="deciding")
+            lock_sync(connection, sync=scope.name, at="deciding")
             changes.take_over(connection, sync=scope.name, keys=left_behind)
             deciding.mark_dirty(connection, sync=scope.name, keys=left_behind)
-        stirred = deciding.stirred(connection, sync=scope.name, ids=ids)
+        stirred = deciding.pending_of(connection, sync=scope.name, ids=ids)
     if stirred.waiting:
         plan_id = scope.plan_id("webhooks")
         if stirred.moving:
@@ -75,10 +75,10 @@ def customers_changed(target: OpenSync, events: Sequence[Claimed]) -> Done:
             written.update(
                 archive.archive_contacts(scope, client, plan_id=plan_id, threads=THREADS)
             )
-    return Done(customer_ids=ids, missing=frozenset(missing), origins=origins)
+    return Handled(customer_ids=ids, missing=frozenset(missing), origins=origins)
 
 
-def members_acted(target: OpenSync, events: Sequence[Claimed]) -> Done:
+def handle_members(target: OpenSync, events: Sequence[ClaimedEvent]) -> Handled:
     """Read the members that Mailchimp told of, and record what they did."""
     scope, client = target.scope, target.mailchimp
     events, documents = _of_the_known(scope, events)
@@ -88,7 +88,7 @@ def members_acted(target: OpenSync, events: Sequence[Claimed]) -> Done:
         brought: set[str] = set()
 
         def see(page: Sequence[Member]) -> None:
-            brought.update(told.keys() & {plain(member.email_address) for member in page})
+            brought.update(told.keys() & {normal_form(member.email_address) for member in page})
 
         fetch_members.fetch_members(scope, client, source="webhook", on_page=see)
         # Whoever was deleted for good is on no list, nor is whence somebody came.
@@ -97,7 +97,7 @@ def members_acted(target: OpenSync, events: Sequence[Claimed]) -> Done:
     asked = scope.clock()
     found = {address: client.get(address) for address in sorted(to_read)}
     with scope.database.begin() as connection:
-        fetch_members.observe(
+        fetch_members.record_members(
             scope,
             connection,
             [member for member in found.values() if member is not None],
@@ -106,19 +106,19 @@ def members_acted(target: OpenSync, events: Sequence[Claimed]) -> Done:
             asked=asked,
         )
         left = [address for address, member in found.items() if member is None]
-        fetch_members.observe_departed(scope, connection, left, source="webhook")
+        fetch_members.record_departed(scope, connection, left, source="webhook")
         by_key = {
             scope.vault.email_key(_address(document)): f"webhook:{event.id}"
             for event, document in zip(events, documents, strict=True)
         }
         found_at = customers.at(connection, sync=scope.name, keys=list(by_key))
         origins = {customer_id: by_key[key] for customer_id, key in found_at.items()}
-        return Done(customer_ids=set(origins), origins=origins)
+        return Handled(customer_ids=set(origins), origins=origins)
 
 
 def _of_the_known(
-    scope: Scope, events: Sequence[Claimed]
-) -> tuple[list[Claimed], list[dict[str, Any]]]:
+    scope: Scope, events: Sequence[ClaimedEvent]
+) -> tuple[list[ClaimedEvent], list[dict[str, Any]]]:
     """Return the events and what they say, without those about people who were forgotten.
 
     These are ignored, and what they say is destroyed. One that could not be read when it came is
@@ -158,9 +158,9 @@ def _of_the_known(
 
 def _address(document: Mapping[str, Any]) -> str:
     data = document["data"]
-    return plain(str(data.get("new_email") or data.get("email") or ""))
+    return normal_form(str(data.get("new_email") or data.get("email") or ""))
 
 
 def _former(document: Mapping[str, Any]) -> str | None:
     former = document["data"].get("old_email")
-    return plain(str(former)) if former else None
+    return normal_form(str(former)) if former else None

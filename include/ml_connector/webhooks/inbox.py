@@ -20,7 +20,7 @@ from typing import Any, Literal
 
 from sqlalchemy import Connection, text
 
-from ml_connector.audit.trail import make_ready
+from ml_connector.audit.trail import prepare_append
 from ml_connector.model import RunContext
 from ml_connector.vault import Vault
 from ml_connector.wire.webhook_event import WebhookEvent
@@ -35,7 +35,7 @@ WAITS = (10, 60, 300, 1800)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Claimed:
+class ClaimedEvent:
     """An event under our lease; ``attempts`` includes this one. The payload is still sealed.
 
     ``reason``: why it was set aside, failed or waited the last time.
@@ -78,7 +78,7 @@ def deliver(connection: Connection, events: Sequence[WebhookEvent], *, vault: Va
     }
     columns["payload"] = [vault.seal(event.payload, identity(key)) for key, event in ordered]
     if any(event.state != "pending" for _, event in ordered):
-        make_ready(connection)
+        prepare_append(connection)
     columns |= _who(RunContext(task_id="receiver"))
     return int(connection.execute(_DELIVER, columns).scalar_one())
 
@@ -126,7 +126,7 @@ def claim(
     lease: timedelta,
     tried: bool = False,
     run: RunContext | None = None,
-) -> list[Claimed]:
+) -> list[ClaimedEvent]:
     """Lease up to ``limit`` events that are due, longest due first; nobody else gets them.
 
     Events that were ``tried`` before are claimed apart from those that were not, so that one that
@@ -154,7 +154,7 @@ def claim(
                           i.payload"""),
         {"limit": limit, "lease": lease, "tried": tried},
     ).all()
-    claimed = [Claimed(**row._mapping) for row in rows]  # noqa: SLF001 -- public accessor
+    claimed = [ClaimedEvent(**row._mapping) for row in rows]  # noqa: SLF001 -- public accessor
     return sorted(claimed, key=lambda event: event.id)
 
 
@@ -166,7 +166,7 @@ def _bury(connection: Connection, run: RunContext | None) -> None:
     ).scalar_one()
     if not found:
         return
-    make_ready(connection)
+    prepare_append(connection)
     connection.execute(
         text(f"""WITH ended AS (
                     UPDATE ml_connector.webhook_inbox
@@ -180,7 +180,7 @@ def _bury(connection: Connection, run: RunContext | None) -> None:
 
 def settle(
     connection: Connection,
-    events: Collection[Claimed],
+    events: Collection[ClaimedEvent],
     *,
     state: Literal["done", "ignored"] = "done",
     reason: str | None = None,
@@ -196,7 +196,7 @@ def settle(
 
 def quarantine(
     connection: Connection,
-    events: Collection[Claimed],
+    events: Collection[ClaimedEvent],
     *,
     reason: str,
     run: RunContext | None = None,
@@ -207,7 +207,7 @@ def quarantine(
 
 def fail(
     connection: Connection,
-    events: Collection[Claimed],
+    events: Collection[ClaimedEvent],
     *,
     reason: str,
     run: RunContext | None = None,
@@ -234,7 +234,7 @@ def fail(
 
 
 def postpone(
-    connection: Connection, events: Collection[Claimed], *, wait: timedelta, reason: str
+    connection: Connection, events: Collection[ClaimedEvent], *, wait: timedelta, reason: str
 ) -> int:
     """Give claimed events back untried, due after ``wait``: what is away is not their fault."""
     return _change(
@@ -300,14 +300,14 @@ def newest(connection: Connection) -> int:
 
 def _end(
     connection: Connection,
-    events: Collection[Claimed],
+    events: Collection[ClaimedEvent],
     *,
     state: str,
     reason: str | None,
     who: Mapping[str, Any],
 ) -> int:
     if events:
-        make_ready(connection)
+        prepare_append(connection)
     return _change(
         connection,
         events,
@@ -321,7 +321,7 @@ def _end(
 
 def _change(
     connection: Connection,
-    events: Collection[Claimed],
+    events: Collection[ClaimedEvent],
     assignments: str,
     *,
     then: str = "{change}",

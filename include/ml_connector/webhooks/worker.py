@@ -22,8 +22,8 @@ from ml_connector.scope import OpenSync
 from ml_connector.store.activity_queue import Part
 from ml_connector.store.database import Database
 from ml_connector.webhooks import inbox
-from ml_connector.webhooks.handlers import Done, customers_changed, members_acted
-from ml_connector.webhooks.inbox import Claimed
+from ml_connector.webhooks.handlers import Handled, handle_customers, handle_members
+from ml_connector.webhooks.inbox import ClaimedEvent
 
 TOGETHER = 500
 LEASE = timedelta(minutes=2)
@@ -40,11 +40,11 @@ QUIET = 0.5
 GATHERED = 6.0
 """Seconds without a new event that end a burst, and how long one is waited for at most."""
 
-Work = Callable[[OpenSync, Sequence[Claimed]], Done]
+Work = Callable[[OpenSync, Sequence[ClaimedEvent]], Handled]
 log = structlog.get_logger(__name__)
 
 
-def work_off(
+def process_inbox(
     database: Database,
     targets: Sequence[OpenSync],
     *,
@@ -69,7 +69,7 @@ def work_off(
     return dict(worker.counts)
 
 
-def put_off(database: Database, error: StopRun) -> int:
+def postpone_due(database: Database, error: StopRun) -> int:
     """Let every event that is due wait for the person who has to act; return how many."""
     number = 0
     for tried in (False, True):
@@ -115,13 +115,13 @@ class _Worker:
         for event in unknown:
             if error := self._why_held(event):
                 self._postpone([event], wait=BLOCKED, error=error)
-        for system, work in ((QUICKBOOKS, customers_changed), (MAILCHIMP, members_acted)):
+        for system, work in ((QUICKBOOKS, handle_customers), (MAILCHIMP, handle_members)):
             mine = [e for e in events if e.system == system and e not in unknown]
             for target, done in self._worked_on(mine, work):
                 self._show(target, done)
         return len(events)
 
-    def _why_held(self, event: Claimed) -> StopRun | None:
+    def _why_held(self, event: ClaimedEvent) -> StopRun | None:
         """Return why an event of no open sync has to wait; None if it is of no sync at all.
 
         A sync that is not open may be of any company: its realm stands in its connection.
@@ -130,13 +130,15 @@ class _Worker:
             return next(iter(self._closed.values()), None)
         return self._closed.get(event.sync or "")
 
-    def _worked_on(self, events: Sequence[Claimed], work: Work) -> list[tuple[OpenSync, Done]]:
+    def _worked_on(
+        self, events: Sequence[ClaimedEvent], work: Work
+    ) -> list[tuple[OpenSync, Handled]]:
         """Work on one system's events in every sync concerned, and settle them.
 
         A sync that cannot go on holds up its own events and no other's.
         """
-        results: list[tuple[OpenSync, Done]] = []
-        held: set[Claimed] = set()
+        results: list[tuple[OpenSync, Handled]] = []
+        held: set[ClaimedEvent] = set()
         for target in self._offices:
             mine = [event for event in events if _concerned(target, event)]
             fresh = [event for event in mine if event not in held]
@@ -165,15 +167,15 @@ class _Worker:
                 self.counts["done"] += inbox.settle(connection, these, run=self._run, sync=sync)
         return results
 
-    def _by_sync(self, events: Sequence[Claimed]) -> dict[str, list[Claimed]]:
+    def _by_sync(self, events: Sequence[ClaimedEvent]) -> dict[str, list[ClaimedEvent]]:
         """Events by the sync that they are of; under none those that concern several."""
-        found: dict[str, list[Claimed]] = {}
+        found: dict[str, list[ClaimedEvent]] = {}
         for event in events:
             syncs = [o.scope.name for o in self._offices if _concerned(o, event)]
             found.setdefault(syncs[0] if len(syncs) == 1 else "", []).append(event)
         return found
 
-    def _show(self, target: OpenSync, done: Done) -> None:
+    def _show(self, target: OpenSync, done: Handled) -> None:
         """Show on the customers what their contacts did; what fails stays due for the next run."""
         scope, ids = replace(target.scope, origins=done.origins), done.customer_ids
         try:
@@ -189,7 +191,7 @@ class _Worker:
         except RetryLater as error:
             log.warning("write_back_waits", sync=target.scope.name, reason=str(error))
 
-    def _wait(self, events: Sequence[Claimed], error: StopRun | RetryLater) -> None:
+    def _wait(self, events: Sequence[ClaimedEvent], error: StopRun | RetryLater) -> None:
         if isinstance(error, StopRun):
             self.stopped = self.stopped or error
             wait = BLOCKED
@@ -198,14 +200,14 @@ class _Worker:
         self._postpone(events, wait=wait, error=error)
 
     def _postpone(
-        self, events: Sequence[Claimed], *, wait: timedelta, error: ConnectorError
+        self, events: Sequence[ClaimedEvent], *, wait: timedelta, error: ConnectorError
     ) -> None:
         with self._database.begin() as connection:
             postponed = inbox.postpone(connection, events, wait=wait, reason=str(error))
         self.counts["waiting"] += postponed
         log.warning("webhooks_wait", events=postponed, reason=str(error))
 
-    def _fail(self, events: Sequence[Claimed], reason: str) -> None:
+    def _fail(self, events: Sequence[ClaimedEvent], reason: str) -> None:
         with self._database.begin() as connection:
             for sync, these in self._by_sync(events).items():
                 self.counts["failed"] += inbox.fail(
@@ -213,7 +215,7 @@ class _Worker:
                 )
 
 
-def _concerned(target: OpenSync, event: Claimed) -> bool:
+def _concerned(target: OpenSync, event: ClaimedEvent) -> bool:
     if event.system == QUICKBOOKS:
         return event.source == target.realm
     return event.sync == target.scope.name

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 
 
-def moment(time: datetime) -> str:
+def format_time(time: datetime) -> str:
     """Return an aware ``time`` as RFC 3339 in UTC with ``Z``, cut to the second.
 
     Not with an offset: its plus sign gets lost in a query.

@@ -75,7 +75,7 @@ def name_or_nothing(value: object) -> str:
     return value if isinstance(value, str) and _NAME.fullmatch(value) else ""
 
 
-def moment(value: object) -> datetime | None:
+def parse_event_time(value: object) -> datetime | None:
     """Return an ISO 8601 time, UTC where no zone is said; None if it is no time of our days."""
     try:
         time = datetime.fromisoformat(value) if isinstance(value, str) else None

@@ -27,7 +27,7 @@ def raise_alert(database: Database, *, cause: str, message: str, link: str = "")
             news = causes.raise_once(connection, cause=cause, message=message, link=link)
         if news:
             log.error("alert_raised", cause=cause, message=message)
-        deliver(database)
+        deliver_alerts(database)
     except ConnectorError as error:
         log.warning("alert_not_recorded", cause=cause, reason=str(error))
 
@@ -39,7 +39,7 @@ def end_alert(database: Database, *, cause: str) -> None:
             news = causes.end(connection, cause=cause)
         if news:
             log.info("alert_ended", cause=cause)
-            deliver(database)
+            deliver_alerts(database)
     except ConnectorError as error:
         log.warning("alert_not_recorded", cause=cause, reason=str(error))
 
@@ -52,7 +52,7 @@ def _running_task() -> str:
     return str(getattr(instance, "log_url", "") or "")
 
 
-def deliver(database: Database) -> None:
+def deliver_alerts(database: Database) -> None:
     """Tell every recipient what it does not know yet."""
     from ml_connector_airflow.alerts import notifiers  # three providers: loaded when there is news
 

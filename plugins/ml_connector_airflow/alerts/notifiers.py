@@ -12,7 +12,7 @@ from airflow.sdk.exceptions import AirflowException, AirflowRuntimeError
 from slack_sdk.errors import SlackClientError
 
 from ml_connector.alerts.causes import Untold
-from ml_connector.alerts.texts import body, kind_of, subject
+from ml_connector.alerts.texts import kind_of, message, subject
 from ml_connector.settings import Alerts, Recipient
 
 TIMEOUT = 10
@@ -33,7 +33,7 @@ NOT_SENT = (
 def send(alert: Untold, recipient: Recipient, settings: Alerts) -> None:
     """Tell one recipient; raise one of ``NOT_SENT`` if it was not taken."""
     # Not notifier(...): that logs a failure with the connection's address and swallows it.
-    _notifier(alert, recipient, body(alert, runbook=settings.runbook)).notify({})
+    _notifier(alert, recipient, message(alert, runbook=settings.runbook)).notify({})
 
 
 def _notifier(alert: Untold, recipient: Recipient, text: str) -> BaseNotifier:

@@ -23,6 +23,6 @@ def register(app: typer.Typer) -> None:
     app.add_typer(trail, name="audit")
     connecting = typer.Typer(help="Connect an account.", no_args_is_help=True)
     connecting.command("quickbooks")(cli.connect_quickbooks)
-    connecting.callback()(cli.connect)
+    connecting.callback()(cli.connect_group)
     app.add_typer(connecting, name="connect")
     privacy.register(app)

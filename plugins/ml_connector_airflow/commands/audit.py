@@ -19,7 +19,7 @@ from ml_connector.rules.addresses import normalised
 from ml_connector.settings import home
 from ml_connector.store.database import Database
 from ml_connector.vault import vault_from
-from ml_connector_airflow.moments import moment
+from ml_connector_airflow.moments import parse_typed_time
 from ml_connector_airflow.wiring import database_url
 
 NEWEST = 100
@@ -36,7 +36,9 @@ def wanted(*, email: str, since: str, until: str, **texts: str) -> Filter:
     key = None
     if email:
         key = vault_from(os.environ, home()).email_key(normalised(email) or email.lower())
-    return Filter(email_key=key, since=moment(since), until=moment(until), **texts)
+    return Filter(
+        email_key=key, since=parse_typed_time(since), until=parse_typed_time(until), **texts
+    )
 
 
 def show_rows(chosen: Filter, *, sync: str, limit: int, as_json: bool) -> None:
@@ -50,7 +52,7 @@ def show_rows(chosen: Filter, *, sync: str, limit: int, as_json: bool) -> None:
     for name in ("row", "when", "what", "because", "outcome", "customer", "error"):
         table.add_column(name, overflow="fold", no_wrap=name in ("row", "when"))
     for entry in entries:
-        what = words.ACTION.get(entry["action"], words.sentence(words.plain(entry["action"])))
+        what = words.ACTION.get(entry["action"], words.sentence(words.label(entry["action"])))
         cells = (
             str(entry["id"]),
             entry["at"][:19].replace("T", " "),

@@ -71,10 +71,10 @@ def preview(sync_name: Sync = "main", *, verbose: Verbose = False) -> None:
 def _run(sync_name: str, conf: dict[str, Any], *, verbose: bool) -> None:
     # Below that Airflow prints the traceback of a failed task, which show() says in one sentence.
     as_server(log_level="INFO" if verbose else "CRITICAL")
-    from ml_connector_airflow.commands.sync import run_dag, show
+    from ml_connector_airflow.commands.sync import run_dag, show_outcome
 
     outcome = run_dag(sync_name, conf)
-    show(outcome, sync_name, preview=bool(conf["preview"]))
+    show_outcome(outcome, sync_name, preview=bool(conf["preview"]))
     if outcome.rejected:
         sys.exit(WAITING)
     sys.exit(DONE if outcome.succeeded else FAILED)
@@ -166,7 +166,7 @@ def replay(
     chosen = replay_tasks.chosen_by(
         ids=row_id or (), failed=failed, since=since, until=until, sync=sync_name, reason=reason
     )
-    for line in replay_tasks.run(chosen, dry_run=dry_run):
+    for line in replay_tasks.replay_now(chosen, dry_run=dry_run):
         typer.echo(line)
 
 
@@ -175,7 +175,7 @@ def process_webhooks() -> None:
     as_server()
     from ml_connector_airflow.tasks import webhooks
 
-    for line in webhooks.run():
+    for line in webhooks.process_now():
         typer.echo(line)
 
 
@@ -202,11 +202,11 @@ def register_webhooks(
     as_server()
     from ml_connector_airflow.commands import webhooks
 
-    for line in webhooks.run(url, sync_name=sync_name, show=show, remove=remove):
+    for line in webhooks.run_registration(url, sync_name=sync_name, show=show, remove=remove):
         typer.echo(line)
 
 
-def connect() -> None:
+def connect_group() -> None:
     """Connect an account."""
 
 
@@ -232,5 +232,5 @@ def connect_quickbooks(
     if browser:
         typer.launch(page)
     consent = callback.wait(wait)
-    name = connecting.finish(conn_id, consent, redirect_uri=callback.redirect_uri)
+    name = connecting.finish_connect(conn_id, consent, redirect_uri=callback.redirect_uri)
     typer.echo(f"Connected to the company {name!r} ({consent.realm_id}).")

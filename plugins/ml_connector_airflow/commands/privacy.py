@@ -40,14 +40,14 @@ def forget(
         address = sys.stdin.readline().strip()
     elif not address:
         address = typer.prompt("E-mail address")
-    for line in privacy_tasks.show(address, delete_contact=delete_contact):
+    for line in privacy_tasks.preview_erasure(address, delete_contact=delete_contact):
         typer.echo(line)
     if not yes and not typer.confirm("Erase this person? It cannot be undone"):
         typer.echo("Nothing was done.")
         sys.exit(DONE)
     typer.echo("Erasing. If this fails or is stopped, give the same command again: it goes on.")
     done = privacy_tasks.forget(address, delete_contact=delete_contact)
-    for line in privacy_tasks.told(done):
+    for line in privacy_tasks.erasure_report(done):
         typer.echo(line)
     sys.exit(FAILED if done.left else DONE)
 

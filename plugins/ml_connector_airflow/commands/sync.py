@@ -16,7 +16,7 @@ from ml_connector.errors import SettingsError
 from ml_connector.scope import Scope
 from ml_connector.settings import load_sync
 from ml_connector.store import changes, plans
-from ml_connector.store.plans import Standing
+from ml_connector.store.plans import PlanProgress
 from ml_connector_airflow.wiring import open_scope
 
 POLL_SECONDS = 0.3
@@ -24,7 +24,7 @@ DAGS = Path(__file__).resolve().parents[2] / "dags"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Outcome:
+class RunOutcome:
     """How a run ended. ``standing`` is None if no task got as far as the connector's database."""
 
     succeeded: bool
@@ -34,7 +34,7 @@ class Outcome:
     seconds: float
 
 
-def run_dag(sync_name: str, conf: dict[str, Any]) -> Outcome:
+def run_dag(sync_name: str, conf: dict[str, Any]) -> RunOutcome:
     """Run ``sync_customers__<sync>`` here; connections are whatever Airflow resolves.
 
     Raises ``SettingsError`` for an unknown sync or a DAG file that does not load, ``StorageError``
@@ -50,7 +50,7 @@ def run_dag(sync_name: str, conf: dict[str, Any]) -> Outcome:
         run = dag.test(run_after=started, logical_date=started, run_conf=conf)
     standing = _standing(scope, run.run_id)
     scope.database.close()
-    return Outcome(
+    return RunOutcome(
         succeeded=str(run.state) == "success",
         rejected=standing is not None and standing.state == "rejected",
         plan_id=standing.plan_id if standing else None,
@@ -59,7 +59,7 @@ def run_dag(sync_name: str, conf: dict[str, Any]) -> Outcome:
     )
 
 
-def show(outcome: Outcome, sync_name: str, *, preview: bool) -> None:
+def show_outcome(outcome: RunOutcome, sync_name: str, *, preview: bool) -> None:
     """Print what the run did, or would do."""
     console = Console()
     if outcome.plan_id is not None:
@@ -101,9 +101,9 @@ def _dag(dag_id: str) -> Any:
     return bag.dags[dag_id]
 
 
-def _standing(scope: Scope, run_id: str) -> Standing | None:
+def _standing(scope: Scope, run_id: str) -> PlanProgress | None:
     with scope.database.begin() as connection:
-        return plans.standing(connection, sync=scope.name, run_id=run_id)
+        return plans.progress_of(connection, sync=scope.name, run_id=run_id)
 
 
 @contextmanager

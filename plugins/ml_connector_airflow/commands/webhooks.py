@@ -12,7 +12,7 @@ from ml_connector_airflow.webhook_variable import WebhookVariable
 from ml_connector_airflow.wiring import connection_named, mailchimp_client, open_scope, values_in
 
 
-def run(url: str, *, sync_name: str, show: bool, remove: bool) -> Iterator[str]:
+def run_registration(url: str, *, sync_name: str, show: bool, remove: bool) -> Iterator[str]:
     """Do what the options say, and yield what to print.
 
     Raises ``SettingsError`` for an address that cannot be right.

@@ -32,7 +32,7 @@ from starlette.responses import PlainTextResponse
 
 from ml_connector.console.access import HEADERS, Caller, Right
 from ml_connector.console.app import build_console
-from ml_connector.console.outside import Standing, TokenEnds
+from ml_connector.console.outside import StatusLine, TokenEnds
 from ml_connector.console.visit import Services, Started
 from ml_connector.errors import ConnectorError, NeedsReauth, SettingsError
 from ml_connector.quickbooks.authorize import Consent
@@ -128,7 +128,7 @@ class WithAirflow:
             for_good=token.hard_expires_at,
         )
 
-    def connections(self, sync: Sync) -> Sequence[Standing]:
+    def connections(self, sync: Sync) -> Sequence[StatusLine]:
         """Say of each connection what is set, never what it is set to where that is a secret."""
         return [
             self._quickbooks(sync.quickbooks_conn_id),
@@ -136,11 +136,11 @@ class WithAirflow:
             self._mailchimp(sync.mailchimp_conn_id),
         ]
 
-    def _quickbooks(self, conn_id: str) -> Standing:
+    def _quickbooks(self, conn_id: str) -> StatusLine:
         try:
             connection = connection_named(conn_id, "add one of type QuickBooks Online")
         except SettingsError as error:
-            return Standing(name="QuickBooks", said=str(error), ok=False)
+            return StatusLine(name="QuickBooks", said=str(error), ok=False)
         realm = str(connection.extra_dejson.get("realm_id") or "")
         lacking = [
             name
@@ -153,44 +153,46 @@ class WithAirflow:
         ]
         if lacking:
             said = f"connection {conn_id} lacks {' and '.join(lacking)}"
-            return Standing(name="QuickBooks", said=said, ok=False, mend="Fill it in, or connect.")
+            return StatusLine(
+                name="QuickBooks", said=said, ok=False, mend="Fill it in, or connect."
+            )
         place = connection.host or "production"
         said = f"connection {conn_id}, company {realm}, at {place}"
-        return Standing(name="QuickBooks", said=said, ok=True)
+        return StatusLine(name="QuickBooks", said=said, ok=True)
 
-    def _token(self, conn_id: str) -> Standing:
+    def _token(self, conn_id: str) -> StatusLine:
         ends = self.token_ends(conn_id)
         if ends.problem:
-            return Standing(name="Token", said=ends.problem, ok=False, mend="Connect QuickBooks.")
+            return StatusLine(name="Token", said=ends.problem, ok=False, mend="Connect QuickBooks.")
         if ends.refresh is None:
-            return Standing(name="Token", said="stored; its end is told at the next refresh")
+            return StatusLine(name="Token", said="stored; its end is told at the next refresh")
         said = f"stored; the refresh token ends on {ends.refresh:%Y-%m-%d %H:%M} UTC"
-        return Standing(name="Token", said=said, ok=ends.refresh > datetime.now(UTC))
+        return StatusLine(name="Token", said=said, ok=ends.refresh > datetime.now(UTC))
 
-    def _mailchimp(self, conn_id: str) -> Standing:
+    def _mailchimp(self, conn_id: str) -> StatusLine:
         try:
             connection = connection_named(conn_id, "add one of type Mailchimp")
         except SettingsError as error:
-            return Standing(name="Mailchimp", said=str(error), ok=False)
+            return StatusLine(name="Mailchimp", said=str(error), ok=False)
         if not connection.password:
             said = f"connection {conn_id} has no API key"
-            return Standing(name="Mailchimp", said=said, ok=False)
+            return StatusLine(name="Mailchimp", said=said, ok=False)
         place = f", at {connection.host}" if connection.host else ""
-        return Standing(name="Mailchimp", said=f"connection {conn_id}, key set{place}", ok=True)
+        return StatusLine(name="Mailchimp", said=f"connection {conn_id}, key set{place}", ok=True)
 
-    def webhooks(self, sync: Sync, base: str) -> Sequence[Standing]:
+    def webhooks(self, sync: Sync, base: str) -> Sequence[StatusLine]:
         """Say where both systems reach us, and which secrets are set."""
         keys = load_keys()
         mailchimp = keys.mailchimp.get(sync.name)
         signed = bool(mailchimp and mailchimp.signing_secrets)
         return [
-            Standing(
+            StatusLine(
                 name="QuickBooks",
                 said=f"{base}{WEBHOOKS}/quickbooks",
                 ok=bool(keys.quickbooks),
                 mend=keys.mends.get(QUICKBOOKS, "Verifier token is set."),
             ),
-            Standing(
+            StatusLine(
                 name="Mailchimp",
                 said=f"{base}{WEBHOOKS}/mailchimp/{sync.name}",
                 ok=bool(mailchimp and mailchimp.secrets),
@@ -211,7 +213,7 @@ class WithAirflow:
                 return f"QuickBooks answers: {quickbooks_client(scope).company_name()}"
             return f"Mailchimp answers: {mailchimp_client(scope).account().get('account_name')}"
 
-    def audience(self, sync: Sync) -> Sequence[Standing]:
+    def audience(self, sync: Sync) -> Sequence[StatusLine]:
         """Read the audience, and compare its merge fields with the settings."""
         with _scope(sync) as scope:
             client = mailchimp_client(scope)
@@ -221,7 +223,7 @@ class WithAirflow:
         double = bool(found.get("double_optin")) and sync.new_contact_status == "subscribed"
         kinds = {field.tag: field.type for field in existing}
         return [
-            Standing(
+            StatusLine(
                 name=str(found.get("name")),
                 said=f"{members} members",
                 ok=not double,
@@ -230,7 +232,7 @@ class WithAirflow:
                 else "",
             ),
             *(
-                Standing(
+                StatusLine(
                     name=tag,
                     said=problems.get(tag, f"is there, type {kinds.get(tag)}"),
                     ok=tag not in problems,
@@ -252,7 +254,7 @@ class WithAirflow:
 
     def connect(self, conn_id: str, consent: Consent, *, redirect_uri: str) -> str:
         """Exchange the code and store what it brings."""
-        return connecting.finish(conn_id, consent, redirect_uri=redirect_uri)
+        return connecting.finish_connect(conn_id, consent, redirect_uri=redirect_uri)
 
 
 def replay(sync: Sync, ids: list[int], *, actor: str) -> Started:  # noqa: ARG001 -- as asked for
@@ -288,7 +290,7 @@ AGAIN = 3.0
 """Seconds until a console that lacks a setting looks for it again."""
 
 
-class Mounted:
+class MountedConsole:
     """The console inside the API server, built when it is first asked for, and then kept."""
 
     def __init__(self) -> None:
@@ -334,4 +336,4 @@ def _build() -> Any:
     )
 
 
-mounted = Mounted()
+mounted = MountedConsole()

@@ -99,7 +99,7 @@ def run_receiver(*, host: str, port: int) -> None:
     uvicorn.Server(server_config(build_receiver(), host=host, port=port)).run()
 
 
-class Mounted:
+class MountedReceiver:
     """The receiver inside the API server, which has to live whatever is missing."""
 
     def __init__(self) -> None:
@@ -126,4 +126,4 @@ class Mounted:
             return self._receiver
 
 
-mounted = Mounted()
+mounted = MountedReceiver()

@@ -7,7 +7,7 @@ from airflow.providers.standard.operators.hitl import HITLOperator
 from airflow.sdk import Context
 
 from ml_connector.store.approvals import Size
-from ml_connector.sync.guard import Held
+from ml_connector.sync.guard import HeldPlan
 from ml_connector_airflow.tasks import sync as sync_tasks
 
 APPROVE, REJECT = "Approve", "Reject"
@@ -72,7 +72,7 @@ def _sum(size: Size) -> str:
     )
 
 
-def _question(held: Held) -> str:
+def _question(held: HeldPlan) -> str:
     size = held.size
     lines = [
         *(f"- **{limit}**" for limit in held.limits),

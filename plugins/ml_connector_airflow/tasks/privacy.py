@@ -11,7 +11,7 @@ from ml_connector.model import RunContext
 from ml_connector.privacy import forget as erasing
 from ml_connector.privacy import rotate_keys
 from ml_connector.privacy.forget import Forgotten
-from ml_connector.privacy.rotate_keys import Left
+from ml_connector.privacy.rotate_keys import Remaining
 from ml_connector.settings import home, load_syncs
 from ml_connector.store.database import Database
 from ml_connector.vault import Vault, vault_from
@@ -23,10 +23,10 @@ class NotRotated(ConnectorError):
     """Values are still under a former key."""
 
 
-def show(address: str, *, delete_contact: bool) -> Iterator[str]:
+def preview_erasure(address: str, *, delete_contact: bool) -> Iterator[str]:
     """Yield what an erasure would do; addresses and names are not told."""
     with closing(Database(database_url(), connections=2)) as database:
-        person = erasing.look(database, _vault(), address)
+        person = erasing.find_person(database, _vault(), address)
     ids = ", ".join(f"{each.sync} {each.customer_id}" for each in person.customers)
     yield f"QuickBooks customers: {ids or 'none'}. They stay in QuickBooks, without our lines."
     yield f"Addresses of this person: {len(person.keys)}, suppressed for good."
@@ -53,7 +53,7 @@ def forget(address: str, *, delete_contact: bool) -> Forgotten:
         )
 
 
-def told(done: Forgotten) -> Iterator[str]:
+def erasure_report(done: Forgotten) -> Iterator[str]:
     """Yield what an erasure did."""
     contacts = ", ".join(f"{number} {what}" for what, number in sorted(done.contacts.items()))
     done_so_far = "Erased." if done.finished else "Erased here and where it could be reached."
@@ -69,7 +69,7 @@ def rotate(*, check: bool) -> Iterator[str]:
     """Yield how far a rotation is; raise ``NotRotated`` if values stay under a former key."""
     with closing(Database(database_url(), connections=3)) as database:
         if check:
-            left = rotate_keys.count(database, _vault())
+            left = rotate_keys.count_remaining(database, _vault())
             yield _progress(left)
         else:
             for left in rotate_keys.rotate(database, _vault()):
@@ -86,7 +86,7 @@ def rotate(*, check: bool) -> Iterator[str]:
     yield "Everything is under the first key: the others can be removed from the list, everywhere."
 
 
-def _progress(left: Left) -> str:
+def _progress(left: Remaining) -> str:
     tables = ", ".join(f"{table} {number}" for table, number in sorted(left.former.items()))
     number = sum(left.former.values())
     return f"{left.total - number} of {left.total} values are under the first key" + (

@@ -11,7 +11,7 @@ import structlog
 from airflow.sdk import get_current_context
 
 from ml_connector.audit import trail
-from ml_connector.audit.trail import Chosen, Past
+from ml_connector.audit.trail import Past, Selection
 from ml_connector.errors import ConnectorError, NeedsReauth, SettingsError
 from ml_connector.model import RunContext
 from ml_connector.replay import replay as evaluate
@@ -23,7 +23,7 @@ from ml_connector.store.database import Database
 from ml_connector_airflow import metrics
 from ml_connector_airflow.alerts.callbacks import run_succeeded
 from ml_connector_airflow.alerts.delivery import raise_alert
-from ml_connector_airflow.moments import moment
+from ml_connector_airflow.moments import parse_typed_time
 from ml_connector_airflow.tasks.tokens import needs_reauth
 from ml_connector_airflow.tasks.webhooks import open_sync
 from ml_connector_airflow.wiring import database_url, open_scope, run_of
@@ -63,7 +63,7 @@ def seal() -> dict[str, Any]:
     return {"rows": sealed.rows, "length": sealed.position, "head": sealed.head}
 
 
-def run(chosen: Chosen, *, dry_run: bool) -> Iterator[str]:
+def replay_now(chosen: Selection, *, dry_run: bool) -> Iterator[str]:
     """Replay as a command; yield what to print."""
     with closing(Database(database_url(), connections=2)) as database:
         rows = _rows(database, chosen)
@@ -95,25 +95,25 @@ def chosen_by(
     until: str | None,
     sync: str | None,
     reason: str | None,
-) -> Chosen:
+) -> Selection:
     """Return a person's choice; raise ``SettingsError`` if it names no rows or cannot be read."""
     if not ids and not failed:
         raise SettingsError("nothing is chosen: name rows by id, or choose all failed ones")
     if sync:
         load_sync(sync)
-    return Chosen(
+    return Selection(
         ids=tuple(ids),
         failed=failed,
-        since=moment(since),
-        until=moment(until),
+        since=parse_typed_time(since),
+        until=parse_typed_time(until),
         sync=sync or None,
         reason=reason or None,
     )
 
 
-def _rows(database: Database, chosen: Chosen) -> list[Past]:
+def _rows(database: Database, chosen: Selection) -> list[Past]:
     with database.begin() as connection:
-        return trail.choose(connection, chosen)
+        return trail.select(connection, chosen)
 
 
 def _by_sync(rows: Sequence[Past]) -> dict[str, list[Past]]:
@@ -127,7 +127,7 @@ def _by_sync(rows: Sequence[Past]) -> dict[str, list[Past]]:
 
 def _replay(sync: str, ids: Sequence[int], run: RunContext) -> dict[str, Any]:
     with _opened(sync, run) as target:
-        rows = _rows(target.scope.database, Chosen(ids=tuple(ids)))
+        rows = _rows(target.scope.database, Selection(ids=tuple(ids)))
         replayed = evaluate(target, rows)
         metrics.writes(sync, "mailchimp", replayed.written)
         metrics.writes(sync, "quickbooks", replayed.written_back)

@@ -81,10 +81,10 @@ def make_plan(sync: str, *, preview: bool, customer_ids: Sequence[str] = ()) -> 
         return list(planned.shards)
 
 
-def hold_large_plan(sync: str) -> guard.Held | None:
+def hold_large_plan(sync: str) -> guard.HeldPlan | None:
     """Return why the run's plan has to wait for a person, None if it may go on."""
     with _step(sync) as scope:
-        held = guard.hold(scope, plan_id=scope.plan_id())
+        held = guard.hold_plan(scope, plan_id=scope.plan_id())
         cause = f"guard_waiting:{sync}"
         if held is None:
             end_alert(scope.database, cause=cause)

@@ -8,7 +8,7 @@ import structlog
 from ml_connector.alerts import causes
 from ml_connector.settings import load_alerts, load_syncs
 from ml_connector.store.database import Database
-from ml_connector_airflow.alerts.delivery import deliver, end_alert, raise_alert
+from ml_connector_airflow.alerts.delivery import deliver_alerts, end_alert, raise_alert
 from ml_connector_airflow.wiring import database_url
 
 log = structlog.get_logger(__name__)
@@ -22,7 +22,7 @@ def watch() -> dict[str, int]:
     with closing(Database(database_url(), connections=3)) as database:
         silent = watch_syncs(database, now=datetime.now(UTC))
         dead = watch_dead_letters(database)
-        deliver(database)
+        deliver_alerts(database)
     counts = {"silent_syncs": silent, "dead_letters": dead}
     log.info("watched", **counts)
     return counts

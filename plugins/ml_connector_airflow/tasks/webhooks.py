@@ -46,23 +46,23 @@ log = structlog.get_logger(__name__)
 
 def process_webhooks() -> dict[str, int]:
     """Work off what is due, and what comes soon after, as a task; return how many ended how."""
-    return work_off(run_of(dict(get_current_context())), stay=STAY)
+    return process_due(run_of(dict(get_current_context())), stay=STAY)
 
 
-def run() -> Iterator[str]:
+def process_now() -> Iterator[str]:
     """Work off what is due, as a command; yield what to print."""
     began = datetime.now(UTC)
     run = RunContext(
         run_id=f"manual__{began.isoformat()}", task_id="process", actor=getpass.getuser()
     )
-    counts = work_off(run)
+    counts = process_due(run)
     for name, number in sorted(counts.items()):
         yield f"{name} {number}"
     if not counts:
         yield "Nothing was due."
 
 
-def work_off(run: RunContext, *, stay: float = 0.0) -> dict[str, int]:
+def process_due(run: RunContext, *, stay: float = 0.0) -> dict[str, int]:
     """Work off what is due in every sync; return how many events ended how.
 
     With ``stay`` go on until no event came for so many seconds.
@@ -77,12 +77,14 @@ def work_off(run: RunContext, *, stay: float = 0.0) -> dict[str, int]:
         try:
             names = list(load_syncs())
         except StopRun as error:
-            worker.put_off(database, error)
+            worker.postpone_due(database, error)
             raise
         targets, closed = open_syncs(names, database, run)
         while True:
             with _booked(database, targets):
-                counts.update(worker.work_off(database, targets, closed=closed, gather=bool(stay)))
+                counts.update(
+                    worker.process_inbox(database, targets, closed=closed, gather=bool(stay))
+                )
             if not stay or monotonic() > until or not listen.due_within(url, stay):
                 break
         metrics.inbox(database, counts, since=began)
@@ -148,7 +150,7 @@ def _close(target: OpenSync, failed: ConnectorError | None) -> None:
         metrics.writes(scope.name, system, outcomes)
     scope.written.clear()
     with scope.database.begin() as connection:
-        planned = plans.standing(connection, sync=scope.name, run_id=scope.run.run_id)
+        planned = plans.progress_of(connection, sync=scope.name, run_id=scope.run.run_id)
     if planned is None and not scope.calls:
         return
     plan_id = scope.plan_id("webhooks")

@@ -84,7 +84,9 @@ def customer(visit: Visit) -> Response:
             "customer.html",
             id=customer_id,
             row=row,
-            customer=customers.opened(row.payload, sync=sync, customer_id=customer_id, vault=vault),
+            customer=customers.decrypted(
+                row.payload, sync=sync, customer_id=customer_id, vault=vault
+            ),
             contact=own,
             shows=customer_queries.contact_shows(own, sync=sync, vault=vault) if own else {},
             others=[each for each in known if own is None or each.email_key != own.email_key],
@@ -141,7 +143,7 @@ def _contact_of(row: Row[Any], known: Sequence[Row[Any]]) -> Row[Any] | None:
 def _timeline(
     visit: Visit, connection: Connection, customer_id: str | None, keys: Sequence[bytes]
 ) -> dict[str, Any]:
-    page = timeline_queries.read(
+    page = timeline_queries.read_timeline(
         connection,
         sync=visit.sync.name,
         realm=visit.realm,

@@ -55,7 +55,7 @@ def overview(visit: Visit) -> Response:
         )
         inbox = inbox_queries.counts(connection, events)
         waiting = inbox_queries.waiting_since(connection, events)
-        unfinished = overview_queries.unfinished(connection, sync=sync.name)
+        unfinished = overview_queries.count_unfinished(connection, sync=sync.name)
         alerts = overview_queries.open_alerts(connection)
         by_status = contacts.by_status(connection, sync=sync.name)
         values: dict[str, Any] = {

@@ -20,7 +20,7 @@ _HEADER = (
 KINDS = ("sync", "preview", "webhooks", "replay")
 
 
-def listed(visit: Visit) -> Response:
+def list_plans(visit: Visit) -> Response:
     """Show a page of plans."""
     kind = visit.query.get("kind", "")
     kind = kind if kind in KINDS else ""
@@ -92,7 +92,7 @@ def download(visit: Visit) -> Response:
 
 
 def _plan(visit: Visit, connection: Any) -> Row[Any] | None:
-    return plans.plan(connection, sync=visit.sync.name, plan_id=number(visit.path.get("id")))
+    return plans.plan_row(connection, sync=visit.sync.name, plan_id=number(visit.path.get("id")))
 
 
 def _who(visit: Visit, row: Row[Any]) -> tuple[str, str]:
@@ -100,7 +100,7 @@ def _who(visit: Visit, row: Row[Any]) -> tuple[str, str]:
     sync, vault = visit.sync.name, visit.services.vault
     name = email = ""
     if row.customer_payload is not None:
-        found = customers.opened(
+        found = customers.decrypted(
             row.customer_payload, sync=sync, customer_id=row.customer_id, vault=vault
         )
         name = found.display_name

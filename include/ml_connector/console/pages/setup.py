@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 from starlette.responses import Response
 
-from ml_connector.console.outside import Standing
+from ml_connector.console.outside import StatusLine
 from ml_connector.console.visit import Visit
 from ml_connector.errors import ConnectorError
 from ml_connector.quickbooks.authorize import Consent
@@ -86,7 +86,7 @@ def connected(visit: Visit) -> Response:
     return visit.page("connected.html", code=query["code"], state=query["state"], realm=realm)
 
 
-def finish(visit: Visit) -> Response:
+def finish_connect(visit: Visit) -> Response:
     """Exchange the code, store the tokens, and say which company it is."""
     form = visit.form
     if not _ours(visit, form.get("state", "")) or not form.get("realm", "").isdecimal():
@@ -119,8 +119,8 @@ def _redirect(visit: Visit) -> str:
     return f"{_base(visit)}{visit.here}{RETURN}"
 
 
-def _tried(read: Callable[[], Sequence[Standing]]) -> list[Standing]:
+def _tried(read: Callable[[], Sequence[StatusLine]]) -> list[StatusLine]:
     try:
         return list(read())
     except ConnectorError as error:
-        return [Standing(name="", said=str(error), ok=False)]
+        return [StatusLine(name="", said=str(error), ok=False)]

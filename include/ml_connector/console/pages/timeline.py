@@ -10,7 +10,7 @@ from ml_connector.console.queries.timeline import Happening
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Entry:
+class TimelineEntry:
     """``where``: who did it. ``links``: (label, path in the console). ``facts``: (name, value)."""
 
     at: datetime
@@ -27,16 +27,16 @@ class Entry:
     shown_at: datetime | None = None
 
 
-def entry_of(happening: Happening, *, own: str | None) -> Entry:
+def entry_of(happening: Happening, *, own: str | None) -> TimelineEntry:
     """Return the entry; ``own`` is the customer whose page it is on."""
     return _MAKERS[happening.kind](happening, own)
 
 
-def _told(happening: Happening, _own: str | None) -> Entry:
+def _told(happening: Happening, _own: str | None) -> TimelineEntry:
     row = happening.row
     merged = row["deleted_id"]
-    title = f"Told: {words.plain(row['kind'].replace('.', ' '))}"
-    return Entry(
+    title = f"Told: {words.label(row['kind'].replace('.', ' '))}"
+    return TimelineEntry(
         at=happening.at,
         kind="told",
         where="QuickBooks",
@@ -52,13 +52,13 @@ def _inbox_reason(reason: str | None) -> str:
     return words.INBOX_REASON.get(reason, reason) if reason else ""
 
 
-def _decided(happening: Happening, own: str | None) -> Entry:
+def _decided(happening: Happening, own: str | None) -> TimelineEntry:
     row = happening.row
     state = row["state"]
     if row["plan_kind"] == "preview" and state != "applied":
         state = "preview"
     status = words.STATUS.get(row["status"], "") if row["status"] else ""
-    return Entry(
+    return TimelineEntry(
         at=happening.at,
         kind="decided",
         where="Sync",
@@ -74,20 +74,20 @@ def _decided(happening: Happening, own: str | None) -> Entry:
     )
 
 
-def _called(happening: Happening, own: str | None) -> Entry:
+def _called(happening: Happening, own: str | None) -> TimelineEntry:
     row = happening.row
     system = words.SYSTEM.get(row["system"], row["system"])
     tries = "1 try" if row["attempts"] == 1 else f"{row['attempts']} tries"
     tried = row["outcome"] in ("failed", "parked", "refused", "conflict")
-    title = words.ACTION.get(row["action"], words.sentence(words.plain(row["action"])))
-    return Entry(
+    title = words.ACTION.get(row["action"], words.sentence(words.label(row["action"])))
+    return TimelineEntry(
         at=happening.at,
         kind="called",
         where=system,
         title=f"Tried: {title[:1].lower()}{title[1:]}" if tried else title,
         why=words.reason(row["reason"])
         if row["reason"] in words.REASON
-        else words.EVENT.get(row["reason"], words.plain(row["reason"])).lower(),
+        else words.EVENT.get(row["reason"], words.label(row["reason"])).lower(),
         state=words.OUTCOME.get(row["outcome"], row["outcome"]),
         tone=words.tone(row["outcome"]),
         error=row["error"] or "",
@@ -105,14 +105,14 @@ def _called(happening: Happening, own: str | None) -> Entry:
     )
 
 
-def _did(happening: Happening, _own: str | None) -> Entry:
+def _did(happening: Happening, _own: str | None) -> TimelineEntry:
     row, detail = happening.row, happening.after or {}
     said = detail.get("reason") or ", ".join(detail.get("fields", ())) or detail.get("email", "")
-    return Entry(
+    return TimelineEntry(
         at=happening.at,
         kind="did",
         where="Member",
-        title=words.EVENT.get(row["kind"], words.sentence(words.plain(row["kind"]))),
+        title=words.EVENT.get(row["kind"], words.sentence(words.label(row["kind"]))),
         why=f"“{said}”" if detail.get("reason") else said,
         tone=words.tone(row["kind"]),
         facts=(
@@ -126,7 +126,7 @@ def _other(customer_id: str | None, own: str | None) -> list[tuple[str, str]]:
     return [("customer", customer_id)] if customer_id and customer_id != own else []
 
 
-_MAKERS: dict[str, Callable[[Happening, str | None], Entry]] = {
+_MAKERS: dict[str, Callable[[Happening, str | None], TimelineEntry]] = {
     "told": _told,
     "decided": _decided,
     "called": _called,

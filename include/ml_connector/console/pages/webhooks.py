@@ -14,7 +14,7 @@ AGAIN = ("quarantined", "dead", "ignored")
 """States from which an event can be tried again."""
 
 
-def listed(visit: Visit) -> Response:
+def list_events(visit: Visit) -> Response:
     """Show a page of the inbox."""
     state = visit.query.get("state", "")
     state = state if state in STATES else ""
@@ -46,12 +46,12 @@ def event(visit: Visit) -> Response:
     """Show one event as it came."""
     whose = visit.events(Right.READ)
     with visit.services.database.begin() as connection:
-        row = inbox_queries.event(connection, whose, event_id=number(visit.path.get("id")))
+        row = inbox_queries.event_row(connection, whose, event_id=number(visit.path.get("id")))
     if row is None:
         return visit.page(
             "message.html", status=404, title="No such event", said="The inbox has none of that id."
         )
-    body = inbox_queries.body(row, vault=visit.services.vault)
+    body = inbox_queries.event_body(row, vault=visit.services.vault)
     return visit.page(
         "webhook.html", row=row, body=json.dumps(body, indent=2, ensure_ascii=False), again=AGAIN
     )
@@ -63,7 +63,7 @@ def retry(visit: Visit) -> Response:
     whose = visit.events(Right.RUN)
     with visit.services.database.begin() as connection:
         if "id" in visit.path:
-            row = inbox_queries.event(connection, whose, event_id=number(visit.path["id"]))
+            row = inbox_queries.event_row(connection, whose, event_id=number(visit.path["id"]))
             ids = [row.id] if row is not None else []
         elif state in AGAIN:
             ids = inbox_queries.in_state(connection, whose, state=state)

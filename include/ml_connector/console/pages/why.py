@@ -66,9 +66,9 @@ def _because(visit: Visit, connection: Connection, contact: Row[Any]) -> str:
     what, at, row = cause
     when = f"{at.astimezone(visit.zone):%d %b %Y}"
     if what == "write":
-        done = words.ACTION.get(row.action, words.plain(row.action)).lower()
+        done = words.ACTION.get(row.action, words.label(row.action)).lower()
         return f"this sync {done} so on {when}, because {words.reason(row.reason)}"
-    did = words.EVENT.get(row.kind, words.plain(row.kind)).lower()
+    did = words.EVENT.get(row.kind, words.label(row.kind)).lower()
     detail: dict[str, Any] = {}
     if row.payload:
         identity = member_events.identity(sync, key, row.kind)

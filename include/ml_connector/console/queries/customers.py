@@ -147,7 +147,9 @@ def _found(
 def _opened(row: Row[Any], sync: str, vault: Vault) -> Found:
     return Found(
         customer_id=row.customer_id,
-        customer=customers.opened(row.payload, sync=sync, customer_id=row.customer_id, vault=vault),
+        customer=customers.decrypted(
+            row.payload, sync=sync, customer_id=row.customer_id, vault=vault
+        ),
         decision=row.decision,
         reason=row.reason,
         gone=row.gone,

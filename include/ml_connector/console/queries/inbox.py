@@ -72,7 +72,7 @@ def page(
     )
 
 
-def event(connection: Connection, whose: Whose, *, event_id: int) -> Row[Any] | None:
+def event_row(connection: Connection, whose: Whose, *, event_id: int) -> Row[Any] | None:
     """Return one event."""
     return connection.execute(
         text(f"""SELECT * FROM ml_connector.webhook_inbox WHERE id = :id AND {_OURS}"""),  # noqa: S608
@@ -80,7 +80,7 @@ def event(connection: Connection, whose: Whose, *, event_id: int) -> Row[Any] | 
     ).one_or_none()
 
 
-def body(row: Row[Any], *, vault: Vault) -> Any:
+def event_body(row: Row[Any], *, vault: Vault) -> Any:
     """Return an event as it came."""
     return vault.open(row.payload, f"webhook_inbox/{row.dedupe_key}")
 

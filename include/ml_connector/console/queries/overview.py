@@ -126,7 +126,7 @@ def usage(connection: Connection, *, accounts: Sequence[str], month: str) -> lis
     )
 
 
-def unfinished(connection: Connection, *, sync: str) -> dict[str, int]:
+def count_unfinished(connection: Connection, *, sync: str) -> dict[str, int]:
     """Return how much waits or was refused: parked contacts, refused ones, customers' texts."""
     row = connection.execute(
         text("""SELECT

@@ -33,7 +33,7 @@ def page(
     )
 
 
-def plan(connection: Connection, *, sync: str, plan_id: int) -> Row[Any] | None:
+def plan_row(connection: Connection, *, sync: str, plan_id: int) -> Row[Any] | None:
     """Return one plan."""
     return connection.execute(
         text("SELECT * FROM ml_connector.plans WHERE id = :id AND sync = :sync"),

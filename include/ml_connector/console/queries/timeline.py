@@ -70,7 +70,7 @@ _DID = """SELECT id, email_key, kind, before, after, source, seen_at, written_to
           ORDER BY happened_at DESC, id DESC LIMIT :limit"""
 
 
-def read(
+def read_timeline(
     connection: Connection,
     *,
     sync: str,

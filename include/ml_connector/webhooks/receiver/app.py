@@ -29,13 +29,13 @@ from ml_connector.webhooks.receiver.body import (
     SECONDS,
     FullError,
     GoneError,
+    MemoryBudget,
     Receive,
-    Room,
     Scope,
     Send,
     TooLargeError,
     TooSlowError,
-    drain,
+    discard_body,
     header,
     read_body,
 )
@@ -94,11 +94,11 @@ class Receiver:
         store: Store,
         email_key: Callable[[str], bytes],
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
-        room: Room | None = None,
+        room: MemoryBudget | None = None,
         seconds: float = SECONDS,
     ) -> None:
         self._keyring, self.store, self._email_key = keyring, store, email_key
-        self._clock, self._room, self._seconds = clock, room or Room(), seconds
+        self._clock, self._room, self._seconds = clock, room or MemoryBudget(), seconds
         self.tally = Tally()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -243,7 +243,7 @@ async def respond(answer: Answer, receive: Receive, send: Send) -> None:
     await send({"type": "http.response.start", "status": answer.status, "headers": headers})
     if answer.unread:
         await send({"type": "http.response.body", "body": body, "more_body": True})
-        await drain(receive)
+        await discard_body(receive)
         body = b""
     await send({"type": "http.response.body", "body": body})
 

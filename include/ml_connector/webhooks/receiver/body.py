@@ -40,19 +40,19 @@ class GoneError(Exception):
     """The sender hung up."""
 
 
-class Room:
+class MemoryBudget:
     """Counts what the requests under way hold."""
 
     def __init__(self, *, requests: int = MOST_REQUESTS, size: int = MOST_BYTES) -> None:
         self.requests, self.size = requests, size
 
     @contextmanager
-    def entered(self) -> Iterator["Held"]:
+    def entered(self) -> Iterator["Reservation"]:
         """Yield one request's share; raise ``FullError`` if there are too many requests."""
         if self.requests <= 0:
             raise FullError
         self.requests -= 1
-        held = Held(self)
+        held = Reservation(self)
         try:
             yield held
         finally:
@@ -60,12 +60,12 @@ class Room:
             self.size += held.size
 
 
-class Held:
+class Reservation:
     """One request's share of the room."""
 
     __slots__ = ("_room", "size")
 
-    def __init__(self, room: Room) -> None:
+    def __init__(self, room: MemoryBudget) -> None:
         self._room, self.size = room, 0
 
     def grow(self, length: int) -> None:
@@ -83,7 +83,7 @@ async def read_body(
     scope: Scope,
     receive: Receive,
     *,
-    held: Held,
+    held: Reservation,
     largest: int = LARGEST,
     seconds: float = SECONDS,
 ) -> bytes | bytearray:
@@ -129,7 +129,7 @@ def header(scope: Scope, name: bytes) -> bytes:
     return next((value for found, value in scope["headers"] if found == name), b"")
 
 
-async def drain(receive: Receive, *, size: int = 4 << 20, seconds: float = 1.0) -> None:
+async def discard_body(receive: Receive, *, size: int = 4 << 20, seconds: float = 1.0) -> None:
     """Drop what still comes, for a moment: to hang up on unread bytes would destroy our answer."""
     try:
         async with asyncio.timeout(seconds):
@@ -142,7 +142,7 @@ async def drain(receive: Receive, *, size: int = 4 << 20, seconds: float = 1.0) 
         return
 
 
-def _check(length: int, largest: int, held: Held) -> None:
+def _check(length: int, largest: int, held: Reservation) -> None:
     if length > largest:
         raise TooLargeError
     held.grow(length)
