@@ -11,7 +11,7 @@
     │   ├── AudienceNotReady    audience or merge fields are not as the settings need them
     │   ├── IncompleteRead      QuickBooks listed fewer customers than it counts
     │   ├── PlanOutdated        facts moved while a large plan waited for its approval
-    │   ├── ConsentRaised       the referee saw a status rise; writing stops at once
+    │   ├── ConsentRaised       the consent check saw a status rise; writing stops at once
     │   ├── Tampered            audit rows are not as they were sealed
     │   └── StorageError        database or disk cannot take what we must not lose
     ├── RetryLater              the same call may succeed later; all of it is safe to repeat

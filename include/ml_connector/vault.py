@@ -57,26 +57,26 @@ class Vault:
     def __repr__(self) -> str:
         return "Vault(...)"
 
-    def seal(self, value: Any, identity: str) -> bytes:
+    def encrypt(self, value: Any, identity: str) -> bytes:
         """Return ``value`` (JSON-able) encrypted for the row named ``identity``."""
-        return self._sealed(_encoder.encode(value), identity, secrets.token_bytes(NONCE_BYTES))
+        return self._encrypted(_encoder.encode(value), identity, secrets.token_bytes(NONCE_BYTES))
 
-    def seal_each(self, values: Sequence[tuple[Any, str]]) -> list[bytes]:
-        """Return each of (value, identity) as ``seal`` does; randomness is asked for once."""
+    def encrypt_each(self, values: Sequence[tuple[Any, str]]) -> list[bytes]:
+        """Return each of (value, identity) as ``encrypt`` does; randomness is asked for once."""
         random = secrets.token_bytes(NONCE_BYTES * len(values))
         return [
-            self._sealed(_encoder.encode(value), identity, random[at : at + NONCE_BYTES])
+            self._encrypted(_encoder.encode(value), identity, random[at : at + NONCE_BYTES])
             for at, (value, identity) in zip(count(0, NONCE_BYTES), values, strict=False)
         ]
 
-    def open(self, sealed: bytes, identity: str) -> Any:
+    def decrypt(self, sealed: bytes, identity: str) -> Any:
         """Return the value sealed for ``identity``; raise ``SettingsError`` without its key."""
-        return msgspec.json.decode(self.open_encoded(sealed, identity))
+        return msgspec.json.decode(self.decrypt_encoded(sealed, identity))
 
-    def reseal(self, sealed: bytes, identity: str) -> bytes:
+    def reencrypt(self, sealed: bytes, identity: str) -> bytes:
         """Return the same value under the newest key."""
-        encoded = self.open_encoded(sealed, identity)
-        return self._sealed(encoded, identity, secrets.token_bytes(NONCE_BYTES))
+        encoded = self.decrypt_encoded(sealed, identity)
+        return self._encrypted(encoded, identity, secrets.token_bytes(NONCE_BYTES))
 
     @property
     def newest(self) -> bytes:
@@ -87,12 +87,12 @@ class Vault:
         """Tell whether a key is at hand."""
         return key_id in self._ciphers
 
-    def _sealed(self, encoded: bytes, identity: str, nonce: bytes) -> bytes:
+    def _encrypted(self, encoded: bytes, identity: str, nonce: bytes) -> bytes:
         sealed = self._ciphers[self._newest].encrypt(nonce, encoded, identity.encode())
         return _VERSION + self._newest + nonce + sealed
 
-    def open_encoded(self, sealed: bytes, identity: str) -> bytes:
-        """Return the JSON of the value sealed for ``identity``, as ``open``."""
+    def decrypt_encoded(self, sealed: bytes, identity: str) -> bytes:
+        """Return the JSON of the value sealed for ``identity``, as ``decrypt``."""
         cipher = self._ciphers.get(bytes(sealed[1:5]))
         if bytes(sealed[:1]) != _VERSION or cipher is None:
             raise SettingsError(

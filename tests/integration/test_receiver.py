@@ -43,7 +43,7 @@ def opened(served):
         with served.database.begin() as connection:
             claimed = inbox.claim(connection, limit=100, lease=timedelta(minutes=1))
         vault = Vault(encryption_keys=[KEY], index_key=KEY)
-        return [event.opened(vault) for event in claimed]
+        return [event.decrypted(vault) for event in claimed]
 
     return contents
 

@@ -71,7 +71,7 @@ def test_a_claimed_event_opens_and_is_nobody_elses(company, deliver, claim):
     first, second = claim(3), claim(3)
     assert [len(first), len(second)] == [3, 2]
     assert {one.id for one in first} & {one.id for one in second} == set()
-    opened = {one.opened(company.vault)["number"] for one in first + second}
+    opened = {one.decrypted(company.vault)["number"] for one in first + second}
     assert opened == set(range(5))
 
 
@@ -81,7 +81,7 @@ def test_the_payload_of_another_row_does_not_open(company, deliver, claim):
     deliver(event(1), event(2))
     one, other = claim()
     with pytest.raises(SettingsError):
-        replace(one, payload=other.payload).opened(company.vault)
+        replace(one, payload=other.payload).decrypted(company.vault)
 
 
 def test_two_claims_at_the_same_moment_share_nothing(company, deliver):

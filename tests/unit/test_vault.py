@@ -27,51 +27,51 @@ def vault(*keys: bytes, index: bytes = THREE) -> Vault:
 
 
 def test_what_is_sealed_opens_for_the_same_row():
-    sealed = vault().seal(PERSON, "customers/main/7")
-    assert vault().open(sealed, "customers/main/7") == PERSON
+    sealed = vault().encrypt(PERSON, "customers/main/7")
+    assert vault().decrypt(sealed, "customers/main/7") == PERSON
 
 
 def test_a_sealed_payload_shows_nothing_and_never_looks_the_same_twice():
-    first, second = (vault().seal(PERSON, "customers/main/7") for _ in range(2))
+    first, second = (vault().encrypt(PERSON, "customers/main/7") for _ in range(2))
     assert b"ada" not in first.lower()
     assert first != second
 
 
 @pytest.mark.parametrize("at", [0, 1, 5, 17, -1])
 def test_an_altered_payload_does_not_open(at):
-    sealed = bytearray(vault().seal(PERSON, "customers/main/7"))
+    sealed = bytearray(vault().encrypt(PERSON, "customers/main/7"))
     sealed[at] ^= 1
     with pytest.raises(SettingsError):
-        vault().open(bytes(sealed), "customers/main/7")
+        vault().decrypt(bytes(sealed), "customers/main/7")
 
 
 @pytest.mark.parametrize("stump", [b"", b"\x01", b"\x01abcd", b"\x01abcd0123456789ab"])
 def test_a_payload_that_is_cut_off_is_refused_in_our_own_words(stump):
-    sealed = vault().seal(PERSON, "x")
+    sealed = vault().encrypt(PERSON, "x")
     with pytest.raises(SettingsError):
-        vault().open(sealed[: len(stump)], "x")
+        vault().decrypt(sealed[: len(stump)], "x")
 
 
 def test_a_payload_moved_to_another_row_does_not_open_and_the_message_names_the_row():
-    sealed = vault().seal(PERSON, "customers/main/7")
+    sealed = vault().encrypt(PERSON, "customers/main/7")
     with pytest.raises(SettingsError, match="customers/main/8 does not open"):
-        vault().open(sealed, "customers/main/8")
+        vault().decrypt(sealed, "customers/main/8")
 
 
 def test_without_its_key_a_payload_does_not_open_and_the_message_says_where_the_key_goes():
-    sealed = vault(ONE).seal(PERSON, "x")
+    sealed = vault(ONE).encrypt(PERSON, "x")
     with pytest.raises(SettingsError, match=f"{KEYS}; add the former key to the end of the list"):
-        vault(TWO).open(sealed, "x")
+        vault(TWO).decrypt(sealed, "x")
 
 
 def test_after_a_rotation_the_new_key_seals_and_the_old_one_still_opens():
-    before = vault(ONE).seal(PERSON, "x")
+    before = vault(ONE).encrypt(PERSON, "x")
     rotated = vault(TWO, ONE)
-    after = rotated.seal(PERSON, "x")
-    assert rotated.open(before, "x") == PERSON
-    assert vault(TWO).open(after, "x") == PERSON
+    after = rotated.encrypt(PERSON, "x")
+    assert rotated.decrypt(before, "x") == PERSON
+    assert vault(TWO).decrypt(after, "x") == PERSON
     with pytest.raises(SettingsError):
-        vault(ONE).open(after, "x")
+        vault(ONE).decrypt(after, "x")
 
 
 def test_the_blind_index_is_stable_and_differs_by_key_and_by_address():
@@ -101,15 +101,15 @@ def test_a_vault_does_not_print_its_keys():
 def test_keys_of_the_environment_are_used_and_nothing_is_written(tmp_path):
     environ = {KEYS: f"{text_of(TWO)}, {text_of(ONE)}", INDEX: text_of(THREE)}
     found = vault_from(environ, tmp_path / "home")
-    assert found.open(vault(ONE).seal(PERSON, "x"), "x") == PERSON
-    assert vault(TWO).open(found.seal(PERSON, "x"), "x") == PERSON
+    assert found.decrypt(vault(ONE).encrypt(PERSON, "x"), "x") == PERSON
+    assert vault(TWO).decrypt(found.encrypt(PERSON, "x"), "x") == PERSON
     assert not (tmp_path / "home").exists()
 
 
 def test_keys_are_made_once_for_their_owner_only_and_found_again(tmp_path):
     home = tmp_path / "deep" / "home"
-    sealed = vault_from({}, home).seal(PERSON, "x")
-    assert vault_from({}, home).open(sealed, "x") == PERSON
+    sealed = vault_from({}, home).encrypt(PERSON, "x")
+    assert vault_from({}, home).decrypt(sealed, "x") == PERSON
     files = sorted(path.name for path in home.iterdir())
     assert files == ["encryption_keys", "index_key"]
     modes = {stat.S_IMODE(path.stat().st_mode) for path in home.iterdir()}
@@ -188,8 +188,8 @@ def test_keys_may_be_in_files(tmp_path):
         file.write_text(text_of(ONE) + "\n")
         environ[f"{name}_FILE"] = str(file)
     given = {KEYS: text_of(ONE), INDEX: text_of(ONE)}
-    sealed = vault_from(given, tmp_path / "none").seal(PERSON, "x")
-    assert vault_from(environ, tmp_path / "none").open(sealed, "x") == PERSON
+    sealed = vault_from(given, tmp_path / "none").encrypt(PERSON, "x")
+    assert vault_from(environ, tmp_path / "none").decrypt(sealed, "x") == PERSON
     assert not (tmp_path / "none").exists()
 
 

@@ -235,7 +235,7 @@ class _Writer:
             for page, outcome in zip(pages, outcomes, strict=True)
             for entry in (
                 *self._entries(page, outcome, request_id),
-                *self._unheard(page, written.get(page.due.customer_id)),
+                *self._unknown_outcome(page, written.get(page.due.customer_id)),
             )
         ]
         trail.append(connection, entries, run=scope.run, vault=scope.vault)
@@ -272,7 +272,7 @@ class _Writer:
             settled = self._not_written(due, settled, item, result)
         if settled.state in ("shown", "refused"):
             shown_key = due.email_key or due.own_key or NOBODY
-            return replace(settled, attempts=0, shown_key=shown_key, shown_news=due.news)
+            return replace(settled, attempts=0, shown_key=shown_key, shown_events=due.events)
         return settled
 
     def _not_written(
@@ -313,7 +313,7 @@ class _Writer:
         with self._scope.database.begin() as at_once:
             intents.put_notes(at_once, notes, sync=self._scope.name)
 
-    def _unheard(self, page: _Page, intent: bytes | None) -> list[Entry]:
+    def _unknown_outcome(self, page: _Page, intent: bytes | None) -> list[Entry]:
         """The row of Notes that a call of ours brought there, whose worker heard no answer (D7)."""
         if page.notes is not None or intent is None:
             return []

@@ -19,7 +19,7 @@ class Untold:
 
 
 def raise_once(connection: Connection, *, cause: str, message: str, link: str = "") -> bool:
-    """Record that ``cause`` holds; return whether that is news. ``link`` leads to the run."""
+    """Record that ``cause`` holds; return whether it is new. ``link`` leads to the run."""
     times = connection.execute(
         text("""INSERT INTO ml_connector.alerts AS a (cause, message, link)
                     VALUES (:cause, :message, :link)

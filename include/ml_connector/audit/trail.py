@@ -36,8 +36,13 @@ APPENDING = "ml_connector/audit"
 has an id by then is either there or never will be."""
 
 
+UNKNOWN_OUTCOME = "unheard"
+"""The worker died before it stored the response. The stored word is that of release 0.1.0: audit
+rows are sealed, so it stays; people read "outcome unknown"."""
+
+
 class Entry(msgspec.Struct, frozen=True, kw_only=True):
-    """One audit row to be. ``outcome``: applied, failed, parked, refused, skipped, unheard (docs/audit.md).
+    """One audit row to write. ``outcome``: applied, failed, parked, refused, skipped or unknown.
 
     ``cause`` says what led to it: ``change:12``, ``event:7``, ``webhook:9``, ``replay:3`` (an audit
     row). ``origin`` is the webhook or replay that set off a write. ``before`` and ``after`` are
@@ -87,7 +92,7 @@ def encrypted(entries: Iterable[Entry], *, run: RunContext, vault: Vault) -> lis
         for side, value in (("before", entry.before), ("after", entry.after))
         if value is not None
     ]
-    seals = iter(vault.seal_each(payloads))
+    seals = iter(vault.encrypt_each(payloads))
     return [
         (
             *_circumstances(entry, run),
@@ -276,5 +281,5 @@ def _opened(row: Row[Any], vault: Vault) -> dict[str, Any]:
     entry["email_key"] = bytes(entry["email_key"]).hex() if entry["email_key"] else None
     for side in ("before", "after"):
         sealed = entry[side]
-        entry[side] = vault.open(sealed, identity(seal_id, side)) if sealed else None
+        entry[side] = vault.decrypt(sealed, identity(seal_id, side)) if sealed else None
     return entry

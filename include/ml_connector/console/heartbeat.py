@@ -9,7 +9,7 @@ from croniter import croniter
 from ml_connector.settings import Sync
 
 GRACE = timedelta(hours=2)
-"""How long a run may take, or wait to be retried, before its absence is news."""
+"""How long a run may take, or wait for a retry, before the console reports it missing."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -78,7 +78,7 @@ OUTCOME = {
     "parked": "waiting for later",
     "refused": "refused",
     "skipped": "skipped",
-    "unheard": "nobody heard what came of it",
+    "unheard": "outcome unknown",
     "conflict": "somebody else wrote first",
     "consent_raised": "stopped: consent would have risen",
     "approved": "approved",

@@ -44,7 +44,7 @@ def erase_audit(connection: Connection, person: Person, *, vault: Vault, after: 
         if (row.email_key and bytes(row.email_key) in keys)
         or (row.sync, row.customer_id) in ids
         or any(
-            _tells(vault.open_encoded(payload, column.identity(row.seal_id)), person)
+            _tells(vault.decrypt_encoded(payload, column.identity(row.seal_id)), person)
             for column, payload in zip(AUDIT, (row.before, row.after), strict=True)
             if payload
         )
@@ -92,7 +92,7 @@ def erase_second_addresses(
             {
                 "sync": row.sync,
                 "id": row.customer_id,
-                "payload": vault.seal(kept, CUSTOMERS.identity_of(row)),
+                "payload": vault.encrypt(kept, CUSTOMERS.identity_of(row)),
             },
         )
     return CUSTOMERS.keys_of(rows[-1])

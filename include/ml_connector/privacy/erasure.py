@@ -123,7 +123,7 @@ def _withhold_customers(
                 "sync": each.sync,
                 "id": each.customer_id,
                 "why": SUPPRESSED,
-                "payload": vault.seal(msgspec.to_builtins(kept), identity),
+                "payload": vault.encrypt(msgspec.to_builtins(kept), identity),
             },
         )
 
@@ -174,7 +174,7 @@ def _open(connection: Connection, key: bytes, vault: Vault) -> Erasure | None:
     ).one_or_none()
     if row is None:
         return None
-    said = vault.open(row.payload, ERASURES.identity(key))
+    said = vault.decrypt(row.payload, ERASURES.identity(key))
     return Erasure(row.id, key, row.calling, msgspec.convert(said, Person))
 
 
@@ -212,7 +212,7 @@ def finish(connection: Connection, erasure: Erasure) -> None:
 
 
 def _payload(key: bytes, person: Person, vault: Vault) -> bytes:
-    return vault.seal(msgspec.to_builtins(person), ERASURES.identity(key))
+    return vault.encrypt(msgspec.to_builtins(person), ERASURES.identity(key))
 
 
 def unfinished(connection: Connection) -> list[datetime]:

@@ -154,9 +154,9 @@ class _Eraser:
             action = "delete_contact" if delete_contact else "archive"
             client = target.mailchimp
             found = client.get(address)
-            unheard = self._erasure.calling == f"{mark}/{action}"
+            unknown_outcome = self._erasure.calling == f"{mark}/{action}"
             if found is None or (found.status is Status.ARCHIVED and not delete_contact):
-                if unheard:
+                if unknown_outcome:
                     self._wrote(target.scope, "mailchimp", [(action, "applied")], None)
                 continue
             self._calling(f"{mark}/{action}")
@@ -208,7 +208,7 @@ class _Eraser:
             wanted = markers.out_of(notes)
             items = [_notes_item(rows[0], wanted)] if wanted != notes else []
             items += self._attached(client, shown, markers.first)
-            self._unheard(scope, shown, mark, {_action(item) for item in items})
+            self._unknown_outcome(scope, shown, mark, {_action(item) for item in items})
             if not items:
                 return
             self._calling("/".join([mark, *(_action(item) for item in items)]))
@@ -260,7 +260,9 @@ class _Eraser:
         self._wrote(scope, "quickbooks", outcomes, answer.request_id, shown)
         return settled
 
-    def _unheard(self, scope: Scope, shown: ShownCustomer, mark: str, due: set[str]) -> None:
+    def _unknown_outcome(
+        self, scope: Scope, shown: ShownCustomer, mark: str, due: set[str]
+    ) -> None:
         """Book writes that were made by a call whose answer nobody heard."""
         announced = self._erasure.calling or ""
         if announced.startswith(f"{mark}/"):

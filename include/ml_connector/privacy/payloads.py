@@ -131,4 +131,4 @@ def next_page(
 
 def decrypted(column: EncryptedColumn, row: Row[Any], vault: Vault) -> bytes:
     """Return a row's payload as JSON."""
-    return vault.open_encoded(bytes(row.sealed), column.identity_of(row))
+    return vault.decrypt_encoded(bytes(row.sealed), column.identity_of(row))

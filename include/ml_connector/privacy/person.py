@@ -126,7 +126,7 @@ def _addresses(connection: Connection, keys: Sequence[bytes], vault: Vault) -> s
         {"keys": bytea_array(keys)},
     ).all()
     for row in rows:
-        said = vault.open(row.payload, contacts.identity(row.sync, bytes(row.email_key)))
+        said = vault.decrypt(row.payload, contacts.identity(row.sync, bytes(row.email_key)))
         found.add(str(said.get("email") or ""))
     rows = connection.execute(
         text("""SELECT sync, email_key, kind, payload FROM ml_connector.member_events
@@ -135,7 +135,7 @@ def _addresses(connection: Connection, keys: Sequence[bytes], vault: Vault) -> s
     ).all()
     for row in rows:
         identity = member_events.identity(row.sync, bytes(row.email_key), row.kind)
-        found.add(str(vault.open(row.payload, identity).get("email") or ""))
+        found.add(str(vault.decrypt(row.payload, identity).get("email") or ""))
     rows = connection.execute(
         text("""SELECT DISTINCT ON (email_key) email_key, seal_id, after FROM ml_connector.audit
                 WHERE email_key = ANY(:keys) AND after IS NOT NULL AND system = 'mailchimp'
@@ -143,7 +143,7 @@ def _addresses(connection: Connection, keys: Sequence[bytes], vault: Vault) -> s
         {"keys": bytea_array(keys)},
     ).all()
     for row in rows:
-        said = vault.open(row.after, AUDIT[1].identity(row.seal_id))
+        said = vault.decrypt(row.after, AUDIT[1].identity(row.seal_id))
         found.add(str(said.get("email") or "") if isinstance(said, dict) else "")
     plain = {address.strip().lower() for address in found if address}
     return {address for address in plain if vault.email_key(address) in set(keys)}

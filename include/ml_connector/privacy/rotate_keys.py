@@ -132,7 +132,7 @@ def _audit_page(
 def _resealed(sealed: bytes, identity: str, vault: Vault) -> bytes | None:
     """Return the value under the newest key; None if it does not open: it was altered."""
     try:
-        return vault.reseal(sealed, identity)
+        return vault.reencrypt(sealed, identity)
     except SettingsError:
         return None
 

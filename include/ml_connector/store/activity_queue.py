@@ -56,7 +56,7 @@ _CLAIM = """
            c.active AND NOT c.gone AND NOT c.is_project
                AND c.email_problem IS DISTINCT FROM 'suppressed' AS writable,
            k.email_key, k.alias_of, k.status, k.status_since, k.engagement, k.last_engaged_at,
-           coalesce(k.news, 0) AS news, clock_timestamp() AS claimed_at
+           coalesce(k.news, 0) AS events, clock_timestamp() AS claimed_at
     FROM ml_connector.activity_blocks b
     JOIN ml_connector.customers c ON c.sync = b.sync AND c.customer_id = b.customer_id
     LEFT JOIN LATERAL (
@@ -104,7 +104,7 @@ class Due:
     status_since: datetime | None
     engagement: str | None
     last_engaged_at: datetime | None
-    news: int
+    events: int
     claimed_at: datetime
 
 
@@ -112,7 +112,7 @@ class Due:
 class SettledActivity:
     """A block's outcome. ``state``: shown, due, stale, parked or refused.
 
-    ``shown_key`` and ``shown_news`` are kept as they were where they are None.
+    ``shown_key`` and ``shown_events`` are kept as they were where they are None.
     """
 
     customer_id: str
@@ -120,7 +120,7 @@ class SettledActivity:
     attempts: int = 0
     error: str | None = None
     shown_key: bytes | None = None
-    shown_news: int | None = None
+    shown_events: int | None = None
     attachment_id: str | None = None
     attachment_token: str | None = None
     attaching: bool = False
@@ -203,7 +203,7 @@ def settle(connection: Connection, outcomes: Collection[SettledActivity], *, syn
             text("""UPDATE ml_connector.activity_blocks
                     SET state = :state, attempts = :attempts, error = :error,
                         shown_key = coalesce(:shown_key, shown_key),
-                        shown_news = coalesce(CAST(:shown_news AS bigint), shown_news),
+                        shown_news = coalesce(CAST(:shown_events AS bigint), shown_news),
                         attachment_id = :attachment_id, attachment_token = :attachment_token,
                         attaching = :attaching, settled_at = clock_timestamp()
                     WHERE sync = :sync AND customer_id = :customer_id"""),
@@ -215,7 +215,7 @@ def settle(connection: Connection, outcomes: Collection[SettledActivity], *, syn
                     "attempts": each.attempts,
                     "error": each.error,
                     "shown_key": each.shown_key,
-                    "shown_news": each.shown_news,
+                    "shown_events": each.shown_events,
                     "attachment_id": each.attachment_id,
                     "attachment_token": each.attachment_token,
                     "attaching": each.attaching,

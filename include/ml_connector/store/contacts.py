@@ -89,7 +89,7 @@ def sent(
                 WHERE sync = :sync AND email_key = ANY(:keys) AND payload IS NOT NULL"""),
         {"sync": sync, "keys": bytea_array(keys)},
     ).all()
-    opened = ((bytes(k), vault.open(payload, identity(sync, bytes(k)))) for k, payload in rows)
+    opened = ((bytes(k), vault.decrypt(payload, identity(sync, bytes(k)))) for k, payload in rows)
     return {key: shown.get("merge_fields", {}) for key, shown in opened}
 
 
@@ -217,8 +217,8 @@ def record(
     if unknown and copy_new(connection, "ml_connector.contacts", _ANEW, new(rows)):
         return
     past = _known(connection, sync=sync, keys=rows)
-    unheard_of = (key for key in rows if key not in past)
-    copy_rows(connection, "ml_connector.contacts", _ANEW, new(unheard_of))
+    added = (key for key in rows if key not in past)
+    copy_rows(connection, "ml_connector.contacts", _ANEW, new(added))
     if not past:
         return
     load_temp_table(connection, "written_contacts", _WRITTEN, [rows[key] for key in past])
@@ -248,7 +248,7 @@ def _known(connection: Connection, *, sync: str, keys: Collection[bytes]) -> set
 
 def _rows(written: Sequence[Written], sync: str, vault: Vault) -> Iterator[tuple[Any, ...]]:
     shown = [(w.payload, identity(sync, w.email_key)) for w in written if w.payload is not None]
-    seals = iter(vault.seal_each(shown))
+    seals = iter(vault.encrypt_each(shown))
     for each in written:
         yield (
             sync,

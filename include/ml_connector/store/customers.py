@@ -123,7 +123,7 @@ class EncryptedCustomer(NamedTuple):
 def encrypted(customers: Iterable[Customer], *, sync: str, vault: Vault) -> list[EncryptedCustomer]:
     """Return customers as they are staged, which takes no connection."""
     listed = list(customers)
-    payloads = vault.seal_each([(each, identity(sync, each.id)) for each in listed])
+    payloads = vault.encrypt_each([(each, identity(sync, each.id)) for each in listed])
     return [
         EncryptedCustomer(customer, (*_row(customer, vault), payload))
         for customer, payload in zip(listed, payloads, strict=True)
@@ -206,7 +206,7 @@ def _row(customer: Customer, vault: Vault) -> tuple[Any, ...]:
 
 def decrypted(payload: bytes, *, sync: str, customer_id: str, vault: Vault) -> Customer:
     """Return the customer in a staged row's payload."""
-    return _decoder.decode(vault.open_encoded(payload, identity(sync, customer_id)))
+    return _decoder.decode(vault.decrypt_encoded(payload, identity(sync, customer_id)))
 
 
 def mark_gone(connection: Connection, *, sync: str, ids: Collection[str]) -> int:

@@ -38,7 +38,7 @@ def record(
             event.before,
             event.after,
             event.happened_at,
-            vault.seal(event.detail, identity(sync, event.email_key, event.kind))
+            vault.encrypt(event.detail, identity(sync, event.email_key, event.kind))
             if event.detail
             else None,
         )
@@ -96,7 +96,7 @@ def newest(
             before=row.before,
             after=row.after,
             happened_at=row.happened_at,
-            detail=vault.open(row.payload, identity(sync, bytes(row.email_key), row.kind))
+            detail=vault.decrypt(row.payload, identity(sync, bytes(row.email_key), row.kind))
             if row.payload
             else None,
             id=row.id,

@@ -79,7 +79,7 @@ def tags_left(
     left: dict[bytes, list[str]] = defaultdict(list)
     for row in rows:
         key = bytes(row.email_key)
-        left[key] += vault.open(row.payload, identity(row.sync, key)).get("tags", [])
+        left[key] += vault.decrypt(row.payload, identity(row.sync, key)).get("tags", [])
     return dict(left)
 
 

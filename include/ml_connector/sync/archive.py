@@ -62,7 +62,7 @@ def _archive(
     if not change.current or change.contact_payload is None:
         changes.settle(connection, [SettledChange(id=change.id, state=ChangeState.SUPERSEDED)])
         return "superseded"
-    shown = scope.vault.open(
+    shown = scope.vault.decrypt(
         change.contact_payload, contacts.identity(scope.name, bytes(change.email_key))
     )
     found = client.get(shown["email"])

@@ -253,8 +253,8 @@ def _changed(scope: Scope, client: QuickBooksClient, cursor: dict[str, Any]) -> 
     reader.read(watermark - OVERLAP, started)
     staged = reader.staged
     gone = 0
-    stirred = staged.new + staged.changed + staged.touched
-    if stirred or started - tombstones_at > TOMBSTONES_AT_LEAST:
+    delta = staged.new + staged.changed + staged.touched
+    if delta or started - tombstones_at > TOMBSTONES_AT_LEAST:
         tombstones = NOT_ASKED  # so many changes leave no room for tombstones among them
         if staged.read < CDC_CAP:
             tombstones = client.fetch_tombstones(since=tombstones_at - OVERLAP)

@@ -50,14 +50,14 @@ class Decider:
         # What an audience's other syncs own is looked at under a turn that cannot be shared.
         self._side_by_side = 1 if scope.sync.beside else SIDE_BY_SIDE
 
-    def decide_adrift(self) -> int:
+    def decide_orphaned(self) -> int:
         """Decide on the contacts of ours that no customer is at any more, into shard 0."""
         with self._scope.database.begin() as connection:
-            adrift = contacts.orphaned(connection, sync=self._scope.name)
-        if not adrift:
+            orphaned = contacts.orphaned(connection, sync=self._scope.name)
+        if not orphaned:
             return 0
         with self._turn():
-            return self._decide([], shard=0, adrift=adrift)
+            return self._decide([], shard=0, orphaned=orphaned)
 
     def decide_waiting(
         self, customer_ids: Collection[str], *, shard_of: Callable[[int, int], int]
@@ -117,16 +117,16 @@ class Decider:
         chunk: list[deciding.Undecided],
         *,
         shard: int,
-        adrift: Collection[bytes] = (),
+        orphaned: Collection[bytes] = (),
         taken: "_Addresses | None" = None,
     ) -> int:
-        """Decide on the customers of ``chunk`` and on the contacts ``adrift``, in one transaction.
+        """Decide on the customers of ``chunk`` and on the contacts ``orphaned``, in one transaction.
 
         ``taken``: the addresses of the chunks of this turn.
         """
         scope = self._scope
         ids = [waiting.customer_id for waiting in chunk]
-        keys = {*adrift, *(key for w in chunk for key in (w.email_key, w.contact_key) if key)}
+        keys = {*orphaned, *(key for w in chunk for key in (w.email_key, w.contact_key) if key)}
         with scope.database.begin() as connection:
             queued = self._queued(connection, keys, shared=taken is not None)
             people = deciding.frame(connection, sync=scope.name, keys=keys, ids=ids)
@@ -345,7 +345,7 @@ def make_plan(
         audience, others = scope.sync.audience_id, scope.sync.beside
         sharing.mark_free(connection, sync=scope.name, audience=audience, others=others)
     decider = Decider(scope, plan_id=plan_id, preview=preview)
-    queued = 0 if customer_ids else decider.decide_adrift()
+    queued = 0 if customer_ids else decider.decide_orphaned()
     queued += decider.decide_waiting(customer_ids, shard_of=_shard_of)
     with scope.database.begin() as connection:
         if queued >= MANY_ROWS:

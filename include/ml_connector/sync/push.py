@@ -55,7 +55,7 @@ def push_shard(
 
     Changes that became stale under way are decided again and sent as well, if ``again``.
 
-    Raises ``ConsentRaised`` if the referee saw a status rise, ``StopRun`` or ``RetryLater`` from
+    Raises ``ConsentRaised`` if the consent check saw a status rise, ``StopRun`` or ``RetryLater`` from
     the client; whatever was sent before is settled by then.
     """
     with scope.database.begin() as connection:
@@ -234,7 +234,7 @@ class _Pusher:
         rows = trail.encrypted(entries, run=scope.run, vault=scope.vault)
         settled = [outcome.settled for outcome in outcomes]
         arrived = [o.row.change.email_key for o in outcomes if o.present]
-        turned_away = {
+        refused = {
             o.row.change.email_key: o.refusal.code
             for o in outcomes
             if o.refusal is not None and o.row.change.kind == Kind.CREATE
@@ -248,7 +248,7 @@ class _Pusher:
         )
         changes.settle(connection, settled)
         deciding.mark_arrived(connection, sync=scope.name, keys=arrived)
-        deciding.mark_refused(connection, sync=scope.name, refused=turned_away)
+        deciding.mark_refused(connection, sync=scope.name, refused=refused)
         # Last: who waits for the turn with rows appended could meet a sealer and a planner in a ring.
         trail.append_encrypted(connection, rows)
         for state, number in Counter(change.state for change in settled).items():
@@ -265,7 +265,7 @@ class _Pusher:
         if change.contact_payload is None:
             return {}
         identity = contacts.identity(self._scope.name, bytes(change.email_key))
-        shown: dict[str, Any] = self._scope.vault.open(change.contact_payload, identity)
+        shown: dict[str, Any] = self._scope.vault.decrypt(change.contact_payload, identity)
         return shown
 
     def _learn_contract(self) -> None:

@@ -26,7 +26,7 @@ def settle_archives(scope: Scope, connection: Connection) -> int:
     for change in done:
         identity = contacts.identity(scope.name, bytes(change.email_key))
         payload = change.contact_payload
-        shown = scope.vault.open(payload, identity) if payload else {}
+        shown = scope.vault.decrypt(payload, identity) if payload else {}
         entries.append(
             archive_entry(
                 scope.name,
@@ -52,7 +52,7 @@ def record_unknown_outcomes(scope: Scope, connection: Connection) -> int:
             sync=scope.name,
             action=change.kind,
             reason=change.reason,
-            outcome="unheard",
+            outcome=trail.UNKNOWN_OUTCOME,
             cause=f"change:{change.id}",
             customer_id=change.customer_id,
             email_key=change.email_key,

@@ -59,10 +59,10 @@ def handle_customers(target: OpenSync, events: Sequence[ClaimedEvent]) -> Handle
             lock_sync(connection, sync=scope.name, at="deciding")
             changes.take_over(connection, sync=scope.name, keys=left_behind)
             deciding.mark_dirty(connection, sync=scope.name, keys=left_behind)
-        stirred = deciding.pending_of(connection, sync=scope.name, ids=ids)
-    if stirred.waiting:
+        pending = deciding.pending_of(connection, sync=scope.name, ids=ids)
+    if pending.waiting:
         plan_id = scope.plan_id("webhooks")
-        if stirred.moving:
+        if pending.moving:
             # An opt-out at the address that somebody leaves has to be known first (A13b).
             fetch_members.fetch_members(scope, target.mailchimp)
         if planner.decide_on(scope, plan_id=plan_id, customer_ids=ids):
@@ -124,7 +124,7 @@ def _of_the_known(
     These are ignored, and what they say is destroyed. One that could not be read when it came is
     set aside again, for the same reason, if somebody had it tried again.
     """
-    opened = {event: event.opened(scope.vault) for event in events}
+    opened = {event: event.decrypted(scope.vault) for event in events}
     unreadable = [
         e for e, said in opened.items() if said and not isinstance(said.get("data"), dict)
     ]

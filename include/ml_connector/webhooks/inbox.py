@@ -55,9 +55,9 @@ class ClaimedEvent:
     reason: str | None
     payload: bytes
 
-    def opened(self, vault: Vault) -> Any:
+    def decrypted(self, vault: Vault) -> Any:
         """Return the event as it came."""
-        return vault.open(self.payload, identity(self.dedupe_key))
+        return vault.decrypt(self.payload, identity(self.dedupe_key))
 
 
 def deliver(connection: Connection, events: Sequence[WebhookEvent], *, vault: Vault) -> int:
@@ -76,7 +76,7 @@ def deliver(connection: Connection, events: Sequence[WebhookEvent], *, vault: Va
             *("dedupe_key", "state", "reason", "occurred_at"),
         )
     }
-    columns["payload"] = [vault.seal(event.payload, identity(key)) for key, event in ordered]
+    columns["payload"] = [vault.encrypt(event.payload, identity(key)) for key, event in ordered]
     if any(event.state != "pending" for _, event in ordered):
         prepare_append(connection)
     columns |= _who(RunContext(task_id="receiver"))
@@ -277,7 +277,7 @@ def erase(connection: Connection, events: Mapping[int, str], *, vault: Vault) ->
                 WHERE i.id = e.id"""),
         {
             "ids": list(events),
-            "payloads": [vault.seal({}, identity(key)) for key in events.values()],
+            "payloads": [vault.encrypt({}, identity(key)) for key in events.values()],
         },
     )
 

@@ -24,8 +24,8 @@ def raise_alert(database: Database, *, cause: str, message: str, link: str = "")
     link = link or _running_task()
     try:
         with database.begin() as connection:
-            news = causes.raise_once(connection, cause=cause, message=message, link=link)
-        if news:
+            is_new = causes.raise_once(connection, cause=cause, message=message, link=link)
+        if is_new:
             log.error("alert_raised", cause=cause, message=message)
         deliver_alerts(database)
     except ConnectorError as error:
@@ -36,8 +36,8 @@ def end_alert(database: Database, *, cause: str) -> None:
     """Tell people that ``cause`` is over, if they had been told of it."""
     try:
         with database.begin() as connection:
-            news = causes.end(connection, cause=cause)
-        if news:
+            is_new = causes.end(connection, cause=cause)
+        if is_new:
             log.info("alert_ended", cause=cause)
             deliver_alerts(database)
     except ConnectorError as error:
@@ -54,7 +54,7 @@ def _running_task() -> str:
 
 def deliver_alerts(database: Database) -> None:
     """Tell every recipient what it does not know yet."""
-    from ml_connector_airflow.alerts import notifiers  # three providers: loaded when there is news
+    from ml_connector_airflow.alerts import notifiers  # three providers: loaded only to deliver
 
     settings = load_alerts()
     for recipient in settings.recipients:

@@ -108,7 +108,7 @@ def _who(visit: Visit, row: Row[Any]) -> tuple[str, str]:
             email = found.addresses[0]
     if not email and row.contact_payload is not None:
         identity = contacts.identity(sync, bytes(row.email_key))
-        email = str(vault.open(row.contact_payload, identity).get("email", ""))
+        email = str(vault.decrypt(row.contact_payload, identity).get("email", ""))
     return name, email
 
 

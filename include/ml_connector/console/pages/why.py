@@ -72,7 +72,7 @@ def _because(visit: Visit, connection: Connection, contact: Row[Any]) -> str:
     detail: dict[str, Any] = {}
     if row.payload:
         identity = member_events.identity(sync, key, row.kind)
-        detail = visit.services.vault.open(row.payload, identity)
+        detail = visit.services.vault.decrypt(row.payload, identity)
     given = f", saying “{detail['reason']}”" if detail.get("reason") else ""
     seen = "told by a webhook" if row.source == "webhook" else "seen when the audience was read"
     return f"the person {did} in Mailchimp on {when}{given} ({seen})"

@@ -44,7 +44,7 @@ def row(connection: Connection, *, sync: str, entry_id: int) -> Row[Any] | None:
 def opened_sides(row: Mapping[str, Any], *, vault: Vault) -> tuple[Any, Any]:
     """Return the state before and after that a row holds; None where it holds none."""
     before, after = (
-        vault.open(row[side], f"audit/{row['seal_id']}/{side}") if row[side] else None
+        vault.decrypt(row[side], f"audit/{row['seal_id']}/{side}") if row[side] else None
         for side in ("before", "after")
     )
     return before, after

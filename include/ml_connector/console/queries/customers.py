@@ -199,7 +199,7 @@ def contact_shows(row: Row[Any], *, sync: str, vault: Vault) -> dict[str, Any]:
     """Return what a contact shows, as far as we know: address and merge fields."""
     if row.payload is None:
         return {}
-    shown = vault.open(row.payload, contacts.identity(sync, bytes(row.email_key)))
+    shown = vault.decrypt(row.payload, contacts.identity(sync, bytes(row.email_key)))
     return dict(shown)
 
 

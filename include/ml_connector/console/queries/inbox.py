@@ -82,7 +82,7 @@ def event_row(connection: Connection, whose: Whose, *, event_id: int) -> Row[Any
 
 def event_body(row: Row[Any], *, vault: Vault) -> Any:
     """Return an event as it came."""
-    return vault.open(row.payload, f"webhook_inbox/{row.dedupe_key}")
+    return vault.decrypt(row.payload, f"webhook_inbox/{row.dedupe_key}")
 
 
 def in_state(connection: Connection, whose: Whose, *, state: str, limit: int = 1000) -> list[int]:

@@ -132,6 +132,6 @@ def _opened(entry: Happening, sync: str, vault: Vault) -> Happening:
     if entry.kind == "did" and row["payload"]:
         identity = member_events.identity(sync, bytes(row["email_key"]), row["kind"])
         return Happening(
-            at=entry.at, kind=entry.kind, row=row, after=vault.open(row["payload"], identity)
+            at=entry.at, kind=entry.kind, row=row, after=vault.decrypt(row["payload"], identity)
         )
     return entry
