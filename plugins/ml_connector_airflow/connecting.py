@@ -21,7 +21,7 @@ from ml_connector_airflow.wiring import connection_named, database_url
 def consent_page(conn_id: str, *, redirect_uri: str, state: str) -> str:
     """Return the address where a person lets us in; raise ``SettingsError`` without a client id.
 
-    Raises it as well where the connector's database is not known yet: ``finish_connect`` cannot do without,
+    Raises it as well where the connector's database is not known yet: ``complete_consent`` cannot do without,
     and a person who said yes by then would have to say it again.
     """
     database_url()
@@ -36,7 +36,7 @@ def consent_page(conn_id: str, *, redirect_uri: str, state: str) -> str:
     )
 
 
-def finish_connect(conn_id: str, consent: Consent, *, redirect_uri: str) -> str:
+def complete_consent(conn_id: str, consent: Consent, *, redirect_uri: str) -> str:
     """Store pair and company, and return the company's name as QuickBooks tells it.
 
     Under the refresh lock: a refresh under way with the former pair is waited for, since it would

@@ -21,7 +21,7 @@ from pathlib import Path
 import structlog
 from sqlalchemy import text
 
-from ml_connector.activity.writer import markers_of
+from ml_connector.activity.notes import markers_of
 from ml_connector.rules.notes_block import LONGEST, length
 from ml_connector.sync.fetch_members import fetch_members
 from tests.integration.activity_worker import processes, write_until

@@ -15,7 +15,7 @@ from ml_connector.errors import SettingsError
 from ml_connector.model import RunContext
 from ml_connector.privacy import erasure, payloads
 from ml_connector.privacy.erased_payloads import erase_of_the_suppressed
-from ml_connector.privacy.forget import Forgotten, find_person, forget
+from ml_connector.privacy.forget import Forgotten, forget, person_to_erase
 from ml_connector.store.database import Database
 from ml_connector.webhooks import inbox
 from ml_connector.wire.webhook_event import unreadable
@@ -250,7 +250,7 @@ def test_forgetting_twice_changes_nothing_and_a_stranger_is_suppressed_too(compa
 
 def test_what_is_no_address_is_said_before_anything_is_done(company):
     with pytest.raises(SettingsError, match="no e-mail address"):
-        find_person(company.database, company.vault, "Amy Finch")
+        person_to_erase(company.database, company.vault, "Amy Finch")
 
 
 def test_somebody_who_left_the_address_is_found_by_it(company):

@@ -11,20 +11,29 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from typing import Any
 from zoneinfo import ZoneInfo
 
 import msgspec
 import structlog
 from sqlalchemy import Connection
 
+from ml_connector.activity.notes import (
+    Result,
+    action_of,
+    attach_item,
+    detach_item,
+    iter_attached,
+    markers_of,
+    notes_item,
+    write_items,
+)
 from ml_connector.audit import trail
 from ml_connector.audit.trail import Entry
 from ml_connector.errors import ConnectorError, RecordRefused, StaleObject
 from ml_connector.model import Customer, MemberEvent, Status
 from ml_connector.quickbooks.client import IDS_PER_QUERY, QuickBooksClient
 from ml_connector.quickbooks.protocol import BatchItem
-from ml_connector.rules.notes_block import MOST_EVENTS, ContactSummary, Markers, render_lines
+from ml_connector.rules.notes_block import MOST_EVENTS, ContactSummary, render_lines
 from ml_connector.scope import Scope
 from ml_connector.store import activity_queue, customers, intents, member_events
 from ml_connector.store.activity_queue import NOBODY, Due, Part, SettledActivity
@@ -34,7 +43,6 @@ from ml_connector.sync.staging import stage_rows
 TRIES = 5
 """Of one customer in one run; then it is parked for the next one (B7)."""
 
-_ACTIONS = {("Customer", "update"): "write_notes", ("Attachable", "delete"): "remove_note"}
 log = structlog.get_logger(__name__)
 
 
@@ -62,9 +70,7 @@ class _Page:
     notes: str | None = None
     note: str | None = None
     items: list[BatchItem] = field(default_factory=list)
-    written: list[tuple[BatchItem, dict[str, Any] | ConnectorError | None]] = field(
-        default_factory=list
-    )
+    written: list[tuple[BatchItem, Result]] = field(default_factory=list)
     attachment: tuple[str, str] | None = None
     """Id and SyncToken of the note to write, empty for a new one; None if no note is meant."""
 
@@ -149,13 +155,13 @@ class _Writer:
         )
         page = _Page(due, customer, events)
         markers = markers_of(scope, due.customer_id)
-        lines = render_lines(_standing(due, events), self._zone)
+        lines = render_lines(_summary(due, events), self._zone)
         wanted = customer.notes
         fitted = markers.into(customer.notes, lines) if self._write_to != "attachment" else None
         wanted = markers.out_of(customer.notes) if fitted is None else fitted
         if wanted != customer.notes:
             page.notes = wanted
-            page.items.append(_notes_item(customer, wanted))
+            page.items.append(notes_item(customer.id, customer.sync_token, wanted))
         if fitted is None or self._write_to == "both":
             page.note = markers.block(lines)
         return page
@@ -180,16 +186,15 @@ class _Writer:
             )
             return False
         page.attachment = found
-        if page.note is not None or found[0]:
-            page.items.append(_note_item(page))
+        if page.note is not None:
+            page.items.append(attach_item(due.customer_id, page.note, attachment=found))
+        elif found[0]:
+            page.items.append(detach_item(found))
         return True
 
     def _find_note(self, customer_id: str) -> tuple[str, str]:
-        first = markers_of(self._scope, customer_id).first
-        for row in self._client.notes_of(customer_id):
-            if str(row.get("Note", "")).startswith(first):
-                return str(row["Id"]), str(row["SyncToken"])
-        return "", ""
+        markers = markers_of(self._scope, customer_id)
+        return next(iter_attached(self._client, customer_id, markers), ("", ""))
 
     # ── the call and what came of it ──────────────────────────────────────────────────────────
 
@@ -197,12 +202,12 @@ class _Writer:
         items = [item for page in pages for item in page.items]
         if not items:
             return None
-        named = [replace(item, b_id=str(n)) for n, item in enumerate(items)]
-        answer = self._client.write_batch(named, operation_id=f"activity/{self._scope.name}")
-        results = iter([(item, answer.results.get(item.b_id)) for item in named])
+        operation_id = f"activity/{self._scope.name}"
+        written, request_id = write_items(self._client, items, operation_id=operation_id)
+        results = iter(written)
         for page in pages:
             page.written = [next(results) for _ in page.items]
-        return answer.request_id
+        return request_id
 
     def _settle(
         self,
@@ -319,7 +324,8 @@ class _Writer:
             return []
         if intent != self._scope.vault.fields_hash(page.customer.notes):
             return []
-        item = _notes_item(page.customer, page.customer.notes)
+        customer = page.customer
+        item = notes_item(customer.id, customer.sync_token, customer.notes)
         found = replace(page, notes=page.customer.notes, written=[(item, {})])
         return [
             msgspec.structs.replace(entry, before=None)
@@ -341,7 +347,7 @@ class _Writer:
                 Entry(
                     sync=self._scope.name,
                     system="quickbooks",
-                    action=_ACTIONS.get((item.entity, item.operation), "attach_note"),
+                    action=action_of(item),
                     reason=newest.kind if newest else str(due.status or "no_contact"),
                     outcome="applied" if isinstance(result, dict) else failed,
                     cause=f"event:{newest.id}" if newest else "contact",
@@ -358,13 +364,7 @@ class _Writer:
         return entries
 
 
-def markers_of(scope: Scope, customer_id: str) -> Markers:
-    """Return the marker lines of one customer's block."""
-    code = scope.vault.fields_hash(["activity", scope.name, customer_id])[:3].hex()
-    return Markers(scope.name, code)
-
-
-def _standing(due: Due, events: Sequence[MemberEvent]) -> ContactSummary:
+def _summary(due: Due, events: Sequence[MemberEvent]) -> ContactSummary:
     moved = (each for each in events if each.kind == "address_changed" and each.detail)
     address = next((each.detail["email"] for each in moved if each.detail), None)
     return ContactSummary(
@@ -375,24 +375,3 @@ def _standing(due: Due, events: Sequence[MemberEvent]) -> ContactSummary:
         address=address if due.alias_of else None,
         events=events,
     )
-
-
-def _notes_item(customer: Customer, notes: str) -> BatchItem:
-    payload = {
-        "Id": customer.id,
-        "SyncToken": customer.sync_token,
-        "sparse": True,
-        "Notes": notes,
-    }
-    return BatchItem(b_id="", payload=payload)
-
-
-def _note_item(page: _Page) -> BatchItem:
-    found, token = page.attachment or ("", "")
-    named = {"Id": found, "SyncToken": token} if found else {}
-    if page.note is None:
-        return BatchItem(b_id="", payload=named, operation="delete", entity="Attachable")
-    target = {"EntityRef": {"type": "Customer", "value": page.due.customer_id}}
-    payload = {"Note": page.note, "AttachableRef": [target], **named}
-    operation = "update" if found else "create"
-    return BatchItem(b_id="", payload=payload, operation=operation, entity="Attachable")

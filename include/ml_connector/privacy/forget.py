@@ -15,14 +15,21 @@ until that sync is done too. Nothing that brings the person back can slip in bet
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
 import structlog
 from msgspec import structs
 
-from ml_connector.activity.writer import markers_of
+from ml_connector.activity.notes import (
+    action_of,
+    detach_item,
+    iter_attached,
+    markers_of,
+    notes_item,
+    write_items,
+)
 from ml_connector.audit import chain, trail
 from ml_connector.audit.trail import Entry
 from ml_connector.errors import (
@@ -70,7 +77,7 @@ class Forgotten:
     finished: bool = True
 
 
-def find_person(database: Database, vault: Vault, address: str) -> Person:
+def person_to_erase(database: Database, vault: Vault, address: str) -> Person:
     """Return whom an erasure would be about; raise ``SettingsError`` if it is no address."""
     normal = normal_form(address)
     if "@" not in normal:
@@ -206,12 +213,16 @@ class _Eraser:
                 return
             notes = str(rows[0].get("Notes") or "")
             wanted = markers.out_of(notes)
-            items = [_notes_item(rows[0], wanted)] if wanted != notes else []
-            items += self._attached(client, shown, markers.first)
-            self._unknown_outcome(scope, shown, mark, {_action(item) for item in items})
+            items = []
+            if wanted != notes:
+                items.append(notes_item(str(rows[0]["Id"]), str(rows[0]["SyncToken"]), wanted))
+            if shown.attachment_id or shown.attaching:
+                attached = iter_attached(client, shown.customer_id, markers)
+                items += [detach_item(attachment) for attachment in attached]
+            self._unknown_outcome(scope, shown, mark, {action_of(item) for item in items})
             if not items:
                 return
-            self._calling("/".join([mark, *(_action(item) for item in items)]))
+            self._calling("/".join([mark, *(action_of(item) for item in items)]))
             if self._write(scope, client, shown, items):
                 return
         raise Unavailable(
@@ -219,45 +230,27 @@ class _Eraser:
             " give the command again later"
         )
 
-    @staticmethod
-    def _attached(
-        client: QuickBooksClient, shown: ShownCustomer, first_line: str
-    ) -> list[BatchItem]:
-        if not shown.attachment_id and not shown.attaching:
-            return []
-        return [
-            BatchItem(
-                b_id="",
-                payload={"Id": str(row["Id"]), "SyncToken": str(row["SyncToken"])},
-                operation="delete",
-                entity="Attachable",
-            )
-            for row in client.notes_of(shown.customer_id)
-            if str(row.get("Note", "")).startswith(first_line)
-        ]
-
     def _write(
         self, scope: Scope, client: QuickBooksClient, shown: ShownCustomer, items: list[BatchItem]
     ) -> bool:
         """Write; return whether the customer is settled, False if it is to be read again."""
-        named = [replace(item, b_id=str(n)) for n, item in enumerate(items)]
-        answer = client.write_batch(named, operation_id=f"erasure/{self._erasure.id}")
+        operation_id = f"erasure/{self._erasure.id}"
+        written, request_id = write_items(client, items, operation_id=operation_id)
         settled, outcomes = True, []
-        for item in named:
-            result = answer.results.get(item.b_id)
+        for item, result in written:
             if isinstance(result, dict):
-                outcomes.append((_action(item), "applied"))
+                outcomes.append((action_of(item), "applied"))
                 self._blocks += 1
                 continue
             stale = isinstance(result, StaleObject) or not isinstance(result, RecordRefused)
             settled = settled and not stale
-            outcomes.append((_action(item), "conflict" if stale else "failed"))
+            outcomes.append((action_of(item), "conflict" if stale else "failed"))
             if not stale:
                 self._left.append(
                     f"{scope.name}: QuickBooks refused to take our lines out of customer"
                     f" {shown.customer_id}; delete them there by hand"
                 )
-        self._wrote(scope, "quickbooks", outcomes, answer.request_id, shown)
+        self._wrote(scope, "quickbooks", outcomes, request_id, shown)
         return settled
 
     def _unknown_outcome(
@@ -372,12 +365,3 @@ class _Eraser:
         chain.seal(self._database, self._vault)
         log.info("person_forgotten", erasure=done.erasure, customers=done.customers)
         return done
-
-
-def _action(item: BatchItem) -> str:
-    return "remove_note" if item.entity == "Attachable" else "write_notes"
-
-
-def _notes_item(row: dict[str, Any], notes: str) -> BatchItem:
-    payload = {"Id": row["Id"], "SyncToken": row["SyncToken"], "sparse": True, "Notes": notes}
-    return BatchItem(b_id="", payload=payload)

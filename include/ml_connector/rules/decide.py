@@ -12,6 +12,7 @@ never be found again.
 from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime
+from typing import NamedTuple
 
 import pandas as pd
 
@@ -46,6 +47,45 @@ _FINAL = (
 )
 NOT_THERE = (Status.ARCHIVED, Status.FORGOTTEN, Status.ABSENT, Status.MOVED)
 _UNARCHIVABLE = (Status.PENDING, Status.CLEANED)
+
+
+class Rule(NamedTuple):
+    """One rule for an owned address: the change it asks for, and why.
+
+    ``case``: the row of docs/behaviour.md. ``when``: a key of ``_conditions``. ``reason``: None takes
+    the reason for which Mailchimp refused the contact. ``kind``: None writes nothing. ``status``:
+    which status the write carries (``created`` or ``restored``); None sends no status.
+    """
+
+    case: str
+    when: str
+    reason: str | None
+    kind: Kind | None
+    status: str | None = None
+
+
+RULES = (
+    Rule("A9", "has_another_owner", "owner_changed", Kind.UPDATE),
+    Rule("A13", "has_no_owner", "adopted", Kind.UPDATE),
+    Rule("A16", "lacks_inactive_tag", "inactive_tagged", Kind.UPDATE),
+    Rule("A16", "wears_inactive_tag", "reactivated", Kind.UPDATE),
+    Rule("A2", "shows_everything", "unchanged", None),
+    Rule("A16", "is_kept_inactive", "kept_inactive", None),
+    Rule("A1", "is_new", "new_customer", Kind.CREATE, "created"),
+    Rule("A11", "is_new_and_moved", "address_changed", Kind.CREATE, "created"),
+    Rule("A18", "we_archived", "reactivated", Kind.RESTORE, "restored"),
+    Rule("A15", "we_archived_and_moved", "address_returned", Kind.RESTORE, "restored"),
+    Rule("A23", "was_refused_as_it_is", None, None),
+    Rule("A24", "is_parked", "parked", None),
+    Rule("A11a", "opted_out_elsewhere", "opted_out_elsewhere", None),
+    Rule("A19", "marketer_archived", "archived_by_marketer", None),
+    Rule("A18a", "is_forgotten", "forgotten", None),
+    Rule("A28", "moved_in_mailchimp", "address_changed_in_mailchimp", None),
+    Rule("A39", "is_foreign", "owned_by_another_sync", None),
+    Rule("A30", "is_suppressed", "suppressed", None),
+)
+"""From the weakest to the strongest: a later rule overrules the ones before it. An address to which
+no rule applies is updated, reason ``fields_changed`` (A3)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -177,52 +217,56 @@ def _wanted(
         desired_hash(fields, tag_inactive=tagged)
         for fields, tagged in zip(rows.fields_hash, rows.tag_inactive, strict=True)
     ]
-    exists = rows.status.notna() & (rows.status != Status.ABSENT)
-    archived = rows.status == Status.ARCHIVED
-    ours = archived & (rows.archived_by == "us")
-    forbidden = (rows.carry == _FORBIDDEN) & (~exists | archived)
-    same = rows.pushed_hash == rows.decided_hash
-    parked = pd.to_datetime(rows.parked_until, utc=True) > pd.Timestamp(now)
+    rows["foreign"] = rows.email_key.isin(list(foreign))
+    conditions = _conditions(rows, suppressed, policy, now)
+    created = rows.carry.where(rows.carry.notna(), policy.new_contact_status)
+    statuses = {"created": created, "restored": _restored_statuses(rows, conditions["ours"])}
     reason = pd.Series("fields_changed", index=rows.index, dtype=object)
     kind = pd.Series(Kind.UPDATE.value, index=rows.index, dtype=object)
     status = pd.Series(None, index=rows.index, dtype=object)
-    back = rows[ours]
-    restored = pd.Series(
-        [_restored(p, c) for p, c in zip(back.previous_status, back.carry, strict=True)],
-        index=back.index,
-        dtype=object,
-    ).reindex(rows.index)
-    created = rows.carry.where(rows.carry.notna(), policy.new_contact_status)
-    tagged = rows.tagged_inactive.eq(True)
-    # From the weakest rule to the strongest: a later line overrules the ones before it.
-    for applies, the_kind, the_reason, the_status in (
-        (exists & rows.owner.notna() & (rows.owner != rows.customer_id), Kind.UPDATE, "owner_changed", None),
-        (exists & rows.owner.isna(), Kind.UPDATE, "adopted", None),
-        (rows.tag_inactive & ~tagged, Kind.UPDATE, "inactive_tagged", None),
-        (~rows.tag_inactive & tagged, Kind.UPDATE, "reactivated", None),
-        (same, None, "unchanged", None),
-        (rows.stays.astype(bool) & (policy.on_inactive == "keep"), None, "kept_inactive", None),
-        (~exists, Kind.CREATE, "new_customer", created),
-        (~exists & rows.moved.eq(True), Kind.CREATE, "address_changed", created),
-        (ours, Kind.RESTORE, "reactivated", restored),
-        (ours & rows.moved.eq(True), Kind.RESTORE, "address_returned", restored),
-        (rows.refused_hash == rows.decided_hash, None, rows.refused_reason, None),
-        (parked, None, "parked", None),
-        (forbidden, None, "opted_out_elsewhere", None),
-        (archived & ~ours, None, "archived_by_marketer", None),
-        (rows.status == Status.FORGOTTEN, None, "forgotten", None),
-        (rows.status == Status.MOVED, None, "address_changed_in_mailchimp", None),
-        (rows.email_key.isin(list(foreign)), None, "owned_by_another_sync", None),
-        (rows.email_key.isin(list(suppressed)), None, "suppressed", None),
-    ):  # fmt: skip
+    for rule in RULES:
+        applies = conditions[rule.when]
         if not applies.any():
             continue
-        kind = kind.mask(applies, None if the_kind is None else the_kind.value)
-        reason = reason.mask(applies, the_reason)
-        status = status.mask(applies, the_status)
-    there = exists & ~rows.status.isin(NOT_THERE)
-    present = there & ~rows.email_key.isin(list(foreign))
+        kind = kind.mask(applies, None if rule.kind is None else rule.kind.value)
+        reason = reason.mask(applies, rule.reason or rows.refused_reason)
+        status = status.mask(applies, statuses[rule.status] if rule.status else None)
+    there = conditions["exists"] & ~rows.status.isin(NOT_THERE)
+    present = there & ~rows.foreign
     return rows.assign(kind=kind, why=reason, new_status=status, there=there, present=present)
+
+
+def _conditions(
+    rows: pd.DataFrame, suppressed: set[str], policy: Policy, now: datetime
+) -> dict[str, pd.Series]:
+    """What RULES ask of an owned address, by name; ``rows`` are owners joined with contacts."""
+    exists = rows.status.notna() & (rows.status != Status.ABSENT)
+    archived = rows.status == Status.ARCHIVED
+    ours = archived & (rows.archived_by == "us")
+    tagged = rows.tagged_inactive.eq(True)
+    moved = rows.moved.eq(True)
+    return {
+        "exists": exists,
+        "ours": ours,
+        "has_another_owner": exists & rows.owner.notna() & (rows.owner != rows.customer_id),
+        "has_no_owner": exists & rows.owner.isna(),
+        "lacks_inactive_tag": rows.tag_inactive & ~tagged,
+        "wears_inactive_tag": ~rows.tag_inactive & tagged,
+        "shows_everything": rows.pushed_hash == rows.decided_hash,
+        "is_kept_inactive": rows.stays.astype(bool) & (policy.on_inactive == "keep"),
+        "is_new": ~exists,
+        "is_new_and_moved": ~exists & moved,
+        "we_archived": ours,
+        "we_archived_and_moved": ours & moved,
+        "was_refused_as_it_is": rows.refused_hash == rows.decided_hash,
+        "is_parked": pd.to_datetime(rows.parked_until, utc=True) > pd.Timestamp(now),
+        "opted_out_elsewhere": (rows.carry == _FORBIDDEN) & (~exists | archived),
+        "marketer_archived": archived & ~ours,
+        "is_forgotten": rows.status == Status.FORGOTTEN,
+        "moved_in_mailchimp": rows.status == Status.MOVED,
+        "is_foreign": rows.foreign,
+        "is_suppressed": rows.email_key.isin(list(suppressed)),
+    }
 
 
 def desired_hash(fields_hash: str, *, tag_inactive: bool) -> str:
@@ -230,8 +274,17 @@ def desired_hash(fields_hash: str, *, tag_inactive: bool) -> str:
     return fields_hash + ("01" if tag_inactive else "00")
 
 
-def _restored(previous: object, carried: object) -> str:
-    """The status a contact comes back with: what it had, or less if its person opted out."""
+def _restored_statuses(rows: pd.DataFrame, ours: pd.Series) -> pd.Series:
+    """The status an archived contact comes back with: what it had, or less after an opt-out."""
+    back = rows[ours]
+    statuses = [
+        _lower(previous, carried)
+        for previous, carried in zip(back.previous_status, back.carry, strict=True)
+    ]
+    return pd.Series(statuses, index=back.index, dtype=object).reindex(rows.index)
+
+
+def _lower(previous: object, carried: object) -> str:
     had = previous if previous in CONSENT_RANK else Status.UNSUBSCRIBED
     brought = carried if carried in CONSENT_RANK else had
     return str(min(had, brought, key=lambda status: CONSENT_RANK[Status(str(status))]))

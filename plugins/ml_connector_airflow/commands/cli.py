@@ -232,5 +232,5 @@ def connect_quickbooks(
     if browser:
         typer.launch(page)
     consent = callback.wait(wait)
-    name = connecting.finish_connect(conn_id, consent, redirect_uri=callback.redirect_uri)
+    name = connecting.complete_consent(conn_id, consent, redirect_uri=callback.redirect_uri)
     typer.echo(f"Connected to the company {name!r} ({consent.realm_id}).")

@@ -254,7 +254,7 @@ class WithAirflow:
 
     def connect(self, conn_id: str, consent: Consent, *, redirect_uri: str) -> str:
         """Exchange the code and store what it brings."""
-        return connecting.finish_connect(conn_id, consent, redirect_uri=redirect_uri)
+        return connecting.complete_consent(conn_id, consent, redirect_uri=redirect_uri)
 
 
 def replay(sync: Sync, ids: list[int], *, actor: str) -> Started:  # noqa: ARG001 -- as asked for

@@ -26,7 +26,7 @@ class NotRotated(ConnectorError):
 def preview_erasure(address: str, *, delete_contact: bool) -> Iterator[str]:
     """Yield what an erasure would do; addresses and names are not told."""
     with closing(Database(database_url(), connections=2)) as database:
-        person = erasing.find_person(database, _vault(), address)
+        person = erasing.person_to_erase(database, _vault(), address)
     ids = ", ".join(f"{each.sync} {each.customer_id}" for each in person.customers)
     yield f"QuickBooks customers: {ids or 'none'}. They stay in QuickBooks, without our lines."
     yield f"Addresses of this person: {len(person.keys)}, suppressed for good."
