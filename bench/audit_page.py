@@ -34,15 +34,15 @@ FILL = """
     FROM generate_series(1, :rows) n"""
 PAGES = {
     "newest": "",
-    "half a million rows back": "?before={mock_app}",
+    "half a million rows back": "?before={half}",
     "failed ones (1 of 5,000)": "?outcome=failed",
-    "failed ones, half a million rows back": "?outcome=failed&before={mock_app}",
+    "failed ones, half a million rows back": "?outcome=failed&before={half}",
     "one customer (1 of 100,000)": "?customer_id=4711",
     "one address": "?key={key}",
     "one run (3,000 rows)": "?run_id=scheduled__7",
     "one month, a year ago": "?until={year_ago}",
     "an outcome that never was": "?outcome=parked",
-    "one row": "/{mock_app}",
+    "one row": "/{half}",
 }
 LIMIT = 0.2  # seconds
 ROWS, TIMES = 1_000_000, 15
