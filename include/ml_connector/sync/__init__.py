@@ -1,1 +1,1 @@
-"""The daily run in its order: preflight, fetch, plan, guard, push, archive, recover, report."""
+"""Daily run pipeline: preflight, fetch, plan, guard, push, archive, recover, report."""

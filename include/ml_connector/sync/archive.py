@@ -1,8 +1,11 @@
-"""Contacts that no customer owns any more, archived in Mailchimp one by one.
+"""Archive orphaned contacts in Mailchimp, one call each.
 
-The contact is read just before: the status it has at that moment is the one it comes back with
-(A18), and whoever is archived already was archived by a marketer, unless an earlier try of ours
-lost its answer: nothing is left to do then, and nothing was done by us. Runs after the push, so that a person's new contact exists before the old one goes.
+The worker reads each contact just before it archives it. The status found there is the status that
+a later restore gives back (A18). A contact that is already archived needs no call: a marketer
+archived it. The exception is an earlier attempt of ours whose response was lost. Then the archive
+is the connector's.
+
+Runs after the push, so that a customer's new contact exists before the old one is archived.
 """
 
 from collections import Counter
@@ -29,10 +32,11 @@ log = structlog.get_logger(__name__)
 def archive_contacts(
     scope: Scope, client: MailchimpClient, *, plan_id: int, threads: int = THREADS
 ) -> dict[str, int]:
-    """Archive what the plan says; return how many changes ended how.
+    """Archive the contacts of a plan; return the number of changes by final state.
 
-    More than the guard allows are left to the next daily run, which asks, unless a person approved
-    the plan: the last look, since other steps may have added to it, or others archived meanwhile.
+    Checks the guard a last time. Other steps may have added archives to the plan, and other plans
+    may have archived contacts meanwhile. Above the limit, the archives wait for the next daily run,
+    which asks for approval. An approved plan is archived in full.
     """
     if left := guard.leave_to_daily_run(scope, plan_id=plan_id):
         log.warning("archives_left_to_daily_run", sync=scope.name, contacts=left)
@@ -71,7 +75,7 @@ def _archive(
     status = Status.ARCHIVED
     undone = None if change.started else "archived already, by a marketer"
     if found is None:
-        # Known once and not there: deleted for good, or moved to another address (A28, A30).
+        # Known before and absent now: permanently deleted, or moved to another address (A28, A30).
         status, archived_by = Status.FORGOTTEN, None
         undone = "Mailchimp has no contact at this address any more"
     elif found.status is not Status.ARCHIVED:
@@ -111,7 +115,7 @@ def _archive(
 
 
 def _previous(change: ClaimedChange, found: Member | None) -> str | None:
-    """The status to come back with: as read just now, or as known before an earlier try of ours."""
+    """Return the status a restore gives back: as just read, or as known before our attempt."""
     if found is not None and found.status is not Status.ARCHIVED:
         return found.status.value
     known = change.known_status

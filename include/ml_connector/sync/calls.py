@@ -1,9 +1,13 @@
-"""Rows to Mailchimp calls: which call a row takes, and which status it may carry (promise 3).
+"""Choose the Mailchimp call for each row and the status it may carry (promise 3).
 
-Mailchimp's batch has two contracts. The current one takes ``status_if_new``, which leaves a known
-member's status alone. The older one insists on ``status``; there the status read moments before is
-echoed, people who are pending or cleaned go one by one without any, and new contacts are sent so
-that a member who exists after all is refused rather than overwritten.
+Mailchimp's batch endpoint has two contracts. The current one accepts ``status_if_new``, which
+leaves the status of a known member alone. The older one requires ``status``. Under the older
+contract:
+
+- The batch echoes the status that was read moments before.
+- Pending and cleaned members get single calls without a status.
+- New contacts are sent with updates disabled, so Mailchimp refuses an existing member instead of
+  overwriting it.
 """
 
 from collections import defaultdict
@@ -17,29 +21,33 @@ from ml_connector.model import BatchResult, Kind, Member, MemberWrite, RowRefusa
 from ml_connector.sync.outcomes import ExtraCall, Outcome, Row
 
 FEW = 2
-"""Contacts that lose tags one by one: by tag it takes a call to find each tag, too."""
+"""Up to this many contacts lose tags one by one. Removal by tag needs an extra call to find each
+tag."""
 
 _ECHOED = (Status.SUBSCRIBED, Status.UNSUBSCRIBED, Status.TRANSACTIONAL)
 
 
 class StatusRequired(Exception):
-    """The account's batch turned out to have the older contract; nothing was written."""
+    """The account's batch endpoint has the older contract; nothing was written."""
 
 
 class Halve(Exception):
-    """A call of several rows was refused as a whole; nothing was written."""
+    """Mailchimp refused a call of several rows as a whole; nothing was written."""
 
 
 class ContactCalls:
-    """Sends rows of one kind in one go."""
+    """Sender for rows of one kind."""
 
     def __init__(self, client: MailchimpClient) -> None:
         self._client = client
 
     def send(self, rows: Sequence[Row], *, status_required: bool) -> list[Outcome]:
-        """Return one outcome a row; raise ``Halve`` or ``StatusRequired`` if nothing was sent.
+        """Send ``rows``, all of one kind; return one outcome per row.
 
-        ``status_required``: the account's batch is known to have the older contract.
+        ``status_required``: the account's batch endpoint is known to have the older contract.
+
+        Raises ``Halve`` if Mailchimp refused the call as a whole. Raises ``StatusRequired`` if the
+        batch endpoint turns out to have the older contract. In both cases nothing was written.
         """
         if rows[0].change.kind == Kind.RESTORE:
             outcomes = [self._restored(row) for row in rows]
@@ -68,7 +76,7 @@ class ContactCalls:
         ]
 
     def _adopted(self, outcome: Outcome) -> Outcome:
-        """Update a member whom we took for new, without touching the status."""
+        """Update an existing member that was taken for new, without a status."""
         return self._patched(outcome.row, ExtraCall("refused_as_known", outcome.request_id))
 
     def _patched(self, row: Row, *further: ExtraCall) -> Outcome:
@@ -90,26 +98,27 @@ class ContactCalls:
         return replace(outcome, further=(*outcome.further, call))
 
     def _restored(self, row: Row) -> Outcome:
-        """Bring an archived contact back, unless somebody else did meanwhile (A18)."""
+        """Restore an archived contact. If it is no longer archived, update it instead (A18)."""
         try:
             found = self._client.get(row.write.email_address)
             if found is None:
-                # Deleted for good meanwhile; a write would make a new contact of them.
+                # Permanently deleted meanwhile. A write would create a new contact.
                 return Outcome(row=row, refusal=_forgotten(row))
             if found.status is not Status.ARCHIVED:
                 return self._patched(row)
             member = self._client.restore(row.write)
             status, request_id = row.write.status, member.request_id
             outcome = Outcome(row=row, member=member, asked=status, request_id=request_id)
-            missing = row.tags.missing  # it comes back with the tags it had
+            missing = row.tags.missing  # a restored contact has its previous tags
             return self._tagged(outcome, missing) if missing else outcome
         except RecordRefused as error:
             return _refused(row, error)
 
     def _untagged(self, outcomes: Sequence[Outcome]) -> list[Outcome]:
-        """Take tags of ours off contacts that are no longer to carry them.
+        """Remove our tags that a contact should no longer have.
 
-        A batch only adds tags. Many contacts cost a call for each tag, a few one for each contact.
+        A batch only adds tags. Many contacts take one call per tag, a few take one call per
+        contact.
         """
         due = [o for o in outcomes if o.row.tags.drop and o.present]
         if not due:
@@ -137,7 +146,7 @@ class ContactCalls:
 
 
 def goes_alone(row: Row) -> bool:
-    """Tell whether a row may not go through the batch of the older contract."""
+    """Return whether a row must not go through the batch of the older contract."""
     return row.change.kind == Kind.UPDATE and row.change.known_status not in _ECHOED
 
 

@@ -1,8 +1,8 @@
-"""QuickBooks customers into staging: what changed, or everything, and who is gone.
+"""Stage QuickBooks customers: a delta or a full load, and detect deletions.
 
-Pages go straight to the table, so memory does not grow with the company. What a page says is true
-whatever comes after it; conclusions from the whole (who was not listed, how far we have read) are
-drawn only once the whole is known to be complete.
+Each page goes straight to the staging table, so memory stays flat whatever the company's size. A
+page is valid by itself. Conclusions from the entire list (unlisted customers, the watermark) wait
+until the list is known to be complete.
 """
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -25,11 +25,11 @@ from ml_connector.sync import preflight
 from ml_connector.sync.staging import learn_types, map_rows, renames, stage_rows
 
 OVERLAP = timedelta(minutes=10)
-"""Read again at every delta: update times have 1 s resolution and may become visible late."""
+"""Each delta rereads this much: update times have 1 s resolution and may become visible late."""
 
 TOMBSTONES_AT_LEAST = timedelta(days=7)
-"""Tombstones are asked for when the delta brought something, and at least this often: a merge
-shows in its survivor, and change data capture reaches back only 30 days."""
+"""Tombstones are read after every non-empty delta, and at least this often. A merge shows as a
+change of the surviving customer. Change data capture reaches back only 30 days."""
 
 UNLISTED_AT_A_TIME = 1_000
 
@@ -39,7 +39,7 @@ log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fetched:
-    """What a fetch did: counts of customers."""
+    """Result of a fetch, in numbers of customers."""
 
     full: bool
     read: int
@@ -56,11 +56,14 @@ def fetch_customers(
     full_sync: bool = False,
     customer_ids: Sequence[str] = (),
 ) -> Fetched:
-    """Stage what QuickBooks has; return counts.
+    """Stage customers from QuickBooks; return counts.
 
-    Reads everything on the first run, with ``full_sync``, and when the rules for customers or the
-    names of their types changed; just ``customer_ids`` if given. Raises ``IncompleteRead`` if a
-    full load is short, and ``SettingsError`` if the company is another one than before (A40).
+    Runs a full load on the first run and with ``full_sync``. A change of the customer rules or of a
+    customer type's name also causes a full load. With ``customer_ids`` it reads only those
+    customers.
+
+    Raises ``IncompleteRead`` if a full load is short. Raises ``SettingsError`` if the connection
+    now points to another company (A40).
     """
     with scope.database.begin() as connection:
         cursors.check_index_key(connection, scope.vault)
@@ -79,14 +82,14 @@ def fetch_customers(
 
 
 def _mapping(scope: Scope, connection: Connection) -> str:
-    """Names the rules that customers were staged by; others make them all stale."""
+    """Return a hash of the rules that customers are staged by. A new hash makes all rows stale."""
     sync = scope.sync
     rules: list[Any] = [
         {tag: list(paths) for tag, paths in sync.fields.items()},
         list(sync.tags.static),
     ]
     further = [sync.tags.derived, sync.include, sync.exclude]
-    if any(further):  # left out otherwise, so that what was staged without them stays good
+    if any(further):  # if empty, left out: rows staged before these rules existed stay valid
         rules += [*further, renames(scope, connection)]
     return scope.vault.fields_hash(rules).hex()
 
@@ -99,7 +102,7 @@ def _stage(scope: Scope, rows: Iterable[Mapping[str, Any]], *, seen_in: int = 0)
 def _some(
     scope: Scope, client: QuickBooksClient, ids: Sequence[str], *, seen_in: int = 0
 ) -> Fetched:
-    """Stage the given customers; those that QuickBooks no longer has are gone."""
+    """Stage the given customers; mark the ones that QuickBooks does not return as gone."""
     rows = client.fetch_by_ids(list(ids))
     learn_types(scope, client, rows)
     staged = _stage(scope, rows, seen_in=seen_in)
@@ -117,10 +120,11 @@ def fetch_told(
     merged: Mapping[str, str],
     since: datetime | None,
 ) -> set[str]:
-    """Stage customers that webhooks told of; return the ids that nobody knows, here or there.
+    """Stage the customers named by webhooks; return the ids unknown to QuickBooks and the store.
 
-    ``merged``: survivors by the ids that went into them. Many ids are one page of what changed
-    about ``since`` rather than a query for each hundred; who is in neither is asked for by id.
+    ``merged`` maps each merged id to the id of the surviving customer. For many ids, one page of
+    the changes around ``since`` replaces a query per hundred ids. Ids in neither are queried one by
+    one.
     """
     preflight.pin_company(scope, client)
     wanted = set(ids) - set(merged)
@@ -144,23 +148,24 @@ def fetch_told(
 
 
 class _Reader:
-    """Stages pages and keeps the watermark: the latest update time among query rows."""
+    """Page reader that tracks the watermark: the latest update time among query rows."""
 
     def __init__(
         self, scope: Scope, client: QuickBooksClient, *, seen_in: int = 0, unknown: bool = False
     ) -> None:
         self._scope, self._client, self._seen_in = scope, client, seen_in
-        self.unknown = unknown  # whom it reads: nobody is staged yet
+        self.unknown = unknown  # no customer is staged yet
         self.staged = Staged()
         self.watermark: datetime | None = None
 
     def read(self, since: datetime | None, until: datetime) -> None:
-        """Stage what was updated in ``since`` to ``until``."""
-        # A page is on the wire, one is being mapped and sealed, one is merged by the database.
+        """Stage the customers that were updated from ``since`` to ``until``."""
+        # Three stages overlap: one page is on the wire, one is mapped and encrypted, one is merged
+        # by Postgres.
         self.stage(prefetch(self._client.iter_changed(since=since, until=until)))
 
     def stage(self, pages: Iterable[Sequence[Mapping[str, Any]]]) -> None:
-        """Stage ``pages``."""
+        """Stage ``pages`` and advance the watermark."""
         for page in prefetch(map(self._mapped, pages)):
             scope = self._scope
             with scope.database.begin() as connection:
@@ -182,17 +187,17 @@ class _Reader:
 
 
 def _everything(scope: Scope, client: QuickBooksClient, cursor: dict[str, Any]) -> Fetched:
-    """Stage every customer; who is not on the complete list and not there otherwise is gone."""
+    """Stage every customer. A customer neither listed nor found by id is gone."""
     started = scope.clock()
     load = int(cursor.get("load", 0)) + 1
     with scope.database.begin() as connection:
-        # Taken before it is used: what a load that broke off has listed must not count for the next.
+        # Stored before use: rows listed by an interrupted load must not count for the next one.
         cursors.put(connection, sync=scope.name, name=_CURSOR, value={**cursor, "load": load})
         first = not customers.any_staged(connection, sync=scope.name)
     expected = client.count()
     reader = _Reader(scope, client, seen_in=load, unknown=first)
     reader.stage(client.iter_listed(until=started, total=expected))
-    # Customers touched while we read moved past the cutoff: these first. Then, page after page, all.
+    # Customers updated during the load moved past its cutoff. Read those first, then every page.
     reader.unknown = False
     for since in (started - OVERLAP, None):
         if _listed(scope, load) >= expected:
@@ -222,9 +227,9 @@ def _everything(scope: Scope, client: QuickBooksClient, cursor: dict[str, Any]) 
 
 
 def _ask_for_unlisted(scope: Scope, client: QuickBooksClient, load: int) -> int:
-    """Ask for each customer that the list did not show; return how many are gone.
+    """Query each customer that the list did not show; return the number that are gone.
 
-    Some have come since the list began, and a webhook told of them.
+    Some of them were created after the list began, and a webhook staged them.
     """
     gone = 0
     while True:
@@ -243,7 +248,7 @@ def _listed(scope: Scope, load: int) -> int:
 
 
 def _changed(scope: Scope, client: QuickBooksClient, cursor: dict[str, Any]) -> Fetched | None:
-    """Stage what changed since the watermark; None if only a full load can tell who is gone."""
+    """Stage changes since the watermark; return None if only a full load can detect deletions."""
     started = scope.clock()
     watermark = _time(cursor.get("watermark"))
     tombstones_at = _time(cursor.get("tombstones_at"))
@@ -255,7 +260,7 @@ def _changed(scope: Scope, client: QuickBooksClient, cursor: dict[str, Any]) -> 
     gone = 0
     delta = staged.new + staged.changed + staged.touched
     if delta or started - tombstones_at > TOMBSTONES_AT_LEAST:
-        tombstones = NOT_ASKED  # so many changes leave no room for tombstones among them
+        tombstones = NOT_ASKED  # a delta of this size leaves no room for tombstones in the response
         if staged.read < CDC_CAP:
             tombstones = client.fetch_tombstones(since=tombstones_at - OVERLAP)
         if tombstones.truncated:

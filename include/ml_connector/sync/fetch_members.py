@@ -1,9 +1,9 @@
-"""The audience into the store: who is there, with what status, and what members did.
+"""Upsert audience members; each difference from the stored row becomes a member event.
 
-An audience that already has members is read before anything is decided, so that what is there is
-adopted rather than assumed away. Afterwards a run reads what changed since the last one: two calls
-on a quiet day, one for the archived. What differs from what was known is an event, recorded once
-however often and from wherever it is seen.
+The first run reads an existing audience before it decides anything, so existing members are
+adopted. Later runs read what changed since the last one. A quiet day costs two calls, one of them
+for archived members. Each member event is recorded once, whatever its source and however often it
+is seen.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -30,7 +30,7 @@ from ml_connector.store.database import lock_sync
 from ml_connector.store.member_snapshots import KeyedMember, Transition
 
 OVERLAP = timedelta(minutes=10)
-"""Read again each time; ``last_changed`` has 1 s resolution."""
+"""Each read repeats this much of the previous one; ``last_changed`` has 1 s resolution."""
 
 _CURSOR = "members"
 log = structlog.get_logger(__name__)
@@ -44,12 +44,12 @@ def fetch_members(
     source: str = "poll",
     on_page: Callable[[Sequence[Member]], None] | None = None,
 ) -> int:
-    """Merge the audience's statuses into what we know; return how many members were read.
+    """Merge the audience's members into the store; return the number of members read.
 
-    ``on_page`` is shown each page once it is stored.
+    ``on_page`` receives each page after it is stored.
 
-    If the settings name another audience than the last time, what was known of the former one is
-    dropped; nothing is written to it (A36).
+    If the settings name another audience than last time, the run drops the stored state of the
+    former audience. It writes nothing to that audience (A36).
     """
     started = scope.clock()
     with scope.database.begin() as connection:
@@ -111,15 +111,16 @@ def record_members(
     moved_from: Mapping[str, str] | None = None,
     asked: datetime | None = None,
 ) -> int:
-    """Store members as they are now and what they did since they were last seen.
+    """Store the current state of members and record their events; return the number of new events.
 
-    Returns how many events are new. ``source``: ``poll`` or ``webhook``. ``arrivals``: whether
-    one who is seen for the first time has just come. ``moved_from``: former addresses by present
-    ones, both normalised, where a webhook told of a change. ``asked``: when the read began, if it took
-    long enough for others to know better. Of people who were forgotten nothing is stored, also if
-    they subscribe anew by themselves.
+    ``source``: ``poll`` or ``webhook``. ``arrivals``: a member seen for the first time has just
+    joined. ``moved_from``: the former address by present address, both normalised, if a webhook
+    reported an address change. ``asked``: the start of the read, if it took long enough for newer
+    data to reach the store.
+
+    Nothing is stored for forgotten people, even if they subscribe again themselves.
     """
-    lock_sync(connection, sync=scope.name)  # nobody is forgotten from here on
+    lock_sync(connection, sync=scope.name)  # no erasure can commit from here on
     addresses = _without_forgotten(
         scope, connection, {normal_form(member.email_address): member for member in members}
     )
@@ -150,9 +151,9 @@ def record_members(
 def record_departed(
     scope: Scope, connection: Connection, addresses: Sequence[str], *, source: str
 ) -> int:
-    """Store that Mailchimp knows these addresses no more: deleted for good, as far as we knew them.
+    """Store that Mailchimp no longer has these addresses; return the number of new events.
 
-    Returns how many events are new.
+    Only addresses that were known to be in the audience count: they were permanently deleted.
     """
     keys = [scope.vault.email_key(normal_form(address)) for address in addresses]
     known = contacts.present(connection, sync=scope.name, keys=keys)
@@ -207,7 +208,7 @@ def _events(
 
 
 def _detail(kind: str, member: Member, sent: Mapping[str, Any]) -> dict[str, Any] | None:
-    """What a person would want to read of an event, beyond that it happened."""
+    """Return the details of an event that a marketer wants to see beyond its kind."""
     if kind == "address_changed":
         return {"email": member.email_address}
     if kind == Status.UNSUBSCRIBED and member.unsubscribe_reason:

@@ -1,4 +1,4 @@
-"""Plans larger than the settings allow wait for a person (A31)."""
+"""Size guard: a plan above the configured limits waits for approval (A31)."""
 
 from dataclasses import dataclass, replace
 
@@ -17,7 +17,10 @@ SAMPLES = 5
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HeldPlan:
-    """Why a plan waits. ``limits``: what is exceeded, in words; ``samples``: kind, reason, ids."""
+    """A plan that waits for approval.
+
+    ``limits``: the exceeded limits, in words. ``samples``: (kind, reason, customer ids).
+    """
 
     plan_id: int
     size: Size
@@ -26,7 +29,7 @@ class HeldPlan:
 
 
 def hold_plan(scope: Scope, *, plan_id: int) -> HeldPlan | None:
-    """Return why the plan has to wait, and have it wait; None if it may go on."""
+    """Hold a plan that exceeds a limit and return the reasons; return None if it may proceed."""
     guard = scope.sync.guard
     with scope.database.begin() as connection:
         size = approvals.size_of(connection, sync=scope.name, plan_id=plan_id)
@@ -39,12 +42,12 @@ def hold_plan(scope: Scope, *, plan_id: int) -> HeldPlan | None:
             )
         state, seen = approvals.shown(connection, plan_id=plan_id)
         if not limits:
-            if state != "open":  # planned anew: an earlier answer was about another plan
+            if state != "open":  # replanned: the earlier answer was about another plan
                 approvals.set_state(connection, plan_id=plan_id, state="open")
             return None
         found_now = approvals.fingerprint(connection, plan_id=plan_id)
         if state == "approved" and seen == found_now:
-            return None  # a try that ended after the answer: a person is not asked twice
+            return None  # retry after the approval: do not ask twice
         approvals.set_state(connection, plan_id=plan_id, state="waiting", fingerprint=found_now)
         found = approvals.samples(connection, plan_id=plan_id, each=SAMPLES)
     samples = tuple((kind, reason, tuple(ids)) for kind, reason, ids in found)
@@ -52,9 +55,10 @@ def hold_plan(scope: Scope, *, plan_id: int) -> HeldPlan | None:
 
 
 def leave_to_daily_run(scope: Scope, *, plan_id: int) -> int:
-    """Drop the archives of a plan that a daily run has to ask about; return how many.
+    """Drop the archives of a plan that need approval in a daily run; return their number.
 
-    However a mass of customers was made inactive, and in however small portions we were told.
+    This holds however the customers became inactive, and however small the portions in which
+    webhooks reported them.
     """
     with scope.database.begin() as connection:
         if approvals.shown(connection, plan_id=plan_id)[0] == "approved":
@@ -75,16 +79,16 @@ def _too_many_archives(scope: Scope, size: Size) -> str | None:
 
 
 def state_of(scope: Scope, *, plan_id: int) -> str:
-    """Return where a plan stands: ``open``, ``waiting``, ``approved``, ``rejected`` ..."""
+    """Return the state of a plan: ``open``, ``waiting``, ``approved``, ``rejected`` ..."""
     with scope.database.begin() as connection:
         return approvals.shown(connection, plan_id=plan_id)[0]
 
 
 def approve(scope: Scope, *, plan_id: int, person: str) -> None:
-    """Let a waiting plan go on, exactly as it was shown; the choice is in the audit.
+    """Approve a waiting plan exactly as it was shown, and record the choice in the audit.
 
-    Raises ``PlanOutdated`` if facts moved since: then nothing of it is written, and the next run
-    decides anew.
+    Raises ``PlanOutdated`` if the data changed since. Then nothing of the plan is written, and the
+    next run decides again.
     """
     with scope.database.begin() as connection:
         _, seen = approvals.shown(connection, plan_id=plan_id)
@@ -102,9 +106,9 @@ def approve(scope: Scope, *, plan_id: int, person: str) -> None:
 
 
 def reject(scope: Scope, *, plan_id: int, person: str) -> int:
-    """Drop a waiting plan; return how many changes. The next run decides on them again.
+    """Drop a waiting plan; return the number of changes. The next run decides on them again.
 
-    Without a person nobody answered in time, and the audit says so: it is no choice of anybody.
+    Without ``person`` the approval timed out. The audit records it as unanswered, not as a choice.
     """
     outcome = "rejected" if person else "unanswered"
     with scope.database.begin() as connection:

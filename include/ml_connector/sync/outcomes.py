@@ -1,4 +1,4 @@
-"""Turn results into rows: of a call (contact, change, audit), an archive, a decision that writes nothing."""
+"""Turn outcomes into rows: contact, change and audit rows of calls, archives and decisions."""
 
 from collections.abc import Iterator, Mapping
 from datetime import datetime, timedelta
@@ -25,14 +25,14 @@ from ml_connector.store.contacts import Written, profile_hash
 from ml_connector.vault import Vault
 
 PARKED_FOR = (timedelta(hours=1), timedelta(days=1), timedelta(days=3), timedelta(days=7))
-"""Waits after "signed up to a lot of lists very recently" (A24), and after no answer to a row."""
+"""Parking times after "signed up to a lot of lists very recently" (A24) or an unanswered row."""
 
 _PARKING = ("signup_throttled", "unanswered")
 _TERMINAL = {"forgotten": Status.FORGOTTEN, "compliance": Status.UNSUBSCRIBED}
 
 
 class Row(msgspec.Struct, frozen=True):
-    """A claimed change and what shall be written for it."""
+    """A claimed change and the write it calls for."""
 
     change: ClaimedChange
     write: MemberWrite
@@ -41,7 +41,7 @@ class Row(msgspec.Struct, frozen=True):
 
 
 class ExtraCall(msgspec.Struct, frozen=True):
-    """A call that a row took besides the one whose ``request_id`` its outcome has."""
+    """A further call for a row, besides the call whose ``request_id`` is in the outcome."""
 
     did: str
     request_id: str | None
@@ -49,10 +49,10 @@ class ExtraCall(msgspec.Struct, frozen=True):
 
 
 class Outcome(msgspec.Struct, frozen=True, kw_only=True):
-    """Mailchimp's answer to one row: a member, or a refusal.
+    """Mailchimp's response to one row: a member or a refusal.
 
-    ``asked`` is the status that the write itself gave (a creation, a restore), if it did.
-    ``further``: the other calls it took, in order.
+    ``asked``: the status that the write itself set (a creation, a restore), if any. ``further``:
+    the other calls for this row, in order.
     """
 
     row: Row
@@ -64,9 +64,9 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def rose(self) -> bool:
-        """Whether the member came back with more consent than we knew of or asked for.
+        """Whether the member now has more consent than was known or requested.
 
-        A contact that somebody else made or revived just now is adopted as it is.
+        A contact just created or restored outside this sync does not count: it is adopted as it is.
         """
         if self.member is None:
             return False
@@ -85,19 +85,19 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def state(self) -> ChangeState:
-        """How the change ended."""
+        """The final state of the change."""
         if self.refusal is None:
             return ChangeState.APPLIED
         return ChangeState.PARKED if self.refusal.code in _PARKING else ChangeState.FAILED
 
     @property
     def settled(self) -> SettledChange:
-        """The change's end."""
+        """The change with its final state, ready to settle."""
         error = self.refusal.message if self.refusal else None
         return SettledChange(id=self.row.change.id, state=self.state, error=error)
 
     def written(self, now: datetime, vault: Vault) -> Written:
-        """What the contact is from now on."""
+        """Return the contact row after this write."""
         change, write = self.row.change, self.row.write
         if self.member is None:
             return self._refused(now)
@@ -139,7 +139,7 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
         )
 
     def entry(self, sync: str, before: dict[str, Any] | None) -> Entry:
-        """The audit row; ``before`` is the contact as it was known."""
+        """Return the audit row; ``before`` is the contact as last known."""
         change, write = self.row.change, self.row.write
         after: dict[str, Any] = {
             "email": write.email_address,
@@ -179,7 +179,10 @@ def archive_entry(
     error: str | None = None,
     request_id: str | None = None,
 ) -> Entry:
-    """Return the row; ``before`` is the contact as it was, ``status`` what it has now."""
+    """Return the audit row of an archive.
+
+    ``before``: the contact before the call. ``status``: its status now.
+    """
     return Entry(
         sync=sync,
         action=Kind.ARCHIVE,
@@ -210,7 +213,7 @@ _REFUSALS = (
 def decision_entries(
     scope: Scope, people: pd.DataFrame, decisions: Decisions, plan_id: int
 ) -> Iterator[Entry]:
-    """Yield the entries of ``decisions`` on ``people``, as the plan ``plan_id`` holds them."""
+    """Yield the audit entries of ``decisions`` on ``people`` in the plan ``plan_id``."""
     yield from _verdicts(scope, people, decisions, plan_id)
     yield from _left(scope, decisions, plan_id)
 
@@ -218,7 +221,7 @@ def decision_entries(
 def _verdicts(
     scope: Scope, people: pd.DataFrame, decisions: Decisions, plan_id: int
 ) -> Iterator[Entry]:
-    """One entry for every customer that is newly skipped or linked, or for another reason."""
+    """Yield an entry for every customer newly skipped or linked, or whose reason changed."""
     told = ["decision", "reason", "linked_to"]
     others = decisions.customers[decisions.customers.decision != "contact"]
     columns = people[["customer_id", "email_key", *told]]
@@ -246,7 +249,7 @@ def _verdicts(
 
 
 def _left(scope: Scope, decisions: Decisions, plan_id: int) -> Iterator[Entry]:
-    """One entry for every contact that stays though no customer is left (A16b, A39)."""
+    """Yield an entry for every contact that stays without a customer (A16b, A39)."""
     for row in decisions.left.itertuples(index=False):
         yield Entry(
             sync=scope.name,

@@ -1,8 +1,8 @@
-"""Plan a run: gather facts for ``rules.decide``, store its decisions and queue its changes.
+"""Plan a run: gather facts for ``rules.decide``, store its decisions, queue its changes.
 
-A chunk of customers at a time, each in one transaction, so that memory is flat and a killed run
-leaves whole decisions behind. Runs that want the same contact wait for one another here (A35).
-Chunks that have no address in common are decided on side by side.
+Each chunk of customers is one transaction. Memory stays flat, and a killed run leaves only complete
+decisions. Runs that want the same contact wait for each other here (A35). Chunks without a common
+address are decided in parallel.
 """
 
 import threading
@@ -28,30 +28,31 @@ from ml_connector.sync.recovery import record_unknown_outcomes, settle_archives
 
 CUSTOMERS_A_CHUNK = 5_000
 SIDE_BY_SIDE = 2
-"""One chunk is worked on in Python while Postgres works on the other."""
+"""This many chunks run in parallel: Python works on one while Postgres works on the other."""
 CHUNKS_A_TURN = 6
-"""So many are decided on before others who wait for their turn have it: some three seconds."""
+"""The planner releases the lock after this many chunks, about three seconds, so others can
+decide."""
 
 _CHUNKS = "chunks"
-"""Whose turn every chunk's transaction shares from its beginning, so that one can wait for all."""
+"""Every chunk's transaction shares this lock from its start, so a run can wait for all of them."""
 
 _Sharded = tuple[list[deciding.Undecided], int]
-"""A chunk, and the shard its changes go to."""
+"""A chunk and the shard for its changes."""
 
 log = structlog.get_logger(__name__)
 
 
 class Decider:
-    """Decides on customers for one plan, and returns how many changes it queued."""
+    """Planner loop: decide on customers for one plan and count the queued changes."""
 
     def __init__(self, scope: Scope, *, plan_id: int, preview: bool = False) -> None:
-        """With ``preview`` the changes are stored to be looked at, and nothing else is touched."""
+        """Bind a plan. With ``preview`` changes are stored for viewing, nothing else is written."""
         self._scope, self._plan_id, self._preview = scope, plan_id, preview
-        # What an audience's other syncs own is looked at under a turn that cannot be shared.
+        # Reading what the audience's other syncs own requires an exclusive lock.
         self._side_by_side = 1 if scope.sync.beside else SIDE_BY_SIDE
 
     def decide_orphaned(self) -> int:
-        """Decide on the contacts of ours that no customer is at any more, into shard 0."""
+        """Decide on our orphaned contacts; queue the changes in shard 0."""
         with self._scope.database.begin() as connection:
             orphaned = contacts.orphaned(connection, sync=self._scope.name)
         if not orphaned:
@@ -62,9 +63,10 @@ class Decider:
     def decide_waiting(
         self, customer_ids: Collection[str], *, shard_of: Callable[[int, int], int]
     ) -> int:
-        """Decide on the waiting ones of ``customer_ids``, or on all who wait.
+        """Decide on the waiting customers among ``customer_ids``, or on all that wait.
 
-        ``shard_of``: the shard of the n-th chunk, where so many changes are queued.
+        ``shard_of(n, queued)`` returns the shard of the n-th chunk, given the changes queued so
+        far.
         """
         waiting = _iter_waiting(self._scope, customer_ids)
         queued, numbers = 0, count()
@@ -78,7 +80,7 @@ class Decider:
 
     @contextmanager
     def _turn(self) -> Iterator[None]:
-        """Have nobody else decide for the length of the block; a preview is in nobody's way."""
+        """Block other deciders for the length of the block. A preview takes no lock."""
         if self._preview:
             yield
             return
@@ -87,12 +89,12 @@ class Decider:
             lift_timeouts(connection)
             lock_sync(connection, sync=sync, at="deciding")
             with database.begin() as others:
-                # Waits for a killed run's chunks, whose last words may still be being written.
+                # Wait for the chunks of a killed run: their transactions may still be committing.
                 lock_sync(others, sync=sync, at=_CHUNKS)
             yield
 
     def _decide_side_by_side(self, chunks: Iterator[_Sharded]) -> int:
-        """Decide on ``chunks``, some at once, and then on those that gave way to another."""
+        """Decide on ``chunks`` in parallel, then on those that shared an address with another."""
         if self._side_by_side == 1:
             return sum(self._decide(chunk, shard=shard) for chunk, shard in chunks)
         todo, taken = _HandedOut(chunks), _Addresses()
@@ -120,9 +122,9 @@ class Decider:
         orphaned: Collection[bytes] = (),
         taken: "_Addresses | None" = None,
     ) -> int:
-        """Decide on the customers of ``chunk`` and on the contacts ``orphaned``, in one transaction.
+        """Decide on the customers of ``chunk`` and the contacts ``orphaned`` in one transaction.
 
-        ``taken``: the addresses of the chunks of this turn.
+        ``taken``: the addresses of the chunks under the current lock.
         """
         scope = self._scope
         ids = [waiting.customer_id for waiting in chunk]
@@ -162,9 +164,9 @@ class Decider:
     def _queued(
         self, connection: Connection, keys: Collection[bytes], *, shared: bool
     ) -> set[bytes]:
-        """Wait for calls about ``keys``; return those whose change stays queued.
+        """Wait for calls about ``keys``; return the keys whose change stays queued.
 
-        What is read from here on stays true until it is decided. A preview waits for nobody.
+        Data read after this stays valid until the decision commits. A preview does not wait.
         """
         sync, plan_id = self._scope.sync, self._plan_id
         if self._preview:
@@ -203,7 +205,7 @@ class Decider:
 
 
 class _HandedOut(Iterator[_Sharded]):
-    """Chunks that several threads take, each of them once; the next one is read by who takes it."""
+    """Iterator of chunks for several threads. The thread that takes a chunk also reads it."""
 
     def __init__(self, chunks: Iterator[_Sharded]) -> None:
         self._chunks, self._taking = chunks, threading.Lock()
@@ -214,7 +216,7 @@ class _HandedOut(Iterator[_Sharded]):
 
     @contextmanager
     def ended_with_us(self) -> Iterator[None]:
-        """Hand out no more after the block: by then all are taken, or a thread failed."""
+        """Stop the iterator at the end of the block: all chunks are taken, or a thread failed."""
         try:
             yield
         finally:
@@ -226,14 +228,17 @@ class _TakenError(Exception):
 
 
 class _Addresses:
-    """The addresses of a turn's chunks: no two that are decided on side by side have one in common."""
+    """Addresses claimed by the chunks under the current lock; parallel chunks share none."""
 
     def __init__(self) -> None:
         self._taking = threading.Lock()
         self._taken: set[bytes] = set()
 
     def take(self, keys: Collection[bytes]) -> None:
-        """Take ``keys`` for a chunk; raise ``_TakenError`` if another one has one of them."""
+        """Claim ``keys`` for a chunk.
+
+        Raises ``_TakenError`` if another chunk has one of them.
+        """
         with self._taking:
             if not self._taken.isdisjoint(keys):
                 raise _TakenError
@@ -261,9 +266,9 @@ def _iter_waiting(
 
 
 def _to_the_end_of_an_address(chunk: list[deciding.Undecided]) -> list[deciding.Undecided]:
-    """Return ``chunk`` without the last address, whose customers may go on in the next chunk.
+    """Return ``chunk`` without its last address, whose customers may continue in the next chunk.
 
-    Where two chunks have an address in common, one of them is decided on once more.
+    If two chunks share an address anyway, one of them is decided again.
     """
     last = chunk[-1].email_key
     if len(chunk) < CUSTOMERS_A_CHUNK or last is None:
@@ -274,10 +279,10 @@ def _to_the_end_of_an_address(chunk: list[deciding.Undecided]) -> list[deciding.
 def _beside(
     scope: Scope, connection: Connection, known: pd.DataFrame, keys: Collection[bytes]
 ) -> tuple[pd.DataFrame, set[str], set[str]]:
-    """Return what is known in view of the audience's other syncs, what they own, what they await.
+    """Return the known contacts in view of the audience's other syncs, what they own and await.
 
-    A contact that two own belongs to the one that the settings name first. One that another sync
-    archived was archived by us.
+    A contact with two owners belongs to the sync that comes first in the settings. A contact that
+    another sync archived counts as archived by the connector.
     """
     beside = scope.sync.beside
     if not beside:
@@ -304,9 +309,12 @@ def _beside(
 
 
 CHANGES_A_SHARD = 40_000
-"""And up to three chunks more. A mapped task costs Airflow a second (docs/performance.md)."""
+"""Target number of changes in a shard; up to three more chunks may follow.
+
+A mapped task costs Airflow about a second (docs/performance.md).
+"""
 PUSHED_AT_ONCE = 2
-"""So many tasks of a sync push at a time: the slots of its pool (docs/configuration.md)."""
+"""A sync pushes in this many tasks at a time: the slots of its pool (docs/configuration.md)."""
 
 WRITES = (Kind.CREATE, Kind.UPDATE, Kind.RESTORE)
 _POLICY_CURSOR = "policy"
@@ -314,7 +322,7 @@ _POLICY_CURSOR = "policy"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Planned:
-    """A plan's id, the shards to push, and how many changes it holds."""
+    """A plan's id, the shards to push, and its number of changes."""
 
     plan_id: int
     shards: tuple[int, ...]
@@ -325,9 +333,9 @@ class Planned:
 def make_plan(
     scope: Scope, *, preview: bool = False, customer_ids: Collection[str] = ()
 ) -> Planned:
-    """Decide on every customer that waits for it (or just on ``customer_ids``).
+    """Decide on every waiting customer, or only on ``customer_ids``; return the plan.
 
-    With ``preview`` the changes are stored to be looked at, and nothing else is touched.
+    With ``preview`` the changes are stored for viewing, and nothing else is written.
     """
     plan_id = scope.plan_id("preview" if preview else "sync")
     if not preview:
@@ -339,7 +347,7 @@ def make_plan(
             changes.drop_preview(connection, plan_id=plan_id)
         else:
             lock_sync(connection, sync=scope.name, at="deciding")
-            changes.drop(connection, sync=scope.name)  # what an earlier run has left behind
+            changes.drop(connection, sync=scope.name)  # leftovers of an earlier run
         deciding.mark_parked_due(connection, sync=scope.name, now=scope.clock())
         _follow_policy(scope, connection, preview=preview)
         audience, others = scope.sync.audience_id, scope.sync.beside
@@ -355,13 +363,13 @@ def make_plan(
 
 
 def _shard_of(number: int, queued: int) -> int:
-    """Return the shard of a chunk: those that are pushed at once are filled in turn, then the next."""
+    """Return a chunk's shard: fill the shards that push in parallel in turn, then the next pair."""
     full = queued // (PUSHED_AT_ONCE * CHANGES_A_SHARD)
     return full * PUSHED_AT_ONCE + number % PUSHED_AT_ONCE
 
 
 def _follow_policy(scope: Scope, connection: Connection, *, preview: bool) -> None:
-    """Have everyone decided on again if the rules of deciding are no longer those of the last run."""
+    """Mark all customers for a new decision if the policy differs from the last run's."""
     rules = asdict(scope.policy) | {"inactive_tag": scope.sync.inactive_tag}
     past = cursors.get(connection, sync=scope.name, name=_POLICY_CURSOR)
     if past not in ({}, rules):
@@ -371,9 +379,9 @@ def _follow_policy(scope: Scope, connection: Connection, *, preview: bool) -> No
 
 
 def decide_on(scope: Scope, *, plan_id: int, customer_ids: Collection[str], shard: int = 0) -> int:
-    """Decide on the waiting ones of ``customer_ids``, into one shard; return how many changes.
+    """Decide on the waiting customers among ``customer_ids``; return the number of changes queued.
 
-    Unlike ``make_plan`` it leaves what other runs have decided elsewhere to them.
+    All changes go to one shard. Unlike ``make_plan``, this leaves the changes of other runs alone.
     """
     if not customer_ids:
         return 0

@@ -1,7 +1,8 @@
-"""Check before the first read or write: the right company (A40), an audience that fits (A27).
+"""Preflight checks: the right company (A40) and a suitable audience (A27).
 
-Every company numbers its customers from 1. Another company's customers would be merged into
-strangers with the same ids: an opt-out would travel, a contact would show another person's data.
+They run before the first read or write. Every company numbers its customers from 1, so another
+company's customers would merge with strangers of the same ids. An opt-out would move to another
+person, and a contact would show a stranger's data.
 """
 
 from collections.abc import Iterator
@@ -21,7 +22,10 @@ _ADDRESSES = ("BillAddr", "ShipAddr")
 
 
 def check_audience(sync: Sync, client: MailchimpClient) -> None:
-    """Raise ``AudienceNotReady`` naming every merge field that is missing or does not fit."""
+    """Check the audience's merge fields against the settings.
+
+    Raises ``AudienceNotReady``, which names every merge field that is missing or does not fit.
+    """
     problems = [problem for _, problem in iter_problems(sync, client.merge_fields())]
     if problems:
         raise AudienceNotReady(
@@ -32,7 +36,7 @@ def check_audience(sync: Sync, client: MailchimpClient) -> None:
 
 
 def check_lately(scope: Scope, client: MailchimpClient) -> None:
-    """As ``check_audience``, unless it was found ready for the same settings within the hour."""
+    """Run ``check_audience`` unless the same settings passed it within the hour."""
     now = scope.clock()
     rules = {"audience": scope.sync.audience_id, "fields": sorted(scope.sync.fields)}
     with scope.database.begin() as connection:
@@ -46,7 +50,7 @@ def check_lately(scope: Scope, client: MailchimpClient) -> None:
 
 
 def iter_problems(sync: Sync, fields: list[MergeField]) -> Iterator[tuple[str, str]]:
-    """Yield (merge field, what is wrong and how to mend it)."""
+    """Yield (merge field, problem with its fix)."""
     existing = {field.tag: field for field in fields}
     for tag, paths in sync.fields.items():
         field = existing.get(tag)
@@ -73,7 +77,7 @@ def iter_problems(sync: Sync, fields: list[MergeField]) -> Iterator[tuple[str, s
 
 
 def missing_fields(sync: Sync, fields: list[MergeField]) -> list[tuple[str, str]]:
-    """Return (merge field, type) for mapped merge fields that the audience lacks."""
+    """Return (merge field, type) for each mapped merge field that the audience lacks."""
     existing = {field.tag for field in fields}
     return [
         (tag, "address" if any(path in _ADDRESSES for path in paths) else "text")
@@ -86,11 +90,13 @@ _COMPANY_CURSOR = "company"
 
 
 def pin_company(scope: Scope, client: QuickBooksClient) -> None:
-    """Remember the company that ``client`` speaks to; raise ``SettingsError`` if it is another one.
+    """Store which company the sync reads.
 
-    Called before anything is read from or written to a sync's company. Where nothing is staged yet
-    the sync may be given another company: it starts from nothing then. A store that was filled
-    before companies were remembered takes the one it meets first for its own.
+    Runs before the first read from or write to a sync's company. A sync with no staged customers
+    may switch companies: it then starts empty. A store filled before companies were pinned adopts
+    the first company it meets.
+
+    Raises ``SettingsError`` if the staged customers belong to another company.
     """
     check_company(scope, client)
     with scope.database.begin() as connection:
@@ -105,7 +111,10 @@ def pin_company(scope: Scope, client: QuickBooksClient) -> None:
 
 
 def check_company(scope: Scope, client: QuickBooksClient) -> None:
-    """Raise ``SettingsError`` if the staged customers are from another company than ``client``'s."""
+    """Check that the staged customers belong to ``client``'s company.
+
+    Raises ``SettingsError`` if they belong to another one.
+    """
     with scope.database.begin() as connection:
         known = cursors.get(connection, sync=scope.name, name=_COMPANY_CURSOR).get("realm")
         if known in (None, client.realm_id) or not customers.any_staged(

@@ -1,9 +1,8 @@
-"""Queued changes to Mailchimp, with their outcomes: the only place that writes contacts there.
+"""Push queued changes to Mailchimp and settle them: the only place that writes contacts there.
 
-A chunk is claimed, sent, and its outcome committed together with its audit rows, so a worker
-killed at any point leaves changes that are either settled or still pending, and sending a pending
-one again does no harm. What is sent is decided in ``contact_calls``; what comes back is told to
-the store by ``contact_outcomes``.
+The worker claims a chunk, sends it, and commits the outcomes with their audit rows. A worker killed
+at any point leaves changes that are either settled or still pending. Sending a pending change again
+is harmless. ``calls`` chooses the calls, ``outcomes`` turns responses into rows.
 """
 
 import threading
@@ -32,10 +31,10 @@ from ml_connector.sync.recovery import record_unknown_outcomes
 
 ROWS_A_CALL = {Kind.CREATE: 500, Kind.UPDATE: 500, Kind.RESTORE: 1}
 THREADS = 3
-"""Connections of one task; the pool's two slots make six to Mailchimp, webhooks have two more."""
+"""Connections per task. The pool's two slots make six to Mailchimp; webhooks add two more."""
 
 ROUNDS = 3
-"""How often changes that became stale under way are decided again within one task."""
+"""A task decides superseded changes again at most this many times."""
 
 CONTRACT_CURSOR = "batch_contract"
 log = structlog.get_logger(__name__)
@@ -51,12 +50,12 @@ def push_shard(
     threads: int = THREADS,
     again: bool = True,
 ) -> dict[str, int]:
-    """Send a shard's creates, updates and restores; return how many changes ended how.
+    """Send a shard's creates, updates and restores; return the number of changes by final state.
 
-    Changes that became stale under way are decided again and sent as well, if ``again``.
+    With ``again``, superseded changes are decided again and sent in the same task.
 
-    Raises ``ConsentRaised`` if the consent check saw a status rise, ``StopRun`` or ``RetryLater`` from
-    the client; whatever was sent before is settled by then.
+    Raises ``ConsentRaised`` if the consent check saw a status rise. Passes on ``StopRun`` and
+    ``RetryLater`` from the client. Everything sent before the error is settled.
     """
     with scope.database.begin() as connection:
         record_unknown_outcomes(scope, connection)
@@ -80,17 +79,17 @@ class _Pusher:
         self._calls = ContactCalls(client)
         self._status_required = contract.get("contract") == "status_required"
         self._claiming = threading.Lock()
-        self._claimed: Counter[Kind] = Counter()  # the last id claimed
+        self._claimed: Counter[Kind] = Counter()  # the last id claimed, by kind
         self._counting = threading.Lock()
         self._echoing = threading.RLock()
         self.counts: Counter[str] = Counter()
-        self.stale: set[str] = set()  # customers to decide on again, of this shard at most
+        self.stale: set[str] = set()  # customers to decide on again; at most one shard's
 
     def push_next(self, kind: Kind, rows: int, ids: Sequence[int] | None = None) -> bool:
         """Claim and send up to ``rows`` changes of a kind; return whether there were any."""
         if not self._status_required:
             return self._push_next(kind, rows, ids, echo=False)
-        with self._echoing:  # the status is echoed, so nothing may come between reading and writing
+        with self._echoing:  # a status is echoed: no write may come between read and write
             if kind is Kind.UPDATE:
                 fetch_members(self._scope, self._client)
             return self._push_next(kind, rows, ids, echo=True)
@@ -103,7 +102,7 @@ class _Pusher:
                 claimed = self._claim(connection, kind, rows, ids)
                 risen = self._push(connection, claimed, echo=echo)
         except Halve:
-            # Until the bad row is alone (A26); its neighbours go through.
+            # Halve until the bad row is alone (A26); its neighbours go through.
             middle = len(claimed) // 2
             for half in (claimed[:middle], claimed[middle:]):
                 self.push_next(kind, len(half), [change.id for change in half])
@@ -120,7 +119,7 @@ class _Pusher:
     def _claim(
         self, connection: Connection, kind: Kind, rows: int, ids: Sequence[int] | None
     ) -> list[ClaimedChange]:
-        """Claim on from the last one claimed; from the start again when there are no more."""
+        """Claim from the last id on; at the end, start again from the beginning."""
         claim = partial(
             changes.claim,
             connection,
@@ -132,7 +131,7 @@ class _Pusher:
         )
         if ids is not None:
             return claim()
-        with self._claiming:  # two at once would share what one call could carry
+        with self._claiming:  # two concurrent claims would split the rows of one call
             claimed = claim(after=self._claimed[kind])
             if not claimed and self._claimed[kind]:
                 claimed = claim()
@@ -142,19 +141,22 @@ class _Pusher:
     def _push(
         self, connection: Connection, claimed: Sequence[ClaimedChange], *, echo: bool
     ) -> list[str]:
-        """Send what is still as decided and store what came of it; return whose status rose."""
+        """Send the changes that are still current and store the outcomes.
+
+        Returns the ids of customers whose status rose.
+        """
         current = [change for change in claimed if change.current]
         left = self._left_by_others(connection, current)
         rows = [self._row(change, left.get(bytes(change.email_key), ())) for change in current]
         if echo and len(rows) > 1:
             alone = [row for row in rows if goes_alone(row)]
-            rows = alone[:1] or rows  # the others stay pending, for the next claim
+            rows = alone[:1] or rows  # the rest stays pending for the next claim
         outcomes = self._send(connection, rows, echo=echo) if rows else []
         self._drop_stale(connection, [change for change in claimed if not change.current])
         return self._settle(connection, outcomes)
 
     def _send(self, connection: Connection, rows: Sequence[Row], *, echo: bool) -> list[Outcome]:
-        """Send under an intent: a call whose answer nobody stores is known of afterwards."""
+        """Send under an intent, so a call whose response is never stored can be found later."""
         ids = [row.change.id for row in rows]
         with self._scope.database.begin() as at_once:
             intent = intents.put_batch(at_once, ids, sync=self._scope.name)
@@ -168,7 +170,7 @@ class _Pusher:
         return outcomes
 
     def _drop_stale(self, connection: Connection, stale: Sequence[ClaimedChange]) -> None:
-        """Drop changes whose facts moved; their customers are decided on again (A34)."""
+        """Drop superseded changes and mark their customers for a new decision (A34)."""
         settled = [SettledChange(id=change.id, state=ChangeState.SUPERSEDED) for change in stale]
         changes.settle(connection, settled)
         keys = [change.email_key for change in stale]
@@ -182,7 +184,7 @@ class _Pusher:
     def _left_by_others(
         self, connection: Connection, claimed: Sequence[ClaimedChange]
     ) -> dict[bytes, list[str]]:
-        """The tags that another sync gave to contacts which pass to this one: ours to take off."""
+        """Return the tags that other syncs gave to contacts this sync now owns: ours to remove."""
         taken = [c.email_key for c in claimed if c.contact_payload is None or c.reason == "adopted"]
         beside = self._scope.sync.beside
         if not beside or not taken:
@@ -200,7 +202,7 @@ class _Pusher:
         filled: dict[str, MergeValue] = {
             tag: value
             for tag, value in customer.merge_fields.items()
-            if value or tag in change.sent_fields  # only what we filled is ours to clear
+            if value or tag in change.sent_fields  # clear only the fields that the connector filled
         }
         tags = self._tags(change, customer, left)
         write = MemberWrite(
@@ -239,7 +241,7 @@ class _Pusher:
             for o in outcomes
             if o.refusal is not None and o.row.change.kind == Kind.CREATE
         }
-        contacts.record(  # takes the sync's turn: from there on one thread at a time
+        contacts.record(  # takes the sync lock: one thread at a time from here
             connection,
             [outcome.written(now, scope.vault) for outcome in outcomes],
             sync=scope.name,
@@ -249,7 +251,8 @@ class _Pusher:
         changes.settle(connection, settled)
         deciding.mark_arrived(connection, sync=scope.name, keys=arrived)
         deciding.mark_refused(connection, sync=scope.name, refused=refused)
-        # Last: who waits for the turn with rows appended could meet a sealer and a planner in a ring.
+        # Last: appending audit rows before waiting for the sync lock could deadlock with a sealer
+        # and a planner.
         trail.append_encrypted(connection, rows)
         for state, number in Counter(change.state for change in settled).items():
             self._count(state.value, number)
@@ -261,7 +264,7 @@ class _Pusher:
         return {"status": change.known_status, **self._shown(change)}
 
     def _shown(self, change: ClaimedChange) -> dict[str, Any]:
-        """Return what the contact shows since our last write, as far as there was one."""
+        """Return what the contact shows since our last write; empty if there was none."""
         if change.contact_payload is None:
             return {}
         identity = contacts.identity(self._scope.name, bytes(change.email_key))
@@ -281,7 +284,7 @@ class _Pusher:
 
 
 def _statuses(change: ClaimedChange) -> dict[str, Status]:
-    """Which status a row carries. A known contact keeps its own whatever ``status_if_new`` says."""
+    """Return a row's status fields. ``status_if_new`` never changes a known member's status."""
     if change.kind == Kind.RESTORE:
         return {"status": Status(change.status or Status.UNSUBSCRIBED)}
     if change.kind == Kind.CREATE:

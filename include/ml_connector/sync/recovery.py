@@ -1,8 +1,8 @@
-"""Calls whose worker ended before their outcome was stored (D7): dealt with when next looked at.
+"""Crash recovery: reconcile calls whose worker died before recording an outcome (D7).
 
-A batch is simply decided and sent again; its call gets audit rows of its own, which say that nobody
-heard what came of it. An archive is settled: the contact is gone by then, so nothing is left to
-decide, and without this nobody would know that it was us (A18).
+A batch is decided and sent again. Its lost call gets audit rows with the outcome unknown. An
+archive is settled: the contact is gone by then, so there is nothing left to decide. Without this
+step the archive would not be attributed to the connector (A18).
 """
 
 from sqlalchemy import Connection
@@ -17,9 +17,9 @@ from ml_connector.sync.outcomes import archive_entry
 
 
 def settle_archives(scope: Scope, connection: Connection) -> int:
-    """Settle archives that were applied without our hearing of it; return how many.
+    """Settle archives that took effect although their response was lost; return their number.
 
-    Whether they were is known from the audience, so members are to be read first.
+    The audience shows whether they took effect, so fetch members first.
     """
     done = changes.take_applied_archives(connection, sync=scope.name)
     entries = []
@@ -46,7 +46,7 @@ def settle_archives(scope: Scope, connection: Connection) -> int:
 
 
 def record_unknown_outcomes(scope: Scope, connection: Connection) -> int:
-    """Append the rows of batches that nobody heard of; return how many."""
+    """Append audit rows for batches with an unknown outcome; return the number of rows."""
     entries = [
         Entry(
             sync=scope.name,

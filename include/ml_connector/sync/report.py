@@ -1,4 +1,4 @@
-"""What a run did, in one summary: counts by kind and reason, calls, contacts by status."""
+"""Run report: counts by kind and reason, calls, contacts by status."""
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -15,9 +15,10 @@ log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
-    """Counts only. ``changes``: (kind, reason, state, number); ``others``: (decision, reason, number).
+    """Counts of one run.
 
-    ``events``: what members did, by kind; ``written_back``: customers' writes by outcome.
+    ``changes``: (kind, reason, state, number). ``others``: (decision, reason, number). ``events``:
+    member events by kind. ``written_back``: writes to QuickBooks customers by outcome.
     """
 
     plan_id: int

@@ -1,7 +1,7 @@
-"""QuickBooks rows into the staging table, by the rules of the sync's settings.
+"""Map QuickBooks rows to the staging table by the sync's settings.
 
-A row names its customer's type by id. Names are read once a run, and only if the settings need
-them; in between they are those last read.
+A row names its customer type by id. The run reads the names once, and only if the settings need
+them. Between runs the last names read apply.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -31,10 +31,10 @@ def stage_rows(
 def map_rows(
     scope: Scope, connection: Connection, rows: Iterable[Mapping[str, Any]]
 ) -> list[EncryptedCustomer]:
-    """Return QuickBooks rows as they are to be staged.
+    """Return QuickBooks rows mapped and encrypted for staging.
 
-    A type without a name counts as none. It is noted, so that its name makes a difference once it
-    is known.
+    A type without a known name counts as no type. Its id is stored, so that learning its name later
+    counts as a rename.
     """
     sync, page = scope.sync, list(rows)
     types = {}
@@ -61,11 +61,12 @@ def map_rows(
 def learn_types(
     scope: Scope, client: QuickBooksClient, rows: Sequence[Mapping[str, Any]] | None = None
 ) -> None:
-    """Read the names of customer types, if the settings need them.
+    """Read the names of customer types if the settings need them.
 
-    With ``rows`` they are read only if a row has a type that was not heard of. Raises
-    ``SettingsError`` if the settings name a type that QuickBooks does not have: taken at its word it
-    could archive everybody.
+    With ``rows``, reads them only if a row has an unknown type.
+
+    Raises ``SettingsError`` if the settings name a type that QuickBooks does not have. Applied as
+    it is, such a rule could archive every contact.
     """
     if not scope.sync.needs_customer_types:
         return
@@ -77,12 +78,12 @@ def learn_types(
     _check(scope, found)
     renamed = any(found.get(each, name) != name for each, name in past.items())
     with scope.database.begin() as connection:
-        # One that is listed no more is out of use; who has it keeps it.
+        # An unlisted type is out of use, but its customers keep it.
         _keep(scope, connection, past | found, renamed=renamed)
 
 
 def renames(scope: Scope, connection: Connection) -> int:
-    """Return how often the names that customers were staged by have changed."""
+    """Return how often a name that customers were staged by has changed."""
     return int(cursors.get(connection, sync=scope.name, name=_CURSOR).get("renames", 0))
 
 
