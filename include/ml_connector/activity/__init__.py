@@ -1,1 +1,1 @@
-"""What members did, shown on the QuickBooks customer: queue it, write it, read engagement."""
+"""Subscriber activity on QuickBooks customers: queue it, write it, read engagement."""

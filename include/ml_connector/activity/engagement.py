@@ -1,7 +1,7 @@
-"""Who reads the newsletter and whose mail bounces, from the reports of recent campaigns.
+"""Read engagement from recent campaign reports: readers and bounces.
 
-Opens, clicks and soft bounces leave a member's status and ``last_changed`` as they are, so they
-show in the campaigns' reports only. Each campaign is read from where its last reading ended.
+Opens, clicks and soft bounces change neither a member's status nor ``last_changed``. They appear
+only in campaign reports. Each campaign is read from the end of its last reading.
 """
 
 from collections.abc import Iterator, Sequence
@@ -17,10 +17,10 @@ from ml_connector.store import cursors, engagement
 from ml_connector.store.engagement import Reported
 
 WINDOW = timedelta(days=30)
-"""Campaigns sent longer ago are not read, and whoever did not open for so long is ``quiet``."""
+"""Campaigns sent before this window are not read. A contact without an open in it is ``quiet``."""
 
 EVERY = timedelta(hours=12)
-"""Reports are not read again sooner, however often a sync runs: opens are no emergency."""
+"""Reports are read at most this often, however often a sync runs: opens are not urgent."""
 
 OVERLAP = timedelta(minutes=10)
 _CURSOR = "engagement"
@@ -29,7 +29,7 @@ log = structlog.get_logger(__name__)
 
 
 def fetch_engagement(scope: Scope, client: MailchimpClient, *, full_sync: bool = False) -> int:
-    """Read what recent campaigns report; return how many contacts' engagement changed."""
+    """Read recent campaign reports; return the number of contacts whose engagement changed."""
     now = scope.clock()
     with scope.database.begin() as connection:
         cursor = cursors.get(connection, sync=scope.name, name=_CURSOR)
@@ -48,7 +48,7 @@ def fetch_engagement(scope: Scope, client: MailchimpClient, *, full_sync: bool =
 
 
 def _read(scope: Scope, client: MailchimpClient, campaign: str) -> None:
-    """Merge one campaign's report from its cursor on; move the cursor once all of it is stored."""
+    """Merge one campaign's report from its cursor on; advance the cursor once all is stored."""
     started = scope.clock()
     name = _CAMPAIGN + campaign
     with scope.database.begin() as connection:

@@ -1,6 +1,6 @@
 """Write the activity block on QuickBooks customers: batch items, the call, our attached notes.
 
-The activity writer and the erasure both go through here, so a customer's Notes are written one way.
+The activity writer and the erasure share this module, so a customer's Notes are written one way.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,7 +16,7 @@ from ml_connector.scope import Scope
 _ACTIONS = {("Customer", "update"): "write_notes", ("Attachable", "delete"): "remove_note"}
 
 Result = dict[str, Any] | ConnectorError | None
-"""The object as written, the error of that item, or None where the response leaves the item out."""
+"""The object as written, the item's error, or None if the response omits the item."""
 
 
 def markers_of(scope: Scope, customer_id: str) -> Markers:
@@ -26,7 +26,7 @@ def markers_of(scope: Scope, customer_id: str) -> Markers:
 
 
 def action_of(item: BatchItem) -> str:
-    """Return the audit's name of a write: ``write_notes``, ``attach_note`` or ``remove_note``."""
+    """Return a write's audit action: ``write_notes``, ``attach_note`` or ``remove_note``."""
     return _ACTIONS.get((item.entity, item.operation), "attach_note")
 
 
@@ -37,7 +37,10 @@ def notes_item(customer_id: str, sync_token: str, notes: str) -> BatchItem:
 
 
 def attach_item(customer_id: str, note: str, *, attachment: tuple[str, str]) -> BatchItem:
-    """Return the write of an attached note; ``attachment`` is its id and SyncToken, empty if new."""
+    """Return the write of an attached note.
+
+    ``attachment`` is its id and SyncToken, both empty for a new note.
+    """
     target = {"EntityRef": {"type": "Customer", "value": customer_id}}
     payload = {"Note": note, "AttachableRef": [target], **_named(attachment)}
     operation = "update" if attachment[0] else "create"
@@ -53,7 +56,7 @@ def detach_item(attachment: tuple[str, str]) -> BatchItem:
 def iter_attached(
     client: QuickBooksClient, customer_id: str, markers: Markers
 ) -> Iterator[tuple[str, str]]:
-    """Yield id and SyncToken of the notes attached to a customer that start with our marker."""
+    """Yield id and SyncToken of a customer's attached notes that start with our marker."""
     for row in client.notes_of(customer_id):
         if str(row.get("Note", "")).startswith(markers.first):
             yield str(row["Id"]), str(row["SyncToken"])
@@ -64,7 +67,7 @@ def write_items(
 ) -> tuple[list[tuple[BatchItem, Result]], str | None]:
     """Send ``items`` as one batch; return each with its result, and the request id.
 
-    Raises what the batch call raises; the outcome of single items is in their result.
+    Passes on the errors of the batch call. The outcome of a single item is in its result.
     """
     named = [replace(item, b_id=str(n)) for n, item in enumerate(items)]
     answer = client.write_batch(named, operation_id=operation_id)

@@ -6,15 +6,15 @@ from ml_connector.scope import Scope
 from ml_connector.store import activity_queue
 
 CUSTOMERS_A_SHARD = 2500
-"""100 batches, two and a half minutes at QuickBooks' limit of 40 batches a minute."""
+"""100 batches: two and a half minutes at QuickBooks' limit of 40 batches a minute."""
 
 MAX_SHARDS = 4
 
 
 def queue_activity(scope: Scope, *, customer_ids: Collection[str] | None = None) -> int:
-    """Queue customers whose shown activity differs from the stored one; return how many are due.
+    """Queue customers whose activity lines are out of date; return the number due.
 
-    ``customer_ids`` limits the search; None means every customer of the sync.
+    ``customer_ids`` limits the search. None means every customer of the sync.
     """
     if scope.sync.activity.write_to == "none":
         return 0
@@ -24,5 +24,5 @@ def queue_activity(scope: Scope, *, customer_ids: Collection[str] | None = None)
 
 
 def shards_for(due: int) -> int:
-    """Return into how many shards to split ``due`` customers."""
+    """Return the number of shards for ``due`` customers."""
     return min(MAX_SHARDS, -(-due // CUSTOMERS_A_SHARD))

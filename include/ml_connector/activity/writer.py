@@ -1,10 +1,13 @@
-"""What members did in Mailchimp, shown on the QuickBooks customer: the only writer there.
+"""Write subscriber activity to QuickBooks customers: the only writer there.
 
-Optimistic, because a read is metered and a write is free (promise 5): the staged copy's SyncToken
-and Notes are used, in batches; customers that somebody else wrote first are read together, the text
-is applied to what they hold now, and they are written again. Every customer's outcome is committed
-with its audit row, and a customer that already shows its text needs no write: a worker killed at any
-point leaves customers that are either settled or still due, and doing a due one again does no harm.
+Writes are optimistic, because QuickBooks meters reads and not writes (promise 5). The writer sends
+batches with the SyncToken and Notes of the staged copy. If a customer was changed in QuickBooks
+first, the write conflicts. The writer then reads these customers together, applies the text to
+their current Notes, and writes again.
+
+Each customer's outcome commits with its audit row. A customer that already shows its text needs no
+write. A worker killed at any point leaves customers that are either settled or still due. Writing a
+due customer again is harmless.
 """
 
 from collections import Counter
@@ -41,7 +44,7 @@ from ml_connector.sync import preflight
 from ml_connector.sync.staging import stage_rows
 
 TRIES = 5
-"""Of one customer in one run; then it is parked for the next one (B7)."""
+"""Attempts per customer in one run. Then it is parked for the next run (B7)."""
 
 log = structlog.get_logger(__name__)
 
@@ -49,9 +52,9 @@ log = structlog.get_logger(__name__)
 def write_activity(
     scope: Scope, client: QuickBooksClient, *, part: Part | None = None
 ) -> dict[str, int]:
-    """Write what is queued; return how many customers ended how.
+    """Write the queued activity; return the number of customers by outcome.
 
-    Raises ``SettingsError`` if the company is another one than the customers are from (A40).
+    Raises ``SettingsError`` if the connection points to another company than the customers' (A40).
     """
     preflight.pin_company(scope, client)
     writer = _Writer(scope, client, part or Part())
@@ -62,7 +65,7 @@ def write_activity(
 
 @dataclass
 class _Page:
-    """One customer of a batch: what it shall hold, the items that bring it there, their outcome."""
+    """One customer of a batch: the wanted text, the items that write it, their outcome."""
 
     due: Due
     customer: Customer
@@ -72,7 +75,7 @@ class _Page:
     items: list[BatchItem] = field(default_factory=list)
     written: list[tuple[BatchItem, Result]] = field(default_factory=list)
     attachment: tuple[str, str] | None = None
-    """Id and SyncToken of the note to write, empty for a new one; None if no note is meant."""
+    """Id and SyncToken of the note to write, empty for a new one. None if no note is wanted."""
 
 
 class _Writer:
@@ -96,7 +99,8 @@ class _Writer:
             try:
                 request_id = self._send(pages)
             except RecordRefused as error:
-                # The call as a whole: it is halved until the customer that is the cause is alone.
+                # QuickBooks refused the call as a whole. Halve it until the faulty customer is
+                # alone.
                 request_id = error.request_id
                 if len(pages) > 1:
                     self._limit, pages = len(pages) // 2, []
@@ -108,7 +112,7 @@ class _Writer:
         return bool(rows)
 
     def read_again(self) -> bool:
-        """Stage up to 100 customers that somebody else wrote first; return whether there were any."""
+        """Stage up to 100 customers that QuickBooks changed first; return whether any were."""
         scope = self._scope
         with scope.database.begin() as connection:
             rows = self._claim(connection, "stale", IDS_PER_QUERY)
@@ -128,7 +132,7 @@ class _Writer:
             connection, sync=self._scope.name, state=state, part=self._part, limit=limit
         )
 
-    # ── what a customer shall hold ────────────────────────────────────────────────────────────
+    # ── build the writes ──────────────────────────────────────────────────────────────────────────
 
     def _ready(self, connection: Connection, rows: Sequence[Due]) -> list[_Page]:
         """Return the first of ``rows`` that fit into one batch; the others stay due."""
@@ -167,11 +171,11 @@ class _Writer:
         return page
 
     def _with_note(self, connection: Connection, page: _Page) -> bool:
-        """Add the attached note's item; False if the customer is to be claimed once more first.
+        """Add the attached note's item; return False if the customer must be claimed again first.
 
-        That a note is about to be created is committed before it is, since a creation cannot be
-        told from a second one: only whoever announced it last creates it, anybody else looks
-        whether it is there. A note that is no longer meant to be there is deleted.
+        The intent to create a note is committed before the call, because a second creation looks
+        like the first. Only the worker that announced it last creates the note. Any other worker
+        searches for it. A note that is no longer wanted is deleted.
         """
         due = page.due
         if page.note is None and not due.attachment_id and not due.attaching:
@@ -196,7 +200,7 @@ class _Writer:
         markers = markers_of(self._scope, customer_id)
         return next(iter_attached(self._client, customer_id, markers), ("", ""))
 
-    # ── the call and what came of it ──────────────────────────────────────────────────────────
+    # ── send and settle ───────────────────────────────────────────────────────────────────────────
 
     def _send(self, pages: Sequence[_Page]) -> str | None:
         items = [item for page in pages for item in page.items]
@@ -262,7 +266,7 @@ class _Writer:
             )
         for item, result in page.written:
             if item.operation == "delete" and isinstance(result, dict | RecordRefused):
-                # Edited by a person, it is theirs.
+                # A note edited by a person is theirs.
                 settled = replace(settled, attachment_id=None, attachment_token=None)
                 continue
             if isinstance(result, dict):
@@ -287,7 +291,7 @@ class _Writer:
         error = str(result) if result else "QuickBooks' answer does not mention this customer"
         tried = replace(settled, attempts=attempts, error=error)
         if item.entity == "Attachable" and isinstance(result, RecordRefused) and due.attachment_id:
-            # Edited or deleted by a person: it is looked up, and made anew if it is gone.
+            # Edited or deleted by a person. Look it up, and create it again if it is gone.
             tried = replace(tried, attachment_id=None, attachment_token=None, attaching=True)
         elif isinstance(result, RecordRefused) and not isinstance(result, StaleObject):
             return replace(tried, state="refused")
@@ -297,7 +301,7 @@ class _Writer:
         return replace(tried, state="stale" if stale or settled.state == "stale" else "due")
 
     def _left(self, due: Due) -> SettledActivity:
-        """A customer that went or became inactive since it was queued (B8)."""
+        """Park a customer that is gone or inactive since it was queued (B8)."""
         return self._kept(due, state="parked")
 
     @staticmethod
@@ -312,14 +316,17 @@ class _Writer:
         )
 
     def _intend(self, pages: Sequence[_Page]) -> None:
-        """Commit which Notes are about to be written: found so later, they were written by us."""
+        """Commit the Notes about to be written. If found later, they are the connector's."""
         digest = self._scope.vault.fields_hash
         notes = {p.due.customer_id: digest(p.notes) for p in pages if p.notes is not None}
         with self._scope.database.begin() as at_once:
             intents.put_notes(at_once, notes, sync=self._scope.name)
 
     def _unknown_outcome(self, page: _Page, intent: bytes | None) -> list[Entry]:
-        """The row of Notes that a call of ours brought there, whose worker heard no answer (D7)."""
+        """Return the audit row of Notes that a lost call of ours wrote (D7).
+
+        The worker died before it stored the response.
+        """
         if page.notes is not None or intent is None:
             return []
         if intent != self._scope.vault.fields_hash(page.customer.notes):
