@@ -1,4 +1,4 @@
-"""The inbox in figures: how much waits, for how long, and how fast it is worked off."""
+"""Inbox metrics: depth, age of the oldest event, dead letters, latencies."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -6,12 +6,16 @@ from datetime import datetime
 from sqlalchemy import Connection, text
 
 MOST = 500
-"""Latencies that are told at a time."""
+"""Latencies reported at a time."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Backlog:
-    """``depth``: events due or in work; ``age``: seconds the oldest waits; ``dead``: given up."""
+    """Inbox figures.
+
+    ``depth``: events due or in process. ``age``: seconds the oldest of them has waited. ``dead``:
+    dead-lettered events.
+    """
 
     depth: int
     age: float
@@ -19,7 +23,7 @@ class Backlog:
 
 
 def count_backlog(connection: Connection) -> Backlog:
-    """Return what waits now."""
+    """Return the current backlog."""
     row = connection.execute(
         text("""SELECT count(*) FILTER (WHERE state IN ('pending', 'leased')) AS depth,
                        coalesce(extract(epoch FROM clock_timestamp() - min(received_at)
@@ -34,7 +38,7 @@ def count_backlog(connection: Connection) -> Backlog:
 def latencies(connection: Connection, *, since: datetime) -> list[float]:
     """Return seconds from receipt to settlement of events done since then, ``MOST`` at most.
 
-    Events that came more than an hour before are left out: they waited for a person.
+    Leaves out events received more than an hour before ``since``: those waited for a person.
     """
     return [
         float(seconds)

@@ -1,7 +1,7 @@
-"""What webhooks tell of, carried out: the same functions as the daily run, for a few records.
+"""Webhook handlers: run the daily pipeline for the records an event names.
 
-An event says which record to look at, never what it holds: that is read from the API, so order and
-repetition do not matter.
+Events are hints. The record is always read from the API, so handling is idempotent and
+order-independent.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -21,18 +21,19 @@ from ml_connector.webhooks import inbox
 from ml_connector.webhooks.inbox import ClaimedEvent
 
 THREADS = 2
-"""Connections to Mailchimp, beside six of the daily run; Mailchimp allows ten."""
+"""Connections to Mailchimp, besides six of the daily run. Mailchimp allows ten."""
 
 FEW = 5
-"""Up to so many members are read one by one; more are read as a list of what changed."""
+"""Up to this many members are read one by one. More are read as a list of changes."""
 log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Handled:
-    """What events came to: customers that may have to show something else, and unknown ids.
+    """Result of handled events.
 
-    ``origins``: by customer, the event that told of it, as ``webhook:9``.
+    ``customer_ids``: customers whose activity may have changed. ``missing``: unknown ids.
+    ``origins``: by customer, the event that named it, such as ``webhook:9``.
     """
 
     customer_ids: Collection[str] = ()
@@ -41,7 +42,7 @@ class Handled:
 
 
 def handle_customers(target: OpenSync, events: Sequence[ClaimedEvent]) -> Handled:
-    """Read the customers that QuickBooks told of, decide, and write what follows to Mailchimp."""
+    """Read the customers that QuickBooks events name, decide, and push the result to Mailchimp."""
     origins = {
         id_: f"webhook:{event.id}"
         for event in events
@@ -63,7 +64,7 @@ def handle_customers(target: OpenSync, events: Sequence[ClaimedEvent]) -> Handle
     if pending.waiting:
         plan_id = scope.plan_id("webhooks")
         if pending.moving:
-            # An opt-out at the address that somebody leaves has to be known first (A13b).
+            # An opt-out at an address that a customer leaves must be known first (A13b).
             fetch_members.fetch_members(scope, target.mailchimp)
         if planner.decide_on(scope, plan_id=plan_id, customer_ids=ids):
             preflight.check_lately(scope, target.mailchimp)
@@ -79,7 +80,7 @@ def handle_customers(target: OpenSync, events: Sequence[ClaimedEvent]) -> Handle
 
 
 def handle_members(target: OpenSync, events: Sequence[ClaimedEvent]) -> Handled:
-    """Read the members that Mailchimp told of, and record what they did."""
+    """Read the members that Mailchimp events name, and record their member events."""
     scope, client = target.scope, target.mailchimp
     events, documents = _of_the_known(scope, events)
     told = {_address(document): _former(document) for document in documents}
@@ -91,7 +92,7 @@ def handle_members(target: OpenSync, events: Sequence[ClaimedEvent]) -> Handled:
             brought.update(told.keys() & {normal_form(member.email_address) for member in page})
 
         fetch_members.fetch_members(scope, client, source="webhook", on_page=see)
-        # Whoever was deleted for good is on no list, nor is whence somebody came.
+        # Lists show neither permanently deleted members nor former addresses.
         leaving = {_address(each) for each in documents if each["type"] == "unsubscribe"}
         to_read = leaving - brought | {now for now, former in told.items() if former}
     asked = scope.clock()
@@ -119,10 +120,10 @@ def handle_members(target: OpenSync, events: Sequence[ClaimedEvent]) -> Handled:
 def _of_the_known(
     scope: Scope, events: Sequence[ClaimedEvent]
 ) -> tuple[list[ClaimedEvent], list[dict[str, Any]]]:
-    """Return the events and what they say, without those about people who were forgotten.
+    """Return the events and their documents, except those about forgotten people.
 
-    These are ignored, and what they say is destroyed. One that could not be read when it came is
-    set aside again, for the same reason, if somebody had it tried again.
+    Ignores events about forgotten people and destroys their payload. An event that was unreadable
+    on receipt and then requeued is quarantined again for the same reason.
     """
     opened = {event: event.decrypted(scope.vault) for event in events}
     unreadable = [
@@ -150,7 +151,7 @@ def _of_the_known(
         )
         inbox.erase(connection, {each.id: each.dedupe_key for each in forgotten}, vault=scope.vault)
         for event in unreadable:
-            # It may have waited since, which left another reason.
+            # A postponement since then may have left another reason.
             reason = event.reason if event.reason in UNREADABLE else UNREADABLE[0]
             inbox.quarantine(connection, [event], reason=reason, run=scope.run)
     return known, [opened[event] for event in known]

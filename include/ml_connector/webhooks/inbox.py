@@ -1,4 +1,4 @@
-"""The inbox of webhooks: events delivered, claimed under a lease, and brought to an end.
+"""The webhook inbox: deliver events, claim them under a lease, settle them.
 
 ::
 
@@ -8,9 +8,9 @@
        │          └─── postpone ───┘
        └─> ignored | quarantined        requeue: quarantined, dead, ignored ─> pending
 
-A lease is a time, not a row lock, so that an event is seen as being worked on, and work can take
-several transactions. ``attempts`` is the lease's number: whoever comes back after the lease passed
-to another changes nothing, and is told so by the count of rows.
+A lease is a time, not a row lock. A claimed event is therefore visible, and its processing can take
+several transactions. ``attempts`` numbers the lease. A worker that returns after its lease passed
+to another changes nothing, and the row count shows it.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -26,19 +26,20 @@ from ml_connector.vault import Vault
 from ml_connector.wire.webhook_event import WebhookEvent
 
 CHANNEL = "ml_connector_inbox"
-"""LISTEN here: notified when an event to be worked on was committed."""
+"""The NOTIFY channel: a notification follows the commit of an event to process."""
 
 TRIES = 5
 
 WAITS = (10, 60, 300, 1800)
-"""Seconds after the first, second ... failure; after the fifth the event is dead."""
+"""Seconds to wait after the first, second ... failure. After the fifth the event is dead."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClaimedEvent:
-    """An event under our lease; ``attempts`` includes this one. The payload is still sealed.
+    """An event under our lease; the payload is still encrypted.
 
-    ``reason``: why it was set aside, failed or waited the last time.
+    ``attempts`` includes this one. ``reason``: why the event was last quarantined, failed or
+    postponed.
     """
 
     id: int
@@ -56,16 +57,16 @@ class ClaimedEvent:
     payload: bytes
 
     def decrypted(self, vault: Vault) -> Any:
-        """Return the event as it came."""
+        """Return the event as received."""
         return vault.decrypt(self.payload, identity(self.dedupe_key))
 
 
 def deliver(connection: Connection, events: Sequence[WebhookEvent], *, vault: Vault) -> int:
-    """Store ``events``, each once however often it comes; return how many were new.
+    """Store ``events``, each once however often it comes; return the number of new ones.
 
-    Listeners of ``CHANNEL`` are told in the same transaction if there is something to work on.
+    If there is work to do, the same transaction notifies the listeners of ``CHANNEL``.
     """
-    # In one order for all: two transactions with the same events would wait for one another.
+    # Sorted: two transactions with the same events in different orders would deadlock.
     ordered = sorted({event.dedupe_key: event for event in reversed(events)}.items())
     if not ordered:
         return 0
@@ -83,7 +84,7 @@ def deliver(connection: Connection, events: Sequence[WebhookEvent], *, vault: Va
     return int(connection.execute(_DELIVER, columns).scalar_one())
 
 
-# The audit row of an event that came to its end; its cause names the event, so it has no payload.
+# The audit row of a settled event. Its cause names the event, so it has no payload.
 _AUDIT = """
     INSERT INTO ml_connector.audit
         (sync, system, action, reason, customer_id, outcome, error, attempts, cause, dag_id, run_id,
@@ -95,7 +96,7 @@ _AUDIT = """
 
 
 def _who(run: RunContext | None, sync: str = "") -> dict[str, Any]:
-    """The audit's part of a statement: who ends events, and for which sync if they name none."""
+    """Return the audit parameters: the run that settles events, and a sync if they name none."""
     return {**asdict(run or RunContext()), "of_sync": sync}
 
 
@@ -127,13 +128,13 @@ def claim(
     tried: bool = False,
     run: RunContext | None = None,
 ) -> list[ClaimedEvent]:
-    """Lease up to ``limit`` events that are due, longest due first; nobody else gets them.
+    """Lease up to ``limit`` due events, longest due first. No other worker gets them.
 
-    Events that were ``tried`` before are claimed apart from those that were not, so that one that
-    cannot be worked on does not take others along.
+    Claims previously ``tried`` events apart from new ones, so a poison message does not fail
+    others.
 
-    An event whose lease ran out is due again; one that outlasted ``TRIES`` leases is dead, since
-    it may be what ends its workers.
+    An event with an expired lease is due again. After ``TRIES`` leases it is dead, since it may be
+    what kills its workers.
     """
     _bury(connection, run)
     rows = connection.execute(
@@ -187,9 +188,9 @@ def settle(
     run: RunContext | None = None,
     sync: str = "",
 ) -> int:
-    """Bring claimed events to their end; return how many were still ours.
+    """Settle claimed events; return how many were still under our lease.
 
-    Each has its audit row, under ``sync`` if the event is of no single one.
+    Each event gets an audit row, under ``sync`` if the event names none.
     """
     return _end(connection, events, state=state, reason=reason, who=_who(run, sync))
 
@@ -201,7 +202,7 @@ def quarantine(
     reason: str,
     run: RunContext | None = None,
 ) -> int:
-    """Set claimed events aside for a person to look at; return how many were still ours."""
+    """Quarantine claimed events for review; return how many were still under our lease."""
     return _end(connection, events, state="quarantined", reason=reason, who=_who(run))
 
 
@@ -213,9 +214,10 @@ def fail(
     run: RunContext | None = None,
     sync: str = "",
 ) -> int:
-    """Note that claimed events failed: due again after ``WAITS``, dead after ``TRIES``.
+    """Record the failure of claimed events: due again after ``WAITS``, dead after ``TRIES``.
 
-    ``reason`` is shown to people and holds no personal data. Returns how many were still ours.
+    ``reason`` is shown to users and holds no personal data. Returns how many events were still
+    under our lease.
     """
     again = [event for event in events if event.attempts < TRIES]
     over = [event for event in events if event.attempts >= TRIES]
@@ -236,7 +238,7 @@ def fail(
 def postpone(
     connection: Connection, events: Collection[ClaimedEvent], *, wait: timedelta, reason: str
 ) -> int:
-    """Give claimed events back untried, due after ``wait``: what is away is not their fault."""
+    """Release claimed events untried, due after ``wait``: an outage is not the event's fault."""
     return _change(
         connection,
         events,
@@ -248,12 +250,12 @@ def postpone(
 
 
 def requeue(connection: Connection, ids: Collection[int]) -> int:
-    """Make dead, quarantined or ignored events due once more; return how many."""
+    """Make dead, quarantined or ignored events due again; return their number."""
     return len(requeue_of(connection, ids))
 
 
 def requeue_of(connection: Connection, ids: Collection[int]) -> set[int]:
-    """As ``requeue``; return which ones."""
+    """Run ``requeue``; return the ids of the events."""
     rows = connection.execute(
         text("""UPDATE ml_connector.webhook_inbox
                 SET state = 'pending', attempts = 0, next_try_at = clock_timestamp(),
@@ -268,7 +270,10 @@ def requeue_of(connection: Connection, ids: Collection[int]) -> set[int]:
 
 
 def erase(connection: Connection, events: Mapping[int, str], *, vault: Vault) -> None:
-    """Destroy what events say, by id their dedupe key; whoever works on one finds it empty."""
+    """Destroy the payloads of ``events``, a map of id to dedupe key.
+
+    A worker that already claimed one finds it empty.
+    """
     if not events:
         return
     connection.execute(
@@ -291,7 +296,7 @@ NEXT_DUE = """
 
 
 def newest(connection: Connection) -> int:
-    """Return the number of the event that came last; 0 if there is none."""
+    """Return the id of the latest event; 0 if there is none."""
     number: int = connection.execute(
         text("SELECT coalesce(max(id), 0) FROM ml_connector.webhook_inbox")
     ).scalar_one()
@@ -327,7 +332,7 @@ def _change(
     then: str = "{change}",
     **values: Any,
 ) -> int:
-    """Change those events whose lease is still the one they were claimed under."""
+    """Update the events whose lease is still the one they were claimed under."""
     if not events:
         return 0
     change = f"""UPDATE ml_connector.webhook_inbox i SET {assignments}
@@ -345,5 +350,5 @@ def _change(
 
 
 def identity(dedupe_key: str) -> str:
-    """Return the name that an event's payload is sealed for."""
+    """Return the identity that an event's payload is encrypted for."""
     return f"webhook_inbox/{dedupe_key}"

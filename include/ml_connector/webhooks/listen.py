@@ -1,8 +1,8 @@
-"""Waiting for the inbox: until an event is due, without asking the database all the time.
+"""Wait for the inbox until an event is due, without busy polling.
 
-A NOTIFY wakes at once. It is a hint and no promise: one may be lost, or come before anybody listens.
-So the table is asked after each connect, after each notice, when the next retry is due, and slowly
-besides.
+NOTIFY is best-effort: notifications can be lost or arrive before LISTEN. The listener therefore
+queries the table after each connect, after each notification, and when the next retry is due. It
+also polls slowly.
 """
 
 import asyncio
@@ -17,21 +17,21 @@ from ml_connector.errors import ConnectorError
 from ml_connector.webhooks.inbox import CHANNEL, NEXT_DUE
 
 POLL = 15.0
-"""Seconds; the longest an event waits whose notice was lost."""
+"""Seconds: the longest wait of an event whose notification was lost."""
 
 ANSWER = 10.0
-"""Seconds the database may take for an answer; then the connection counts as dead."""
+"""Seconds the database may take to respond. After that the connection counts as dead."""
 
 LONGEST_PAUSE = 15.0
-"""Seconds between two tries to connect, as the first one doubles."""
+"""Seconds: the longest pause between two connection attempts. Pauses double up to this."""
 
 log = structlog.get_logger(__name__)
 
 
 async def until_due(address: Callable[[], Awaitable[str]], *, poll: float = POLL) -> None:
-    """Return as soon as an event is due. A database that is away is waited for.
+    """Return as soon as an event is due; wait out a database outage.
 
-    ``address`` is asked before each connect: passwords and hosts change.
+    ``address`` is called before each connect, because passwords and hosts change.
     """
     pause = 0.5
     while True:
@@ -75,7 +75,7 @@ async def _listening(url: str) -> psycopg.AsyncConnection:
 
 
 async def _due(connection: psycopg.AsyncConnection, poll: float) -> None:
-    # The database's clock, not ours: it is the one that claims.
+    # The database's clock, not ours: the claim uses it too.
     question = sql.SQL("SELECT extract(epoch FROM ({}) - clock_timestamp())").format(
         sql.SQL(NEXT_DUE)
     )

@@ -1,7 +1,7 @@
-"""Mailchimp's webhooks as they should be, each sync its own: created, repaired, removed, shown.
+"""Register Mailchimp's webhooks, one per sync: create, repair, remove, show.
 
-A webhook of ours is one whose address, without its query, is the one given. Everything else in the
-audience is somebody else's and left alone.
+A webhook is ours if its URL without the query is the given endpoint. All others in the audience are
+left alone.
 """
 
 import secrets
@@ -24,21 +24,22 @@ EVENTS = dict.fromkeys(
     ("subscribe", "unsubscribe", "profile", "cleaned", "upemail", "campaign"), True
 )
 SOURCES = {"user": True, "admin": True, "api": False}
-"""Not what the API does: that is ourselves, and polling finds what other programs did."""
+"""API changes are off. The connector makes those itself, and polling finds other programs'
+changes."""
 
 Hook = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ByHand:
-    """Secrets that somebody put into the connection."""
+    """Secrets entered manually in the connection."""
 
     secrets: Sequence[str] = field(default=(), repr=False)
     signing_secrets: Sequence[str] = field(default=(), repr=False)
 
 
 def base_of(url: str) -> str:
-    """Return the address before ``PREFIX``. Raises ``SettingsError`` for one that cannot be right."""
+    """Return the address before ``PREFIX``. Raises ``SettingsError`` if it cannot be right."""
     parts = urlsplit(url.rstrip("/"))
     local = parts.hostname in {"localhost", "127.0.0.1", "::1"}
     secure = parts.scheme == "https" or (parts.scheme == "http" and local)
@@ -51,7 +52,7 @@ def base_of(url: str) -> str:
 
 
 class Registration:
-    """The webhook of one sync at ``base``. ``keeper`` has the secrets of what we created."""
+    """The webhook of one sync at ``base``. ``keeper`` stores the secrets of webhooks we create."""
 
     def __init__(
         self,
@@ -66,7 +67,7 @@ class Registration:
         self._endpoint = f"{base}{PREFIX}/mailchimp/{scope.name}"
 
     def ensure(self) -> str:
-        """Create or repair the webhook; return what was done."""
+        """Create or repair the webhook; return the result as text."""
         kept, ours = self._keeper.load(), self._ours()
         signing_known = bool(kept.signing_secret or self._by_hand.signing_secrets)
         accepted = {kept.secret, *self._by_hand.secrets} - {""}
@@ -83,13 +84,13 @@ class Registration:
         return done + self._drop(hook for hook in ours if hook is not right[0])
 
     def remove(self) -> str:
-        """Remove the webhook and its secrets; return what was done."""
+        """Remove the webhook and its secrets; return the result as text."""
         dropped = self._drop(self._ours())
         self._keeper.delete()
         return f"{self._endpoint}{dropped or ': there is none of ours'}"
 
     def shown(self) -> Iterator[str]:
-        """Yield a line a webhook of the audience, its secret hidden."""
+        """Yield one line per webhook of the audience, with its secret hidden."""
         for hook in self._client.webhooks():
             events = ", ".join(name for name, on in hook.get("events", {}).items() if on)
             sources = ", ".join(name for name, on in hook.get("sources", {}).items() if on)
@@ -102,16 +103,16 @@ class Registration:
             )
 
     def _create(self, kept: WebhookSecrets, ours: list[Hook]) -> str:
-        """Create a webhook, then drop those of ours that were there: both are heard meanwhile."""
+        """Create a webhook, then delete our previous ones. Deliveries of both count meanwhile."""
         if ours:
-            # Where our copy was lost, the address itself still tells the old webhook's secret.
+            # If our copy is lost, the old webhook's URL still contains its secret.
             kept = replace(kept, secret=kept.secret or _secret_in(ours[0]))
             kept = kept.replaced(secret=secrets.token_urlsafe(32), now=datetime.now(UTC))
         elif not kept.secret:
             kept = replace(
                 kept, secret=next(iter(self._by_hand.secrets), secrets.token_urlsafe(32))
             )
-        self._keeper.save(kept)  # first: Mailchimp calls the address while it creates
+        self._keeper.save(kept)  # first: Mailchimp calls the URL while it creates the webhook
         url = f"{self._endpoint}?secret={quote(kept.secret, safe='')}"
         created = self._client.create_webhook({"url": url, "events": EVENTS, "sources": SOURCES})
         signing = str(created.get("signing_secret") or "")

@@ -1,16 +1,16 @@
-"""What Mailchimp has to show with a delivery: the secrets of a sync's webhook, and of the one before."""
+"""Secrets that a Mailchimp delivery must present: a sync's current webhook and the previous one."""
 
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Protocol, Self
 
 OVERLAP = timedelta(hours=2)
-"""How long a former webhook's deliveries are still taken: Mailchimp repeats for 75 minutes."""
+"""Deliveries of a previous webhook are accepted this long. Mailchimp retries for 75 minutes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WebhookSecrets:
-    """What a webhook of ours has to show; ``""`` = none. The former one's count until ``until``."""
+    """Secrets of our webhook; ``""`` means none. The former ones are valid until ``until``."""
 
     secret: str = field(default="", repr=False)
     signing_secret: str = field(default="", repr=False)
@@ -19,7 +19,7 @@ class WebhookSecrets:
     until: str = ""
 
     def replaced(self, *, secret: str, now: datetime) -> Self:
-        """Return those of a new webhook, with these as the former ones."""
+        """Return the secrets of a new webhook, with these as the former ones."""
         return replace(
             self,
             secret=secret,
@@ -42,13 +42,13 @@ class WebhookSecrets:
 
 
 class SecretsKeeper(Protocol):
-    """Where the secrets of one sync's webhook are kept."""
+    """Storage for the secrets of one sync's webhook."""
 
     def load(self) -> WebhookSecrets:
-        """Return the secrets, empty ones if there are none yet."""
+        """Return the secrets; empty ones if none are stored."""
 
     def save(self, secrets: WebhookSecrets) -> None:
         """Store the secrets; they are committed on return."""
 
     def delete(self) -> None:
-        """Forget them."""
+        """Delete the secrets."""

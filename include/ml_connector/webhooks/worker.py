@@ -1,8 +1,8 @@
-"""The inbox worked off: events claimed, handed on, and brought to an end.
+"""Process the webhook inbox: claim due events, dispatch them, settle them.
 
-New events are worked on together; one that failed before is worked on alone, so that it cannot take
-others along. What is away (a system, a token) is nobody's fault: its events wait, and do not come
-nearer to being given up.
+New events are processed together. An event that failed before is processed alone, so a poison
+message does not fail others. If a system or a token is unavailable, its events wait. The wait does
+not count as an attempt.
 """
 
 from collections import Counter
@@ -27,18 +27,18 @@ from ml_connector.webhooks.inbox import ClaimedEvent
 
 TOGETHER = 500
 LEASE = timedelta(minutes=2)
-"""Longer than a batch takes; a killed worker's events are due again afterwards."""
+"""A claimed event returns to the queue after this long. A batch takes less."""
 
 AWAY = timedelta(seconds=30)
 BLOCKED = timedelta(minutes=5)
-"""How long events wait for a system that is away, and for a person who has to act."""
+"""Waits of events: ``AWAY`` for an unavailable system, ``BLOCKED`` for a person who must act."""
 
 BURST = 5
-"""From so many events at once on, more are likely on their way."""
+"""This many events at once suggest that more are on their way."""
 
 QUIET = 0.5
 GATHERED = 6.0
-"""Seconds without a new event that end a burst, and how long one is waited for at most."""
+"""Seconds without a new event end a burst (``QUIET``); the longest wait for one (``GATHERED``)."""
 
 Work = Callable[[OpenSync, Sequence[ClaimedEvent]], Handled]
 log = structlog.get_logger(__name__)
@@ -51,14 +51,15 @@ def process_inbox(
     closed: Mapping[str, StopRun] | None = None,
     gather: bool = False,
 ) -> dict[str, int]:
-    """Work on every event that is due; return how many ended how.
+    """Process every due event; return the number of events by outcome.
 
-    ``closed``: by sync that could not be opened, why; events that may be of one of them wait.
+    ``closed``: the error by sync that could not be opened. Events that may belong to one of them
+    wait.
 
-    A single event is worked on at once. With ``gather``, whatever a burst brings after its first
-    events is waited for, so that its hundreds cost a call or two and not one each.
+    A single event is processed at once. With ``gather``, the worker waits for the rest of a burst.
+    Hundreds of events then cost one or two calls instead of one each.
 
-    Raises the first ``StopRun`` met, once everything else is done: its events wait.
+    Raises the first ``StopRun`` after everything else is done. Its events wait.
     """
     worker = _Worker(database, targets, closed or {})
     while number := worker.next(TOGETHER, tried=False) or worker.next(1, tried=True):
@@ -70,7 +71,7 @@ def process_inbox(
 
 
 def postpone_due(database: Database, error: StopRun) -> int:
-    """Let every event that is due wait for the person who has to act; return how many."""
+    """Postpone every due event until a person acts; return the number of events."""
     number = 0
     for tried in (False, True):
         while True:
@@ -84,7 +85,7 @@ def postpone_due(database: Database, error: StopRun) -> int:
 
 
 def _until_quiet(database: Database) -> None:
-    """Return once no event came for a while."""
+    """Wait until no event arrives for ``QUIET`` seconds, at most ``GATHERED`` seconds."""
     until, last = monotonic() + GATHERED, None
     while monotonic() < until:
         with database.begin() as connection:
@@ -105,7 +106,7 @@ class _Worker:
         self.stopped: StopRun | None = None
 
     def next(self, limit: int, *, tried: bool) -> int:
-        """Claim and work on up to ``limit`` events; return how many there were."""
+        """Claim and process up to ``limit`` events; return the number claimed."""
         with self._database.begin() as connection:
             events = inbox.claim(connection, limit=limit, lease=LEASE, tried=tried, run=self._run)
             unknown = [e for e in events if not any(_concerned(o, e) for o in self._offices)]
@@ -122,9 +123,9 @@ class _Worker:
         return len(events)
 
     def _why_held(self, event: ClaimedEvent) -> StopRun | None:
-        """Return why an event of no open sync has to wait; None if it is of no sync at all.
+        """Return why an event of no open sync must wait; None if it belongs to no sync at all.
 
-        A sync that is not open may be of any company: its realm stands in its connection.
+        A closed sync may belong to any company: its connection holds the realm.
         """
         if event.system == QUICKBOOKS:
             return next(iter(self._closed.values()), None)
@@ -133,9 +134,9 @@ class _Worker:
     def _worked_on(
         self, events: Sequence[ClaimedEvent], work: Work
     ) -> list[tuple[OpenSync, Handled]]:
-        """Work on one system's events in every sync concerned, and settle them.
+        """Process one system's events in every sync concerned, and settle them.
 
-        A sync that cannot go on holds up its own events and no other's.
+        A blocked sync holds up only its own events.
         """
         results: list[tuple[OpenSync, Handled]] = []
         held: set[ClaimedEvent] = set()
@@ -153,7 +154,7 @@ class _Worker:
             except ConnectorError as error:
                 self._fail(fresh, str(error))
                 held.update(mine)
-        # Per company: the ids are small numbers, the same in each.
+        # By company: ids are small numbers and repeat in each.
         lost = [
             event
             for event in events
@@ -168,7 +169,7 @@ class _Worker:
         return results
 
     def _by_sync(self, events: Sequence[ClaimedEvent]) -> dict[str, list[ClaimedEvent]]:
-        """Events by the sync that they are of; under none those that concern several."""
+        """Group events by their sync; events that concern several syncs go under an empty name."""
         found: dict[str, list[ClaimedEvent]] = {}
         for event in events:
             syncs = [o.scope.name for o in self._offices if _concerned(o, event)]
@@ -176,7 +177,7 @@ class _Worker:
         return found
 
     def _show(self, target: OpenSync, done: Handled) -> None:
-        """Show on the customers what their contacts did; what fails stays due for the next run."""
+        """Write member events to the customers. A failed write stays due for the next run."""
         scope, ids = replace(target.scope, origins=done.origins), done.customer_ids
         try:
             if ids and queue.queue_activity(scope, customer_ids=ids):

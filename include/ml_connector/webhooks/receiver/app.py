@@ -1,13 +1,14 @@
-"""The webhook receiver: prove, store, answer. Nothing else.
+"""The webhook receiver: verify, store, respond. Nothing else.
 
-Bare ASGI, mounted under ``PREFIX`` by the Airflow plugin or served alone (``web/serving.py``):
+Bare ASGI, mounted under ``PREFIX`` by the Airflow plugin or served alone (``receiver/serving.py``):
 
 - ``POST quickbooks``
 - ``POST mailchimp/<sync>?secret=...``, and the ``GET`` or empty ``POST`` that Mailchimp sends to
-  see whether somebody is there
+  test the endpoint
 
-Order: bound the body, prove it on its raw bytes, split it, store all of it in one transaction,
-answer 200 after the commit. What is proven and cannot be used is stored too, with the reason.
+Order: bound the body, verify its raw bytes, split it into events. Then store all of them in one
+transaction and respond 200 after the commit. A genuine but unusable event is stored too, with the
+reason.
 """
 
 import asyncio
@@ -47,7 +48,7 @@ from ml_connector.wire.webhook_event import WebhookEvent
 PREFIX = "/ml-connector/webhooks"
 
 LARGE = 64 << 10
-"""Bytes: from here on a body is taken apart in a thread, so that others are answered meanwhile."""
+"""Bodies of this many bytes or more are parsed in a thread, so other requests are not blocked."""
 
 STATEMENT_SECONDS = 2
 
@@ -57,7 +58,7 @@ P = TypeVar("P")
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """``last`` ends the connection; ``unread`` says that the body has not come to its end."""
+    """A response. ``last`` closes the connection; ``unread``: the body is not read to its end."""
 
     status: int
     text: str
@@ -85,7 +86,10 @@ _BOUNDS: dict[type[Exception], tuple[str, Answer]] = {
 
 
 class Receiver:
-    """The application. ``store`` commits events or raises; ``email_key`` hides addresses."""
+    """The ASGI application.
+
+    ``store`` commits events or raises. ``email_key`` pseudonymises addresses.
+    """
 
     def __init__(
         self,
@@ -134,7 +138,7 @@ class Receiver:
         except GoneError:
             return None
         except (ConnectorError, SQLAlchemyError) as error:
-            # Whatever keeps a genuine event out of the database, its sender shall come back.
+            # Whatever keeps a genuine event out of the database, the sender must retry.
             return self._tallied("not_stored", NOT_STORED, error=_sentence(error))
 
     async def _deliver(self, scope: Scope, body: bytes | bytearray, sync: str) -> Answer:
@@ -191,7 +195,7 @@ class Receiver:
         ]
 
     async def _proof(self, prove: Callable[[Keys], P | None], *, who: str) -> P:
-        """Return what ``prove`` finds in the keys, or in those of this moment."""
+        """Return what ``prove`` finds in the cached keys, or else in freshly read ones."""
         keys = await self._keyring.current()
         found = prove(keys)
         if found is None and (newer := await self._keyring.newer()):
@@ -213,7 +217,7 @@ class _RefusedError(Exception):
 
 
 def inbox_writer(database: Database, vault: Vault) -> Store:
-    """Return what stores events: one transaction for all that wait at the same time."""
+    """Return a function that stores events: one transaction for all concurrent deliveries."""
     checked = False
 
     def write(events: Sequence[WebhookEvent]) -> None:
@@ -229,7 +233,7 @@ def inbox_writer(database: Database, vault: Vault) -> Store:
 
 
 async def respond(answer: Answer, receive: Receive, send: Send) -> None:
-    """Send an answer, the same headers for all of them."""
+    """Send a response with the same headers as every other."""
     body = answer.text.encode()
     headers = [
         (b"content-type", b"text/plain; charset=utf-8"),
@@ -249,5 +253,5 @@ async def respond(answer: Answer, receive: Receive, send: Send) -> None:
 
 
 def _sentence(error: Exception) -> str:
-    """Return an error's own words; SQLAlchemy's would show the statement's parameters."""
+    """Return a connector error's message. SQLAlchemy's would show the statement's parameters."""
     return str(error) if isinstance(error, ConnectorError) else type(error).__name__

@@ -1,4 +1,4 @@
-"""A request's body, in bounds: of size, of time, and of what all requests hold together."""
+"""Read request bodies within limits: of size, of time, and of memory across all requests."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterator, MutableMapping
@@ -11,17 +11,17 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 
 LARGEST = 1 << 20
-"""Bytes; the vendors send 1 MB at most."""
+"""Bytes of a body. The vendors send 1 MB at most."""
 
 SECONDS = 10.0
-"""Until the last byte."""
+"""Seconds until the last byte of a body."""
 
 MOST_REQUESTS = 2000
 MOST_BYTES = 8 << 20
-"""What all requests under way may hold together, besides ``FREE_BYTES`` each."""
+"""Bytes that all requests in flight may hold together, besides ``FREE_BYTES`` each."""
 
 FREE_BYTES = 4096
-"""Bodies up to here are taken even when large ones have used up the rest."""
+"""Bodies of up to this many bytes are accepted even if large ones have used up the budget."""
 
 
 class TooLargeError(Exception):
@@ -29,11 +29,11 @@ class TooLargeError(Exception):
 
 
 class TooSlowError(Exception):
-    """The body was not there in time."""
+    """The body was not complete in time."""
 
 
 class FullError(Exception):
-    """Other requests hold all there is."""
+    """Other requests use the entire budget."""
 
 
 class GoneError(Exception):
@@ -41,14 +41,14 @@ class GoneError(Exception):
 
 
 class MemoryBudget:
-    """Counts what the requests under way hold."""
+    """Memory accounting for the requests in flight."""
 
     def __init__(self, *, requests: int = MOST_REQUESTS, size: int = MOST_BYTES) -> None:
         self.requests, self.size = requests, size
 
     @contextmanager
     def entered(self) -> Iterator["Reservation"]:
-        """Yield one request's share; raise ``FullError`` if there are too many requests."""
+        """Yield one request's reservation. Raises ``FullError`` if there are too many requests."""
         if self.requests <= 0:
             raise FullError
         self.requests -= 1
@@ -61,7 +61,7 @@ class MemoryBudget:
 
 
 class Reservation:
-    """One request's share of the room."""
+    """One request's share of the budget."""
 
     __slots__ = ("_room", "size")
 
@@ -69,7 +69,10 @@ class Reservation:
         self._room, self.size = room, 0
 
     def grow(self, length: int) -> None:
-        """Take what a body of ``length`` needs; raise ``FullError`` if it is not there."""
+        """Reserve memory for a body of ``length`` bytes.
+
+        Raises ``FullError`` if too little is left.
+        """
         more = length - FREE_BYTES - self.size
         if more <= 0:
             return
@@ -87,12 +90,12 @@ async def read_body(
     largest: int = LARGEST,
     seconds: float = SECONDS,
 ) -> bytes | bytearray:
-    """Return the whole body.
+    """Return the entire body.
 
     Raises:
-        TooLargeError: Declared or sent more than ``largest``; the rest is not read.
+        TooLargeError: Declared or sent more than ``largest`` bytes; the rest is not read.
         TooSlowError: Not complete after ``seconds``.
-        FullError: No room for it.
+        FullError: Too little of the memory budget is left.
         GoneError: The sender hung up.
     """
     if declared_length(scope) > largest:
@@ -119,18 +122,18 @@ async def read_body(
 
 
 def declared_length(scope: Scope) -> int:
-    """Return Content-Length, 0 if there is none."""
+    """Return Content-Length; 0 if there is none."""
     said = header(scope, b"content-length")
     return int(said) if said.isdigit() and len(said) < 16 else LARGEST + 1 if said else 0
 
 
 def header(scope: Scope, name: bytes) -> bytes:
-    """Return a header, by its name in small letters; empty if there is none."""
+    """Return a header's value by its lower-case name; empty if there is none."""
     return next((value for found, value in scope["headers"] if found == name), b"")
 
 
 async def discard_body(receive: Receive, *, size: int = 4 << 20, seconds: float = 1.0) -> None:
-    """Drop what still comes, for a moment: to hang up on unread bytes would destroy our answer."""
+    """Discard input for a moment: closing on unread bytes would destroy our response."""
     try:
         async with asyncio.timeout(seconds):
             while size > 0:

@@ -1,8 +1,8 @@
-"""Many deliveries, one transaction: whoever waits at the same time is committed together.
+"""Group commit: one transaction for all concurrent deliveries.
 
-A commit costs a disk's flush, whatever is in it. While one is under way the next deliveries gather,
-so that a hundred at once cost two flushes and not a hundred. Nobody is answered before the commit
-that holds his events.
+A commit costs a disk flush, whatever its size. During one commit the next deliveries gather. A
+hundred concurrent deliveries cost two flushes instead of a hundred. No delivery gets its response
+before the commit that contains its events.
 """
 
 import asyncio
@@ -14,19 +14,19 @@ from ml_connector.errors import StorageError, Unavailable
 from ml_connector.wire.webhook_event import WebhookEvent
 
 PATIENCE = 2.0
-"""Seconds until a delivery gives up; QuickBooks wants its answer in 3."""
+"""Seconds until a delivery gives up. QuickBooks wants a response within 3."""
 
 MOST_WAITING = 1000
-"""Deliveries; at 800 a second the last one waits for little more than a second."""
+"""Deliveries that may wait. At 800 a second the last one waits a little over a second."""
 
 MOST_AT_ONCE = 2000
-"""Events in a transaction."""
+"""Events in one transaction."""
 
 Waiting = tuple[Sequence[WebhookEvent], asyncio.Future[None]]
 
 
 class GroupCommit:
-    """Stores events through ``write``, which commits them or raises; it runs in one thread."""
+    """Batching writer. ``write`` commits events or raises; it runs in one thread."""
 
     def __init__(
         self,
@@ -41,11 +41,11 @@ class GroupCommit:
         self._writer: asyncio.Task[None] | None = None
 
     async def store(self, events: Sequence[WebhookEvent]) -> None:
-        """Return when ``events`` are committed; with none, when the database answers.
+        """Return when ``events`` are committed; with no events, when the database responds.
 
         Raises:
-            Unavailable: Too many are waiting already.
-            StorageError: They are not stored, or it is not known in time whether they are.
+            Unavailable: Too many deliveries are waiting already.
+            StorageError: The events are not stored, or the outcome is not known in time.
         """
         if len(self._waiting) >= self._most_waiting:
             raise Unavailable("too many deliveries are waiting for the database")
@@ -65,7 +65,7 @@ class GroupCommit:
         while batch := self._next_batch():
             error = await self._attempt(batch)
             if len(batch) > 1 and error is not None and not isinstance(error, StorageError):
-                for one in batch:  # one of them is to blame; the others shall not wait for it
+                for one in batch:  # one of them is to blame; retry each alone
                     _answer([one], await self._attempt([one]))
             else:
                 _answer(batch, error)
@@ -76,7 +76,7 @@ class GroupCommit:
         size = 0
         while self._waiting and size < MOST_AT_ONCE:
             events, done = self._waiting.popleft()
-            if not done.done():  # else its sender was told to come back, or went away
+            if not done.done():  # else its sender was told to retry, or hung up
                 batch.append((events, done))
                 size += len(events)
         return batch

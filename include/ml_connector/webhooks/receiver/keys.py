@@ -1,4 +1,4 @@
-"""The keys that prove a webhook genuine, read anew now and then from wherever they are kept."""
+"""Keys that verify webhooks, refreshed from their source from time to time."""
 
 import asyncio
 import time
@@ -12,18 +12,21 @@ from ml_connector.errors import ConnectorError, Unavailable
 log = structlog.get_logger(__name__)
 
 FRESH = 60.0
-"""Seconds after which keys are read again in the background."""
+"""Seconds after which keys are refreshed in the background."""
 
 AGAIN = 3.0
-"""Seconds: no sooner are they read again because a sender could not be proven."""
+"""Seconds: the shortest interval between refreshes caused by unverified senders."""
 
 LONGEST = 2.0
-"""Seconds that a delivery waits for keys; QuickBooks wants its answer in 3."""
+"""Seconds a delivery waits for keys. QuickBooks wants a response within 3."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MailchimpKey:
-    """What a sync's deliveries have to show: a secret, and a signature if there are such keys."""
+    """Keys of a sync's deliveries.
+
+    ``signing_secrets``: if there are any, a delivery must be signed with one of them.
+    """
 
     audience_id: str
     secrets: frozenset[str] = field(default=frozenset(), repr=False)
@@ -35,9 +38,9 @@ class Keys:
     """All keys in force.
 
     Attributes:
-        quickbooks: Verifier token to the realms it speaks for.
-        mailchimp: By sync.
-        mends: What to set, by system or sync, where a key is missing.
+        quickbooks: Verifier token to the realms it is valid for.
+        mailchimp: Keys by sync.
+        mends: Which setting to fix, by system or sync, if a key is missing.
     """
 
     quickbooks: Mapping[str, frozenset[str]] = field(default_factory=dict, repr=False)
@@ -46,7 +49,7 @@ class Keys:
 
 
 class Keyring:
-    """Hands out keys; ``load`` may block, so it runs in a thread, one at a time."""
+    """Cache of keys. ``load`` may block, so it runs in a thread, one call at a time."""
 
     def __init__(
         self, load: Callable[[], Keys], *, clock: Callable[[], float] = time.monotonic
@@ -57,9 +60,9 @@ class Keyring:
         self._reading: asyncio.Task[Keys] | None = None
 
     async def current(self) -> Keys:
-        """Return the keys; raise ``ConnectorError`` if they could never be read.
+        """Return the keys. Raises ``ConnectorError`` if they could never be read.
 
-        Old keys are better than none: they serve on while new ones are read, or cannot be.
+        Old keys are better than none: they stay in use during a refresh and after a failed one.
         """
         if self._keys is None:
             return await self._soon()
@@ -68,9 +71,9 @@ class Keyring:
         return self._keys
 
     async def newer(self) -> Keys | None:
-        """Return keys read just now, for a sender that the current ones do not prove.
+        """Return freshly read keys for a sender that the cached ones do not verify.
 
-        None if they were read ``AGAIN`` ago or less, or cannot be read.
+        Returns None if the last read is less than ``AGAIN`` seconds old, or if the read fails.
         """
         if self._reading is None and self._clock() - self._tried_at < AGAIN:
             return None

@@ -1,7 +1,7 @@
-"""The receiver alone, in a process of its own: with health, and with bounds on what HTTP allows.
+"""Serve the receiver in a process of its own, with a health check and HTTP limits.
 
-uvicorn bounds neither the time a request's head takes nor its size, and an application sees
-a request only after its head. Behind a proxy that does, nothing here is ever reached.
+uvicorn limits neither the time nor the size of a request's head. An application sees a request only
+after its head. Behind a proxy with such limits these never apply.
 """
 
 import asyncio
@@ -20,13 +20,13 @@ MOST_HEAD = 32 << 10
 """Bytes of a request's head."""
 
 MOST_BYTES = 8 << 20
-"""Bytes of a whole request, chunk marks and trailers included."""
+"""Bytes of an entire request, including chunk markers and trailers."""
 
 MOST_CONNECTIONS = 4000
 
 
 class Alone:
-    """``/health`` beside the receiver's own routes."""
+    """``/health`` and the receiver's own routes."""
 
     def __init__(self, receiver: Receiver) -> None:
         self._receiver = receiver
@@ -41,7 +41,7 @@ class Alone:
             await respond(await self._health() if healthy else UNKNOWN, receive, send)
 
     async def _health(self) -> Answer:
-        """200 while events can be stored; what was counted since the start."""
+        """Respond 200 while events can be stored, with the counts since the start."""
         try:
             await self._receiver.store(())
             status, database = 200, "ok"
@@ -52,13 +52,13 @@ class Alone:
 
 
 class BoundedProtocol(HttpToolsProtocol):
-    """uvicorn's protocol; hangs up on heads that are slow or large, and on endless requests."""
+    """uvicorn's protocol with limits on slow heads, large heads and endless requests."""
 
     _timer: asyncio.TimerHandle | None = None
     _received = 0
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Start the clock; past ``MOST_CONNECTIONS`` hang up."""
+        """Start the timer; hang up if there are more than ``MOST_CONNECTIONS``."""
         super().connection_made(transport)
         if len(self.connections) > MOST_CONNECTIONS:
             transport.abort()
@@ -66,12 +66,12 @@ class BoundedProtocol(HttpToolsProtocol):
             self._arm()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Stop the clock."""
+        """Stop the timer."""
         self._disarm()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        """Count what comes; whatever comes between two requests has to become one in time."""
+        """Count bytes; data between two requests must become a request in time."""
         if self.cycle is None or self.cycle.response_complete:
             self._arm()
         self._received += len(data)
@@ -80,12 +80,12 @@ class BoundedProtocol(HttpToolsProtocol):
             self.transport.abort()
 
     def on_message_begin(self) -> None:
-        """Count anew for every request of the connection."""
+        """Reset the count for each request of the connection."""
         super().on_message_begin()
         self._received = 0
 
     def on_headers_complete(self) -> None:
-        """Stop the clock: from here on the application has its own."""
+        """Stop the timer: from here on the application has its own."""
         self._disarm()
         super().on_headers_complete()
 
@@ -100,7 +100,10 @@ class BoundedProtocol(HttpToolsProtocol):
 
 
 def server_config(receiver: Receiver, **options: Any) -> uvicorn.Config:
-    """Return how the receiver is served; ``options`` say where (``host``, ``port`` or ``fd``)."""
+    """Return the server's configuration.
+
+    ``options`` set the address: ``host``, ``port`` or ``fd``.
+    """
     return uvicorn.Config(
         Alone(receiver),
         http=BoundedProtocol,

@@ -1,4 +1,4 @@
-"""Counts what happens often, and tells of it seldom: a flood of refusals is no flood of lines."""
+"""Count frequent events and log them rarely, so a flood of refusals does not flood the log."""
 
 import time
 from collections import Counter
@@ -7,13 +7,13 @@ from collections.abc import Callable
 import structlog
 
 EVERY = 30.0
-"""Seconds between two lines about the same thing."""
+"""Seconds between two log lines of the same kind."""
 
 log = structlog.get_logger(__name__)
 
 
 class Tally:
-    """Counts since the start, by name."""
+    """Counters since the start, by name."""
 
     def __init__(self, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
@@ -22,13 +22,13 @@ class Tally:
         self._told_at: dict[tuple[str, str], float] = {}
 
     def count(self, name: str, number: int = 1) -> None:
-        """Count."""
+        """Add ``number`` to a counter."""
         self.counts[name] += number
 
     def warn(self, name: str, *, who: str = "", **facts: object) -> None:
-        """Count, and log now and then: the facts of this time and how often since the last line.
+        """Count, and log at intervals: the current facts and the number since the last line.
 
-        ``who`` is one of a few: each has lines of its own.
+        ``who`` has few values; each gets lines of its own.
         """
         self.count(name)
         about = (name, who)
