@@ -1,7 +1,7 @@
-"""One normal form for every e-mail address.
+"""Normalise e-mail addresses.
 
-QuickBooks' field may hold several addresses, separated by comma or semicolon, or junk. Mailchimp
-takes one address and treats its case as equal. Plus-addresses stay distinct.
+A QuickBooks e-mail field may hold several addresses separated by comma or semicolon, or junk.
+Mailchimp takes one address and ignores its case. Plus-addresses stay distinct.
 """
 
 import re
@@ -13,14 +13,15 @@ _SEPARATORS = re.compile(r"[,;]")
 _USUAL_LOCAL = re.compile(r"[A-Za-z0-9_+-]+(\.[A-Za-z0-9_+-]+)*")
 _LOOKS_LIKE_ONE = re.compile(r"[^\s\"'\\<>()\[\]{},;:=&%]+@[^\s\"'\\<>()\[\]{},;:=&%]+")
 USUAL = 64
-"""Characters up to which no limit of RFC 5321 (64 before the @, 254 in all) can be met."""
+"""An address of up to this many characters cannot exceed RFC 5321's limits: 64 before the @, 254
+in total."""
 
 
 def split_addresses(field: str | None) -> tuple[tuple[str, ...], str | None]:
     """Return the valid addresses of a QuickBooks e-mail field in order, and the problem if none.
 
-    The problem is ``no_email`` for an empty field and ``invalid_email`` where nothing in it is
-    an address.
+    The problem is ``no_email`` for an empty field and ``invalid_email`` for a field without an
+    address.
     """
     parts = [part for each in _SEPARATORS.split(field or "") if (part := each.strip())]
     if not parts:
@@ -33,23 +34,23 @@ def split_addresses(field: str | None) -> tuple[tuple[str, ...], str | None]:
 
 
 def normal_form(address: str) -> str:
-    """Return the form of an address by which a contact is known, even if it is no valid one."""
+    """Return the form of an address that identifies a contact, even for an invalid address."""
     return normalised(address) or address.strip().lower()
 
 
 def addresses_in(words: str) -> set[str]:
-    """Return whatever looks like an address in a text, in the form by which contacts are known."""
+    """Return whatever looks like an address in a text, in the form that identifies contacts."""
     return {normal_form(found) for found in _LOOKS_LIKE_ONE.findall(words)}
 
 
 def normalised(address: str) -> str | None:
     """Return the address in lower case with an ASCII domain (IDNA 2008), or None if invalid.
 
-    Mail servers are not asked; whether an address looks fake is Mailchimp's to say.
+    Does not query mail servers. Mailchimp judges whether an address looks fake.
     """
     local, _, domain = address.strip().rpartition("@")
     if len(address) <= USUAL and _USUAL_LOCAL.fullmatch(local):
-        # Nothing but the domain is left to judge, and companies' customers share domains.
+        # Only the domain is left to validate, and a company's customers share domains.
         at_domain = _validated(f"a@{domain}")
         return at_domain and f"{local.lower()}{at_domain[1:]}"
     return _validated(address)

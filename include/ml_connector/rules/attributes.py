@@ -1,7 +1,7 @@
-"""What a customer's attributes say besides merge fields: its contact's tags, whether it is left out.
+"""Derive from a customer's attributes its contact's tags, and whether the settings exclude it.
 
 An attribute is ``customer_type``, ``job``, ``currency``, or a path into the QuickBooks customer as
-in ``fields``. QuickBooks shows a customer's type by id; ``types`` has the names.
+in ``fields``. QuickBooks gives a customer's type by id; ``types`` maps ids to names.
 """
 
 from collections.abc import Mapping
@@ -15,12 +15,12 @@ _PATHS = {"job": "Job", "currency": "CurrencyRef.value"}
 
 
 def type_id(raw: Mapping[str, Any]) -> str:
-    """Return the id of a customer's type, ``""`` if it has none."""
+    """Return the id of a customer's type; ``""`` if it has none."""
     return str(picked(raw, "CustomerTypeRef.value") or "")
 
 
 def tags_of(raw: Mapping[str, Any], tags: Tags, types: Mapping[str, str]) -> tuple[str, ...]:
-    """Return the tags that the contact of a customer carries, each once in any spelling."""
+    """Return the tags of a customer's contact, each once regardless of case."""
     found = [*tags.static]
     for attribute, pattern in tags.derived.items():
         value = _value(raw, attribute, types)
@@ -29,13 +29,13 @@ def tags_of(raw: Mapping[str, Any], tags: Tags, types: Mapping[str, str]) -> tup
     return _each_once(tuple(found))
 
 
-@lru_cache(maxsize=1024)  # most customers have the tags of others
+@lru_cache(maxsize=1024)  # most customers share the tags of others
 def _each_once(tags: tuple[str, ...]) -> tuple[str, ...]:
     return tuple({tag.casefold(): tag for tag in reversed(tags)}.values())[::-1]
 
 
 def left_out(raw: Mapping[str, Any], sync: Sync, types: Mapping[str, str]) -> str | None:
-    """Return why the settings leave a customer out, None if they do not."""
+    """Return why the settings exclude a customer; None if they do not."""
     for attribute, names in sync.include.items():
         if _value(raw, attribute, types).casefold() not in _folded(names):
             return f"{attribute}_excluded"
@@ -46,7 +46,7 @@ def left_out(raw: Mapping[str, Any], sync: Sync, types: Mapping[str, str]) -> st
 
 
 def _value(raw: Mapping[str, Any], attribute: str, types: Mapping[str, str]) -> str:
-    """Return an attribute as text; what is missing, empty or false is ``""``."""
+    """Return an attribute as text; ``""`` if it is missing, empty or false."""
     if attribute == "customer_type":
         return types.get(type_id(raw), "")
     value = picked(raw, _PATHS.get(attribute, attribute))

@@ -1,12 +1,12 @@
-"""What has to change: a pure function of staged customers and known contacts.
+"""Decide what to change: a pure function of staged customers and known contacts.
 
-``decide`` sees keys, hashes and statuses, never a name or an address, and touches nothing. Its
-answer is data: the changes to make, what each customer turned out to be, and the contacts whose
-owner moves without a call. Rules and their numbers are those of docs/behaviour.md, section A.
+``decide`` reads keys, hashes and statuses, never a name or an address, and has no side effects. It
+returns data: the changes to make, the verdict on each customer, and the contacts whose owner moves
+without a call. Rules and their numbers are those of docs/behaviour.md, section A.
 
-Keys and hashes are hexadecimal text here: pandas hands bytes to NumPy, which drops trailing zero
-bytes (https://numpy.org/doc/stable/reference/arrays.dtypes.html), so that one key in 256 would
-never be found again.
+Keys and hashes are hexadecimal text here. pandas passes bytes to NumPy, which drops trailing zero
+bytes (https://numpy.org/doc/stable/reference/arrays.dtypes.html). One key in 256 would never be
+found again.
 """
 
 from collections.abc import Collection
@@ -32,12 +32,12 @@ CHANGE_COLUMNS = [
 
 LEFT_COLUMNS = ["email_key", "status", "owner", "why"]
 
-# An old address's status that follows its person to a new one, lowest first (A11, A13b).
+# The statuses of an old address that follow a customer to a new one, lowest first (A11, A13b).
 # Cleaned is not among them: a corrected address deserves its chance.
 _FORBIDDEN = "forbidden"
 _CARRIED = [_FORBIDDEN, Status.UNSUBSCRIBED, Status.TRANSACTIONAL, Status.PENDING]
 _CARRY_RANK = {status: rank for rank, status in enumerate(_CARRIED)}
-# Reasons for which an address will never be a contact of ours.
+# Reasons why an address can never be a contact of ours.
 _FINAL = (
     "archived_by_marketer",
     "forgotten",
@@ -50,10 +50,10 @@ _UNARCHIVABLE = (Status.PENDING, Status.CLEANED)
 
 
 class Rule(NamedTuple):
-    """One rule for an owned address: the change it asks for, and why.
+    """One rule for an owned address: the change it asks for, and the reason.
 
-    ``case``: the row of docs/behaviour.md. ``when``: a key of ``_conditions``. ``reason``: None takes
-    the reason for which Mailchimp refused the contact. ``kind``: None writes nothing. ``status``:
+    ``case``: the row of docs/behaviour.md. ``when``: a key of ``_conditions``. ``reason``: None
+    takes the reason why Mailchimp refused the contact. ``kind``: None writes nothing. ``status``:
     which status the write carries (``created`` or ``restored``); None sends no status.
     """
 
@@ -84,18 +84,18 @@ RULES = (
     Rule("A39", "is_foreign", "owned_by_another_sync", None),
     Rule("A30", "is_suppressed", "suppressed", None),
 )
-"""From the weakest to the strongest: a later rule overrules the ones before it. An address to which
-no rule applies is updated, reason ``fields_changed`` (A3)."""
+"""From the weakest to the strongest: a later rule overrules the ones before it. An address
+without a matching rule is updated, reason ``fields_changed`` (A3)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Decisions:
-    """What was decided, as frames.
+    """Decisions as frames.
 
     ``changes``: CHANGE_COLUMNS. ``customers``: customer_id, decision, reason, linked_to, and
-    ``arrived`` (it is represented under its address now). ``owners``: email_key, owner, of
-    contacts that change hands without a call; ``left``: email_key, status, owner, why, of
-    contacts that are no customer's any more and stay all the same.
+    ``arrived`` (now represented under its address). ``owners``: email_key and owner of contacts
+    that change owner without a call. ``left``: email_key, status, owner and why of orphaned
+    contacts that stay.
     """
 
     changes: pd.DataFrame
@@ -117,9 +117,9 @@ def decide(
 ) -> Decisions:
     """Decide on every contact in ``keys``.
 
-    ``customers`` holds every customer whose address or former contact is in ``keys``;
-    ``contacts`` what is known under ``keys`` and under those customers' other keys. ``foreign`` are
-    keys of contacts that another sync owns, ``awaited`` those that another one would take over.
+    ``customers`` holds every customer whose address or former contact is in ``keys``. ``contacts``
+    holds the known contacts under ``keys`` and under those customers' other keys. ``foreign``: keys
+    of contacts that another sync owns. ``awaited``: keys that another sync would take over.
     """
     people = customers.assign(standing=_standing(customers, policy))
     known = contacts.set_index("email_key")
@@ -140,7 +140,7 @@ def decide(
 
 
 def _standing(customers: pd.DataFrame, policy: Policy) -> pd.Series:
-    """Why a customer cannot be a contact, or ``ok``; the first reason that applies wins."""
+    """Return why each customer cannot be a contact, or ``ok``. A later entry of the list wins."""
     standing = pd.Series("ok", index=customers.index, dtype=object)
     reasons = [
         (customers.email_problem.notna(), customers.email_problem),
@@ -156,7 +156,7 @@ def _standing(customers: pd.DataFrame, policy: Policy) -> pd.Series:
 
 
 def _owners(people: pd.DataFrame, policy: Policy, known: pd.DataFrame) -> pd.DataFrame:
-    """One row an address: its owner (A9), and whether it only stays because of the policy (A16)."""
+    """Return one row per address: its owner (A9), and whether only the policy keeps it (A16)."""
     ranked = people.sort_values(["is_job", "customer_no"], kind="stable")
     active = ranked[ranked.standing == "ok"].drop_duplicates("email_key").assign(stays=False)
     if policy.on_inactive == "archive":
@@ -171,10 +171,10 @@ def _owners(people: pd.DataFrame, policy: Policy, known: pd.DataFrame) -> pd.Dat
 
 
 def _carried(people: pd.DataFrame, known: pd.DataFrame, suppressed: set[str]) -> pd.DataFrame:
-    """By new address: the lowest status that its people bring along from former ones."""
+    """Return, by new address, the lowest status its customers carry over from former addresses."""
     movers = people[
         (people.standing == "ok")
-        # Others never came to be a contact.
+        # Other former addresses never became a contact.
         & (people.contact_key.isin(known.index) | people.contact_key.isin(list(suppressed)))
         & (people.contact_key != people.email_key)
     ]
@@ -209,7 +209,7 @@ def _wanted(
     policy: Policy,
     now: datetime,
 ) -> pd.DataFrame:
-    """One row an owned address: the kind of change (or none), its reason and its status."""
+    """Return one row per owned address: the kind of change (or none), its reason, its status."""
     rows = owners.rename(columns={"reason": "past_reason"}).join(known, on="email_key")
     rows = rows.merge(_carried(people, known, suppressed), on="email_key", how="left")
     rows["tag_inactive"] = rows.stays.astype(bool) & (policy.on_inactive == "tag")
@@ -239,7 +239,7 @@ def _wanted(
 def _conditions(
     rows: pd.DataFrame, suppressed: set[str], policy: Policy, now: datetime
 ) -> dict[str, pd.Series]:
-    """What RULES ask of an owned address, by name; ``rows`` are owners joined with contacts."""
+    """Return the conditions of RULES by name; ``rows`` are owners joined with contacts."""
     exists = rows.status.notna() & (rows.status != Status.ABSENT)
     archived = rows.status == Status.ARCHIVED
     ours = archived & (rows.archived_by == "us")
@@ -270,12 +270,12 @@ def _conditions(
 
 
 def desired_hash(fields_hash: str, *, tag_inactive: bool) -> str:
-    """Return what a contact's ``pushed_hash`` is once it shows these fields and that tag."""
+    """Return a contact's ``pushed_hash`` after a push of these fields and this tag."""
     return fields_hash + ("01" if tag_inactive else "00")
 
 
 def _restored_statuses(rows: pd.DataFrame, ours: pd.Series) -> pd.Series:
-    """The status an archived contact comes back with: what it had, or less after an opt-out."""
+    """Return a restored contact's status: its previous one, or a lower one after an opt-out."""
     back = rows[ours]
     statuses = [
         _lower(previous, carried)
@@ -309,14 +309,14 @@ def _changes(wanted: pd.DataFrame) -> pd.DataFrame:
 def _unowned(
     people: pd.DataFrame, known: pd.DataFrame, keys: Collection[str], wanted: pd.DataFrame
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Contacts of ours that no customer owns any more: to archive, or left because they cannot be."""
+    """Return orphaned contacts: those to archive, and those left because Mailchimp cannot."""
     rows = known[
         known.index.isin(list(keys))
         & known.owner.notna()
         & ~known.index.isin(wanted.email_key)
         & ~known.status.isin(NOT_THERE)
     ].reset_index()
-    # A customer whose new address cannot be a contact yet keeps the former one until it can.
+    # A customer whose new address cannot be a contact yet keeps the former contact until it can.
     unable = wanted[wanted.kind.isna() & ~wanted.present & ~wanted.why.isin(_FINAL)].email_key
     stuck = people[(people.standing == "invalid_email") | people.email_key.isin(unable)]
     rows = rows[~rows.email_key.isin(stuck.contact_key)]
@@ -348,7 +348,7 @@ def _unowned(
 def _shared(
     archives: pd.DataFrame, known: pd.DataFrame, foreign: Collection[str], awaited: Collection[str]
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Take out of ``archives`` what another sync owns or will take over."""
+    """Remove from ``archives`` the contacts that another sync owns or will take over."""
     theirs = archives.email_key.isin(list(foreign))
     stay = archives[theirs | archives.email_key.isin(list(awaited))]
     left = pd.DataFrame(
@@ -366,7 +366,7 @@ def _shared(
 
 
 def _verdicts(people: pd.DataFrame, wanted: pd.DataFrame) -> pd.DataFrame:
-    """What every customer turned out to be: a contact, linked to one, or skipped, and why."""
+    """Return the verdict on each customer: contact, linked or skipped, with the reason."""
     by_key = wanted.set_index("email_key")[
         ["customer_id", "kind", "why", "there", "present"]
     ].rename(columns={"customer_id": "owner_id"})
@@ -391,7 +391,7 @@ def _verdicts(people: pd.DataFrame, wanted: pd.DataFrame) -> pd.DataFrame:
 
 
 def _handovers(wanted: pd.DataFrame) -> pd.DataFrame:
-    """Contacts that already show what they should, for another owner."""
+    """Return contacts that are up to date but have a new owner."""
     moved = wanted[
         wanted.kind.isna() & wanted.present & (wanted.why == "unchanged")
         & (wanted.owner != wanted.customer_id)

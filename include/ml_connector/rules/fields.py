@@ -1,8 +1,8 @@
-"""Which merge field comes from which QuickBooks attribute: ranked rules, as data.
+"""Map merge fields to QuickBooks attributes: ranked rules, as data.
 
-A rule is a merge field and a list of attribute paths (``PrimaryPhone.FreeFormNumber``); the first
-path with a value wins. A path that ends at an address becomes a Mailchimp address, whole or not at
-all: Mailchimp refuses partial ones (behaviour A25).
+A rule is a merge field and a list of attribute paths (``PrimaryPhone.FreeFormNumber``). The first
+path with a value wins. A path to an address gives a complete Mailchimp address or none, because
+Mailchimp refuses partial ones (behaviour A25).
 """
 
 from collections.abc import Mapping
@@ -16,13 +16,13 @@ from ml_connector.model import Customer, MergeValue
 from ml_connector.rules.addresses import split_addresses
 
 TEXT_BYTES = 255
-"""Mailchimp cuts text merge fields at 255 bytes; we cut first, at a character."""
+"""Mailchimp cuts text merge fields at 255 bytes. The connector cuts first, between characters."""
 
 BYTES_A_CHARACTER = 4
-"""At most, in UTF-8 (RFC 3629)."""
+"""The maximum in UTF-8 (RFC 3629)."""
 
 INACTIVE_SUFFIX = " (deleted)"
-"""What QuickBooks appends to the names of an inactive customer; never sent on."""
+"""QuickBooks appends this to the names of an inactive customer. It is never sent on."""
 
 FieldRules = Mapping[str, tuple[str, ...]]
 
@@ -55,7 +55,7 @@ def customer_from(
 
 
 def merge_fields(raw: Mapping[str, Any], rules: FieldRules) -> dict[str, MergeValue]:
-    """Return a value for every merge field in ``rules``; ``""`` where QuickBooks has none."""
+    """Return a value for every merge field in ``rules``; ``""`` if QuickBooks has none."""
     active = bool(raw.get("Active", True))
     return {tag: _first(raw, paths, active) for tag, paths in rules.items()}
 
@@ -72,7 +72,7 @@ def _first(raw: Mapping[str, Any], paths: tuple[str, ...], active: bool) -> Merg
 
 
 def picked(raw: Mapping[str, Any], path: str) -> Any:
-    """Return what is at the end of a path into a QuickBooks customer, None if nothing is."""
+    """Return the value at a path into a QuickBooks customer; None if there is none."""
     value: Any = raw
     for part in _parts(path):
         if not isinstance(value, dict):
@@ -100,7 +100,7 @@ def _without_suffix(text: str, *, active: bool) -> str:
 
 
 def _address(parts: Mapping[str, Any]) -> dict[str, str] | None:
-    """Return a Mailchimp address, or None if it is partial or its country is unknown."""
+    """Return a Mailchimp address; None if it is partial or its country is unknown."""
     whole = {name: _part(parts, ours) for name, ours in _WHOLE.items()}
     if not all(whole.values()):
         return None
@@ -131,7 +131,7 @@ def _part(parts: Mapping[str, Any], name: str) -> str:
 
 @lru_cache(maxsize=512)
 def _country_code(written: str) -> str | None:
-    """Return the ISO 3166-1 alpha-2 code of a country as people write it, or None."""
+    """Return the ISO 3166-1 alpha-2 code of a country as people write it; None if unknown."""
     try:
         found = pycountry.countries.lookup({"UK": "GB"}.get(written.upper(), written))
     except LookupError:

@@ -1,8 +1,8 @@
-"""The block of text that a QuickBooks customer shows of its newsletter contact. Pure.
+"""Render the activity block of a QuickBooks customer. Pure.
 
-In Notes it stands between two marker lines; everything outside them is people's own and stays byte
-for byte. The markers carry a code of sync and customer, so that a line that merely looks like one,
-or a block copied from another customer, is people's text as well.
+In Notes the block stands between two marker lines. All text outside them belongs to the company's
+users and stays byte for byte. The markers carry a code of sync and customer. A line that only
+resembles a marker, or a block copied from another customer, is therefore users' text as well.
 """
 
 import re
@@ -14,7 +14,7 @@ from zoneinfo import ZoneInfo
 from ml_connector.model import MemberEvent, Status
 
 LONGEST = 2000
-"""Of Notes and of an attached note, counted as QuickBooks' server counts, in UTF-16 units:
+"""The limit of Notes and of an attached note, in UTF-16 units as QuickBooks' server counts:
 https://developer.intuit.com/app/developer/qbo/docs/api/accounting/all-entities/customer"""
 
 MOST_EVENTS = 20
@@ -52,10 +52,10 @@ _ENGAGEMENT = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ContactSummary:
-    """A contact as its customer shall show it; ``events`` newest first.
+    """What a customer's block shows of its contact; ``events`` newest first.
 
-    ``status`` None: there is no contact. ``address``: the one that its person took in Mailchimp,
-    if it is not the customer's.
+    ``status`` None: there is no contact. ``address``: the member's address in Mailchimp if it
+    differs from the customer's.
     """
 
     status: Status | None
@@ -103,16 +103,16 @@ def _day(time: datetime, zone: ZoneInfo) -> str:
 
 
 def _plain(line: str) -> str:
-    """One line that any QuickBooks company can store: US companies are ISO-8859-1 officially."""
+    """Return one line that any QuickBooks company can store: US companies use ISO-8859-1."""
     flat = re.sub(r"[\s\x00-\x1f\x7f-\x9f\xad]+", " ", line).strip()
-    flat = re.sub(r"-{3,} ", "-- ", flat)  # could otherwise be a marker
+    flat = re.sub(r"-{3,} ", "-- ", flat)  # could otherwise resemble a marker
     text = flat.encode("latin-1", errors="replace").decode("latin-1")
     return text if len(text) <= _LONGEST_LINE else text[: _LONGEST_LINE - 3] + "..."
 
 
 @dataclass(frozen=True, slots=True)
 class Markers:
-    """The first and the last line of one customer's block for one sync."""
+    """The first and last lines of one customer's block for one sync."""
 
     sync: str
     code: str
@@ -124,11 +124,14 @@ class Markers:
 
     @property
     def last(self) -> str:
-        """The line that closes it."""
+        """The line that closes the block."""
         return f"--- end of Mailchimp {self.sync} [{self.code}] ---"
 
     def block(self, lines: Sequence[str], room: int = LONGEST) -> str | None:
-        """Return the block with as many lines as fit into ``room``; None if not even one does."""
+        """Return the block with as many lines as fit into ``room``; None if not even one fits.
+
+        ``room`` is in UTF-16 units.
+        """
         for count in range(len(lines), 0, -1):
             text = "\n".join([self.first, *lines[:count], self.last])
             if length(text) <= room:
@@ -136,7 +139,7 @@ class Markers:
         return None
 
     def into(self, notes: str, lines: Sequence[str]) -> str | None:
-        """Return ``notes`` with the block put in or replaced; None if there is no room for it."""
+        """Return ``notes`` with the block inserted or replaced; None if it does not fit."""
         before, after, found = self._around(notes)
         if not found and notes and not notes.endswith("\n"):
             before += "\n"
@@ -149,10 +152,10 @@ class Markers:
         return before + after if found else notes
 
     def _around(self, notes: str) -> tuple[str, str, bool]:
-        """What stands before and after the block, and whether there is one.
+        """Return the text before and after the block, and whether there is a block.
 
-        Somebody may have deleted the line end before or after it; it is put back then, for our
-        lines to stay lines of their own.
+        A person may have deleted the line break before or after it. The line break is then
+        restored, so the block keeps lines of its own.
         """
         first, last = re.escape(self.first), re.escape(self.last)
         found = re.search(rf"{first}(?:(?!{first}).)*?{last}", notes, flags=re.DOTALL)

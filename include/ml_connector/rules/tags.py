@@ -1,7 +1,7 @@
-"""Which tags a contact gets, which are taken off it, and which are ours to take off one day.
+"""Decide which tags a contact gets, which it loses, and which are ours to remove later.
 
-Ours is a tag that we set and that was not there before. One that a marketer had set already stays
-theirs, whatever we want. Mailchimp tells no letters' case apart in tags.
+A tag is ours if the connector set it and it was not there before. A tag that a marketer set first
+stays the marketer's, even if the connector wants it too. Mailchimp ignores case in tags.
 """
 
 from collections.abc import Sequence
@@ -12,16 +12,16 @@ from ml_connector.mailchimp.protocol import TAGS_SHOWN
 from ml_connector.vault import Vault
 
 _MORE = b""
-"""Stands among the tags seen on a member for those that the listing does not show."""
+"""Among the tags seen on a member, this stands for the tags that the listing omits."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TagWork:
-    """What a write does to a contact's tags.
+    """The effect of a write on a contact's tags.
 
-    ``wanted``: all that it is to carry; ``missing``: those of them that it does not have as far as
-    we know; ``drop``: to take off. ``ours`` and ``seen`` are what holds afterwards; ``seen`` is
-    None as long as it is not known.
+    ``wanted``: all tags it should have. ``missing``: wanted tags that it lacks, as far as known.
+    ``drop``: tags to remove. ``ours`` and ``seen`` hold after the write. ``seen`` is None until the
+    tags were read once.
     """
 
     wanted: tuple[str, ...] = ()
@@ -39,10 +39,10 @@ def tag_work(
     seen: tuple[bytes, ...] | None,
     vault: Vault,
 ) -> TagWork:
-    """Return what is to be done; remembered, since most contacts of an audience are alike.
+    """Return the tag work of a write; cached, since most contacts of an audience are alike.
 
-    ``past``: the tags that are ours so far. ``seen``: keys of the tags last seen on the member,
-    empty if there was no member, None if they were never looked at.
+    ``past``: our tags so far. ``seen``: keys of the tags last seen on the member. It is empty if
+    there was no member, None if the tags were never read.
     """
     held = {tag.casefold() for tag in past}
     kept = {tag.casefold() for tag in wanted}
@@ -63,12 +63,12 @@ def tag_work(
 
 
 def shown_tag_keys(tags: Sequence[str], vault: Vault) -> list[bytes]:
-    """Return the keys of the tags that a listing shows of a member."""
+    """Return the keys of a member's tags as listed, with a mark if the listing may omit some."""
     more = [_MORE] if len(tags) >= TAGS_SHOWN else []
     return sorted({tag_key(tag, vault) for tag in tags}) + more
 
 
 @lru_cache(maxsize=1024)
 def tag_key(tag: str, vault: Vault) -> bytes:
-    """Return the keyed hash (8 bytes) by which a tag is known: its name may tell of a person."""
+    """Return a tag's keyed hash (8 bytes). The name is not stored, as it may identify a person."""
     return vault.fields_hash(tag.strip().casefold())[:8]
