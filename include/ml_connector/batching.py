@@ -1,4 +1,4 @@
-"""Work through many records: prefetch pages, drain a queue on threads, relax the collector."""
+"""Process many records: prefetch pages, drain a queue on threads, relax the collector."""
 
 import gc
 import threading
@@ -9,7 +9,8 @@ from itertools import islice
 from typing import TypeVar
 
 GC_THRESHOLD = 100_000
-"""Objects made but not freed before Python searches for cycles. Python 3.11's default is 700."""
+"""Objects allocated but not freed before Python searches for cycles. Python 3.11's default is
+700."""
 
 Item = TypeVar("Item")
 
@@ -18,7 +19,7 @@ def prefetch(items: Iterable[Item]) -> Iterator[Item]:
     """Yield ``items`` in order while a thread fetches the next one.
 
     At most two items are in memory. An error of ``items`` is raised where the item would have been
-    yielded. Closing the iterator waits for the fetch under way.
+    yielded. Closing the iterator waits for the fetch in flight.
     """
     source = iter(items)
 
@@ -35,7 +36,7 @@ def prefetch(items: Iterable[Item]) -> Iterator[Item]:
 def drain(step: Callable[[], bool], threads: int) -> None:
     """Call ``step`` on ``threads`` threads until it returns False on each; raise the first error.
 
-    A thread that finds nothing stops alone: what another thread holds may be released again.
+    A thread that finds nothing stops alone: another thread may still release what it holds.
     """
     stop = threading.Event()
 
@@ -56,8 +57,8 @@ def drain(step: Callable[[], bool], threads: int) -> None:
 def relaxed_gc() -> Iterator[None]:
     """Search for reference cycles less often while the block or the decorated function runs.
 
-    A page holds tens of thousands of dictionaries without cycles, so searching them costs more
-    than the work itself. Reference counting still frees them (docs/performance.md).
+    A page holds tens of thousands of dictionaries without cycles, so searching them costs more than
+    the work itself. Reference counting still frees them (docs/performance.md).
     """
     before = gc.get_threshold()
     gc.set_threshold(GC_THRESHOLD, *before[1:])

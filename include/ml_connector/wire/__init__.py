@@ -1,1 +1,1 @@
-"""What both clients share: transport, retries, formats, the webhook event."""
+"""Shared parts of both clients: transport, retries, formats, the webhook event."""

@@ -1,4 +1,4 @@
-"""What both systems write alike in requests and headers."""
+"""Request and header formats that both systems share."""
 
 import re
 from collections.abc import Mapping
@@ -8,12 +8,12 @@ from datetime import UTC, datetime
 def format_time(time: datetime) -> str:
     """Return an aware ``time`` as RFC 3339 in UTC with ``Z``, cut to the second.
 
-    Not with an offset: its plus sign gets lost in a query.
+    Never with an offset, because its plus sign gets lost in a query.
     """
     return time.astimezone(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
 
 
 def retry_after(headers: Mapping[str, str]) -> float | None:
-    """Return a Retry-After in seconds; one that is missing, a date or nonsense is None."""
+    """Return a Retry-After in seconds; None if it is missing, a date or invalid."""
     said = headers.get("retry-after", "")
     return float(said) if re.fullmatch(r"\d{1,6}(\.\d+)?", said) else None

@@ -1,8 +1,9 @@
-"""How often and how long a call is repeated: exponential backoff with full jitter.
+"""Retry calls: exponential backoff with full jitter, within a budget.
 
-Only ``RetryLater`` is repeated. A vendor's Retry-After is the least wait. The waits are bounded in
-number and in time; after that ``QuotaExhausted`` ends a rate limit, and the last error goes up
-otherwise (a task's own retry then starts over from committed state).
+Only ``RetryLater`` is retried. A vendor's Retry-After is the minimum wait. The budget limits the
+number of tries and the total wait. After that a rate limit becomes ``QuotaExhausted``, and any
+other error is raised as it is. The task's own retry then starts over from committed state.
+
 Full jitter: https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/
 """
 
@@ -25,8 +26,8 @@ log = structlog.get_logger(__name__)
 class Retries:
     """A retry budget. Times in seconds; ``sleep`` and ``chance`` are injected for tests.
 
-    ``on_retry`` hears every repeated failure, its number and the wait after it (0.0 after the
-    last), so that rate limits can be counted and audited.
+    ``on_retry`` receives each retryable failure, its number, and the wait after it (0.0 after the
+    last). Callers use it to count and audit rate limits.
     """
 
     tries: int = 5
@@ -38,7 +39,10 @@ class Retries:
     on_retry: Callable[[RetryLater, int, float], None] | None = field(default=None)
 
     def call(self, attempt: Callable[[], T]) -> T:
-        """Return ``attempt()``; raise its error once the budget is spent."""
+        """Return ``attempt()``, retried within the budget.
+
+        Raises ``QuotaExhausted`` if a rate limit outlasts the budget, else the last error.
+        """
         retrying = Retrying(
             retry=retry_if_exception_type(RetryLater),
             wait=self._wait,

@@ -1,8 +1,8 @@
-"""Bytes to a system and back: the only place that touches the network.
+"""Send bytes to a system and receive its response: the only place that touches the network.
 
-A client hands over a ``Request`` and gets a ``Response``, or ``Unavailable`` (the connection was
-refused, so nothing was applied) or ``AnswerLost`` (it may have been). What an answer means is the
-business of each system's ``protocol.py``.
+A client passes a ``Request`` and gets a ``Response`` or an error. ``Unavailable``: the connection
+was refused, so nothing was applied. ``AnswerLost``: the call may have been applied. Each system's
+``protocol.py`` interprets the response.
 """
 
 from collections.abc import Mapping
@@ -20,7 +20,7 @@ from ml_connector.errors import AnswerLost, ConnectorError, SettingsError, Unava
 class Request:
     """One call. ``url`` is absolute; ``params`` are query parameters; ``body`` is bytes.
 
-    Its repr has neither keys nor people: whatever shows one, a traceback with locals for instance.
+    The repr omits keys and personal data, so a traceback with locals cannot show them.
     """
 
     method: str
@@ -32,7 +32,10 @@ class Request:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Response:
-    """One answer; header names are lower-case. Its repr shows the status alone: see ``Request``."""
+    """One response; header names are lower-case.
+
+    The repr shows only the status: see ``Request``.
+    """
 
     status: int
     headers: Mapping[str, str] = field(repr=False)
@@ -40,19 +43,19 @@ class Response:
 
 
 class Transport(Protocol):
-    """Sends one request once."""
+    """Sender of one request, once."""
 
     def send(self, request: Request) -> Response:
-        """Return the answer, whatever its status; raise ``RetryLater`` if there is none."""
+        """Return the response, whatever its status. Raises ``RetryLater`` if there is none."""
         ...
 
 
 class RequestsTransport:
-    """A kept-alive ``requests`` session with a time-out on every call.
+    """A kept-alive ``requests`` session with a timeout on every call.
 
     ``timeout`` is (connect, read) in seconds; both systems end a call themselves after 120 s.
-    ``connections`` bounds the sockets kept to one host. Redirects are never followed: neither API
-    uses them and credentials must not travel to another host.
+    ``connections`` limits the sockets kept open to one host. Redirects are never followed: neither
+    API uses them, and credentials must not travel to another host.
     """
 
     def __init__(
@@ -71,7 +74,10 @@ class RequestsTransport:
         session.mount("https://", adapter)
 
     def send(self, request: Request) -> Response:
-        """Send ``request``; raise ``Unavailable``, ``AnswerLost`` or ``SettingsError``."""
+        """Send ``request``; return the response.
+
+        Raises ``Unavailable``, ``AnswerLost`` or ``SettingsError``.
+        """
         try:
             with self._session.request(
                 request.method,
@@ -83,9 +89,10 @@ class RequestsTransport:
                 allow_redirects=False,
                 stream=True,
             ) as answer:
-                # At once: left to itself requests reads it in pieces of 10 kB, four times the work.
+                # Read at once: by default requests reads pieces of 10 kB, which takes four times
+                # the work.
                 body = answer.raw.read(decode_content=True)
-        # requests lets some of urllib3's errors through, and what a header cannot encode.
+        # requests lets some urllib3 errors through, and those of headers that cannot be encoded.
         except (requests.RequestException, urllib3.exceptions.HTTPError, UnicodeError) as error:
             raise self._translated(error, request.url) from None
         headers = {name.lower(): value for name, value in answer.headers.items()}
@@ -118,6 +125,6 @@ class RequestsTransport:
 
 
 def _never_connected(error: Exception) -> bool:
-    """Tell whether no connection came about: refused, no route, or an unknown name."""
+    """Return whether no connection came about: refused, no route, or an unknown name."""
     cause = getattr(error.args[0], "reason", None) if error.args else None
     return isinstance(cause, urllib3.exceptions.NewConnectionError)

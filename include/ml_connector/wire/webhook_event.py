@@ -1,4 +1,4 @@
-"""What the webhooks of both systems have in common: one event, as it goes into the inbox. No I/O."""
+"""The webhook event of both systems, as stored in the inbox. No I/O."""
 
 import hashlib
 import re
@@ -11,10 +11,10 @@ import msgspec
 State = Literal["pending", "ignored", "quarantined"]
 
 MOST_EVENTS = 5000
-"""In one delivery; Intuit sends 100 at most."""
+"""Events per delivery. Intuit sends 100 at most."""
 
 MOST_LEVELS = 20
-"""Of nesting in an event; real ones have four."""
+"""Nesting levels of an event. Real ones have four."""
 
 _NAME = re.compile(r"[A-Za-z0-9_.:-]{1,80}")
 
@@ -25,15 +25,15 @@ class WebhookEvent:
 
     Attributes:
         system: ``quickbooks`` or ``mailchimp``.
-        source: Realm or audience; empty if the event does not tell.
+        source: Realm or audience; empty if the event does not name it.
         kind: ``customer.updated``; ``unsubscribe``.
-        dedupe_key: Equal for every delivery of this event; says nothing about a person.
-        payload: The event as it came, JSON-able; may hold personal data.
-        sync: The sync it was addressed to; None = every sync of the realm.
-        entity_id: QuickBooks' id; the survivor's in a merge.
+        dedupe_key: Equal for every delivery of this event; contains no personal data.
+        payload: The event as received, JSON-able; may hold personal data.
+        sync: The sync it was addressed to; None means every sync of the realm.
+        entity_id: QuickBooks' id; in a merge, the surviving customer's.
         deleted_id: The id that was merged away.
-        occurred_at: By the sender's clock, if it was told.
-        state: ``pending``, or what it is from the start, for ``reason``.
+        occurred_at: By the sender's clock, if given.
+        state: ``pending``, or the event's final state on receipt, with its ``reason``.
     """
 
     system: str
@@ -52,7 +52,7 @@ class WebhookEvent:
 def unreadable(
     body: bytes | bytearray, *, system: str, reason: str, sync: str | None = None
 ) -> WebhookEvent:
-    """Return a delivery that was signed and makes no sense, kept whole for a person to look at."""
+    """Return a signed but unparsable delivery, stored whole for review."""
     return WebhookEvent(
         system=system,
         source="",
@@ -66,17 +66,17 @@ def unreadable(
 
 
 def dedupe_key(*parts: object) -> str:
-    """Return a key of fixed length: an index takes 2,700 bytes, a sender may send more."""
+    """Return a key of fixed length: an index entry holds 2,700 bytes, a sender may send more."""
     return hashlib.sha256(msgspec.json.encode(parts)).hexdigest()
 
 
 def name_or_nothing(value: object) -> str:
-    """Return ``value`` if it can be an id or a name, ``""`` if it is anything else."""
+    """Return ``value`` if it can be an id or a name, else ``""``."""
     return value if isinstance(value, str) and _NAME.fullmatch(value) else ""
 
 
 def parse_event_time(value: object) -> datetime | None:
-    """Return an ISO 8601 time, UTC where no zone is said; None if it is no time of our days."""
+    """Return an ISO 8601 time, UTC if it names no zone; None if it is invalid or out of range."""
     try:
         time = datetime.fromisoformat(value) if isinstance(value, str) else None
     except ValueError:
@@ -87,7 +87,7 @@ def parse_event_time(value: object) -> datetime | None:
 
 
 def is_shallow(value: Any, levels: int = MOST_LEVELS) -> bool:
-    """Tell whether ``value`` is nested no deeper than events are."""
+    """Return whether ``value`` is nested at most ``levels`` deep."""
     if not isinstance(value, dict | list):
         return True
     inner = value.values() if isinstance(value, dict) else value
