@@ -1,0 +1,1 @@
+"""QuickBooks Online: authorisation, client, protocol, query statements, tokens, webhooks."""

@@ -1,4 +1,4 @@
-"""First authorisation: Intuit's consent page, and the redirect that comes back to this machine.
+"""Connect an app to QuickBooks: Intuit's consent page and the redirect back to this machine.
 
 https://developer.intuit.com/app/developer/qbo/docs/develop/authentication-and-authorization/oauth-2.0
 """
@@ -19,19 +19,22 @@ CALLBACK_PATH = "/callback"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Consent:
-    """What Intuit sends back: a code that works once, and the company's number."""
+    """Intuit's redirect: a single-use code and the company's realm id."""
 
     code: str = field(repr=False)
     realm_id: str
 
 
 def new_state() -> str:
-    """Return an unguessable word that ties the redirect to our request."""
+    """Return an unguessable value that ties the redirect to our request."""
     return secrets.token_urlsafe(32)
 
 
 def authorize_url(*, client_id: str, redirect_uri: str, state: str, token_url: str = "") -> str:
-    """Return the address of the consent page; beside ``token_url`` if that is not Intuit's."""
+    """Return the URL of the consent page.
+
+    If ``token_url`` is not Intuit's, the page is on the same host as ``token_url``.
+    """
     base = AUTHORIZE_URL
     if token_url:
         origin = urlsplit(token_url)
@@ -48,9 +51,9 @@ def authorize_url(*, client_id: str, redirect_uri: str, state: str, token_url: s
 
 
 def read_redirect(target: str, *, state: str) -> Consent | None:
-    """Return the consent in a redirect's path and query; None if it is not the one we asked for.
+    """Return the consent in a redirect's path and query; None if its state or path is not ours.
 
-    Raises ``CredentialsError`` if the person said no, or Intuit sent no code or company.
+    Raises ``CredentialsError`` if the user declined, or if Intuit sent no code or company.
     """
     query = {name: values[0] for name, values in parse_qs(urlsplit(target).query).items()}
     if urlsplit(target).path != CALLBACK_PATH or not hmac.compare_digest(
@@ -68,7 +71,7 @@ def read_redirect(target: str, *, state: str) -> Consent | None:
 
 
 class Callback:
-    """A listener on loopback for the one redirect we wait for."""
+    """Loopback listener for the one expected redirect."""
 
     def __init__(self, port: int, *, state: str) -> None:
         self._state = state
@@ -89,7 +92,7 @@ class Callback:
                 self.wfile.write(body)
 
             def log_message(self, *_: object) -> None:
-                """Say nothing: the address holds the code."""
+                """Log nothing: the URL contains the code."""
 
         try:
             self._server = HTTPServer(("127.0.0.1", port), Handler)
@@ -101,11 +104,14 @@ class Callback:
 
     @property
     def redirect_uri(self) -> str:
-        """The address to register with the Intuit app."""
+        """The URL to register with the Intuit app."""
         return f"http://localhost:{self._server.server_port}{CALLBACK_PATH}"
 
     def wait(self, seconds: float) -> Consent:
-        """Return the consent; raise ``CredentialsError`` if it was declined or did not come."""
+        """Wait up to ``seconds`` for the redirect; return the consent.
+
+        Raises ``CredentialsError`` if the user declined or no redirect arrived in time.
+        """
         deadline = monotonic() + seconds
         with self._server:
             while self._consent is None and self._refusal is None:

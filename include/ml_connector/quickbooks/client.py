@@ -1,7 +1,7 @@
-"""What the connector asks of QuickBooks Online: customers read, counted, looked up and written.
+"""Client of QuickBooks Online: read, count, look up and write customers.
 
-Reads are metered and writes are free (https://developer.intuit.com/app/developer/qbo/docs/learn/
-limits-and-throttles), so a page is as large as it may be and nothing is read twice on purpose.
+QuickBooks meters reads and not writes (https://developer.intuit.com/app/developer/qbo/docs/learn/
+limits-and-throttles). Pages therefore have the maximum size, and no row is read twice on purpose.
 """
 
 import hashlib
@@ -32,20 +32,20 @@ CDC_LOOK_BACK = timedelta(days=30)
 CDC_MARGIN = timedelta(hours=1)
 CDC_CAP = 1000
 PAGES_AT_A_TIME = 3
-"""Of the ten calls that a realm may have under way; more pages than are worked on would only wait:
-https://developer.intuit.com/app/developer/qbo/docs/learn/limits-and-throttles"""
+"""Of the ten calls that a realm may have in flight. More pages than the reader can process would
+only wait: https://developer.intuit.com/app/developer/qbo/docs/learn/limits-and-throttles"""
 
 TICK = timedelta(seconds=1)
-"""QuickBooks shows update times to the second, whatever it keeps inside."""
+"""QuickBooks shows update times to the second, whatever it stores internally."""
 
 Row = dict[str, Any]
 
 
 class AccessTokens(Protocol):
-    """Where access tokens come from."""
+    """Source of access tokens."""
 
     def current(self) -> str:
-        """Return a token that should be accepted."""
+        """Return a token that QuickBooks should accept."""
         ...
 
     def renewed(self, rejected: str) -> str:
@@ -55,10 +55,10 @@ class AccessTokens(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tombstones:
-    """Ids of customers that are gone since a moment.
+    """Ids of customers deleted or merged since a given time.
 
-    ``truncated``: the answer may lack some, so a full comparison is due. ``server_time`` is
-    QuickBooks' clock, None where it was not asked.
+    ``truncated``: the list may be incomplete, so a full comparison is due. ``server_time`` is
+    QuickBooks' clock; None if QuickBooks was not asked.
     """
 
     ids: tuple[str, ...]
@@ -67,22 +67,25 @@ class Tombstones:
 
 
 NOT_ASKED = Tombstones(ids=(), server_time=None, truncated=True)
-"""Where the answer is sure to lack some."""
+"""The result if the response is certain to be incomplete."""
 
 
 class BatchAnswer(NamedTuple):
-    """The object as written, or the error, by bId; an item that got no answer is missing."""
+    """Results of a batch by bId: the object as written or its error.
+
+    An item without an answer is absent.
+    """
 
     results: dict[str, Row | ConnectorError]
     request_id: str | None
 
 
 class QuickBooksClient:
-    """One company's customers.
+    """Client for one company's customers.
 
-    ``base_url`` has no path. ``pace`` is called before every call and may wait, ``pace_batch``
-    before a batch, which has a limit of its own. ``calls`` counts every call sent, by kind:
-    ``quickbooks.query``, ``.cdc``, ``.companyinfo``, ``.batch``.
+    ``base_url`` has no path. ``pace`` is called before every call and may wait. ``pace_batch`` is
+    called before a batch, which has a rate limit of its own. ``calls`` counts every call sent, by
+    kind: ``quickbooks.query``, ``.cdc``, ``.companyinfo``, ``.batch``.
     """
 
     def __init__(
@@ -112,19 +115,21 @@ class QuickBooksClient:
 
     @property
     def realm_id(self) -> str:
-        """The company's number."""
+        """The company's realm id."""
         return self._realm
 
     def iter_changed(self, *, since: datetime | None, until: datetime) -> Iterator[list[Row]]:
-        """Yield pages of the customers last updated in ``since`` to ``until``, both included.
+        """Yield pages of the customers last updated from ``since`` to ``until``, both included.
 
-        ``since`` None = all. ``until`` lies in the past: update times only move to now, so the
-        window can lose rows while it is read (they come with the next one) but never gain any.
-        No row is skipped and none comes twice with the same update time.
+        ``since`` None means all. ``until`` lies in the past. Update times only move forward to now,
+        so the window can lose rows during the read but never gain any. Lost rows come with the next
+        window. No row is skipped, and none comes twice with the same update time.
 
-        Offsets skip rows when a row before them leaves the set, so the next page starts at the
-        last time seen instead, and what was delivered of that second is dropped. A page within a
-        single second cannot move on like that: see ``_iter_second``.
+        Offsets skip rows when an earlier row leaves the set. The next page therefore starts at the
+        last time seen, and rows already delivered from that second are dropped. A page within a
+        single second cannot advance this way: see ``_iter_second``.
+
+        Raises ``IncompleteRead`` if QuickBooks does not keep the requested order.
         """
         floor, delivered = since, set[str]()
         while floor is None or floor <= until:
@@ -144,13 +149,15 @@ class QuickBooksClient:
                 floor, delivered = last, seen
 
     def iter_listed(self, *, until: datetime, total: int) -> Iterator[list[Row]]:
-        """Yield pages of all customers last updated up to ``until``, read side by side.
+        """Yield pages of all customers last updated up to ``until``; read the pages in parallel.
 
-        ``total``: how many there are, from ``count``. Pages overlap by one row. Rows only leave the
-        list, so where that row is the same in both, none before it left in between, and the pages
-        join. Where it is not, the rest is read as ``iter_changed`` does, one page after the other;
-        rows of the second they met in come twice then. Whoever needs to know that none is missing
-        counts them: among rows of one second QuickBooks promises no order.
+        ``total``: the number of customers, from ``count``. Pages overlap by one row. Rows only
+        leave the list. If the overlapping row is the same in both pages, no earlier row left in
+        between, and the pages join. If not, the rest is read page by page as in ``iter_changed``.
+        Rows of the second where the pages met then come twice.
+
+        A caller that needs completeness must count the rows: QuickBooks promises no order among
+        rows of one second.
         """
         starts = range(1, total + 1, max(1, self._page_size - 1))
         last: Row | None = None
@@ -178,7 +185,7 @@ class QuickBooksClient:
     def _page(
         self, since: datetime | None, until: datetime, start: int
     ) -> tuple[list[Row], list[datetime]]:
-        """Return a page from position ``start`` on, and its rows' update times."""
+        """Return the page from position ``start`` on, and its rows' update times."""
         page = self._rows(statements.changed_statement(since, until, start, self._page_size))
         times = [protocol.updated(row) for row in page]
         if any(later < earlier for earlier, later in pairwise(times)):
@@ -191,9 +198,9 @@ class QuickBooksClient:
     def _iter_second(
         self, second: datetime, until: datetime, delivered: set[str]
     ) -> Iterator[list[Row]]:
-        # More rows in one second than a page holds: a bulk import. Only offsets are left. The set
-        # can only shrink, so it is read from its end: whatever leaves, no unread row moves to a
-        # position that was read already.
+        # One second has more rows than a page, as after a bulk import. Only offsets are left. The
+        # set can only shrink, so read it from its end: a row that leaves moves no unread row to a
+        # position already read.
         before = second + TICK
         total = self._total(statements.count_statement(second, until, before))
         starts = range(1, total + 1, self._page_size)
@@ -207,25 +214,25 @@ class QuickBooksClient:
                 yield fresh
 
     def count(self) -> int:
-        """Return how many customers there are, inactive ones included."""
+        """Return the number of customers, inactive ones included."""
         return self._total(statements.count_statement())
 
     def fetch_by_ids(self, ids: Sequence[str]) -> list[Row]:
-        """Return these customers, inactive ones included; ids that are gone are left out."""
+        """Return these customers, inactive ones included; omit ids that are gone."""
         rows: list[Row] = []
         for first in range(0, len(ids), IDS_PER_QUERY):
             rows += self._rows(statements.ids_statement(ids[first : first + IDS_PER_QUERY]))
         return rows
 
     def customer_types(self) -> dict[str, str]:
-        """Return the names of customers' types by id."""
+        """Return the names of customer types by id."""
         return protocol.read_types(self._query(statements.customer_types_statement()))
 
     def fetch_tombstones(self, *, since: datetime) -> Tombstones:
-        """Return the ids of customers merged away or deleted since ``since``.
+        """Return the ids of customers merged or deleted since ``since``.
 
-        Change data capture reaches back 30 days and lists 1,000 objects at most. Further back it
-        may answer without a word of what it left out, so it is not asked.
+        Change data capture reaches back 30 days and lists at most 1,000 objects. Further back its
+        response may omit changes without notice, so it is not called: ``NOT_ASKED``.
         """
         if since < self._clock() - CDC_LOOK_BACK + CDC_MARGIN:
             return NOT_ASKED
@@ -253,8 +260,8 @@ class QuickBooksClient:
     def write_batch(self, items: Sequence[BatchItem], *, operation_id: str) -> BatchAnswer:
         """Write up to 30 independent ``items`` in one call.
 
-        ``operation_id`` names what is being done: the same id with the same items is applied once
-        however often it is sent, by this process or its successor.
+        ``operation_id`` names the operation. QuickBooks applies the same id with the same items
+        once, however often this process or its successor sends them.
         """
         content = msgspec.json.encode([operation_id, items])
         request = protocol.batch_request(
@@ -267,7 +274,7 @@ class QuickBooksClient:
         return BatchAnswer(protocol.read_batch(document, request_id), request_id)
 
     def notes_of(self, customer_id: str) -> list[Row]:
-        """Return what is attached to a customer."""
+        """Return the attachments of a customer."""
         statement = statements.attachables_statement(customer_id)
         rows = self._query(statement).get("QueryResponse", {}).get("Attachable", [])
         return list(rows)
@@ -327,7 +334,7 @@ def _second(time: datetime) -> datetime:
 def _without(
     page: list[Row], times: list[datetime], floor: datetime | None, delivered: set[str]
 ) -> list[Row]:
-    """Return ``page`` without the rows of second ``floor`` that were delivered before."""
+    """Return ``page`` without the rows of second ``floor`` that were already delivered."""
     return [
         row
         for row, time in zip(page, times, strict=True)

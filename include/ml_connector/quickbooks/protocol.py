@@ -1,7 +1,7 @@
-"""QuickBooks Online's Accounting API as values: requests to send, answers to read. No I/O.
+"""QuickBooks Online's Accounting API as values: build requests, read responses. No I/O.
 
-``read`` is the one place that knows what a status code or a fault code of QuickBooks means.
-API: https://developer.intuit.com/app/developer/qbo/docs/api/accounting/all-entities/customer
+Only ``read`` and ``read_batch`` interpret QuickBooks' status and fault codes. API:
+https://developer.intuit.com/app/developer/qbo/docs/api/accounting/all-entities/customer
 """
 
 import re
@@ -30,15 +30,18 @@ from ml_connector.wire.transport import Request, Response
 
 PRODUCTION_URL = "https://quickbooks.api.intuit.com"
 MINOR_VERSION = "75"
-"""The only one left: https://blogs.intuit.com/2025/01/21/changes-to-our-accounting-api-that-may-impact-your-application/"""
+"""The only minor version left:
+https://blogs.intuit.com/2025/01/21/changes-to-our-accounting-api-that-may-impact-your-application/"""
 
 MAX_BATCH_ITEMS = 30
-"""https://developer.intuit.com/app/developer/qbo/docs/api/accounting/all-entities/batch"""
+"""Items in one batch at most:
+https://developer.intuit.com/app/developer/qbo/docs/api/accounting/all-entities/batch"""
 
 THROTTLE_WAIT = 60.0
 """Seconds: https://developer.intuit.com/app/developer/qbo/docs/learn/limits-and-throttles"""
 
-# Details of these faults name properties, limits or query tokens; those of others can quote people.
+# Details of these faults name properties, limits or query tokens. Details of others can quote
+# personal data.
 _IMPERSONAL_DETAILS = frozenset({"500", "610", "1040", "2010", "2020", "2050", "4000", "4001"})
 
 
@@ -47,10 +50,10 @@ _IMPERSONAL_DETAILS = frozenset({"500", "610", "1040", "2010", "2020", "2050", "
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BatchItem:
-    """One write of a batch; ``b_id`` has at most 10 characters and comes back with its result.
+    """One write of a batch; ``b_id`` has at most 10 characters and returns with its result.
 
-    ``payload`` of an update holds Id, SyncToken and ``sparse: true``: an update that is not
-    sparse empties every field it does not mention.
+    ``payload`` of an update holds Id, SyncToken and ``sparse: true``. An update that is not sparse
+    empties every field it omits.
     """
 
     b_id: str
@@ -60,7 +63,7 @@ class BatchItem:
 
 
 def query_request(base_url: str, realm: str, statement: str) -> Request:
-    """A query by POST, which spares the URL's length and its plus signs."""
+    """Return a query by POST, which avoids limits on URL length and lost plus signs."""
     return _request(
         "POST",
         base_url,
@@ -74,7 +77,11 @@ def query_request(base_url: str, realm: str, statement: str) -> Request:
 def batch_request(
     base_url: str, realm: str, items: Sequence[BatchItem], *, requestid: str
 ) -> Request:
-    """Independent writes in one call, repeatable with the same ``requestid`` (36 characters)."""
+    """Return a batch of independent writes, repeatable with the same ``requestid``.
+
+    Raises ``ValueError`` for more than 30 items. Raises it as well for a bId of more than 10
+    characters or a ``requestid`` of more than 36.
+    """
     if len(items) > MAX_BATCH_ITEMS:
         raise ValueError(f"a batch takes {MAX_BATCH_ITEMS} items, not {len(items)}")
     if any(len(item.b_id) > 10 for item in items):
@@ -93,7 +100,10 @@ def batch_request(
 
 
 def cdc_request(base_url: str, realm: str, since: datetime) -> Request:
-    """Customers changed or gone since ``since``: 30 days and 1,000 objects at most, no paging."""
+    """Return a request for customers changed or deleted since ``since``.
+
+    QuickBooks limits it to 30 days and 1,000 objects, without paging.
+    """
     return _request(
         "GET",
         base_url,
@@ -104,7 +114,7 @@ def cdc_request(base_url: str, realm: str, since: datetime) -> Request:
 
 
 def company_info_request(base_url: str, realm: str) -> Request:
-    """The company's own name and address."""
+    """Return a request for the company's own name and address."""
     return _request("GET", base_url, realm, f"companyinfo/{realm}")
 
 
@@ -135,7 +145,7 @@ def _request(
     return Request(method=method, url=url, params=query, headers=headers, body=body)
 
 
-# ── answers ───────────────────────────────────────────────────────────────────────────────────
+# ── responses ─────────────────────────────────────────────────────────────────────────────────
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,7 +157,7 @@ class _Fault:
 
 
 def read(response: Response) -> dict[str, Any]:
-    """Return the answer's document, or raise what its fault or status means."""
+    """Return the response's document, or raise the error that its fault or status means."""
     request_id = response.headers.get("intuit_tid")
     document = _document(response.body)
     fault = _json_fault(document) if document is not None else _xml_fault(response.body)
@@ -169,12 +179,12 @@ def read_batch(
 
 
 def read_rows(document: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Return the customers of a query's answer; past the end there is none."""
+    """Return the customers of a query response; empty past the end."""
     return cast("list[dict[str, Any]]", document.get("QueryResponse", {}).get("Customer", []))
 
 
 def read_types(document: Mapping[str, Any]) -> dict[str, str]:
-    """Return the customer types of a query's answer: names by id."""
+    """Return the customer types of a query response: names by id."""
     rows = document.get("QueryResponse", {}).get("CustomerType", [])
     return {str(row["Id"]): str(row.get("Name") or "") for row in rows}
 
@@ -193,7 +203,7 @@ def _document(body: bytes) -> dict[str, Any] | None:
 
 
 def _json_fault(document: Mapping[str, Any]) -> _Fault | None:
-    # The API says Fault/Error/Message, the gateway in front of it fault/error/message.
+    # The API writes Fault/Error/Message; the gateway in front of it writes fault/error/message.
     found = document.get("Fault") or document.get("fault")
     if not isinstance(found, dict):
         return None
@@ -209,7 +219,7 @@ def _json_fault(document: Mapping[str, Any]) -> _Fault | None:
 
 
 def _xml_fault(body: bytes) -> _Fault | None:
-    # Sent by the gateway, and by the API where an Accept header was lost on the way.
+    # Sent by the gateway, and by the API if the Accept header was lost on the way.
     text = body.decode("utf-8", errors="replace")
     start = re.search(r"<Fault\b([^>]*)>", text)
     error = re.search(r"<Error\b([^>]*)>", text)
@@ -259,7 +269,7 @@ def _refused_access(status: int, fault: _Fault, request_id: str | None) -> Conne
             request_id=request_id,
         )
     if status == 401 or fault.type.upper() in {"AUTHENTICATION", "AUTHENTICATIONFAULT"}:
-        # The gateway echoes the access token in its detail: nothing of it is repeated here.
+        # The gateway echoes the access token in its detail, so none of the detail is repeated here.
         return TokenExpired("QuickBooks: the access token was not accepted", request_id=request_id)
     if status == 403 or fault.code == "3100":
         return CredentialsError(

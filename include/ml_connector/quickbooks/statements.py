@@ -1,6 +1,7 @@
-"""QuickBooks' query statements for customers.
+"""QuickBooks query statements for customers.
 
-Grammar: https://developer.intuit.com/app/developer/qbo/docs/learn/explore-the-quickbooks-online-api/data-queries
+Grammar:
+https://developer.intuit.com/app/developer/qbo/docs/learn/explore-the-quickbooks-online-api/data-queries
 """
 
 from collections.abc import Iterable, Sequence
@@ -9,10 +10,10 @@ from datetime import UTC, datetime
 from ml_connector.wire.formats import format_time
 
 MAX_RESULTS = 1000
-"""Of a page; without MAXRESULTS it is 100."""
+"""Rows per page at most. Without MAXRESULTS a page has 100."""
 
 EVERYBODY = "Active IN (true, false)"
-"""A query lists only the active unless it says otherwise."""
+"""Without this condition a query lists only active customers."""
 
 _UPDATED = "MetaData.LastUpdatedTime"
 
@@ -24,7 +25,10 @@ def literal(text: str) -> str:
 
 
 def parse_time(text: str) -> datetime:
-    """Return QuickBooks' time (any offset, ``Z``, with or without milliseconds) as aware UTC."""
+    """Return QuickBooks' time (any offset, ``Z``, with or without milliseconds) as aware UTC.
+
+    Raises ``ValueError`` if the time has no offset.
+    """
     time = datetime.fromisoformat(text)
     if time.tzinfo is None:
         raise ValueError("a QuickBooks time without an offset is ambiguous")
@@ -39,9 +43,9 @@ def changed_statement(
     *,
     before: datetime | None = None,
 ) -> str:
-    """Customers updated in ``since`` to ``until`` (both included), oldest update first.
+    """Select customers updated from ``since`` to ``until`` (both included), oldest update first.
 
-    ``since`` None = from the beginning; ``before`` is a further upper bound that is not included.
+    ``since`` None means from the beginning. ``before`` is a further, exclusive upper bound.
     """
     return _select(
         ["*"],
@@ -58,7 +62,7 @@ def count_statement(
 
 
 def ids_statement(ids: Iterable[str], max_results: int = MAX_RESULTS) -> str:
-    """Customers by id, inactive ones included; unknown ids are left out of the answer."""
+    """Select customers by id, inactive ones included; the response omits unknown ids."""
     listed = ", ".join(literal(id_) for id_ in ids)
     return _select(
         ["*"],
@@ -68,9 +72,9 @@ def ids_statement(ids: Iterable[str], max_results: int = MAX_RESULTS) -> str:
 
 
 def attachables_statement(customer_id: str) -> str:
-    """Everything attached to a customer.
+    """Select all attachments of a customer.
 
-    Seen working: https://github.com/intuit/QuickBooks-V3-PHP-SDK/issues/477
+    Reported to work: https://github.com/intuit/QuickBooks-V3-PHP-SDK/issues/477
     """
     target = "AttachableRef.EntityRef"
     where = f"{target}.Type = 'customer' AND {target}.value = {literal(customer_id)}"
@@ -79,7 +83,7 @@ def attachables_statement(customer_id: str) -> str:
 
 
 def customer_types_statement() -> str:
-    """The names that customers' types have.
+    """Select the customer types with their names.
 
     https://developer.intuit.com/app/developer/qbo/docs/api/accounting/all-entities/customertype
     """
@@ -88,7 +92,7 @@ def customer_types_statement() -> str:
 
 
 def _select(columns: Sequence[str], where: str, page: str = "", *, entity: str = "Customer") -> str:
-    # The grammar has no parameters: every value in a condition went through ``literal``.
+    # The grammar has no parameters. Every value in a condition went through ``literal``.
     condition = f"WHERE {where}" if where else ""
     parts = ["SELECT", ", ".join(columns), "FROM", entity, condition, page]
     return " ".join(part for part in parts if part)

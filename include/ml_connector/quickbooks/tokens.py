@@ -1,8 +1,9 @@
-"""QuickBooks' access tokens: redeemed one at a time, durable before they are used.
+"""Manage QuickBooks' access tokens: redeem one at a time, store before use.
 
-Intuit replaces the refresh token about once a day and lets the old one die; two redemptions at
-once can end the grant. So there is one lock, what is stored is read again under it, and the new
-pair is stored before the lock is let go.
+Intuit replaces the refresh token about once a day and lets the old one expire. Two concurrent
+redemptions can end the grant. One lock therefore serialises them. Under the lock the holder reads
+the stored pair again, and stores the new pair before it releases the lock.
+
 https://developer.intuit.com/app/developer/qbo/docs/develop/authentication-and-authorization/oauth-2.0
 """
 
@@ -39,9 +40,9 @@ log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TokenPair:
-    """A grant as stored. Times are aware UTC; those QuickBooks did not tell are None.
+    """A grant as stored. Times are aware UTC; None if QuickBooks did not send them.
 
-    ``previous_refresh_token`` is the one before a rotation: a last try after a lost answer.
+    ``previous_refresh_token`` precedes the last rotation: a last resort after a lost response.
     """
 
     access_token: str = field(repr=False)
@@ -53,10 +54,10 @@ class TokenPair:
     previous_refresh_token: str | None = field(default=None, repr=False)
 
     def fresh(self, now: datetime) -> bool:
-        """Tell whether the access token has time left: 5 minutes, or a quarter of a short life.
+        """Return whether the access token has 5 minutes left, or a quarter of a shorter lifetime.
 
-        One without a known end is taken to be good: QuickBooks' 401 says if it is not. None at
-        all (a refresh token that was just typed in) is not fresh.
+        A token without a known expiry counts as fresh: QuickBooks responds 401 if it is not. A
+        missing access token (a newly entered refresh token) is not fresh.
         """
         if not self.access_token:
             return False
@@ -68,7 +69,7 @@ class TokenPair:
         return self.expires_at - now > margin
 
     def to_json(self) -> str:
-        """Return the stored form; times are RFC 3339 in UTC, unknown ones are left out."""
+        """Return the stored form; times are RFC 3339 in UTC, unknown ones are omitted."""
         values = {
             "access_token": self.access_token,
             "refresh_token": self.refresh_token,
@@ -80,7 +81,10 @@ class TokenPair:
 
     @classmethod
     def from_json(cls, text: str, *, place: str = "the stored QuickBooks token") -> "TokenPair":
-        """Read the stored form; raise ``CredentialsError``, naming ``place``, if it is nonsense."""
+        """Read the stored form.
+
+        Raises ``CredentialsError``, naming ``place``, if it is invalid.
+        """
         try:
             values = msgspec.json.decode(text)
         except (msgspec.DecodeError, UnicodeEncodeError):
@@ -130,7 +134,7 @@ def _time(values: dict[str, Any], name: str, place: str) -> datetime | None:
 def token_request(
     token_url: str, client_id: str, client_secret: str, form: dict[str, str]
 ) -> Request:
-    """One call to the token endpoint; asks for the grant's hard end as well."""
+    """Return one call to the token endpoint; it also requests the grant's hard expiry."""
     basic = base64.b64encode(f"{client_id}:{client_secret}".encode()).decode()
     return Request(
         method="POST",
@@ -146,7 +150,7 @@ def token_request(
 
 
 def read_token(response: Response, now: datetime) -> TokenPair:
-    """Return the pair of a token endpoint's answer, or raise what its error means."""
+    """Return the pair of a token endpoint's response, or raise the error it means."""
     request_id = response.headers.get("intuit_tid")
     try:
         document = msgspec.json.decode(response.body)
@@ -205,7 +209,10 @@ def _end(document: dict[str, Any], name: str, now: datetime) -> datetime | None:
 
 
 def _compare_clocks(response: Response, now: datetime) -> None:
-    """Warn if ours is far off: tokens then seem to end too soon or too late, and are renewed more."""
+    """Warn if our clock is far off: tokens then seem to expire too early or too late.
+
+    The connector also refreshes them more often.
+    """
     try:
         theirs = parsedate_to_datetime(response.headers["date"])
     except (KeyError, TypeError, ValueError):
@@ -221,9 +228,9 @@ def _compare_clocks(response: Response, now: datetime) -> None:
 
 
 class TokenEndpoint:
-    """Redeems refresh tokens: one call each, never repeated here.
+    """Redeems refresh tokens: one call each, never retried here.
 
-    ``transport`` must give up sooner than anybody waits for the refresh lock.
+    The timeout of ``transport`` must be shorter than any wait for the refresh lock.
     """
 
     def __init__(
@@ -249,13 +256,13 @@ class TokenEndpoint:
         return self._ask({"grant_type": "refresh_token", "refresh_token": refresh_token})
 
     def exchange(self, code: str, redirect_uri: str) -> TokenPair:
-        """Return the first pair for the code of a consent; a code works once."""
+        """Return the first pair for a consent's code; a code works once."""
         return self._ask(
             {"grant_type": "authorization_code", "code": code, "redirect_uri": redirect_uri}
         )
 
     def mark(self, refresh_token: str) -> str:
-        """Return a mark of the token as this client offers it here; it tells nothing of the token."""
+        """Return a one-way fingerprint of the token together with this client id and URL."""
         offer = "\n".join((self._token_url, self._client_id, refresh_token))
         return hashlib.sha256(offer.encode()).hexdigest()[:16]
 
@@ -268,10 +275,10 @@ class TokenEndpoint:
 
 
 class TokenVault(Protocol):
-    """Where the pair is kept (an Airflow Variable)."""
+    """Storage for the token pair (an Airflow Variable)."""
 
     def load(self) -> TokenPair:
-        """Return the pair as stored now; raise ``CredentialsError`` if there is none."""
+        """Return the stored pair. Raises ``CredentialsError`` if there is none."""
         ...
 
     def save(self, token: TokenPair) -> None:
@@ -280,29 +287,29 @@ class TokenVault(Protocol):
 
 
 class RefreshLockHolder(Protocol):
-    """What the holder of the refresh lock may ask and record, all of it durable at once."""
+    """Queries and records for the holder of the refresh lock, each durable at once."""
 
     def refused(self) -> str:
-        """Return the mark of the token that was refused for good, ``""`` if there is none."""
+        """Return the mark of the token that was permanently refused; ``""`` if there is none."""
         ...
 
     def intend(self) -> bool:
         """Record that a redemption is about to be sent.
 
-        True if an earlier one never came to a clean end: it may have redeemed the token without
-        storing what it got.
+        Returns True if an earlier one has no recorded end: it may have redeemed the token without
+        storing the new pair.
         """
         ...
 
     def refuse(self, mark: str) -> None:
-        """Record that the token with this mark is refused for good."""
+        """Record that the token with this mark is permanently refused."""
         ...
 
 
 class RefreshLock(Protocol):
-    """The one lock of a connection's refreshes, over all processes.
+    """The lock that serialises a connection's refreshes across all processes.
 
-    A clean end of the block finishes the intent, an exception leaves it open.
+    A clean end of the block completes the intent. An exception leaves it open.
     """
 
     def __call__(self) -> AbstractContextManager[RefreshLockHolder]:
@@ -328,7 +335,7 @@ class TokenManager:
         self._known: TokenPair | None = None
 
     def current(self) -> str:
-        """Return the access token, renewed first if it is about to end.
+        """Return the access token; refresh it first if it is about to expire.
 
         Raises ``NeedsReauth``, ``CredentialsError``, ``SettingsError`` or ``RetryLater``.
         """
@@ -340,9 +347,9 @@ class TokenManager:
         return self.renewed(token.access_token)
 
     def renewed(self, rejected: str) -> str:
-        """Return another access token than ``rejected``: somebody else's new one, or our own.
+        """Return another access token than ``rejected``: another process's new one, or our own.
 
-        Raises ``NeedsReauth`` without another call if this very token was refused before.
+        Raises ``NeedsReauth`` without another call if this same refresh token was refused before.
         """
         with self._lock() as hold:
             stored = self._vault.load()
@@ -353,7 +360,7 @@ class TokenManager:
         return stored.access_token
 
     def refresh(self) -> TokenPair:
-        """Renew now, whatever time is left: keeps the refresh token's own life going."""
+        """Refresh now, whatever time is left, to keep the refresh token itself alive."""
         self.renewed(self._vault.load().access_token)
         return self._vault.load()
 
@@ -372,7 +379,7 @@ class TokenManager:
         return replace(pair, previous_refresh_token=stored.refresh_token)
 
     def _with_last_try(self, stored: TokenPair, *, interrupted: bool) -> TokenPair:
-        """Redeem the token; after a crash, and only then, the one before it once as well."""
+        """Redeem the token; after a crash, and only then, try the previous one once as well."""
         try:
             return self._endpoint.redeem(stored.refresh_token)
         except NeedsReauth:

@@ -1,4 +1,4 @@
-"""QuickBooks' webhooks: who signed a delivery, and the events in it. No I/O.
+"""QuickBooks' webhooks: verify the signer of a delivery and read its events. No I/O.
 
 Two formats: CloudEvents, an array (all apps since 2026), and ``eventNotifications``, an object.
 https://developer.intuit.com/app/developer/qbo/docs/develop/webhooks
@@ -34,14 +34,14 @@ OPERATIONS = {
     "void": "void",
     "emailed": "emailed",
 }
-"""What ``eventNotifications`` say, in the words of CloudEvents."""
+"""Operations of ``eventNotifications``, with their CloudEvents names."""
 
 _TYPE = re.compile(r"qbo\.([a-z0-9]{1,40})\.([a-z]{1,20})\.v\d+")
 _ID = re.compile(r"\d{1,20}")
 
 
 def signature(body: bytes | bytearray, token: str) -> bytes:
-    """Return what ``intuit-signature`` must be: base64 of the body's HMAC-SHA256.
+    """Return the required ``intuit-signature``: base64 of the body's HMAC-SHA256.
 
     https://developer.intuit.com/app/developer/qbo/docs/develop/webhooks/managing-webhooks-notifications
     """
@@ -49,14 +49,14 @@ def signature(body: bytes | bytearray, token: str) -> bytes:
 
 
 def signers(body: bytes | bytearray, header: bytes, tokens: Iterable[str]) -> list[str]:
-    """Return those of the verifier tokens that signed this body."""
+    """Return the verifier tokens that signed this body."""
     return [token for token in tokens if hmac.compare_digest(signature(body, token), header)]
 
 
 def read_events(body: bytes | bytearray, *, realms: Collection[str]) -> list[WebhookEvent]:
-    """Return the events of a signed body; none is lost, whatever it is.
+    """Return the events of a signed body; none is lost, whatever its content.
 
-    ``realms`` are those the signing token speaks for; events of others are quarantined.
+    ``realms`` are those the signing token is valid for. Events of other realms are quarantined.
     """
     try:
         document = msgspec.json.decode(body)
@@ -83,7 +83,7 @@ def _from_cloud_event(raw: Any, realms: Collection[str]) -> WebhookEvent:
     if kind is None:
         return _quarantined(raw, "unknown_type")
     data = raw.get("data")
-    # An id is unique for its source. Entity and realm are equal in every delivery of an event.
+    # An id is unique within its source. Entity and realm are equal in every delivery of an event.
     names = [raw.get(key) for key in ("source", "type", "intuitaccountid", "intuitentityid")]
     return _event(
         raw,
