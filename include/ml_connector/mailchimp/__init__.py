@@ -1,0 +1,1 @@
+"""Mailchimp: client, protocol, error interpretation, webhooks."""

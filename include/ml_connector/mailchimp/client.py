@@ -1,6 +1,6 @@
-"""What the connector asks of Mailchimp: one audience read, and its members written.
+"""Client of Mailchimp: read one audience and write its members.
 
-Every write is safe to repeat: an upsert, or one whose refusal is checked against the member.
+Every write is safe to repeat: it is an upsert, or its refusal is checked against the member.
 """
 
 import re
@@ -37,10 +37,10 @@ TICK = timedelta(seconds=1)
 """The resolution of ``last_changed``."""
 
 LOST_ANSWER_WAIT = 5.0
-"""Seconds: a call that timed out here may still hold one of the account's 10 connections."""
+"""Seconds: a call that timed out here may still occupy one of the account's 10 connections."""
 
 MOST_SHIFTS = 20
-"""How often in a row a page may be read again because rows before it moved away."""
+"""How often in a row the client rereads a page because rows before it moved away."""
 
 _START = datetime.min.replace(tzinfo=UTC)
 _NOWHERE = ("", _START)
@@ -49,11 +49,11 @@ Document = dict[str, Any]
 
 
 class MailchimpClient:
-    """One audience.
+    """Client for one audience.
 
-    ``base_url`` ends in ``/3.0`` (``protocol.base_url_of``), ``auth`` are its headers
-    (``protocol.auth_headers``). ``pace`` is called before every call and may wait. ``calls``
-    counts every call sent, by kind: ``mailchimp.members``, ``.batch``, ``.put`` ...
+    ``base_url`` ends in ``/3.0`` (``protocol.base_url_of``). ``auth`` holds the headers
+    (``protocol.auth_headers``). ``pace`` is called before every call and may wait. ``calls`` counts
+    every call sent, by kind: ``mailchimp.members``, ``.batch``, ``.put`` ...
     """
 
     def __init__(
@@ -99,7 +99,7 @@ class MailchimpClient:
         return [protocol.parse_merge_field(found) for found in document.get("merge_fields", [])]
 
     def create_merge_field(self, tag: str, name: str, type: str) -> MergeField:  # noqa: A002
-        """Add a merge field that nobody has to fill in and no sign-up form shows."""
+        """Add a merge field that is optional and not shown on sign-up forms."""
         body = {"tag": tag, "name": name, "type": type, "required": False, "public": False}
         document = self._in_audience("create_merge_field", "POST", "/merge-fields", body=body)
         return protocol.parse_merge_field(document)
@@ -111,15 +111,15 @@ class MailchimpClient:
     ) -> Iterator[list[Member]]:
         """Yield pages of members, longest unchanged first, changed about ``since`` or later.
 
-        ``since`` None = all. A listing has either all but the archived, or only these. A member
-        that changes meanwhile comes again, later; no other is missed. Raises ``Unavailable`` if
-        the listing has no stable order.
+        ``since`` None means all. A listing contains either all members but the archived ones, or
+        only those. A member that changes during the read comes again, later. No other member is
+        missed. Raises ``Unavailable`` if the listing has no stable order.
 
-        The next page starts a second before the last time seen, so that it does not matter
-        whether Mailchimp takes ``since_last_changed`` as included. Where many members share
-        a second that would read most of a page twice: there an offset leads on, one row back, so
-        that a row which left the list shows as a shift, and the page before is read again, and so on
-        until one begins with a row that was there before.
+        The next page starts one second before the last time seen. It therefore does not matter
+        whether Mailchimp's ``since_last_changed`` is inclusive. If many members share a second,
+        this would read most of a page twice. There the offset advances instead, with one row of
+        overlap. A row that left the list shows as a shift of the overlap. The client then goes back
+        page by page until a page begins with a row that was there before.
         """
         offset, anchor, shifts = 0, _NOWHERE, 0
         reached = _START
@@ -160,7 +160,7 @@ class MailchimpClient:
         return [protocol.parse_member(found) for found in document.get("members", [])]
 
     def get(self, email: str) -> Member | None:
-        """Return a member, archived ones included; None if Mailchimp knows no such address."""
+        """Return a member, archived ones included; None if Mailchimp does not know the address."""
         try:
             return protocol.parse_member(self._call("get", "GET", self._member(email)))
         except RecordRefused as error:
@@ -173,8 +173,9 @@ class MailchimpClient:
     ) -> BatchResult:
         """Create or update up to 500 members; their addresses differ.
 
-        Without ``update_existing`` known members are refused with ``member_exists``, unchanged.
-        Raises ``CallRefused`` if Mailchimp refused the call as a whole: nothing was applied.
+        Without ``update_existing`` Mailchimp refuses known members with ``member_exists``,
+        unchanged. Raises ``CallRefused`` if Mailchimp refused the call as a whole: nothing was
+        applied.
         """
         if not rows:
             return BatchResult(created=(), updated=(), refused=())
@@ -182,10 +183,10 @@ class MailchimpClient:
         return protocol.parse_batch(document, rows, request_id)
 
     def batch_contract(self) -> Literal["current", "status_required"]:
-        """Tell whether a batch may leave out ``status``, as the current contract allows.
+        """Return whether a batch may omit ``status``, as the current contract allows.
 
-        Sends a batch of one member that can never be created, since what it has for an address
-        is none. It counts as a write call, and writes nothing.
+        Sends a batch of one member with an invalid address, so Mailchimp can never create it. It
+        counts as a write call and writes nothing.
         """
         probe = MemberWrite(
             email_address="not-an-address", merge_fields={}, status_if_new=Status.TRANSACTIONAL
@@ -229,21 +230,21 @@ class MailchimpClient:
         return structs.replace(protocol.parse_member(document), request_id=request_id)
 
     def restore(self, row: MemberWrite) -> Member:
-        """Bring an archived member back with ``row.status``: the one write that sets a status."""
+        """Restore an archived member with ``row.status``: the only write that sets a status."""
         if row.status is None:
             raise ValueError("a restored member needs the status it had")
         return self.put(structs.replace(row, status_if_new=None, tags=()))
 
     def archive(self, email: str) -> str | None:
-        """Archive a member and return the request's id; one that is archived already stays so.
+        """Archive a member; return the request id. An archived member stays archived.
 
-        Raises ``RecordRefused`` with ``not_found``, or with ``method_not_allowed`` for a pending
-        or cleaned member, whom Mailchimp does not archive.
+        Raises ``RecordRefused`` with ``not_found``, or with ``method_not_allowed`` for a pending or
+        cleaned member, which Mailchimp does not archive.
         """
         try:
             return self._answer("archive", "DELETE", self._member(email))[1]
         except RecordRefused as error:
-            # Also how a repetition ends whose first answer was lost.
+            # A retry after a lost response also ends here.
             if error.code == "method_not_allowed":
                 member = self.get(email)
                 if member is not None and member.status is Status.ARCHIVED:
@@ -251,29 +252,29 @@ class MailchimpClient:
             raise
 
     def delete_for_good(self, email: str) -> str | None:
-        """Delete a member with all its personal data, and return the request's id.
+        """Permanently delete a member with all its personal data; return the request id.
 
-        Mailchimp takes the address back only if its person subscribes anew. Raises
-        ``RecordRefused`` with ``not_found`` for an address that is no member.
+        Mailchimp accepts the address again only if the person subscribes again. Raises
+        ``RecordRefused`` with ``not_found`` if the address is no member's.
         https://mailchimp.com/developer/marketing/api/list-members/delete-list-member/
         """
         path = f"{self._member(email)}/actions/delete-permanent"
         return self._answer("delete_for_good", "POST", path)[1]
 
     def add_tags(self, email: str, names: Sequence[str], *, active: bool = True) -> str | None:
-        """Add tags to a member, or take them off, without setting off tag automations.
+        """Add tags to a member, or remove them, without triggering tag automations.
 
-        Returns the request's id.
+        Returns the request id.
         """
         status = "active" if active else "inactive"
         body = {"tags": [{"name": name, "status": status} for name in names], "is_syncing": True}
         return self._answer("tags", "POST", f"{self._member(email)}/tags", body=body)[1]
 
     def untag(self, name: str, emails: Sequence[str]) -> tuple[str | None, set[str]]:
-        """Take a tag off up to 500 members in one call; a tag that nobody has any more is off.
+        """Remove a tag from up to 500 members in one call; a tag without members counts as removed.
 
-        Returns the request's id (None if no call was needed) and those of ``emails``, in lower
-        case, for whom it did not work. A tag is a static segment, whose id a search finds once.
+        Returns the request id (None if no call was needed) and those of ``emails``, in lower case,
+        that failed. A tag is a static segment, and one search finds its id.
         https://mailchimp.com/developer/marketing/api/list-segments/batch-add-or-remove-members/
         """
         segment = self._tag_ids.get(name.casefold()) or self._find_tag(name)
@@ -312,9 +313,9 @@ class MailchimpClient:
     def iter_email_activity(
         self, campaign: str, *, since: datetime | None
     ) -> Iterator[list[EmailActivity]]:
-        """Yield pages of what people did with a campaign, after ``since``; None = all.
+        """Yield pages of a campaign's e-mail activity after ``since``; None means all.
 
-        A campaign that was deleted meanwhile has nothing to tell.
+        A campaign deleted meanwhile yields nothing.
         """
         offset = 0
         while True:
@@ -341,7 +342,7 @@ class MailchimpClient:
         return list(found.get("webhooks", []))
 
     def create_webhook(self, settings: Mapping[str, Any]) -> Document:
-        """Add a webhook; the answer alone has its ``signing_secret``. Mailchimp calls ``url``."""
+        """Add a webhook. Only this response has its ``signing_secret``. Mailchimp calls ``url``."""
         return self._in_audience("create_webhook", "POST", "/webhooks", body=dict(settings))
 
     def update_webhook(self, webhook_id: str, settings: Mapping[str, Any]) -> Document:
@@ -350,7 +351,7 @@ class MailchimpClient:
         return self._call("update_webhook", "PATCH", path, body=settings)
 
     def delete_webhook(self, webhook_id: str) -> None:
-        """Remove a webhook; one that is gone already stays so."""
+        """Delete a webhook; ignore one that is already gone."""
         try:
             self._call("delete_webhook", "DELETE", f"{self._list()}/webhooks/{webhook_id}")
         except RecordRefused as error:
@@ -436,7 +437,7 @@ class MailchimpClient:
 
 
 def asks_for_status(error: CallRefused) -> bool:
-    """Tell whether a batch was refused because its rows carry no ``status`` (older contracts)."""
+    """Return whether a batch was refused because its rows lack ``status`` (older contract)."""
     return re.search(r"\bstatus(_if_new)?\b", error.message) is not None
 
 
@@ -445,13 +446,13 @@ def _key(member: Member) -> str:
 
 
 def _was_there(member: Member, delivered: Mapping[str, datetime], reached: datetime) -> bool:
-    """Tell whether all that stands before an unchanged member was read up to the time ``reached``."""
+    """Return whether all rows before an unchanged member were read up to ``reached``."""
     changed = _changed(member)
     return changed < reached or delivered.get(_key(member)) == changed
 
 
 def _place(member: Member) -> tuple[str, datetime]:
-    # With the time: a row that itself went to the end may come to stand there again.
+    # With the time: a row that moved to the end may later appear in the same place again.
     return _key(member), _changed(member)
 
 

@@ -1,4 +1,4 @@
-"""What Mailchimp's refusals mean: the one place that knows its status codes and its words.
+"""Interpret Mailchimp's refusals: the only place that knows its status codes and messages.
 
 https://mailchimp.com/developer/marketing/docs/errors/
 """
@@ -19,7 +19,7 @@ from ml_connector.errors import (
 from ml_connector.wire.formats import retry_after
 from ml_connector.wire.transport import Response
 
-# What Mailchimp says about one contact, and our code for it. First match counts.
+# Mailchimp's messages about one contact, with our code and our words. The first match counts.
 _REFUSALS: tuple[tuple[str, str, str], ...] = (
     ("compliance", "in a compliance state", "opted out, bounced or under review"),
     ("forgotten", "permanently deleted", "permanently deleted; may not be imported again"),
@@ -38,7 +38,7 @@ _ADDRESS = re.compile(r"[^\s\"'<>(),:;]+@[^\s\"'<>(),:;]*[^\s\"'<>(),:;.]")
 def error_of(
     response: Response, document: Mapping[str, Any] | None, request_id: str | None
 ) -> ConnectorError:
-    """Return what an answer other than 2xx means."""
+    """Return the error that a response other than 2xx means."""
     return (
         _refused_access(response.status, document, request_id)
         or _come_back(response, document, request_id)
@@ -49,7 +49,7 @@ def error_of(
 def _refused_access(
     status: int, document: Mapping[str, Any] | None, request_id: str | None
 ) -> ConnectorError | None:
-    # An account of another data centre is simply unknown here: the same 401 as for a wrong key.
+    # A wrong data centre gives the same 401 as a wrong key: the account is unknown there.
     # https://mailchimp.com/developer/marketing/docs/errors/
     if status == 401:
         return CredentialsError(
@@ -71,7 +71,7 @@ def _refused_access(
 def _come_back(
     response: Response, document: Mapping[str, Any] | None, request_id: str | None
 ) -> ConnectorError | None:
-    # Neither 429 nor the blocks of the edge need to carry JSON: the status alone decides.
+    # Neither 429 nor blocks at the edge must carry JSON, so the status alone decides.
     # https://mailchimp.com/developer/marketing/docs/fundamentals/#api-limits
     status, asked = response.status, retry_after(response.headers)
     if status == 429:
@@ -125,7 +125,7 @@ def _refused(
 
 
 def classify_row_error(error: str, error_code: str = "", field: str = "") -> str:
-    """Return our code for Mailchimp's words about one contact.
+    """Return our code for Mailchimp's message about one contact.
 
     ``compliance``, ``forgotten``, ``signup_throttled``, ``fake_email``, ``member_exists``,
     ``invalid_email``, ``merge_fields``, or ``invalid`` for anything else.
@@ -142,14 +142,14 @@ def classify_row_error(error: str, error_code: str = "", field: str = "") -> str
 
 
 def impersonal(text: str, email: str = "") -> str:
-    """Return vendor words with every address replaced by "the address"."""
+    """Return a vendor message with every address replaced by "the address"."""
     if email:
         text = re.sub(re.escape(email), "the address", text, flags=re.IGNORECASE)
     return _ADDRESS.sub("the address", text)
 
 
 def explained(code: str, words: str, fields: Sequence[tuple[str, str]], email: str = "") -> str:
-    """Return a refusal in our words where it has a code of ours, else in Mailchimp's."""
+    """Return a refusal in our words if we have a code for it, else in Mailchimp's."""
     for known, _, meaning in _REFUSALS:
         if code == known:
             return meaning

@@ -1,7 +1,7 @@
-"""Mailchimp's Marketing API 3.0 as values: requests to send, answers to read. No I/O.
+"""Mailchimp's Marketing API 3.0 as values: build requests, read responses. No I/O.
 
-What a status code or a problem of Mailchimp means is said in ``problems``.
-API: https://mailchimp.com/developer/marketing/api/
+``problems`` interprets Mailchimp's status codes and problem documents. API:
+https://mailchimp.com/developer/marketing/api/
 """
 
 import base64
@@ -32,19 +32,22 @@ from ml_connector.wire.formats import format_time
 from ml_connector.wire.transport import Request, Response
 
 MAX_ROWS = 500
-"""https://mailchimp.com/developer/marketing/api/lists/batch-subscribe-or-unsubscribe/"""
+"""Members in one batch at most:
+https://mailchimp.com/developer/marketing/api/lists/batch-subscribe-or-unsubscribe/"""
 
 MAX_COUNT = 1000
-"""Of every list; the default is 10: https://mailchimp.com/developer/marketing/docs/methods-parameters/"""
+"""Rows of a listing at most; the default is 10:
+https://mailchimp.com/developer/marketing/docs/methods-parameters/"""
 
 TAGS_SHOWN = 50
-"""Of a member in a listing: https://mailchimp.com/developer/marketing/api/list-members/list-members-info/"""
+"""Tags that a listing shows of a member:
+https://mailchimp.com/developer/marketing/api/list-members/list-members-info/"""
 
 DATA_CENTRE = re.compile(r"[a-z]{2,4}\d{1,3}")
 
 
 class _MemberWritten(TypedDict, total=False):
-    """What is read of a member in a batch's answer; the rest is passed over as it is decoded."""
+    """Fields read of a member in a batch response; decoding skips the rest."""
 
     email_address: Any
     status: Any
@@ -52,7 +55,7 @@ class _MemberWritten(TypedDict, total=False):
 
 
 class _MemberShown(_MemberWritten, total=False):
-    """What is read of a member in a listing."""
+    """Fields read of a member in a listing."""
 
     contact_id: Any
     last_changed: Any
@@ -61,13 +64,13 @@ class _MemberShown(_MemberWritten, total=False):
 
 
 class MembersShown(TypedDict, total=False):
-    """What is read of a page of members."""
+    """Fields read of a page of members."""
 
     members: list[_MemberShown]
 
 
 class BatchShown(TypedDict, total=False):
-    """What is read of a batch's answer."""
+    """Fields read of a batch response."""
 
     new_members: list[_MemberWritten] | None
     updated_members: list[_MemberWritten] | None
@@ -82,8 +85,8 @@ _STATUSES = {status.value: status for status in Status}
 def base_url_of(key: str, host: str = "") -> str:
     """Return the base URL up to and including ``/3.0``: ``host`` if given, else from the key.
 
-    A host without any path gets that one.
-    The part of an API key after its dash names the account's data centre.
+    A host without a path gets ``/3.0``. The part of an API key after its dash names the account's
+    data centre. Raises ``CredentialsError`` if there is no host and the key names no data centre.
     """
     if host:
         url = host.rstrip("/") if "://" in host else f"https://{host.rstrip('/')}"
@@ -107,7 +110,7 @@ def auth_headers(key: str) -> dict[str, str]:
 
 
 def subscriber_hash(email: str) -> str:
-    """Return the md5 of the lower-cased address, by which Mailchimp knows a member."""
+    """Return the MD5 of the lower-cased address, which identifies a member in Mailchimp."""
     return hashlib.md5(email.lower().encode(), usedforsecurity=False).hexdigest()
 
 
@@ -122,7 +125,7 @@ def request(
     params: Mapping[str, str] | None = None,
     body: Mapping[str, Any] | None = None,
 ) -> Request:
-    """One call; ``path`` is relative to the base URL."""
+    """Return one call; ``path`` is relative to the base URL."""
     headers = {"Accept": "application/json"}
     if body is not None:
         headers["Content-Type"] = "application/json"
@@ -140,7 +143,7 @@ def members_params(
 ) -> dict[str, str]:
     """Return the query of one page of members, longest unchanged first.
 
-    A listing without a status leaves out the archived: they are asked for separately.
+    A listing without a status omits archived members, so these need a listing of their own.
     """
     params = {
         "count": str(count),
@@ -169,7 +172,7 @@ def campaigns_params(audience_id: str, since: datetime, offset: int) -> dict[str
 
 
 def email_activity_params(since: datetime | None, offset: int) -> dict[str, str]:
-    """Return the query of one page of a campaign's report, person by person."""
+    """Return the query of one page of a campaign's report, recipient by recipient."""
     params = {
         "count": str(MAX_COUNT),
         "offset": str(offset),
@@ -179,7 +182,7 @@ def email_activity_params(since: datetime | None, offset: int) -> dict[str, str]
 
 
 def member_body(row: MemberWrite) -> dict[str, Any]:
-    """Return a member as sent: what ``row`` does not set is not mentioned."""
+    """Return a member's request body, without the values that ``row`` does not set."""
     body: dict[str, Any] = {"email_address": row.email_address}
     if row.merge_fields:
         body["merge_fields"] = row.merge_fields
@@ -193,22 +196,23 @@ def member_body(row: MemberWrite) -> dict[str, Any]:
 
 
 def batch_body(rows: Sequence[MemberWrite], *, update_existing: bool = True) -> dict[str, Any]:
-    """Return a batch subscribe: tags are added to those a member has.
+    """Return the body of a batch subscribe; tags are added to a member's own.
 
-    Without ``update_existing`` a known member is refused with ``member_exists``, unchanged.
+    Without ``update_existing`` Mailchimp refuses a known member with ``member_exists``, unchanged.
+    Raises ``ValueError`` for more than 500 rows.
     """
     if len(rows) > MAX_ROWS:
         raise ValueError(f"a batch takes {MAX_ROWS} members, not {len(rows)}")
     return {"members": [member_body(row) for row in rows], "update_existing": update_existing}
 
 
-# ── answers ───────────────────────────────────────────────────────────────────────────────────
+# ── responses ─────────────────────────────────────────────────────────────────────────────────
 
 
 def read(response: Response, shape: Any = Any) -> dict[str, Any]:
-    """Return the answer's document (``{}`` for a 204), or raise what its problem means.
+    """Return the response's document (``{}`` for a 204), or raise the error its problem means.
 
-    ``shape``: what to decode of it if it is no problem, a TypedDict.
+    ``shape``: the TypedDict to decode if the response is successful.
     """
     request_id = response.headers.get("x-request-id")
     good = 200 <= response.status < 300
@@ -231,9 +235,9 @@ def parse_time(text: str) -> datetime | None:
 
 
 def parse_member(document: Mapping[str, Any]) -> Member:
-    """Return a member; the rows of a batch's answer lack some of its fields.
+    """Return a member; rows of a batch response lack some of its fields.
 
-    Raises ``StopRun`` for a status that is not known here: what it allows cannot be guessed.
+    Raises ``StopRun`` for an unknown status: what it allows cannot be guessed.
     """
     status = str(document.get("status") or "")
     known = _STATUSES.get(status)
@@ -254,7 +258,7 @@ def parse_member(document: Mapping[str, Any]) -> Member:
 
 
 def parse_email_activity(document: Mapping[str, Any]) -> EmailActivity:
-    """Return the latest open or click, soft and hard bounce of one person in a report."""
+    """Return a recipient's latest open or click, soft bounce and hard bounce in a report."""
     engaged: list[datetime] = []
     soft: list[datetime] = []
     hard: list[datetime] = []
@@ -287,9 +291,9 @@ def parse_merge_field(document: Mapping[str, Any]) -> MergeField:
 def parse_batch(
     document: Mapping[str, Any], rows: Sequence[MemberWrite], request_id: str | None = None
 ) -> BatchResult:
-    """Return what became of every row, in one of three ways.
+    """Return every row's result: created, updated or refused.
 
-    A row that the answer does not mention counts as refused with code ``unanswered``.
+    A row missing from the response counts as refused with code ``unanswered``.
     """
     refused = tuple(_refusal(error) for error in document.get("errors") or ())
     named = {refusal.email_address.lower() for refusal in refused}

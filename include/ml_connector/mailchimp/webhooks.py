@@ -1,4 +1,4 @@
-"""Mailchimp's audience webhooks: whether a delivery is genuine, and the event in it. No I/O.
+"""Mailchimp's audience webhooks: verify a delivery and read its event. No I/O.
 
 https://mailchimp.com/developer/marketing/guides/sync-audience-data-webhooks/
 """
@@ -25,13 +25,13 @@ USED = frozenset({"subscribe", "unsubscribe", "profile", "cleaned", "upemail"})
 NOT_USED = frozenset({"campaign", "sms_subscribe", "sms_unsubscribe", "upsms", "sms_campaign"})
 
 UNREADABLE = ("unknown_format", "not_a_form")
-"""Reasons for which a body is kept as it came; such an event names no member."""
+"""Reasons to store a body as received; such an event names no member."""
 
 OLDEST = 300.0
-"""Seconds between signing and arrival; also how far ahead the sender's clock may be."""
+"""Seconds allowed between signing and arrival; also how far ahead the sender's clock may be."""
 
 MOST_FIELDS = 1000
-"""Of a form; an audience has 80 merge fields at most."""
+"""Fields of a form at most. An audience has at most 80 merge fields."""
 
 _KEY = re.compile(r"([A-Za-z0-9_]{1,80})((?:\[[^\[\]]{0,80}\]){0,6})")
 _PART = re.compile(r"\[([^\[\]]*)\]")
@@ -39,7 +39,7 @@ _DIGITS = re.compile(rb"\d{1,12}")
 
 
 def secret_in(query: bytes) -> str:
-    """Return ``secret`` of a query string, ``""`` if it has none."""
+    """Return ``secret`` of a query string; ``""`` if it has none."""
     try:
         fields = parse_qsl(query.decode("ascii", "replace"), max_num_fields=20)
     except ValueError:
@@ -48,7 +48,7 @@ def secret_in(query: bytes) -> str:
 
 
 def secret_matches(given: str, secrets: Collection[str]) -> bool:
-    """Tell whether the URL's secret is one of ours; without any of ours none is."""
+    """Return whether the URL's secret is one of ours; False if we have none."""
     return any(hmac.compare_digest(given.encode(), secret.encode()) for secret in secrets)
 
 
@@ -60,7 +60,7 @@ def signature(body: bytes | bytearray, secret: str, time: int) -> str:
 def signature_matches(
     body: bytes | bytearray, header: bytes, secrets: Collection[str], *, now: datetime
 ) -> bool:
-    """Tell whether one of the signing secrets made ``t=..,v1=..`` of this body, just now."""
+    """Return whether one of ``secrets`` made ``t=..,v1=..`` of this body, within ``OLDEST``."""
     pairs = [part.strip().partition(b"=")[::2] for part in header.split(b",")[:10]]
     times = [value for name, value in pairs if name == b"t"]
     if len(times) != 1 or not _DIGITS.fullmatch(times[0]):
@@ -85,13 +85,16 @@ def read_event(
     audience_id: str,
     email_key: Callable[[str], bytes],
 ) -> WebhookEvent:
-    """Return the event of a genuine body, whatever it is; ``email_key`` hides addresses in keys."""
+    """Return the event of a genuine body, whatever its content.
+
+    ``email_key`` pseudonymises addresses in the dedupe key.
+    """
     try:
         fields = parse_qsl(
             body.decode(), keep_blank_values=True, max_num_fields=MOST_FIELDS, errors="replace"
         )
         document = _nested(fields)
-    except ValueError:  # no UTF-8, too many fields, or a key that contradicts another
+    except ValueError:  # not UTF-8, too many fields, or a key that contradicts another
         return unreadable(body, system=SYSTEM, reason="not_a_form", sync=sync)
     data = document.get("data")
     kind = name_or_nothing(document.get("type"))
@@ -128,7 +131,7 @@ def _dedupe_key(
     body: bytes | bytearray,
     email_key: Callable[[str], bytes],
 ) -> str:
-    """Mailchimp names no delivery, so an event is what happened to whom, and when."""
+    """Return the dedupe key. Deliveries have no id: what, who and when identify an event."""
     fired = document.get("fired_at") or hashlib.sha256(body).hexdigest()
     who = data.get("id") or [
         email_key(str(data.get(name) or "").strip().lower()).hex()
@@ -138,9 +141,9 @@ def _dedupe_key(
 
 
 def _nested(fields: list[tuple[str, str]]) -> dict[str, Any]:
-    """Return ``data[merges][FNAME]=Ada`` as dictionaries in one another; the last of two counts.
+    """Return ``data[merges][FNAME]=Ada`` as nested dictionaries; the last of two values counts.
 
-    Raises ``ValueError`` for a key of another form, and for one that is both a value and a group.
+    Raises ``ValueError`` for a key of another form, and for a key that is both a value and a group.
     """
     document: dict[str, Any] = {}
     for key, value in fields:
