@@ -1,1 +1,1 @@
-"""Airflow's side of ml-connector: hooks, wiring and commands. The rules live in ``ml_connector``."""
+"""Airflow's side of ml-connector: hooks, wiring, commands. The rules live in ``ml_connector``."""

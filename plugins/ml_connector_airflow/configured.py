@@ -1,4 +1,4 @@
-"""Which syncs the DAG file makes DAGs of."""
+"""Select the syncs that the DAG file turns into DAGs."""
 
 from airflow.sdk import get_parsing_context
 

@@ -1,4 +1,4 @@
-"""Connecting QuickBooks, from a consent to a connection that works: for the shell and the console."""
+"""Connect QuickBooks, from the consent to a working connection: for the shell and the console."""
 
 import json
 from contextlib import closing
@@ -19,10 +19,10 @@ from ml_connector_airflow.wiring import connection_named, database_url
 
 
 def consent_page(conn_id: str, *, redirect_uri: str, state: str) -> str:
-    """Return the address where a person lets us in; raise ``SettingsError`` without a client id.
+    """Return the URL of Intuit's consent page.
 
-    Raises it as well where the connector's database is not known yet: ``complete_consent`` cannot do without,
-    and a person who said yes by then would have to say it again.
+    Raises ``SettingsError`` without a client id. Raises it as well if the connector's database is
+    not configured: ``complete_consent`` needs it, and the user would have to consent again.
     """
     database_url()
     connection = connection_named(conn_id, "add one of type QuickBooks Online")
@@ -37,10 +37,10 @@ def consent_page(conn_id: str, *, redirect_uri: str, state: str) -> str:
 
 
 def complete_consent(conn_id: str, consent: Consent, *, redirect_uri: str) -> str:
-    """Store pair and company, and return the company's name as QuickBooks tells it.
+    """Store the token pair and the company; return the company's name from QuickBooks.
 
-    Under the refresh lock: a refresh under way with the former pair is waited for, since it would
-    store what it got over what the person has just consented to.
+    Takes the refresh lock, so it waits for a refresh in flight with the former pair. That refresh
+    would otherwise overwrite the new consent.
     """
     endpoint = QuickBooksHook(conn_id).token_endpoint()
     with closing(Database(database_url(), connections=3)) as database:

@@ -1,4 +1,4 @@
-"""What every task of ours has: its retries, the alert when it fails for good, its summary line."""
+"""Defaults of every task: retries, the alert after the final failure, the summary line."""
 
 from typing import Any
 
@@ -13,8 +13,8 @@ DEFAULT_ARGS: dict[str, Any] = {
     "on_failure_callback": [task_failed, summarise_failure],
     "on_retry_callback": summarise_failure,
     "post_execute": summarise,
-    # Where runs wait for workers, those that are under way come to their end first. Airflow's own
-    # rule lets every run begin before the first one ends.
+    # If runs wait for workers, running ones finish first. By Airflow's own rule every run would
+    # start before the first one ends.
     "weight_rule": "upstream",
 }
 """For ``default_args`` of a DAG; Airflow copies it."""

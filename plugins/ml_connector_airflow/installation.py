@@ -1,4 +1,4 @@
-"""What Airflow itself has to hold for the DAGs to work: their pools, and DAGs that are not paused."""
+"""Check Airflow's side of an installation: the pools exist and the service DAGs are not paused."""
 
 from collections.abc import Iterable
 
@@ -11,13 +11,13 @@ from ml_connector.errors import SettingsError
 from ml_connector.settings import Sync
 
 POOLS = ("mailchimp_api", "quickbooks_api", "webhooks")
-"""Those of deploy/pools.json, which DAGs use whatever pools the syncs name."""
+"""The pools of deploy/pools.json, which DAGs use in addition to the syncs' own pools."""
 SERVICES = ("process_webhooks", "refresh_quickbooks_tokens", "verify_audit")
-"""The DAGs that work for every sync. Airflow pauses a DAG that it has not seen before."""
+"""The DAGs that serve every sync. Airflow pauses a DAG that it has not seen before."""
 
 
 def pools(syncs: Iterable[Sync]) -> str:
-    """Name the pools that the DAGs use; raise ``SettingsError`` for those that are not there."""
+    """List the pools that the DAGs use. Raises ``SettingsError`` if any is missing."""
     own = {pool for sync in syncs for pool in (sync.quickbooks_pool, sync.mailchimp_pool)}
     needed = sorted({*POOLS, *own})
     there = {str(pool.pool) for pool in Pool.get_pools()}
@@ -30,9 +30,9 @@ def pools(syncs: Iterable[Sync]) -> str:
 
 
 def services() -> str:
-    """Say which of the DAGs that serve every sync are paused.
+    """Report which of the DAGs that serve every sync are paused.
 
-    That is no failure: somebody may be at an upgrade, or still at setting things up.
+    A paused DAG is not a failure: an upgrade or the setup may be in progress.
     """
     with create_session() as session:
         known = session.execute(

@@ -1,4 +1,4 @@
-"""What OpenLineage calls our assets: a company's customers come in, an audience goes out."""
+"""OpenLineage names of our assets: a company's customers in, an audience out."""
 
 from typing import Any
 from urllib.parse import urlsplit
@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 def to_openlineage(asset: Any, lineage_context: Any) -> Any:  # noqa: ARG001 -- Airflow's signature
     """Return the OpenLineage dataset of ``quickbooks://<conn_id>`` or ``mailchimp://<audience>``.
 
-    Called by the OpenLineage provider only, so its classes are at hand.
+    Only the OpenLineage provider calls this, so its classes are available.
     """
     from airflow.providers.common.compat.openlineage.facet import Dataset
 

@@ -1,7 +1,7 @@
-"""Counters and timings, through Airflow's own metrics; docs/metrics.md lists the names.
+"""Counters and timings through Airflow's own metrics; docs/metrics.md lists the names.
 
-Without StatsD or OpenTelemetry in Airflow's ``[metrics]`` each call ends in an empty function, and
-no query is made for them.
+Without StatsD or OpenTelemetry in Airflow's ``[metrics]``, each call ends in an empty function. No
+query runs for metrics then.
 """
 
 from collections.abc import Callable, Mapping
@@ -16,37 +16,37 @@ from ml_connector.webhooks import backlog
 
 
 def on() -> bool:
-    """Tell whether Airflow sends metrics anywhere."""
+    """Return whether Airflow sends metrics anywhere."""
     return any(conf.getboolean("metrics", way, fallback=False) for way in ("statsd_on", "otel_on"))
 
 
 def calls(sync: str, made: Mapping[str, int]) -> None:
-    """Count API calls; names as ``quickbooks.query``."""
+    """Count API calls; names such as ``quickbooks.query``."""
     for call, number in made.items():
         stats.incr(f"ml_connector.calls.{call}", number, tags={"sync": sync})
 
 
 def writes(sync: str, system: str, outcomes: Mapping[str, int]) -> None:
-    """Count changes written to ``system`` by how they ended."""
+    """Count changes written to ``system`` by outcome."""
     for outcome, number in outcomes.items():
         if number:
             stats.incr(f"ml_connector.writes.{system}.{outcome}", number, tags={"sync": sync})
 
 
 def plan_size(sync: str, changes: int) -> None:
-    """Tell how many changes the run's plan has."""
+    """Report the number of changes in the run's plan."""
     stats.gauge("ml_connector.plan.changes", changes, tags={"sync": sync})
 
 
 def token(conn_id: str, outcome: str) -> None:
-    """Count a token's renewal: ``renewed`` or ``refused``."""
+    """Count a token's refresh: ``renewed`` or ``refused``."""
     stats.incr(f"ml_connector.tokens.{outcome}", tags={"conn_id": conn_id})
 
 
 def retries(
     system: str, heard: Callable[[RetryLater, int, float], None]
 ) -> Callable[[RetryLater, int, float], None]:
-    """Return a listener that counts each repeated call and hands on to ``heard``."""
+    """Return a listener that counts each retried call and passes it on to ``heard``."""
 
     def counted(error: RetryLater, tried: int, wait: float) -> None:
         kind = "rate_limited" if isinstance(error, RateLimited) else "unavailable"
@@ -57,7 +57,7 @@ def retries(
 
 
 def inbox(database: Database, settled: Mapping[str, int], *, since: datetime) -> None:
-    """Tell how events ended since then, how fast, and what waits."""
+    """Report how events ended since then, their latencies, and the backlog."""
     if not on():
         return
     with database.begin() as connection:

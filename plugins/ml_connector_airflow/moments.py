@@ -1,4 +1,4 @@
-"""Times as people type them, in the shell and in Airflow's trigger form."""
+"""Parse times that users type in the shell and in Airflow's trigger form."""
 
 from datetime import UTC, datetime
 
@@ -6,10 +6,10 @@ from ml_connector.errors import SettingsError
 
 
 def parse_typed_time(said: str | None) -> datetime | None:
-    """Return an ISO 8601 time, in UTC if it names no zone; None for nothing.
+    """Return an ISO 8601 time, in UTC if it names no zone; None for an empty input.
 
     Raises:
-        SettingsError: It cannot be read.
+        SettingsError: The time is invalid.
     """
     if not said:
         return None

@@ -1,4 +1,4 @@
-"""What Airflow's provider manager learns about ml-connector: its connection types and assets."""
+"""Provider information for Airflow's provider manager: connection types and assets."""
 
 from typing import Any
 

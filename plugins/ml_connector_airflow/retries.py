@@ -1,7 +1,7 @@
-"""The one translator from our errors to Airflow's retries.
+"""Translate our errors to Airflow's retries: the only place that does.
 
-A step has already repeated each call; a task's own retry is for what lasts longer. Whatever needs
-a person fails at once: repeating it would only hide the message.
+A step has already retried each call. The task's own retry covers longer outages. An error that
+needs a person fails at once, because a retry would only hide the message.
 """
 
 from datetime import timedelta

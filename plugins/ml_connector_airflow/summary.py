@@ -1,4 +1,4 @@
-"""The last line of a task's log: what came out, in counts."""
+"""Task summary: the last line of a task's log, with counts."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -9,25 +9,25 @@ log = structlog.get_logger(__name__)
 
 
 def summarise(context: Mapping[str, Any], result: Any = None) -> None:
-    """Log one line of counts; Airflow calls it after a task's work (``post_execute``)."""
+    """Log one line of counts. Airflow calls it after a task's work (``post_execute``)."""
     log.info("task_summary", **fields(context["ti"], result))
 
 
 def summarise_failure(context: Mapping[str, Any]) -> None:
-    """Log that a try failed and by which kind of error; Airflow calls it after each such try."""
+    """Log a failed try with its kind of error. Airflow calls it after each failed try."""
     log.info("task_summary", **fields_of_failure(context["ti"], context.get("exception")))
 
 
 def fields(instance: Any, result: Any) -> dict[str, Any]:
-    """Return what the line holds: the task, its shard, its counts."""
+    """Return the fields of the summary line: the task, its shard, its counts."""
     index = getattr(instance, "map_index", None)
     shard = {} if index is None or index < 0 else {"map_index": index}
     return {"dag": instance.dag_id, "task": instance.task_id, **shard, **result_counts(result)}
 
 
 def fields_of_failure(instance: Any, error: object) -> dict[str, Any]:
-    """Return what the line of a try that failed holds: the task, the try, the kind of error."""
-    # Not the error's text: others' may hold addresses or secrets.
+    """Return the fields of a failed try's line: the task, the try, the kind of error."""
+    # Not the error's text: other libraries' may contain addresses or secrets.
     kind = type(error).__name__
     return {**fields(instance, None), "failed_try": instance.try_number, "error": kind}
 

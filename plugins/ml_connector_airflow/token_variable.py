@@ -1,4 +1,4 @@
-"""The rotated QuickBooks tokens in an Airflow Variable: encrypted, and masked by their key names."""
+"""Store the rotated QuickBooks tokens in an Airflow Variable: encrypted, masked by key name."""
 
 from airflow.sdk import Variable
 from airflow.sdk.exceptions import AirflowRuntimeError
@@ -15,15 +15,15 @@ def variable_name(conn_id: str) -> str:
 class TokenVariable:
     """``TokenVault`` over ``quickbooks_token__<conn_id>``.
 
-    What we stored ourselves goes before a value from the environment or a secrets backend: those
-    would hide every rotation, so they only seed the first one.
+    The pair that the connector stored takes precedence over a value from the environment or a
+    secrets backend. Such a value would hide every rotation, so it only seeds the first one.
     """
 
     def __init__(self, conn_id: str) -> None:
         self._name = variable_name(conn_id)
 
     def load(self) -> TokenPair:
-        """Return the pair; raise ``NeedsReauth`` if nobody has connected yet."""
+        """Return the pair. Raises ``NeedsReauth`` if QuickBooks has never been connected."""
         value = _stored(self._name) or _seeded(self._name)
         if not value:
             raise NeedsReauth(
@@ -43,7 +43,7 @@ class TokenVariable:
 
 
 def _in_task() -> bool:
-    """Tell whether this process talks to Airflow through a task's supervisor."""
+    """Return whether this process talks to Airflow through a task's supervisor."""
     from airflow.sdk.execution_time import task_runner
 
     return getattr(task_runner, "SUPERVISOR_COMMS", None) is not None

@@ -1,8 +1,8 @@
-"""The secrets of a sync's Mailchimp webhook, in an Airflow Variable of their own.
+"""Store the secrets of a sync's Mailchimp webhook in an Airflow Variable of its own.
 
-Not in the connection: that may come from the environment, and two syncs may share it while each
-audience's webhook has a signing secret of its own (docs/decisions/0012). Airflow masks the values
-by their key names.
+They are not in the connection, which may come from the environment. Two syncs may also share a
+connection, while each audience's webhook has its own signing secret (docs/decisions/0012). Airflow
+masks the values by their key names.
 """
 
 import json
@@ -22,9 +22,10 @@ class WebhookVariable:
         self.name = f"mailchimp_webhook__{conn_id}__{sync}"
 
     def load(self) -> WebhookSecrets:
-        """Return the secrets, empty ones if there is no such Variable.
+        """Return the secrets; empty ones if there is no such Variable.
 
-        Raises ``StorageError`` if Airflow's database is away, ``SettingsError`` for another form.
+        Raises ``StorageError`` if Airflow's database is unavailable, ``SettingsError`` if the value
+        is invalid.
         """
         from airflow.secrets.metastore import MetastoreBackend
 
@@ -44,7 +45,7 @@ class WebhookVariable:
         Variable.set(self.name, json.dumps({name: value for name, value in kept.items() if value}))
 
     def delete(self) -> None:
-        """Remove the Variable."""
+        """Delete the Variable."""
         from airflow.models.variable import Variable
 
         Variable.delete(self.name)

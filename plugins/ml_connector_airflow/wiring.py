@@ -1,4 +1,4 @@
-"""Whose keys: Airflow's connections and context made into what the steps need."""
+"""Wiring: turn Airflow's connections and context into what the steps need."""
 
 import os
 import time
@@ -33,7 +33,7 @@ _POSTGRES_OPTIONS = frozenset(
 
 
 def connection_named(conn_id: str, mend: str) -> Connection:
-    """Return an Airflow connection; raise ``SettingsError`` with ``mend`` if there is none."""
+    """Return an Airflow connection. Raises ``SettingsError`` with ``mend`` if there is none."""
     from airflow.sdk.exceptions import AirflowNotFoundException, AirflowRuntimeError
 
     try:
@@ -44,21 +44,21 @@ def connection_named(conn_id: str, mend: str) -> Connection:
 
 
 def values_in(extra: Mapping[str, Any], name: str) -> list[str]:
-    """Return the values of an extra field that may hold several, by commas, during a rotation."""
+    """Return the values of an extra field, which may hold several by commas during a rotation."""
     return [part for part in map(str.strip, str(extra.get(name) or "").split(",")) if part]
 
 
 def database_url() -> str:
-    """Return the address of the connector's database (connection ``ml_connector_db``)."""
+    """Return the URL of the connector's database (connection ``ml_connector_db``)."""
     connection = connection_named(DATABASE_CONN_ID, _DATABASE_MEND)
     return _address(connection, connection.extra_dejson)
 
 
 async def database_url_in_trigger() -> str:
-    """Return the same in a triggerer, where a blocking look-up would hold up every trigger.
+    """Return the database URL in a triggerer, where a blocking look-up would stall every trigger.
 
-    Raises ``SettingsError`` if there is no such connection, also while Airflow's own database is
-    away: a trigger cannot tell the two apart.
+    Raises ``SettingsError`` if the connection is missing, or while Airflow's own database is
+    unavailable: a trigger cannot tell the two apart.
     """
     from airflow.sdk.exceptions import AirflowNotFoundException, AirflowRuntimeError
 
@@ -89,7 +89,7 @@ def _address(connection: Connection, extra: Mapping[str, Any]) -> str:
 def open_scope(
     sync_name: str, *, run: RunContext | None = None, database: Database | None = None
 ) -> Scope:
-    """Return what a step of the sync needs; raise ``SettingsError`` naming what is missing.
+    """Return what a step of the sync needs. Raises ``SettingsError`` naming any missing setting.
 
     Without a ``database`` it opens one of its own.
     """
@@ -102,7 +102,7 @@ def open_scope(
 
 
 def run_of(context: dict[str, Any]) -> RunContext:
-    """Return who runs, for the audit, from a task's context: the person, too, who started it."""
+    """Return the run's identity for the audit, including the user who started it."""
     instance = context["ti"]
     return RunContext(
         dag_id=instance.dag_id,
@@ -114,7 +114,7 @@ def run_of(context: dict[str, Any]) -> RunContext:
 
 
 def quickbooks_client(scope: Scope) -> QuickBooksClient:
-    """Return a client of the sync's company, within its rate limits over all workers."""
+    """Return a client of the sync's company, within its rate limits across all workers."""
     conn_id = scope.sync.quickbooks_conn_id
     connection_named(conn_id, "add one of type QuickBooks Online")
     return QuickBooksHook(conn_id).get_client(

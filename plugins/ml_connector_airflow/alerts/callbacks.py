@@ -1,4 +1,4 @@
-"""Task callbacks: raise an alert when a task fails for good, end it when the DAG succeeds."""
+"""Task callbacks: raise an alert after a task's final failure, end it when the DAG succeeds."""
 
 from collections.abc import Mapping
 from contextlib import closing
@@ -15,12 +15,12 @@ log = structlog.get_logger(__name__)
 
 
 def task_failed(context: Mapping[str, Any]) -> None:
-    """Tell of a task that failed for good; Airflow calls it after the last retry only."""
+    """Raise an alert for a failed task. Airflow calls this only after the last retry."""
     instance, error = context["ti"], context.get("exception")
-    if isinstance(error, NeedsReauth | Tampered):  # told under their own causes
+    if isinstance(error, NeedsReauth | Tampered):  # alerts of their own causes
         return
     kind = "consent_raised" if isinstance(error, ConsentRaised) else "task_failed"
-    # Others' errors may hold addresses or secrets in their text.
+    # Other libraries' errors may contain addresses or secrets.
     why = str(error) if isinstance(error, ConnectorError) else type(error).__name__
     link = str(getattr(instance, "log_url", "") or "")
     try:
@@ -36,6 +36,6 @@ def task_failed(context: Mapping[str, Any]) -> None:
 
 
 def run_succeeded(database: Database, dag_id: str) -> None:
-    """Tell that a DAG's failures are over: its last step ended well."""
+    """End the alerts of a DAG's failures: its last step succeeded."""
     for kind in ("task_failed", "consent_raised"):
         end_alert(database, cause=f"{kind}:{dag_id}")

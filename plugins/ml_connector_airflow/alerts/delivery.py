@@ -1,8 +1,8 @@
-"""Alerts to people: the one place that decides who is told of what, and when.
+"""Deliver alerts: the only place that decides who receives which alert, and when.
 
-An alert is recorded first. Each recipient is told once that it holds and once that it is over. One
-that does not take it is tried again at the next alert, and by the watch of the token DAG at the
-latest. What the alert is about goes on either way.
+The connector records an alert first. Each recipient gets one message when it is raised and one when
+it ends. A failed delivery is retried with the next alert, at the latest by the token DAG's watch.
+The work that raised the alert continues either way.
 """
 
 import structlog
@@ -17,9 +17,9 @@ log = structlog.get_logger(__name__)
 
 
 def raise_alert(database: Database, *, cause: str, message: str, link: str = "") -> None:
-    """Tell people about ``cause`` unless they know already. ``message`` holds no secrets.
+    """Raise an alert for ``cause`` unless it is already raised. ``message`` holds no secrets.
 
-    ``link`` is the running task's own if none is given; a command has none.
+    ``link`` defaults to the running task's log; a command has none.
     """
     link = link or _running_task()
     try:
@@ -33,7 +33,7 @@ def raise_alert(database: Database, *, cause: str, message: str, link: str = "")
 
 
 def end_alert(database: Database, *, cause: str) -> None:
-    """Tell people that ``cause`` is over, if they had been told of it."""
+    """End the alert for ``cause`` and notify its recipients, if it is raised."""
     try:
         with database.begin() as connection:
             is_new = causes.end(connection, cause=cause)
@@ -53,7 +53,7 @@ def _running_task() -> str:
 
 
 def deliver_alerts(database: Database) -> None:
-    """Tell every recipient what it does not know yet."""
+    """Send every recipient the alerts it has not received yet."""
     from ml_connector_airflow.alerts import notifiers  # three providers: loaded only to deliver
 
     settings = load_alerts()
@@ -63,7 +63,7 @@ def deliver_alerts(database: Database) -> None:
                 try:
                     notifiers.send(alert, recipient, settings)
                 except notifiers.NOT_SENT as error:
-                    # Not the error's text: it may hold the webhook's address, which is a secret.
+                    # Not the error's text: it may contain the webhook's URL, which is a secret.
                     log.warning(
                         "alert_not_sent",
                         cause=alert.cause,

@@ -1,4 +1,4 @@
-"""Whom alerts go to: the recipients of syncs.yaml as Airflow's own notifiers."""
+"""Alert recipients: those of syncs.yaml, as Airflow's own notifiers."""
 
 from html import escape
 from smtplib import SMTPException
@@ -16,7 +16,7 @@ from ml_connector.alerts.texts import kind_of, message, subject
 from ml_connector.settings import Alerts, Recipient
 
 TIMEOUT = 10
-"""Seconds for an answer: a task waits meanwhile."""
+"""Seconds to wait for a response; a task is blocked meanwhile."""
 
 NOT_SENT = (
     requests.RequestException,
@@ -27,11 +27,11 @@ NOT_SENT = (
     OSError,
     ValueError,  # an SMTP connection without a sender, a Slack connection without a token
 )
-"""What a notifier raises that did not reach its recipient."""
+"""Errors of a notifier that did not reach its recipient."""
 
 
 def send(alert: Untold, recipient: Recipient, settings: Alerts) -> None:
-    """Tell one recipient; raise one of ``NOT_SENT`` if it was not taken."""
+    """Send an alert to one recipient. Raises one of ``NOT_SENT`` if it was not accepted."""
     # Not notifier(...): that logs a failure with the connection's address and swallows it.
     _notifier(alert, recipient, message(alert, runbook=settings.runbook)).notify({})
 

@@ -1,1 +1,1 @@
-"""Airflow connections to clients, and no more."""
+"""Hooks: Airflow connections to clients, and no more."""

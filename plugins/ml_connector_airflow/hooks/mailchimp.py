@@ -1,7 +1,7 @@
-"""A Mailchimp connection to a client of one audience.
+"""Mailchimp hook: a connection to a client of one audience.
 
-password = API key or OAuth token; host = API base URL up to and including ``/3.0`` (empty: from
-the key's suffix); extra: ``webhook_secret``, ``webhook_signing_secret``.
+password = API key or OAuth token; host = API base URL up to and including ``/3.0`` (empty: from the
+key's suffix); extra: ``webhook_secret``, ``webhook_signing_secret``.
 """
 
 from collections import Counter
@@ -17,7 +17,7 @@ from ml_connector_airflow.hooks.session import SessionHook
 
 
 class MailchimpHook(SessionHook):
-    """``get_client(audience_id)`` is all there is to it."""
+    """Hook with one purpose: ``get_client(audience_id)``."""
 
     conn_name_attr = "mailchimp_conn_id"
     default_conn_name = "mailchimp_default"
@@ -35,7 +35,7 @@ class MailchimpHook(SessionHook):
         calls: Counter[str] | None = None,
         retries: Retries | None = None,
     ) -> MailchimpClient:
-        """Return a client; raise ``SettingsError`` if the connection cannot be right."""
+        """Return a client. Raises ``SettingsError`` if the connection has no password."""
         connection: Connection = self.get_connection(self.mailchimp_conn_id)
         key = connection.password or ""
         if not key:
@@ -47,13 +47,13 @@ class MailchimpHook(SessionHook):
             base_url=protocol.base_url_of(key, connection.host or ""),
             audience_id=audience_id,
             auth=protocol.auth_headers(key),
-            pace=lambda: None,  # Mailchimp limits connections, not calls: the pool holds them
+            pace=lambda: None,  # Mailchimp limits connections, not calls: the pool enforces it
             retries=retries or Retries(),
             calls=calls if calls is not None else Counter(),
         )
 
     def test_connection(self) -> tuple[bool, str]:
-        """Return whether the key and data centre are right, and Mailchimp's answer or the mend."""
+        """Return whether the key and data centre are right, with the account's name or the fix."""
         try:
             client = self.get_client(retries=Retries(tries=1))
             name = client.account().get("account_name", "")

@@ -1,4 +1,4 @@
-"""A QuickBooks connection to a client of one company.
+"""QuickBooks hook: a connection to a client of one company.
 
 login = client id; password = client secret; host = API base URL (empty: production); extra:
 ``realm_id``, ``token_url`` (empty: Intuit's), ``webhook_verifier_token``. The rotated tokens are in
@@ -25,11 +25,12 @@ if TYPE_CHECKING:
     from ml_connector.store.database import Database
 
 TOKEN_TIMEOUT = (10.0, 60.0)
-"""Seconds; shorter than the wait for the refresh lock, so that waiters outlast a slow holder."""
+"""Connect and read timeouts in seconds, shorter than the wait for the refresh lock. Waiters
+outlast a slow holder."""
 
 
 class QuickBooksHook(SessionHook):
-    """``get_client(...)`` is all there is to it."""
+    """Hook with one purpose: ``get_client(...)``."""
 
     conn_name_attr = "quickbooks_conn_id"
     default_conn_name = "quickbooks_default"
@@ -49,7 +50,7 @@ class QuickBooksHook(SessionHook):
         calls: Counter[str] | None = None,
         retries: Retries | None = None,
     ) -> QuickBooksClient:
-        """Return a client; raise ``SettingsError`` if the connection cannot be right."""
+        """Return a client. Raises ``SettingsError`` if the connection has no realm id."""
         connection: Connection = self.get_connection(self.quickbooks_conn_id)
         realm = str(connection.extra_dejson.get("realm_id") or "")
         if not realm.isdecimal():
@@ -69,8 +70,9 @@ class QuickBooksHook(SessionHook):
         )
 
     def token_manager(self, database: "Database") -> TokenManager:
-        """Return the one way to an access token of this connection."""
-        # Here, since Airflow imports the hook for the connection's form as well: psycopg takes 0.1 s.
+        """Return the token manager: the only way to an access token of this connection."""
+        # Imported here: Airflow imports the hook for the connection form too, and psycopg takes 0.1
+        # s.
         from ml_connector.store.refresh_lock import refresh_lock
 
         return TokenManager(
@@ -80,7 +82,10 @@ class QuickBooksHook(SessionHook):
         )
 
     def token_endpoint(self) -> TokenEndpoint:
-        """Return the token endpoint with this connection's client id and secret."""
+        """Return the token endpoint with this connection's client id and secret.
+
+        Raises ``SettingsError`` if either is missing.
+        """
         connection: Connection = self.get_connection(self.quickbooks_conn_id)
         if not connection.login or not connection.password:
             raise SettingsError(
@@ -94,11 +99,11 @@ class QuickBooksHook(SessionHook):
         return TokenEndpoint(transport, token_url, connection.login, connection.password)
 
     def test_connection(self) -> tuple[bool, str]:
-        """Return whether Intuit knows the client id and secret, or the mend.
+        """Return whether Intuit accepts the client id and secret, with a message or the fix.
 
-        Airflow tests under a made-up connection id, so the tokens, kept by connection id, are out
-        of reach here: a redemption of a made-up token is refused as such only if the client is
-        known. ``ml-connector check`` goes on to the company itself.
+        Airflow tests under a made-up connection id. The tokens are stored by connection id, so they
+        are out of reach here. The test redeems a made-up token instead: Intuit refuses it as a
+        token only if it knows the client. ``ml-connector check`` also tests the company.
         """
         try:
             self.token_endpoint().redeem("connection-test")

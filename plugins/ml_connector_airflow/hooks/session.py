@@ -1,4 +1,4 @@
-"""``HttpHook`` as both our hooks use it: for its session, with nothing secret in it."""
+"""Base hook: ``HttpHook`` used for its session only, without secrets in it."""
 
 from typing import Any
 
@@ -12,11 +12,11 @@ _TRANSPORT_EXTRAS = frozenset(
 
 
 class SessionHook(HttpHook):
-    """Gives a session with the connection's proxy and certificate settings.
+    """Hook that gives a session with the connection's proxy and certificate settings.
 
     ``HttpHook`` sends every other extra as a header, and login and password as Basic
-    authentication. Ours are secrets (webhook keys, client secret) that belong in no request of
-    that kind: the clients authenticate each call themselves.
+    authentication. Here these are secrets (webhook keys, client secret) that must not be sent. The
+    clients authenticate each call themselves.
     """
 
     def _extract_auth(self, connection: Connection) -> Any:  # noqa: ARG002
@@ -32,5 +32,5 @@ class SessionHook(HttpHook):
 
 
 def _leave_headers_alone(request: requests.PreparedRequest) -> requests.PreparedRequest:
-    """Keep ``requests`` from replacing our Authorization header by an entry of ``~/.netrc``."""
+    """Stop ``requests`` from replacing our Authorization header with an entry of ``~/.netrc``."""
     return request

@@ -1,1 +1,1 @@
-"""What Airflow's API server mounts: the console and the webhook receiver."""
+"""Applications that Airflow's API server mounts: the console and the webhook receiver."""

@@ -1,4 +1,4 @@
-"""The console with Airflow's users, roles and keys."""
+"""The console with Airflow's users, roles and connections."""
 
 import asyncio
 import os
@@ -59,7 +59,7 @@ log = structlog.get_logger(__name__)
 
 
 async def identify(request: Request) -> Caller | None:
-    """Return who asks, by Airflow's session cookie or bearer token; None if nobody is logged in."""
+    """Return the caller by Airflow's session cookie or bearer token; None if not logged in."""
     try:
         user = await get_user(request, None, await bearer_scheme(request))
     except HTTPException as refused:
@@ -97,10 +97,10 @@ def _may(user: Any, right: Right, sync: Sync) -> bool:
 
 
 class WithAirflow:
-    """What the console asks of the world (``console/outside.py``), by Airflow's keys."""
+    """The console's outside world (``console/outside.py``), with Airflow's credentials."""
 
     def paused(self, sync: Sync) -> bool | None:
-        """Read whether the DAG is paused."""
+        """Return whether the sync's DAG is paused."""
         with create_session() as session:
             query = select(DagModel.is_paused).where(
                 DagModel.dag_id == f"sync_customers__{sync.name}"
@@ -109,7 +109,7 @@ class WithAirflow:
             return found
 
     def realm(self, sync: Sync) -> str:
-        """Read the company's number in the connection."""
+        """Return the realm id in the connection; ``""`` if there is none."""
         try:
             connection = connection_named(sync.quickbooks_conn_id, "")
         except SettingsError:
@@ -117,7 +117,7 @@ class WithAirflow:
         return str(connection.extra_dejson.get("realm_id") or "")
 
     def token_ends(self, conn_id: str) -> TokenEnds:
-        """Read the Variable with the tokens, and of it the times only."""
+        """Return the expiry times in the token Variable, without the tokens."""
         try:
             token = TokenVariable(conn_id).load()
         except (NeedsReauth, SettingsError) as error:
@@ -129,7 +129,7 @@ class WithAirflow:
         )
 
     def connections(self, sync: Sync) -> Sequence[StatusLine]:
-        """Say of each connection what is set, never what it is set to where that is a secret."""
+        """Report which values of each connection are set, without showing secrets."""
         return [
             self._quickbooks(sync.quickbooks_conn_id),
             self._token(sync.quickbooks_conn_id),
@@ -181,7 +181,7 @@ class WithAirflow:
         return StatusLine(name="Mailchimp", said=f"connection {conn_id}, key set{place}", ok=True)
 
     def webhooks(self, sync: Sync, base: str) -> Sequence[StatusLine]:
-        """Say where both systems reach us, and which secrets are set."""
+        """Report the webhook URLs of both systems, and which secrets are set."""
         keys = load_keys()
         mailchimp = keys.mailchimp.get(sync.name)
         signed = bool(mailchimp and mailchimp.signing_secrets)
@@ -207,14 +207,14 @@ class WithAirflow:
         ]
 
     def ping(self, sync: Sync, system: str) -> str:
-        """Ask the system who we are there."""
+        """Ask the system for our account's name there."""
         with _scope(sync) as scope:
             if system == QUICKBOOKS:
                 return f"QuickBooks answers: {quickbooks_client(scope).company_name()}"
             return f"Mailchimp answers: {mailchimp_client(scope).account().get('account_name')}"
 
     def audience(self, sync: Sync) -> Sequence[StatusLine]:
-        """Read the audience, and compare its merge fields with the settings."""
+        """Read the audience and compare its merge fields with the settings."""
         with _scope(sync) as scope:
             client = mailchimp_client(scope)
             found, existing = client.audience(), client.merge_fields()
@@ -245,20 +245,23 @@ class WithAirflow:
         ]
 
     def base_url(self) -> str:
-        """Return what Airflow says is its address."""
+        """Return the base URL from Airflow's configuration."""
         return str(conf.get("api", "base_url", fallback="") or "").rstrip("/")
 
     def consent_page(self, conn_id: str, *, redirect_uri: str, state: str) -> str:
-        """Return Intuit's page."""
+        """Return the URL of Intuit's consent page."""
         return connecting.consent_page(conn_id, redirect_uri=redirect_uri, state=state)
 
     def connect(self, conn_id: str, consent: Consent, *, redirect_uri: str) -> str:
-        """Exchange the code and store what it brings."""
+        """Exchange the code and store the result; return the company's name."""
         return connecting.complete_consent(conn_id, consent, redirect_uri=redirect_uri)
 
 
 def replay(sync: Sync, ids: list[int], *, actor: str) -> Started:  # noqa: ARG001 -- as asked for
-    """Start a run of ``replay_audit`` for these rows, in the name of who asked."""
+    """Start a run of ``replay_audit`` for these rows in the caller's name.
+
+    Raises ``SettingsError`` if Airflow does not know the DAG.
+    """
     with create_session() as session:
         known = session.scalar(select(DagModel.is_paused).where(DagModel.dag_id == REPLAY))
         if known is None:
@@ -287,11 +290,11 @@ def _scope(sync: Sync) -> Iterator[Scope]:
 
 
 AGAIN = 3.0
-"""Seconds until a console that lacks a setting looks for it again."""
+"""Seconds until a console with a missing setting tries again."""
 
 
 class MountedConsole:
-    """The console inside the API server, built when it is first asked for, and then kept."""
+    """The console inside the API server, built on the first request and then cached."""
 
     def __init__(self) -> None:
         self._app: Any = None
@@ -300,7 +303,7 @@ class MountedConsole:
         self._tried_at = float("-inf")
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        """Serve one request; while a setting is missing say so, to those who are logged in."""
+        """Serve one request. While a setting is missing, report it to logged-in users only."""
         app = self._app or await self._built()
         if app is None and scope["type"] == "http":
             known = await identify(Request(scope, receive))

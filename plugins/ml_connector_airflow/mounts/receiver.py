@@ -1,4 +1,4 @@
-"""The webhook receiver with Airflow's keys: mounted on the API server, or in a process alone."""
+"""The webhook receiver with Airflow's keys: mounted on the API server or in its own process."""
 
 import asyncio
 import os
@@ -24,17 +24,17 @@ from ml_connector_airflow.webhook_variable import WebhookVariable
 from ml_connector_airflow.wiring import connection_named, database_url, values_in
 
 AGAIN = 3.0
-"""Seconds until a mounted receiver that lacks a setting looks for it again."""
+"""Seconds until a mounted receiver with a missing setting tries again."""
 
 log = structlog.get_logger(__name__)
 
 
 def load_keys() -> Keys:
-    """Return the keys of every sync, as Airflow has them now.
+    """Return the keys of every sync as Airflow has them now.
 
-    A connection that is not there gives no keys and a mend. Raises ``StorageError`` if Airflow's
-    database is away: ``Connection.get`` takes that for "not there", so the Variables, which tell
-    the difference, are read last.
+    A missing connection gives no keys and an entry in ``mends``. Raises ``StorageError`` if
+    Airflow's database is unavailable. ``Connection.get`` reports that as a missing connection. The
+    Variables tell the difference, so they are read last.
     """
     syncs = list(load_syncs().values())
     mends: dict[str, str] = {}
@@ -64,7 +64,7 @@ def _quickbooks(conn_ids: set[str], mends: dict[str, str]) -> dict[str, frozense
 
 
 def mailchimp_key(sync: Sync) -> MailchimpKey:
-    """Return what deliveries to a sync have to show, from its connection and its Variable."""
+    """Return the keys of a sync's deliveries, from its connection and its Variable."""
     extra, now = _extra(sync.mailchimp_conn_id), datetime.now(UTC)
     kept = WebhookVariable(sync.mailchimp_conn_id, sync.name).load()
     return MailchimpKey(
@@ -84,7 +84,10 @@ def _extra(conn_id: str) -> dict[str, Any]:
 
 
 def build_receiver() -> Receiver:
-    """Return the receiver; raise ``SettingsError`` for what is missing besides webhook keys."""
+    """Return the receiver.
+
+    Raises ``SettingsError`` if a setting other than webhook keys is missing.
+    """
     vault = vault_from(os.environ, home())
     database = Database(database_url(), connections=1)
     return Receiver(
@@ -95,12 +98,12 @@ def build_receiver() -> Receiver:
 
 
 def run_receiver(*, host: str, port: int) -> None:
-    """Serve the receiver until the process is told to stop."""
+    """Serve the receiver until the process is stopped."""
     uvicorn.Server(server_config(build_receiver(), host=host, port=port)).run()
 
 
 class MountedReceiver:
-    """The receiver inside the API server, which has to live whatever is missing."""
+    """The receiver inside the API server, which must keep running whatever is missing."""
 
     def __init__(self) -> None:
         self._receiver: Receiver | None = None
@@ -108,7 +111,7 @@ class MountedReceiver:
         self._tried_at = float("-inf")
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve one request; 503 as long as a setting is missing."""
+        """Serve one request; respond 503 while a setting is missing."""
         receiver = self._receiver or await self._built()
         if receiver is not None:
             await receiver(scope, receive, send)

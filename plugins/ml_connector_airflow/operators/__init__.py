@@ -1,1 +1,1 @@
-"""Operators of our own."""
+"""Airflow operators of ml-connector."""

@@ -1,4 +1,4 @@
-"""A task that lets a plan of ordinary size pass, and asks a person about a larger one."""
+"""Approval task: pass a plan of ordinary size, ask a person to approve a larger one."""
 
 from datetime import timedelta
 from typing import Any
@@ -13,14 +13,14 @@ from ml_connector_airflow.tasks import sync as sync_tasks
 APPROVE, REJECT = "Approve", "Reject"
 PLANS = "/ml-connector/console/plans"
 ANSWER_WITHIN = timedelta(hours=20)
-"""Before the next daily run is due; no answer is a no."""
+"""Ends before the next daily run is due. No response counts as a rejection."""
 
 
 class PlanApproval(HITLOperator):
-    """Returns the shards to push: those of the plan, or none if a person said no.
+    """Return the shards to push: the plan's, or none if a person rejected it.
 
-    Waits as Airflow's human-in-the-loop tasks do, without a worker. The question names counts,
-    reasons and QuickBooks ids, no people: Airflow keeps it in clear.
+    Waits as Airflow's human-in-the-loop tasks do, without a worker. The question contains counts,
+    reasons and QuickBooks ids but no personal data, because Airflow stores it unencrypted.
     """
 
     def __init__(self, *, sync: str, **kwargs: Any) -> None:
@@ -50,7 +50,7 @@ class PlanApproval(HITLOperator):
         return shards
 
     def execute_complete(self, context: Context, event: dict[str, Any]) -> list[int]:
-        """Return the plan's shards if it was approved and is still what was shown."""
+        """Return the plan's shards if it was approved and is unchanged."""
         answer = super().execute_complete(context, event)
         user = answer["responded_by_user"] or {}
         person = str(user.get("name") or user.get("id") or "")

@@ -1,1 +1,1 @@
-"""What a DAG waits for."""
+"""Airflow sensors of ml-connector."""

@@ -9,9 +9,9 @@ from ml_connector_airflow.triggers.inbox import CLASSPATH, InboxTrigger
 
 
 class InboxSensor(BaseSensorOperator):
-    """Succeeds when an event of the webhook inbox is due.
+    """Sensor that succeeds when an event of the webhook inbox is due.
 
-    It starts and ends in the triggerer: no worker is used while it waits, and none to go on.
+    It starts and ends in the triggerer, so neither the wait nor its end takes a worker slot.
     """
 
     start_from_trigger = True
@@ -20,9 +20,9 @@ class InboxSensor(BaseSensorOperator):
     )
 
     def execute(self, context: Context) -> None:  # noqa: ARG002 -- Airflow's signature
-        """Defer. Only where a task is run without a scheduler (``dag.test()``)."""
+        """Defer. Runs only without a scheduler (``dag.test()``)."""
         trigger = InboxTrigger()  # type: ignore[no-untyped-call]
         self.defer(trigger=trigger, method_name="execute_complete")
 
     def execute_complete(self, context: Context, event: Any = None) -> None:
-        """Go on: there is nothing to look at, the next task claims for itself."""
+        """Succeed. There is nothing to check: the next task claims events itself."""

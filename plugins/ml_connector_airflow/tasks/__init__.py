@@ -1,1 +1,1 @@
-"""What each task of a DAG does: open what it needs, run, book its calls, close."""
+"""Task bodies of the DAGs: open what a step needs, run it, store its call counts, close."""

@@ -1,4 +1,4 @@
-"""The audit's chain: what `ml-connector audit verify` and `audit seal` print, verified daily."""
+"""Audit chain tasks: `ml-connector audit verify` and `audit seal`, and the daily verification."""
 
 import os
 from collections.abc import Iterator
@@ -23,7 +23,7 @@ log = structlog.get_logger(__name__)
 
 
 def seal() -> Iterator[str]:
-    """Seal what is not sealed yet; yield what to print."""
+    """Seal the unsealed rows; yield the lines to print."""
     vault = vault_from(os.environ, home())
     with closing(Database(database_url(), connections=2)) as database:
         sealed = maintain_audit(database, vault, keep_months=load_audit().keep_months)
@@ -32,7 +32,10 @@ def seal() -> Iterator[str]:
 
 
 def verify(head: str | None) -> Iterator[str]:
-    """Compare rows and seals; yield a line for each fault, then raise ``Tampered`` if any."""
+    """Verify rows against seals; yield a line per fault.
+
+    Raises ``Tampered`` at the end if there is any.
+    """
     told = _verified(head)
     for found in told.findings:
         detail = f" ({found.detail})" if found.detail else ""
@@ -46,7 +49,7 @@ def verify(head: str | None) -> Iterator[str]:
 
 
 def verify_daily() -> dict[str, int]:
-    """Compare rows and seals, as a task; return counts, or raise ``Tampered``."""
+    """Verify rows against seals, as a task; return counts. Raises ``Tampered`` on any fault."""
     told = _verified(None)
     counts = {"sound": told.sound, "unsealed": told.unsealed, "erased": told.erased}
     log.info("audit_verified", head=told.head, faults=len(told.findings), **counts)
@@ -58,7 +61,7 @@ def verify_daily() -> dict[str, int]:
 
 
 def _verified(head: str | None) -> Verified:
-    """Compare, and tell people of faults or that there are none any more."""
+    """Verify the chain; raise the alert on faults, or end it if there are none."""
     vault = vault_from(os.environ, home())
     with closing(Database(database_url(), connections=2)) as database:
         with database.begin() as connection:

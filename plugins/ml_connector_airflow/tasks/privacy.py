@@ -1,4 +1,4 @@
-"""What `ml-connector forget` and `rotate-keys` do and print."""
+"""Privacy commands: the work and output of `ml-connector forget` and `rotate-keys`."""
 
 import getpass
 import os
@@ -20,11 +20,11 @@ from ml_connector_airflow.wiring import database_url
 
 
 class NotRotated(ConnectorError):
-    """Values are still under a former key."""
+    """Values are still encrypted with a former key."""
 
 
 def preview_erasure(address: str, *, delete_contact: bool) -> Iterator[str]:
-    """Yield what an erasure would do; addresses and names are not told."""
+    """Yield what an erasure would do, without addresses or names."""
     with closing(Database(database_url(), connections=2)) as database:
         person = erasing.person_to_erase(database, _vault(), address)
     ids = ", ".join(f"{each.sync} {each.customer_id}" for each in person.customers)
@@ -66,7 +66,7 @@ def erasure_report(done: Forgotten) -> Iterator[str]:
 
 
 def rotate(*, check: bool) -> Iterator[str]:
-    """Yield how far a rotation is; raise ``NotRotated`` if values stay under a former key."""
+    """Yield the progress of a rotation. Raises ``NotRotated`` if former keys are still in use."""
     with closing(Database(database_url(), connections=3)) as database:
         if check:
             left = rotate_keys.count_remaining(database, _vault())

@@ -1,4 +1,4 @@
-"""Replay as tasks and as a command: what a person chose, grouped by sync, evaluated, sealed."""
+"""Replay as tasks and as a command: select rows, group them by sync, evaluate, seal."""
 
 import getpass
 from collections import Counter, defaultdict
@@ -32,7 +32,10 @@ log = structlog.get_logger(__name__)
 
 
 def choose(params: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Return the rows chosen in the trigger form, by sync; none on a dry run, which logs counts."""
+    """Return the rows selected in the trigger form by sync.
+
+    A dry run logs the counts and returns none.
+    """
     chosen = chosen_by(
         ids=params["ids"],
         failed=params["failed"],
@@ -50,12 +53,12 @@ def choose(params: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 
 def replay(sync: str, ids: Sequence[int]) -> dict[str, Any]:
-    """Evaluate one sync's chosen rows, as a task; return counts."""
+    """Evaluate one sync's selected rows, as a task; return counts."""
     return _replay(sync, ids, run_of(dict(get_current_context())))
 
 
 def seal() -> dict[str, Any]:
-    """Seal the audit; return how many rows, and the chain's last hash."""
+    """Seal the audit; return the number of rows, the chain's length and its last hash."""
     scope = open_scope(next(iter(load_syncs())))
     with closing(scope.database) as database:
         sealed = maintain_audit(database, scope.vault, keep_months=load_audit().keep_months)
@@ -64,7 +67,7 @@ def seal() -> dict[str, Any]:
 
 
 def replay_now(chosen: Selection, *, dry_run: bool) -> Iterator[str]:
-    """Replay as a command; yield what to print."""
+    """Replay as a command; yield the lines to print."""
     with closing(Database(database_url(), connections=2)) as database:
         rows = _rows(database, chosen)
     for what, number in _counted(rows).items():
@@ -96,7 +99,7 @@ def chosen_by(
     sync: str | None,
     reason: str | None,
 ) -> Selection:
-    """Return a person's choice; raise ``SettingsError`` if it names no rows or cannot be read."""
+    """Return the selection. Raises ``SettingsError`` if it names no rows or is invalid."""
     if not ids and not failed:
         raise SettingsError("nothing is chosen: name rows by id, or choose all failed ones")
     if sync:
@@ -117,7 +120,7 @@ def _rows(database: Database, chosen: Selection) -> list[Past]:
 
 
 def _by_sync(rows: Sequence[Past]) -> dict[str, list[Past]]:
-    """Group rows; a webhook that concerns several syncs goes with the first one."""
+    """Group rows by sync; a webhook that concerns several syncs goes with the first one."""
     first = next(iter(load_syncs()))
     groups: dict[str, list[Past]] = defaultdict(list)
     for row in rows:
@@ -136,7 +139,7 @@ def _replay(sync: str, ids: Sequence[int], run: RunContext) -> dict[str, Any]:
 
 @contextmanager
 def _opened(sync: str, run: RunContext) -> Iterator[OpenSync]:
-    """Open the sync; its calls, and why it failed, are kept however it ends."""
+    """Open the sync; store its call counts and any error, however the block ends."""
     with closing(Database(database_url())) as database:
         target = open_sync(sync, database, run)
         plan_id = target.scope.plan_id("replay")

@@ -1,6 +1,6 @@
-"""The steps of a sync as tasks call them: open what is needed, run, book the calls, close.
+"""Sync tasks: open what a step needs, run it, store its call counts, close.
 
-Arguments and results are names, ids and counts; they travel over XCom.
+Arguments and results are names, ids and counts, because they travel over XCom.
 """
 
 from collections.abc import Iterator, Sequence
@@ -30,7 +30,7 @@ from ml_connector_airflow.wiring import mailchimp_client, open_scope, quickbooks
 
 @contextmanager
 def _step(sync: str) -> Iterator[Scope]:
-    """Open the sync for one task; its calls, and why it failed, are kept however it ends."""
+    """Open the sync for one task; store its call counts and any error, however it ends."""
     scope = open_scope(sync, run=run_of(dict(get_current_context())))
     try:
         plan_id = scope.plan_id()
@@ -54,7 +54,7 @@ def _step(sync: str) -> Iterator[Scope]:
 def fetch_customers(
     sync: str, *, full_sync: bool, customer_ids: Sequence[str] = ()
 ) -> dict[str, Any]:
-    """Stage what QuickBooks has; return counts."""
+    """Stage customers from QuickBooks; return counts."""
     with _step(sync) as scope:
         fetched = fetch.fetch_customers(
             scope, quickbooks_client(scope), full_sync=full_sync, customer_ids=customer_ids
@@ -63,15 +63,15 @@ def fetch_customers(
 
 
 def fetch_members(sync: str, *, full_sync: bool) -> int:
-    """Read what changed in the audience; return how many members were read."""
+    """Read changes in the audience; return the number of members read."""
     with _step(sync) as scope:
         return members.fetch_members(scope, mailchimp_client(scope), full_sync=full_sync)
 
 
 def make_plan(sync: str, *, preview: bool, customer_ids: Sequence[str] = ()) -> list[int]:
-    """Decide what has to change; return the shards of it.
+    """Decide what to change; return the plan's shards.
 
-    The audience is checked before anything may be written to it.
+    Checks the audience before anything may be written to it.
     """
     with _step(sync) as scope:
         planned = planner.make_plan(scope, preview=preview, customer_ids=customer_ids)
@@ -82,7 +82,7 @@ def make_plan(sync: str, *, preview: bool, customer_ids: Sequence[str] = ()) -> 
 
 
 def hold_large_plan(sync: str) -> guard.HeldPlan | None:
-    """Return why the run's plan has to wait for a person, None if it may go on."""
+    """Return why the run's plan waits for approval; None if it may proceed."""
     with _step(sync) as scope:
         held = guard.hold_plan(scope, plan_id=scope.plan_id())
         cause = f"guard_waiting:{sync}"
@@ -95,31 +95,31 @@ def hold_large_plan(sync: str) -> guard.HeldPlan | None:
 
 
 def approve_plan(sync: str, *, person: str) -> None:
-    """Let the run's plan go on as it was shown."""
+    """Approve the run's plan as it was shown."""
     with _step(sync) as scope:
         end_alert(scope.database, cause=f"guard_waiting:{sync}")
         guard.approve(scope, plan_id=scope.plan_id(), person=person)
 
 
 def reject_plan(sync: str, *, person: str) -> int:
-    """Drop the run's plan; return how many changes."""
+    """Drop the run's plan; return the number of changes."""
     with _step(sync) as scope:
         end_alert(scope.database, cause=f"guard_waiting:{sync}")
         return guard.reject(scope, plan_id=scope.plan_id(), person=person)
 
 
 def shards_to_push(sync: str) -> list[int]:
-    """Return the shards of the run's plan that have something to push."""
+    """Return the shards of the run's plan that have changes to push."""
     with _step(sync) as scope, scope.database.begin() as connection:
         plan_id = scope.plan_id()
         return changes.pending_shards(connection, plan_id=plan_id, kinds=planner.WRITES)
 
 
 def push_shard(sync: str, shard: int) -> dict[str, int]:
-    """Write one shard of the run's plan to Mailchimp; return how many changes ended how."""
+    """Write one shard of the run's plan to Mailchimp; return the number of changes by state."""
     with _step(sync) as scope:
         client, plan_id = mailchimp_client(scope), scope.plan_id()
-        # What a person approved is not added to; what became stale is for the next run.
+        # Nothing is added to an approved plan. Superseded changes wait for the next run.
         again = guard.state_of(scope, plan_id=plan_id) != "approved"
         done = push.push_shard(scope, client, plan_id=plan_id, shard=shard, again=again)
         metrics.writes(sync, "mailchimp", done)
@@ -127,7 +127,7 @@ def push_shard(sync: str, shard: int) -> dict[str, int]:
 
 
 def archive_contacts(sync: str) -> dict[str, int]:
-    """Archive the contacts that nobody owns any more; return how many changes ended how."""
+    """Archive orphaned contacts; return the number of changes by final state."""
     with _step(sync) as scope:
         client = mailchimp_client(scope)
         done = archive.archive_contacts(scope, client, plan_id=scope.plan_id())
@@ -136,9 +136,9 @@ def archive_contacts(sync: str) -> dict[str, int]:
 
 
 def fetch_activity(sync: str, *, preview: bool, full_sync: bool) -> list[dict[str, int]]:
-    """Read what campaigns report; return the shards of customers whose activity is to be written.
+    """Read campaign reports; return the shards of customers with activity to write.
 
-    What members did otherwise was recorded when the audience was read, before the plan.
+    All other member events were recorded when the audience was read, before the plan.
     """
     with _step(sync) as scope:
         rejected = guard.state_of(scope, plan_id=scope.plan_id()) == "rejected"
@@ -150,7 +150,7 @@ def fetch_activity(sync: str, *, preview: bool, full_sync: bool) -> list[dict[st
 
 
 def write_activity(sync: str, shard: int, shards: int) -> dict[str, int]:
-    """Write one shard of the queued activity to QuickBooks; return how many customers ended how."""
+    """Write one shard of the queued activity to QuickBooks; return customers by outcome."""
     with _step(sync) as scope:
         part = Part(shard=shard, shards=shards)
         done = writer.write_activity(scope, quickbooks_client(scope), part=part)
@@ -159,7 +159,7 @@ def write_activity(sync: str, shard: int, shards: int) -> dict[str, int]:
 
 
 def make_report(sync: str) -> dict[str, Any]:
-    """Close the run's plan, seal the audit, drop what is too old, and return the summary: counts only."""
+    """Close the run's plan, seal the audit, apply retention, return the report (counts only)."""
     with _step(sync) as scope:
         told = report.make_report(scope, plan_id=scope.plan_id()).as_json()
         months = load_audit().keep_months

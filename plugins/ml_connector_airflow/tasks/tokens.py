@@ -1,4 +1,4 @@
-"""Keeping QuickBooks connected: what the token DAG's tasks do."""
+"""Token tasks: keep QuickBooks connected."""
 
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
@@ -21,12 +21,15 @@ log = structlog.get_logger(__name__)
 
 
 def needs_reauth(conn_id: str) -> str:
-    """Name the alert that a connection has to be made anew."""
+    """Return the cause of the alert that a connection needs a new consent."""
     return f"needs_reauth:{conn_id}"
 
 
 def refresh_token(conn_id: str) -> dict[str, Any]:
-    """Renew one connection's tokens; return when they end, no token among it."""
+    """Refresh one connection's tokens; return expiry times and no token.
+
+    Raises ``NeedsReauth``, after an alert, if QuickBooks refused the refresh token.
+    """
     with closing(Database(database_url(), connections=3)) as database:
         try:
             token = QuickBooksHook(conn_id).token_manager(database).refresh()
@@ -46,7 +49,7 @@ def refresh_token(conn_id: str) -> dict[str, Any]:
 
 
 def report_tokens(refreshed: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Log one line: which connections were refreshed and when each one's refresh token ends."""
+    """Log one line: which connections were refreshed and when each refresh token expires."""
     log.info("tokens_refreshed", connections=refreshed)
     if len(refreshed) == len(quickbooks_connections()):
         with closing(Database(database_url(), connections=2)) as database:
@@ -55,7 +58,7 @@ def report_tokens(refreshed: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def warn_before_end(database: Database, conn_id: str, token: TokenPair, *, now: datetime) -> None:
-    """Raise an alert within two weeks of the rolling or the hard end, end it afterwards."""
+    """Raise an alert within two weeks of the rolling or the hard expiry; end it otherwise."""
     cause = f"refresh_token_ending:{conn_id}"
     ends = [end for end in (token.refresh_expires_at, token.hard_expires_at) if end is not None]
     if ends and min(ends) - now < WARN_BEFORE:

@@ -15,9 +15,9 @@ log = structlog.get_logger(__name__)
 
 
 def watch() -> dict[str, int]:
-    """Look for silence and for what was given up, and deliver what was not taken; return counts.
+    """Check for silent syncs and dead letters, and retry undelivered alerts; return counts.
 
-    Runs in the token DAG, since a DAG that stopped cannot tell of itself.
+    Runs in the token DAG, since a stopped DAG cannot report itself.
     """
     with closing(Database(database_url(), connections=3)) as database:
         silent = watch_syncs(database, now=datetime.now(UTC))
@@ -29,7 +29,10 @@ def watch() -> dict[str, int]:
 
 
 def watch_syncs(database: Database, *, now: datetime) -> int:
-    """Raise an alert for each sync that did not succeed for ``no_success_for_hours``."""
+    """Raise an alert for each sync without a success for ``no_success_for_hours``.
+
+    Returns the number of these syncs.
+    """
     hours = load_alerts().no_success_for_hours
     with database.begin() as connection:
         last = causes.last_successes(connection, syncs=list(load_syncs()))
@@ -46,7 +49,7 @@ def watch_syncs(database: Database, *, now: datetime) -> int:
 
 
 def watch_dead_letters(database: Database) -> int:
-    """Raise an alert while webhook events lie that were given up; return how many do."""
+    """Raise an alert while there are dead-lettered webhook events; return their number."""
     with database.begin() as connection:
         dead = causes.dead_letters(connection)
     if dead:

@@ -1,4 +1,4 @@
-"""The step of ``process_webhooks``: every sync opened, the inbox worked off, the calls booked."""
+"""Webhook task of ``process_webhooks``: open the syncs, process the inbox, store call counts."""
 
 import getpass
 from collections import Counter
@@ -34,23 +34,23 @@ from ml_connector_airflow.wiring import (
 )
 
 STAY = 10.0
-"""Seconds a task stays for more events: edits follow one another, and a task that is there already
-takes them up in a tenth of a second, where a new run needs one to two."""
+"""Seconds that a task waits for more events. Edits often follow one another. A running task
+picks them up in a tenth of a second, a new run needs one to two seconds."""
 
 LONGEST = 180.0
-"""Seconds until a task ends even while events come: then the next run takes over, and what was
-changed in connections, settings or code is seen."""
+"""Seconds until a task ends even while events arrive. The next run takes over and reads changed
+connections, settings and code."""
 
 log = structlog.get_logger(__name__)
 
 
 def process_webhooks() -> dict[str, int]:
-    """Work off what is due, and what comes soon after, as a task; return how many ended how."""
+    """Process due events and those that follow soon, as a task; return events by outcome."""
     return process_due(run_of(dict(get_current_context())), stay=STAY)
 
 
 def process_now() -> Iterator[str]:
-    """Work off what is due, as a command; yield what to print."""
+    """Process due events, as a command; yield the lines to print."""
     began = datetime.now(UTC)
     run = RunContext(
         run_id=f"manual__{began.isoformat()}", task_id="process", actor=getpass.getuser()
@@ -63,13 +63,13 @@ def process_now() -> Iterator[str]:
 
 
 def process_due(run: RunContext, *, stay: float = 0.0) -> dict[str, int]:
-    """Work off what is due in every sync; return how many events ended how.
+    """Process due events in every sync; return the number of events by outcome.
 
-    With ``stay`` go on until no event came for so many seconds.
+    With ``stay``, continue until no event has arrived for that many seconds.
 
-    Raises the first ``StopRun`` met. What it concerned is due again later, not at once, so that
-    failing runs do not follow one another without a pause. A sync that cannot be opened is told of
-    in the same way, once the others' events are worked off.
+    Raises the first ``StopRun``. Its events are due again later, not at once, so failing runs do
+    not follow each other without a pause. The error of a sync that cannot be opened is raised the
+    same way, after the other syncs' events.
     """
     url, counts, until = database_url(), Counter[str](), monotonic() + LONGEST
     began = datetime.now(UTC)
@@ -100,7 +100,7 @@ def process_due(run: RunContext, *, stay: float = 0.0) -> dict[str, int]:
 def open_syncs(
     names: Sequence[str], database: Database, run: RunContext
 ) -> tuple[list[OpenSync], dict[str, StopRun]]:
-    """Open every sync; return those that are open, and by name why the others are not."""
+    """Open every sync; return the open ones, and by name the errors of the others."""
     targets, closed = list[OpenSync](), dict[str, StopRun]()
     for name in names:
         try:
@@ -114,7 +114,7 @@ def open_syncs(
 
 
 def open_sync(sync_name: str, database: Database, run: RunContext) -> OpenSync:
-    """Return a sync at work; its clients are opened when they are needed."""
+    """Return an open sync; its clients are created on first use."""
     scope = open_scope(sync_name, run=run, database=database)
     connection = connection_named(
         scope.sync.quickbooks_conn_id, "add one of type QuickBooks Online"
@@ -129,7 +129,7 @@ def open_sync(sync_name: str, database: Database, run: RunContext) -> OpenSync:
 
 @contextmanager
 def _booked(database: Database, targets: Sequence[OpenSync]) -> Iterator[None]:
-    """Keep each sync's calls, and why the run failed, however it ends."""
+    """Store each sync's call counts and any error, however the block ends."""
     failed: ConnectorError | None = None
     try:
         yield
@@ -144,7 +144,7 @@ def _booked(database: Database, targets: Sequence[OpenSync]) -> Iterator[None]:
 
 
 def _close(target: OpenSync, failed: ConnectorError | None) -> None:
-    """Close the run's plan; a sync that called nothing and changed nothing has none."""
+    """Close the run's plan; a sync without calls and changes has none."""
     scope = target.scope
     for system, outcomes in scope.written.items():
         metrics.writes(scope.name, system, outcomes)
@@ -164,10 +164,10 @@ def _close(target: OpenSync, failed: ConnectorError | None) -> None:
 
 
 def _alert(database: Database, targets: Sequence[OpenSync]) -> None:
-    """Tell people which QuickBooks connection has to be made anew."""
+    """Raise an alert for each QuickBooks connection that needs a new consent."""
     for conn_id in sorted({target.scope.sync.quickbooks_conn_id for target in targets}):
         try:
-            # Costs no call: a token that was refused is not redeemed again.
+            # Costs no call: a refused token is not redeemed again.
             QuickBooksHook(conn_id).token_manager(database).current()
         except NeedsReauth as error:
             raise_alert(database, cause=needs_reauth(conn_id), message=f"{conn_id}: {error}")

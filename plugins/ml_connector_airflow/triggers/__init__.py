@@ -1,1 +1,1 @@
-"""What runs in Airflow's triggerer."""
+"""Triggers that run in Airflow's triggerer."""

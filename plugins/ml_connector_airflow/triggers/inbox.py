@@ -1,4 +1,4 @@
-"""The trigger that ends when a webhook's event is due."""
+"""The trigger that fires when a webhook event is due."""
 
 from collections.abc import AsyncIterator
 from typing import Any
@@ -12,18 +12,19 @@ CLASSPATH = "ml_connector_airflow.triggers.inbox.InboxTrigger"
 
 
 class InboxTrigger(BaseTrigger):
-    """Waits for the inbox; two at once do no harm, and none takes anything out of it.
+    """Trigger that waits for the inbox; several at once are harmless, and none consumes events.
 
-    It has no arguments, so nothing secret is kept of it: the database's address is the connection
-    ``ml_connector_db``, resolved where it runs. Nothing is handed on either; the task claims.
+    It has no arguments, so Airflow stores no secret with it. The database's address is the
+    connection ``ml_connector_db``, resolved where the trigger runs. It passes nothing on either:
+    the task claims.
     """
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
-        """Return how another triggerer makes the same trigger."""
+        """Return how another triggerer recreates this trigger."""
         return CLASSPATH, {}
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
-        """End the task once an event is due; fail it if the connection is missing."""
-        await database_url_in_trigger()  # a person has to see that, so it is not waited for
+        """End the task when an event is due; fail it if the connection is missing."""
+        await database_url_in_trigger()  # a person must see this error, so do not wait it out
         await listen.until_due(database_url_in_trigger)
         yield TaskSuccessEvent()
