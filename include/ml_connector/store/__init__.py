@@ -1,1 +1,1 @@
-"""Everything the connector remembers, in Postgres, schema ``ml_connector``."""
+"""Persistence: everything the connector stores in Postgres, in the schema ``ml_connector``."""

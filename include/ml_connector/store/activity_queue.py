@@ -1,9 +1,10 @@
-"""Which QuickBooks customers are to show something else of their contact than they do.
+"""Activity queue: QuickBooks customers whose written activity is out of date.
 
-A row is locked while its call is on the wire, as a change is: a killed worker's rows are free at
-once. What is due is not remembered but derived: a contact's ``news`` against those shown, so a
-customer that is linked, moves or comes back is found like one whose contact did something. The staged
-Notes of a customer whose person was forgotten are not theirs, so it is never written.
+A worker locks a row while its call is in flight, as for a change. The rows of a killed worker are
+free at once. What is due is derived, not stored. ``news``, the number of a contact's member events,
+is compared with the number last written. So a customer that is linked, moves or returns is found
+like one whose contact did something. The staged Notes of a forgotten person's customer are not the
+real ones, so that customer is never written.
 """
 
 from collections.abc import Collection
@@ -12,8 +13,9 @@ from datetime import datetime
 
 from sqlalchemy import Connection, text
 
-# Live contacts with something to tell, by customer: at the customer's own address, or at the one
-# its person took in Mailchimp instead (A28). Last, customers that show what is theirs no longer.
+# First, live contacts with member events at the customer's own address. Second, those at the
+# address a member changed to in Mailchimp (A28). Last, customers that still show another contact's
+# activity.
 _QUEUE = """
     WITH telling AS (
         SELECT c.customer_id, c.customer_no, k.email_key, k.news
@@ -70,12 +72,13 @@ _CLAIM = """
 """
 
 NOBODY = b""
-"""Stands for the contact of a customer without an address."""
+"""The ``shown_key`` of a block that shows no contact, for example of a customer without an
+address."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Part:
-    """A share of a sync's customers: those of one shard of ``shards``, or just ``ids``."""
+    """A part of a sync's customers: shard ``shard`` of ``shards``, limited to ``ids`` if given."""
 
     shard: int = 0
     shards: int = 1
@@ -84,9 +87,10 @@ class Part:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Due:
-    """A customer under our lock, with what its text is made of. ``payload`` is still sealed.
+    """A claimed customer and the data its text is built from. ``payload`` is still encrypted.
 
-    ``own_key`` is the customer's address, ``email_key`` that of the contact that stands for it.
+    ``own_key`` is the customer's address. ``email_key`` is the address of the contact that
+    represents it.
     """
 
     customer_id: str
@@ -110,9 +114,9 @@ class Due:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SettledActivity:
-    """A block's outcome. ``state``: shown, due, stale, parked or refused.
+    """The outcome of writing a block. ``state``: shown, due, stale, parked or refused.
 
-    ``shown_key`` and ``shown_events`` are kept as they were where they are None.
+    ``shown_key`` and ``shown_events`` keep their stored values where they are None.
     """
 
     customer_id: str
@@ -127,14 +131,14 @@ class SettledActivity:
 
 
 def queue(connection: Connection, *, sync: str, ids: Collection[str] | None = None) -> int:
-    """Queue every customer (of ``ids``) that shows something else than it should; return how many."""
+    """Queue every customer (of ``ids``) whose written activity is out of date; return how many."""
     query = _QUEUE.format(only="" if ids is None else "AND c.customer_id = ANY(:ids)")
     parameters = {"sync": sync} | ({} if ids is None else {"ids": list(ids)})
     return connection.execute(text(query), parameters).rowcount
 
 
 def requeue(connection: Connection, *, sync: str, ids: Collection[str]) -> None:
-    """Make customers due again whose write was given up or refused."""
+    """Queue customers again whose write was parked or refused."""
     connection.execute(
         text("""UPDATE ml_connector.activity_blocks SET state = 'due', attempts = 0, error = NULL
                 WHERE sync = :sync AND customer_id = ANY(:ids) AND state IN ('parked', 'refused')"""),
@@ -143,10 +147,10 @@ def requeue(connection: Connection, *, sync: str, ids: Collection[str]) -> None:
 
 
 def forget_shown(connection: Connection, *, sync: str) -> None:
-    """Record that what customers show is of nobody in the audience: it was swapped (A36).
+    """Mark every block as showing no contact, because the audience was swapped (A36).
 
-    A customer that is being written at this moment is left out rather than waited for, since its
-    writer may be waiting for the sync's turn.
+    Skips a customer whose write is in flight. Its writer may be waiting for the sync lock, so
+    waiting for it is not an option.
     """
     connection.execute(
         text("""UPDATE ml_connector.activity_blocks SET shown_key = :nobody, shown_news = 0
@@ -158,7 +162,7 @@ def forget_shown(connection: Connection, *, sync: str) -> None:
 
 
 def count_todo(connection: Connection, *, sync: str) -> int:
-    """Return how many customers are still to be written."""
+    """Return how many customers are due or stale."""
     return int(
         connection.execute(
             text("""SELECT count(*) FROM ml_connector.activity_blocks
@@ -169,7 +173,7 @@ def count_todo(connection: Connection, *, sync: str) -> int:
 
 
 def claim(connection: Connection, *, sync: str, state: str, part: Part, limit: int) -> list[Due]:
-    """Lock and return up to ``limit`` customers in ``state`` that nobody else has."""
+    """Lock and return up to ``limit`` unclaimed customers in ``state``."""
     rows = connection.execute(
         text(_CLAIM),
         {
@@ -185,7 +189,7 @@ def claim(connection: Connection, *, sync: str, state: str, part: Part, limit: i
 
 
 def announce(connection: Connection, *, sync: str, customer_id: str) -> datetime:
-    """Record that a note is about to be created; return what tells this announcement from others."""
+    """Record the intent to create a note; return its timestamp, which identifies the intent."""
     settled_at: datetime = connection.execute(
         text("""UPDATE ml_connector.activity_blocks
                 SET attaching = true, attachment_id = NULL, attachment_token = NULL,
@@ -197,7 +201,7 @@ def announce(connection: Connection, *, sync: str, customer_id: str) -> datetime
 
 
 def settle(connection: Connection, outcomes: Collection[SettledActivity], *, sync: str) -> None:
-    """Record what became of claimed customers."""
+    """Store the outcomes of claimed customers."""
     if outcomes:
         connection.execute(
             text("""UPDATE ml_connector.activity_blocks

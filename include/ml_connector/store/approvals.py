@@ -1,4 +1,4 @@
-"""Plans that wait for a person: how large they are, and whether they still are what was shown."""
+"""Approval of large plans: measure a plan, store its state, detect changes since it was shown."""
 
 from dataclasses import dataclass
 
@@ -7,9 +7,9 @@ from sqlalchemy import Connection, text
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Size:
-    """What a plan would do: pending changes by kind; ``audience`` counts members not archived.
+    """The size of a plan: pending changes by kind. ``audience`` counts unarchived members.
 
-    ``already``: archives by webhooks since the last daily run, which nobody was asked about.
+    ``already`` counts archives by webhooks since the last daily run. Those needed no approval.
     """
 
     creates: int
@@ -20,7 +20,7 @@ class Size:
 
 
 def size_of(connection: Connection, *, sync: str, plan_id: int) -> Size:
-    """Return how large a plan is."""
+    """Return the size of a plan."""
     row = connection.execute(
         text("""SELECT count(*) FILTER (WHERE kind = 'create') AS creates,
                        count(*) FILTER (WHERE kind IN ('update', 'restore')) AS updates,
@@ -54,10 +54,10 @@ def samples(connection: Connection, *, plan_id: int, each: int) -> list[tuple[st
 
 
 def fingerprint(connection: Connection, *, plan_id: int) -> str:
-    """Return a mark of the plan's pending changes and of the facts that they rest on.
+    """Return a fingerprint of the plan's pending changes and of the data they depend on.
 
-    It moves when a change is dropped, added or taken by another run, and when a customer or a
-    contact it is about is no longer what it was.
+    It changes when a change is dropped or added, or when another run takes one over. It also
+    changes when the customer or contact of a change has different data.
     """
     found: str = connection.execute(
         text("""SELECT count(*) || ':' || coalesce(md5(string_agg(
@@ -77,7 +77,7 @@ def fingerprint(connection: Connection, *, plan_id: int) -> str:
 def set_state(
     connection: Connection, *, plan_id: int, state: str, fingerprint: str | None = None
 ) -> None:
-    """Store where a plan stands (``waiting``, ``approved``, ``rejected``) and what was shown."""
+    """Store a plan's state (``waiting``, ``approved``, ``rejected``) and the fingerprint shown."""
     connection.execute(
         text("""UPDATE ml_connector.plans
                 SET state = :state, counts = counts || jsonb_strip_nulls(
@@ -89,9 +89,9 @@ def set_state(
 
 
 def shown(connection: Connection, *, plan_id: int) -> tuple[str, str | None]:
-    """Return where a plan stands and the fingerprint of what was shown.
+    """Return a plan's approval state and the fingerprint that was shown.
 
-    An answer stays one when a task of the run fails afterwards.
+    An approval or rejection persists even if a task of the run fails afterwards.
     """
     row = connection.execute(
         text("""SELECT coalesce(counts ->> 'standing', state) AS state,

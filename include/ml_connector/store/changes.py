@@ -1,8 +1,9 @@
-"""Decided changes: queued, claimed by whoever pushes, settled together with their audit rows.
+"""Change queue: insert decided changes, claim them to push, settle them with their audit rows.
 
-A claim is a row lock held while the call is on the wire, so a killed worker's claim is free at
-once and nobody has to guess whether it is still alive. There is one pending change a contact
-(A35): whoever wants to decide on the same contact waits for that lock, then reads the result.
+A claim is a row lock that the worker holds while its call is in flight. The claim of a killed
+worker is free at once. No run has to guess whether a worker is alive. A contact has at most one
+pending change (A35). A run that decides on the same contact waits for that lock, then reads the
+result.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -27,11 +28,10 @@ _DECIDED = dict(
 
 
 class ClaimedChange(msgspec.Struct, frozen=True):
-    """A change under our lock, with what its call needs, in the order of ``_CLAIM``.
+    """A claimed change with everything its call needs, in the column order of ``_CLAIM``.
 
-    Payloads are still sealed.
-
-    ``current`` is False if the customer or the contact's owner moved since it was decided.
+    Payloads are still encrypted. ``current`` is False if the customer or the contact's owner
+    changed after the decision.
     """
 
     id: int
@@ -58,7 +58,7 @@ class ClaimedChange(msgspec.Struct, frozen=True):
 
 
 class SettledChange(msgspec.Struct, frozen=True, kw_only=True):
-    """A change's outcome."""
+    """The outcome of a change."""
 
     id: int
     state: ChangeState
@@ -80,17 +80,18 @@ _PREVIEWED_AT = """
 def drop(
     connection: Connection, *, sync: str, plan_id: int | None = None, kind: str | None = None
 ) -> int:
-    """Drop a sync's pending changes (of a plan, of a kind); return how many.
+    """Supersede a sync's pending changes (of a plan, of a kind); return how many.
 
-    Waits for those whose call is on the wire. Their customers are decided on again. Of a plan, an
-    archive whose call may have been applied is not dropped: nobody would know that it was us.
+    Waits for calls in flight. Marks the customers for a new decision. With ``plan_id``, keeps an
+    archive whose call may have been applied. Without that change, no run could attribute the
+    archive to us.
     """
     which = {"sync": sync, "plan_id": plan_id, "kind": kind}
     pending = f"""sync = :sync AND state = 'pending'
                   AND (CAST(:plan_id AS bigint) IS NULL
                        OR plan_id = :plan_id AND NOT (kind = 'archive' AND {STARTED}))
                   AND (CAST(:kind AS text) IS NULL OR kind = :kind)"""
-    # Whoever decides holds changes and then waits for the turn: first the changes here as well.
+    # Lock order: a deciding run locks changes first, then the sync. Do the same here.
     connection.execute(
         text(f"""SELECT count(*) FROM (SELECT 1 FROM ml_connector.changes c
                                        WHERE {pending} ORDER BY id FOR UPDATE) held"""),  # noqa: S608
@@ -128,14 +129,15 @@ def take_over(
     keys: Collection[bytes],
     besides_plan: int | None = None,
 ) -> set[bytes]:
-    """Drop pending changes at ``keys``, waiting for those whose call is on the wire.
+    """Supersede pending changes at ``keys``; return the contacts whose change stays pending.
 
-    Returns the contacts whose change is left pending. Of the others the customers are to be decided
-    on again. The plan ``besides_plan`` keeps its own. The caller has the turn of deciding, in this
+    Waits for calls in flight. The caller decides again on the customers of all other contacts. The
+    plan ``besides_plan`` keeps its own changes. The caller holds the lock on deciding, in this
     transaction or in another one.
 
-    An archive whose call may have been applied is left to the next run that reads the audience as a
-    whole: only that can tell, and decided anew nobody would know it was us.
+    An archive whose call may have been applied stays for the next run that reads the entire
+    audience. Only that run can determine the outcome. A new decision would discard the evidence
+    that the archive is ours.
     """
     held = connection.execute(
         text(f"""SELECT id, plan_id, email_key FROM ml_connector.changes
@@ -146,7 +148,7 @@ def take_over(
     ).all()
     if not held:
         return set()
-    # A statement of its own: an archive may have been started while its row was waited for.
+    # A separate statement: an archive may have started while the lock above was waiting.
     dropped = connection.execute(
         text(f"""UPDATE ml_connector.changes c
                  SET state = 'superseded', settled_at = clock_timestamp()
@@ -159,7 +161,7 @@ def take_over(
 
 
 def drop_preview(connection: Connection, *, plan_id: int) -> None:
-    """Forget what a preview holds so far: its task runs again."""
+    """Delete the changes of a preview, because its task runs again."""
     connection.execute(
         text("DELETE FROM ml_connector.changes WHERE plan_id = :plan_id AND state = 'preview'"),
         {"plan_id": plan_id},
@@ -177,9 +179,10 @@ def insert(
     queued: Collection[bytes],
     origins: Mapping[bytes, str] | None = None,
 ) -> int:
-    """Queue ``changes`` (CHANGE_COLUMNS) into a shard, but for contacts that are ``queued``.
+    """Queue ``changes`` (CHANGE_COLUMNS) into a shard, except for contacts in ``queued``.
 
-    Returns how many. ``origins``: by contact, what set the change off, if not the daily run.
+    Returns the number of changes queued. ``origins`` maps a contact to what triggered its change,
+    for any trigger but the daily run.
     """
     if changes.empty:
         return 0
@@ -199,7 +202,7 @@ def insert(
 
 
 def previewed(connection: Connection, *, plan_id: int, keys: Collection[bytes]) -> set[bytes]:
-    """Return those of ``keys`` whose change a preview holds already."""
+    """Return those of ``keys`` for which the preview already holds a change."""
     rows = connection.execute(
         text(f"SELECT email_key FROM ({_PREVIEWED_AT}) p"),  # noqa: S608 -- a constant
         {"plan_id": plan_id, "keys": bytea_array(keys)},
@@ -208,7 +211,7 @@ def previewed(connection: Connection, *, plan_id: int, keys: Collection[bytes]) 
 
 
 STARTED = "EXISTS (SELECT 1 FROM ml_connector.archive_intents i WHERE i.change_id = c.id)"
-# Locked first and joined then: otherwise what others hold is joined as well, only to be skipped.
+# Lock first, join second. Otherwise Postgres joins rows that other workers hold, then skips them.
 _CLAIM = """
     WITH c AS MATERIALIZED (
         SELECT * FROM ml_connector.changes
@@ -231,14 +234,14 @@ _CLAIM = """
                        WHERE sync = c.sync AND email_key = c.email_key OFFSET 0) k ON true
     ORDER BY c.id
 """
-# What a write rests on: its customer as decided on, still at that address, which its person has not
-# left in Mailchimp meanwhile (A28).
+# A write is current while its customer is unchanged since the decision and still at that address.
+# The member must not have changed that address in Mailchimp meanwhile (A28).
 _WRITE_CURRENT = """(p.email_key = c.email_key AND NOT p.gone AND NOT p.dirty
     AND k.status IS DISTINCT FROM 'moved'
     AND p.fields_hash || CASE WHEN c.tag_inactive THEN '\\x01'::bytea ELSE '\\x00'::bytea END
         = c.decided_hash)"""
-# What an archive rests on: nobody lives at the address, and nobody who left it is still waiting to
-# be represented elsewhere. Those who will never be represented do not hold it back.
+# An archive is current while no active customer uses the address, and no customer that left it
+# waits for a contact elsewhere. Customers that will never have a contact do not delay it.
 _ARCHIVE_CURRENT = """NOT EXISTS (
     SELECT 1 FROM ml_connector.customers m
     WHERE m.sync = c.sync AND m.active AND NOT m.gone
@@ -260,11 +263,11 @@ def claim(
     ids: Collection[int] | None = None,
     after: int = 0,
 ) -> list[ClaimedChange]:
-    """Lock and return up to ``chunk`` pending changes (of ``ids``, if given) that nobody has.
+    """Lock and return up to ``chunk`` unclaimed pending changes (of ``ids``, if given).
 
-    Those up to ``after`` are passed over: an index keeps what was settled a moment ago.
+    Skips ids up to ``after``: an index still lists rows settled a moment ago.
     """
-    archive = Kind.ARCHIVE in kinds  # nothing else is ever marked as started
+    archive = Kind.ARCHIVE in kinds  # only archives are ever marked as started
     query = _CLAIM.format(
         current=_ARCHIVE_CURRENT if archive else _WRITE_CURRENT,
         started=STARTED if archive else "false",
@@ -285,7 +288,7 @@ def claim(
 
 
 def settle(connection: Connection, outcomes: Collection[SettledChange]) -> None:
-    """Record outcomes of claimed changes."""
+    """Store the outcomes of claimed changes."""
     if outcomes:
         connection.execute(
             text("""UPDATE ml_connector.changes c
@@ -299,10 +302,10 @@ def settle(connection: Connection, outcomes: Collection[SettledChange]) -> None:
 
 
 def mark_started(connection: Connection, *, change_id: int) -> None:
-    """Note that the call of an archive is about to leave.
+    """Record the intent to archive, before the call is sent.
 
-    To be committed at once, in a transaction of its own: an archived contact does not say who
-    archived it, so whoever comes after a lost answer has to know that it may have been us.
+    Commit it at once, in a transaction of its own. An archived contact does not show who archived
+    it. After a lost response, the next run must know that the archive may be ours.
     """
     connection.execute(
         text("""INSERT INTO ml_connector.archive_intents (change_id) VALUES (:change_id)
@@ -312,7 +315,7 @@ def mark_started(connection: Connection, *, change_id: int) -> None:
 
 
 class StartedArchive(NamedTuple):
-    """An archive of ours that was applied, and whose outcome nobody stored."""
+    """An archive of ours that was applied but whose outcome was not stored."""
 
     id: int
     email_key: bytes
@@ -325,7 +328,7 @@ class StartedArchive(NamedTuple):
 
 
 def take_applied_archives(connection: Connection, *, sync: str) -> list[StartedArchive]:
-    """Lock and return pending archives that were under way and whose contact is archived by us."""
+    """Lock and return pending archives that were in flight and whose contact we archived."""
     rows = connection.execute(
         text("""SELECT c.id, c.email_key, c.customer_id, c.reason, c.attempts, k.previous_status,
                        k.payload, c.origin
@@ -341,7 +344,7 @@ def take_applied_archives(connection: Connection, *, sync: str) -> list[StartedA
 
 
 def counts(connection: Connection, *, plan_id: int) -> list[tuple[str, str, str, int]]:
-    """Return (kind, reason, state, changes) of a plan."""
+    """Return (kind, reason, state, changes) of a plan, without superseded changes."""
     rows = connection.execute(
         text("""SELECT kind, reason, state, count(*) FROM ml_connector.changes
                 WHERE plan_id = :plan_id AND state <> 'superseded'
@@ -354,7 +357,7 @@ def counts(connection: Connection, *, plan_id: int) -> list[tuple[str, str, str,
 def left_by_webhooks(connection: Connection, *, sync: str, keys: Collection[bytes]) -> list[bytes]:
     """Return the contacts among ``keys`` whose change was decided for a webhook and never sent.
 
-    Its worker was killed in between, or Mailchimp was away.
+    Its worker was killed in between, or Mailchimp was unavailable.
     """
     rows = connection.execute(
         text("""SELECT DISTINCT c.email_key FROM ml_connector.changes c

@@ -1,4 +1,4 @@
-"""What we know of the audience: statuses as read, and what our writes left there."""
+"""Contact store: member statuses as read, and the data our writes left in the audience."""
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
@@ -23,15 +23,15 @@ from ml_connector.vault import Vault
 
 
 def profile_hash(merge_fields: Mapping[str, Any], vault: Vault) -> bytes | None:
-    """Return a hash of what merge fields show; None where an answer has none.
+    """Return a hash of the merge fields shown; None for a response without any.
 
-    Empty ones do not count: whether they are listed depends on the call.
+    Ignores empty fields: whether Mailchimp lists them depends on the call.
     """
     if not merge_fields:
         return None
     shown: dict[str, Any] = {}
     for tag, value in merge_fields.items():
-        if value is None or value == "":  # the most by far
+        if value is None or value == "":  # by far the most common case
             continue
         told = _parts_of(value) if isinstance(value, dict) else str(value)
         if told:
@@ -44,7 +44,7 @@ def _parts_of(address: Mapping[str, Any]) -> dict[str, str]:
 
 
 def forget_audience(connection: Connection, *, sync: str) -> None:
-    """Drop what we know of an audience that was swapped for another (A36)."""
+    """Delete a sync's contacts after its audience was swapped (A36); mark its customers dirty."""
     lock_sync(connection, sync=sync)
     connection.execute(text("DELETE FROM ml_connector.contacts WHERE sync = :sync"), {"sync": sync})
     connection.execute(
@@ -55,7 +55,7 @@ def forget_audience(connection: Connection, *, sync: str) -> None:
 
 
 def frame(connection: Connection, *, sync: str, keys: Collection[bytes]) -> pd.DataFrame:
-    """Return CONTACT_COLUMNS of the contacts known under ``keys``."""
+    """Return CONTACT_COLUMNS of the contacts stored under ``keys``."""
     anybody = connection.execute(
         text("SELECT EXISTS (SELECT 1 FROM ml_connector.contacts WHERE sync = :sync)"),
         {"sync": sync},
@@ -70,7 +70,7 @@ def frame(connection: Connection, *, sync: str, keys: Collection[bytes]) -> pd.D
 
 
 def present(connection: Connection, *, sync: str, keys: Collection[bytes]) -> set[bytes]:
-    """Return those of ``keys`` that are in the audience as far as we know, archived ones included."""
+    """Return those of ``keys`` that are in the audience by our records, archived ones included."""
     rows = connection.execute(
         text("""SELECT email_key FROM ml_connector.contacts
                 WHERE sync = :sync AND email_key = ANY(:keys)
@@ -83,7 +83,7 @@ def present(connection: Connection, *, sync: str, keys: Collection[bytes]) -> se
 def sent(
     connection: Connection, *, sync: str, keys: Collection[bytes], vault: Vault
 ) -> dict[bytes, dict[str, Any]]:
-    """Return the merge fields that we sent last, by contact."""
+    """Return the merge fields of our last write, by contact."""
     rows = connection.execute(
         text("""SELECT email_key, payload FROM ml_connector.contacts
                 WHERE sync = :sync AND email_key = ANY(:keys) AND payload IS NOT NULL"""),
@@ -94,7 +94,7 @@ def sent(
 
 
 def suppressed(connection: Connection, *, keys: Collection[bytes]) -> set[bytes]:
-    """Return those of ``keys`` that must never be imported again."""
+    """Return those of ``keys`` that are suppressed: they must never be imported again."""
     anybody = text("SELECT EXISTS (SELECT 1 FROM ml_connector.suppressions)")
     if not connection.execute(anybody).scalar_one():
         return set()
@@ -106,7 +106,7 @@ def suppressed(connection: Connection, *, keys: Collection[bytes]) -> set[bytes]
 
 
 def hand_over(connection: Connection, *, sync: str, owners: pd.DataFrame) -> None:
-    """Give contacts that already show what they should their new owner."""
+    """Assign a new owner to contacts that already show the right data."""
     moved = [
         {"sync": sync, "email_key": key, "owner": owner}
         for key, owner in unhexed(owners, ["email_key", "owner"], hexed=("email_key",))
@@ -120,7 +120,7 @@ def hand_over(connection: Connection, *, sync: str, owners: pd.DataFrame) -> Non
 
 
 def release(connection: Connection, *, sync: str, keys: Collection[bytes]) -> None:
-    """Let contacts go that are no customer's any more and cannot be archived (A16b)."""
+    """Remove the owner of orphaned contacts that cannot be archived (A16b)."""
     connection.execute(
         text("""UPDATE ml_connector.contacts SET owner = NULL, pushed_hash = NULL
                 WHERE sync = :sync AND email_key = ANY(:keys)"""),
@@ -129,7 +129,7 @@ def release(connection: Connection, *, sync: str, keys: Collection[bytes]) -> No
 
 
 def requeue(connection: Connection, *, sync: str, keys: Collection[bytes]) -> None:
-    """Let contacts that Mailchimp refused or put off be written again, but for final refusals."""
+    """Let the next run write refused or parked contacts again, except after a final refusal."""
     lock_sync(connection, sync=sync)
     connection.execute(
         text("""UPDATE ml_connector.contacts
@@ -141,7 +141,7 @@ def requeue(connection: Connection, *, sync: str, keys: Collection[bytes]) -> No
 
 
 def mark_unpushed(connection: Connection, *, sync: str, keys: Collection[bytes]) -> None:
-    """Record that contacts show nothing of ours any more: they were archived."""
+    """Clear the hash of our last write to contacts: they were archived and show no data of ours."""
     lock_sync(connection, sync=sync)
     connection.execute(
         text("""UPDATE ml_connector.contacts SET pushed_hash = NULL
@@ -151,12 +151,13 @@ def mark_unpushed(connection: Connection, *, sync: str, keys: Collection[bytes])
 
 
 class Written(msgspec.Struct, frozen=True, kw_only=True):
-    """What a contact is after a call of ours, as Mailchimp answered.
+    """The state of a contact after one of our calls, as Mailchimp responded.
 
-    ``payload`` is what the contact shows: address, merge fields and the tags that are ours,
-    JSON-able; None if the call changed nothing there. ``seen_tags``: keys of its tags, None if the
-    call changed none or they are not known. ``profile_hash``: of the merge fields as answered, None if they are not
-    known, so that the next read takes them as they are.
+    ``payload`` holds what the contact shows: address, merge fields and our tags, as JSON-able
+    values. It is None if the call changed nothing there. ``seen_tags`` are the keys of the
+    contact's tags. It is None if the call changed no tags or they are unknown. ``profile_hash`` is
+    the hash of the merge fields in the response. It is None if they are unknown, so that the next
+    read accepts them as they are.
     """
 
     email_key: bytes
@@ -187,11 +188,11 @@ _ANEW = _WRITTEN | {"seen_at": "int8", "status_since": "int8", "news": "int8"}
 _LISTED = ", ".join(_WRITTEN)
 _ASSIGNED = ", ".join(f"{column} = excluded.{column}" for column in [*_WRITTEN][2:-2])
 _NEWS = (Status.UNSUBSCRIBED, Status.CLEANED)
-"""Statuses that a new contact's customer is told of."""
+"""Statuses of a new contact that count as a member event to write to its customer."""
 
 
 def identity(sync: str, email_key: bytes) -> str:
-    """Return the name that a contact's payload is sealed for."""
+    """Return the identity that a contact's payload is encrypted for."""
     return f"contacts/{sync}/{email_key.hex()}"
 
 
@@ -203,9 +204,9 @@ def record(
     vault: Vault,
     unknown: bool = False,
 ) -> None:
-    """Store what contacts are after our calls; those unknown so far are copied straight in.
+    """Store contacts as they are after our calls; copy unknown contacts straight in.
 
-    ``unknown``: none of them was known a moment ago, so that it need not be asked.
+    ``unknown``: the caller found none of them stored a moment ago, so the lookup is skipped.
     """
     rows = {row[1]: row for row in _rows(list(written), sync, vault)}
     lock_sync(connection, sync=sync)
@@ -271,12 +272,12 @@ def _rows(written: Sequence[Written], sync: str, vault: Vault) -> Iterator[tuple
 
 
 def orphaned(connection: Connection, *, sync: str) -> set[bytes]:
-    """Return contacts of ours at whose address no customer is or was last represented.
+    """Return orphaned contacts: no customer is at their address or was last represented there.
 
-    Their archive was decided by a run that did not come to it.
+    A run decided to archive them but ended before it did.
     """
     rows = connection.execute(
-        # Sets, each read once: joined, every contact was looked up among the customers.
+        # Set operations read each table once. A join looked up every contact among the customers.
         text("""SELECT email_key FROM ml_connector.contacts
                 WHERE sync = :sync AND owner IS NOT NULL
                   AND status NOT IN ('archived', 'forgotten', 'absent', 'moved')
@@ -291,7 +292,7 @@ def orphaned(connection: Connection, *, sync: str) -> set[bytes]:
 
 
 def by_status(connection: Connection, *, sync: str) -> dict[str, int]:
-    """Return how many contacts of customers there are, by status."""
+    """Return the number of contacts that belong to a customer, by status."""
     rows = connection.execute(
         text("""SELECT status, count(*) AS contacts FROM ml_connector.contacts
                 WHERE sync = :sync AND owner IS NOT NULL GROUP BY status ORDER BY status"""),

@@ -1,4 +1,4 @@
-"""What a sync remembers between runs: watermarks and the settings they were taken under."""
+"""Cursors of a sync: watermarks, and the settings they were taken under."""
 
 import json
 from collections.abc import Collection
@@ -11,7 +11,7 @@ from ml_connector.vault import Vault
 
 
 def get(connection: Connection, *, sync: str, name: str) -> dict[str, Any]:
-    """Return the cursor, or an empty one."""
+    """Return the cursor, or an empty dict."""
     found = connection.execute(
         text("SELECT value FROM ml_connector.cursors WHERE sync = :sync AND name = :name"),
         {"sync": sync, "name": name},
@@ -30,7 +30,7 @@ def put(connection: Connection, *, sync: str, name: str, value: dict[str, Any]) 
 
 
 def prune(connection: Connection, *, sync: str, prefix: str, keep: Collection[str]) -> None:
-    """Drop the cursors whose name starts with ``prefix``, except ``keep``."""
+    """Delete the cursors whose name starts with ``prefix``, except ``keep``."""
     connection.execute(
         text("""DELETE FROM ml_connector.cursors
                 WHERE sync = :sync AND starts_with(name, :prefix) AND NOT name = ANY(:keep)"""),
@@ -39,9 +39,10 @@ def prune(connection: Connection, *, sync: str, prefix: str, keep: Collection[st
 
 
 def check_index_key(connection: Connection, vault: Vault) -> None:
-    """Raise ``SettingsError`` if this process looks addresses up by another key than the rest.
+    """Raise ``SettingsError`` if this process uses another index key than the database.
 
-    With another key every contact would look new, so nothing may run then.
+    The first call stores the key's fingerprint. With another key every contact would look new, so
+    nothing may run.
     """
     kept = get(connection, sync="", name="index_key").get("fingerprint")
     if kept is None:

@@ -1,4 +1,4 @@
-"""QuickBooks customers as staged: written page by page, marked as gone, looked up."""
+"""Customer staging: merge pages from QuickBooks, mark customers as gone, look them up."""
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -28,12 +28,12 @@ _STAGED = {
     "left_out": "text", "fields_hash": "bytea", "last_updated": "timestamptz", "payload": "bytea",
 }  # fmt: skip
 
-# Statements that look for the customers of a page or of a chunk look each of them up by an index
-# (LATERAL, OFFSET 0). Left to itself Postgres reads the whole table to find a thousand, once for
-# every thousand: a load would take four times as long for twice the customers.
+# Statements over a page or a chunk look each customer up by index (LATERAL, OFFSET 0). By default,
+# Postgres reads the entire table once for every thousand customers. A load of twice the customers
+# would then take four times as long.
 
-# Staging never goes back (A34): a row is taken only if its SyncToken is not older. Tokens are
-# numbers in every recording; where one is not, the time of the last update decides.
+# Staging never goes back (A34): it accepts a row only if its SyncToken is not older. Tokens are
+# numeric in every recording. If one is not, the time of the last update decides.
 _NEWER = """CASE WHEN staged.sync_token ~ '^[0-9]+$' AND incoming.sync_token ~ '^[0-9]+$'
                  THEN incoming.sync_token::numeric >= staged.sync_token::numeric
                  ELSE incoming.last_updated >= staged.last_updated END"""
@@ -92,7 +92,7 @@ _SEEN = text("""
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Staged:
-    """What a page did: rows read, of which new, changed in what we map, touched otherwise."""
+    """Counts of a staged page: rows read, new, changed in a mapped field, otherwise touched."""
 
     read: int = 0
     new: int = 0
@@ -109,19 +109,19 @@ class Staged:
 
 
 def identity(sync: str, customer_id: str) -> str:
-    """Return the name that a customer's payload is sealed for."""
+    """Return the identity that a customer's payload is encrypted for."""
     return f"customers/{sync}/{customer_id}"
 
 
 class EncryptedCustomer(NamedTuple):
-    """A customer and the row it is staged as."""
+    """A customer and its encrypted staging row."""
 
     customer: Customer
     row: tuple[Any, ...]
 
 
 def encrypted(customers: Iterable[Customer], *, sync: str, vault: Vault) -> list[EncryptedCustomer]:
-    """Return customers as they are staged, which takes no connection."""
+    """Return customers as encrypted staging rows, without using a connection."""
     listed = list(customers)
     payloads = vault.encrypt_each([(each, identity(sync, each.id)) for each in listed])
     return [
@@ -139,11 +139,11 @@ def stage(
     seen_in: int = 0,
     unknown: bool = False,
 ) -> Staged:
-    """Merge a page into staging; mark as dirty what is new or changed in what we map.
+    """Merge a page into staging; mark customers dirty that are new or changed in a mapped field.
 
-    ``seen_in`` numbers a full load, so that ids it did not list can be told afterwards. Of people
-    who were forgotten nothing is staged but the id. ``unknown``: nobody was staged a moment ago, so
-    that it need not be asked who is.
+    ``seen_in`` is the number of a full load, which later identifies the ids it did not list. A
+    forgotten person's customer is staged without personal data. ``unknown``: the caller found no
+    customer staged a moment ago, so the lookup is skipped.
     """
     lock_sync(connection, sync=sync)
     rows = _allowed(connection, page, sync, vault)
@@ -152,7 +152,7 @@ def stage(
     if unknown and not twice and copy_new(connection, *_anew(sync, seen_in, rows)):
         return Staged(read=len(rows), new=len(rows))
     staged = set(ids) if twice else known(connection, sync=sync, ids=ids)
-    new = [row for row in rows if row[0] not in staged]  # nothing to compare them with
+    new = [row for row in rows if row[0] not in staged]  # no stored row to compare with
     copy_rows(connection, *_anew(sync, seen_in, new))
     done = Staged(read=len(new), new=len(new))
     if len(new) == len(rows):
@@ -187,7 +187,7 @@ def _allowed(
 
 def _row(customer: Customer, vault: Vault) -> tuple[Any, ...]:
     address = customer.addresses[0] if customer.addresses else None
-    # Numeric ids in every recording; others sort last, and are told apart by their text.
+    # Ids are numeric in every recording. Other ids sort last, by their text.
     number = int(customer.id) if customer.id.isdecimal() and len(customer.id) < 19 else 2**62
     return (
         customer.id,
@@ -205,12 +205,12 @@ def _row(customer: Customer, vault: Vault) -> tuple[Any, ...]:
 
 
 def decrypted(payload: bytes, *, sync: str, customer_id: str, vault: Vault) -> Customer:
-    """Return the customer in a staged row's payload."""
+    """Return the customer from the payload of a staged row."""
     return _decoder.decode(vault.decrypt_encoded(payload, identity(sync, customer_id)))
 
 
 def mark_gone(connection: Connection, *, sync: str, ids: Collection[str]) -> int:
-    """Mark customers that QuickBooks merged away or deleted; return how many were not yet."""
+    """Mark customers that QuickBooks merged or deleted; return how many are newly marked."""
     lock_sync(connection, sync=sync)
     return connection.execute(
         text("""UPDATE ml_connector.customers SET gone = true, dirty = true
@@ -220,7 +220,7 @@ def mark_gone(connection: Connection, *, sync: str, ids: Collection[str]) -> int
 
 
 def mark_merged(connection: Connection, *, sync: str, merged: Mapping[str, str]) -> None:
-    """Remember into whom customers were merged: their history is the survivor's from then on."""
+    """Record the survivor of each merged customer, which inherits the customer's history."""
     if merged:
         connection.execute(
             text("""UPDATE ml_connector.customers SET merged_into = :survivor
@@ -230,7 +230,7 @@ def mark_merged(connection: Connection, *, sync: str, merged: Mapping[str, str])
 
 
 def known(connection: Connection, *, sync: str, ids: Collection[str]) -> set[str]:
-    """Return those of ``ids`` that are staged, those gone from QuickBooks included."""
+    """Return those of ``ids`` that are staged, including customers gone from QuickBooks."""
     rows = connection.execute(
         text("""SELECT found.customer_id
                 FROM jsonb_array_elements_text(CAST(:ids AS jsonb)) AS given(id), LATERAL (
@@ -244,7 +244,7 @@ def known(connection: Connection, *, sync: str, ids: Collection[str]) -> set[str
 def at(connection: Connection, *, sync: str, keys: Collection[bytes]) -> dict[str, bytes]:
     """Return the customers whose contact is at one of ``keys``, or moved there in Mailchimp.
 
-    By customer: the key it was found by.
+    Maps each customer id to the key that matched.
     """
     rows = connection.execute(
         text("""SELECT customer_id, email_key FROM ml_connector.customers
@@ -259,7 +259,7 @@ def at(connection: Connection, *, sync: str, keys: Collection[bytes]) -> dict[st
 
 
 def unlisted(connection: Connection, *, sync: str, seen_in: int, most: int) -> list[str]:
-    """Return up to ``most`` customers that the full load ``seen_in`` has not shown so far."""
+    """Return up to ``most`` customers that the full load ``seen_in`` has not listed so far."""
     rows = connection.execute(
         text("""SELECT customer_id FROM ml_connector.customers
                 WHERE sync = :sync AND NOT gone AND seen_in <> :seen_in LIMIT :most"""),
@@ -269,7 +269,7 @@ def unlisted(connection: Connection, *, sync: str, seen_in: int, most: int) -> l
 
 
 def address_keys(connection: Connection, *, sync: str, ids: Collection[str]) -> set[bytes]:
-    """Return the addresses of customers: those they have, and those they are represented under."""
+    """Return the keys of customers' own addresses, and of those they are represented under."""
     rows = connection.execute(
         text("""SELECT unnest(ARRAY[email_key, contact_key]) AS key FROM ml_connector.customers
                 WHERE sync = :sync AND customer_id = ANY(:ids)"""),
@@ -288,7 +288,10 @@ def any_staged(connection: Connection, *, sync: str) -> bool:
 
 
 def count_known(connection: Connection, *, sync: str, seen_in: int | None = None) -> int:
-    """Return how many customers are staged and not gone, or how many a full load has listed."""
+    """Return how many customers are staged and not gone.
+
+    With ``seen_in``, count only those that this full load has listed.
+    """
     seen = "" if seen_in is None else "AND seen_in = :seen_in"
     found = connection.execute(
         text(f"SELECT count(*) FROM ml_connector.customers WHERE sync = :sync AND NOT gone {seen}"),  # noqa: S608

@@ -1,4 +1,4 @@
-"""The connection to Postgres: transactions, bulk copies, and what a lost database looks like."""
+"""Postgres access: transactions, advisory locks, bulk copies, and translated database errors."""
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -19,20 +19,23 @@ from ml_connector.errors import ConnectorError, RetryLater, SettingsError, Stora
 
 Rows = Iterator[tuple[Any, ...]]
 Columns = Mapping[str, str]
-"""Names of columns with their Postgres types."""
+"""Column names mapped to their Postgres types."""
 
 
 NOW = "(extract(epoch FROM clock_timestamp() - timestamptz '2000-01-01 00:00Z') * 1000000)::int8"
-"""The time as binary COPY takes it where a column's type is said to be ``int8``: microseconds since
-2000. psycopg takes a datetime apart in Python; and a default that is a clock would have Postgres
-insert row by row."""
+"""SQL for the current time in microseconds since 2000, as binary COPY takes it for a timestamp.
+The column's type has to be given as ``int8``. psycopg would convert a datetime in Python. A
+clock as the column's default would make Postgres insert row by row."""
 
 
 class Database:
-    """Hands out transactions. One instance a process; threads may share it."""
+    """Source of transactions. Create one instance per process; threads may share it."""
 
     def __init__(self, url: str, *, connections: int = 10) -> None:
-        """Take any Postgres URL (``postgresql://...``); no connection is made yet."""
+        """Accept any Postgres URL (``postgresql://...``) without connecting.
+
+        Raises ``SettingsError`` if ``url`` is not a Postgres URL.
+        """
         try:
             parsed = make_url(url)
         except (ArgumentError, ValueError):
@@ -46,8 +49,8 @@ class Database:
             connect_args={
                 "connect_timeout": 5,
                 "application_name": "ml-connector",
-                # A prepared plan stays as it was when a table was small, and these grow meanwhile: a
-                # claim out of 24,000 changes then read a table 500 times over (docs/performance.md).
+                # A prepared plan dates from when a table was small, and these tables grow. With
+                # one, a claim from 24,000 changes read a table 500 times (docs/performance.md).
                 "prepare_threshold": None,
             },
         )
@@ -55,14 +58,15 @@ class Database:
 
     @contextmanager
     def begin(self) -> Iterator[Connection]:
-        """Yield a transaction, committed at the end of the block, rolled back on any error.
+        """Yield a transaction: commit at the end of the block, roll back on any error.
 
-        Raises ``StorageError`` in one plain sentence if the database is away or its disk is full.
+        Raises ``StorageError`` in one plain sentence if the database is unavailable or its disk is
+        full. Raises ``RetryLater`` after a deadlock, a serialisation failure or a lock time-out.
         """
         try:
             with self._engine.begin() as connection:
                 yield connection
-        except (DBAPIError, PoolTimeout, psycopg.Error) as error:  # COPY raises psycopg's own
+        except (DBAPIError, PoolTimeout, psycopg.Error) as error:  # psycopg.Error from COPY
             raise _translated(error) from error
 
     def close(self) -> None:
@@ -71,7 +75,7 @@ class Database:
 
 
 def _prefer_plain_bytes(connection: psycopg.Connection, _record: object) -> None:
-    """Have ``bytea`` written by psycopg's C code: its first choice is Python's, for DB-API's Binary."""
+    """Have psycopg's C code write ``bytea``: it prefers Python code, made for DB-API's Binary."""
     connection.adapters.register_dumper(bytes, BytesBinaryDumper)
 
 
@@ -113,7 +117,7 @@ _MEANINGS: list[tuple[tuple[type[Exception], ...], ConnectorError]] = [
 
 
 def _translated(error: Exception) -> Exception:
-    """Return what ``error`` means; one that is no matter of the database's health as it is."""
+    """Return the connector's error for a database failure, any other error unchanged."""
     cause = error.orig if isinstance(error, DBAPIError) else error
     for kinds, meaning in _MEANINGS:
         if isinstance(cause, kinds):
@@ -128,13 +132,14 @@ def _translated(error: Exception) -> Exception:
 def lock_sync(
     connection: Connection, *, sync: str, at: str = "people", shared: bool = False
 ) -> None:
-    """Wait until no other transaction has the sync's turn, and hold it until this one ends.
+    """Take the sync's advisory lock for the rest of the transaction.
 
-    Transactions that write many customers or contacts would otherwise lock the same rows in
-    different orders and kill one another, with a call already made. Taken after the locks of
-    changes, never while a call is on the wire. Deciding has a turn of its own, taken before those.
+    Without it, transactions that write many customers or contacts lock the same rows in different
+    orders. They would deadlock with a call already made. Take it after the row locks of changes,
+    and never while a call is in flight. Deciding has a lock of its own, taken before those.
 
-    ``shared``: others may share it meanwhile, who see to it that none writes what another reads.
+    ``shared`` takes the lock in shared mode. Its holders ensure that none writes what another
+    reads.
     """
     lock = "pg_advisory_xact_lock_shared" if shared else "pg_advisory_xact_lock"
     connection.execute(
@@ -144,7 +149,7 @@ def lock_sync(
 
 
 def lift_timeouts(connection: Connection) -> None:
-    """Let the transaction hold its locks while other work goes on, whatever a server's time limits."""
+    """Let the transaction keep its locks during other work, whatever the server's time limits."""
     connection.execute(
         text("""SELECT set_config(name, '0', true) FROM pg_settings
                 WHERE name IN ('idle_in_transaction_session_timeout', 'statement_timeout',
@@ -153,17 +158,18 @@ def lift_timeouts(connection: Connection) -> None:
 
 
 MANY_ROWS = 5_000
-"""Changes from which on Postgres' own idea of the tables is too far off for what comes next."""
+"""From this many changed rows on, Postgres' statistics are too stale for the next statements."""
 
 
 def analyze(connection: Connection, *tables: str) -> None:
-    """Tell Postgres how much ``tables`` hold now, after many rows came at once.
+    """Run ANALYZE after a bulk load.
 
-    It plans by what it knew of them until it looks by itself, within minutes or once a tenth of the
-    rows has changed: a join of a few rows would read a whole table. A role that does not own them is
-    warned by Postgres and goes on. A table that Postgres is looking at by itself is passed over.
+    Postgres plans with old statistics until autovacuum runs: within minutes, or after a tenth of
+    the rows has changed. Until then, a join of a few rows would read an entire table. A role that
+    does not own the tables gets a warning from Postgres and continues. A table that autovacuum is
+    analysing is skipped.
     """
-    # A tenth of the sample that is usual: how many rows there are is what it is for.
+    # A tenth of the default sample is enough, because only the row counts matter.
     connection.execute(text("SET LOCAL default_statistics_target = 10"))
     named = ", ".join(f"ml_connector.{table}" for table in tables)
     connection.execute(text(f"ANALYZE (SKIP_LOCKED) {named}"))
@@ -174,8 +180,9 @@ def copy_rows(
 ) -> int:
     """Stream ``rows`` into ``table`` by COPY; return how many.
 
-    In Postgres' binary format: half the work of the textual one on either side, above all for
-    ``bytea`` and arrays. Values are not converted, so ``columns`` has the types of the table (or ``int8``, for ``NOW``).
+    The binary format takes half the work of the text format on both sides, above all for ``bytea``
+    and arrays. Values are not converted, so ``columns`` must have the table's types (or ``int8``
+    for ``NOW``).
     """
     raw = _raw(connection)
     count = 0
@@ -198,9 +205,9 @@ def copy_rows(
 def fetch_binary(
     connection: Connection, query: str, parameters: Mapping[str, Any]
 ) -> list[tuple[Any, ...]]:
-    """Return the rows of a query (parameters as ``%(name)s``) that has many ``bytea``.
+    """Return the rows of a query that has many ``bytea``; parameters are ``%(name)s``.
 
-    As text each byte of them is two digits on the way, to be read by either side.
+    In text format, each byte takes two digits that both sides have to convert.
     """
     with _raw(connection).cursor(binary=True) as cursor:
         return cursor.execute(query.encode(), parameters).fetchall()
@@ -216,7 +223,7 @@ def _raw(connection: Connection) -> psycopg.Connection[tuple[Any, ...]]:
 def copy_new(
     connection: Connection, table: str, columns: Columns, rows: Sequence[Sequence[Any]]
 ) -> bool:
-    """Copy ``rows`` that should not be there yet; False, with none copied, if one of them is."""
+    """Copy ``rows`` that should all be new; return False, with none copied, if one exists."""
     try:
         with connection.begin_nested():
             copy_rows(connection, table, columns, rows)
@@ -226,15 +233,16 @@ def copy_new(
 
 
 _AS_IT_IS = "bytea"
-"""What psycopg is told of a value that is on its way already as Postgres takes it."""
+"""The type psycopg is given for a value that is already in Postgres' binary format."""
 
 
 def _with_arrays(
     raw: psycopg.Connection, arrays: Mapping[int, str], rows: Iterable[Sequence[Any]]
 ) -> Rows:
-    """Yield ``rows`` with ``arrays`` (types by place) as they go on the wire.
+    """Yield ``rows`` with ``arrays`` (types by position) in binary format.
 
-    psycopg takes an array apart in Python, and those of a batch's rows are nearly all alike.
+    psycopg converts arrays in Python. The arrays of a batch are nearly all equal, so results are
+    cached.
     """
     dumped = {at: _dumper(raw, kind) for at, kind in arrays.items()}
     for row in rows:
@@ -253,7 +261,7 @@ def _dumper(raw: psycopg.Connection, kind: str) -> Callable[[tuple[Any, ...]], A
 def load_temp_table(
     connection: Connection, table: str, columns: Columns, rows: Iterable[Sequence[Any]]
 ) -> int:
-    """Have ``rows``, and no others, in a temporary table until the transaction ends; count them."""
+    """Fill a temporary table with exactly ``rows`` until the transaction ends; return how many."""
     typed = ", ".join(f"{name} {kind}" for name, kind in columns.items())
     connection.execute(text(f"CREATE TEMP TABLE IF NOT EXISTS {table} ({typed}) ON COMMIT DROP"))
     connection.execute(text(f"DELETE FROM {table}"))  # noqa: S608 -- a name of ours
@@ -261,10 +269,10 @@ def load_temp_table(
 
 
 def bytea_array(values: Iterable[bytes]) -> str:
-    """Return ``values`` as the text of a ``bytea[]``: written at once, not escaped byte by byte."""
+    """Return ``values`` as the text of a ``bytea[]``, built at once, not escaped byte by byte."""
     return "{" + ",".join([f'"\\\\x{value.hex()}"' for value in values]) + "}"
 
 
 def json_array(texts: Collection[str]) -> str:
-    """Return ``texts`` as a JSON list, for ``jsonb_array_elements_text``: written at once, too."""
+    """Return ``texts`` as a JSON list for ``jsonb_array_elements_text``, also built at once."""
     return msgspec.json.encode(list(texts)).decode()

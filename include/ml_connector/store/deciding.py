@@ -1,4 +1,4 @@
-"""Which customers wait for a decision, what each turned out to be, and where they are represented."""
+"""Decision queue: which customers await a decision, its result, and where each is represented."""
 
 from collections.abc import Collection, Mapping
 from datetime import datetime
@@ -17,11 +17,11 @@ _DECIDED = {
 }  # fmt: skip
 
 _MOVED = "contact_key IS DISTINCT FROM email_key"
-"""Only those are in the index by ``contact_key``; the others are found by ``email_key``."""
+"""Only these rows are in the index on ``contact_key``. The others are found by ``email_key``."""
 
 
 class Undecided(NamedTuple):
-    """A customer awaiting a decision: the address it has, and the one it is represented under."""
+    """A customer awaiting a decision: its address, and the address it is represented under."""
 
     customer_id: str
     email_key: bytes | None
@@ -29,14 +29,14 @@ class Undecided(NamedTuple):
 
 
 class Pending(NamedTuple):
-    """How many customers wait for a decision, and how many of these left their address."""
+    """The number of customers awaiting a decision, and how many of them left their address."""
 
     waiting: int
     moving: int
 
 
 def pending_of(connection: Connection, *, sync: str, ids: Collection[str]) -> Pending:
-    """Return what there is to decide on among ``ids``."""
+    """Return how many of ``ids`` await a decision."""
     row = connection.execute(
         text("""SELECT count(*), count(*) FILTER (WHERE contact_key IS DISTINCT FROM email_key
                                                     AND contact_key IS NOT NULL)
@@ -47,7 +47,7 @@ def pending_of(connection: Connection, *, sync: str, ids: Collection[str]) -> Pe
 
 
 def mark_dirty(connection: Connection, *, sync: str, keys: Collection[bytes] | None = None) -> None:
-    """Have customers decided on again: those at the given addresses, or all of them."""
+    """Mark customers for a new decision: those at the given addresses, or all of them."""
     lock_sync(connection, sync=sync)
     at = (
         ""
@@ -61,7 +61,7 @@ def mark_dirty(connection: Connection, *, sync: str, keys: Collection[bytes] | N
 
 
 def mark_dirty_ids(connection: Connection, *, sync: str, ids: Collection[str]) -> None:
-    """Have the customers ``ids`` decided on again."""
+    """Mark the customers ``ids`` for a new decision."""
     lock_sync(connection, sync=sync)
     connection.execute(
         text("""UPDATE ml_connector.customers SET dirty = true
@@ -71,7 +71,7 @@ def mark_dirty_ids(connection: Connection, *, sync: str, ids: Collection[str]) -
 
 
 def mark_parked_due(connection: Connection, *, sync: str, now: datetime) -> None:
-    """Have customers decided on again whose contact was parked until now (A24)."""
+    """Mark customers for a new decision whose contact was parked until now (A24)."""
     lock_sync(connection, sync=sync)
     connection.execute(
         text("""UPDATE ml_connector.customers c SET dirty = true FROM ml_connector.contacts k
@@ -89,9 +89,9 @@ def next_dirty(
     after: Undecided | None,
     chunk: int,
 ) -> list[Undecided]:
-    """Return up to ``chunk`` customers awaiting a decision, from the one ``after`` on.
+    """Return up to ``chunk`` customers awaiting a decision, starting after ``after``.
 
-    Those at one address stand together, since each of them is decided on in view of the others.
+    Customers at one address are adjacent, because each decision depends on the others.
     """
     only = "" if ids is None else "AND customer_id = ANY(:ids)"
     rows = connection.execute(
@@ -123,7 +123,7 @@ _BY_ID = """jsonb_array_elements_text(CAST(:ids AS jsonb)) AS wanted(id), LATERA
 def frame(
     connection: Connection, *, sync: str, keys: Collection[bytes], ids: Collection[str]
 ) -> pd.DataFrame:
-    """Return CUSTOMER_COLUMNS of everyone at the addresses ``keys``, now or formerly, and ``ids``."""
+    """Return CUSTOMER_COLUMNS of all customers at ``keys``, now or formerly, and of ``ids``."""
 
     def read(*sources: str, **values: object) -> pd.DataFrame:
         return frame_of(
@@ -145,11 +145,11 @@ def frame(
 def record_decisions(
     connection: Connection, *, sync: str, decided: pd.DataFrame, ids: Collection[str]
 ) -> None:
-    """Store what each customer turned out to be; ``decided`` is ``Decisions.customers``.
+    """Store the decision on each customer; ``decided`` is ``Decisions.customers``.
 
-    ``ids``: those who waited for it, and wait no more; who moved meanwhile is not among ``decided``
-    and goes on waiting. Who was represented nowhere so far counts as represented at once: there is
-    no former contact that anything could wait for.
+    ``ids`` awaited the decision and leave the queue. A customer that moved meanwhile is not in
+    ``decided`` and stays queued. A customer represented nowhere so far counts as represented at
+    once: it has no former contact to wait for.
     """
     told = decided.assign(waited=decided.customer_id.isin(list(ids)))
     rows = unhexed(told, list(_DECIDED), hexed=())
@@ -174,7 +174,7 @@ def record_decisions(
 
 
 def mark_arrived(connection: Connection, *, sync: str, keys: Collection[bytes]) -> None:
-    """Record that the people at these addresses are represented there now."""
+    """Record that the customers at these addresses are now represented there."""
     connection.execute(
         text("""UPDATE ml_connector.customers SET contact_key = email_key
                 WHERE sync = :sync AND email_key = ANY(:keys) AND NOT gone AND active
@@ -191,7 +191,7 @@ def mark_arrived(connection: Connection, *, sync: str, keys: Collection[bytes]) 
 
 
 def mark_refused(connection: Connection, *, sync: str, refused: Mapping[bytes, str]) -> None:
-    """Record that the people at these addresses are no contacts, and why Mailchimp said so."""
+    """Record that the customers at these addresses are no contacts, with Mailchimp's reason."""
     if refused:
         connection.execute(
             text("""UPDATE ml_connector.customers
@@ -204,7 +204,7 @@ def mark_refused(connection: Connection, *, sync: str, refused: Mapping[bytes, s
 
 
 def count_by_decision(connection: Connection, *, sync: str) -> list[tuple[str, str, int]]:
-    """Return (decision, reason, customers) for every customer that is no contact of its own."""
+    """Return (decision, reason, customers) of every customer without a contact of its own."""
     rows = connection.execute(
         text("""SELECT decision, reason, count(*) FROM ml_connector.customers
                 WHERE sync = :sync AND decision IN ('linked', 'skipped')

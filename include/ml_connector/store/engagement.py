@@ -1,4 +1,4 @@
-"""What campaign reports say of a contact: when it last read, clicked or bounced, and what that makes it."""
+"""Engagement: merge opens, clicks and bounces from campaign reports, and classify contacts."""
 
 from collections.abc import Iterable
 from datetime import datetime, timedelta
@@ -20,9 +20,10 @@ class Reported(NamedTuple):
 
 
 def merge(connection: Connection, rows: Iterable[Reported], *, sync: str) -> int:
-    """Keep the latest of what is known and reported; return how many contacts moved.
+    """Keep the latest of stored and reported times; return how many contacts changed.
 
-    Taking the same report twice changes nothing. Addresses that are no contacts are left out.
+    Idempotent: merging the same report twice changes nothing. Addresses without a contact are
+    ignored.
     """
     lock_sync(connection, sync=sync)
     types = ("bytea", *["timestamptz"] * 3)
@@ -46,7 +47,7 @@ def merge(connection: Connection, rows: Iterable[Reported], *, sync: str) -> int
     ).rowcount
 
 
-# As member_events.keep_seen takes them.
+# Creates the columns that member_events.keep_seen reads.
 _JUDGE = text("""
     CREATE TEMP TABLE seen_events ON COMMIT DROP AS
     SELECT email_key, becomes AS kind, was AS before, becomes AS after, status,
@@ -75,10 +76,10 @@ _JUDGE = text("""
 
 
 def judge(connection: Connection, *, sync: str, now: datetime, window: timedelta) -> int:
-    """Store what each contact's engagement is by now, and each change as an event; return how many.
+    """Store each contact's current engagement, and each change as an event; return how many.
 
-    ``engaged``: opened or clicked within ``window``; ``quiet``: it did before; ``bouncing``: soft
-    bounces since; ``bounced``: a hard bounce since, or Mailchimp gave up on the address, which is an
+    ``engaged``: opened or clicked within ``window``. ``quiet``: did so before. ``bouncing``: soft
+    bounces since. ``bounced``: a hard bounce since, or Mailchimp cleaned the address, which is an
     event of its own.
     """
     lock_sync(connection, sync=sync)

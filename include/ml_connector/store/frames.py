@@ -1,6 +1,7 @@
-"""Rows of the database as pandas' frames, and back.
+"""Convert database rows to pandas frames and back.
 
-In a file of its own: who only needs the database, as the receiver does, need not load pandas.
+A separate module, so that a process that only needs the database, such as the receiver, does not
+load pandas.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -20,7 +21,7 @@ def frame_of(
     sources: Sequence[str],
     parameters: Mapping[str, Any],
 ) -> pd.DataFrame:
-    """Return ``columns`` of all ``sources`` as a frame; columns in ``hexed`` as hexadecimal text."""
+    """Return ``columns`` of all ``sources`` as a frame; ``hexed`` columns as hexadecimal text."""
     chosen = ", ".join(f"encode({c}, 'hex') AS {c}" if c in hexed else c for c in columns)
     query = " UNION ALL ".join(f"SELECT {chosen} FROM {source}" for source in sources)  # noqa: S608
     rows = connection.execute(text(query), parameters).all()
@@ -28,7 +29,7 @@ def frame_of(
 
 
 def unhexed(frame: pd.DataFrame, columns: Sequence[str], *, hexed: Collection[str]) -> Rows:
-    """Yield a frame's rows for COPY: missing values as None, columns in ``hexed`` as bytes."""
+    """Yield a frame's rows for COPY: missing values as None, ``hexed`` columns as bytes."""
     values = [_values(frame[name], hexed=name in hexed) for name in columns]
     return zip(*values, strict=True)
 

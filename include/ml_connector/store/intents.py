@@ -1,8 +1,8 @@
-"""Write-ahead notes of calls: committed before a write leaves, ended with its outcome.
+"""Write-ahead intents: committed before a write is sent, deleted when its outcome is stored.
 
-What is left behind is a call of unknown outcome: its worker died, or the network or the database
-went away. Intents are in tables of their own because the rows they are about stay locked while the
-call is in flight (as ``archive_intents``).
+An intent left behind is a call with an unknown outcome. Its worker died, or the network or the
+database failed. The rows that an intent refers to stay locked while the call is in flight. So
+intents have tables of their own (as ``archive_intents``).
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -12,7 +12,7 @@ from sqlalchemy import Connection, text
 
 
 class UnknownOutcome(NamedTuple):
-    """A change that a call of unknown outcome may have written."""
+    """A change that a call with an unknown outcome may have written."""
 
     id: int
     kind: str
@@ -24,7 +24,7 @@ class UnknownOutcome(NamedTuple):
 
 
 def put_batch(connection: Connection, change_ids: Sequence[int], *, sync: str) -> int:
-    """Note which claimed changes are about to be sent; return the intent's id. Commit at once."""
+    """Record which claimed changes are about to be sent; return the intent's id. Commit at once."""
     return int(
         connection.execute(
             text("""INSERT INTO ml_connector.batch_intents (sync, changes)
@@ -44,7 +44,7 @@ def end_batch(connection: Connection, intent_id: int) -> None:
 def take_batches(connection: Connection, *, sync: str) -> list[UnknownOutcome]:
     """Delete the intents of ``sync`` whose worker died; return their changes.
 
-    A living worker holds row locks on its changes, so a batch without a lockable change is skipped.
+    A live worker holds row locks on its changes, so a batch without a lockable change is skipped.
     """
     rows = connection.execute(
         text("""WITH left_behind AS MATERIALIZED (
@@ -65,9 +65,9 @@ def take_batches(connection: Connection, *, sync: str) -> list[UnknownOutcome]:
 
 
 def put_notes(connection: Connection, digests: Mapping[str, bytes], *, sync: str) -> None:
-    """Note by customer the digest of the Notes about to be written. Commit before the call.
+    """Record by customer the digest of the Notes about to be written. Commit before the call.
 
-    Notes do not say who wrote them. Notes whose digest equals the intent's are our own write.
+    Notes do not show their author. Notes whose digest equals the intent's are our own write.
     """
     if digests:
         connection.execute(

@@ -1,4 +1,4 @@
-"""What members did: recorded once a transition, whoever saw it first."""
+"""Member events: record each transition once, whichever source saw it first."""
 
 from collections.abc import Collection, Iterable, Sequence
 from datetime import datetime
@@ -17,7 +17,7 @@ _STATUSES = [status.value for status in Status]
 
 
 def identity(sync: str, email_key: bytes, kind: str) -> str:
-    """Return the name that an event's payload is sealed for."""
+    """Return the identity that an event's payload is encrypted for."""
     return f"member_events/{sync}/{email_key.hex()}/{kind}"
 
 
@@ -29,7 +29,7 @@ def record(
     source: str,
     vault: Vault,
 ) -> int:
-    """Record events that are not known yet; return how many. ``source``: ``poll`` or ``webhook``."""
+    """Record new events; return how many. ``source`` is ``poll`` or ``webhook``."""
     lock_sync(connection, sync=sync)
     rows = (
         (
@@ -50,9 +50,9 @@ def record(
 
 
 def keep_seen(connection: Connection, *, sync: str, source: str) -> int:
-    """Record what is in the temporary table ``seen_events`` and not known yet; return how many.
+    """Record the new events in the temporary table ``seen_events``; return how many.
 
-    Each raises its contact's ``news``, and a change of status says since when it is so.
+    Each event raises its contact's ``news``. A change of status also sets ``status_since``.
     """
     return int(
         connection.execute(
@@ -81,7 +81,7 @@ def keep_seen(connection: Connection, *, sync: str, source: str) -> int:
 def newest(
     connection: Connection, *, sync: str, keys: Sequence[bytes], limit: int, vault: Vault
 ) -> list[MemberEvent]:
-    """Return up to ``limit`` events of contacts taken together, newest first."""
+    """Return up to ``limit`` events of several contacts together, newest first."""
     rows = connection.execute(
         text("""SELECT id, email_key, kind, before, after, happened_at, payload
                 FROM ml_connector.member_events
@@ -108,7 +108,7 @@ def newest(
 def mark_written(
     connection: Connection, *, sync: str, keys: Collection[bytes], until: datetime
 ) -> None:
-    """Record that events seen up to ``until`` are on the QuickBooks customer now."""
+    """Record that events seen up to ``until`` are now written to the QuickBooks customer."""
     connection.execute(
         text("""UPDATE ml_connector.member_events SET written_to_quickbooks_at = clock_timestamp()
                 WHERE sync = :sync AND email_key = ANY(:keys) AND seen_at <= :until
@@ -118,7 +118,7 @@ def mark_written(
 
 
 def counts(connection: Connection, *, sync: str, since: datetime) -> dict[str, int]:
-    """Return how many events were seen since, by kind."""
+    """Return the number of events seen since ``since``, by kind."""
     rows = connection.execute(
         text("""SELECT kind, count(*) AS events FROM ml_connector.member_events
                 WHERE sync = :sync AND seen_at >= :since GROUP BY kind ORDER BY kind"""),

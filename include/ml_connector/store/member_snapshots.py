@@ -1,4 +1,4 @@
-"""Members as read from the audience, merged into what we know; what differs is what they did."""
+"""Upsert audience members. Each difference from the stored row becomes a member event."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -18,9 +18,9 @@ from ml_connector.vault import Vault
 class KeyedMember:
     """A member reduced to what is stored of it.
 
-    ``contact_id`` stays the same when a member takes another address; ``moved_from`` is the key of
-    the former address where somebody told us. ``profile_hash`` names the merge fields it shows,
-    ``seen_tags`` are keys of its tags; None if the member was not seen itself.
+    ``contact_id`` survives a change of address. ``moved_from`` is the key of the former address, if
+    a webhook named it. ``profile_hash`` is the hash of the merge fields it shows. ``seen_tags`` are
+    the keys of its tags, None if the member itself was not read.
     """
 
     email_key: bytes
@@ -48,9 +48,9 @@ def keyed(
 
 
 class Transition(NamedTuple):
-    """Something that became true of a contact, compared with what was known before.
+    """A difference between a member as read and the stored contact.
 
-    ``kind``: the new status (a word of Mailchimp's), ``profile_changed`` or ``address_changed``.
+    ``kind`` is the new Mailchimp status, ``profile_changed`` or ``address_changed``.
     """
 
     email_key: bytes
@@ -65,8 +65,9 @@ _OBSERVED = {
     "profile_hash": "bytea", "moved_from": "bytea", "seen_tags": "bytea[]",
 }  # fmt: skip
 
-# A page's rows beside what is known of them, and where their people were before (A28). A pending
-# write of ours explains a change of fields, or a return; an archive under way explains an archive.
+# Joins a page's rows with the stored contacts, and with the members' former addresses (A28). A
+# pending write of ours explains a change of fields, or a return. Our archive in flight explains an
+# archived status.
 _JUDGE = text("""
     CREATE TEMP TABLE judged_members ON COMMIT DROP AS
     WITH page AS (
@@ -180,20 +181,20 @@ def upsert_members(
     arrivals: bool,
     asked: datetime | None = None,
 ) -> list[Transition]:
-    """Merge members as read into what we know; return what they did since.
+    """Upsert members as read; return their transitions since the last read.
 
-    Of a contact that others read or wrote since they were ``asked`` for, only what changed later
-    counts: the next read has it otherwise, since it begins before the end of this one.
+    If a contact was read or written after ``asked``, only later changes count. The next read
+    catches earlier ones, because it begins before this one ends.
 
-    A contact that is archived though we did not archive it was archived by a marketer; one whose
-    archive of ours was under way when its worker ended was archived by us. One that
-    comes (back) by other hands than ours is no longer archived by anyone, not ours to archive
-    again, and no longer refused. One that took another address leaves ``moved`` behind, and is an
-    alias of it from then on. Customers at an address whose contact appeared, was archived, or
-    did anything while they were no contacts are decided on again.
+    A contact that we did not archive was archived by a marketer. If our archive was in flight when
+    its worker died, we archived it. A contact that returns without a write of ours loses
+    ``archived_by``, its owner and its refusal. So we do not archive it again. A member that changed
+    its address leaves a ``moved`` contact behind; the new contact becomes its alias. Customers are
+    decided again if the contact at their address appeared, was archived, or did anything while they
+    were skipped.
 
-    A member who is there when the audience is read for the first time has done nothing that we know
-    of, whatever its status (B10b); later, with ``arrivals``, a new one has just subscribed.
+    On the first read of an audience, no member counts as having done anything, whatever its status
+    (B10b). On later reads, with ``arrivals``, a new member has just subscribed.
     """
     lock_sync(connection, sync=sync)
     connection.execute(text("DROP TABLE IF EXISTS judged_members"))

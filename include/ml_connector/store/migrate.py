@@ -1,4 +1,4 @@
-"""Brings the connector's schema up to date. Safe to run at any time, from several places at once."""
+"""Migrate the connector's schema. Safe to run at any time, and concurrently."""
 
 from pathlib import Path
 
@@ -10,13 +10,14 @@ from ml_connector.store.database import Database
 from ml_connector.store.tables import SCHEMA
 from ml_connector.wire.retries import Retries
 
-_LOCK = 6_117_001  # any number that is ours: serialises concurrent migrations
+_LOCK = 6_117_001  # arbitrary advisory lock id: serialises concurrent migrations
 
 
 def upgrade(url: str) -> None:
-    """Create or update the tables at ``url``; raise ``StorageError`` if the database is away.
+    """Create or update the tables at ``url`` in one transaction.
 
-    One transaction, begun again if it had to give way to runs that are at work.
+    Restarts the transaction if it had to give way to active runs. Raises ``StorageError`` if the
+    database is unavailable.
     """
     database = Database(url, connections=1)
     try:

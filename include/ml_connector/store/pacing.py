@@ -1,8 +1,8 @@
-"""Rate limits held over all workers together, and the count of calls made.
+"""Rate limits shared by all workers, and the count of API calls.
 
-A window is kept as the time at which it is free again (the generic cell rate algorithm, GCRA:
-https://en.wikipedia.org/wiki/Generic_cell_rate_algorithm): one row an account, one UPDATE a call,
-no clock but the database's.
+A window is stored as the time at which it is free again: the generic cell rate algorithm (GCRA,
+https://en.wikipedia.org/wiki/Generic_cell_rate_algorithm). It takes one row per account, one UPDATE
+per call, and only the database's clock.
 """
 
 from collections.abc import Mapping
@@ -10,7 +10,7 @@ from datetime import date
 
 from sqlalchemy import Connection, text
 
-# One call each 125 ms with a burst of two: at most 10 in any second and 482 in any minute, where a
+# One call every 125 ms with a burst of two: at most 10 in any second and 482 in any minute. A
 # QuickBooks company allows 10 and 500 (QuickBooks limits page).
 _RESERVE = text("""
     INSERT INTO ml_connector.pacing AS p (account, free_at)
@@ -22,12 +22,12 @@ _RESERVE = text("""
 
 
 def reserve(connection: Connection, *, account: str) -> float:
-    """Take the next place in ``account``'s windows; return how many seconds to wait for it."""
+    """Reserve the next slot in ``account``'s windows; return how many seconds to wait for it."""
     return max(0.0, float(connection.execute(_RESERVE, {"account": account}).scalar_one()))
 
 
-# A QuickBooks company takes 40 batches a minute from an app (QuickBooks limits page). The last 40 are
-# remembered, so that a short run need not wait at all; the second above the minute is for the way.
+# A QuickBooks company accepts 40 batches a minute from an app (QuickBooks limits page). The times
+# of the last 40 are stored, so a short run never waits. The extra second covers network latency.
 _RESERVE_BATCH = text("""
     INSERT INTO ml_connector.pacing AS p (account, free_at, recent)
     VALUES (:account, clock_timestamp(), ARRAY[clock_timestamp()])
@@ -40,7 +40,7 @@ _RESERVE_BATCH = text("""
 
 
 def reserve_batch(connection: Connection, *, account: str) -> float:
-    """Take the next of 40 batches a minute; return how many seconds to wait for it."""
+    """Reserve the next of 40 batches a minute; return how many seconds to wait for it."""
     parameters = {"account": f"{account}/batch"}
     return max(0.0, float(connection.execute(_RESERVE_BATCH, parameters).scalar_one()))
 
@@ -48,7 +48,7 @@ def reserve_batch(connection: Connection, *, account: str) -> float:
 def count_calls(
     connection: Connection, *, account: str, calls: Mapping[str, int], day: date
 ) -> None:
-    """Add calls to the account's usage of the day (QuickBooks meters reads by the month)."""
+    """Add calls to the account's daily usage (QuickBooks meters reads by the month)."""
     for call, number in calls.items():
         connection.execute(
             text("""INSERT INTO ml_connector.api_usage AS u (day, account, call, calls)

@@ -1,4 +1,4 @@
-"""Plans: one a run. What the run's tasks did adds up here."""
+"""Plans: one per run. The run's tasks add their results to it."""
 
 import json
 from collections.abc import Mapping
@@ -9,9 +9,9 @@ from sqlalchemy import Connection, text
 
 
 def open_plan(connection: Connection, *, sync: str, run_id: str, kind: str | None = None) -> int:
-    """Return the id of the run's plan, made if this is its first task.
+    """Return the id of the run's plan; the run's first task creates it.
 
-    ``kind`` is ``sync`` unless a task says otherwise (``preview``).
+    ``kind`` is ``sync`` unless a task sets another one (``preview``).
     """
     return int(
         connection.execute(
@@ -25,7 +25,7 @@ def open_plan(connection: Connection, *, sync: str, run_id: str, kind: str | Non
 
 
 def created_at(connection: Connection, *, plan_id: int) -> datetime:
-    """Return when the run's first task opened its plan."""
+    """Return when the run's first task created its plan."""
     found: datetime = connection.execute(
         text("SELECT created_at FROM ml_connector.plans WHERE id = :plan_id"), {"plan_id": plan_id}
     ).scalar_one()
@@ -33,7 +33,7 @@ def created_at(connection: Connection, *, plan_id: int) -> datetime:
 
 
 def fail(connection: Connection, *, plan_id: int, error: str) -> None:
-    """Keep the message of a step that failed; the run may still be tried again."""
+    """Store the message of a failed step. The run may still be retried."""
     connection.execute(
         text("UPDATE ml_connector.plans SET state = 'failed', error = :error WHERE id = :plan_id"),
         {"plan_id": plan_id, "error": error},
@@ -42,7 +42,7 @@ def fail(connection: Connection, *, plan_id: int, error: str) -> None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlanProgress:
-    """How far a run is. ``settled`` of ``changes`` changes have an outcome."""
+    """The progress of a run. ``settled`` of ``changes`` changes have an outcome."""
 
     plan_id: int
     state: str
@@ -53,7 +53,7 @@ class PlanProgress:
 
 
 def progress_of(connection: Connection, *, sync: str, run_id: str) -> PlanProgress | None:
-    """Return how far a run is, None before its first task has started."""
+    """Return the progress of a run, None before its first task has started."""
     row = connection.execute(
         text("""SELECT p.id, p.state, p.error,
                        (SELECT coalesce(sum(n::bigint), 0) FROM jsonb_each_text(p.calls) e(k, n)),
@@ -75,7 +75,7 @@ def progress_of(connection: Connection, *, sync: str, run_id: str) -> PlanProgre
 
 
 def add_calls(connection: Connection, *, plan_id: int, calls: Mapping[str, int]) -> None:
-    """Add API calls to the plan's, by name."""
+    """Add API calls, by name, to those of the plan."""
     for name, number in calls.items():
         connection.execute(
             text("""UPDATE ml_connector.plans SET calls = jsonb_set(calls, ARRAY[:name],

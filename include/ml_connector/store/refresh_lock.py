@@ -1,8 +1,8 @@
-"""The row lock under which a QuickBooks refresh token is redeemed, one process at a time.
+"""Row lock for redeeming a QuickBooks refresh token, one process at a time.
 
-Lock and intent are two transactions on purpose: the lock goes with the process that held it, the
-intent stays and tells the next one. Waiting ends when the holder does; a holder's own call has a
-time-out, so ``WAITS`` waits in a row mean that something else is wrong.
+Lock and intent are two transactions on purpose. The lock ends with the process that holds it. The
+intent stays and informs the next process. Waiting ends when the holder ends. The holder's own call
+has a time-out, so ``WAITS`` waits in a row indicate another fault.
 """
 
 from collections.abc import Iterator
@@ -16,13 +16,14 @@ from ml_connector.errors import StorageError
 from ml_connector.store.database import Database, lift_timeouts
 
 WAIT_SECONDS = 90.0
-"""Longer than the token call's own time-out."""
+"""Seconds of one wait for the lock, longer than the token call's own time-out."""
 
 WAITS = 10
+"""A process gives up after this many waits in a row."""
 
 
 class RowLockHolder:
-    """What whoever holds the lock may ask and record (``quickbooks.tokens.Hold``)."""
+    """Operations of the process that holds the lock (``quickbooks.tokens.RefreshLockHolder``)."""
 
     def __init__(self, database: Database, conn_id: str) -> None:
         self._database, self._conn_id = database, conn_id
@@ -42,7 +43,8 @@ class RowLockHolder:
     def intend(self) -> bool:
         """Record that a redemption is about to be sent.
 
-        Returns True if an earlier one never came to a clean end: the pair it got may be lost.
+        Returns True if an earlier redemption did not end cleanly: the token pair it got may be
+        lost.
         """
         with self._database.begin() as connection:
             unfinished = connection.execute(
@@ -58,11 +60,11 @@ class RowLockHolder:
         return bool(unfinished)
 
     def refuse(self, mark: str) -> None:
-        """Record that the token with this mark is refused for good: nobody redeems it again."""
+        """Record that the token with this mark is refused for good: no process redeems it again."""
         self.finish(refused=mark)
 
     def finish(self, *, refused: str | None = None) -> None:
-        """Bring every open intent to its end."""
+        """End every open intent."""
         with self._database.begin() as connection:
             connection.execute(
                 text("""UPDATE ml_connector.token_intents
@@ -76,7 +78,10 @@ class RowLockHolder:
 def refresh_lock(
     database: Database, conn_id: str, *, wait_seconds: float = WAIT_SECONDS
 ) -> Iterator[RowLockHolder]:
-    """Hold the connection's row; raise ``StorageError`` if it is not free after ``WAITS`` waits."""
+    """Hold the connection's row lock for the block.
+
+    Raises ``StorageError`` if the row is still locked after ``WAITS`` waits of ``wait_seconds``.
+    """
     with database.begin() as connection:
         connection.execute(
             text("""INSERT INTO ml_connector.token_refreshes (conn_id) VALUES (:conn_id)
@@ -85,7 +90,8 @@ def refresh_lock(
         )
     hold = RowLockHolder(database, conn_id)
     with database.begin() as connection:
-        # The lock is idle while QuickBooks answers: a server's time limits would end it in the midst.
+        # The transaction is idle during the QuickBooks call. A server's time limits would end it
+        # midway.
         lift_timeouts(connection)
         connection.execute(text(f"SET LOCAL lock_timeout = {round(wait_seconds * 1000)}"))
         _lock(connection, conn_id, wait_seconds)

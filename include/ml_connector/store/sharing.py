@@ -1,7 +1,7 @@
-"""Who owns a contact where several syncs feed one audience: the first one that took it.
+"""Contact ownership where several syncs feed one audience: the first sync to take it owns it.
 
-Every sync keeps what it knows of the audience for itself. What another one owns is looked up there,
-and counts only as long as that one reads the same audience.
+Each sync stores its own view of the audience. A contact owned by another sync is looked up there,
+and counts only while that sync reads the same audience.
 """
 
 from collections import defaultdict
@@ -18,7 +18,7 @@ OWNED_ELSEWHERE = "owned_by_another_sync"
 
 _READS = """JOIN ml_connector.cursors r ON r.sync = k.sync AND r.name = 'members'
                                      AND r.value->>'audience' = :audience"""
-# A write that is decided and not made yet is as good as made: its sync was first.
+# A decided write counts as made: its sync was first.
 _OWNED = f"""
     SELECT k.email_key, k.sync FROM ml_connector.contacts k {_READS}
     WHERE k.sync = ANY(:others) AND k.owner IS NOT NULL
@@ -36,7 +36,7 @@ class Owned(NamedTuple):
 
 
 class Archived(NamedTuple):
-    """A contact that another sync archived, and the status it had."""
+    """A contact that another sync archived, and its status before."""
 
     email_key: bytes
     previous_status: str | None
@@ -45,7 +45,7 @@ class Archived(NamedTuple):
 def owned(
     connection: Connection, *, audience: str, others: Collection[str], keys: Collection[bytes]
 ) -> list[Owned]:
-    """Return those contacts under ``keys`` that syncs of ``others`` own."""
+    """Return those contacts under ``keys`` that the syncs ``others`` own."""
     rows = connection.execute(
         text(f"SELECT * FROM ({_OWNED}) owned WHERE email_key = ANY(:keys)"),  # noqa: S608
         {"audience": audience, "others": list(others), "keys": bytea_array(keys)},
@@ -56,7 +56,7 @@ def owned(
 def archived(
     connection: Connection, *, audience: str, others: Collection[str], keys: Collection[bytes]
 ) -> list[Archived]:
-    """Return those contacts under ``keys`` that syncs of ``others`` archived."""
+    """Return those contacts under ``keys`` that the syncs ``others`` archived."""
     rows = connection.execute(
         text(f"""SELECT k.email_key, k.previous_status FROM ml_connector.contacts k {_READS}
                  WHERE k.sync = ANY(:others) AND k.email_key = ANY(:keys)
@@ -69,7 +69,7 @@ def archived(
 def tags_left(
     connection: Connection, *, others: Collection[str], keys: Collection[bytes], vault: Vault
 ) -> dict[bytes, list[str]]:
-    """Return the tags that syncs of ``others`` gave to contacts which they own no more."""
+    """Return the tags that ``others`` left on contacts they released or archived."""
     rows = connection.execute(
         text("""SELECT sync, email_key, payload FROM ml_connector.contacts
                 WHERE sync = ANY(:others) AND email_key = ANY(:keys) AND payload IS NOT NULL
@@ -86,7 +86,10 @@ def tags_left(
 def awaited(
     connection: Connection, *, others: Collection[str], keys: Collection[bytes]
 ) -> set[bytes]:
-    """Return those of ``keys`` at which a customer of ``others`` would be a contact but for us."""
+    """Return those of ``keys`` where ``others`` skip a customer while another sync owns it.
+
+    A customer of ``others`` there becomes a contact once we release the address.
+    """
     rows = connection.execute(
         text("""SELECT email_key FROM ml_connector.customers
                 WHERE sync = ANY(:others) AND email_key = ANY(:keys) AND reason = :reason
@@ -97,7 +100,7 @@ def awaited(
 
 
 def mark_free(connection: Connection, *, sync: str, audience: str, others: Collection[str]) -> None:
-    """Have customers decided on again whose contact no other sync owns any more."""
+    """Mark customers for a new decision whose contact another sync has released."""
     connection.execute(
         text(f"""UPDATE ml_connector.customers c SET dirty = true
                  WHERE c.sync = :sync AND c.reason = :reason AND NOT c.dirty

@@ -1,4 +1,7 @@
-"""People never to import again: nothing about them is stored any more, whatever brings them."""
+"""Suppression: people who must never be imported again, whatever source brings them.
+
+No data about them is stored.
+"""
 
 from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
@@ -11,16 +14,16 @@ from ml_connector.store.contacts import suppressed
 from ml_connector.vault import Vault
 
 SUPPRESSED = "suppressed"
-"""The problem with the address of a customer whose person was forgotten; also why it is skipped."""
+"""The ``email_problem`` of a forgotten person's customer, and the reason why it is skipped."""
 
 
 def withheld(
     connection: Connection, page: Sequence[Customer], *, sync: str, vault: Vault
 ) -> list[Customer]:
-    """Return customers as they may be staged: those of forgotten people without a word of them.
+    """Return customers as they may be staged: without personal data of forgotten people.
 
-    A customer stays so whatever address it is given later. Of one whose first address is another
-    person's, only the forgotten address is left out.
+    A forgotten person's customer stays withheld, even with a new address. If the first address of a
+    customer is another person's, only the forgotten address is removed.
     """
     if not _anybody(connection, sync=sync):
         return list(page)
@@ -49,7 +52,7 @@ def _withheld(
 def nameless(
     customer_id: str, sync_token: str, *, last_updated: datetime, active: bool
 ) -> Customer:
-    """Return what is staged of a customer whose person was forgotten."""
+    """Return what is staged of a forgotten person's customer."""
     return Customer(
         id=customer_id,
         sync_token=sync_token,
