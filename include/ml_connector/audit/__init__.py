@@ -1,1 +1,1 @@
-"""The audit trail: rows, chained seals, monthly partitions, filters, lawful rewrites."""
+"""Audit trail: rows, chain of seals, monthly partitions, filters and lawful rewrites."""

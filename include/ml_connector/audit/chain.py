@@ -1,10 +1,12 @@
-"""The seals of the audit: a chain of keyed hashes beside the rows, one for each.
+"""Audit chain: seal each audit row with a keyed hash that includes the previous seal.
 
-A seal holds its row's digest and a hash that takes in the seal before it, both HMAC-SHA256 (RFC
-2104) under a key that is not in the database. So whoever can write to the database can change a
-row, but not its seal, and cannot take a seal out or put one in. The chain is in the order of ids,
-since rows are sealed only once everybody who has a lower id has come to an end: an id that is not
-sealed then was rolled back, and a row that turns up there later was put there by somebody.
+A seal holds its row's digest and a hash over the previous seal. Both are HMAC-SHA256 (RFC 2104)
+under a key that is not in the database. An attacker with write access to the database can change a
+row, but not its seal. The attacker cannot remove or insert a seal either.
+
+The chain follows the order of ids. A row is sealed only after every transaction with a lower id has
+ended. An id without a row at that time was rolled back. A row that appears there later was inserted
+by an attacker.
 """
 
 from collections.abc import Iterator, Sequence
@@ -25,15 +27,17 @@ SEALED_COLUMNS = (
     "error", "attempts", "request_id", "cause", "dag_id", "run_id", "task_id", "try_number",
     "actor", "seal_id", "before", "after", "origin",
 )  # fmt: skip
-"""What a digest takes in, in this order. A column that is added later must not be added here: the
-digests of old rows would no longer fit. It needs a second form of digest."""
+"""A digest covers these columns, in this order. Never add a column here: the digests of old rows
+would no longer match. A new column needs a second form of digest."""
 
 _AT = SEALED_COLUMNS.index("at")
 _BINARY = [SEALED_COLUMNS.index(column) for column in ("email_key", "before", "after")]
 
 PAGE = 5000
+"""Rows sealed or verified at a time; sealing commits after each page."""
 MOST_COMPARED = 300
-"""Up to so many rows that do not fit their seals are compared with one another, for swaps."""
+"""Up to this many rows that do not match their seals are compared with one another, to detect
+swaps."""
 
 _SEALING = "ml_connector/audit_seals"
 _SEAL_COLUMNS = {
@@ -46,7 +50,7 @@ Wrong = Literal["edited", "removed", "inserted", "swapped", "seal altered", "sea
 
 
 class Link(NamedTuple):
-    """Where the chain stands: the last place, the row sealed there, and the hash to go on from."""
+    """The end of the chain: last position, the row sealed there, and the hash to continue from."""
 
     position: int
     audit_id: int
@@ -55,7 +59,7 @@ class Link(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SealResult:
-    """What sealing did: rows newly sealed, the length of the chain, and its last hash."""
+    """The result of sealing: rows newly sealed, length of the chain, and its last hash (hex)."""
 
     rows: int
     position: int
@@ -64,7 +68,7 @@ class SealResult:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finding:
-    """Something wrong: with the row ``audit_id`` or, for seals, at the place it names."""
+    """A problem with the row ``audit_id`` or, for seals, at the position it names."""
 
     wrong: Wrong
     audit_id: int
@@ -73,9 +77,10 @@ class Finding:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verified:
-    """What was looked at: rows that are as they were sealed, rows not sealed yet, what is wrong.
+    """The result of a verification: rows that match their seals, unsealed rows, and findings.
 
-    ``erased``: how many of the sound rows had their personal data destroyed by an erasure.
+    ``erased`` counts the sound rows whose personal data an erasure destroyed. ``head`` is the last
+    hash (hex).
     """
 
     sound: int
@@ -89,17 +94,17 @@ class Verified:
 
 
 def seal(database: Database, vault: Vault, *, page: int = PAGE) -> SealResult:
-    """Seal every row there is; one process at a time, the others wait and go on from there.
+    """Seal every unsealed row. One process seals at a time; the others wait, then continue.
 
-    A page is a transaction, so whoever is killed leaves a shorter chain that is as sound. The next
-    one is read meanwhile: what is not sealed yet is never changed.
+    Each page is a transaction, so a killed process leaves a shorter chain that is just as sound.
+    The next page is prefetched meanwhile, because an unsealed row never changes.
     """
     sealed = 0
     for rows in prefetch(_iter_unsealed(database, until=_horizon(database), page=page)):
         with database.begin() as connection:
             _take_seals(connection)
             last = _last(connection, vault)
-            # Rows up to there were sealed by somebody else since they were read.
+            # Another process sealed the rows up to there after they were read.
             links = list(_links([row for row in rows if row[0] > last.audit_id], last, vault))
             copy_rows(connection, "ml_connector.audit_seals", _SEAL_COLUMNS, links)
         sealed += len(links)
@@ -109,7 +114,7 @@ def seal(database: Database, vault: Vault, *, page: int = PAGE) -> SealResult:
 
 
 def _horizon(database: Database) -> int:
-    """Return an id up to which every row is there for good or never will be."""
+    """Return an id up to which every row is committed or never will be."""
     with database.begin() as connection:
         connection.execute(
             text("SELECT pg_advisory_xact_lock(hashtextextended(:name, 0))"), {"name": APPENDING}
@@ -167,12 +172,12 @@ def _links(rows: Sequence[Row[Any]], last: Link, vault: Vault) -> Iterator[tuple
 
 
 def digest_of(row: Sequence[Any], vault: Vault) -> bytes:
-    """Return the keyed digest of a row's bytes, payloads as they are sealed."""
+    """Return the keyed digest of a row's bytes, with payloads in encrypted form."""
     return vault.audit_mac(b"row" + _encoder.encode(_values(row)))
 
 
 def _values(row: Sequence[Any]) -> list[Any]:
-    """Return what a digest takes in: times in UTC, bytes as hexadecimal digits."""
+    """Return the values that a digest covers: times in UTC, bytes as hexadecimal digits."""
     values = list(row)
     values[_AT] = _utc(values[_AT])
     for place in _BINARY:
@@ -188,22 +193,26 @@ def _utc(at: datetime) -> str:
 def mac_of(
     previous: bytes, position: int, audit_id: int, at: datetime, digest: bytes, vault: Vault
 ) -> bytes:
-    """Return the hash of a place in the chain."""
+    """Return the keyed hash of a position in the chain."""
     place = _encoder.encode([position, audit_id, _utc(at)])
     return vault.audit_mac(b"seal" + previous + digest + place)
 
 
 def rewrite_mac(audit_id: int, kind: str, sealed: bytes, digest: bytes, vault: Vault) -> bytes:
-    """Return the keyed hash that lets a row's digest be ``digest`` instead of the ``sealed`` one."""
+    """Return the keyed hash that permits the ``digest`` of a row in place of the ``sealed`` one."""
     content = _encoder.encode([audit_id, kind, bytes(sealed).hex(), bytes(digest).hex()])
     return vault.audit_mac(b"rewrite" + content)
 
 
-# ── where the chain starts ────────────────────────────────────────────────────────────────────
+# ── start of the chain ────────────────────────────────────────────────────────────────────────
 
 
 class Checkpoint(NamedTuple):
-    """Rows from before ``dropped_before`` were dropped; the chain goes on after ``position``."""
+    """The start of the chain after retention: rows before ``dropped_before`` are gone.
+
+    The chain continues after ``position``. ``signed`` is False if the checkpoint's own signature
+    does not match.
+    """
 
     dropped_before: datetime | None
     position: int
@@ -213,7 +222,7 @@ class Checkpoint(NamedTuple):
 
 
 def checkpoint(connection: Connection, vault: Vault) -> Checkpoint:
-    """Return where the chain starts: at its beginning, or where dropped rows left off."""
+    """Return the start of the chain: its beginning, or the point where dropped rows end."""
     row = connection.execute(
         text("""SELECT dropped_before, position, audit_id, mac, signature
                 FROM ml_connector.audit_checkpoints ORDER BY dropped_before DESC LIMIT 1""")
@@ -233,7 +242,7 @@ def checkpoint(connection: Connection, vault: Vault) -> Checkpoint:
 def checkpoint_mac(
     dropped_before: datetime, position: int, audit_id: int, mac: bytes, vault: Vault
 ) -> bytes:
-    """Return the keyed hash of a checkpoint."""
+    """Return the keyed hash that signs a checkpoint."""
     place = [_utc(dropped_before), position, audit_id, mac.hex()]
     return vault.audit_mac(b"checkpoint" + _encoder.encode(place))
 
@@ -241,9 +250,9 @@ def checkpoint_mac(
 def put_checkpoint(
     connection: Connection, vault: Vault, *, dropped_before: datetime, kept_from: int | None
 ) -> None:
-    """Let the chain start anew before the first row that is kept; None if no sealed row is.
+    """Restart the chain before the row ``kept_from``; None if no sealed row remains.
 
-    Seals of dropped rows further on are kept: their time tells that they were dropped by age.
+    Later seals of dropped rows stay. Their time proves that the rows were dropped by age.
     """
     _take_seals(connection)
     before = "" if kept_from is None else "WHERE audit_id < :kept_from"
@@ -277,16 +286,16 @@ def put_checkpoint(
     )
 
 
-# ── verifying ─────────────────────────────────────────────────────────────────────────────────
+# ── verification ──────────────────────────────────────────────────────────────────────────────
 
 
 def verify(
     connection: Connection, vault: Vault, *, head: str | None = None, page: int = PAGE
 ) -> Verified:
-    """Compare every row with its seal and every seal with the one before.
+    """Compare every row with its seal and every seal with the previous one.
 
-    ``head``: a hash noted earlier that has to be in the chain, which tells a chain that was cut off
-    at its end together with its rows from one that was not.
+    ``head`` is a hash noted earlier that must be in the chain. It detects a chain that was cut off
+    at its end together with its rows.
     """
     return _Verifier(connection, vault, head).run(page)
 
@@ -331,7 +340,7 @@ class _Verifier:
         )
 
     def _iter_pairs(self, page: int) -> Iterator[Row[Any]]:
-        """Yield rows beside seals in the order of ids, either of which may be missing."""
+        """Yield rows joined with their seals in the order of ids; either may be missing."""
         after = 0
         while True:
             rows = self._connection.execute(
@@ -353,7 +362,7 @@ class _Verifier:
             after = rows[-1].place
 
     def _follow(self, both: Row[Any]) -> None:
-        """Check that the seal follows from the one before."""
+        """Check that the seal follows from the previous one."""
         if both.position != self._position + 1:
             self._add("seal missing", both.place, f"no seal between {self._position} and it")
         mac = mac_of(
@@ -380,20 +389,20 @@ class _Verifier:
             self._sound += 1
             self._erased += both.rewrite == "erased"
             return
-        if len(self._edited) <= MOST_COMPARED:  # beyond that none is compared
+        if len(self._edited) <= MOST_COMPARED:  # beyond the limit, no row is compared
             self._edited[both.id] = _values(both[: len(SEALED_COLUMNS)])
             self._digests.add(bytes(both.digest))
         self._add("edited", both.id)
 
     def _rewritten(self, both: Row[Any], digest: bytes) -> bool:
-        """Tell whether the row is as an erasure or a rotation of keys left it."""
+        """Return whether an erasure or a key rotation left the row as it is."""
         if both.rewrite is None or bytes(both.rewritten) != digest:
             return False
         mac = rewrite_mac(both.id, both.rewrite, both.digest, digest, self._vault)
         return mac == bytes(both.rewrite_mac)
 
     def _tell_swaps(self) -> None:
-        """Tell rows that hold one another's content from those that were edited."""
+        """Reclassify edited rows that hold each other's content as swapped."""
         if len(self._edited) > MOST_COMPARED:
             return
         for number, finding in enumerate(self._found):
@@ -406,7 +415,7 @@ class _Verifier:
                     )
 
     def _holds(self, audit_id: int, other: int) -> bool:
-        """Tell whether the row ``audit_id`` holds what the row ``other`` was sealed with."""
+        """Return whether the row ``audit_id`` holds the content sealed for the row ``other``."""
         values = [other, *self._edited[audit_id][1:]]
         return self._vault.audit_mac(b"row" + _encoder.encode(values)) in self._digests
 

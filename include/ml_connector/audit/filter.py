@@ -1,4 +1,4 @@
-"""Which rows of the audit: the same filter for the console and the terminal."""
+"""Audit filter, shared by the console and the command line."""
 
 from dataclasses import dataclass, fields
 from datetime import datetime
@@ -18,7 +18,7 @@ _EQUAL = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Filter:
-    """Which rows. Empty means any; ``since`` is included, ``until`` is not."""
+    """A filter for audit rows. Empty means any; ``since`` is inclusive, ``until`` exclusive."""
 
     system: str = ""
     action: str = ""
@@ -33,12 +33,12 @@ class Filter:
 
     @property
     def any(self) -> bool:
-        """Whether it leaves anything out."""
+        """Return whether the filter excludes any row."""
         return any(getattr(self, field.name) for field in fields(self))
 
 
 def conditions(wanted: Filter, *, sync: str | None = None) -> tuple[list[str], dict[str, Any]]:
-    """Return the conditions of a WHERE, at least one, and their parameters."""
+    """Return the conditions of a WHERE clause, at least one, and their parameters."""
     values: dict[str, Any] = {name: getattr(wanted, name) for name in _EQUAL}
     values = {name: value for name, value in values.items() if value}
     if sync is not None:

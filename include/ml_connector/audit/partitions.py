@@ -1,4 +1,4 @@
-"""The months of the audit: made ahead of time, and dropped by age once they are sealed."""
+"""Monthly audit partitions: create them ahead of time, drop them by age once they are sealed."""
 
 import re
 from collections.abc import Sequence
@@ -11,12 +11,13 @@ from ml_connector.audit.chain import put_checkpoint
 from ml_connector.vault import Vault
 
 MONTHS_AHEAD = 3
+"""Partitions exist this many months ahead."""
 _NAME = re.compile(r"^audit_(\d{4})_(\d{2})$")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Month:
-    """A partition: its table's name, and where its month begins and ends (UTC)."""
+    """A partition: its table's name, and the start and end of its month (UTC)."""
 
     table: str
     starts: datetime
@@ -24,14 +25,14 @@ class Month:
 
 
 def month_of(moment: datetime, *, later: int = 0) -> datetime:
-    """Return the beginning of a moment's month (UTC), or of one so many months ``later``."""
+    """Return the start of a moment's month (UTC), or of the month ``later`` months after it."""
     utc = moment.astimezone(UTC)
     months = utc.year * 12 + utc.month - 1 + later
     return datetime(months // 12, months % 12 + 1, 1, tzinfo=UTC)
 
 
 def make_ahead(connection: Connection, *, now: datetime) -> int:
-    """Make this month's partition and the next ones; return how many were not there."""
+    """Create the partitions of this month and the next ones; return how many were missing."""
     months = [month_of(now, later=later) for later in range(MONTHS_AHEAD + 1)]
     made = connection.execute(
         text(
@@ -43,7 +44,7 @@ def make_ahead(connection: Connection, *, now: datetime) -> int:
 
 
 def months(connection: Connection) -> list[Month]:
-    """Return the partitions there are, oldest first. The first may reach back further."""
+    """Return the existing partitions, oldest first. The first may reach further back."""
     names = connection.execute(
         text("""SELECT c.relname FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid
                 WHERE i.inhparent = 'ml_connector.audit'::regclass ORDER BY c.relname""")
@@ -61,11 +62,11 @@ def drop_old(
 ) -> Sequence[Month]:
     """Drop the months before the last ``keep_months`` full ones; return them.
 
-    A month with a row that is not sealed stays, and so do those after it. The chain of seals starts
-    anew behind what was dropped. Needs the rights of the tables' owner.
+    A month with an unsealed row stays, and so do the months after it. The chain of seals restarts
+    behind the dropped rows. Requires the privileges of the tables' owner.
 
-    Raises ``RetryLater`` if somebody reads the audit for long, as a backup does: everybody who
-    writes to it, webhooks included, would wait behind us.
+    Raises ``RetryLater`` if a long read, such as a backup, locks the audit. Waiting for it would
+    block every writer to the audit, webhooks included.
     """
     cutoff = month_of(now, later=-keep_months)
     old = []

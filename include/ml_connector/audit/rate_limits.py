@@ -1,4 +1,4 @@
-"""Rate limits met, on the audit trail: who was told to wait, by whom, and for how long."""
+"""Audit rows for rate limits: the run that had to wait, the system, and the delay."""
 
 from collections.abc import Callable
 
@@ -9,10 +9,11 @@ from ml_connector.scope import Scope
 
 
 def listener(scope: Scope, system: str) -> Callable[[RetryLater, int, float], None]:
-    """Return what ``Retries.on_retry`` calls for a client of ``system`` (``mailchimp`` ...).
+    """Return the ``Retries.on_retry`` callback for a client of ``system`` (``mailchimp`` ...).
 
-    Each 429 and each edge block is a row, at once and in a transaction of its own, since the one
-    under way may not come to its end. After the last try nobody waits any more: ``gave_up``.
+    Each 429 and each edge block becomes a row at once. It has a transaction of its own, because the
+    current one may not complete. After the last try there is no wait, and the outcome is
+    ``gave_up``.
     """
 
     def heard(error: RetryLater, tried: int, wait: float) -> None:

@@ -1,8 +1,8 @@
-"""Audit rows rewritten lawfully: personal data destroyed, or payloads under another key.
+"""Lawful rewrites of audit rows: destroy personal data, or re-encrypt payloads.
 
-The chain of seals is not touched. A rewritten row gets a second digest, bound to its seal by a keyed
-hash, so that the verifier still tells it from one that somebody edited. A row that is not as it was
-sealed before gets none: rewriting clears nobody.
+The chain of seals stays untouched. A rewritten row gets a second digest, bound to its seal by a
+keyed hash. So the verifier can distinguish it from an edited row. A row that did not match its seal
+before gets no second digest: a rewrite never hides an edit.
 """
 
 from collections.abc import Sequence
@@ -18,7 +18,7 @@ _LISTED = ", ".join(f"a.{column}" for column in SEALED_COLUMNS)
 
 
 class Payloads(NamedTuple):
-    """What a row's payloads are to be; None destroys one."""
+    """The new payloads of a row; None destroys one."""
 
     id: int
     before: bytes | None
@@ -31,7 +31,7 @@ def reencrypt(connection: Connection, rows: Sequence[Payloads], *, vault: Vault)
 
 
 def erase(connection: Connection, ids: Sequence[int], *, vault: Vault) -> None:
-    """Destroy what sealed rows say of a person: payloads, address index and error text."""
+    """Destroy the personal data in sealed rows: payloads, address index and error text."""
     _rewrite(connection, [Payloads(id_, None, None) for id_ in ids], kind="erased", vault=vault)
 
 

@@ -1,8 +1,8 @@
-"""The audit trail: one row for every attempt to change the outside world, or refusal to.
+"""Audit trail: one row for every attempt to change an external system, or refusal to.
 
-``before`` and ``after`` are sealed for the row's own ``seal_id``, which is random: two rows cannot
-trade payloads. Rows are never changed; ``audit_seal`` chains them, ``audit_partitions`` keeps them
-by month.
+``before`` and ``after`` are encrypted for the row's own ``seal_id``, which is random: two rows
+cannot trade payloads. Only lawful rewrites change a row. ``audit.chain`` seals the rows,
+``audit.partitions`` stores them by month.
 """
 
 import secrets
@@ -30,23 +30,24 @@ _COLUMNS = {
 }  # fmt: skip
 
 SEAL_ID_BYTES = 8
+"""Length of a ``seal_id``, in random bytes."""
 
 APPENDING = "ml_connector/audit"
-"""The lock that transactions with new rows share, and that a sealer takes alone for a moment: what
-has an id by then is either there or never will be."""
+"""Transactions with new rows share this advisory lock, and a sealer takes it alone for a moment.
+Every id issued by then is committed or never will be."""
 
 
 UNKNOWN_OUTCOME = "unheard"
-"""The worker died before it stored the response. The stored word is that of release 0.1.0: audit
-rows are sealed, so it stays; people read "outcome unknown"."""
+"""The outcome of a call whose worker died before it stored the response. The stored word is that
+of release 0.1.0 and stays, because audit rows are sealed. Users read "outcome unknown"."""
 
 
 class Entry(msgspec.Struct, frozen=True, kw_only=True):
     """One audit row to write. ``outcome``: applied, failed, parked, refused, skipped or unknown.
 
-    ``cause`` says what led to it: ``change:12``, ``event:7``, ``webhook:9``, ``replay:3`` (an audit
-    row). ``origin`` is the webhook or replay that set off a write. ``before`` and ``after`` are
-    JSON-able and may hold personal data; ``error`` may not.
+    ``cause`` names what led to it: ``change:12``, ``event:7``, ``webhook:9``, ``replay:3`` (an
+    audit row). ``origin`` is the webhook or replay that triggered a write. ``before`` and ``after``
+    are JSON-able and may hold personal data. ``error`` may not.
     """
 
     sync: str
@@ -68,12 +69,12 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True):
 def append(
     connection: Connection, entries: Iterable[Entry], *, run: RunContext, vault: Vault
 ) -> int:
-    """Write the entries; return how many. Call it in the transaction of what they tell of."""
+    """Write the entries; return how many. Call it in the transaction of what they record."""
     return append_encrypted(connection, encrypted(entries, run=run, vault=vault))
 
 
 def append_encrypted(connection: Connection, rows: Sequence[Sequence[Any]]) -> int:
-    """As ``append``, with rows that were sealed before, while nobody had to wait for it."""
+    """Write rows from ``encrypted``, so that no lock is held during encryption; return how many."""
     if not rows:
         return 0
     first = prepare_append(connection)
@@ -82,7 +83,7 @@ def append_encrypted(connection: Connection, rows: Sequence[Sequence[Any]]) -> i
 
 
 def encrypted(entries: Iterable[Entry], *, run: RunContext, vault: Vault) -> list[Sequence[Any]]:
-    """Return the entries as rows, for ``append_encrypted``."""
+    """Return the entries as rows for ``append_encrypted``."""
     listed = list(entries)
     random = secrets.token_hex(SEAL_ID_BYTES * len(listed))
     ids = [random[at : at + 2 * SEAL_ID_BYTES] for at in range(0, len(random), 2 * SEAL_ID_BYTES)]
@@ -106,9 +107,9 @@ def encrypted(entries: Iterable[Entry], *, run: RunContext, vault: Vault) -> lis
 
 
 def prepare_append(connection: Connection) -> int:
-    """Take part in appending until the transaction ends; make this month's partition if need be.
+    """Take the append lock for the transaction; create this month's partition if needed.
 
-    Returns the time of the first row, as ``NOW``; the next ones are a microsecond apart, so that
+    Returns the time of the first row, as ``NOW``. The next rows are a microsecond apart, so that
     they stay in order.
     """
     row = connection.execute(
@@ -143,14 +144,14 @@ def _circumstances(entry: Entry, run: RunContext) -> tuple[Any, ...]:
 
 
 def identity(seal_id: str, side: str) -> str:
-    """Return the name that a row's ``before`` or ``after`` is sealed for."""
+    """Return the identity that a row's ``before`` or ``after`` is encrypted for."""
     return f"audit/{seal_id}/{side}"
 
 
 def counts(
     connection: Connection, *, run: RunContext, system: str, since: datetime
 ) -> dict[str, int]:
-    """Return how many rows a run has written about ``system`` since, by outcome."""
+    """Return how many rows a run wrote about ``system`` since ``since``, by outcome."""
     rows = connection.execute(
         text("""SELECT outcome, count(*) AS entries FROM ml_connector.audit
                 WHERE at >= :since AND dag_id = :dag_id AND run_id = :run_id AND system = :system
@@ -162,7 +163,7 @@ def counts(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Selection:
-    """What a person chose of the trail: rows by id, or all failed ones that fit."""
+    """The audit rows chosen for a replay: rows by id, or all failed rows that match."""
 
     ids: Sequence[int] = ()
     failed: bool = False
@@ -174,7 +175,7 @@ class Selection:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Past:
-    """A row of the trail as a replay sees it."""
+    """An audit row as a replay reads it."""
 
     id: int
     sync: str
@@ -188,17 +189,17 @@ class Past:
 
 
 FAILED = ("failed", "parked", "dead", "quarantined")
-"""Outcomes that a person may want to try again."""
+"""Outcomes that are worth a replay."""
 
 
 MOST_CHOSEN = 10_000
-"""So many rows are replayed at a time, by their ids."""
+"""One replay takes at most this many rows, by their ids."""
 
 
 def select(connection: Connection, chosen: Selection, *, most: int = MOST_CHOSEN) -> list[Past]:
-    """Return the rows chosen, oldest first. ``since`` is included, ``until`` is not.
+    """Return the selected rows, oldest first. ``since`` is inclusive, ``until`` exclusive.
 
-    Raises ``SettingsError`` if more than ``most`` fit.
+    Raises ``SettingsError`` if more than ``most`` rows match.
     """
     rows = connection.execute(
         text("""SELECT id, sync, system, action, reason, outcome, cause, customer_id, email_key
@@ -236,10 +237,11 @@ def iter_entries(
     newest: int = 0,
     page: int = 1000,
 ) -> Iterator[dict[str, Any]]:
-    """Yield rows oldest first, payloads opened; a page in memory, each in its own transaction.
+    """Yield rows oldest first, with decrypted payloads, one page in memory at a time.
 
-    ``newest``: no more than so many, the last ones; 0 means all. Who is slow to take them holds up
-    nobody: a month of the audit cannot be dropped while a transaction reads it.
+    ``newest`` limits the result to that many of the latest rows; 0 means all. An open transaction
+    would keep a month of the audit from being dropped. So each page has its own, and a slow
+    consumer blocks no work.
     """
     where, values = conditions(wanted or Filter(), sync=sync)
     listed = " AND ".join(where)
@@ -267,7 +269,7 @@ def iter_entries(
 
 
 def one(connection: Connection, *, vault: Vault, entry_id: int) -> dict[str, Any] | None:
-    """Return one row as ``iter_entries`` does, None if there is none."""
+    """Return one row as ``iter_entries`` does, None if it does not exist."""
     row = connection.execute(
         text("SELECT * FROM ml_connector.audit WHERE id = :id"), {"id": entry_id}
     ).one_or_none()
