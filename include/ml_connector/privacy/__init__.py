@@ -1,1 +1,1 @@
-"""Erase a person and rotate keys: everything that touches all stored payloads."""
+"""Erase a person and rotate keys: the jobs that touch every stored payload."""

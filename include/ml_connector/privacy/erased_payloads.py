@@ -1,4 +1,4 @@
-"""What only payloads tell of a person, opened a page at a time and destroyed."""
+"""Erase personal data that only payloads identify: decrypt them page by page."""
 
 import base64
 import binascii
@@ -21,9 +21,9 @@ from ml_connector.webhooks import inbox
 
 
 def erase_audit(connection: Connection, person: Person, *, vault: Vault, after: int) -> int | None:
-    """Destroy what the next page of sealed audit rows after ``after`` says of the person.
+    """Erase the person from the next page of sealed audit rows after ``after``.
 
-    Returns where to go on; None at the end.
+    Returns the id to continue from, None at the end.
     """
     rows = connection.execute(
         text("""SELECT a.id, a.at, a.sync, a.customer_id, a.email_key, a.seal_id, a.before, a.after
@@ -56,7 +56,7 @@ def erase_audit(connection: Connection, person: Person, *, vault: Vault, after: 
 def erase_inbox(
     connection: Connection, person: Person, *, vault: Vault, after: tuple[Any, ...] | None
 ) -> tuple[Any, ...] | None:
-    """As ``erase_audit`` for the next page of webhooks."""
+    """Erase the person from the next page of webhook events, as ``erase_audit`` does."""
     rows = payloads.next_page(connection, INBOX, after=after)
     if not rows:
         return None
@@ -72,7 +72,10 @@ def erase_inbox(
 def erase_second_addresses(
     connection: Connection, person: Person, *, vault: Vault, after: tuple[Any, ...] | None
 ) -> tuple[Any, ...] | None:
-    """As ``erase_audit`` for the next page of customers who list the address behind another."""
+    """Remove the person's addresses from the next page of customers that list them second.
+
+    Pages as ``erase_audit`` does.
+    """
     rows = payloads.next_page(connection, CUSTOMERS, after=after, locking="FOR UPDATE")
     if not rows:
         return None
@@ -99,12 +102,14 @@ def erase_second_addresses(
 
 
 UNWORKED = "system = 'mailchimp' AND state IN ('ignored', 'quarantined', 'dead')"
+"""SQL condition for the Mailchimp events that no worker processes."""
 
 
 def erase_of_the_suppressed(database: Database, vault: Vault) -> int:
-    """Destroy what events that came later say of people who were forgotten; return how many.
+    """Erase forgotten people from webhook events that arrived later; return how many events.
 
-    Those of a kind that nobody works on: of the others whoever works on one finds out.
+    Covers only events that no worker processes. For the others, the worker that processes the event
+    detects the suppression.
     """
     erased, after = 0, None
     while True:
@@ -127,7 +132,7 @@ def erase_of_the_suppressed(database: Database, vault: Vault) -> int:
 
 
 def _tells(encoded: bytes, person: Person) -> bool:
-    """Tell whether JSON names one of the person's addresses, in whatever form it may have come."""
+    """Return whether JSON contains one of the person's addresses, in any form."""
     lower = encoded.lower()
     if any(
         each in lower
@@ -135,7 +140,7 @@ def _tells(encoded: bytes, person: Person) -> bool:
         for each in (address.encode(), quote(address).lower().encode())
     ):
         return True
-    # A domain in other letters than ours, or a body that was kept as it came: dearer to look at.
+    # A domain in another script, or a body stored as received: more expensive to check.
     dearer = not encoded.isascii() or _BODY in encoded
     return dearer and not addresses_in(_words(encoded)).isdisjoint(person.addresses)
 
@@ -144,12 +149,12 @@ _BODY = b'{"body":'
 
 
 def _words(encoded: bytes) -> str:
-    """Return what JSON says as it stands, and as a form says it; an unreadable body opened."""
+    """Return the JSON text, as it is and as form data, with an unreadable body decoded."""
     said = [encoded.decode(errors="replace")]
     if encoded.startswith(_BODY):
         body = msgspec.json.decode(encoded)["body"]
         try:
             said.append(base64.b64decode(str(body), validate=True).decode(errors="replace"))
-        except binascii.Error:  # a form may have a field of that name
+        except binascii.Error:  # a form may have a field named body
             said.append(str(body))
     return "\n".join([*said, *(unquote_plus(each) for each in said)])

@@ -1,9 +1,9 @@
-"""Erasures: a person suppressed and gone wherever a key tells, and what is still to be done.
+"""Erasures: suppress a person, delete all data that keys identify, track the remaining steps.
 
-What can be told from keys goes in one transaction, together with the suppression, so that from then
-on nothing brings the person back. What can only be told by opening payloads (the audit, the inbox)
-goes page by page afterwards (``erased_payloads``); ``erasures`` keeps until then, sealed, whom it is
-about.
+Everything that keys identify is deleted in one transaction, together with the suppression. From
+then on, no source can bring the person back. Data that only decryption identifies (the audit, the
+inbox) is erased page by page afterwards (``erased_payloads``). Until then, ``erasures`` keeps the
+person's identity, encrypted.
 """
 
 from collections.abc import Iterable
@@ -24,7 +24,7 @@ REASON = "erasure_request"
 
 
 class Erasure(NamedTuple):
-    """An erasure under way. ``calling``: the call that was about to leave when it last ended."""
+    """An erasure in progress. ``calling``: the call about to be sent when the last try ended."""
 
     id: int
     email_key: bytes
@@ -32,11 +32,11 @@ class Erasure(NamedTuple):
     person: Person
 
 
-# ── the beginning: suppressed, and gone wherever a key tells ──────────────────────────────────
+# ── start: suppress, and delete by key ────────────────────────────────────────────────────────
 
 
 def syncs(connection: Connection) -> list[str]:
-    """Return every sync that has customers or contacts, also those no longer in the settings."""
+    """Return every sync with customers or contacts, including those removed from the settings."""
     rows = connection.execute(
         text("""SELECT sync FROM ml_connector.customers UNION
                 SELECT sync FROM ml_connector.contacts ORDER BY sync""")
@@ -45,14 +45,14 @@ def syncs(connection: Connection) -> list[str]:
 
 
 def begin(connection: Connection, address: str, *, actor: str, vault: Vault) -> Erasure:
-    """Suppress the person at an address and destroy what keys lead to; return whom it is about.
+    """Suppress the person at an address and delete the data that keys identify; return the erasure.
 
-    Waits for calls about them that are on the wire. An erasure that was begun before is gone on with.
+    Waits for calls in flight about the person. Continues an erasure that was begun before.
     """
     everywhere = syncs(connection)
     for name in everywhere:
         lock_sync(connection, sync=name, at="deciding")
-    # What those calls write is to be seen, so nobody is looked for before they have ended.
+    # Wait for those calls first: the search below must see what they write.
     _wait_for_calls(connection, find_person(connection, address, vault=vault))
     for name in everywhere:
         lock_sync(connection, sync=name)
@@ -134,7 +134,7 @@ _ERASE_BY_KEY = (
     """DELETE FROM ml_connector.archive_intents WHERE change_id IN (
            SELECT id FROM ml_connector.changes
            WHERE state = 'pending' AND (email_key = ANY(:keys) OR {theirs}))""",
-    # A change stays, so that a run's counts remain right; whose it was is not told any more.
+    # A change stays, so that a run's counts remain correct, but no longer identifies the person.
     """UPDATE ml_connector.changes
        SET email_key = decode(replace(gen_random_uuid()::text, '-', ''), 'hex'),
            decided_hash = NULL, error = NULL,
@@ -146,7 +146,7 @@ _ERASE_BY_KEY = (
     "UPDATE ml_connector.contacts SET alias_of = NULL WHERE alias_of = ANY(:keys)",
     "DELETE FROM ml_connector.member_events WHERE email_key = ANY(:keys)",
     "DELETE FROM ml_connector.activity_blocks WHERE {theirs}",
-    # Somebody else's customer that still shows this contact: the next run shows what is its own.
+    # Another person's customer that still shows this contact: the next run writes its own text.
     "UPDATE ml_connector.activity_blocks SET shown_key = '' WHERE shown_key = ANY(:keys)",
     "DELETE FROM ml_connector.write_intents WHERE {theirs}",
 )
@@ -163,7 +163,7 @@ def _pairs(shown: Iterable[ShownCustomer]) -> dict[str, list[str]]:
     return {"syncs": [sync for sync, _ in pairs], "ids": [id_ for _, id_ in pairs]}
 
 
-# ── what is under way ─────────────────────────────────────────────────────────────────────────
+# ── progress ──────────────────────────────────────────────────────────────────────────────────
 
 
 def _open(connection: Connection, key: bytes, vault: Vault) -> Erasure | None:
@@ -189,7 +189,7 @@ def _together(before: Person, now: Person) -> Person:
 
 
 def keep(connection: Connection, erasure: Erasure, *, vault: Vault) -> None:
-    """Store how far an erasure came."""
+    """Store the progress of an erasure."""
     connection.execute(
         text("""UPDATE ml_connector.erasures SET payload = :payload, calling = :calling
                 WHERE id = :id AND finished_at IS NULL"""),
@@ -202,7 +202,7 @@ def keep(connection: Connection, erasure: Erasure, *, vault: Vault) -> None:
 
 
 def finish(connection: Connection, erasure: Erasure) -> None:
-    """Store that an erasure is complete; whom it was about is destroyed."""
+    """Mark an erasure as complete, and destroy the person's stored identity."""
     connection.execute(
         text("""UPDATE ml_connector.erasures
                 SET payload = NULL, calling = NULL, finished_at = clock_timestamp()
@@ -216,7 +216,7 @@ def _payload(key: bytes, person: Person, vault: Vault) -> bytes:
 
 
 def unfinished(connection: Connection) -> list[datetime]:
-    """Return when the erasures were begun that did not come to an end, oldest first, in UTC."""
+    """Return when each unfinished erasure was begun, oldest first, in UTC."""
     rows = connection.execute(
         text("""SELECT started_at FROM ml_connector.erasures
                 WHERE finished_at IS NULL ORDER BY started_at""")

@@ -1,17 +1,18 @@
-"""A person erased on request: at Mailchimp, on the QuickBooks customer, and in all that we keep.
+"""Erase a person on request: at Mailchimp, on the QuickBooks customer, and in our own data.
 
 ::
 
-    begin       suppressed; gone wherever a key tells (one transaction)
-    Mailchimp   the contact archived, or deleted for good
-    QuickBooks  our block taken out of Notes, the attached note deleted
-    audit       payloads, address index and error texts destroyed; the chain stays valid
-    inbox       what webhooks said of the person destroyed
-    finish      one row of proof in the audit
+    begin       suppress; delete the data that keys identify (one transaction)
+    Mailchimp   archive the contact, or delete it permanently
+    QuickBooks  remove our block from Notes, delete the attached note
+    audit       destroy payloads, address index and error texts; the chain stays valid
+    inbox       destroy the person's data in webhook events
+    finish      write one audit row as proof
 
-Each step is safe to repeat and committed by itself, so a command that was killed is simply given
-again. So is one that could not reach a sync: the rest is done, and whom it is about is kept, sealed,
-until that sync is done too. Nothing that brings the person back can slip in between: they are suppressed from the start.
+Each step is idempotent and commits on its own. After a kill, rerun the command. Rerun it too if a
+sync was unreachable; all other steps are done by then. The person's identity stays stored,
+encrypted, until that sync is done. No source can bring the person back in between, because the
+suppression comes first.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -57,16 +58,16 @@ from ml_connector.sync import preflight
 from ml_connector.vault import Vault
 
 TRIES = 5
-"""Of taking our block out of a customer that somebody else keeps writing."""
+"""Attempts to remove our block from a customer that another writer keeps changing."""
 
 log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Forgotten:
-    """What an erasure did. ``left``: what a person has to do, a sentence each.
+    """The result of an erasure. ``left`` lists the work left to do by hand, one sentence each.
 
-    ``finished``: False if a sync could not be reached: given again, the command does what is left.
+    ``finished`` is False if a sync was unreachable. Rerun the command to do what is left.
     """
 
     erasure: int
@@ -78,7 +79,10 @@ class Forgotten:
 
 
 def person_to_erase(database: Database, vault: Vault, address: str) -> Person:
-    """Return whom an erasure would be about; raise ``SettingsError`` if it is no address."""
+    """Return the person that an erasure would cover.
+
+    Raises ``SettingsError`` if ``address`` is not an e-mail address.
+    """
     normal = normal_form(address)
     if "@" not in normal:
         raise SettingsError("that is no e-mail address")
@@ -96,10 +100,10 @@ def forget(
     run: RunContext,
     closed: Mapping[str, StopRun] | None = None,
 ) -> Forgotten:
-    """Erase the person at ``address``; ``delete_contact``: for good at Mailchimp, not archived.
+    """Erase the person at ``address``; ``delete_contact``: delete at Mailchimp, not archive.
 
-    ``closed``: by sync that could not be opened, why. These, and systems that cannot be reached,
-    are ``left``, and the erasure stays unfinished: given again, it goes on.
+    ``closed`` maps each sync that could not be opened to the reason. These syncs and unreachable
+    systems are reported in ``left``, and the erasure stays unfinished. A rerun continues it.
     """
     with database.begin() as connection:
         begun = erasure.begin(connection, normal_form(address), actor=run.actor, vault=vault)
@@ -124,13 +128,13 @@ class _Eraser:
         self._finished = True
         self._silent: ConnectorError | None = None
 
-    # ── what can be reached ───────────────────────────────────────────────────────────────────
+    # ── reachability ──────────────────────────────────────────────────────────────────────────
 
     def attempt(self, name: str, step: Callable[[], None]) -> None:
-        """Take a step at a system of a sync; note what cannot be reached.
+        """Run a step at one system of a sync; record unreachable systems.
 
-        Once a call's answer was not heard no other is made: whether that one arrived is found out
-        first, by the next try, and one call is remembered at a time.
+        After a lost response, no other call is made. The next attempt first determines whether that
+        call arrived, and only one call is stored at a time.
         """
         if self._silent is not None:
             self.unreached(name, self._silent)
@@ -145,7 +149,7 @@ class _Eraser:
                 self._silent = error
 
     def unreached(self, name: str, error: ConnectorError) -> None:
-        """Note that a sync is still to be done, and why."""
+        """Record that a sync is still to be done, and why."""
         self._finished = False
         self._left.append(
             f"{name}: not reached ({error}); mend that, then give the same command again: it"
@@ -177,7 +181,7 @@ class _Eraser:
         try:
             request_id = call(address)
         except RecordRefused as error:
-            if error.code == "not_found":  # how a repetition ends whose first answer was lost
+            if error.code == "not_found":  # a retry after a lost response
                 self._wrote(target.scope, "mailchimp", [(action, "applied")], error.request_id)
                 return
             if error.code != "method_not_allowed":
@@ -196,7 +200,7 @@ class _Eraser:
     # ── QuickBooks ────────────────────────────────────────────────────────────────────────────
 
     def clear_customers(self, target: OpenSync) -> None:
-        """Take what we wrote off the person's customers in a sync's company."""
+        """Remove our text from the person's customers in a sync's company."""
         for shown in self._erasure.person.customers:
             if shown.sync == target.scope.name and not shown.cleared:
                 self._clear(target, shown)
@@ -233,7 +237,7 @@ class _Eraser:
     def _write(
         self, scope: Scope, client: QuickBooksClient, shown: ShownCustomer, items: list[BatchItem]
     ) -> bool:
-        """Write; return whether the customer is settled, False if it is to be read again."""
+        """Write the items; return True if the customer is settled, False if it must be reread."""
         operation_id = f"erasure/{self._erasure.id}"
         written, request_id = write_items(client, items, operation_id=operation_id)
         settled, outcomes = True, []
@@ -256,7 +260,7 @@ class _Eraser:
     def _unknown_outcome(
         self, scope: Scope, shown: ShownCustomer, mark: str, due: set[str]
     ) -> None:
-        """Book writes that were made by a call whose answer nobody heard."""
+        """Record the writes of an earlier call with an unknown outcome."""
         announced = self._erasure.calling or ""
         if announced.startswith(f"{mark}/"):
             made = set(announced.removeprefix(f"{mark}/").split("/")) - due
@@ -270,10 +274,10 @@ class _Eraser:
         self._erasure = self._erasure._replace(person=structs.replace(person, customers=customers))
         self._keep()
 
-    # ── what is kept of it ────────────────────────────────────────────────────────────────────
+    # ── stored progress ───────────────────────────────────────────────────────────────────────
 
     def _calling(self, mark: str) -> None:
-        """Commit that a call is about to leave: found made later, it was ours."""
+        """Commit the intent to call: if its effect is found later, it was ours."""
         self._erasure = self._erasure._replace(calling=mark)
         self._keep()
 
@@ -289,7 +293,7 @@ class _Eraser:
         request_id: str | None,
         shown: ShownCustomer | None = None,
     ) -> None:
-        """Commit the audit rows of a call: (action, outcome) each."""
+        """Commit the audit rows of a call, one per (action, outcome)."""
         entries = [
             Entry(
                 sync=scope.name,
@@ -309,9 +313,9 @@ class _Eraser:
             erasure.keep(connection, self._erasure, vault=self._vault)
 
     def erase_payloads(self) -> None:
-        """Destroy what only opening payloads tells of."""
+        """Destroy the data that only decryption identifies."""
         person, vault = self._erasure.person, self._vault
-        chain.seal(self._database, vault)  # what is not sealed yet could not be told from edited
+        chain.seal(self._database, vault)  # an unsealed row, rewritten, would look edited
         place: int | None = 0
         while place is not None:
             with self._database.begin() as connection:
@@ -325,7 +329,7 @@ class _Eraser:
                     break
 
     def finish(self, syncs: Sequence[str]) -> Forgotten:
-        """Write the proof, and seal it; an erasure that is not finished stays open without one."""
+        """Write and seal the proof; leave an unfinished erasure open without one."""
         person = self._erasure.person
         self._left += [
             f"{each.sync}: the sync is no longer in the settings; what Mailchimp and QuickBooks hold"

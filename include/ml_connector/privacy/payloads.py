@@ -1,4 +1,4 @@
-"""Every encrypted column there is: for whoever has to look into all of them."""
+"""Registry of every encrypted column, for jobs that have to process all of them."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,14 +12,15 @@ from ml_connector.vault import Vault
 from ml_connector.webhooks import inbox
 
 PAGE = 1000
+"""Rows read at a time."""
 _TYPES = {"id": "bigint", "at": "timestamptz", "email_key": "bytea"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EncryptedColumn:
-    """A column of sealed payloads.
+    """A column of encrypted payloads.
 
-    ``key``: the table's primary key; ``named_by``: the columns that ``identity`` takes.
+    ``key`` is the table's primary key. ``named_by`` are the columns that ``identity`` takes.
     """
 
     table: str
@@ -29,7 +30,7 @@ class EncryptedColumn:
     identity: Callable[..., str]
 
     def identity_of(self, row: Row[Any]) -> str:
-        """Return the name that a row's payload is sealed for."""
+        """Return the identity that a row's payload is encrypted for."""
         values = (row._mapping[name] for name in self.named_by)  # noqa: SLF001 -- public accessor
         return self.identity(*(bytes(v) if isinstance(v, memoryview) else v for v in values))
 
@@ -38,7 +39,7 @@ class EncryptedColumn:
         return tuple(row._mapping[name] for name in self.key)  # noqa: SLF001 -- public accessor
 
     def type_of(self, name: str) -> str:
-        """Return the SQL type of a column of the key."""
+        """Return the SQL type of a key column."""
         return _TYPES.get(name, "text")
 
 
@@ -105,10 +106,10 @@ def next_page(
     page: int = PAGE,
     **values: Any,
 ) -> list[Row[Any]]:
-    """Return up to ``page`` rows with a payload that follow on the primary key ``after``.
+    """Return up to ``page`` rows with a payload, following the primary key ``after``.
 
-    Of each its key, its name and ``sealed``. ``where`` and ``locking`` (``FOR UPDATE SKIP LOCKED``)
-    are SQL, ``values`` their parameters.
+    Each row has its key, the columns of its identity, and the payload as ``sealed``. ``where`` and
+    ``locking`` (``FOR UPDATE SKIP LOCKED``) are SQL. ``values`` are their parameters.
     """
     listed = ", ".join(dict.fromkeys((*column.key, *column.named_by)))
     key = ", ".join(column.key)

@@ -1,4 +1,4 @@
-"""Whom an erasure is about: what an address leads to."""
+"""Identify the person an erasure covers: the keys, addresses and customers behind an address."""
 
 from collections.abc import Sequence
 
@@ -12,7 +12,7 @@ from ml_connector.vault import Vault
 
 
 class ShownCustomer(msgspec.Struct, frozen=True, kw_only=True):
-    """A customer of the person's: what it may still show of them in QuickBooks."""
+    """A customer of the person, and what it may still show of them in QuickBooks."""
 
     sync: str
     customer_id: str
@@ -22,7 +22,11 @@ class ShownCustomer(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Person(msgspec.Struct, frozen=True, kw_only=True):
-    """Whom an erasure is about. ``keys``: of every address, in hexadecimal; ``addresses`` in plain."""
+    """The person an erasure covers.
+
+    ``keys`` are the blind indexes of all addresses, in hexadecimal. ``addresses`` are in plain
+    text.
+    """
 
     keys: tuple[str, ...]
     addresses: tuple[str, ...]
@@ -30,16 +34,17 @@ class Person(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def key_bytes(self) -> list[bytes]:
-        """The keys as the tables have them."""
+        """Return the keys as the tables store them."""
         return [bytes.fromhex(key) for key in self.keys]
 
 
 def find_person(connection: Connection, address: str, *, vault: Vault) -> Person:
-    """Return what is known of the person at a normalised address.
+    """Return the keys, addresses and customers of the person at a normalised address.
 
-    Theirs are the customers at it or, where nobody is, those who were at it once, and who was
-    merged into these; and the addresses that these were represented under, or that their contact moved to in Mailchimp, as far as no
-    other customer is there.
+    Their customers are those at the address or, if there are none, those formerly at it. Customers
+    that were merged into these belong to the person as well. Their addresses are those the
+    customers were represented under, and those their contact moved to in Mailchimp. An address with
+    another customer is left out.
     """
     key = vault.email_key(address)
     ids = connection.execute(
@@ -118,7 +123,7 @@ def _other_keys(connection: Connection, key: bytes, shown: Sequence[ShownCustome
 
 
 def _addresses(connection: Connection, keys: Sequence[bytes], vault: Vault) -> set[str]:
-    """Return the addresses behind keys, from contacts, from moves in Mailchimp and from the audit."""
+    """Return the addresses behind keys: from contacts, moves in Mailchimp and the audit."""
     found: set[str] = set()
     rows = connection.execute(
         text("""SELECT sync, email_key, payload FROM ml_connector.contacts

@@ -1,9 +1,9 @@
-"""Rotate encryption keys while syncs go on: re-encrypt every payload under the newest key.
+"""Rotate encryption keys while syncs run: re-encrypt every payload under the newest key.
 
-A round goes through every table once, in short transactions of one page. It may be killed and
-rerun at any point: values under the newest key are not touched. Rows locked by a writer are skipped
-and come with a later page or round. A process that still has the old list of keys keeps writing
-under the former key, which is why rounds repeat and a final count decides.
+A round passes through every table once, in short transactions of one page. Kill and rerun it at any
+point: values under the newest key are skipped. Rows locked by a writer are skipped too; a later
+page or round processes them. A process with the old list of keys keeps writing under the former
+key. That is why rounds repeat and a final count decides.
 """
 
 import time
@@ -22,13 +22,14 @@ from ml_connector.store.database import Database
 from ml_connector.vault import KEYS_VARIABLE, Vault
 
 PAGE = 500
+"""Rows re-encrypted in one transaction."""
 _KEY = "substring({column} FROM 2 FOR 4)"
 _AUDIT_STALE = " OR ".join(f"{_KEY.format(column=f'a.{each.column}')} <> :newest" for each in AUDIT)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RotatedPage:
-    """What became of a page: values re-encrypted, those that do not open, and where to go on."""
+    """The result of a page: values re-encrypted, values that fail to decrypt, next start."""
 
     done: int
     closed: int
@@ -36,7 +37,7 @@ class RotatedPage:
 
 
 def count_by_key(connection: Connection) -> list[tuple[EncryptedColumn, bytes, int]]:
-    """Return how many values of each column are under which key, by its id."""
+    """Return (column, key id, values) for each encrypted column and each of its keys."""
     found = []
     for column in ENCRYPTED:
         rows = connection.execute(
@@ -52,7 +53,7 @@ Step = Callable[..., RotatedPage]
 
 
 def steps() -> list[tuple[str, Step]]:
-    """Return what there is to re-encrypt: a table's name, and what does a page of it."""
+    """Return the steps of a round: a table's name, and a function that rotates a page of it."""
     plain = [column for column in ENCRYPTED if column not in AUDIT]
     return [
         *((column.table, _step(column)) for column in plain),
@@ -107,7 +108,7 @@ def _store(
 def _audit_page(
     connection: Connection, *, vault: Vault, after: tuple[Any, ...] | None, page: int = PAGE
 ) -> RotatedPage:
-    """Re-encrypt a page of sealed rows of the audit; those not sealed yet come in a later round."""
+    """Re-encrypt a page of sealed audit rows; unsealed rows follow in a later round."""
     rows = connection.execute(
         text(f"""SELECT a.id, a.seal_id, a.before, a.after FROM ml_connector.audit a
                  JOIN ml_connector.audit_seals s ON s.audit_id = a.id
@@ -130,7 +131,7 @@ def _audit_page(
 
 
 def _resealed(sealed: bytes, identity: str, vault: Vault) -> bytes | None:
-    """Return the value under the newest key; None if it does not open: it was altered."""
+    """Return the value under the newest key; None if it was altered and fails to decrypt."""
     try:
         return vault.reencrypt(sealed, identity)
     except SettingsError:
@@ -138,13 +139,14 @@ def _resealed(sealed: bytes, identity: str, vault: Vault) -> bytes | None:
 
 
 ROUNDS = 10
+"""A rotation stops after this many rounds."""
 PAUSE = 1.0
-"""Seconds between two rounds: rows that were being written are free by then."""
+"""Seconds between two rounds. Rows locked by a writer are free by then."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Remaining:
-    """What is not under the newest key: values by table; ``closed``: of these, do not open."""
+    """Values not under the newest key, by table. ``closed`` counts those that fail to decrypt."""
 
     former: Counter[str] = field(default_factory=Counter)
     total: int = 0
@@ -154,7 +156,7 @@ class Remaining:
 def count_remaining(database: Database, vault: Vault) -> Remaining:
     """Return what is still under former keys.
 
-    Raises ``SettingsError`` if something was sealed with a key that is not at hand.
+    Raises ``SettingsError`` if a value was encrypted with a key that is not available.
     """
     with database.begin() as connection:
         found = count_by_key(connection)
@@ -181,10 +183,10 @@ def rotate(
     page: int = PAGE,
     sleep: Callable[[float], None] = time.sleep,
 ) -> Iterator[Remaining]:
-    """Re-encrypt everything under the newest key; yield what is left before each round and at the end.
+    """Re-encrypt everything under the newest key; yield what remains before and after each round.
 
-    Raises ``SettingsError`` as ``count_remaining``. What is left at the end is still being written under a
-    former key, or does not open.
+    Raises ``SettingsError`` as ``count_remaining`` does. What remains at the end is still written
+    under a former key, or fails to decrypt.
     """
     left = count_remaining(database, vault)
     yield left
@@ -193,7 +195,7 @@ def rotate(
             return
         if number:
             sleep(PAUSE)
-        chain.seal(database, vault)  # only sealed rows of the audit can be rewritten
+        chain.seal(database, vault)  # only sealed audit rows can be rewritten
         closed = sum(_round(database, vault, step, page) for _, step in steps())
         left = count_remaining(database, vault)
         left = Remaining(former=left.former, total=left.total, closed=closed)
