@@ -1,1 +1,1 @@
-"""The console: pages over the store, mounted in Airflow or run alone. ASGI, without Airflow."""
+"""Console: pages over the store, mounted in Airflow or standalone. ASGI, no Airflow imports."""

@@ -1,4 +1,4 @@
-"""Who may do what in the console, and what its answers forbid a browser to do. No Airflow here."""
+"""Console access: rights, cross-site request checks and security headers. No Airflow imports."""
 
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
@@ -10,9 +10,11 @@ from starlette.requests import Request
 from ml_connector.settings import Sync
 
 ASKED_BY_US = "x-console"
-"""A header that our own pages send. No form of another site can, and no script without leave."""
+"""Our own pages send this header. A form on another site cannot, and a script there needs
+permission."""
 
 SAFE = ("GET", "HEAD")
+"""Methods that change nothing."""
 
 HEADERS = {
     "content-security-policy": (
@@ -25,39 +27,40 @@ HEADERS = {
     "cross-origin-resource-policy": "same-origin",
     "cache-control": "no-store",
 }
+"""Every response carries these headers, which restrict what a browser does with it."""
 
 
 class Right(StrEnum):
-    """What a route asks for; what grants it is said by whoever mounts the console."""
+    """A right that a route requires. The host that mounts the console grants it."""
 
     READ = "read"
-    """See the sync's pages: whoever may see its DAG."""
+    """See the sync's pages. Requires the permission to see its DAG."""
     RUN = "run"
-    """Replay and retry: whoever may start a run of its DAG."""
+    """Replay and retry. Requires the permission to start a run of its DAG."""
     SETUP = "setup"
-    """See how it is connected: whoever may see its connections."""
+    """See how the sync is connected. Requires the permission to see its connections."""
     CONNECT = "connect"
-    """Connect an account: whoever may edit its connections."""
+    """Connect an account. Requires the permission to edit its connections."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Caller:
-    """Who is asking: a name for the audit, and what they may."""
+    """The user behind a request: a name for the audit, and a permission check."""
 
     name: str
     may: Callable[[Right, Sync], bool]
 
 
 Identify = Callable[[Request], Awaitable[Caller | None]]
-"""Returns who asks, None for somebody who is not logged in."""
+"""Identifies the user behind a request; returns None without a login."""
 
 
 def forged(method: str, headers: Mapping[str, str], *, reads: bool) -> bool:
-    """Tell whether a form may have been sent by another site.
+    """Return whether another site may have sent a form.
 
-    The browser says where a request comes from (Sec-Fetch-Site, or Origin where it is older). Where
-    it changes something the custom header has to be there in any case; where it only ``reads`` not,
-    so that a search works before our scripts have loaded, and without them.
+    The browser states where a request comes from (Sec-Fetch-Site, or Origin in older browsers). A
+    request that changes something must also have the custom header. A request that only ``reads``
+    need not: a search works before our scripts have loaded, and without them.
     https://owasp.org/www-community/attacks/csrf
     """
     if method in SAFE:

@@ -1,8 +1,8 @@
-"""The console: pages for people, inside Airflow's own UI.
+"""Console application: routes, access checks and error pages, inside Airflow's own UI.
 
-Bare Starlette, mounted under ``PREFIX`` by the Airflow plugin. Airflow authenticates nothing that a
-plugin mounts, so every route here asks who is there and what they may (``web/access.py``); the
-routes are one table, and a test walks it. Handlers block, so they run in threads.
+Bare Starlette, mounted under ``PREFIX`` by the Airflow plugin. Airflow does not authenticate what a
+plugin mounts. So every route here identifies the user and checks a right (``console/access.py``).
+The routes are one table, and a test walks it. Handlers block, so they run in threads.
 """
 
 from collections.abc import Awaitable, Callable, MutableMapping
@@ -27,9 +27,10 @@ from ml_connector.errors import ConnectorError
 from ml_connector.settings import Sync
 
 PREFIX = "/ml-connector/console"
+"""The console's path below Airflow's base URL."""
 
 MOST_FORM = 64 << 10
-"""Bytes of a form's body; the largest of ours is a search."""
+"""Limit of a form's body, in bytes. Our largest form is a search."""
 
 Handler = Callable[[Visit], Response]
 Message = MutableMapping[str, Any]
@@ -38,7 +39,7 @@ log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class PageRoute:
-    """One route below ``/{sync}``, and the right it takes."""
+    """One route below ``/{sync}``, and the right it requires."""
 
     path: str
     right: Right
@@ -87,7 +88,7 @@ FILES = {
 
 
 def build_console(services: Services) -> Callable[..., Awaitable[None]]:
-    """Return the application."""
+    """Return the ASGI application."""
     door = _Door(services)
     routes = [
         Route("/", door.home),
@@ -99,7 +100,7 @@ def build_console(services: Services) -> Callable[..., Awaitable[None]]:
 
 
 class _Door:
-    """Lets in who may come in."""
+    """Endpoints behind the access check."""
 
     def __init__(self, services: Services) -> None:
         self._services = services
@@ -109,7 +110,7 @@ class _Door:
 
         async def endpoint(request: Request) -> Response:
             caller = await self._caller(request)
-            # A search is a POST too, to be in no log.
+            # A search is a POST too, which keeps it out of logs.
             if forged(request.method, request.headers, reads=page.right is Right.READ):
                 raise HTTPException(403, "This request did not come from one of our pages.")
             form = await _form(request) if request.method == "POST" else {}
@@ -118,14 +119,14 @@ class _Door:
         return endpoint
 
     async def home(self, request: Request) -> Response:
-        """Send people to the first sync they may see."""
+        """Redirect to the first sync that the user may see."""
         caller = await self._caller(request)
         syncs = await run_in_threadpool(self._readable, caller)
         root = request.scope.get("root_path", "")
         return RedirectResponse(f"{root}/{next(iter(syncs))}", status_code=303)
 
     async def static(self, request: Request) -> Response:
-        """Serve our own files, each under the name of its content."""
+        """Serve our static files; let browsers cache a file whose URL has its content hash."""
         await self._caller(request)
         name = request.path_params["name"]
         if name not in FILES:
@@ -175,7 +176,7 @@ class _Door:
             log.warning("console_page_failed", page=page.path, reason=str(error))
             raise HTTPException(503, str(error)) from error
         except SQLAlchemyError as error:
-            # Its own words would show the statement's parameters.
+            # The error's own message would show the statement's parameters.
             log.warning("console_page_failed", page=page.path, reason=type(error).__name__)
             raise HTTPException(500, "The connector's database refused the query.") from None
 
@@ -217,7 +218,7 @@ async def _refused(request: Request, error: Exception) -> Response:
 
 
 def _with_headers(app: Starlette) -> Callable[..., Awaitable[None]]:
-    """Put our headers on every answer, whatever made it; an answer's own ones count."""
+    """Add our headers to every response. Headers that a response sets itself take precedence."""
 
     async def guarded(
         scope: Message, receive: Callable[[], Awaitable[Message]], send: Callable[..., Any]

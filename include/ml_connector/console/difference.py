@@ -1,4 +1,4 @@
-"""What differs between two states of a record, in lines that people can read. Pure."""
+"""Compare two states of a record, field by field and line by line, for display. Pure."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -6,6 +6,7 @@ from difflib import SequenceMatcher
 from typing import Any
 
 MOST_LINES = 400
+"""A long text shows at most this many lines of its difference."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,12 +20,12 @@ class Field:
 
     @property
     def changed(self) -> bool:
-        """Whether the two states differ here."""
+        """Return whether the two states differ in this field."""
         return self.before != self.after
 
     @property
     def kind(self) -> str:
-        """``added``, ``removed``, ``changed`` or ``same``."""
+        """Return ``added``, ``removed``, ``changed`` or ``same``."""
         if not self.changed:
             return "same"
         if not self.before:
@@ -33,9 +34,9 @@ class Field:
 
 
 def compare(before: Any, after: Any) -> list[Field]:
-    """Return every field of two JSON values, changed ones first.
+    """Return every field of two JSON values, changed fields first.
 
-    What ``after`` does not name at all stays as it is: a write says what it writes.
+    A field that ``after`` does not name counts as unchanged: a write names only what it writes.
     """
     if isinstance(before, dict) and isinstance(after, dict):
         after = {**{key: value for key, value in before.items() if key not in after}, **after}

@@ -1,4 +1,4 @@
-"""Does the sync run? One sentence for the top of the console. Pure."""
+"""Heartbeat: whether the sync runs on schedule, as one sentence at the top of the console. Pure."""
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -9,12 +9,15 @@ from croniter import croniter
 from ml_connector.settings import Sync
 
 GRACE = timedelta(hours=2)
-"""How long a run may take, or wait for a retry, before the console reports it missing."""
+"""A run may take this long, or wait for a retry, before the console reports it missing."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Heartbeat:
-    """``state``: running, paused, failed, stopped or new. ``next_run`` by the schedule."""
+    """The health of a sync. ``state``: running, paused, failed, stopped or new.
+
+    ``next_run`` follows the schedule; None while the sync is paused.
+    """
 
     state: str
     headline: str
@@ -23,7 +26,7 @@ class Heartbeat:
 
     @property
     def ok(self) -> bool:
-        """Whether nobody has to do anything."""
+        """Return whether no action is needed."""
         return self.state == "running"
 
 
@@ -36,7 +39,7 @@ def heartbeat(
     last_state: str | None,
     last_error: str | None,
 ) -> Heartbeat:
-    """Judge by the schedule and by the last run: its end, its state and its error."""
+    """Judge a sync by its schedule and its last run: the run's end, state and error."""
     local = now.astimezone(ZoneInfo(sync.timezone))
     following = croniter(sync.schedule, local).get_next(datetime)
     due = croniter(sync.schedule, local - GRACE).get_prev(datetime)

@@ -1,4 +1,4 @@
-"""What the console asks of the world around it: implemented with Airflow's keys by the plugin."""
+"""Interface to the console's host. The Airflow plugin implements it with Airflow's credentials."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from ml_connector.settings import Sync
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TokenEnds:
-    """When a connection's tokens end; None where that is not known. ``problem``: why it has none."""
+    """When a connection's tokens expire; None if unknown. ``problem``: why it has no tokens."""
 
     access: datetime | None = None
     refresh: datetime | None = None
@@ -21,7 +21,7 @@ class TokenEnds:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StatusLine:
-    """One line of Setup. ``ok`` None: neither good nor bad. ``mend`` says what to do."""
+    """One line of the Setup page. ``ok`` is None if neutral. ``mend`` states the fix."""
 
     name: str
     said: str
@@ -30,7 +30,7 @@ class StatusLine:
 
 
 class Outside(Protocol):
-    """Every method may raise ``ConnectorError`` with a sentence for people."""
+    """Services of the host. Every method may raise ``ConnectorError`` with a message for users."""
 
     def paused(self, sync: Sync) -> bool | None:
         """Return whether the sync's DAG is paused, None if Airflow does not know it."""
@@ -41,33 +41,33 @@ class Outside(Protocol):
         ...
 
     def token_ends(self, conn_id: str) -> TokenEnds:
-        """Return when the tokens of a QuickBooks connection end."""
+        """Return when the tokens of a QuickBooks connection expire."""
         ...
 
     def connections(self, sync: Sync) -> Sequence[StatusLine]:
-        """Return how the sync's connections are set, without a call and without a secret."""
+        """Return the settings of the sync's connections, without a call and without secrets."""
         ...
 
     def webhooks(self, sync: Sync, base: str) -> Sequence[StatusLine]:
-        """Return the sync's webhook addresses under ``base``, and which secrets are set."""
+        """Return the sync's webhook URLs under ``base``, and which secrets are set."""
         ...
 
     def ping(self, sync: Sync, system: str) -> str:
-        """Call ``quickbooks`` or ``mailchimp``; return who answered."""
+        """Call ``quickbooks`` or ``mailchimp``; return the company or account that responded."""
         ...
 
     def audience(self, sync: Sync) -> Sequence[StatusLine]:
-        """Read the audience and its merge fields; return whether they fit the settings."""
+        """Read the audience and its merge fields; return whether they match the settings."""
         ...
 
     def base_url(self) -> str:
-        """Return where people reach this server, without a slash at the end; empty if unknown."""
+        """Return the server's public URL without a trailing slash, empty if unknown."""
         ...
 
     def consent_page(self, conn_id: str, *, redirect_uri: str, state: str) -> str:
-        """Return the address of Intuit's consent page."""
+        """Return the URL of Intuit's consent page."""
         ...
 
     def connect(self, conn_id: str, consent: Consent, *, redirect_uri: str) -> str:
-        """Store what a consent brings; return the company's name."""
+        """Store the tokens that a consent grants; return the company's name."""
         ...

@@ -1,4 +1,4 @@
-"""Templates, and how times, sizes and words look in them."""
+"""Template rendering, and the display of times, numbers and labels."""
 
 import json
 from collections.abc import Iterable, Iterator, Mapping
@@ -22,7 +22,7 @@ _STEPS = ((60, "s", 1), (3600, "min", 60), (86400, "h", 3600), (86400 * 60, "day
 
 
 class Times:
-    """Shows times in a sync's zone, with how long ago or ahead they are."""
+    """Formats times in a sync's time zone, with the distance from now."""
 
     def __init__(self, now: datetime, zone: ZoneInfo) -> None:
         self.now, self.zone = now, zone
@@ -36,7 +36,7 @@ class Times:
         ).format(time.isoformat(), self._long(time), self._short(time), self.distance(time))
 
     def brief(self, time: datetime | None, empty: str = "never") -> Markup:
-        """Return the distance from now, the time itself as its title."""
+        """Return the distance from now, with the full time as its title."""
         if time is None:
             return Markup('<span class="quiet">{}</span>').format(empty)
         return Markup('<time datetime="{}" title="{}">{}</time>').format(
@@ -90,18 +90,18 @@ def grouped(value: float | None) -> str:
 
 
 def percent(part: float, whole: float) -> str:
-    """Return a share."""
+    """Return a share as a percentage."""
     return NOTHING if not whole else f"{100 * part / whole:.0f} %"
 
 
 @lru_cache
 def version(name: str) -> str:
-    """Return what names the content of a static file, so that it may be kept for long."""
+    """Return the content hash of a static file, which lets browsers cache the file for long."""
     return sha256((STATIC / name).read_bytes()).hexdigest()[:12]
 
 
 def by_day(entries: Iterable[Any], times: Times) -> Iterator[tuple[str, list[Any]]]:
-    """Yield (day, entries) of entries that are in order."""
+    """Yield (day, entries) of sorted entries."""
     for day, group in groupby(entries, key=lambda entry: times.day(entry.at)):
         yield day, list(group)
 
@@ -113,7 +113,7 @@ def as_json(value: Any) -> str:
 
 @lru_cache
 def environment() -> Environment:
-    """Return the templates; whatever they show is escaped."""
+    """Return the template environment. It escapes every value."""
     made = Environment(
         loader=FileSystemLoader(HERE / "templates"),
         autoescape=True,
@@ -127,6 +127,6 @@ def environment() -> Environment:
 
 
 def render(template: str, **values: Any) -> str:
-    """Return a template filled in."""
+    """Render a template."""
     filled: Mapping[str, Any] = values
     return environment().get_template(template).render(filled)

@@ -1,21 +1,22 @@
-"""CSV for spreadsheets: streamed, and without a live formula in it."""
+"""CSV export for spreadsheets: streamed, with formulas neutralised."""
 
 import csv
 import io
 from collections.abc import Iterable, Iterator, Sequence
 
 _LIVE = ("=", "+", "-", "@", "\t", "\r")
-"""What a spreadsheet takes for the start of a formula: https://owasp.org/www-community/attacks/CSV_Injection"""
+"""A spreadsheet takes text with one of these prefixes for a formula:
+https://owasp.org/www-community/attacks/CSV_Injection"""
 
 
 def harmless(value: object) -> str:
-    """Return a cell's text; one that would be run as a formula gets an apostrophe before it."""
+    """Return a cell's text; put an apostrophe before text that would run as a formula."""
     text = "" if value is None else str(value)
     return f"'{text}" if text.startswith(_LIVE) else text
 
 
 def iter_csv(header: Sequence[str], rows: Iterable[Sequence[object]]) -> Iterator[bytes]:
-    """Yield a CSV file (RFC 4180, UTF-8 with a mark that Excel needs), a few rows at a time."""
+    """Yield a CSV file (RFC 4180, UTF-8 with the BOM that Excel needs), 200 rows at a time."""
     buffer = io.StringIO()
     writer = csv.writer(buffer)
     yield b"\xef\xbb\xbf"

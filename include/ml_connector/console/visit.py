@@ -1,4 +1,4 @@
-"""One request to the console: who asks, for which sync, and what a page has at hand."""
+"""One console request: its user, its sync, and the services that a page uses."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -20,23 +20,23 @@ from ml_connector.vault import Vault
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Started:
-    """What was started, in a sentence, and where in Airflow to follow it."""
+    """A started replay: a sentence about it, and where to follow it in Airflow."""
 
     said: str
     link: str = ""
 
 
 class Replay(Protocol):
-    """Evaluates audit rows again against the state of today."""
+    """Starts a replay: evaluates audit rows against current data."""
 
     def __call__(self, sync: Sync, ids: list[int], *, actor: str) -> Started:
-        """Start it, on behalf of ``actor``; may raise ``ConnectorError``."""
+        """Start the replay on behalf of ``actor``; may raise ``ConnectorError``."""
         ...
 
 
 @dataclass(frozen=True, kw_only=True)
 class Services:
-    """What the console is built with. ``replay`` None: this installation cannot replay."""
+    """Services the console is built with. ``replay`` is None if this installation cannot replay."""
 
     database: Database
     vault: Vault
@@ -50,7 +50,7 @@ class Services:
 
 @dataclass(frozen=True, kw_only=True)
 class Visit:
-    """What a page is made from. ``path`` holds the route's parameters, ``form`` a body's fields."""
+    """The input of a page. ``path`` holds the route's parameters, ``form`` the body's fields."""
 
     request: Request
     caller: Caller
@@ -63,49 +63,49 @@ class Visit:
 
     @property
     def root(self) -> str:
-        """Where the console is mounted."""
+        """Return the path where the console is mounted."""
         return str(self.request.scope.get("root_path", ""))
 
     @property
     def here(self) -> str:
-        """The sync's own pages."""
+        """Return the base path of the sync's pages."""
         return f"{self.root}/{self.sync.name}"
 
     @property
     def now(self) -> datetime:
-        """The time, once for the whole page would be nicer but a page is quick."""
+        """Return the current time. Each use reads the clock again, which is close enough."""
         return self.services.clock()
 
     @property
     def zone(self) -> ZoneInfo:
-        """The sync's time zone."""
+        """Return the sync's time zone."""
         return ZoneInfo(self.sync.timezone)
 
     @property
     def partial(self) -> bool:
-        """Whether a part of a page is asked for, not a page."""
+        """Return whether the request is for a part of a page."""
         return self.request.headers.get("hx-request") == "true"
 
     @property
     def realm(self) -> str:
-        """The sync's company in QuickBooks; empty if its connection names none."""
+        """Return the sync's QuickBooks company, empty if its connection names none."""
         return self.services.outside.realm(self.sync)
 
     def events(self, right: Right) -> Whose:
-        """Say which webhook events the caller has a ``right`` on.
+        """Return the scope of webhook events on which the user has a ``right``.
 
-        What may be of any company takes the right on every sync.
+        Events that may belong to any company require the right on every sync.
         """
         syncs = self.services.syncs()
         every = all(self.caller.may(right, sync) for sync in syncs.values())
         return Whose(sync=self.sync.name, realm=self.realm, syncs=list(syncs) if every else [])
 
     def may(self, right: Right) -> bool:
-        """Tell whether the caller has a right on this sync."""
+        """Return whether the user has a right on this sync."""
         return self.caller.may(right, self.sync)
 
     def page(self, template: str, *, status: int = 200, **values: Any) -> Response:
-        """Return a rendered page, or a part of one."""
+        """Render a page, or a part of one."""
         html = render(
             template,
             root=self.root,
@@ -120,18 +120,18 @@ class Visit:
         return HTMLResponse(html, status_code=status, headers=HEADERS)
 
     def elsewhere(self, path: str) -> Response:
-        """Send the browser to another page of the sync."""
+        """Redirect the browser to another page of the sync."""
         target = f"{self.here}{path}"
         if self.partial:
             return Response(status_code=204, headers={**HEADERS, "hx-redirect": target})
         return RedirectResponse(target, status_code=303, headers=HEADERS)
 
     def days_ago(self, days: int) -> datetime:
-        """Return the time so many days before now."""
+        """Return the time that many days before now."""
         return self.now - timedelta(days=days)
 
 
 def number(value: str | None, *, default: int = 0) -> int:
-    """Return a whole number that a query may have made up; ``default`` if it is none."""
+    """Return an integer from untrusted input; ``default`` if it is not one."""
     text = (value or "").strip()
     return int(text) if text.isascii() and text.isdecimal() and len(text) < 19 else default

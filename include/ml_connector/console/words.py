@@ -1,4 +1,4 @@
-"""What decisions, reasons and outcomes mean, in words for people. Data, without markup."""
+"""Labels and explanations of decisions, reasons and outcomes. Data, without markup."""
 
 STATUS = {
     "subscribed": "Subscribed",
@@ -173,20 +173,20 @@ _TONES = {
 
 
 def label(name: object) -> str:
-    """Return a word of ours that has no entry above, as people write it."""
+    """Return the label of a name that has no entry above."""
     return str(name).replace("_", " ")
 
 
 def reason(name: str | None) -> str:
-    """Return a reason in words."""
+    """Return the explanation of a reason."""
     return REASON.get(name or "", label(name or "no reason was recorded"))
 
 
 def sentence(text: str) -> str:
-    """Return text with a capital at its start."""
+    """Capitalise the first letter of a text."""
     return text[:1].upper() + text[1:]
 
 
 def tone(name: object) -> str:
-    """Return which colour a state has: good, bad, warn, info or none."""
+    """Return the colour of a state: good, bad, warn, info or none."""
     return next((tone for tone, names in _TONES.items() if str(name) in names), "none")

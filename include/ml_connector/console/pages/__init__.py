@@ -1,1 +1,1 @@
-"""One module a page: gather with queries, render a template."""
+"""Console pages, one module each: run queries, render a template."""

@@ -1,4 +1,4 @@
-"""Audit: every attempt to change the outside world, filtered, paged, opened, exported, replayed."""
+"""Audit pages: filter, page, open, export and replay the audit rows."""
 
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -16,7 +16,9 @@ from ml_connector.console.visit import Visit, number
 from ml_connector.rules.addresses import normalised
 
 LONGEST = 200
+"""A filter value has at most this many characters."""
 MOST_REPLAYED = 1000
+"""One replay of failed rows takes at most this many."""
 _TEXTS = ("system", "action", "outcome", "reason", "customer_id", "run_id", "cause")
 _COLUMNS = (
     "id", "at", "system", "action", "reason", "outcome", "error", "customer_id", "attempts",
@@ -25,7 +27,7 @@ _COLUMNS = (
 
 
 def trail(visit: Visit) -> Response:
-    """Show a page of the trail; the filter is in the address, and holds no personal data."""
+    """Show a page of the trail. The filter is in the URL and contains no personal data."""
     wanted = _filter(visit)
     before = number(visit.query.get("before"))
     with visit.services.database.begin() as connection:
@@ -51,7 +53,7 @@ def trail(visit: Visit) -> Response:
 
 
 def of_address(visit: Visit) -> Response:
-    """Send on to the rows of an address: by its key, so that the address is in no URL."""
+    """Redirect to the rows of an address by its key, which keeps the address out of URLs."""
     address = visit.form.get("email", "").strip()[:LONGEST]
     if not address:
         return visit.elsewhere("/audit")
@@ -76,13 +78,13 @@ def entry(visit: Visit) -> Response:
 
 
 def replay(visit: Visit) -> Response:
-    """Have a row's record evaluated against the state of today."""
+    """Replay a row: evaluate its record against current data."""
     row = _row(visit)
     return _replayed(visit, [] if row is None else [row.id])
 
 
 def replay_failed(visit: Visit) -> Response:
-    """The same for the failed rows that fit the filter, the newest first."""
+    """Replay the failed rows that match the filter, newest first."""
     wanted = replace(_filter(visit), outcome="failed")
     with visit.services.database.begin() as connection:
         rows = audit.page(connection, sync=visit.sync.name, wanted=wanted, limit=MOST_REPLAYED)
@@ -97,7 +99,7 @@ def _replayed(visit: Visit, ids: list[int]) -> Response:
 
 
 def export(visit: Visit) -> Response:
-    """Stream the filtered trail; states before and after are left out, they are personal data."""
+    """Stream the filtered trail as CSV. ``before`` and ``after`` are left out as personal data."""
     rows = audit.iter_all(
         visit.services.database.begin, sync=visit.sync.name, wanted=_filter(visit)
     )
@@ -135,7 +137,7 @@ def _filter(visit: Visit) -> Filter:
 
 
 def _day(visit: Visit, name: str) -> datetime | None:
-    """A day of the sync's zone, as a date field sends it."""
+    """Return a day in the sync's time zone, in the format of a date field."""
     try:
         return datetime.strptime(visit.query.get(name, ""), "%Y-%m-%d").replace(tzinfo=visit.zone)
     except ValueError:

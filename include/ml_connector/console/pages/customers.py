@@ -1,4 +1,4 @@
-"""Customers: found by name, address or QuickBooks id, and one page that says why."""
+"""Customer pages: search by name, address or QuickBooks id, and explain one customer."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -15,10 +15,11 @@ from ml_connector.rules.addresses import normalised
 from ml_connector.store import customers
 
 LONGEST = 200
+"""A search term has at most this many characters."""
 
 
 def search(visit: Visit) -> Response:
-    """Show the search with what was worked on last."""
+    """Show the search form with the recently processed customers."""
     with visit.services.database.begin() as connection:
         lately = customer_queries.lately(
             connection, sync=visit.sync.name, vault=visit.services.vault
@@ -29,7 +30,7 @@ def search(visit: Visit) -> Response:
 
 
 def find(visit: Visit) -> Response:
-    """Answer a search. It comes by POST, since what is looked for would be in a log otherwise."""
+    """Run a search. It is a POST, because a URL would leave the search term in logs."""
     wanted = visit.form.get("wanted", "").strip()[:LONGEST]
     if not wanted:
         return search(visit)
@@ -61,7 +62,7 @@ def find(visit: Visit) -> Response:
 
 
 def customer(visit: Visit) -> Response:
-    """Show one customer: who it is, which contact, why, and everything that happened."""
+    """Show one customer: its identity, its contact, the explanation and the timeline."""
     sync, vault, customer_id = visit.sync.name, visit.services.vault, visit.path["id"]
     with visit.services.database.begin() as connection:
         row = customer_queries.customer_row(connection, sync=sync, customer_id=customer_id)
@@ -102,7 +103,7 @@ def customer(visit: Visit) -> Response:
 
 
 def contact(visit: Visit) -> Response:
-    """Show a contact that may be no customer's, by its key."""
+    """Show a contact by its key. It may have no customer."""
     sync, vault = visit.sync.name, visit.services.vault
     try:
         key = bytes.fromhex(visit.path["key"])
@@ -132,7 +133,7 @@ def contact(visit: Visit) -> Response:
 
 
 def _contact_of(row: Row[Any], known: Sequence[Row[Any]]) -> Row[Any] | None:
-    """The contact that stands for a customer: at its address, or where it was last represented."""
+    """Return a customer's contact: at its address, or where it was last represented."""
     by_key = {bytes(each.email_key): each for each in known}
     for key in (row.email_key, row.contact_key):
         if key and bytes(key) in by_key:

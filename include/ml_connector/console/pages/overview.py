@@ -1,4 +1,4 @@
-"""The first page: does it run, how many are there, what moves, and what needs a person."""
+"""Overview page: the sync's health, its counts, its activity, and what needs attention."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
@@ -20,16 +20,20 @@ from ml_connector.errors import ConnectorError
 from ml_connector.store import contacts
 
 DAYS = 14
+"""Days in the chart of changes."""
 HOURS = 48
+"""Hours in the chart of member events."""
 SOON = timedelta(days=14)
+"""A token that ends within this time is reported."""
 OVERDUE = timedelta(minutes=10)
+"""A webhook event that waits longer than this is reported."""
 _UNMETERED = ("quickbooks.batch",)
-"""Writes, which all go in batches, are free."""
+"""QuickBooks does not meter these calls: writes, which all go in batches, are free."""
 
 
 @dataclass(frozen=True, slots=True)
 class Concern:
-    """Something that needs a person. ``to``: the console's page about it."""
+    """Something that needs attention. ``to`` is the console's page about it."""
 
     what: str
     why: str
@@ -38,7 +42,7 @@ class Concern:
 
 
 def overview(visit: Visit) -> Response:
-    """Show it."""
+    """Show the overview."""
     sync = visit.sync
     ends = _token_ends(visit)
     events = visit.events(Right.READ)
@@ -129,7 +133,7 @@ def _concerns(
 
 
 def _usage(visit: Visit, connection: Connection) -> dict[str, Any]:
-    """The month's calls; QuickBooks meters reads."""
+    """Return the month's API calls and metered reads (QuickBooks meters only reads)."""
     accounts = [visit.sync.quickbooks_conn_id, visit.sync.mailchimp_conn_id]
     month = f"{visit.now:%Y-%m}"
     rows = overview_queries.usage(connection, accounts=accounts, month=month)

@@ -1,4 +1,4 @@
-"""Plans: what a run changed, or what a preview would change, contact by contact."""
+"""Plan pages: what a run changed, or what a preview would change, contact by contact."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -41,7 +41,7 @@ def list_plans(visit: Visit) -> Response:
 
 
 def plan(visit: Visit) -> Response:
-    """Show a plan's changes, a page at a time."""
+    """Show a plan's changes, one page at a time."""
     kind, state = visit.query.get("kind", ""), visit.query.get("state", "")
     after = number(visit.query.get("after"))
     with visit.services.database.begin() as connection:
@@ -73,7 +73,7 @@ def plan(visit: Visit) -> Response:
 
 
 def download(visit: Visit) -> Response:
-    """Stream a plan as CSV, names and addresses included: only for those who may read it."""
+    """Stream a plan as CSV with names and addresses, for users who may read it."""
     with visit.services.database.begin() as connection:
         row = _plan(visit, connection)
     if row is None:
@@ -96,7 +96,7 @@ def _plan(visit: Visit, connection: Any) -> Row[Any] | None:
 
 
 def _who(visit: Visit, row: Row[Any]) -> tuple[str, str]:
-    """The customer's name, and the contact's address, as far as they are known."""
+    """Return the customer's name and the contact's address, as far as they are known."""
     sync, vault = visit.sync.name, visit.services.vault
     name = email = ""
     if row.customer_payload is not None:

@@ -1,4 +1,4 @@
-"""Setup: how the sync is connected, whether it answers, and what is in force."""
+"""Setup page: how the sync is connected, whether both systems respond, and the active settings."""
 
 import hmac
 import secrets
@@ -12,14 +12,16 @@ from ml_connector.errors import ConnectorError
 from ml_connector.quickbooks.authorize import Consent
 
 COOKIE = "ml_connector_consent"
+"""This cookie holds the state of a pending consent."""
 PATIENCE = 900
-"""Seconds from the button to the answer of Intuit's page."""
+"""Seconds from the Connect button to the response of Intuit's page."""
 
 RETURN = "/setup/connected"
+"""The path below the sync to which Intuit redirects."""
 
 
 def setup(visit: Visit) -> Response:
-    """Show it; nothing is called until somebody asks for it."""
+    """Show the page. It makes no call until the user asks for one."""
     outside = visit.services.outside
     return visit.page(
         "setup.html",
@@ -30,7 +32,7 @@ def setup(visit: Visit) -> Response:
 
 
 def ping(visit: Visit) -> Response:
-    """Call one of the systems and say who answered."""
+    """Call one of the systems and show which company or account responded."""
     system = visit.path["system"]
     if system not in ("quickbooks", "mailchimp"):
         return visit.page("notice.html", status=404, ok=False, said="There is no such system.")
@@ -43,13 +45,13 @@ def ping(visit: Visit) -> Response:
 
 
 def audience(visit: Visit) -> Response:
-    """Read the audience and its merge fields."""
+    """Read the audience and its merge fields, and show whether they match the settings."""
     found = _tried(lambda: visit.services.outside.audience(visit.sync))
     return visit.page("standings.html", standings=found)
 
 
 def connect(visit: Visit) -> Response:
-    """Offer Intuit's consent page; its answer has to bring back what our cookie holds."""
+    """Offer Intuit's consent page. Its response must bring back the state in our cookie."""
     state = secrets.token_urlsafe(32)
     try:
         page = visit.services.outside.consent_page(
@@ -64,14 +66,14 @@ def connect(visit: Visit) -> Response:
         max_age=PATIENCE,
         path=f"{visit.here}/setup",
         httponly=True,
-        samesite="lax",  # Intuit sends the browser back from another site
+        samesite="lax",  # Intuit redirects from another site
         secure=_base(visit).startswith("https"),
     )
     return answer
 
 
 def connected(visit: Visit) -> Response:
-    """Receive the browser from Intuit: nothing is stored before the person says so by a POST."""
+    """Receive the redirect from Intuit. Nothing is stored until the user confirms by POST."""
     query = visit.query
     if not _ours(visit, query.get("state", "")):
         said = "This is not the answer we are waiting for. Start again under Setup."
@@ -87,7 +89,7 @@ def connected(visit: Visit) -> Response:
 
 
 def finish_connect(visit: Visit) -> Response:
-    """Exchange the code, store the tokens, and say which company it is."""
+    """Exchange the code, store the tokens, and show which company is connected."""
     form = visit.form
     if not _ours(visit, form.get("state", "")) or not form.get("realm", "").isdecimal():
         said = "This took too long, or came from elsewhere. Start again under Setup."

@@ -1,4 +1,4 @@
-"""One entry of the timeline, as a person reads it. Pure."""
+"""Timeline entries: turn a stored row into readable text. Pure."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,7 +11,10 @@ from ml_connector.console.queries.timeline import Happening
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TimelineEntry:
-    """``where``: who did it. ``links``: (label, path in the console). ``facts``: (name, value)."""
+    """One entry of the timeline. ``where`` is the system or actor behind it.
+
+    ``links`` are (label, path in the console). ``facts`` are (name, value).
+    """
 
     at: datetime
     kind: str
@@ -28,7 +31,7 @@ class TimelineEntry:
 
 
 def entry_of(happening: Happening, *, own: str | None) -> TimelineEntry:
-    """Return the entry; ``own`` is the customer whose page it is on."""
+    """Return the entry of a row. ``own`` is the customer whose page shows it."""
     return _MAKERS[happening.kind](happening, own)
 
 

@@ -1,4 +1,4 @@
-"""Webhooks: the inbox by state, one event with its body, and another try."""
+"""Webhook pages: the inbox by state, one event with its body, and retries."""
 
 import json
 
@@ -10,8 +10,9 @@ from ml_connector.console.visit import Visit, number
 from ml_connector.webhooks import inbox
 
 STATES = ("pending", "leased", "quarantined", "dead", "done", "ignored")
+"""States of an event, in the order of the page's filter."""
 AGAIN = ("quarantined", "dead", "ignored")
-"""States from which an event can be tried again."""
+"""An event in one of these states can be retried."""
 
 
 def list_events(visit: Visit) -> Response:
@@ -43,7 +44,7 @@ def list_events(visit: Visit) -> Response:
 
 
 def event(visit: Visit) -> Response:
-    """Show one event as it came."""
+    """Show one event as received."""
     whose = visit.events(Right.READ)
     with visit.services.database.begin() as connection:
         row = inbox_queries.event_row(connection, whose, event_id=number(visit.path.get("id")))
@@ -58,7 +59,7 @@ def event(visit: Visit) -> Response:
 
 
 def retry(visit: Visit) -> Response:
-    """Make one event due again, or (without an id) all that are in a state, oldest first."""
+    """Requeue one event or, without an id, the events in a state, oldest first."""
     state = visit.form.get("state", "")
     whose = visit.events(Right.RUN)
     with visit.services.database.begin() as connection:

@@ -1,4 +1,4 @@
-"""Why a customer is, or is no, contact in the state it is in: sentences out of stored facts."""
+"""Explain from stored data why a customer is a contact or not, and why in its current state."""
 
 from typing import Any
 
@@ -13,7 +13,7 @@ from ml_connector.store import member_events
 def of_customer(
     visit: Visit, connection: Connection, row: Row[Any], contact: Row[Any] | None
 ) -> list[str]:
-    """Return the sentences, the most important first."""
+    """Return the explanation of a customer in sentences, the most important first."""
     said = []
     if row.dirty:
         said.append("QuickBooks told of a change; what follows from it is decided by the next run.")
@@ -35,7 +35,7 @@ def of_customer(
 
 
 def of_contact(visit: Visit, connection: Connection, contact: Row[Any]) -> list[str]:
-    """Return how a contact came to its status, and what keeps us from writing to it."""
+    """Explain how a contact got its status, and what prevents us from writing to it."""
     status = contact.status
     said = [
         f"The contact is {words.STATUS.get(status, status).lower()}: {_because(visit, connection, contact)}."

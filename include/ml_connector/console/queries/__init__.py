@@ -1,1 +1,1 @@
-"""What the console reads, a module a page. Reads only."""
+"""Console queries, one module per page. Read-only."""

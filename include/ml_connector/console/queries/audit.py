@@ -1,4 +1,4 @@
-"""The audit trail as the console pages through it: newest first, by id. Reads only."""
+"""Audit queries of the console: newest first, paged by id. Read-only."""
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
@@ -10,13 +10,17 @@ from ml_connector.audit.filter import Filter, conditions
 from ml_connector.vault import Vault
 
 PAGE = 50
+"""Rows on a page."""
 _EXPORT_CHUNK = 1000
 
 
 def page(
     connection: Connection, *, sync: str, wanted: Filter, before: int = 0, limit: int = PAGE
 ) -> list[Row[Any]]:
-    """Return up to ``limit`` rows with an id below ``before`` (0: from the newest), payloads sealed."""
+    """Return up to ``limit`` rows with an id below ``before`` (0: from the newest).
+
+    Payloads are left out.
+    """
     where, values = conditions(wanted, sync=sync)
     if before:
         where.append("id < :before")
@@ -34,7 +38,7 @@ def page(
 
 
 def row(connection: Connection, *, sync: str, entry_id: int) -> Row[Any] | None:
-    """Return one row with its sealed payloads."""
+    """Return one row with its encrypted payloads, None if it does not exist."""
     return connection.execute(
         text("SELECT * FROM ml_connector.audit WHERE id = :id AND sync = :sync"),
         {"id": entry_id, "sync": sync},
@@ -42,7 +46,7 @@ def row(connection: Connection, *, sync: str, entry_id: int) -> Row[Any] | None:
 
 
 def opened_sides(row: Mapping[str, Any], *, vault: Vault) -> tuple[Any, Any]:
-    """Return the state before and after that a row holds; None where it holds none."""
+    """Return the decrypted ``before`` and ``after`` of a row; None where it has none."""
     before, after = (
         vault.decrypt(row[side], f"audit/{row['seal_id']}/{side}") if row[side] else None
         for side in ("before", "after")
@@ -53,7 +57,10 @@ def opened_sides(row: Mapping[str, Any], *, vault: Vault) -> tuple[Any, Any]:
 def iter_all(
     begin: Callable[[], AbstractContextManager[Connection]], *, sync: str, wanted: Filter
 ) -> Iterator[Row[Any]]:
-    """Yield every row of a filter, newest first, a thousand in memory, each in its own transaction."""
+    """Yield every row of a filter, newest first.
+
+    A thousand rows are in memory at a time, each thousand read in its own transaction.
+    """
     before = 0
     while True:
         with begin() as connection:
@@ -65,7 +72,7 @@ def iter_all(
 
 
 def chosen(connection: Connection, *, sync: str) -> dict[str, list[str]]:
-    """Return what there is to filter by: systems, actions and outcomes of the newest 20,000 rows."""
+    """Return the filter choices: systems, actions and outcomes of the newest 20,000 rows."""
     rows = connection.execute(
         text("""SELECT DISTINCT system, action, outcome FROM (
                     SELECT system, action, outcome FROM ml_connector.audit

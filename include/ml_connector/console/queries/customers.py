@@ -1,4 +1,4 @@
-"""What the console shows of one customer or contact, and how it finds them. Reads only."""
+"""Customer and contact queries of the console, and the search by name. Read-only."""
 
 import time
 import unicodedata
@@ -14,14 +14,14 @@ from ml_connector.store import contacts, customers
 from ml_connector.vault import Vault
 
 SCAN_SECONDS = 1.5
-"""How long one search by name may read on; what is left is read when the person asks for it."""
+"""One search by name stops after this many seconds. The user can continue it."""
 
 _CHUNK = 1000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Found:
-    """One line of a search's result."""
+    """One search result."""
 
     customer_id: str
     customer: Customer
@@ -32,7 +32,7 @@ class Found:
 
     @property
     def merge_name(self) -> str:
-        """The person's name, where it differs from the customer's."""
+        """Return the person's name if it differs from the customer's, else ``""``."""
         fields = self.customer.merge_fields
         parts = [str(fields.get(tag, "")) for tag in ("FNAME", "LNAME")]
         name = " ".join(part for part in parts if part)
@@ -41,7 +41,7 @@ class Found:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scan:
-    """A search by name. ``after``: where to read on; empty if everything was read."""
+    """The result of a search by name. ``after``: where to continue; empty at the end."""
 
     found: list[Found]
     looked_at: int
@@ -57,7 +57,7 @@ _FOUND = """
 
 
 def by_id(connection: Connection, *, sync: str, customer_id: str, vault: Vault) -> list[Found]:
-    """Return the customer of a QuickBooks id, if there is one."""
+    """Return the customer with a QuickBooks id, if there is one."""
     return _found(
         connection, sync=sync, vault=vault, where="c.customer_id = :id", limit=1, id=customer_id
     )
@@ -71,7 +71,7 @@ def by_key(connection: Connection, *, sync: str, key: bytes, vault: Vault) -> li
 
 
 def lately(connection: Connection, *, sync: str, vault: Vault, limit: int = 10) -> list[Found]:
-    """Return customers that something was done about most recently."""
+    """Return the most recently processed customers."""
     ids = connection.execute(
         text("""SELECT customer_id FROM (
                     SELECT customer_id, id FROM ml_connector.audit
@@ -97,10 +97,10 @@ def scan_names(
     seconds: float = SCAN_SECONDS,
     clock: Callable[[], float] = time.monotonic,
 ) -> Scan:
-    """Open customer after customer and return those whose name holds every word of ``needle``.
+    """Decrypt customers one by one; return those whose name contains every word of ``needle``.
 
-    Names are sealed, so the database cannot look for them. A chunk is in memory at a time, each
-    read in a transaction of its own, and reading stops after ``seconds``.
+    Names are encrypted, so the database cannot search them. One chunk is in memory at a time, read
+    in its own transaction. The search stops after ``seconds`` or after ``limit`` results.
     """
     wanted = _plain(needle).split()
     found: list[Found] = []
@@ -164,16 +164,16 @@ def _matches(customer: Customer, wanted: Sequence[str]) -> bool:
 
 
 def _plain(name: str) -> str:
-    """Names as people type them: without case and accents."""
+    """Return a name without case and accents, for comparison."""
     parts = unicodedata.normalize("NFKD", name.casefold())
     return "".join(part for part in parts if not unicodedata.combining(part))
 
 
-# ── one of them ──────────────────────────────────────────────────────────────────────────────
+# ── one customer or contact ──────────────────────────────────────────────────────────────────
 
 
 def customer_row(connection: Connection, *, sync: str, customer_id: str) -> Row[Any] | None:
-    """Return the staged row of a customer."""
+    """Return the staged row of a customer, None if it is not staged."""
     return connection.execute(
         text("""SELECT * FROM ml_connector.customers
                 WHERE sync = :sync AND customer_id = :id"""),
@@ -182,7 +182,7 @@ def customer_row(connection: Connection, *, sync: str, customer_id: str) -> Row[
 
 
 def contact_rows(connection: Connection, *, sync: str, keys: Sequence[bytes]) -> list[Row[Any]]:
-    """Return what is known of contacts under ``keys``, and of those that people moved to from there."""
+    """Return the contacts stored under ``keys``, and those their members moved to from there."""
     return list(
         connection.execute(
             text("""SELECT k.*, s.email_key IS NOT NULL AS suppressed
@@ -196,7 +196,7 @@ def contact_rows(connection: Connection, *, sync: str, keys: Sequence[bytes]) ->
 
 
 def contact_shows(row: Row[Any], *, sync: str, vault: Vault) -> dict[str, Any]:
-    """Return what a contact shows, as far as we know: address and merge fields."""
+    """Return what a contact shows by our records: address and merge fields."""
     if row.payload is None:
         return {}
     shown = vault.decrypt(row.payload, contacts.identity(sync, bytes(row.email_key)))
@@ -212,7 +212,7 @@ def sharers(
 
 
 def block_row(connection: Connection, *, sync: str, customer_id: str) -> Row[Any] | None:
-    """Return where a customer's block of activity stands."""
+    """Return the state of a customer's activity block, None if it has none."""
     return connection.execute(
         text("""SELECT state, attempts, error, settled_at, attachment_id
                 FROM ml_connector.activity_blocks WHERE sync = :sync AND customer_id = :id"""),
@@ -221,7 +221,7 @@ def block_row(connection: Connection, *, sync: str, customer_id: str) -> Row[Any
 
 
 def former_keys(connection: Connection, *, sync: str, customer_id: str) -> list[bytes]:
-    """Return addresses that a customer had and nobody has now, by what was written about it."""
+    """Return a customer's former addresses, by its audit rows, that no other customer has now."""
     rows = connection.execute(
         text("""SELECT DISTINCT a.email_key FROM (
                     SELECT email_key FROM ml_connector.audit
@@ -239,7 +239,7 @@ def former_keys(connection: Connection, *, sync: str, customer_id: str) -> list[
 def status_cause(
     connection: Connection, *, sync: str, key: bytes, status: str
 ) -> tuple[str, datetime, Row[Any]] | None:
-    """Return what last made a contact what it is: ``("event" | "write", when, row)``."""
+    """Return the latest cause of a contact's status: ``("event" | "write", when, row)``."""
     event = connection.execute(
         text("""SELECT id, kind, happened_at, seen_at, source, payload, email_key
                 FROM ml_connector.member_events

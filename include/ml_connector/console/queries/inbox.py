@@ -1,4 +1,4 @@
-"""The inbox of webhooks as the console shows it. Reads only; ``inbox.requeue`` does the rest."""
+"""Webhook inbox queries of the console. Read-only; ``inbox.requeue`` makes the changes."""
 
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -8,17 +8,18 @@ from sqlalchemy import Connection, Row, text
 from ml_connector.vault import Vault
 
 PAGE = 50
+"""Events on a page."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Whose:
-    """Whose events are meant: those of a sync, and those of its company.
+    """The scope of a query: the events of a sync and those of its company.
 
     Attributes:
         sync: The sync's name.
-        realm: Its company; empty if the connection names none: then the one it was of last.
-        syncs: Every sync there is, to include events of a company that is none of theirs, or that
-            nobody knows; empty to leave those out.
+        realm: Its company. Empty if the connection names none; the last known company then applies.
+        syncs: Every sync, to include events of a company that is unknown or that no sync has. Empty to
+            exclude those events.
     """
 
     sync: str
@@ -26,7 +27,7 @@ class Whose:
     syncs: list[str] = field(default_factory=list)
 
 
-# Events of no sync in particular are meant for every sync of a company.
+# Events without a sync belong to every sync of the company.
 _OURS = """(sync = :sync OR sync IS NULL AND (
                 source = coalesce(nullif(:realm, ''),
                                   (SELECT value ->> 'realm' FROM ml_connector.cursors
@@ -37,7 +38,7 @@ _OURS = """(sync = :sync OR sync IS NULL AND (
 
 
 def counts(connection: Connection, whose: Whose) -> dict[str, int]:
-    """Return how many events of the sync there are in each state."""
+    """Return the number of events in each state."""
     rows = connection.execute(
         text(f"""SELECT state, count(*) AS events FROM ml_connector.webhook_inbox
                  WHERE {_OURS} GROUP BY state"""),  # noqa: S608 -- a constant
@@ -47,7 +48,7 @@ def counts(connection: Connection, whose: Whose) -> dict[str, int]:
 
 
 def waiting_since(connection: Connection, whose: Whose) -> Any:
-    """Return when the longest waiting event was received."""
+    """Return when the longest waiting event was received, None if no event waits."""
     return connection.execute(
         text(f"""SELECT min(received_at) FROM ml_connector.webhook_inbox
                  WHERE state IN ('pending', 'leased') AND {_OURS}"""),  # noqa: S608 -- a constant
@@ -58,7 +59,7 @@ def waiting_since(connection: Connection, whose: Whose) -> Any:
 def page(
     connection: Connection, whose: Whose, *, state: str = "", before: int = 0, limit: int = PAGE
 ) -> list[Row[Any]]:
-    """Return events, newest first, bodies sealed."""
+    """Return events, newest first, without bodies."""
     return list(
         connection.execute(
             text(f"""SELECT id, system, source, kind, entity_id, deleted_id, state, reason, attempts,
@@ -73,7 +74,7 @@ def page(
 
 
 def event_row(connection: Connection, whose: Whose, *, event_id: int) -> Row[Any] | None:
-    """Return one event."""
+    """Return one event with its encrypted body, None if it is out of scope."""
     return connection.execute(
         text(f"""SELECT * FROM ml_connector.webhook_inbox WHERE id = :id AND {_OURS}"""),  # noqa: S608
         {**asdict(whose), "id": event_id},
@@ -81,12 +82,12 @@ def event_row(connection: Connection, whose: Whose, *, event_id: int) -> Row[Any
 
 
 def event_body(row: Row[Any], *, vault: Vault) -> Any:
-    """Return an event as it came."""
+    """Return the body of an event as received."""
     return vault.decrypt(row.payload, f"webhook_inbox/{row.dedupe_key}")
 
 
 def in_state(connection: Connection, whose: Whose, *, state: str, limit: int = 1000) -> list[int]:
-    """Return the oldest events of a state."""
+    """Return the ids of the oldest events in a state."""
     return list(
         connection.execute(
             text(f"""SELECT id FROM ml_connector.webhook_inbox

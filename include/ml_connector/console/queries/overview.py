@@ -1,4 +1,4 @@
-"""The figures of the console's first page. Reads only."""
+"""Overview queries of the console. Read-only."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -20,7 +20,7 @@ def last_plans(connection: Connection, *, sync: str, limit: int = 8) -> list[Row
 
 
 def last_finished(connection: Connection, *, sync: str) -> datetime | None:
-    """Return when a daily run was last brought to its end."""
+    """Return when a daily run last finished, None if none has."""
     found: datetime | None = connection.execute(
         text("""SELECT finished_at FROM ml_connector.plans
                 WHERE sync = :sync AND kind = 'sync' AND state = 'finished'
@@ -33,7 +33,7 @@ def last_finished(connection: Connection, *, sync: str) -> datetime | None:
 def contacts_over_time(
     connection: Connection, *, sync: str, since: datetime
 ) -> list[tuple[datetime, dict[str, int]]]:
-    """Return (time, contacts by status) as each finished run counted them, oldest first."""
+    """Return (time, contacts by status) of each day's last run, oldest first."""
     rows = connection.execute(
         text("""SELECT DISTINCT ON (date_trunc('day', finished_at)) finished_at,
                        counts -> 'contacts' AS contacts
@@ -47,7 +47,7 @@ def contacts_over_time(
 
 
 def customers_by_decision(connection: Connection, *, sync: str) -> list[Row[Any]]:
-    """Return (decision, reason, customers), the most frequent first; those gone are left out."""
+    """Return (decision, reason, customers), most frequent first, without gone customers."""
     return list(
         connection.execute(
             text("""SELECT decision, reason, count(*) AS customers FROM ml_connector.customers
@@ -59,7 +59,7 @@ def customers_by_decision(connection: Connection, *, sync: str) -> list[Row[Any]
 
 
 def engagement(connection: Connection, *, sync: str) -> dict[str, int]:
-    """Return how many live contacts of customers read, by engagement."""
+    """Return the number of live contacts of customers, by engagement."""
     rows = connection.execute(
         text("""SELECT coalesce(engagement, 'none') AS engagement, count(*) AS contacts
                 FROM ml_connector.contacts
@@ -74,7 +74,7 @@ def engagement(connection: Connection, *, sync: str) -> dict[str, int]:
 def changes_by_day(
     connection: Connection, *, sync: str, since: datetime, zone: str
 ) -> list[Row[Any]]:
-    """Return (day, kind, changes) that were applied, days in the sync's zone."""
+    """Return (day, kind, changes) of applied changes, days in the sync's time zone."""
     return list(
         connection.execute(
             text("""SELECT (p.created_at AT TIME ZONE :zone)::date AS day, c.kind,
@@ -91,7 +91,7 @@ def changes_by_day(
 def events_by_hour(
     connection: Connection, *, sync: str, since: datetime, zone: str
 ) -> list[Row[Any]]:
-    """Return (hour, what members did) as it was seen, hours in the sync's zone."""
+    """Return (hour, events) of member events by time seen, hours in the sync's time zone."""
     return list(
         connection.execute(
             text("""SELECT date_trunc('hour', seen_at AT TIME ZONE :zone) AS hour,
@@ -104,7 +104,7 @@ def events_by_hour(
 
 
 def open_alerts(connection: Connection) -> list[Row[Any]]:
-    """Return what people were told of and is not over."""
+    """Return the alerts that have not ended, newest first, at most 20."""
     return list(
         connection.execute(
             text("""SELECT cause, message, raised_at FROM ml_connector.alerts
@@ -127,7 +127,7 @@ def usage(connection: Connection, *, accounts: Sequence[str], month: str) -> lis
 
 
 def count_unfinished(connection: Connection, *, sync: str) -> dict[str, int]:
-    """Return how much waits or was refused: parked contacts, refused ones, customers' texts."""
+    """Return the number of parked contacts, undecided customers, due writes and refused writes."""
     row = connection.execute(
         text("""SELECT
             (SELECT count(*) FROM ml_connector.contacts

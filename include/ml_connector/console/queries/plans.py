@@ -1,4 +1,4 @@
-"""Plans and their changes as the console pages through them. Reads only."""
+"""Plan queries of the console, plans and their changes. Read-only."""
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
@@ -7,13 +7,14 @@ from typing import Any
 from sqlalchemy import Connection, Row, text
 
 PAGE = 50
+"""Plans or changes on a page."""
 _EXPORT_CHUNK = 1000
 
 
 def page(
     connection: Connection, *, sync: str, kind: str = "", before: int = 0, limit: int = PAGE
 ) -> list[Row[Any]]:
-    """Return plans, newest first, with how many changes each has and how many are not settled."""
+    """Return plans, newest first, with their numbers of changes, failed and pending ones."""
     return list(
         connection.execute(
             text("""SELECT p.id, p.run_id, p.kind, p.state, p.error, p.created_at, p.finished_at,
@@ -34,7 +35,7 @@ def page(
 
 
 def plan_row(connection: Connection, *, sync: str, plan_id: int) -> Row[Any] | None:
-    """Return one plan."""
+    """Return one plan, None if it does not exist."""
     return connection.execute(
         text("SELECT * FROM ml_connector.plans WHERE id = :id AND sync = :sync"),
         {"id": plan_id, "sync": sync},
@@ -50,7 +51,7 @@ def changes(
     after: int = 0,
     limit: int = PAGE,
 ) -> list[Row[Any]]:
-    """Return a plan's changes by id, with the customer's and the contact's sealed payloads."""
+    """Return a plan's changes by id, with the encrypted payloads of customer and contact."""
     return list(
         connection.execute(
             text("""SELECT c.id, c.kind, c.reason, c.status, c.state, c.error, c.attempts,
@@ -72,7 +73,10 @@ def changes(
 def iter_changes(
     begin: Callable[[], AbstractContextManager[Connection]], *, plan_id: int
 ) -> Iterator[Row[Any]]:
-    """Yield all changes of a plan, a thousand in memory, each in a transaction of its own."""
+    """Yield all changes of a plan.
+
+    A thousand changes are in memory at a time, each thousand read in its own transaction.
+    """
     after = 0
     while True:
         with begin() as connection:

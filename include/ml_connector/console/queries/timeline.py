@@ -1,7 +1,7 @@
-"""Everything that happened to one customer and its contact, newest first. Reads only.
+"""Timeline of one customer and its contact, newest first. Read-only.
 
-Four tables tell it: what QuickBooks announced (``webhook_inbox``), what was decided (``changes``),
-what was called and answered (``audit``), and what the member did (``member_events``).
+Four tables provide it: QuickBooks notifications (``webhook_inbox``), decisions (``changes``), calls
+and their responses (``audit``), and member events (``member_events``).
 """
 
 from collections.abc import Iterator, Sequence
@@ -16,11 +16,15 @@ from ml_connector.store import member_events
 from ml_connector.vault import Vault
 
 PAGE = 40
+"""Entries on a page."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Happening:
-    """One entry. ``kind``: ``told``, ``decided``, ``called`` or ``did``; ``row`` as its table has it."""
+    """One timeline row. ``kind``: ``told``, ``decided``, ``called`` or ``did``.
+
+    ``row`` has the columns of its table. ``before`` and ``after`` are decrypted payloads.
+    """
 
     at: datetime
     kind: str
@@ -31,7 +35,7 @@ class Happening:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Timeline:
-    """A page of it; ``older``: the time before which the next page begins, None at the end."""
+    """A page of the timeline. ``older``: the next page begins before this time, None at the end."""
 
     entries: list[Happening]
     older: datetime | None
@@ -83,7 +87,7 @@ def read_timeline(
 ) -> Timeline:
     """Return up to ``limit`` entries of a customer and the addresses ``keys``, before a time.
 
-    ``realm`` is the sync's company: QuickBooks' ids are the same small numbers in each.
+    ``realm`` is the sync's company. QuickBooks ids are the same small numbers in each company.
     """
     values = {
         "sync": sync,
@@ -109,7 +113,7 @@ def read_timeline(
     entries.sort(key=lambda each: (each.at, each.kind), reverse=True)
     page = entries[:limit]
     rest = entries[limit:]
-    # Entries of one moment stay together: the next page begins before it.
+    # Keep entries of the same time together: the next page begins before it.
     page += [each for each in rest if page and each.at == page[-1].at]
     more = len(entries) > len(page)
     return Timeline(
