@@ -1,1 +1,1 @@
-"""Alerts: causes with their recipients, and the texts people read."""
+"""Alerts: causes with their recipients, and the message texts."""

@@ -1,4 +1,4 @@
-"""Alerts: one row for a cause. Each recipient is told once that it holds, and once that it is over."""
+"""Alert causes: one row each. Each recipient gets one message at the start and one at the end."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from sqlalchemy import Connection, text
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Untold:
-    """What a recipient does not know yet. ``state`` is ``raised`` or ``ended``."""
+    """An alert to send to a recipient. ``state`` is ``raised`` or ``ended``."""
 
     cause: str
     state: str
@@ -19,7 +19,7 @@ class Untold:
 
 
 def raise_once(connection: Connection, *, cause: str, message: str, link: str = "") -> bool:
-    """Record that ``cause`` holds; return whether it is new. ``link`` leads to the run."""
+    """Record that ``cause`` holds; return whether it is new. ``link`` is the run's URL."""
     times = connection.execute(
         text("""INSERT INTO ml_connector.alerts AS a (cause, message, link)
                     VALUES (:cause, :message, :link)
@@ -39,7 +39,7 @@ def raise_once(connection: Connection, *, cause: str, message: str, link: str = 
 
 
 def end(connection: Connection, *, cause: str) -> bool:
-    """Record that ``cause`` is over; return whether it had been raised."""
+    """Record that ``cause`` has ended; return whether it had been raised."""
     return (
         connection.execute(
             text("""UPDATE ml_connector.alerts SET ended_at = clock_timestamp()
@@ -51,10 +51,10 @@ def end(connection: Connection, *, cause: str) -> bool:
 
 
 def untold(connection: Connection, *, recipient: str) -> list[Untold]:
-    """Return what ``recipient`` is still to be told, oldest first, locked for this transaction.
+    """Lock and return the alerts still to be sent to ``recipient``, oldest first.
 
-    Whoever was not told that something holds is not told either that it is over. Rows that another
-    task is telling of are left to it.
+    A recipient that did not get the start of an alert does not get its end. Rows that another task
+    is sending are skipped.
     """
     rows = connection.execute(
         text("""SELECT cause, CASE WHEN ended_at IS NULL THEN 'raised' ELSE 'ended' END AS state,
@@ -79,7 +79,7 @@ def untold(connection: Connection, *, recipient: str) -> list[Untold]:
 
 
 def mark_told(connection: Connection, alert: Untold, *, recipient: str) -> None:
-    """Record that ``recipient`` knows."""
+    """Record that ``recipient`` got the message."""
     connection.execute(
         text("""UPDATE ml_connector.alerts SET
                     told = CASE WHEN :ended THEN told ELSE array_append(told, :recipient) END,
@@ -91,7 +91,7 @@ def mark_told(connection: Connection, alert: Untold, *, recipient: str) -> None:
 
 
 def last_successes(connection: Connection, *, syncs: Sequence[str]) -> dict[str, datetime]:
-    """Return when each sync's daily run last ended well; at first, since when it is watched."""
+    """Return when each sync's daily run last succeeded, or since when a new sync is watched."""
     connection.execute(
         text("""INSERT INTO ml_connector.watched_syncs (sync)
                 SELECT unnest(CAST(:syncs AS text[])) ON CONFLICT DO NOTHING"""),
@@ -108,7 +108,7 @@ def last_successes(connection: Connection, *, syncs: Sequence[str]) -> dict[str,
 
 
 def dead_letters(connection: Connection) -> int:
-    """Return how many webhook events were given up."""
+    """Return the number of dead-lettered webhook events."""
     return int(
         connection.execute(
             text("SELECT count(*) FROM ml_connector.webhook_inbox WHERE state = 'dead'")

@@ -1,7 +1,7 @@
-"""What people are told of, and in which words.
+"""Alert texts: subject and message for each cause.
 
-A cause is ``<kind>:<what it is about>`` (a sync, a connection, a DAG). Texts hold no personal data
-and no secrets: they leave the house.
+A cause is ``<kind>:<subject>``, the subject being a sync, a connection or a DAG. Texts contain no
+personal data and no secrets, because they leave your systems.
 """
 
 from ml_connector.alerts.causes import Untold
@@ -16,7 +16,7 @@ WHAT_TO_DO = {
     "audit_broken": "Treat it as an incident: keep the database as it is and see who wrote to it.",
     "consent_raised": "Nothing is written until it is understood: compare the contact in Mailchimp.",
 }
-"""By kind; each has a page of its own in docs/runbook."""
+"""The action for each kind of alert. Each kind has a page in docs/runbook."""
 
 
 def kind_of(cause: str) -> str:
@@ -25,13 +25,13 @@ def kind_of(cause: str) -> str:
 
 
 def subject(alert: Untold) -> str:
-    """Return one line."""
+    """Return the subject line."""
     over = " is over" if alert.state == "ended" else ""
     return f"ml-connector: {alert.cause}{over}"
 
 
 def message(alert: Untold, *, runbook: str) -> str:
-    """Return the text: what, since when, what to do, where to look."""
+    """Return the message: the fact, its start, the action, and the links."""
     kind = kind_of(alert.cause)
     if alert.state == "ended":
         return f"{alert.cause} is over. It began at {alert.raised_at:%Y-%m-%d %H:%M} UTC."
@@ -46,5 +46,5 @@ def message(alert: Untold, *, runbook: str) -> str:
 
 
 def _page(runbook: str, kind: str) -> str:
-    """Return where the runbook has a kind: a page each, or a page with a section each."""
+    """Return the runbook URL of a kind: its own page, or a section of a shared page."""
     return runbook.replace("{kind}", kind) if "{kind}" in runbook else f"{runbook}#{kind}"
