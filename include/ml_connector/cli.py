@@ -1,8 +1,8 @@
-"""The command line: ``ml-connector``.
+"""Command line: ``ml-connector``.
 
-Commands that need Airflow's connections, or the sandbox, come in through entry points
-(``ml_connector.commands``), because this package knows neither. Exit codes: 0 done, 1 failed,
-2 wrong usage or settings, 3 waiting for a person's approval.
+Commands that need Airflow's connections or the sandbox load through entry points
+(``ml_connector.commands``), because this package knows neither. Exit codes: 0 done, 1 failed, 2
+wrong usage or settings, 3 waiting for approval.
 """
 
 import os
@@ -29,11 +29,11 @@ app = typer.Typer(
 
 @app.callback()
 def _root() -> None:
-    """Keep QuickBooks Online customers and a Mailchimp audience in step."""
+    """Sync QuickBooks Online customers with a Mailchimp audience."""
 
 
 def main() -> None:
-    """Run a command; every failure we know ends in one plain sentence."""
+    """Run a command. Every known failure ends in one plain sentence."""
     _use_local_state(home() / "env")
     for command in sorted(entry_points(group="ml_connector.commands"), key=lambda e: e.name):
         command.load()(app)
@@ -54,9 +54,9 @@ def _fail(error: ConnectorError, code: int) -> None:
 
 
 def _use_local_state(file: Path) -> None:
-    """Take over what ``make run`` left for the shell; what is set already goes before it.
+    """Load the variables that ``make run`` left for the shell. Existing variables take precedence.
 
-    A database of one's own in the environment means that this is not that machine's setup.
+    A database in the environment means that this machine's local setup does not apply.
     """
     if "AIRFLOW_HOME" in os.environ or "AIRFLOW_CONN_ML_CONNECTOR_DB" in os.environ:
         return

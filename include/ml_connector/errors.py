@@ -1,35 +1,35 @@
-"""Every failure the connector knows, named by what happens next.
+"""Errors: every failure the connector knows, named by what happens next.
 
 ::
 
     ConnectorError
-    ├── StopRun                 nothing further can succeed; a person has to act
+    ├── StopRun                 nothing further can succeed; manual action is needed
     │   ├── SettingsError       syncs.yaml, environment or a connection is wrong (exit code 2)
-    │   ├── CredentialsError    a system refused our keys, data centre or realm
-    │   │   └── NeedsReauth     the QuickBooks grant is over; connect again
+    │   ├── CredentialsError    a system refused our credentials, data centre or realm
+    │   │   └── NeedsReauth     the QuickBooks grant has ended; connect again
     │   ├── QuotaExhausted      rate limiting or a block that outlasted the retries
-    │   ├── AudienceNotReady    audience or merge fields are not as the settings need them
+    │   ├── AudienceNotReady    audience or merge fields do not match the settings
     │   ├── IncompleteRead      QuickBooks listed fewer customers than it counts
-    │   ├── PlanOutdated        facts moved while a large plan waited for its approval
+    │   ├── PlanOutdated        data changed while a large plan waited for its approval
     │   ├── ConsentRaised       the consent check saw a status rise; writing stops at once
-    │   ├── Tampered            audit rows are not as they were sealed
-    │   └── StorageError        database or disk cannot take what we must not lose
-    ├── RetryLater              the same call may succeed later; all of it is safe to repeat
-    │   ├── RateLimited         429, or an edge block; ``retry_after`` seconds if the vendor said
+    │   ├── Tampered            audit rows do not match their seals
+    │   └── StorageError        database or disk cannot store what must not be lost
+    ├── RetryLater              the same call may succeed later; every such call is idempotent
+    │   ├── RateLimited         429, or an edge block; ``retry_after`` seconds if the vendor sent it
     │   ├── Unavailable         5xx, HTML instead of JSON, refused connection
     │   └── AnswerLost          time-out or broken connection: the call may have been applied
-    ├── TokenExpired            401 from QuickBooks: refresh once, repeat once
-    └── RecordRefused           this record alone is refused; the others go on
+    ├── TokenExpired            401 from QuickBooks: refresh once, retry once
+    └── RecordRefused           this record alone is refused; the others continue
         ├── StaleObject         QuickBooks 5010: read, re-apply, write again
-        └── CallRefused         a whole batch was refused (400): halve it until the row is alone
+        └── CallRefused         an entire batch was refused (400): bisect it down to one row
 
-One place makes these from HTTP answers (``*/protocol.py``), one place turns them into Airflow's
-retry decisions (``ml_connector_airflow/retries.py``). Messages never hold secrets or addresses.
+Only ``*/protocol.py`` creates these from HTTP responses. Only ``ml_connector_airflow/retries.py``
+turns them into Airflow's retry decisions. Messages never contain secrets or addresses.
 """
 
 
 class ConnectorError(Exception):
-    """Base of all. ``request_id`` is the vendor's (``intuit_tid``, ``X-Request-Id``)."""
+    """Base of all errors. ``request_id`` is the vendor's (``intuit_tid``, ``X-Request-Id``)."""
 
     def __init__(self, message: str, *, request_id: str | None = None) -> None:
         super().__init__(message)
@@ -41,11 +41,11 @@ class ConnectorError(Exception):
 
 
 class StopRun(ConnectorError):
-    """Nothing further can succeed in this run; the message says what to change."""
+    """Nothing further can succeed in this run. The message says what to change."""
 
 
 class SettingsError(StopRun):
-    """A setting is missing or wrong; the message names key, place and mend."""
+    """A setting is missing or wrong. The message names the key, the place and the fix."""
 
 
 class CredentialsError(StopRun):
@@ -53,7 +53,7 @@ class CredentialsError(StopRun):
 
 
 class NeedsReauth(CredentialsError):
-    """The QuickBooks refresh token is no longer accepted; a person must connect again."""
+    """QuickBooks no longer accepts the refresh token. Connect again."""
 
 
 class QuotaExhausted(StopRun):
@@ -61,7 +61,7 @@ class QuotaExhausted(StopRun):
 
 
 class AudienceNotReady(StopRun):
-    """The audience or one of its merge fields is not as the settings need it."""
+    """The audience or one of its merge fields does not match the settings."""
 
 
 class IncompleteRead(StopRun):
@@ -69,23 +69,23 @@ class IncompleteRead(StopRun):
 
 
 class PlanOutdated(StopRun):
-    """An approved plan is no longer what was shown; nothing of it is written."""
+    """An approved plan no longer matches what was shown. Nothing of it is written."""
 
 
 class Tampered(StopRun):
-    """The audit is not as it was sealed."""
+    """The audit does not match its seals."""
 
 
 class ConsentRaised(StopRun):
-    """Mailchimp reports a higher consent than we knew after a write of ours."""
+    """Mailchimp reports a higher consent after a write of ours than the one stored."""
 
 
 class StorageError(StopRun):
-    """The database or the disk cannot take the data."""
+    """The database or the disk cannot store the data."""
 
 
 class RetryLater(ConnectorError):
-    """The same call may succeed later; ``retry_after`` is in seconds, None if not said."""
+    """The same call may succeed later. ``retry_after`` is in seconds, None if not sent."""
 
     def __init__(
         self, message: str, *, request_id: str | None = None, retry_after: float | None = None
@@ -99,19 +99,19 @@ class RateLimited(RetryLater):
 
 
 class Unavailable(RetryLater):
-    """The system answered 5xx or not at all; the call was not applied."""
+    """The system sent 5xx or no response. The call was not applied."""
 
 
 class AnswerLost(RetryLater):
-    """No answer came; the call may have been applied, so it must be safe to repeat."""
+    """The response was lost. The call may have been applied, so it must be idempotent."""
 
 
 class TokenExpired(ConnectorError):
-    """QuickBooks answered 401; one refresh and one repetition are due."""
+    """QuickBooks sent 401. Refresh once and retry once."""
 
 
 class RecordRefused(ConnectorError):
-    """This record is refused for good as it stands. ``code`` is ours or the vendor's."""
+    """This record is refused for good as it is. ``code`` is ours or the vendor's."""
 
     def __init__(self, message: str, *, code: str, request_id: str | None = None) -> None:
         super().__init__(message, request_id=request_id)
@@ -119,8 +119,8 @@ class RecordRefused(ConnectorError):
 
 
 class StaleObject(RecordRefused):
-    """QuickBooks 5010: somebody else wrote first."""
+    """QuickBooks 5010: another writer came first."""
 
 
 class CallRefused(RecordRefused):
-    """A whole call was refused as malformed (400); one of its rows may be the cause."""
+    """An entire call was refused as malformed (400). One of its rows may be the cause."""

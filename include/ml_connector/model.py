@@ -1,7 +1,7 @@
-"""What crosses a room: frozen values, without behaviour beyond their own meaning.
+"""Shared value types: frozen, without behaviour beyond their own meaning.
 
-Times are aware datetimes. An ``email_key`` is the 32-byte blind index of a normalised address
-(``vault.Vault.email_key``); the address itself appears only inside encrypted payloads.
+Times are timezone-aware datetimes. An ``email_key`` is the 32-byte blind index of a normalised
+address (``vault.Vault.email_key``). The address itself appears only inside encrypted payloads.
 """
 
 from collections.abc import Mapping
@@ -17,7 +17,7 @@ MergeFields = Mapping[str, MergeValue]
 
 
 class Status(StrEnum):
-    """A member's status (Mailchimp's own words), plus what only we need to say."""
+    """A member's status: Mailchimp's own values, and three of ours."""
 
     SUBSCRIBED = "subscribed"
     PENDING = "pending"
@@ -26,11 +26,11 @@ class Status(StrEnum):
     CLEANED = "cleaned"
     ARCHIVED = "archived"
     FORGOTTEN = "forgotten"
-    """Ours, not theirs: deleted for good in Mailchimp, which refuses the address from then on."""
+    """Ours: permanently deleted in Mailchimp, which refuses the address from then on."""
     ABSENT = "absent"
-    """Ours, not theirs: not in the audience, but we know something of the address (a refusal)."""
+    """Ours: not in the audience, but something is stored about the address, such as a refusal."""
     MOVED = "moved"
-    """Ours, not theirs: its person took another address in Mailchimp; ``contacts.alias_of`` there."""
+    """Ours: the member took another address in Mailchimp (``contacts.alias_of`` of that contact)."""
 
 
 CONSENT_RANK = {
@@ -44,7 +44,7 @@ CONSENT_RANK = {
     Status.ABSENT: 0,
     Status.MOVED: 0,
 }
-"""How much mail a status allows. No write of ours may raise it."""
+"""How much mail a status permits. None of our writes may raise it."""
 
 
 class Kind(StrEnum):
@@ -57,7 +57,7 @@ class Kind(StrEnum):
 
 
 class ChangeState(StrEnum):
-    """Where a change stands."""
+    """The state of a change."""
 
     PENDING = "pending"
     APPLIED = "applied"
@@ -69,10 +69,10 @@ class ChangeState(StrEnum):
 class Customer(msgspec.Struct, frozen=True, kw_only=True):
     """A QuickBooks customer, reduced to what the connector needs.
 
-    ``addresses`` are valid and normalised, in the order found; ``email_problem`` is
-    ``no_email`` or ``invalid_email`` where there is none. ``merge_fields`` are as Mailchimp
-    will get them; ``""`` clears a field, an absent key is not sent. ``tags`` are those its contact
-    carries; None in what was staged before they were. ``left_out``: why the settings leave it out.
+    ``addresses`` are valid and normalised, in the order found. Without one, ``email_problem`` is
+    ``no_email`` or ``invalid_email``. ``merge_fields`` have Mailchimp's form: ``""`` clears a
+    field, an absent key is not sent. ``tags`` are those the contact carries, None in rows staged
+    before tags existed. ``left_out`` is the reason why the settings exclude the customer.
     """
 
     id: str
@@ -91,10 +91,10 @@ class Customer(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Member(msgspec.Struct, frozen=True, kw_only=True):
-    """A Mailchimp audience member as the API shows it.
+    """A Mailchimp audience member as the API returns it.
 
-    ``unsubscribe_reason`` is set only for unsubscribed members; ``last_changed`` has 1 s
-    resolution, UTC. ``request_id`` is that of the write whose answer this is.
+    ``unsubscribe_reason`` is set only for unsubscribed members. ``last_changed`` has a resolution
+    of 1 s, UTC. ``request_id`` is that of the write whose response this is.
     """
 
     email_address: str
@@ -109,7 +109,7 @@ class Member(msgspec.Struct, frozen=True, kw_only=True):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EmailActivity:
-    """What one campaign's report says of one address: the latest of each, None if there is none.
+    """The latest activity of one address in a campaign report, None where there is none.
 
     ``engaged_at`` is the last open or click.
     """
@@ -122,11 +122,11 @@ class EmailActivity:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MemberEvent:
-    """Something a member did, or that became true of them.
+    """Something a member did, or a new state of the member.
 
-    ``kind``: a status of Mailchimp's, ``profile_changed``, ``address_changed``, or an engagement
+    ``kind`` is a Mailchimp status, ``profile_changed``, ``address_changed``, or an engagement
     (``engaged``, ``quiet``, ``bouncing``, ``bounced``). ``detail`` is JSON-able and may hold
-    personal data: ``reason``, ``fields``, ``email``. ``id`` is the stored event's.
+    personal data: ``reason``, ``fields``, ``email``. ``id`` is that of the stored event.
     """
 
     email_key: bytes
@@ -141,9 +141,9 @@ class MemberEvent:
 class MemberWrite(msgspec.Struct, frozen=True, kw_only=True):
     """One row of a batch subscribe, or the body of a single member call.
 
-    ``status_if_new`` acts on creation only. ``status`` acts always and is sent only to echo what
-    was read moments before (older contracts) and to restore (behaviour A18).
-    ``tags`` are added, never removed.
+    ``status_if_new`` applies on creation only. ``status`` always applies. It is sent only to echo
+    what was read moments before (older contracts) and to restore (behaviour A18). ``tags`` are
+    added, never removed.
     """
 
     email_address: str
@@ -155,7 +155,7 @@ class MemberWrite(msgspec.Struct, frozen=True, kw_only=True):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RowRefusal:
-    """One refused row of a batch: Mailchimp's code and its words without the address."""
+    """One refused row of a batch: Mailchimp's code, and its message without the address."""
 
     email_address: str
     code: str
@@ -164,7 +164,7 @@ class RowRefusal:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BatchResult:
-    """The answer to one batch subscribe: every row is in exactly one of the three."""
+    """The response to one batch subscribe. Every row is in exactly one of the three."""
 
     created: tuple[Member, ...]
     updated: tuple[Member, ...]
@@ -184,7 +184,7 @@ class MergeField:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Policy:
-    """What a sync's settings say about deciding."""
+    """A sync's settings that affect decisions."""
 
     new_contact_status: str
     include_jobs: bool = True
@@ -193,7 +193,7 @@ class Policy:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunContext:
-    """Who is writing: goes into every audit row. ``actor`` is a person's name, or ``""``."""
+    """The origin of a write, stored in every audit row. ``actor`` is a person's name, or ``""``."""
 
     dag_id: str = ""
     run_id: str = ""

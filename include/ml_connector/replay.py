@@ -1,9 +1,9 @@
-"""Rows of the audit, chosen by a person, evaluated again against the state of today.
+"""Replay: evaluate chosen audit rows again, against current data.
 
-Nothing is ever sent again as it was: the record behind a row is read anew, decided on by the rules
-of every run, and written if something is left to write. So a replay raises no consent, brings
-nobody back who is suppressed, and done twice does nothing the second time. Each row chosen gets a
-row of its own, and what is written points at it as its origin (``replay:3``).
+A replay never sends a stored call again. It reads the record behind a row and decides by the rules
+of every run. It writes only what is left to write. So it raises no consent, imports no suppressed
+person, and is idempotent. Each chosen row gets an audit row of its own. Writes name the chosen row
+as their origin (``replay:3``).
 """
 
 from collections import Counter
@@ -25,7 +25,7 @@ from ml_connector.sync.recovery import record_unknown_outcomes, settle_archives
 from ml_connector.webhooks import inbox
 
 NOTHING_BEHIND_IT = ("rate_limited", "replay")
-"""Actions that no record is behind: there is nothing to evaluate."""
+"""These actions have no record behind them, so there is nothing to evaluate."""
 
 Outcome = Literal["evaluated", "requeued", "left"]
 log = structlog.get_logger(__name__)
@@ -33,10 +33,10 @@ log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Replayed:
-    """Rows by what became of them, customers looked at, and what was written, by outcome.
+    """The result of a replay: rows by outcome, customers read, and writes by outcome.
 
-    ``rows``: ``evaluated``; ``requeued`` (a webhook, for ``process_webhooks`` to work on); ``left``
-    (nothing to evaluate, or a webhook that is not dead).
+    ``rows``: ``evaluated``; ``requeued`` (a webhook, for ``process_webhooks`` to process); ``left``
+    (nothing to evaluate, or a webhook that is not dead-lettered).
     """
 
     rows: Mapping[str, int]
@@ -45,7 +45,7 @@ class Replayed:
     written_back: Mapping[str, int]
 
     def as_json(self) -> dict[str, object]:
-        """Return the counts as a task may hand them on."""
+        """Return the counts in the form that a task can return."""
         return {
             "rows": dict(self.rows),
             "customers": self.customers,
@@ -64,7 +64,7 @@ def replay(target: OpenSync, rows: Sequence[Past]) -> Replayed:
     if ids:
         fetch_customers.fetch_customers(scope, target.quickbooks, customer_ids=ids)
     if records:
-        # An opt-out that nobody told of yet is to count (A13b).
+        # An opt-out that no webhook has reported yet must count (A13b).
         fetch_members.fetch_members(scope, target.mailchimp)
     plan_id = scope.plan_id("replay")
     with scope.database.begin() as connection:
@@ -88,7 +88,7 @@ def replay(target: OpenSync, rows: Sequence[Past]) -> Replayed:
 
 
 def _customers(scope: Scope, connection: Connection, records: Sequence[Past]) -> dict[str, str]:
-    """Return the customers behind rows, by id the row (the newest) as ``replay:3``."""
+    """Return the customers behind rows, mapped to their newest row as ``replay:3``."""
     by_key = {bytes(row.email_key): f"replay:{row.id}" for row in records if row.email_key}
     found = customers.at(connection, sync=scope.name, keys=list(by_key))
     origins = {customer_id: by_key[key] for customer_id, key in found.items()}
@@ -98,7 +98,7 @@ def _customers(scope: Scope, connection: Connection, records: Sequence[Past]) ->
 def _requeue(
     scope: Scope, connection: Connection, records: Sequence[Past], ids: Sequence[str]
 ) -> None:
-    """Have it all decided on again, refusals and waits notwithstanding."""
+    """Mark everything for a new decision, despite refusals and waits."""
     keys = {bytes(row.email_key) for row in records if row.email_key}
     keys |= customers.address_keys(connection, sync=scope.name, ids=ids)
     contacts.requeue(connection, sync=scope.name, keys=keys)

@@ -14,7 +14,7 @@ from ml_connector.store.database import Database
 from ml_connector.vault import Vault
 
 BATCH = 5000
-"""Rows deleted in one transaction."""
+"""One transaction deletes at most this many rows."""
 
 log = structlog.get_logger(__name__)
 
@@ -46,7 +46,7 @@ def maintain_audit(
 ) -> SealResult:
     """Create future partitions, seal, and drop months older than ``keep_months`` (0: never).
 
-    Logs the chain's last hash. Kept outside the database, it proves that the end of the trail was
+    Logs the chain's last hash. Stored outside the database, it proves that the end of the trail was
     not cut off (``ml-connector audit verify --head``).
     """
     with database.begin() as connection:
@@ -64,7 +64,7 @@ def maintain_audit(
 
 
 def _drop_old_months(database: Database, vault: Vault, now: datetime, keep_months: int) -> int:
-    """Drop old months; a reader's lock postpones that to the next run."""
+    """Drop old months. A reader's lock postpones that to the next run."""
     try:
         with database.begin() as connection:
             months = partitions.drop_old(connection, vault, now=now, keep_months=keep_months)
@@ -77,11 +77,11 @@ def _drop_old_months(database: Database, vault: Vault, now: datetime, keep_month
 def drop_old_plans(
     database: Database, *, sync: str, now: datetime, keep_months: int, batch: int = BATCH
 ) -> int:
-    """Delete a sync's plans older than ``keep_months`` full months (0: never); return their changes.
+    """Delete a sync's plans older than ``keep_months`` full months; return their changes.
 
-    Their outcomes are in the audit; a plan only shows a run's page in the console. Plans with a
-    pending change stay. So do the last successful run and every later one: alerts and the limits on
-    archives count from there.
+    0 deletes none. The outcomes are in the audit; a plan only provides a run's page in the console.
+    Plans with a pending change stay. So do the last successful run and every later one: alerts and
+    the limits on archives count from there.
     """
     if not keep_months:
         return 0
@@ -102,12 +102,12 @@ def drop_old_events(database: Database, *, keep_days: int, batch: int = BATCH) -
     """Delete webhook events that ended more than ``keep_days`` ago (0: never); return how many.
 
     Only ``done``, ``ignored`` and ``quarantined`` events are deleted. Dead-lettered events stay for
-    a person to look at. A deleted event that is delivered again counts as new: one read, no write.
+    inspection. A deleted event that is delivered again counts as new: one read, no write.
     """
     dropped, last = 0, batch if keep_days else 0
     while last == batch:
         with database.begin() as connection:
-            # Locked rows are being requeued, or deleted by another sync's run.
+            # Locked rows are being requeued, or another sync's run is deleting them.
             last = connection.execute(
                 text("""DELETE FROM ml_connector.webhook_inbox WHERE id IN (
                             SELECT id FROM ml_connector.webhook_inbox

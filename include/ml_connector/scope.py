@@ -1,4 +1,4 @@
-"""What every step of a sync needs at hand: its settings, the store, the keys, who runs it."""
+"""Context of every step of a sync: its settings, store, keys and run."""
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping
@@ -19,8 +19,9 @@ from ml_connector.vault import Vault
 class Scope:
     """One run of one sync. ``calls`` counts what its clients send.
 
-    ``written``: what webhooks had us write, by system and outcome, until it was told as metrics.
-    ``origins``: by customer, what set the run off for it: ``webhook:9``, ``replay:3``.
+    ``written`` counts the writes that webhooks caused, by system and outcome, until the metrics
+    report them. ``origins`` maps a customer to what triggered the run for it: ``webhook:9``,
+    ``replay:3``.
     """
 
     sync: Sync
@@ -34,12 +35,12 @@ class Scope:
 
     @property
     def name(self) -> str:
-        """The sync's name, first part of most keys in the store."""
+        """Return the sync's name, the first part of most keys in the store."""
         return self.sync.name
 
     @property
     def policy(self) -> Policy:
-        """What the settings say about deciding."""
+        """Return the settings that affect decisions."""
         return Policy(
             new_contact_status=self.sync.new_contact_status,
             include_jobs=self.sync.include_jobs,
@@ -47,12 +48,12 @@ class Scope:
         )
 
     def plan_id(self, kind: str | None = None) -> int:
-        """Return the id of this run's plan."""
+        """Return the id of this run's plan; the first call creates it."""
         with self.database.begin() as connection:
             return plans.open_plan(connection, sync=self.name, run_id=self.run.run_id, kind=kind)
 
     def book_calls(self, plan_id: int) -> dict[str, int]:
-        """Add the calls made so far to the plan and to the day's usage; start counting anew."""
+        """Add the calls made so far to the plan and to the day's usage; reset and return them."""
         made = dict(self.calls)
         self.calls.clear()
         with self.database.begin() as connection:
@@ -68,7 +69,7 @@ class Scope:
 
 @dataclass
 class OpenSync:
-    """One sync with its clients, which open on first use; ``realm`` is its company's id."""
+    """One sync with its clients, which open on first use. ``realm`` is its company's id."""
 
     scope: Scope
     realm: str
@@ -77,10 +78,10 @@ class OpenSync:
 
     @cached_property
     def quickbooks(self) -> QuickBooksClient:
-        """The company's client."""
+        """Return the company's client."""
         return self.open_quickbooks()
 
     @cached_property
     def mailchimp(self) -> MailchimpClient:
-        """The audience's client."""
+        """Return the audience's client."""
         return self.open_mailchimp()

@@ -1,7 +1,7 @@
-"""A typed view of ``syncs.yaml`` and of the environment.
+"""Settings: typed models of ``syncs.yaml`` and of the environment.
 
-The file is checked as a whole when it is read: an unknown key, a missing one or a wrong value is
-a ``SettingsError`` that names the key and the line.
+Loading validates the entire file. An unknown key, a missing key or a wrong value raises
+``SettingsError``, which names the key and the line.
 """
 
 import os
@@ -27,7 +27,7 @@ from ml_connector.errors import SettingsError
 
 DEFAULT_FILE = Path(__file__).resolve().parents[1] / "config" / "syncs.yaml"
 M = TypeVar("M", bound=BaseModel)
-# In C where PyYAML was built with it: each task reads the file, and 200 syncs take it 0.04 s, not 0.4.
+# PyYAML's C loader, if built: each task reads the file, and 200 syncs take 0.04 s instead of 0.4 s.
 _LOADER: type[Any] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _SYNC_NAME = re.compile(r"^[a-z][a-z0-9_]{0,39}$")
 _TAG_NAME = re.compile(r"^[A-Z][A-Z0-9_]{0,9}$")
@@ -36,9 +36,10 @@ _ATTRIBUTE = re.compile(r"^(customer_type|job|currency|[A-Z][A-Za-z0-9]*(\.[A-Za
 
 Attribute = Literal["customer_type", "currency"]
 MOST_OF_A_TAG = 100
-"""Characters of a tag's name that Mailchimp takes."""
+"""Mailchimp accepts tag names of up to this many characters."""
 FEWEST_DAYS = 7
-"""That events of webhooks are kept: longer than either vendor delivers one again."""
+"""Minimum retention of webhook events, in days. It exceeds the time after which either vendor
+delivers an event again."""
 
 
 def _as_list(value: object) -> object:
@@ -54,14 +55,14 @@ class _Strict(BaseModel):
 
 
 class Activity(_Strict):
-    """Where members' activity is written on the QuickBooks customer."""
+    """Settings for writing member activity to the QuickBooks customer."""
 
     write_to: Literal["notes", "attachment", "both", "none"] = "notes"
     batch_size: int = Field(default=25, ge=1, le=30)
 
 
 class Guard(_Strict):
-    """Above these a run waits for a person (behaviour A31)."""
+    """Limits above which a run waits for approval (behaviour A31)."""
 
     max_archives: int = Field(default=25, ge=0)
     max_archive_share: float = Field(default=0.10, ge=0, le=1)
@@ -69,10 +70,10 @@ class Guard(_Strict):
 
 
 class Tags(_Strict):
-    """The tags of a contact: ``static`` on everyone, ``from`` by a customer's attributes.
+    """The tags of a contact: ``static`` for every contact, ``from`` by customer attribute.
 
-    ``from`` maps an attribute (``customer_type``, ``job``, ``currency`` or a path as in ``fields``)
-    to a tag, in which ``{value}`` stands for the attribute's value.
+    ``from`` maps an attribute to a tag. An attribute is ``customer_type``, ``job``, ``currency`` or
+    a path as in ``fields``. ``{value}`` in the tag stands for the attribute's value.
     """
 
     static: tuple[str, ...] = ()
@@ -107,9 +108,9 @@ class Tags(_Strict):
 class Sync(_Strict):
     """One company that feeds one audience.
 
-    The pools are Airflow's, whose slots bound how many of its tasks talk to a system at once.
-    ``beside``: the other syncs that feed the same audience, and whether the file names each before
-    this one. It follows from the file as a whole and is no setting.
+    The pools are Airflow pools. Their slots limit how many Airflow tasks call a system at once.
+    ``beside`` maps each other sync of the same audience to whether the file names it before this
+    one. It follows from the file as a whole and is not a setting.
     """
 
     name: str
@@ -138,7 +139,7 @@ class Sync(_Strict):
 
     @property
     def needs_customer_types(self) -> bool:
-        """Whether names of customer types matter, which is one more read a run."""
+        """Return whether the names of customer types matter, which costs one more read per run."""
         named = {*self.include, *self.exclude, *self.tags.derived}
         return "customer_type" in named
 
@@ -180,7 +181,10 @@ class Sync(_Strict):
 
 
 class Recipient(_Strict):
-    """Who is told: an Airflow connection, by the kind of notifier; ``to`` are e-mail addresses."""
+    """A recipient of alerts: one Airflow connection, by notifier kind.
+
+    ``to`` lists the e-mail addresses for ``smtp``.
+    """
 
     slack: str = ""
     smtp: str = ""
@@ -197,7 +201,7 @@ class Recipient(_Strict):
 
     @property
     def name(self) -> str:
-        """Kind and connection: ``slack:ops_slack``."""
+        """Return kind and connection: ``slack:ops_slack``."""
         kind = "slack" if self.slack else "smtp" if self.smtp else "webhook"
         return f"{kind}:{getattr(self, kind)}"
 
@@ -205,8 +209,9 @@ class Recipient(_Strict):
 class Alerts(_Strict):
     """Where alerts go besides the log. ``webhook_conn_id`` is the short form of one webhook.
 
-    ``no_success_for_hours``: a sync that is silent for longer raises an alert; 0 for never.
-    ``runbook``: the address that alerts link to, with ``{kind}`` in it, or ``#<kind>`` is added.
+    ``no_success_for_hours``: a sync without success for longer raises an alert; 0 disables it.
+    ``runbook``: the URL that alerts link to, with ``{kind}`` in it; without, ``#<kind>`` is
+    appended.
     """
 
     webhook_conn_id: str = ""
@@ -223,19 +228,19 @@ class Alerts(_Strict):
 
     @property
     def recipients(self) -> tuple[Recipient, ...]:
-        """Everybody to be told."""
+        """Return all recipients, including that of ``webhook_conn_id``."""
         short = (Recipient(webhook=self.webhook_conn_id),) if self.webhook_conn_id else ()
         return (*short, *self.to)
 
 
 class Audit(_Strict):
-    """How long the audit is kept: so many full months, 0 for ever."""
+    """Retention of the audit in full months; 0 keeps it forever."""
 
     keep_months: int = Field(default=0, ge=0)
 
 
 class Webhooks(_Strict):
-    """How many days a webhook event is kept after its end: 0 for ever, else at least a week."""
+    """Retention of ended webhook events in days; 0 keeps them forever, otherwise at least 7."""
 
     keep_days: int = Field(default=90, ge=0, le=3650)
 
@@ -255,7 +260,7 @@ class _File(_Strict):
 
 
 def settings_file(environ: Mapping[str, str] | None = None) -> Path:
-    """Return the file in force: ``ML_CONNECTOR_SYNCS``, or the shipped one."""
+    """Return the settings file: ``ML_CONNECTOR_SYNCS``, or the shipped one."""
     named = (os.environ if environ is None else environ).get("ML_CONNECTOR_SYNCS")
     return Path(named) if named else DEFAULT_FILE
 
@@ -266,7 +271,7 @@ def home(environ: Mapping[str, str] | None = None) -> Path:
 
 
 def secret(environ: Mapping[str, str], name: str) -> str:
-    """Return a secret: the variable ``name``, or the file that ``<name>_FILE`` names, or "".
+    """Return a secret from the variable ``name`` or the file that ``<name>_FILE`` names, else "".
 
     Raises ``SettingsError`` if both are set, or if the file cannot be read.
     """
@@ -282,7 +287,10 @@ def secret(environ: Mapping[str, str], name: str) -> str:
 
 
 def load_syncs(path: Path | None = None) -> dict[str, Sync]:
-    """Return every sync by name; raise ``SettingsError`` naming the key and the line."""
+    """Return every sync by name.
+
+    Raises ``SettingsError``, which names the key and the line, if the file is not valid.
+    """
     path = path or settings_file()
     data, tree = _parsed(path)
     syncs = {
@@ -308,22 +316,22 @@ def load_syncs(path: Path | None = None) -> dict[str, Sync]:
 
 
 def load_alerts(path: Path | None = None) -> Alerts:
-    """Return where alerts go; raise ``SettingsError`` as ``load_syncs`` does."""
+    """Return where alerts go. Raises ``SettingsError`` as ``load_syncs`` does."""
     return _parsed(path or settings_file())[0].alerts
 
 
 def load_audit(path: Path | None = None) -> Audit:
-    """Return how long the audit is kept; raise ``SettingsError`` as ``load_syncs`` does."""
+    """Return the audit's retention. Raises ``SettingsError`` as ``load_syncs`` does."""
     return _parsed(path or settings_file())[0].audit
 
 
 def load_webhooks(path: Path | None = None) -> Webhooks:
-    """Return how long webhook events are kept; raise ``SettingsError`` as ``load_syncs`` does."""
+    """Return the retention of webhook events. Raises ``SettingsError`` as ``load_syncs`` does."""
     return _parsed(path or settings_file())[0].webhooks
 
 
 def quickbooks_connections(path: Path | None = None) -> list[str]:
-    """Return the QuickBooks connections of all syncs, each once."""
+    """Return the QuickBooks connections of all syncs, sorted and without duplicates."""
     return sorted({sync.quickbooks_conn_id for sync in load_syncs(path).values()})
 
 
@@ -341,7 +349,10 @@ def _parsed(path: Path) -> tuple[_File, yaml.Node | None]:
 
 
 def load_sync(name: str, path: Path | None = None) -> Sync:
-    """Return one sync; raise ``SettingsError`` listing the known names otherwise."""
+    """Return one sync.
+
+    Raises ``SettingsError``, which lists the known names, if there is no sync ``name``.
+    """
     syncs = load_syncs(path)
     if name not in syncs:
         raise SettingsError(
@@ -360,7 +371,7 @@ def _named(
                 f"{path}, line {_line(tree, ('syncs', name))}: {name!r} is no sync name; "
                 "use small letters, digits and underscores"
             )
-        for key in {"name", "beside"} & set(body):  # both follow from the file
+        for key in {"name", "beside"} & set(body):  # both are derived from the file
             raise SettingsError(
                 f"{path}, line {_line(tree, ('syncs', name, key))}: syncs.{name}.{key}: "
                 "is not a known setting"
@@ -390,7 +401,7 @@ def _validated(
 
 
 def _line(tree: yaml.Node | None, where: tuple[str, ...]) -> int:
-    """Return the line of the deepest key of ``where`` that the file has (1-based)."""
+    """Return the line (1-based) of the deepest key of ``where`` that exists in the file."""
     node, line = tree, 1
     for part in where:
         if not isinstance(node, yaml.MappingNode):

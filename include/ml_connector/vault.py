@@ -1,14 +1,14 @@
-"""Keys at work: encryption of payloads, the blind index of addresses, keyed hashes of fields.
+"""Encryption: payloads, the blind index of addresses, and keyed hashes of fields.
 
-Payloads are AES-256-GCM (NIST SP 800-38D) with the row's identity as associated data, so that a
-payload copied onto another row does not open. Sealed form, in bytes::
+Payloads are AES-256-GCM (NIST SP 800-38D) with the row's identity as associated data. A payload
+copied to another row therefore fails to decrypt. Encrypted form, in bytes::
 
     0      version, 1
     1..5   key id: first four bytes of SHA-256 of the key
     5..17  nonce, random
     17..   ciphertext and 16-byte tag
 
-Several keys may be in force: the first seals, all open, so keys can be rotated row by row.
+Several keys may be active: the first encrypts, all decrypt. So keys can be rotated row by row.
 """
 
 import base64
@@ -31,17 +31,24 @@ from ml_connector.errors import SettingsError
 from ml_connector.settings import secret
 
 KEY_BYTES = 32
+"""Every key has this many bytes."""
 NONCE_BYTES = 12
-"""Of AES-GCM; random, so a key serves 2**32 payloads (NIST SP 800-38D, 8.3)."""
+"""An AES-GCM nonce has this many bytes. It is random, so a key serves 2**32 payloads (NIST SP
+800-38D, 8.3)."""
 KEYS_VARIABLE = "ML_CONNECTOR_ENCRYPTION_KEYS"
+"""This variable holds the encryption keys in base64, separated by commas, newest first."""
 INDEX_VARIABLE = "ML_CONNECTOR_INDEX_KEY"
+"""This variable holds the index key in base64."""
 _VERSION = b"\x01"
 _encoder = msgspec.json.Encoder()
 _sorted_encoder = msgspec.json.Encoder(order="deterministic")
 
 
 class Vault:
-    """Seals and opens payloads; makes blind indexes. Holds keys, so it has no useful repr."""
+    """Encrypts and decrypts payloads, and computes blind indexes. Its repr hides the keys.
+
+    Raises ``SettingsError`` if there is no encryption key, or if a key is not 32 bytes long.
+    """
 
     def __init__(self, *, encryption_keys: Sequence[bytes], index_key: bytes) -> None:
         if not encryption_keys or any(len(key) != KEY_BYTES for key in encryption_keys):
@@ -62,7 +69,7 @@ class Vault:
         return self._encrypted(_encoder.encode(value), identity, secrets.token_bytes(NONCE_BYTES))
 
     def encrypt_each(self, values: Sequence[tuple[Any, str]]) -> list[bytes]:
-        """Return each of (value, identity) as ``encrypt`` does; randomness is asked for once."""
+        """Return each of (value, identity) as ``encrypt`` does, with one request for randomness."""
         random = secrets.token_bytes(NONCE_BYTES * len(values))
         return [
             self._encrypted(_encoder.encode(value), identity, random[at : at + NONCE_BYTES])
@@ -70,21 +77,27 @@ class Vault:
         ]
 
     def decrypt(self, sealed: bytes, identity: str) -> Any:
-        """Return the value sealed for ``identity``; raise ``SettingsError`` without its key."""
+        """Return the value encrypted for ``identity``.
+
+        Raises ``SettingsError`` if its key is missing, or if the payload was altered or moved.
+        """
         return msgspec.json.decode(self.decrypt_encoded(sealed, identity))
 
     def reencrypt(self, sealed: bytes, identity: str) -> bytes:
-        """Return the same value under the newest key."""
+        """Return the same value encrypted under the newest key.
+
+        Raises ``SettingsError`` as ``decrypt`` does.
+        """
         encoded = self.decrypt_encoded(sealed, identity)
         return self._encrypted(encoded, identity, secrets.token_bytes(NONCE_BYTES))
 
     @property
     def newest(self) -> bytes:
-        """The id of the key that seals: bytes 1 to 5 of what it sealed."""
+        """Return the id of the key that encrypts: bytes 1 to 5 of the payloads it encrypts."""
         return self._newest
 
     def has(self, key_id: bytes) -> bool:
-        """Tell whether a key is at hand."""
+        """Return whether a key is available."""
         return key_id in self._ciphers
 
     def _encrypted(self, encoded: bytes, identity: str, nonce: bytes) -> bytes:
@@ -92,7 +105,7 @@ class Vault:
         return _VERSION + self._newest + nonce + sealed
 
     def decrypt_encoded(self, sealed: bytes, identity: str) -> bytes:
-        """Return the JSON of the value sealed for ``identity``, as ``decrypt``."""
+        """Return the JSON of the value encrypted for ``identity``, as ``decrypt`` does."""
         cipher = self._ciphers.get(bytes(sealed[1:5]))
         if bytes(sealed[:1]) != _VERSION or cipher is None:
             raise SettingsError(
@@ -101,7 +114,7 @@ class Vault:
             )
         try:
             return cipher.decrypt(bytes(sealed[5:17]), bytes(sealed[17:]), identity.encode())
-        except (InvalidTag, ValueError):  # ValueError: cut off within the nonce
+        except (InvalidTag, ValueError):  # ValueError: truncated within the nonce
             raise SettingsError(
                 f"the stored payload of {identity} does not open: altered, or moved to this row"
             ) from None
@@ -115,17 +128,20 @@ class Vault:
         return self._fields.of(_sorted_encoder.encode(value))[:16]
 
     def audit_mac(self, content: bytes) -> bytes:
-        """Return a keyed hash (32 bytes) under a key that serves the audit's seals only."""
+        """Return a keyed hash (32 bytes) under a key that serves only the audit's seals."""
         return self._seals.of(content)
 
     @cached_property
     def index_fingerprint(self) -> str:
-        """Names the index key without telling it; every process must agree on it."""
+        """Return a fingerprint that identifies the index key without revealing it.
+
+        Every process must have the same one.
+        """
         return self._index.of(b"fingerprint")[:8].hex()
 
 
 class _KeyedHash:
-    """HMAC-SHA256 (RFC 2104) under one key, set up once: for short texts that is most of the work."""
+    """HMAC-SHA256 (RFC 2104) under one key. Setup, most of the work for short texts, runs once."""
 
     def __init__(self, key: bytes) -> None:
         self._keyed = HMAC(key, SHA256())
@@ -138,11 +154,11 @@ class _KeyedHash:
 
 
 def vault_from(environ: Mapping[str, str], home: Path) -> Vault:
-    """Return the vault of the environment, or of keys kept under ``home`` (made on first use).
+    """Return the vault of the environment, or of keys under ``home`` (generated on first use).
 
-    ``home`` serves one machine only; where several machines work, both variables must be set, or
-    the files that hold the keys be named (``settings.secret``).
-    Raises ``SettingsError`` for keys that are not 32 bytes in base64, or only half set.
+    ``home`` serves one machine only. On several machines, set both variables, or the files that
+    hold the keys (``settings.secret``). Raises ``SettingsError`` if a key is not 32 bytes in
+    base64, or if only one variable is set.
     """
     found = {name: secret(environ, name) for name in (KEYS_VARIABLE, INDEX_VARIABLE)}
     given = [name for name in found if found[name]]
@@ -173,7 +189,7 @@ def _vault(keys: str, index: str) -> Vault:
 
 
 def _kept(path: Path) -> str:
-    """Return the key in ``path``, generated with mode 0600 if the file is not there yet."""
+    """Return the key in ``path``; generate it with mode 0600 if the file is missing."""
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     fresh = base64.b64encode(secrets.token_bytes(KEY_BYTES)).decode()
     draft = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}")
@@ -192,7 +208,7 @@ def _kept(path: Path) -> str:
 def _decoded(text: str, name: str) -> bytes:
     try:
         return base64.b64decode(text.strip(), validate=True)
-    except ValueError:  # binascii's own error is one, and so is that of a letter beyond ASCII
+    except ValueError:  # covers binascii.Error and non-ASCII text
         raise SettingsError(f"{name} is not base64") from None
 
 
