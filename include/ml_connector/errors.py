@@ -102,7 +102,7 @@ class Unavailable(RetryLater):
     """The system sent 5xx or no response. The call was not applied."""
 
 
-class AnswerLost(RetryLater):
+class ResponseLost(RetryLater):
     """The response was lost. The call may have been applied, so it must be idempotent."""
 
 

@@ -16,15 +16,15 @@ from sqlalchemy import Connection
 
 from ml_connector.activity import queue, writer
 from ml_connector.audit import trail
-from ml_connector.audit.trail import Entry, Past
+from ml_connector.audit.trail import AuditRow, Entry
 from ml_connector.scope import OpenSync, Scope
 from ml_connector.store import activity_queue, contacts, customers, deciding, plans
-from ml_connector.store.activity_queue import Part
+from ml_connector.store.activity_queue import Slice
 from ml_connector.sync import archive, fetch_customers, fetch_members, planner, preflight, push
 from ml_connector.sync.recovery import record_unknown_outcomes, settle_archives
 from ml_connector.webhooks import inbox
 
-NOTHING_BEHIND_IT = ("rate_limited", "replay")
+WITHOUT_RECORD = ("rate_limited", "replay")
 """These actions have no record behind them, so there is nothing to evaluate."""
 
 Outcome = Literal["evaluated", "requeued", "left"]
@@ -54,10 +54,10 @@ class Replayed:
         }
 
 
-def replay(target: OpenSync, rows: Sequence[Past]) -> Replayed:
+def replay(target: OpenSync, rows: Sequence[AuditRow]) -> Replayed:
     """Evaluate the records behind ``rows``; return counts."""
     told = [row for row in rows if row.action == "webhook"]
-    records = [row for row in rows if row.action not in ("webhook", *NOTHING_BEHIND_IT)]
+    records = [row for row in rows if row.action not in ("webhook", *WITHOUT_RECORD)]
     with target.scope.database.begin() as connection:
         origins = _customers(target.scope, connection, records)
     scope, ids = replace(target.scope, origins=origins), sorted(origins)
@@ -71,7 +71,7 @@ def replay(target: OpenSync, rows: Sequence[Past]) -> Replayed:
         settle_archives(scope, connection)
         record_unknown_outcomes(scope, connection)
         _requeue(scope, connection, records, ids)
-        again = inbox.requeue_of(connection, [_webhook(row) for row in told])
+        again = inbox.requeue_ids(connection, [_webhook(row) for row in told])
         outcomes = {row.id: _outcome(row, again) for row in rows}
         entries = [_entry(row, outcomes[row.id]) for row in rows]
         trail.append(connection, entries, run=scope.run, vault=scope.vault)
@@ -87,7 +87,7 @@ def replay(target: OpenSync, rows: Sequence[Past]) -> Replayed:
     return replayed
 
 
-def _customers(scope: Scope, connection: Connection, records: Sequence[Past]) -> dict[str, str]:
+def _customers(scope: Scope, connection: Connection, records: Sequence[AuditRow]) -> dict[str, str]:
     """Return the customers behind rows, mapped to their newest row as ``replay:3``."""
     by_key = {bytes(row.email_key): f"replay:{row.id}" for row in records if row.email_key}
     found = customers.at(connection, sync=scope.name, keys=list(by_key))
@@ -96,7 +96,7 @@ def _customers(scope: Scope, connection: Connection, records: Sequence[Past]) ->
 
 
 def _requeue(
-    scope: Scope, connection: Connection, records: Sequence[Past], ids: Sequence[str]
+    scope: Scope, connection: Connection, records: Sequence[AuditRow], ids: Sequence[str]
 ) -> None:
     """Mark everything for a new decision, despite refusals and waits."""
     keys = {bytes(row.email_key) for row in records if row.email_key}
@@ -112,7 +112,7 @@ def _write(scope: Scope, target: OpenSync, plan_id: int, ids: Sequence[str]) -> 
     if not ids or not planner.decide_on(scope, plan_id=plan_id, customer_ids=ids):
         return {}
     client = target.mailchimp
-    preflight.check_lately(scope, client)
+    preflight.check_audience_cached(scope, client)
     pushed = push.push_shard(scope, client, plan_id=plan_id, shard=0)
     archived = archive.archive_contacts(scope, client, plan_id=plan_id)
     return dict(Counter(pushed) + Counter(archived))
@@ -121,20 +121,20 @@ def _write(scope: Scope, target: OpenSync, plan_id: int, ids: Sequence[str]) -> 
 def _write_back(scope: Scope, target: OpenSync, ids: Sequence[str]) -> dict[str, int]:
     if not ids or not queue.queue_activity(scope, customer_ids=ids):
         return {}
-    return writer.write_activity(scope, target.quickbooks, part=Part(ids=ids))
+    return writer.write_activity(scope, target.quickbooks, part=Slice(ids=ids))
 
 
-def _webhook(row: Past) -> int:
+def _webhook(row: AuditRow) -> int:
     return int(row.cause.removeprefix("webhook:"))
 
 
-def _outcome(row: Past, again: set[int]) -> Outcome:
+def _outcome(row: AuditRow, again: set[int]) -> Outcome:
     if row.action == "webhook":
         return "requeued" if _webhook(row) in again else "left"
-    return "left" if row.action in NOTHING_BEHIND_IT else "evaluated"
+    return "left" if row.action in WITHOUT_RECORD else "evaluated"
 
 
-def _entry(row: Past, outcome: Outcome) -> Entry:
+def _entry(row: AuditRow, outcome: Outcome) -> Entry:
     return Entry(
         sync=row.sync,
         system=row.system,

@@ -50,7 +50,7 @@ def maintain_audit(
     not cut off (``ml-connector audit verify --head``).
     """
     with database.begin() as connection:
-        partitions.make_ahead(connection, now=clock())
+        partitions.create_ahead(connection, now=clock())
     sealed = chain.seal(database, vault)
     dropped = _drop_old_months(database, vault, clock(), keep_months) if keep_months else 0
     log.info(

@@ -35,9 +35,9 @@ _ATTRIBUTE = re.compile(r"^(customer_type|job|currency|[A-Z][A-Za-z0-9]*(\.[A-Za
 
 
 Attribute = Literal["customer_type", "currency"]
-MOST_OF_A_TAG = 100
+MAX_OF_A_TAG = 100
 """Mailchimp accepts tag names of up to this many characters."""
-FEWEST_DAYS = 7
+MIN_RETENTION_DAYS = 7
 """Minimum retention of webhook events, in days. It exceeds the time after which either vendor
 delivers an event again."""
 
@@ -83,8 +83,8 @@ class Tags(_Strict):
     @classmethod
     def _named(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         for tag in value:
-            if not tag.strip() or len(tag) > MOST_OF_A_TAG:
-                raise ValueError(f"{tag!r} is no tag: 1 to {MOST_OF_A_TAG} characters")
+            if not tag.strip() or len(tag) > MAX_OF_A_TAG:
+                raise ValueError(f"{tag!r} is no tag: 1 to {MAX_OF_A_TAG} characters")
         return value
 
     @field_validator("derived")
@@ -96,8 +96,8 @@ class Tags(_Strict):
                     f"{attribute!r} is no attribute: customer_type, job, currency, or a path like "
                     "BillAddr.City"
                 )
-            if not tag.strip() or len(tag) > MOST_OF_A_TAG:
-                raise ValueError(f"{tag!r} is no tag: 1 to {MOST_OF_A_TAG} characters")
+            if not tag.strip() or len(tag) > MAX_OF_A_TAG:
+                raise ValueError(f"{tag!r} is no tag: 1 to {MAX_OF_A_TAG} characters")
             if attribute == "job" and "{value}" in tag:
                 raise ValueError("job is true or false, so its tag has no {value}")
             if {"{", "}"} & set(tag.replace("{value}", "")):
@@ -247,8 +247,10 @@ class Webhooks(_Strict):
     @field_validator("keep_days")
     @classmethod
     def _a_week_or_for_ever(cls, value: int) -> int:
-        if 0 < value < FEWEST_DAYS:
-            raise ValueError(f"{value} is too few: 0 (for ever), or {FEWEST_DAYS} to 3650 days")
+        if 0 < value < MIN_RETENTION_DAYS:
+            raise ValueError(
+                f"{value} is too few: 0 (for ever), or {MIN_RETENTION_DAYS} to 3650 days"
+            )
         return value
 
 

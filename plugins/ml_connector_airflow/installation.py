@@ -29,7 +29,7 @@ def pools(syncs: Iterable[Sync]) -> str:
     return f"{', '.join(needed)} are there"
 
 
-def services() -> str:
+def paused_services() -> str:
     """Report which of the DAGs that serve every sync are paused.
 
     A paused DAG is not a failure: an upgrade or the setup may be in progress.

@@ -122,7 +122,9 @@ def quickbooks_client(scope: Scope) -> QuickBooksClient:
         pace=partial(_pace, scope.database, conn_id, pacing.reserve),
         pace_batch=partial(_pace, scope.database, conn_id, pacing.reserve_batch),
         retries=Retries(
-            on_retry=metrics.retries("quickbooks", rate_limits.listener(scope, "quickbooks"))
+            on_retry=metrics.retries(
+                "quickbooks", rate_limits.on_retry_callback(scope, "quickbooks")
+            )
         ),
         calls=scope.calls,
     )
@@ -133,7 +135,7 @@ def mailchimp_client(scope: Scope) -> MailchimpClient:
     conn_id = scope.sync.mailchimp_conn_id
     connection_named(conn_id, "add one of type Mailchimp")
     retries = Retries(
-        on_retry=metrics.retries("mailchimp", rate_limits.listener(scope, "mailchimp"))
+        on_retry=metrics.retries("mailchimp", rate_limits.on_retry_callback(scope, "mailchimp"))
     )
     return MailchimpHook(conn_id).get_client(
         scope.sync.audience_id, retries=retries, calls=scope.calls

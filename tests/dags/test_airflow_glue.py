@@ -35,14 +35,14 @@ def test_airflow_finds_the_hook_of_a_connection_type(conn_type):
 
 def test_the_console_reads_a_syncs_company_in_its_connection(monkeypatch):
     from ml_connector.settings import Sync
-    from ml_connector_airflow.mounts.console import WithAirflow
+    from ml_connector_airflow.mounts.console import AirflowServices
 
     connection = {"conn_type": "quickbooks", "extra": {"realm_id": "9341450000000002"}}
     monkeypatch.setenv("AIRFLOW_CONN_QUICKBOOKS_WEST", json.dumps(connection))
     values = {"name": "west", "audience_id": "b2c3d4e5f6", "new_contact_status": "subscribed"}
     for conn_id, realm in (("quickbooks_west", "9341450000000002"), ("quickbooks_gone", "")):
         sync = Sync.model_validate({**values, "quickbooks_conn_id": conn_id, "fields": {}})
-        assert WithAirflow().realm(sync) == realm
+        assert AirflowServices().realm(sync) == realm
 
 
 def test_the_plugin_loader_does_not_run_our_package_under_bare_names():

@@ -15,7 +15,7 @@ from aiosmtpd.handlers import Message
 from sqlalchemy import text
 
 from local.postgres import temporary
-from ml_connector.alerts.causes import Untold
+from ml_connector.alerts.causes import PendingAlert
 from ml_connector.alerts.texts import WHAT_TO_DO, message
 from ml_connector.audit import trail
 from ml_connector.audit.trail import Entry
@@ -327,7 +327,7 @@ def test_every_kind_of_alert_has_its_page_in_the_runbook():
     ],
 )
 def test_an_alert_links_to_its_page_or_to_its_section_of_one_page(runbook, link):
-    alert = Untold(
+    alert = PendingAlert(
         cause="no_success:main", message="silent", link="", raised_at=NOW, state="raised"
     )
     assert f"Runbook: {link}" in message(alert, runbook=runbook)

@@ -23,7 +23,7 @@ from ml_connector.activity.engagement import fetch_engagement
 from ml_connector.activity.queue import queue_activity
 from ml_connector.activity.writer import write_activity
 from ml_connector.audit import trail
-from ml_connector.audit.rate_limits import listener
+from ml_connector.audit.rate_limits import on_retry_callback
 from ml_connector.errors import RetryLater
 from ml_connector.mailchimp import protocol as mailchimp_protocol
 from ml_connector.mailchimp import webhooks as mailchimp_webhooks
@@ -158,7 +158,7 @@ class Company:
     def retries(self, system: str = "quickbooks") -> Retries:
         def heard(error: RetryLater, tried: int, wait: float) -> None:
             if self.current is not None:
-                listener(self.current, system)(error, tried, wait)
+                on_retry_callback(self.current, system)(error, tried, wait)
 
         return Retries(tries=4, sleep=self.waits.append, chance=lambda: 0.5, on_retry=heard)
 

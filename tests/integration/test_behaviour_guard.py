@@ -97,7 +97,7 @@ def test_a31_a_task_that_is_tried_again_after_the_answer_asks_nobody_twice(compa
     guard.hold_plan(scope, plan_id=plan.plan_id)
     guard.approve(scope, plan_id=plan.plan_id, person="ada")
     assert guard.hold_plan(scope, plan_id=plan.plan_id) is None
-    assert guard.state_of(scope, plan_id=plan.plan_id) == "approved"
+    assert guard.plan_state(scope, plan_id=plan.plan_id) == "approved"
     assert choices(company) == [("approved", "ada")]
     company.edit(people[3], Active=True)
     company.told_by_quickbooks(("updated", people[3]))
@@ -288,7 +288,7 @@ def test_a31_an_answer_outlives_a_task_that_failed_afterwards(company, people, a
     getattr(guard, answer)(scope, plan_id=plan.plan_id, person="ada")
     with company.database.begin() as connection:
         plans.fail(connection, plan_id=plan.plan_id, error="Mailchimp is away")
-    assert guard.state_of(scope, plan_id=plan.plan_id) == {"approve": "approved"}.get(
+    assert guard.plan_state(scope, plan_id=plan.plan_id) == {"approve": "approved"}.get(
         answer, "rejected"
     )
     carry_out(company, scope, plan)
@@ -324,4 +324,4 @@ def test_a31_an_answer_is_no_answer_to_the_plan_of_a_run_that_is_planned_anew(co
     scope = replace(scope, sync=company.sync_settings())
     assert company.plan(scope).plan_id == plan.plan_id
     assert guard.hold_plan(scope, plan_id=plan.plan_id) is None
-    assert guard.state_of(scope, plan_id=plan.plan_id) == "open"
+    assert guard.plan_state(scope, plan_id=plan.plan_id) == "open"

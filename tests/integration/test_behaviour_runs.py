@@ -291,7 +291,7 @@ def test_an_archive_whose_call_leaves_while_somebody_waits_for_it_is_not_decided
     def take_over():
         with company.database.begin() as connection:
             key = company.vault.email_key(AMY)
-            return changes.take_over(connection, sync="main", keys=[key])
+            return changes.supersede_at(connection, sync="main", keys=[key])
 
     with ThreadPoolExecutor(1) as pool:
         with company.database.begin() as pusher:

@@ -4,7 +4,7 @@ from collections import Counter
 
 import pytest
 
-from ml_connector.errors import AnswerLost, QuotaExhausted, RetryLater
+from ml_connector.errors import QuotaExhausted, ResponseLost, RetryLater
 
 BLOCKS = {
     "429": {"kind": "status", "status": 429, "body": {"status": 429, "title": "Too Many Requests"}},
@@ -142,7 +142,7 @@ def test_d5_an_answer_lost_on_every_try_is_made_good_by_the_next_run(company, me
     company.threads = 1  # another one could claim what the first gave up, and be heard
     drop = {"kind": "drop", "when": when}
     company.fault("mailchimp", match={"method": method}, times=EVERY_TRY, action=drop)
-    with pytest.raises(AnswerLost, match="the call may have been applied"):
+    with pytest.raises(ResponseLost, match="the call may have been applied"):
         company.sync()
     company.clear_faults(company.mailchimp)
     company.sync()

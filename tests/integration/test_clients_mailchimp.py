@@ -9,12 +9,12 @@ import pytest
 import requests
 
 from ml_connector.errors import (
-    AnswerLost,
     AudienceNotReady,
     CallRefused,
     CredentialsError,
     QuotaExhausted,
     RecordRefused,
+    ResponseLost,
     Unavailable,
 )
 from ml_connector.mailchimp.client import MailchimpClient
@@ -240,7 +240,7 @@ def test_d5_an_answer_lost_after_the_write_is_replayed_without_harm(world: Clien
 
 def test_d6_a_call_without_an_answer_times_out_and_counts_as_lost(world: Clients) -> None:
     world.standin.fault({"kind": "delay", "seconds": 2}, match={"method": "POST"})
-    with pytest.raises(AnswerLost):
+    with pytest.raises(ResponseLost):
         world.client(timeout=0.2).upsert_batch([row()])
     assert all(slept >= 5 for slept in world.slept)
     assert world.standin.status_of("ada@firm-mail.net") == "transactional"

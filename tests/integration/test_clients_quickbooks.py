@@ -11,10 +11,10 @@ import pytest
 import requests
 
 from ml_connector.errors import (
-    AnswerLost,
     CredentialsError,
     NeedsReauth,
     QuotaExhausted,
+    ResponseLost,
     StaleObject,
     Unavailable,
 )
@@ -201,7 +201,7 @@ def test_after_a_lost_refresh_the_grace_of_the_old_token_saves_the_grant(
 ) -> None:
     world.standin.control("PUT", "settings", {"rotate": "always", "grace_seconds": 3600})
     world.standin.fault({"kind": "drop", "when": "after"}, match={"path": "/oauth2/"}, times=1)
-    with pytest.raises(AnswerLost):
+    with pytest.raises(ResponseLost):
         world.manager().renewed("unknown-so-far-and-long-enough")
     assert world.unfinished
     assert world.client().count() == 29
@@ -268,7 +268,7 @@ def test_d6_a_call_without_an_answer_times_out(world: Connection) -> None:
     client = world.client(timeout=0.3)
     assert client.count() == 29
     world.standin.fault({"kind": "hang", "seconds": 1})
-    with pytest.raises(AnswerLost):
+    with pytest.raises(ResponseLost):
         client.count()
     assert world.calls["quickbooks.query"] >= 4
 

@@ -18,7 +18,7 @@ from starlette.testclient import TestClient
 
 from ml_connector.console.access import Caller, Right
 from ml_connector.console.app import PAGES, PREFIX, build_console
-from ml_connector.console.outside import StatusLine, TokenEnds
+from ml_connector.console.outside import StatusLine, TokenExpiry
 from ml_connector.console.visit import Services, Started
 from ml_connector.console.words import STATUS
 from ml_connector.settings import Sync, Tags
@@ -50,7 +50,7 @@ class FakeOutside:
         return False
 
     def token_ends(self, conn_id):
-        return TokenEnds()
+        return TokenExpiry()
 
     def connections(self, sync):
         return [StatusLine(name="QuickBooks", said="connection quickbooks_default", ok=True)]

@@ -14,7 +14,7 @@ from ml_connector.audit import chain
 from ml_connector.errors import SettingsError
 from ml_connector.model import RunContext
 from ml_connector.privacy import erasure, payloads
-from ml_connector.privacy.erased_payloads import erase_of_the_suppressed
+from ml_connector.privacy.erased_payloads import erase_suppressed
 from ml_connector.privacy.forget import Forgotten, forget, person_to_erase
 from ml_connector.store.database import Database
 from ml_connector.webhooks import inbox
@@ -228,10 +228,10 @@ def test_events_that_nobody_could_use_are_emptied_however_they_write_the_address
 def test_what_comes_later_and_nobody_can_use_is_emptied_by_the_next_daily_run(company):
     erase(company)
     unusable(company)
-    assert erase_of_the_suppressed(company.database, company.vault) == 3
+    assert erase_suppressed(company.database, company.vault) == 3
     assert AMY not in said_by_events(company)
     assert "max@m\u00fcller.org" in said_by_events(company)
-    assert erase_of_the_suppressed(company.database, company.vault) == 0
+    assert erase_suppressed(company.database, company.vault) == 0
 
 
 def test_forgetting_twice_changes_nothing_and_a_stranger_is_suppressed_too(company):

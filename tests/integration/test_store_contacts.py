@@ -2,7 +2,7 @@
 
 from ml_connector.model import Status
 from ml_connector.store import contacts
-from ml_connector.store.contacts import Written
+from ml_connector.store.contacts import ContactState
 
 AMY, BEN = "amy@finch.org", "ben@finch.org"
 
@@ -10,7 +10,9 @@ AMY, BEN = "amy@finch.org", "ben@finch.org"
 def record(company, **of: Status) -> None:
     """Store what a batch made of contacts that nobody knew when it was claimed."""
     written = [
-        Written(email_key=company.vault.email_key(f"{name}@finch.org"), status=status, owner="1")
+        ContactState(
+            email_key=company.vault.email_key(f"{name}@finch.org"), status=status, owner="1"
+        )
         for name, status in of.items()
     ]
     with company.database.begin() as connection:

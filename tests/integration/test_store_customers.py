@@ -169,7 +169,7 @@ def test_a_full_load_knows_whom_it_saw_even_if_unchanged_or_read_again_meanwhile
     stage(company, customer(sync_token="9"))  # by a webhook
     with company.database.begin() as connection:
         assert customers.count_known(connection, sync="main", seen_in=2) == 1
-        assert customers.unlisted(connection, sync="main", seen_in=2, most=9) == ["8"]
+        assert customers.missing_from_load(connection, sync="main", seen_in=2, most=9) == ["8"]
 
 
 def test_a21_whoever_is_read_again_is_no_longer_gone(company):

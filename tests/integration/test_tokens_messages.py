@@ -17,10 +17,10 @@ import requests
 from structlog.testing import capture_logs
 
 from ml_connector.errors import (
-    AnswerLost,
     ConnectorError,
     CredentialsError,
     NeedsReauth,
+    ResponseLost,
     SettingsError,
     Unavailable,
 )
@@ -101,7 +101,7 @@ CASES = {
     "half an answer, and the old token dead": (
         answering(kind="malformed", times=1), NeedsReauth, "run `ml-connector connect quickbooks`",
     ),
-    "no answer": (answering(kind="drop", when="before"), AnswerLost, "the call may have been applied"),
+    "no answer": (answering(kind="drop", when="before"), ResponseLost, "the call may have been applied"),
     "another page": (
         answering(kind="status", status=404, body="Not here"), SettingsError, "check token_url",
     ),

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from ml_connector.model import MemberEvent, Status
 from ml_connector.rules.notes_block import (
     LONGEST,
-    MOST_EVENTS,
+    MAX_EVENTS,
     ContactSummary,
     Markers,
     length,
@@ -245,7 +245,7 @@ def test_letters_that_a_us_company_can_store_stay_as_they_are():
 def test_never_more_than_twenty_events_and_always_the_newest():
     events = [event(hours=hour) for hour in range(50)]
     found = render_lines(ContactSummary(status=Status.UNSUBSCRIBED, since=NOW, events=events), ZONE)
-    assert len(found) == 1 + MOST_EVENTS
+    assert len(found) == 1 + MAX_EVENTS
 
 
 @pytest.mark.parametrize("status", [*Status, None])

@@ -12,12 +12,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ml_connector.errors import (
-    AnswerLost,
     AudienceNotReady,
     CallRefused,
     CredentialsError,
     QuotaExhausted,
     RecordRefused,
+    ResponseLost,
     Unavailable,
 )
 from ml_connector.mailchimp.client import MailchimpClient
@@ -101,7 +101,7 @@ def test_d4_a_block_that_lasts_stops_the_run_which_is_resumable() -> None:
 
 
 def test_d6_a_timed_out_call_is_not_repeated_at_once() -> None:
-    transport = Scripted(AnswerLost("no answer"), sample(200, "batch.json"))
+    transport = Scripted(ResponseLost("no answer"), sample(200, "batch.json"))
     bench = Bench(transport)
     bench.client.upsert_batch([row()])
     assert bench.slept == [5.5]
@@ -231,7 +231,7 @@ def test_a18_only_a_restoration_sets_a_status() -> None:
 
 def test_d5_archiving_the_archived_is_harmless() -> None:
     archived = said({"email_address": "ada@firm.test", "status": "archived"})
-    transport = Scripted(AnswerLost("no answer"), sample(405, "cannot_archive.json"), archived)
+    transport = Scripted(ResponseLost("no answer"), sample(405, "cannot_archive.json"), archived)
     Bench(transport).client.archive("ada@firm.test")
     assert [sent.method for sent in transport.sent] == ["DELETE", "DELETE", "GET"]
 

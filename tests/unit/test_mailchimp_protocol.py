@@ -115,19 +115,19 @@ def told(body: bytes, status: int = 200) -> Response:
 
 def test_of_a_batch_nothing_is_decoded_but_what_is_read() -> None:
     body = b'{"new_members": [{"status": "cleaned", "vip": true}], "updated_members": null, "x": 1}'
-    read = protocol.read(told(body), protocol.BatchShown)
+    read = protocol.read(told(body), protocol.BatchDocument)
     assert read == {"new_members": [{"status": "cleaned"}], "updated_members": None}
 
 
 def test_an_answer_of_another_shape_is_none() -> None:
     with pytest.raises(Unavailable):
-        protocol.read(told(b'{"members": {"0": {}}}'), protocol.MembersShown)
+        protocol.read(told(b'{"members": {"0": {}}}'), protocol.MembersPage)
 
 
 def test_a_problem_is_read_whatever_shape_was_expected() -> None:
     response = answer(400, "schema.json")
     with pytest.raises(CallRefused):
-        protocol.read(response, protocol.BatchShown)
+        protocol.read(response, protocol.BatchDocument)
 
 
 def test_an_empty_success_is_an_empty_document() -> None:

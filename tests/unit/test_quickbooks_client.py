@@ -13,10 +13,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ml_connector.errors import (
-    AnswerLost,
     CredentialsError,
     IncompleteRead,
     QuotaExhausted,
+    ResponseLost,
     StaleObject,
     Unavailable,
 )
@@ -130,7 +130,7 @@ def test_d2_a_429_that_lasts_stops_the_run_and_names_the_monthly_cap() -> None:
         sample(503, "503.html"),
         sample(200, "503.html"),
         sample(200, "fault_10000.json"),
-        AnswerLost("no answer"),
+        ResponseLost("no answer"),
         Unavailable("refused"),
     ],
 )

@@ -10,10 +10,10 @@ from urllib.parse import parse_qs
 import pytest
 
 from ml_connector.errors import (
-    AnswerLost,
     CredentialsError,
     NeedsReauth,
     RateLimited,
+    ResponseLost,
     SettingsError,
     StorageError,
     Unavailable,
@@ -204,8 +204,8 @@ def test_after_a_crash_the_previous_token_is_tried_no_more_than_once() -> None:
 
 def test_a_lost_answer_leaves_the_intent_on_record() -> None:
     world = World(stored(), "refresh-1")
-    world.failure = AnswerLost("no answer")
-    with pytest.raises(AnswerLost):
+    world.failure = ResponseLost("no answer")
+    with pytest.raises(ResponseLost):
         world.manager.renewed("access-1")
     assert "release" not in world.diary
 

@@ -3,11 +3,11 @@
 import pytest
 
 from ml_connector.errors import (
-    AnswerLost,
     CredentialsError,
     QuotaExhausted,
     RateLimited,
     RecordRefused,
+    ResponseLost,
     RetryLater,
     Unavailable,
 )
@@ -38,7 +38,7 @@ def test_a_call_that_works_is_made_once():
     assert (call.made, slept) == (1, [])
 
 
-@pytest.mark.parametrize("kind", [RateLimited, Unavailable, AnswerLost, RetryLater])
+@pytest.mark.parametrize("kind", [RateLimited, Unavailable, ResponseLost, RetryLater])
 def test_what_may_succeed_later_is_repeated(kind):
     slept: list[float] = []
     assert Retries(sleep=slept.append).call(Call(kind("later"), kind("later"))) == "answer"

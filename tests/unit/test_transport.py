@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 import pytest
 import requests
 
-from ml_connector.errors import AnswerLost, ConnectorError, SettingsError, Unavailable
+from ml_connector.errors import ConnectorError, ResponseLost, SettingsError, Unavailable
 from ml_connector.wire.transport import Request, RequestsTransport, Response
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nX-Request-Id: 7\r\n\r\n{}"
@@ -114,7 +114,7 @@ def test_a_host_that_does_not_exist_is_to_be_checked_and_nothing_was_applied():
 def test_a_call_without_an_answer_may_have_been_applied(behave):
     with server(behave) as url:
         error = failure(url, 0.3)
-    assert isinstance(error, AnswerLost)
+    assert isinstance(error, ResponseLost)
     assert error.message.startswith("Mailchimp: no answer from 127.0.0.1:")
 
 

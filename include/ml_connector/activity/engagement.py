@@ -44,7 +44,7 @@ def fetch_engagement(scope: Scope, client: MailchimpClient, *, full_sync: bool =
             kept = [_CAMPAIGN + campaign for campaign in campaigns]
             cursors.prune(connection, sync=scope.name, prefix=_CAMPAIGN, keep=kept)
     with scope.database.begin() as connection:
-        return engagement.judge(connection, sync=scope.name, now=now, window=WINDOW)
+        return engagement.classify(connection, sync=scope.name, now=now, window=WINDOW)
 
 
 def _read(scope: Scope, client: MailchimpClient, campaign: str) -> None:

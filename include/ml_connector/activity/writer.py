@@ -36,10 +36,10 @@ from ml_connector.errors import ConnectorError, RecordRefused, StaleObject
 from ml_connector.model import Customer, MemberEvent, Status
 from ml_connector.quickbooks.client import IDS_PER_QUERY, QuickBooksClient
 from ml_connector.quickbooks.protocol import BatchItem
-from ml_connector.rules.notes_block import MOST_EVENTS, ContactSummary, render_lines
+from ml_connector.rules.notes_block import MAX_EVENTS, ContactSummary, render_lines
 from ml_connector.scope import Scope
 from ml_connector.store import activity_queue, customers, intents, member_events
-from ml_connector.store.activity_queue import NOBODY, Due, Part, SettledActivity
+from ml_connector.store.activity_queue import NO_CONTACT, ClaimedBlock, SettledActivity, Slice
 from ml_connector.sync import preflight
 from ml_connector.sync.staging import stage_rows
 
@@ -50,24 +50,24 @@ log = structlog.get_logger(__name__)
 
 
 def write_activity(
-    scope: Scope, client: QuickBooksClient, *, part: Part | None = None
+    scope: Scope, client: QuickBooksClient, *, part: Slice | None = None
 ) -> dict[str, int]:
     """Write the queued activity; return the number of customers by outcome.
 
     Raises ``SettingsError`` if the connection points to another company than the customers' (A40).
     """
     preflight.pin_company(scope, client)
-    writer = _Writer(scope, client, part or Part())
+    writer = _Writer(scope, client, part or Slice())
     while writer.write_next() or writer.read_again():
         pass
     return dict(writer.counts)
 
 
 @dataclass
-class _Page:
+class _CustomerWrite:
     """One customer of a batch: the wanted text, the items that write it, their outcome."""
 
-    due: Due
+    due: ClaimedBlock
     customer: Customer
     events: Sequence[MemberEvent]
     notes: str | None = None
@@ -79,7 +79,7 @@ class _Page:
 
 
 class _Writer:
-    def __init__(self, scope: Scope, client: QuickBooksClient, part: Part) -> None:
+    def __init__(self, scope: Scope, client: QuickBooksClient, part: Slice) -> None:
         self._scope, self._client, self._part = scope, client, part
         self._write_to = scope.sync.activity.write_to
         self._zone = ZoneInfo(scope.sync.timezone)
@@ -127,16 +127,16 @@ class _Writer:
             activity_queue.settle(connection, again, sync=scope.name)
         return True
 
-    def _claim(self, connection: Connection, state: str, limit: int) -> list[Due]:
+    def _claim(self, connection: Connection, state: str, limit: int) -> list[ClaimedBlock]:
         return activity_queue.claim(
             connection, sync=self._scope.name, state=state, part=self._part, limit=limit
         )
 
     # ── build the writes ──────────────────────────────────────────────────────────────────────────
 
-    def _ready(self, connection: Connection, rows: Sequence[Due]) -> list[_Page]:
+    def _ready(self, connection: Connection, rows: Sequence[ClaimedBlock]) -> list[_CustomerWrite]:
         """Return the first of ``rows`` that fit into one batch; the others stay due."""
-        pages: list[_Page] = []
+        pages: list[_CustomerWrite] = []
         room = self._scope.sync.activity.batch_size
         for due in rows:
             page = self._page(connection, due)
@@ -148,16 +148,16 @@ class _Writer:
             pages.append(page)
         return pages
 
-    def _page(self, connection: Connection, due: Due) -> _Page:
+    def _page(self, connection: Connection, due: ClaimedBlock) -> _CustomerWrite:
         scope = self._scope
         customer = customers.decrypted(
             due.payload, sync=scope.name, customer_id=due.customer_id, vault=scope.vault
         )
         keys = [bytes(key) for key in (due.email_key, due.alias_of) if key]
         events = member_events.newest(
-            connection, sync=scope.name, keys=keys, limit=MOST_EVENTS, vault=scope.vault
+            connection, sync=scope.name, keys=keys, limit=MAX_EVENTS, vault=scope.vault
         )
-        page = _Page(due, customer, events)
+        page = _CustomerWrite(due, customer, events)
         markers = markers_of(scope, due.customer_id)
         lines = render_lines(_summary(due, events), self._zone)
         wanted = customer.notes
@@ -170,7 +170,7 @@ class _Writer:
             page.note = markers.block(lines)
         return page
 
-    def _with_note(self, connection: Connection, page: _Page) -> bool:
+    def _with_note(self, connection: Connection, page: _CustomerWrite) -> bool:
         """Add the attached note's item; return False if the customer must be claimed again first.
 
         The intent to create a note is committed before the call, because a second creation looks
@@ -185,7 +185,7 @@ class _Writer:
         if due.attaching and not due.attachment_id and not mine:
             found = self._find_note(due.customer_id)
         if page.note is not None and not found[0] and not mine:
-            self._announced[due.customer_id] = activity_queue.announce(
+            self._announced[due.customer_id] = activity_queue.record_note_intent(
                 connection, sync=self._scope.name, customer_id=due.customer_id
             )
             return False
@@ -202,7 +202,7 @@ class _Writer:
 
     # ── send and settle ───────────────────────────────────────────────────────────────────────────
 
-    def _send(self, pages: Sequence[_Page]) -> str | None:
+    def _send(self, pages: Sequence[_CustomerWrite]) -> str | None:
         items = [item for page in pages for item in page.items]
         if not items:
             return None
@@ -216,7 +216,7 @@ class _Writer:
     def _settle(
         self,
         connection: Connection,
-        pages: Sequence[_Page],
+        pages: Sequence[_CustomerWrite],
         left: Sequence[SettledActivity],
         request_id: str | None,
     ) -> None:
@@ -253,7 +253,7 @@ class _Writer:
         if outcomes:
             log.info("activity_written", sync=scope.name, **self.counts)
 
-    def _outcome(self, page: _Page) -> SettledActivity:
+    def _outcome(self, page: _CustomerWrite) -> SettledActivity:
         due = page.due
         settled = self._kept(due, state="shown")
         if page.attachment is not None:
@@ -280,12 +280,16 @@ class _Writer:
                 continue
             settled = self._not_written(due, settled, item, result)
         if settled.state in ("shown", "refused"):
-            shown_key = due.email_key or due.own_key or NOBODY
+            shown_key = due.email_key or due.own_key or NO_CONTACT
             return replace(settled, attempts=0, shown_key=shown_key, shown_events=due.events)
         return settled
 
     def _not_written(
-        self, due: Due, settled: SettledActivity, item: BatchItem, result: ConnectorError | None
+        self,
+        due: ClaimedBlock,
+        settled: SettledActivity,
+        item: BatchItem,
+        result: ConnectorError | None,
     ) -> SettledActivity:
         attempts = due.attempts + 1
         error = str(result) if result else "QuickBooks' answer does not mention this customer"
@@ -300,12 +304,12 @@ class _Writer:
         stale = item.entity == "Customer" and isinstance(result, StaleObject)
         return replace(tried, state="stale" if stale or settled.state == "stale" else "due")
 
-    def _left(self, due: Due) -> SettledActivity:
+    def _left(self, due: ClaimedBlock) -> SettledActivity:
         """Park a customer that is gone or inactive since it was queued (B8)."""
         return self._kept(due, state="parked")
 
     @staticmethod
-    def _kept(due: Due, *, state: str) -> SettledActivity:
+    def _kept(due: ClaimedBlock, *, state: str) -> SettledActivity:
         return SettledActivity(
             customer_id=due.customer_id,
             state=state,
@@ -315,14 +319,14 @@ class _Writer:
             attaching=due.attaching,
         )
 
-    def _intend(self, pages: Sequence[_Page]) -> None:
+    def _intend(self, pages: Sequence[_CustomerWrite]) -> None:
         """Commit the Notes about to be written. If found later, they are the connector's."""
         digest = self._scope.vault.fields_hash
         notes = {p.due.customer_id: digest(p.notes) for p in pages if p.notes is not None}
         with self._scope.database.begin() as at_once:
             intents.put_notes(at_once, notes, sync=self._scope.name)
 
-    def _unknown_outcome(self, page: _Page, intent: bytes | None) -> list[Entry]:
+    def _unknown_outcome(self, page: _CustomerWrite, intent: bytes | None) -> list[Entry]:
         """Return the audit row of Notes that a lost call of ours wrote (D7).
 
         The worker died before it stored the response.
@@ -340,7 +344,7 @@ class _Writer:
         ]
 
     def _entries(
-        self, page: _Page, outcome: SettledActivity, request_id: str | None
+        self, page: _CustomerWrite, outcome: SettledActivity, request_id: str | None
     ) -> list[Entry]:
         due = page.due
         newest = page.events[0] if page.events else None
@@ -371,7 +375,7 @@ class _Writer:
         return entries
 
 
-def _summary(due: Due, events: Sequence[MemberEvent]) -> ContactSummary:
+def _summary(due: ClaimedBlock, events: Sequence[MemberEvent]) -> ContactSummary:
     moved = (each for each in events if each.kind == "address_changed" and each.detail)
     address = next((each.detail["email"] for each in moved if each.detail), None)
     return ContactSummary(

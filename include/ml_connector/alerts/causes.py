@@ -8,7 +8,7 @@ from sqlalchemy import Connection, text
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Untold:
+class PendingAlert:
     """An alert to send to a recipient. ``state`` is ``raised`` or ``ended``."""
 
     cause: str
@@ -50,7 +50,7 @@ def end(connection: Connection, *, cause: str) -> bool:
     )
 
 
-def untold(connection: Connection, *, recipient: str) -> list[Untold]:
+def pending_for(connection: Connection, *, recipient: str) -> list[PendingAlert]:
     """Lock and return the alerts still to be sent to ``recipient``, oldest first.
 
     A recipient that did not get the start of an alert does not get its end. Rows that another task
@@ -67,7 +67,7 @@ def untold(connection: Connection, *, recipient: str) -> list[Untold]:
         {"recipient": recipient},
     )
     return [
-        Untold(
+        PendingAlert(
             cause=row.cause,
             state=row.state,
             message=row.message,
@@ -78,7 +78,7 @@ def untold(connection: Connection, *, recipient: str) -> list[Untold]:
     ]
 
 
-def mark_told(connection: Connection, alert: Untold, *, recipient: str) -> None:
+def mark_delivered(connection: Connection, alert: PendingAlert, *, recipient: str) -> None:
     """Record that ``recipient`` got the message."""
     connection.execute(
         text("""UPDATE ml_connector.alerts SET

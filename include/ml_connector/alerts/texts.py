@@ -4,7 +4,7 @@ A cause is ``<kind>:<subject>``, the subject being a sync, a connection or a DAG
 personal data and no secrets, because they leave your systems.
 """
 
-from ml_connector.alerts.causes import Untold
+from ml_connector.alerts.causes import PendingAlert
 
 WHAT_TO_DO = {
     "task_failed": "Open the run, read the error, mend what it names, and clear the failed task.",
@@ -24,13 +24,13 @@ def kind_of(cause: str) -> str:
     return cause.partition(":")[0]
 
 
-def subject(alert: Untold) -> str:
+def subject(alert: PendingAlert) -> str:
     """Return the subject line."""
     over = " is over" if alert.state == "ended" else ""
     return f"ml-connector: {alert.cause}{over}"
 
 
-def message(alert: Untold, *, runbook: str) -> str:
+def message(alert: PendingAlert, *, runbook: str) -> str:
     """Return the message: the fact, its start, the action, and the links."""
     kind = kind_of(alert.cause)
     if alert.state == "ended":

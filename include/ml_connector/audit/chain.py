@@ -35,7 +35,7 @@ _BINARY = [SEALED_COLUMNS.index(column) for column in ("email_key", "before", "a
 
 PAGE = 5000
 """Rows sealed or verified at a time; sealing commits after each page."""
-MOST_COMPARED = 300
+MAX_COMPARED = 300
 """Up to this many rows that do not match their seals are compared with one another, to detect
 swaps."""
 
@@ -247,7 +247,7 @@ def checkpoint_mac(
     return vault.audit_mac(b"checkpoint" + _encoder.encode(place))
 
 
-def put_checkpoint(
+def write_checkpoint(
     connection: Connection, vault: Vault, *, dropped_before: datetime, kept_from: int | None
 ) -> None:
     """Restart the chain before the row ``kept_from``; None if no sealed row remains.
@@ -389,7 +389,7 @@ class _Verifier:
             self._sound += 1
             self._erased += both.rewrite == "erased"
             return
-        if len(self._edited) <= MOST_COMPARED:  # beyond the limit, no row is compared
+        if len(self._edited) <= MAX_COMPARED:  # beyond the limit, no row is compared
             self._edited[both.id] = _values(both[: len(SEALED_COLUMNS)])
             self._digests.add(bytes(both.digest))
         self._add("edited", both.id)
@@ -403,7 +403,7 @@ class _Verifier:
 
     def _tell_swaps(self) -> None:
         """Reclassify edited rows that hold each other's content as swapped."""
-        if len(self._edited) > MOST_COMPARED:
+        if len(self._edited) > MAX_COMPARED:
             return
         for number, finding in enumerate(self._found):
             if finding.wrong == "edited":

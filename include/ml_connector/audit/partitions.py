@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 
 from sqlalchemy import Connection, text
 
-from ml_connector.audit.chain import put_checkpoint
+from ml_connector.audit.chain import write_checkpoint
 from ml_connector.vault import Vault
 
 MONTHS_AHEAD = 3
@@ -31,7 +31,7 @@ def month_of(moment: datetime, *, later: int = 0) -> datetime:
     return datetime(months // 12, months % 12 + 1, 1, tzinfo=UTC)
 
 
-def make_ahead(connection: Connection, *, now: datetime) -> int:
+def create_ahead(connection: Connection, *, now: datetime) -> int:
     """Create the partitions of this month and the next ones; return how many were missing."""
     months = [month_of(now, later=later) for later in range(MONTHS_AHEAD + 1)]
     made = connection.execute(
@@ -80,7 +80,7 @@ def drop_old(
     for month in old:
         connection.execute(text(f"DROP TABLE ml_connector.{month.table}"))
     kept_from = connection.execute(text("SELECT min(id) FROM ml_connector.audit")).scalar_one()
-    put_checkpoint(connection, vault, dropped_before=old[-1].ends, kept_from=kept_from)
+    write_checkpoint(connection, vault, dropped_before=old[-1].ends, kept_from=kept_from)
     return old
 
 

@@ -8,7 +8,7 @@ from ml_connector.errors import RateLimited, RetryLater
 from ml_connector.scope import Scope
 
 
-def listener(scope: Scope, system: str) -> Callable[[RetryLater, int, float], None]:
+def on_retry_callback(scope: Scope, system: str) -> Callable[[RetryLater, int, float], None]:
     """Return the ``Retries.on_retry`` callback for a client of ``system`` (``mailchimp`` ...).
 
     Each 429 and each edge block becomes a row at once. It has a transaction of its own, because the

@@ -174,7 +174,7 @@ class Selection:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Past:
+class AuditRow:
     """An audit row as a replay reads it."""
 
     id: int
@@ -192,11 +192,11 @@ FAILED = ("failed", "parked", "dead", "quarantined")
 """Outcomes that are worth a replay."""
 
 
-MOST_CHOSEN = 10_000
+MAX_CHOSEN = 10_000
 """One replay takes at most this many rows, by their ids."""
 
 
-def select(connection: Connection, chosen: Selection, *, most: int = MOST_CHOSEN) -> list[Past]:
+def select(connection: Connection, chosen: Selection, *, most: int = MAX_CHOSEN) -> list[AuditRow]:
     """Return the selected rows, oldest first. ``since`` is inclusive, ``until`` exclusive.
 
     Raises ``SettingsError`` if more than ``most`` rows match.
@@ -225,7 +225,7 @@ def select(connection: Connection, chosen: Selection, *, most: int = MOST_CHOSEN
         raise SettingsError(
             f"more than {most:,} rows of the audit fit; choose fewer, by sync, reason or time"
         )
-    return [Past(**row._mapping) for row in rows]  # noqa: SLF001 -- SQLAlchemy's public accessor
+    return [AuditRow(**row._mapping) for row in rows]  # noqa: SLF001 -- SQLAlchemy's public accessor
 
 
 def iter_entries(
@@ -268,7 +268,7 @@ def iter_entries(
             yield _opened(row, vault)
 
 
-def one(connection: Connection, *, vault: Vault, entry_id: int) -> dict[str, Any] | None:
+def entry_by_id(connection: Connection, *, vault: Vault, entry_id: int) -> dict[str, Any] | None:
     """Return one row as ``iter_entries`` does, None if it does not exist."""
     row = connection.execute(
         text("SELECT * FROM ml_connector.audit WHERE id = :id"), {"id": entry_id}

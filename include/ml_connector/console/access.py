@@ -9,7 +9,7 @@ from starlette.requests import Request
 
 from ml_connector.settings import Sync
 
-ASKED_BY_US = "x-console"
+CSRF_HEADER = "x-console"
 """Our own pages send this header. A form on another site cannot, and a script there needs
 permission."""
 
@@ -55,7 +55,7 @@ Identify = Callable[[Request], Awaitable[Caller | None]]
 """Identifies the user behind a request; returns None without a login."""
 
 
-def forged(method: str, headers: Mapping[str, str], *, reads: bool) -> bool:
+def is_cross_site(method: str, headers: Mapping[str, str], *, reads: bool) -> bool:
     """Return whether another site may have sent a form.
 
     The browser states where a request comes from (Sec-Fetch-Site, or Origin in older browsers). A
@@ -65,7 +65,7 @@ def forged(method: str, headers: Mapping[str, str], *, reads: bool) -> bool:
     """
     if method in SAFE:
         return False
-    if not reads and headers.get(ASKED_BY_US) != "1":
+    if not reads and headers.get(CSRF_HEADER) != "1":
         return True
     site = headers.get("sec-fetch-site")
     if site is not None:

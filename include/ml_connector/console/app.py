@@ -19,20 +19,20 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 from starlette.routing import Route
 
-from ml_connector.console.access import HEADERS, Caller, Right, forged
+from ml_connector.console.access import HEADERS, Caller, Right, is_cross_site
 from ml_connector.console.pages import audit, customers, overview, plans, setup, webhooks
 from ml_connector.console.rendering import STATIC, render, version
-from ml_connector.console.visit import Services, Visit
+from ml_connector.console.visit import PageRequest, Services
 from ml_connector.errors import ConnectorError
 from ml_connector.settings import Sync
 
 PREFIX = "/ml-connector/console"
 """The console's path below Airflow's base URL."""
 
-MOST_FORM = 64 << 10
+MAX_FORM = 64 << 10
 """Limit of a form's body, in bytes. Our largest form is a search."""
 
-Handler = Callable[[Visit], Response]
+Handler = Callable[[PageRequest], Response]
 Message = MutableMapping[str, Any]
 log = structlog.get_logger(__name__)
 
@@ -89,7 +89,7 @@ FILES = {
 
 def build_console(services: Services) -> Callable[..., Awaitable[None]]:
     """Return the ASGI application."""
-    door = _Door(services)
+    door = _Gatekeeper(services)
     routes = [
         Route("/", door.home),
         Route("/static/{name:path}", door.static),
@@ -99,7 +99,7 @@ def build_console(services: Services) -> Callable[..., Awaitable[None]]:
     return _with_headers(app)
 
 
-class _Door:
+class _Gatekeeper:
     """Endpoints behind the access check."""
 
     def __init__(self, services: Services) -> None:
@@ -111,7 +111,7 @@ class _Door:
         async def endpoint(request: Request) -> Response:
             caller = await self._caller(request)
             # A search is a POST too, which keeps it out of logs.
-            if forged(request.method, request.headers, reads=page.right is Right.READ):
+            if is_cross_site(request.method, request.headers, reads=page.right is Right.READ):
                 raise HTTPException(403, "This request did not come from one of our pages.")
             form = await _form(request) if request.method == "POST" else {}
             return await run_in_threadpool(self._made, page, request, caller, form)
@@ -161,7 +161,7 @@ class _Door:
                 raise HTTPException(404, "There is no such sync, or you may not see it.")
             if not caller.may(page.right, sync):
                 raise HTTPException(403, _NEEDS[page.right])
-            visit = Visit(
+            visit = PageRequest(
                 request=request,
                 caller=caller,
                 sync=sync,
@@ -194,7 +194,7 @@ async def _form(request: Request) -> dict[str, str]:
     body = bytearray()
     async for chunk in request.stream():
         body += chunk
-        if len(body) > MOST_FORM:
+        if len(body) > MAX_FORM:
             raise HTTPException(413, "This form is too large.")
     try:
         return dict(parse_qsl(body.decode(), keep_blank_values=True, max_num_fields=50))

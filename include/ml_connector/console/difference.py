@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from difflib import SequenceMatcher
 from typing import Any
 
-MOST_LINES = 400
+MAX_LINES = 400
 """A long text shows at most this many lines of its difference."""
 
 
@@ -48,7 +48,7 @@ def compare(before: Any, after: Any) -> list[Field]:
 
 def _field(name: str, before: str | None, after: str | None) -> Field:
     if "\n" in (before or "") or "\n" in (after or ""):
-        return Field(name, before, after, tuple(_lines(before or "", after or ""))[:MOST_LINES])
+        return Field(name, before, after, tuple(_lines(before or "", after or ""))[:MAX_LINES])
     return Field(name, before, after)
 
 

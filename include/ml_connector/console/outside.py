@@ -10,7 +10,7 @@ from ml_connector.settings import Sync
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class TokenEnds:
+class TokenExpiry:
     """When a connection's tokens expire; None if unknown. ``problem``: why it has no tokens."""
 
     access: datetime | None = None
@@ -29,7 +29,7 @@ class StatusLine:
     mend: str = ""
 
 
-class Outside(Protocol):
+class Host(Protocol):
     """Services of the host. Every method may raise ``ConnectorError`` with a message for users."""
 
     def paused(self, sync: Sync) -> bool | None:
@@ -40,7 +40,7 @@ class Outside(Protocol):
         """Return the company that the sync's connection names, empty if it names none."""
         ...
 
-    def token_ends(self, conn_id: str) -> TokenEnds:
+    def token_ends(self, conn_id: str) -> TokenExpiry:
         """Return when the tokens of a QuickBooks connection expire."""
         ...
 

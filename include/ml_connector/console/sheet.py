@@ -9,7 +9,7 @@ _LIVE = ("=", "+", "-", "@", "\t", "\r")
 https://owasp.org/www-community/attacks/CSV_Injection"""
 
 
-def harmless(value: object) -> str:
+def escape_formula(value: object) -> str:
     """Return a cell's text; put an apostrophe before text that would run as a formula."""
     text = "" if value is None else str(value)
     return f"'{text}" if text.startswith(_LIVE) else text
@@ -22,7 +22,7 @@ def iter_csv(header: Sequence[str], rows: Iterable[Sequence[object]]) -> Iterato
     yield b"\xef\xbb\xbf"
     writer.writerow(header)
     for count, row in enumerate(rows, start=1):
-        writer.writerow([harmless(value) for value in row])
+        writer.writerow([escape_formula(value) for value in row])
         if count % 200 == 0:
             yield _taken(buffer)
     yield _taken(buffer)

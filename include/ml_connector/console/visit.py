@@ -10,8 +10,8 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
 from ml_connector.console.access import HEADERS, Caller, Identify, Right
-from ml_connector.console.outside import Outside
-from ml_connector.console.queries.inbox import Whose
+from ml_connector.console.outside import Host
+from ml_connector.console.queries.inbox import InboxScope
 from ml_connector.console.rendering import Times, render
 from ml_connector.settings import Sync
 from ml_connector.store.database import Database
@@ -42,14 +42,14 @@ class Services:
     vault: Vault
     syncs: Callable[[], Mapping[str, Sync]]
     identify: Identify
-    outside: Outside
+    outside: Host
     clock: Callable[[], datetime]
     login_url: str = "/auth/login"
     replay: Replay | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
-class Visit:
+class PageRequest:
     """The input of a page. ``path`` holds the route's parameters, ``form`` the body's fields."""
 
     request: Request
@@ -91,14 +91,14 @@ class Visit:
         """Return the sync's QuickBooks company, empty if its connection names none."""
         return self.services.outside.realm(self.sync)
 
-    def events(self, right: Right) -> Whose:
+    def events(self, right: Right) -> InboxScope:
         """Return the scope of webhook events on which the user has a ``right``.
 
         Events that may belong to any company require the right on every sync.
         """
         syncs = self.services.syncs()
         every = all(self.caller.may(right, sync) for sync in syncs.values())
-        return Whose(sync=self.sync.name, realm=self.realm, syncs=list(syncs) if every else [])
+        return InboxScope(sync=self.sync.name, realm=self.realm, syncs=list(syncs) if every else [])
 
     def may(self, right: Right) -> bool:
         """Return whether the user has a right on this sync."""

@@ -13,11 +13,11 @@ from typing import Any, Literal
 from msgspec import structs
 
 from ml_connector.errors import (
-    AnswerLost,
     AudienceNotReady,
     CallRefused,
     QuotaExhausted,
     RecordRefused,
+    ResponseLost,
     Unavailable,
 )
 from ml_connector.mailchimp import protocol
@@ -39,7 +39,7 @@ TICK = timedelta(seconds=1)
 LOST_ANSWER_WAIT = 5.0
 """Seconds: a call that timed out here may still occupy one of the account's 10 connections."""
 
-MOST_SHIFTS = 20
+MAX_REREADS = 20
 """How often in a row the client rereads a page because rows before it moved away."""
 
 _START = datetime.min.replace(tzinfo=UTC)
@@ -132,7 +132,7 @@ class MailchimpClient:
                 follows = offset == 0 or (bool(page) and _was_there(page[0], delivered, reached))
             if not follows:
                 offset, anchor, shifts = max(0, offset - self._page_size), _NOWHERE, shifts + 1
-                if shifts > MOST_SHIFTS:
+                if shifts > MAX_REREADS:
                     raise Unavailable("Mailchimp: the list of members does not keep its order")
                 continue
             if fresh := [m for m in page if delivered.get(_key(m)) != _changed(m)]:
@@ -155,7 +155,7 @@ class MailchimpClient:
             since=since, archived=archived, offset=offset, count=self._page_size
         )
         document = self._in_audience(
-            "members", "GET", "/members", params=params, shape=protocol.MembersShown
+            "members", "GET", "/members", params=params, shape=protocol.MembersPage
         )
         return [protocol.parse_member(found) for found in document.get("members", [])]
 
@@ -194,7 +194,7 @@ class MailchimpClient:
         try:
             self._batch([probe])
         except CallRefused as error:
-            if asks_for_status(error):
+            if requires_status(error):
                 return "status_required"
             if error.code == "invalid_email":
                 return "current"
@@ -206,7 +206,9 @@ class MailchimpClient:
     ) -> tuple[Document, str | None]:
         body = protocol.batch_body(rows, update_existing=update_existing)
         try:
-            return self._answer("batch", "POST", self._list(), body=body, shape=protocol.BatchShown)
+            return self._answer(
+                "batch", "POST", self._list(), body=body, shape=protocol.BatchDocument
+            )
         except CallRefused:
             raise
         except RecordRefused as error:
@@ -431,12 +433,12 @@ class MailchimpClient:
         self._calls[f"mailchimp.{kind}"] += 1
         try:
             response = self._transport.send(call)
-        except AnswerLost as error:
-            raise AnswerLost(error.message, retry_after=LOST_ANSWER_WAIT) from error
+        except ResponseLost as error:
+            raise ResponseLost(error.message, retry_after=LOST_ANSWER_WAIT) from error
         return protocol.read(response, shape), response.headers.get("x-request-id")
 
 
-def asks_for_status(error: CallRefused) -> bool:
+def requires_status(error: CallRefused) -> bool:
     """Return whether a batch was refused because its rows lack ``status`` (older contract)."""
     return re.search(r"\bstatus(_if_new)?\b", error.message) is not None
 

@@ -46,7 +46,7 @@ https://mailchimp.com/developer/marketing/api/list-members/list-members-info/"""
 DATA_CENTRE = re.compile(r"[a-z]{2,4}\d{1,3}")
 
 
-class _MemberWritten(TypedDict, total=False):
+class _BatchMember(TypedDict, total=False):
     """Fields read of a member in a batch response; decoding skips the rest."""
 
     email_address: Any
@@ -54,7 +54,7 @@ class _MemberWritten(TypedDict, total=False):
     merge_fields: Any
 
 
-class _MemberShown(_MemberWritten, total=False):
+class _ListedMember(_BatchMember, total=False):
     """Fields read of a member in a listing."""
 
     contact_id: Any
@@ -63,21 +63,21 @@ class _MemberShown(_MemberWritten, total=False):
     tags: Any
 
 
-class MembersShown(TypedDict, total=False):
+class MembersPage(TypedDict, total=False):
     """Fields read of a page of members."""
 
-    members: list[_MemberShown]
+    members: list[_ListedMember]
 
 
-class BatchShown(TypedDict, total=False):
+class BatchDocument(TypedDict, total=False):
     """Fields read of a batch response."""
 
-    new_members: list[_MemberWritten] | None
-    updated_members: list[_MemberWritten] | None
+    new_members: list[_BatchMember] | None
+    updated_members: list[_BatchMember] | None
     errors: Any
 
 
-_MEMBER_FIELDS = tuple(_MemberShown.__annotations__)
+_MEMBER_FIELDS = tuple(_ListedMember.__annotations__)
 
 _STATUSES = {status.value: status for status in Status}
 

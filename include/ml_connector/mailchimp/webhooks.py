@@ -30,7 +30,7 @@ UNREADABLE = ("unknown_format", "not_a_form")
 OLDEST = 300.0
 """Seconds allowed between signing and arrival; also how far ahead the sender's clock may be."""
 
-MOST_FIELDS = 1000
+MAX_FIELDS = 1000
 """Fields of a form at most. An audience has at most 80 merge fields."""
 
 _KEY = re.compile(r"([A-Za-z0-9_]{1,80})((?:\[[^\[\]]{0,80}\]){0,6})")
@@ -91,7 +91,7 @@ def read_event(
     """
     try:
         fields = parse_qsl(
-            body.decode(), keep_blank_values=True, max_num_fields=MOST_FIELDS, errors="replace"
+            body.decode(), keep_blank_values=True, max_num_fields=MAX_FIELDS, errors="replace"
         )
         document = _nested(fields)
     except ValueError:  # not UTF-8, too many fields, or a key that contradicts another

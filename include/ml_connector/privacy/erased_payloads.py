@@ -105,7 +105,7 @@ UNWORKED = "system = 'mailchimp' AND state IN ('ignored', 'quarantined', 'dead')
 """SQL condition for the Mailchimp events that no worker processes."""
 
 
-def erase_of_the_suppressed(database: Database, vault: Vault) -> int:
+def erase_suppressed(database: Database, vault: Vault) -> int:
     """Erase forgotten people from webhook events that arrived later; return how many events.
 
     Covers only events that no worker processes. For the others, the worker that processes the event

@@ -14,10 +14,10 @@ import msgspec
 from sqlalchemy import Connection, text
 
 from ml_connector.privacy.payloads import ERASURES
-from ml_connector.privacy.person import Person, ShownCustomer, find_person
+from ml_connector.privacy.person import Person, PersonCustomer, find_person
 from ml_connector.store import customers
 from ml_connector.store.database import lock_sync
-from ml_connector.store.suppression import SUPPRESSED, nameless
+from ml_connector.store.suppression import SUPPRESSED, redacted_customer
 from ml_connector.vault import Vault
 
 REASON = "erasure_request"
@@ -69,7 +69,7 @@ def begin(connection: Connection, address: str, *, actor: str, vault: Vault) -> 
     _withhold_customers(connection, person.customers, vault)
     _erase_by_key(connection, person)
     if known is not None:
-        keep(connection, known._replace(person=person), vault=vault)
+        save(connection, known._replace(person=person), vault=vault)
         return known._replace(person=person)
     id_ = connection.execute(
         text("""INSERT INTO ml_connector.erasures (email_key, actor, payload)
@@ -99,7 +99,7 @@ def _wait_for_calls(connection: Connection, person: Person) -> None:
 
 
 def _withhold_customers(
-    connection: Connection, shown: Iterable[ShownCustomer], vault: Vault
+    connection: Connection, shown: Iterable[PersonCustomer], vault: Vault
 ) -> None:
     for each in shown:
         row = connection.execute(
@@ -109,7 +109,7 @@ def _withhold_customers(
         ).one_or_none()
         if row is None:
             continue
-        kept = nameless(
+        kept = redacted_customer(
             each.customer_id, row.sync_token, last_updated=row.last_updated, active=row.active
         )
         identity = customers.identity(each.sync, each.customer_id)
@@ -158,7 +158,7 @@ def _erase_by_key(connection: Connection, person: Person) -> None:
         connection.execute(text(statement.format(theirs=_THEIRS)), values)
 
 
-def _pairs(shown: Iterable[ShownCustomer]) -> dict[str, list[str]]:
+def _pairs(shown: Iterable[PersonCustomer]) -> dict[str, list[str]]:
     pairs = [(each.sync, each.customer_id) for each in shown]
     return {"syncs": [sync for sync, _ in pairs], "ids": [id_ for _, id_ in pairs]}
 
@@ -188,7 +188,7 @@ def _together(before: Person, now: Person) -> Person:
     )
 
 
-def keep(connection: Connection, erasure: Erasure, *, vault: Vault) -> None:
+def save(connection: Connection, erasure: Erasure, *, vault: Vault) -> None:
     """Store the progress of an erasure."""
     connection.execute(
         text("""UPDATE ml_connector.erasures SET payload = :payload, calling = :calling

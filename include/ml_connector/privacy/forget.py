@@ -47,7 +47,7 @@ from ml_connector.mailchimp.client import MailchimpClient
 from ml_connector.model import Member, RunContext, Status
 from ml_connector.privacy import erased_payloads, erasure
 from ml_connector.privacy.erasure import Erasure
-from ml_connector.privacy.person import Person, ShownCustomer
+from ml_connector.privacy.person import Person, PersonCustomer
 from ml_connector.privacy.person import find_person as look_up
 from ml_connector.quickbooks.client import QuickBooksClient
 from ml_connector.quickbooks.protocol import BatchItem
@@ -206,7 +206,7 @@ class _Eraser:
                 self._clear(target, shown)
                 self._cleared(shown)
 
-    def _clear(self, target: OpenSync, shown: ShownCustomer) -> None:
+    def _clear(self, target: OpenSync, shown: PersonCustomer) -> None:
         client, scope = target.quickbooks, target.scope
         preflight.pin_company(scope, client)
         markers = markers_of(scope, shown.customer_id)
@@ -235,7 +235,7 @@ class _Eraser:
         )
 
     def _write(
-        self, scope: Scope, client: QuickBooksClient, shown: ShownCustomer, items: list[BatchItem]
+        self, scope: Scope, client: QuickBooksClient, shown: PersonCustomer, items: list[BatchItem]
     ) -> bool:
         """Write the items; return True if the customer is settled, False if it must be reread."""
         operation_id = f"erasure/{self._erasure.id}"
@@ -258,7 +258,7 @@ class _Eraser:
         return settled
 
     def _unknown_outcome(
-        self, scope: Scope, shown: ShownCustomer, mark: str, due: set[str]
+        self, scope: Scope, shown: PersonCustomer, mark: str, due: set[str]
     ) -> None:
         """Record the writes of an earlier call with an unknown outcome."""
         announced = self._erasure.calling or ""
@@ -267,9 +267,9 @@ class _Eraser:
             outcomes = [(action, "applied") for action in sorted(made)]
             self._wrote(scope, "quickbooks", outcomes, None, shown)
 
-    def _cleared(self, shown: ShownCustomer) -> None:
+    def _cleared(self, shown: PersonCustomer) -> None:
         person = self._erasure.person
-        cleared = ShownCustomer(sync=shown.sync, customer_id=shown.customer_id, cleared=True)
+        cleared = PersonCustomer(sync=shown.sync, customer_id=shown.customer_id, cleared=True)
         customers = tuple(cleared if each is shown else each for each in person.customers)
         self._erasure = self._erasure._replace(person=structs.replace(person, customers=customers))
         self._keep()
@@ -283,7 +283,7 @@ class _Eraser:
 
     def _keep(self) -> None:
         with self._database.begin() as connection:
-            erasure.keep(connection, self._erasure, vault=self._vault)
+            erasure.save(connection, self._erasure, vault=self._vault)
 
     def _wrote(
         self,
@@ -291,7 +291,7 @@ class _Eraser:
         system: str,
         outcomes: Sequence[tuple[str, str]],
         request_id: str | None,
-        shown: ShownCustomer | None = None,
+        shown: PersonCustomer | None = None,
     ) -> None:
         """Commit the audit rows of a call, one per (action, outcome)."""
         entries = [
@@ -310,7 +310,7 @@ class _Eraser:
         self._erasure = self._erasure._replace(calling=None)
         with self._database.begin() as connection:
             trail.append(connection, entries, run=self._run, vault=self._vault)
-            erasure.keep(connection, self._erasure, vault=self._vault)
+            erasure.save(connection, self._erasure, vault=self._vault)
 
     def erase_payloads(self) -> None:
         """Destroy the data that only decryption identifies."""

@@ -11,7 +11,7 @@ from ml_connector.store.database import bytea_array
 from ml_connector.vault import Vault
 
 
-class ShownCustomer(msgspec.Struct, frozen=True, kw_only=True):
+class PersonCustomer(msgspec.Struct, frozen=True, kw_only=True):
     """A customer of the person, and what it may still show of them in QuickBooks."""
 
     sync: str
@@ -30,7 +30,7 @@ class Person(msgspec.Struct, frozen=True, kw_only=True):
 
     keys: tuple[str, ...]
     addresses: tuple[str, ...]
-    customers: tuple[ShownCustomer, ...] = ()
+    customers: tuple[PersonCustomer, ...] = ()
 
     @property
     def key_bytes(self) -> list[bytes]:
@@ -70,7 +70,7 @@ def find_person(connection: Connection, address: str, *, vault: Vault) -> Person
         {"key": key},
     ).all()
     shown = tuple(
-        ShownCustomer(
+        PersonCustomer(
             sync=row.sync,
             customer_id=row.customer_id,
             attachment_id=row.attachment_id or "",
@@ -87,7 +87,7 @@ def find_person(connection: Connection, address: str, *, vault: Vault) -> Person
     )
 
 
-def _other_keys(connection: Connection, key: bytes, shown: Sequence[ShownCustomer]) -> list[bytes]:
+def _other_keys(connection: Connection, key: bytes, shown: Sequence[PersonCustomer]) -> list[bytes]:
     rows = connection.execute(
         text("""
         WITH mine AS (

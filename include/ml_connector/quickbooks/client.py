@@ -66,11 +66,11 @@ class Tombstones:
     truncated: bool
 
 
-NOT_ASKED = Tombstones(ids=(), server_time=None, truncated=True)
+UNKNOWN_TOMBSTONES = Tombstones(ids=(), server_time=None, truncated=True)
 """The result if the response is certain to be incomplete."""
 
 
-class BatchAnswer(NamedTuple):
+class BatchResponse(NamedTuple):
     """Results of a batch by bId: the object as written or its error.
 
     An item without an answer is absent.
@@ -134,7 +134,7 @@ class QuickBooksClient:
         floor, delivered = since, set[str]()
         while floor is None or floor <= until:
             page, times = self._page(floor, until, 1)
-            if fresh := _without(page, times, floor, delivered):
+            if fresh := _without_delivered(page, times, floor, delivered):
                 yield fresh
             if len(page) < self._page_size:
                 return
@@ -232,10 +232,10 @@ class QuickBooksClient:
         """Return the ids of customers merged or deleted since ``since``.
 
         Change data capture reaches back 30 days and lists at most 1,000 objects. Further back its
-        response may omit changes without notice, so it is not called: ``NOT_ASKED``.
+        response may omit changes without notice, so it is not called: ``UNKNOWN_TOMBSTONES``.
         """
         if since < self._clock() - CDC_LOOK_BACK + CDC_MARGIN:
-            return NOT_ASKED
+            return UNKNOWN_TOMBSTONES
         document = self._call("cdc", protocol.cdc_request(self._base_url, self._realm, since))
         rows = [
             row
@@ -257,7 +257,7 @@ class QuickBooksClient:
         document = self._call("companyinfo", request)
         return str(document.get("CompanyInfo", {}).get("CompanyName", ""))
 
-    def write_batch(self, items: Sequence[BatchItem], *, operation_id: str) -> BatchAnswer:
+    def write_batch(self, items: Sequence[BatchItem], *, operation_id: str) -> BatchResponse:
         """Write up to 30 independent ``items`` in one call.
 
         ``operation_id`` names the operation. QuickBooks applies the same id with the same items
@@ -271,7 +271,7 @@ class QuickBooksClient:
             requestid=hashlib.sha256(content).hexdigest()[:32],
         )
         document, request_id = self._answer("batch", request)
-        return BatchAnswer(protocol.read_batch(document, request_id), request_id)
+        return BatchResponse(protocol.read_batch(document, request_id), request_id)
 
     def notes_of(self, customer_id: str) -> list[Row]:
         """Return the attachments of a customer."""
@@ -331,7 +331,7 @@ def _second(time: datetime) -> datetime:
     return time.replace(microsecond=0)
 
 
-def _without(
+def _without_delivered(
     page: list[Row], times: list[datetime], floor: datetime | None, delivered: set[str]
 ) -> list[Row]:
     """Return ``page`` without the rows of second ``floor`` that were already delivered."""

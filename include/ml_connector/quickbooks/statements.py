@@ -12,7 +12,7 @@ from ml_connector.wire.formats import format_time
 MAX_RESULTS = 1000
 """Rows per page at most. Without MAXRESULTS a page has 100."""
 
-EVERYBODY = "Active IN (true, false)"
+ANY_ACTIVE_STATE = "Active IN (true, false)"
 """Without this condition a query lists only active customers."""
 
 _UPDATED = "MetaData.LastUpdatedTime"
@@ -66,7 +66,7 @@ def ids_statement(ids: Iterable[str], max_results: int = MAX_RESULTS) -> str:
     listed = ", ".join(literal(id_) for id_ in ids)
     return _select(
         ["*"],
-        f"Id IN ({listed}) AND {EVERYBODY}",
+        f"Id IN ({listed}) AND {ANY_ACTIVE_STATE}",
         f"STARTPOSITION 1 MAXRESULTS {max_results}",
     )
 
@@ -104,4 +104,4 @@ def _window(since: datetime | None, until: datetime | None, before: datetime | N
         for operator, bound in ((">=", since), ("<=", until), ("<", before))
         if bound is not None
     ]
-    return " AND ".join([*bounds, EVERYBODY])
+    return " AND ".join([*bounds, ANY_ACTIVE_STATE])

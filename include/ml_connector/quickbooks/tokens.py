@@ -274,7 +274,7 @@ class TokenEndpoint:
         return read_token(response, now)
 
 
-class TokenVault(Protocol):
+class TokenStore(Protocol):
     """Storage for the token pair (an Airflow Variable)."""
 
     def load(self) -> TokenPair:
@@ -323,7 +323,7 @@ class TokenManager:
     def __init__(
         self,
         *,
-        vault: TokenVault,
+        vault: TokenStore,
         lock: RefreshLock,
         endpoint: TokenEndpoint,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),

@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 
 from ml_connector.wire.webhook_event import (
-    MOST_EVENTS,
+    MAX_EVENTS,
     State,
     WebhookEvent,
     dedupe_key,
@@ -65,12 +65,12 @@ def read_events(body: bytes | bytearray, *, realms: Collection[str]) -> list[Web
     if not is_shallow(document):
         return [unreadable(body, system=SYSTEM, reason="nested_too_deep")]
     if isinstance(document, list):
-        events = [_from_cloud_event(one, realms) for one in document[: MOST_EVENTS + 1]]
+        events = [_from_cloud_event(one, realms) for one in document[: MAX_EVENTS + 1]]
     elif isinstance(document, dict) and isinstance(document.get("eventNotifications"), list):
         events = list(_from_notifications(document["eventNotifications"], realms))
     else:
         return [unreadable(body, system=SYSTEM, reason="unknown_format")]
-    if len(events) > MOST_EVENTS:
+    if len(events) > MAX_EVENTS:
         return [unreadable(body, system=SYSTEM, reason="too_many_events")]
     return events
 

@@ -9,7 +9,7 @@ from functools import lru_cache
 from typing import Any
 
 from ml_connector.rules.fields import picked
-from ml_connector.settings import MOST_OF_A_TAG, Sync, Tags
+from ml_connector.settings import MAX_OF_A_TAG, Sync, Tags
 
 _PATHS = {"job": "Job", "currency": "CurrencyRef.value"}
 
@@ -25,7 +25,7 @@ def tags_of(raw: Mapping[str, Any], tags: Tags, types: Mapping[str, str]) -> tup
     for attribute, pattern in tags.derived.items():
         value = _value(raw, attribute, types)
         if value:
-            found.append(pattern.replace("{value}", value)[:MOST_OF_A_TAG].strip())
+            found.append(pattern.replace("{value}", value)[:MAX_OF_A_TAG].strip())
     return _each_once(tuple(found))
 
 

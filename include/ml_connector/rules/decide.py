@@ -30,7 +30,7 @@ CHANGE_COLUMNS = [
     "email_key", "customer_id", "kind", "reason", "status", "decided_hash", "tag_inactive",
 ]  # fmt: skip
 
-LEFT_COLUMNS = ["email_key", "status", "owner", "why"]
+RETAINED_COLUMNS = ["email_key", "status", "owner", "why"]
 
 # The statuses of an old address that follow a customer to a new one, lowest first (A11, A13b).
 # Cleaned is not among them: a corrected address deserves its chance.
@@ -45,7 +45,7 @@ _FINAL = (
     "owned_by_another_sync",
     "suppressed",
 )
-NOT_THERE = (Status.ARCHIVED, Status.FORGOTTEN, Status.ABSENT, Status.MOVED)
+NOT_IN_AUDIENCE = (Status.ARCHIVED, Status.FORGOTTEN, Status.ABSENT, Status.MOVED)
 _UNARCHIVABLE = (Status.PENDING, Status.CLEANED)
 
 
@@ -161,7 +161,7 @@ def _owners(people: pd.DataFrame, policy: Policy, known: pd.DataFrame) -> pd.Dat
     active = ranked[ranked.standing == "ok"].drop_duplicates("email_key").assign(stays=False)
     if policy.on_inactive == "archive":
         return active
-    live = known.index[known.owner.notna() & ~known.status.isin(NOT_THERE)]
+    live = known.index[known.owner.notna() & ~known.status.isin(NOT_IN_AUDIENCE)]
     staying = ranked[
         (ranked.standing == "inactive")
         & ranked.email_key.isin(live)
@@ -231,7 +231,7 @@ def _wanted(
         kind = kind.mask(applies, None if rule.kind is None else rule.kind.value)
         reason = reason.mask(applies, rule.reason or rows.refused_reason)
         status = status.mask(applies, statuses[rule.status] if rule.status else None)
-    there = conditions["exists"] & ~rows.status.isin(NOT_THERE)
+    there = conditions["exists"] & ~rows.status.isin(NOT_IN_AUDIENCE)
     present = there & ~rows.foreign
     return rows.assign(kind=kind, why=reason, new_status=status, there=there, present=present)
 
@@ -314,7 +314,7 @@ def _unowned(
         known.index.isin(list(keys))
         & known.owner.notna()
         & ~known.index.isin(wanted.email_key)
-        & ~known.status.isin(NOT_THERE)
+        & ~known.status.isin(NOT_IN_AUDIENCE)
     ].reset_index()
     # A customer whose new address cannot be a contact yet keeps the former contact until it can.
     unable = wanted[wanted.kind.isna() & ~wanted.present & ~wanted.why.isin(_FINAL)].email_key
@@ -342,7 +342,7 @@ def _unowned(
         columns=CHANGE_COLUMNS,
     )
     stay = rows[impossible]
-    return archives, stay.assign(why="cannot_archive_" + stay.status)[LEFT_COLUMNS]
+    return archives, stay.assign(why="cannot_archive_" + stay.status)[RETAINED_COLUMNS]
 
 
 def _shared(
@@ -360,7 +360,7 @@ def _shared(
                 {True: "owned_by_another_sync", False: "left_to_another_sync"}
             ),
         },
-        columns=LEFT_COLUMNS,
+        columns=RETAINED_COLUMNS,
     )
     return archives.drop(stay.index), left
 

@@ -17,8 +17,8 @@ LONGEST = 2000
 """The limit of Notes and of an attached note, in UTF-16 units as QuickBooks' server counts:
 https://developer.intuit.com/app/developer/qbo/docs/api/accounting/all-entities/customer"""
 
-MOST_EVENTS = 20
-_LONGEST_LINE = 200
+MAX_EVENTS = 20
+_MAX_LINE = 200
 
 _STATUSES = {
     Status.SUBSCRIBED: "Subscribed to the newsletter",
@@ -82,7 +82,7 @@ def render_lines(standing: ContactSummary, zone: ZoneInfo) -> list[str]:
         lines.append(_plain(f"In Mailchimp the address is now {standing.address}."))
     return lines + [
         _plain(f"{_day(event.happened_at, zone)} {_event(event)}")
-        for event in standing.events[:MOST_EVENTS]
+        for event in standing.events[:MAX_EVENTS]
     ]
 
 
@@ -107,7 +107,7 @@ def _plain(line: str) -> str:
     flat = re.sub(r"[\s\x00-\x1f\x7f-\x9f\xad]+", " ", line).strip()
     flat = re.sub(r"-{3,} ", "-- ", flat)  # could otherwise resemble a marker
     text = flat.encode("latin-1", errors="replace").decode("latin-1")
-    return text if len(text) <= _LONGEST_LINE else text[: _LONGEST_LINE - 3] + "..."
+    return text if len(text) <= _MAX_LINE else text[: _MAX_LINE - 3] + "..."
 
 
 @dataclass(frozen=True, slots=True)

@@ -71,13 +71,13 @@ _CLAIM = """
     ORDER BY b.customer_no, b.customer_id LIMIT :limit FOR UPDATE OF b SKIP LOCKED
 """
 
-NOBODY = b""
+NO_CONTACT = b""
 """The ``shown_key`` of a block that shows no contact, for example of a customer without an
 address."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Part:
+class Slice:
     """A part of a sync's customers: shard ``shard`` of ``shards``, limited to ``ids`` if given."""
 
     shard: int = 0
@@ -86,7 +86,7 @@ class Part:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Due:
+class ClaimedBlock:
     """A claimed customer and the data its text is built from. ``payload`` is still encrypted.
 
     ``own_key`` is the customer's address. ``email_key`` is the address of the contact that
@@ -146,7 +146,7 @@ def requeue(connection: Connection, *, sync: str, ids: Collection[str]) -> None:
     )
 
 
-def forget_shown(connection: Connection, *, sync: str) -> None:
+def clear_shown(connection: Connection, *, sync: str) -> None:
     """Mark every block as showing no contact, because the audience was swapped (A36).
 
     Skips a customer whose write is in flight. Its writer may be waiting for the sync lock, so
@@ -157,7 +157,7 @@ def forget_shown(connection: Connection, *, sync: str) -> None:
                 WHERE sync = :sync AND shown_key IS NOT NULL AND customer_id IN (
                     SELECT customer_id FROM ml_connector.activity_blocks WHERE sync = :sync
                     FOR UPDATE SKIP LOCKED)"""),
-        {"sync": sync, "nobody": NOBODY},
+        {"sync": sync, "nobody": NO_CONTACT},
     )
 
 
@@ -172,7 +172,9 @@ def count_todo(connection: Connection, *, sync: str) -> int:
     )
 
 
-def claim(connection: Connection, *, sync: str, state: str, part: Part, limit: int) -> list[Due]:
+def claim(
+    connection: Connection, *, sync: str, state: str, part: Slice, limit: int
+) -> list[ClaimedBlock]:
     """Lock and return up to ``limit`` unclaimed customers in ``state``."""
     rows = connection.execute(
         text(_CLAIM),
@@ -185,10 +187,10 @@ def claim(connection: Connection, *, sync: str, state: str, part: Part, limit: i
             "limit": limit,
         },
     ).all()
-    return [Due(**row._mapping) for row in rows]  # noqa: SLF001 -- SQLAlchemy's public accessor
+    return [ClaimedBlock(**row._mapping) for row in rows]  # noqa: SLF001 -- SQLAlchemy's public accessor
 
 
-def announce(connection: Connection, *, sync: str, customer_id: str) -> datetime:
+def record_note_intent(connection: Connection, *, sync: str, customer_id: str) -> datetime:
     """Record the intent to create a note; return its timestamp, which identifies the intent."""
     settled_at: datetime = connection.execute(
         text("""UPDATE ml_connector.activity_blocks

@@ -88,7 +88,7 @@ def set_state(
     )
 
 
-def shown(connection: Connection, *, plan_id: int) -> tuple[str, str | None]:
+def approval_of(connection: Connection, *, plan_id: int) -> tuple[str, str | None]:
     """Return a plan's approval state and the fingerprint that was shown.
 
     An approval or rejection persists even if a task of the run fails afterwards.

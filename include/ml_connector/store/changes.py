@@ -77,7 +77,7 @@ _PREVIEWED_AT = """
         WHERE plan_id = :plan_id AND email_key = k.key AND state = 'preview' OFFSET 0) found"""
 
 
-def drop(
+def supersede(
     connection: Connection, *, sync: str, plan_id: int | None = None, kind: str | None = None
 ) -> int:
     """Supersede a sync's pending changes (of a plan, of a kind); return how many.
@@ -122,7 +122,7 @@ def drop(
     )
 
 
-def take_over(
+def supersede_at(
     connection: Connection,
     *,
     sync: str,
@@ -354,7 +354,9 @@ def counts(connection: Connection, *, plan_id: int) -> list[tuple[str, str, str,
     return [(row[0], row[1], row[2], row[3]) for row in rows]
 
 
-def left_by_webhooks(connection: Connection, *, sync: str, keys: Collection[bytes]) -> list[bytes]:
+def leftover_of_webhooks(
+    connection: Connection, *, sync: str, keys: Collection[bytes]
+) -> list[bytes]:
     """Return the contacts among ``keys`` whose change was decided for a webhook and never sent.
 
     Its worker was killed in between, or Mailchimp was unavailable.

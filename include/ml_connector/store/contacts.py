@@ -150,7 +150,7 @@ def mark_unpushed(connection: Connection, *, sync: str, keys: Collection[bytes])
     )
 
 
-class Written(msgspec.Struct, frozen=True, kw_only=True):
+class ContactState(msgspec.Struct, frozen=True, kw_only=True):
     """The state of a contact after one of our calls, as Mailchimp responded.
 
     ``payload`` holds what the contact shows: address, merge fields and our tags, as JSON-able
@@ -198,7 +198,7 @@ def identity(sync: str, email_key: bytes) -> str:
 
 def record(
     connection: Connection,
-    written: Iterable[Written],
+    written: Iterable[ContactState],
     *,
     sync: str,
     vault: Vault,
@@ -247,7 +247,7 @@ def _known(connection: Connection, *, sync: str, keys: Collection[bytes]) -> set
     return {bytes(row.email_key) for row in rows}
 
 
-def _rows(written: Sequence[Written], sync: str, vault: Vault) -> Iterator[tuple[Any, ...]]:
+def _rows(written: Sequence[ContactState], sync: str, vault: Vault) -> Iterator[tuple[Any, ...]]:
     shown = [(w.payload, identity(sync, w.email_key)) for w in written if w.payload is not None]
     seals = iter(vault.encrypt_each(shown))
     for each in written:

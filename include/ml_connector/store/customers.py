@@ -17,7 +17,7 @@ from ml_connector.store.database import (
     load_temp_table,
     lock_sync,
 )
-from ml_connector.store.suppression import withheld
+from ml_connector.store.suppression import redact
 from ml_connector.vault import Vault
 
 _decoder = msgspec.json.Decoder(Customer)
@@ -175,7 +175,7 @@ def _anew(
 def _allowed(
     connection: Connection, page: Sequence[EncryptedCustomer], sync: str, vault: Vault
 ) -> list[tuple[Any, ...]]:
-    allowed = withheld(connection, [each.customer for each in page], sync=sync, vault=vault)
+    allowed = redact(connection, [each.customer for each in page], sync=sync, vault=vault)
     pairs = list(zip(page, allowed, strict=True))
     rest = iter(
         encrypted(
@@ -258,7 +258,7 @@ def at(connection: Connection, *, sync: str, keys: Collection[bytes]) -> dict[st
     return {row.customer_id: bytes(row.email_key) for row in rows}
 
 
-def unlisted(connection: Connection, *, sync: str, seen_in: int, most: int) -> list[str]:
+def missing_from_load(connection: Connection, *, sync: str, seen_in: int, most: int) -> list[str]:
     """Return up to ``most`` customers that the full load ``seen_in`` has not listed so far."""
     rows = connection.execute(
         text("""SELECT customer_id FROM ml_connector.customers

@@ -173,7 +173,7 @@ def record_decisions(
     )
 
 
-def mark_arrived(connection: Connection, *, sync: str, keys: Collection[bytes]) -> None:
+def mark_represented(connection: Connection, *, sync: str, keys: Collection[bytes]) -> None:
     """Record that the customers at these addresses are now represented there."""
     connection.execute(
         text("""UPDATE ml_connector.customers SET contact_key = email_key

@@ -75,7 +75,7 @@ _JUDGE = text("""
 """)
 
 
-def judge(connection: Connection, *, sync: str, now: datetime, window: timedelta) -> int:
+def classify(connection: Connection, *, sync: str, now: datetime, window: timedelta) -> int:
     """Store each contact's current engagement, and each change as an event; return how many.
 
     ``engaged``: opened or clicked within ``window``. ``quiet``: did so before. ``bouncing``: soft
@@ -91,5 +91,5 @@ def judge(connection: Connection, *, sync: str, now: datetime, window: timedelta
     )
     connection.execute(text("DELETE FROM seen_events WHERE status = 'cleaned' OR kind IS NULL"))
     changed = connection.execute(text("SELECT count(*) FROM seen_events")).scalar_one()
-    member_events.keep_seen(connection, sync=sync, source="poll")
+    member_events.record_seen(connection, sync=sync, source="poll")
     return int(changed)

@@ -46,10 +46,10 @@ def record(
     )
     if not load_temp_table(connection, "seen_events", _COLUMNS, rows):
         return 0
-    return keep_seen(connection, sync=sync, source=source)
+    return record_seen(connection, sync=sync, source=source)
 
 
-def keep_seen(connection: Connection, *, sync: str, source: str) -> int:
+def record_seen(connection: Connection, *, sync: str, source: str) -> int:
     """Record the new events in the temporary table ``seen_events``; return how many.
 
     Each event raises its contact's ``news``. A change of status also sets ``status_since``.

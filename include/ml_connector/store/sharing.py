@@ -66,7 +66,7 @@ def archived(
     return [Archived(bytes(row.email_key), row.previous_status) for row in rows]
 
 
-def tags_left(
+def leftover_tags(
     connection: Connection, *, others: Collection[str], keys: Collection[bytes], vault: Vault
 ) -> dict[bytes, list[str]]:
     """Return the tags that ``others`` left on contacts they released or archived."""
@@ -83,7 +83,7 @@ def tags_left(
     return dict(left)
 
 
-def awaited(
+def waiting_elsewhere(
     connection: Connection, *, others: Collection[str], keys: Collection[bytes]
 ) -> set[bytes]:
     """Return those of ``keys`` where ``others`` skip a customer while another sync owns it.
@@ -99,7 +99,9 @@ def awaited(
     return {bytes(row.email_key) for row in rows}
 
 
-def mark_free(connection: Connection, *, sync: str, audience: str, others: Collection[str]) -> None:
+def mark_released(
+    connection: Connection, *, sync: str, audience: str, others: Collection[str]
+) -> None:
     """Mark customers for a new decision whose contact another sync has released."""
     connection.execute(
         text(f"""UPDATE ml_connector.customers c SET dirty = true

@@ -17,7 +17,7 @@ SUPPRESSED = "suppressed"
 """The ``email_problem`` of a forgotten person's customer, and the reason why it is skipped."""
 
 
-def withheld(
+def redact(
     connection: Connection, page: Sequence[Customer], *, sync: str, vault: Vault
 ) -> list[Customer]:
     """Return customers as they may be staged: without personal data of forgotten people.
@@ -38,7 +38,7 @@ def _withheld(
 ) -> Customer:
     addresses = tuple(each for each in customer.addresses if keys[each] not in out)
     if forgotten or addresses[:1] != customer.addresses[:1]:
-        return nameless(
+        return redacted_customer(
             customer.id,
             customer.sync_token,
             last_updated=customer.last_updated,
@@ -49,7 +49,7 @@ def _withheld(
     return replace(customer, addresses=addresses)
 
 
-def nameless(
+def redacted_customer(
     customer_id: str, sync_token: str, *, last_updated: datetime, active: bool
 ) -> Customer:
     """Return what is staged of a forgotten person's customer."""

@@ -21,7 +21,7 @@ from ml_connector.model import ChangeState, Kind, Member, Status
 from ml_connector.scope import Scope
 from ml_connector.store import changes, contacts
 from ml_connector.store.changes import ClaimedChange, SettledChange
-from ml_connector.store.contacts import Written
+from ml_connector.store.contacts import ContactState
 from ml_connector.sync import guard
 from ml_connector.sync.outcomes import archive_entry
 from ml_connector.sync.push import THREADS
@@ -89,7 +89,7 @@ def _archive(
             status, archived_by = found.status, None
             state, error, request_id = ChangeState.FAILED, refused.message, refused.request_id
     previous = _previous(change, found)
-    after = Written(
+    after = ContactState(
         email_key=change.email_key,
         status=status,
         owner=change.customer_id if archived_by == "us" else None,

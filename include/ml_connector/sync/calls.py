@@ -16,11 +16,11 @@ from collections.abc import Sequence
 from msgspec.structs import replace
 
 from ml_connector.errors import CallRefused, RecordRefused
-from ml_connector.mailchimp.client import MailchimpClient, asks_for_status
+from ml_connector.mailchimp.client import MailchimpClient, requires_status
 from ml_connector.model import BatchResult, Kind, Member, MemberWrite, RowRefusal, Status
 from ml_connector.sync.outcomes import ExtraCall, Outcome, Row
 
-FEW = 2
+MAX_SINGLE_UNTAGS = 2
 """Up to this many contacts lose tags one by one. Removal by tag needs an extra call to find each
 tag."""
 
@@ -31,7 +31,7 @@ class StatusRequired(Exception):
     """The account's batch endpoint has the older contract; nothing was written."""
 
 
-class Halve(Exception):
+class SplitBatch(Exception):
     """Mailchimp refused a call of several rows as a whole; nothing was written."""
 
 
@@ -46,12 +46,12 @@ class ContactCalls:
 
         ``status_required``: the account's batch endpoint is known to have the older contract.
 
-        Raises ``Halve`` if Mailchimp refused the call as a whole. Raises ``StatusRequired`` if the
+        Raises ``SplitBatch`` if Mailchimp refused the call as a whole. Raises ``StatusRequired`` if the
         batch endpoint turns out to have the older contract. In both cases nothing was written.
         """
         if rows[0].change.kind == Kind.RESTORE:
             outcomes = [self._restored(row) for row in rows]
-        elif status_required and goes_alone(rows[0]):
+        elif status_required and needs_single_call(rows[0]):
             outcomes = [self._patched(row) for row in rows]
         else:
             outcomes = self._batched(rows, status_required)
@@ -65,13 +65,13 @@ class ContactCalls:
                 writes, update_existing=not (creating and status_required)
             )
         except CallRefused as error:
-            if not status_required and asks_for_status(error):
+            if not status_required and requires_status(error):
                 raise StatusRequired from error
             if len(rows) > 1:
-                raise Halve from error
+                raise SplitBatch from error
             return [_refused(rows[0], error)]
         return [
-            self._adopted(outcome) if _exists_after_all(outcome) else outcome
+            self._adopted(outcome) if _already_exists(outcome) else outcome
             for outcome in _outcomes(rows, result)
         ]
 
@@ -125,7 +125,7 @@ class ContactCalls:
             return list(outcomes)
         alone = {o.row.change.id: set(o.row.tags.drop) for o in due}
         done: dict[int, list[ExtraCall]] = defaultdict(list)
-        if len(due) > FEW:
+        if len(due) > MAX_SINGLE_UNTAGS:
             for tag in sorted({tag for o in due for tag in o.row.tags.drop}):
                 theirs = [o.row for o in due if tag in o.row.tags.drop]
                 emails = [row.write.email_address for row in theirs]
@@ -145,7 +145,7 @@ class ContactCalls:
         return finished
 
 
-def goes_alone(row: Row) -> bool:
+def needs_single_call(row: Row) -> bool:
     """Return whether a row must not go through the batch of the older contract."""
     return row.change.kind == Kind.UPDATE and row.change.known_status not in _ECHOED
 
@@ -186,7 +186,7 @@ def _forgotten(row: Row) -> RowRefusal:
     )
 
 
-def _exists_after_all(outcome: Outcome) -> bool:
+def _already_exists(outcome: Outcome) -> bool:
     return outcome.refusal is not None and outcome.refusal.code == "member_exists"
 
 

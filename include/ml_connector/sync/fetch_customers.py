@@ -16,13 +16,18 @@ from sqlalchemy import Connection
 
 from ml_connector.batching import prefetch, relaxed_gc
 from ml_connector.errors import IncompleteRead
-from ml_connector.quickbooks.client import CDC_CAP, IDS_PER_QUERY, NOT_ASKED, QuickBooksClient
+from ml_connector.quickbooks.client import (
+    CDC_CAP,
+    IDS_PER_QUERY,
+    UNKNOWN_TOMBSTONES,
+    QuickBooksClient,
+)
 from ml_connector.scope import Scope
 from ml_connector.store import cursors, customers
 from ml_connector.store.customers import EncryptedCustomer, Staged
 from ml_connector.store.database import analyze
 from ml_connector.sync import preflight
-from ml_connector.sync.staging import learn_types, map_rows, renames, stage_rows
+from ml_connector.sync.staging import fetch_types, map_rows, renames, stage_rows
 
 OVERLAP = timedelta(minutes=10)
 """Each delta rereads this much: update times have 1 s resolution and may become visible late."""
@@ -71,8 +76,8 @@ def fetch_customers(
     with scope.database.begin() as connection:
         cursor = cursors.get(connection, sync=scope.name, name=_CURSOR)
     if customer_ids:
-        return _some(scope, client, customer_ids)
-    learn_types(scope, client)
+        return _fetch_by_ids(scope, client, customer_ids)
+    fetch_types(scope, client)
     with scope.database.begin() as connection:
         stale = cursor.get("mapping") != _mapping(scope, connection)
     if full_sync or stale:
@@ -99,12 +104,12 @@ def _stage(scope: Scope, rows: Iterable[Mapping[str, Any]], *, seen_in: int = 0)
         return stage_rows(scope, connection, rows, seen_in=seen_in)
 
 
-def _some(
+def _fetch_by_ids(
     scope: Scope, client: QuickBooksClient, ids: Sequence[str], *, seen_in: int = 0
 ) -> Fetched:
     """Stage the given customers; mark the ones that QuickBooks does not return as gone."""
     rows = client.fetch_by_ids(list(ids))
-    learn_types(scope, client, rows)
+    fetch_types(scope, client, rows)
     staged = _stage(scope, rows, seen_in=seen_in)
     absent = set(ids) - {str(row["Id"]) for row in rows}
     with scope.database.begin() as connection:
@@ -112,7 +117,7 @@ def _some(
     return Fetched(full=False, read=staged.read, new=staged.new, changed=staged.changed, gone=gone)
 
 
-def fetch_told(
+def fetch_named(
     scope: Scope,
     client: QuickBooksClient,
     ids: Collection[str],
@@ -131,13 +136,13 @@ def fetch_told(
     if since is not None and len(wanted) > IDS_PER_QUERY:
         pages = client.iter_changed(since=since - OVERLAP, until=scope.clock())
         for page in islice(pages, len(wanted) // IDS_PER_QUERY):
-            learn_types(scope, client, page)
+            fetch_types(scope, client, page)
             _stage(scope, page)
             wanted -= {str(row["Id"]) for row in page}
             if not wanted:
                 break
     rows = client.fetch_by_ids(sorted(wanted))
-    learn_types(scope, client, rows)
+    fetch_types(scope, client, rows)
     _stage(scope, rows)
     absent = wanted - {str(row["Id"]) for row in rows}
     with scope.database.begin() as connection:
@@ -234,12 +239,12 @@ def _ask_for_unlisted(scope: Scope, client: QuickBooksClient, load: int) -> int:
     gone = 0
     while True:
         with scope.database.begin() as connection:
-            ids = customers.unlisted(
+            ids = customers.missing_from_load(
                 connection, sync=scope.name, seen_in=load, most=UNLISTED_AT_A_TIME
             )
         if not ids:
             return gone
-        gone += _some(scope, client, ids, seen_in=load).gone
+        gone += _fetch_by_ids(scope, client, ids, seen_in=load).gone
 
 
 def _listed(scope: Scope, load: int) -> int:
@@ -260,7 +265,9 @@ def _changed(scope: Scope, client: QuickBooksClient, cursor: dict[str, Any]) -> 
     gone = 0
     delta = staged.new + staged.changed + staged.touched
     if delta or started - tombstones_at > TOMBSTONES_AT_LEAST:
-        tombstones = NOT_ASKED  # a delta of this size leaves no room for tombstones in the response
+        tombstones = (
+            UNKNOWN_TOMBSTONES  # a delta of this size leaves no room for tombstones in the response
+        )
         if staged.read < CDC_CAP:
             tombstones = client.fetch_tombstones(since=tombstones_at - OVERLAP)
         if tombstones.truncated:

@@ -57,9 +57,9 @@ def fetch_members(
         swapped = cursor.get("audience") not in (None, scope.sync.audience_id)
         if swapped:
             lock_sync(connection, sync=scope.name, at="deciding")
-            changes.drop(connection, sync=scope.name)
+            changes.supersede(connection, sync=scope.name)
             contacts.forget_audience(connection, sync=scope.name)
-            activity_queue.forget_shown(connection, sync=scope.name)
+            activity_queue.clear_shown(connection, sync=scope.name)
             cursors.put(connection, sync=scope.name, name=_CURSOR, value={})
             cursor = {}
     since = None

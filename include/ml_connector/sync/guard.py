@@ -40,7 +40,7 @@ def hold_plan(scope: Scope, *, plan_id: int) -> HeldPlan | None:
             limits.append(
                 f"{size.updates} contacts would be changed, {guard.max_updates} are allowed"
             )
-        state, seen = approvals.shown(connection, plan_id=plan_id)
+        state, seen = approvals.approval_of(connection, plan_id=plan_id)
         if not limits:
             if state != "open":  # replanned: the earlier answer was about another plan
                 approvals.set_state(connection, plan_id=plan_id, state="open")
@@ -61,12 +61,12 @@ def leave_to_daily_run(scope: Scope, *, plan_id: int) -> int:
     webhooks reported them.
     """
     with scope.database.begin() as connection:
-        if approvals.shown(connection, plan_id=plan_id)[0] == "approved":
+        if approvals.approval_of(connection, plan_id=plan_id)[0] == "approved":
             return 0
         size = approvals.size_of(connection, sync=scope.name, plan_id=plan_id)
         if _too_many_archives(scope, size) is None:
             return 0
-        return changes.drop(connection, sync=scope.name, plan_id=plan_id, kind=Kind.ARCHIVE)
+        return changes.supersede(connection, sync=scope.name, plan_id=plan_id, kind=Kind.ARCHIVE)
 
 
 def _too_many_archives(scope: Scope, size: Size) -> str | None:
@@ -78,10 +78,10 @@ def _too_many_archives(scope: Scope, size: Size) -> str | None:
     return f"{size.archives} contacts would be archived{told}, {most} are allowed"
 
 
-def state_of(scope: Scope, *, plan_id: int) -> str:
+def plan_state(scope: Scope, *, plan_id: int) -> str:
     """Return the state of a plan: ``open``, ``waiting``, ``approved``, ``rejected`` ..."""
     with scope.database.begin() as connection:
-        return approvals.shown(connection, plan_id=plan_id)[0]
+        return approvals.approval_of(connection, plan_id=plan_id)[0]
 
 
 def approve(scope: Scope, *, plan_id: int, person: str) -> None:
@@ -91,13 +91,13 @@ def approve(scope: Scope, *, plan_id: int, person: str) -> None:
     next run decides again.
     """
     with scope.database.begin() as connection:
-        _, seen = approvals.shown(connection, plan_id=plan_id)
+        _, seen = approvals.approval_of(connection, plan_id=plan_id)
         moved = seen != approvals.fingerprint(connection, plan_id=plan_id)
         if moved:
-            changes.drop(connection, sync=scope.name, plan_id=plan_id)
+            changes.supersede(connection, sync=scope.name, plan_id=plan_id)
         state = "outdated" if moved else "approved"
         approvals.set_state(connection, plan_id=plan_id, state=state)
-        _tell(scope, connection, plan_id, state, person)
+        _audit(scope, connection, plan_id, state, person)
     if moved:
         raise PlanOutdated(
             "the plan is no longer what was approved: customers or contacts changed since it was "
@@ -112,13 +112,13 @@ def reject(scope: Scope, *, plan_id: int, person: str) -> int:
     """
     outcome = "rejected" if person else "unanswered"
     with scope.database.begin() as connection:
-        dropped = changes.drop(connection, sync=scope.name, plan_id=plan_id)
+        dropped = changes.supersede(connection, sync=scope.name, plan_id=plan_id)
         approvals.set_state(connection, plan_id=plan_id, state="rejected")
-        _tell(scope, connection, plan_id, outcome, person)
+        _audit(scope, connection, plan_id, outcome, person)
     return dropped
 
 
-def _tell(scope: Scope, connection: Connection, plan_id: int, outcome: str, person: str) -> None:
+def _audit(scope: Scope, connection: Connection, plan_id: int, outcome: str, person: str) -> None:
     entry = Entry(
         sync=scope.name,
         system="connector",

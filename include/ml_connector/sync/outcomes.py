@@ -21,7 +21,7 @@ from ml_connector.rules.decide import Decisions
 from ml_connector.rules.tags import TagWork
 from ml_connector.scope import Scope
 from ml_connector.store.changes import ClaimedChange, SettledChange, StartedArchive
-from ml_connector.store.contacts import Written, profile_hash
+from ml_connector.store.contacts import ContactState, profile_hash
 from ml_connector.vault import Vault
 
 PARKED_FOR = (timedelta(hours=1), timedelta(days=1), timedelta(days=3), timedelta(days=7))
@@ -96,13 +96,13 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
         error = self.refusal.message if self.refusal else None
         return SettledChange(id=self.row.change.id, state=self.state, error=error)
 
-    def written(self, now: datetime, vault: Vault) -> Written:
+    def written(self, now: datetime, vault: Vault) -> ContactState:
         """Return the contact row after this write."""
         change, write = self.row.change, self.row.write
         if self.member is None:
             return self._refused(now)
         filled = {tag for tag, value in write.merge_fields.items() if value}
-        return Written(
+        return ContactState(
             email_key=change.email_key,
             status=self.member.status,
             owner=change.customer_id,
@@ -119,12 +119,12 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
             },
         )
 
-    def _refused(self, now: datetime) -> Written:
+    def _refused(self, now: datetime) -> ContactState:
         change = self.row.change
         code = self.refusal.code if self.refusal else ""
         parked = code in _PARKING
         wait = PARKED_FOR[min(change.parked_times, len(PARKED_FOR) - 1)]
-        return Written(
+        return ContactState(
             email_key=change.email_key,
             status=_TERMINAL.get(code) or Status(change.known_status or Status.ABSENT),
             owner=change.customer_id,

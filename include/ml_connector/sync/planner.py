@@ -19,7 +19,7 @@ from sqlalchemy import Connection
 from ml_connector.audit import trail
 from ml_connector.batching import relaxed_gc
 from ml_connector.model import Kind, Status
-from ml_connector.rules.decide import NOT_THERE, Decisions, decide
+from ml_connector.rules.decide import NOT_IN_AUDIENCE, Decisions, decide
 from ml_connector.scope import Scope
 from ml_connector.store import changes, contacts, cursors, deciding, sharing
 from ml_connector.store.database import MANY_ROWS, analyze, lift_timeouts, lock_sync
@@ -27,9 +27,9 @@ from ml_connector.sync.outcomes import decision_entries
 from ml_connector.sync.recovery import record_unknown_outcomes, settle_archives
 
 CUSTOMERS_A_CHUNK = 5_000
-SIDE_BY_SIDE = 2
+PARALLEL_CHUNKS = 2
 """This many chunks run in parallel: Python works on one while Postgres works on the other."""
-CHUNKS_A_TURN = 6
+CHUNKS_PER_LOCK = 6
 """The planner releases the lock after this many chunks, about three seconds, so others can
 decide."""
 
@@ -49,7 +49,7 @@ class Decider:
         """Bind a plan. With ``preview`` changes are stored for viewing, nothing else is written."""
         self._scope, self._plan_id, self._preview = scope, plan_id, preview
         # Reading what the audience's other syncs own requires an exclusive lock.
-        self._side_by_side = 1 if scope.sync.beside else SIDE_BY_SIDE
+        self._side_by_side = 1 if scope.sync.beside else PARALLEL_CHUNKS
 
     def decide_orphaned(self) -> int:
         """Decide on our orphaned contacts; queue the changes in shard 0."""
@@ -71,7 +71,7 @@ class Decider:
         waiting = _iter_waiting(self._scope, customer_ids)
         queued, numbers = 0, count()
         for first in waiting:
-            chunks = chain([first], islice(waiting, CHUNKS_A_TURN - 1))
+            chunks = chain([first], islice(waiting, CHUNKS_PER_LOCK - 1))
             sharded = ((chunk, shard_of(next(numbers), queued)) for chunk in chunks)
             with self._turn():
                 queued += self._decide_side_by_side(sharded)
@@ -97,7 +97,7 @@ class Decider:
         """Decide on ``chunks`` in parallel, then on those that shared an address with another."""
         if self._side_by_side == 1:
             return sum(self._decide(chunk, shard=shard) for chunk, shard in chunks)
-        todo, taken = _HandedOut(chunks), _Addresses()
+        todo, taken = _SharedIterator(chunks), _AddressClaims()
         gave_way: list[_Sharded] = []
 
         def work() -> int:
@@ -105,7 +105,7 @@ class Decider:
             for chunk, shard in todo:
                 try:
                     queued += self._decide(chunk, shard=shard, taken=taken)
-                except _TakenError:
+                except _AddressClaimedError:
                     gave_way.append((chunk, shard))
             return queued
 
@@ -120,7 +120,7 @@ class Decider:
         *,
         shard: int,
         orphaned: Collection[bytes] = (),
-        taken: "_Addresses | None" = None,
+        taken: "_AddressClaims | None" = None,
     ) -> int:
         """Decide on the customers of ``chunk`` and the contacts ``orphaned`` in one transaction.
 
@@ -137,7 +137,7 @@ class Decider:
             if taken is not None:
                 taken.take(around)
             known = contacts.frame(connection, sync=scope.name, keys=around)
-            known, foreign, awaited = _beside(scope, connection, known, around)
+            known, foreign, awaited = _with_other_syncs(scope, connection, known, around)
             decisions = decide(
                 people,
                 known,
@@ -172,7 +172,7 @@ class Decider:
         if self._preview:
             return changes.previewed(connection, plan_id=plan_id, keys=keys)
         lock_sync(connection, sync=sync.name, at=_CHUNKS, shared=True)
-        queued = changes.take_over(connection, sync=sync.name, keys=keys, besides_plan=plan_id)
+        queued = changes.supersede_at(connection, sync=sync.name, keys=keys, besides_plan=plan_id)
         if sync.beside:
             lock_sync(connection, sync=sync.audience_id, at="sharing")
         lock_sync(connection, sync=sync.name, shared=shared)
@@ -204,7 +204,7 @@ class Decider:
         contacts.release(connection, sync=scope.name, keys=left)
 
 
-class _HandedOut(Iterator[_Sharded]):
+class _SharedIterator(Iterator[_Sharded]):
     """Iterator of chunks for several threads. The thread that takes a chunk also reads it."""
 
     def __init__(self, chunks: Iterator[_Sharded]) -> None:
@@ -223,11 +223,11 @@ class _HandedOut(Iterator[_Sharded]):
             self._chunks = iter(())
 
 
-class _TakenError(Exception):
+class _AddressClaimedError(Exception):
     """Another chunk has one of the addresses."""
 
 
-class _Addresses:
+class _AddressClaims:
     """Addresses claimed by the chunks under the current lock; parallel chunks share none."""
 
     def __init__(self) -> None:
@@ -237,11 +237,11 @@ class _Addresses:
     def take(self, keys: Collection[bytes]) -> None:
         """Claim ``keys`` for a chunk.
 
-        Raises ``_TakenError`` if another chunk has one of them.
+        Raises ``_AddressClaimedError`` if another chunk has one of them.
         """
         with self._taking:
             if not self._taken.isdisjoint(keys):
-                raise _TakenError
+                raise _AddressClaimedError
             self._taken.update(keys)
 
 
@@ -276,7 +276,7 @@ def _to_the_end_of_an_address(chunk: list[deciding.Undecided]) -> list[deciding.
     return [each for each in chunk if each.email_key != last] or chunk
 
 
-def _beside(
+def _with_other_syncs(
     scope: Scope, connection: Connection, known: pd.DataFrame, keys: Collection[bytes]
 ) -> tuple[pd.DataFrame, set[str], set[str]]:
     """Return the known contacts in view of the audience's other syncs, what they own and await.
@@ -288,7 +288,7 @@ def _beside(
     if not beside:
         return known, set(), set()
     audience = scope.sync.audience_id
-    live = known.owner.notna() & ~known.status.isin(NOT_THERE)
+    live = known.owner.notna() & ~known.status.isin(NOT_IN_AUDIENCE)
     mine = set(known.email_key[live])
     foreign = {
         each.email_key.hex()
@@ -304,7 +304,7 @@ def _beside(
         archived_by=known.archived_by.mask(ours, "us"),
         previous_status=known.previous_status.mask(ours, known.email_key.map(past)),
     )
-    awaited = sharing.awaited(connection, others=beside, keys=keys)
+    awaited = sharing.waiting_elsewhere(connection, others=beside, keys=keys)
     return known, foreign, {key.hex() for key in awaited}
 
 
@@ -347,11 +347,11 @@ def make_plan(
             changes.drop_preview(connection, plan_id=plan_id)
         else:
             lock_sync(connection, sync=scope.name, at="deciding")
-            changes.drop(connection, sync=scope.name)  # leftovers of an earlier run
+            changes.supersede(connection, sync=scope.name)  # leftovers of an earlier run
         deciding.mark_parked_due(connection, sync=scope.name, now=scope.clock())
-        _follow_policy(scope, connection, preview=preview)
+        _invalidate_on_policy_change(scope, connection, preview=preview)
         audience, others = scope.sync.audience_id, scope.sync.beside
-        sharing.mark_free(connection, sync=scope.name, audience=audience, others=others)
+        sharing.mark_released(connection, sync=scope.name, audience=audience, others=others)
     decider = Decider(scope, plan_id=plan_id, preview=preview)
     queued = 0 if customer_ids else decider.decide_orphaned()
     queued += decider.decide_waiting(customer_ids, shard_of=_shard_of)
@@ -368,7 +368,7 @@ def _shard_of(number: int, queued: int) -> int:
     return full * PUSHED_AT_ONCE + number % PUSHED_AT_ONCE
 
 
-def _follow_policy(scope: Scope, connection: Connection, *, preview: bool) -> None:
+def _invalidate_on_policy_change(scope: Scope, connection: Connection, *, preview: bool) -> None:
     """Mark all customers for a new decision if the policy differs from the last run's."""
     rules = asdict(scope.policy) | {"inactive_tag": scope.sync.inactive_tag}
     past = cursors.get(connection, sync=scope.name, name=_POLICY_CURSOR)

@@ -16,7 +16,7 @@ from ml_connector.scope import Scope
 from ml_connector.settings import Sync
 from ml_connector.store import cursors, customers
 
-LATELY = timedelta(hours=1)
+CHECK_TTL = timedelta(hours=1)
 _CURSOR = "audience_ready"
 _ADDRESSES = ("BillAddr", "ShipAddr")
 
@@ -35,13 +35,13 @@ def check_audience(sync: Sync, client: MailchimpClient) -> None:
         )
 
 
-def check_lately(scope: Scope, client: MailchimpClient) -> None:
+def check_audience_cached(scope: Scope, client: MailchimpClient) -> None:
     """Run ``check_audience`` unless the same settings passed it within the hour."""
     now = scope.clock()
     rules = {"audience": scope.sync.audience_id, "fields": sorted(scope.sync.fields)}
     with scope.database.begin() as connection:
         last = cursors.get(connection, sync=scope.name, name=_CURSOR)
-    if last.get("rules") == rules and now - datetime.fromisoformat(last["at"]) < LATELY:
+    if last.get("rules") == rules and now - datetime.fromisoformat(last["at"]) < CHECK_TTL:
         return
     check_audience(scope.sync, client)
     with scope.database.begin() as connection:

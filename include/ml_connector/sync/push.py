@@ -24,7 +24,7 @@ from ml_connector.scope import Scope
 from ml_connector.store import changes, contacts, cursors, customers, deciding, intents, sharing
 from ml_connector.store.changes import ClaimedChange, SettledChange
 from ml_connector.sync import planner
-from ml_connector.sync.calls import ContactCalls, Halve, StatusRequired, goes_alone
+from ml_connector.sync.calls import ContactCalls, SplitBatch, StatusRequired, needs_single_call
 from ml_connector.sync.fetch_members import fetch_members
 from ml_connector.sync.outcomes import Outcome, Row
 from ml_connector.sync.recovery import record_unknown_outcomes
@@ -101,7 +101,7 @@ class _Pusher:
             with self._scope.database.begin() as connection:
                 claimed = self._claim(connection, kind, rows, ids)
                 risen = self._push(connection, claimed, echo=echo)
-        except Halve:
+        except SplitBatch:
             # Halve until the bad row is alone (A26); its neighbours go through.
             middle = len(claimed) // 2
             for half in (claimed[:middle], claimed[middle:]):
@@ -149,7 +149,7 @@ class _Pusher:
         left = self._left_by_others(connection, current)
         rows = [self._row(change, left.get(bytes(change.email_key), ())) for change in current]
         if echo and len(rows) > 1:
-            alone = [row for row in rows if goes_alone(row)]
+            alone = [row for row in rows if needs_single_call(row)]
             rows = alone[:1] or rows  # the rest stays pending for the next claim
         outcomes = self._send(connection, rows, echo=echo) if rows else []
         self._drop_stale(connection, [change for change in claimed if not change.current])
@@ -162,7 +162,7 @@ class _Pusher:
             intent = intents.put_batch(at_once, ids, sync=self._scope.name)
         try:
             outcomes = self._calls.send(rows, status_required=echo)
-        except (Halve, StatusRequired):  # refused as a whole: nothing was written
+        except (SplitBatch, StatusRequired):  # refused as a whole: nothing was written
             with self._scope.database.begin() as at_once:
                 intents.end_batch(at_once, intent)
             raise
@@ -189,7 +189,7 @@ class _Pusher:
         beside = self._scope.sync.beside
         if not beside or not taken:
             return {}
-        return sharing.tags_left(connection, others=beside, keys=taken, vault=self._scope.vault)
+        return sharing.leftover_tags(connection, others=beside, keys=taken, vault=self._scope.vault)
 
     def _row(self, change: ClaimedChange, left: Sequence[str]) -> Row:
         scope = self._scope
@@ -249,7 +249,7 @@ class _Pusher:
             unknown=all(outcome.row.change.known_status is None for outcome in outcomes),
         )
         changes.settle(connection, settled)
-        deciding.mark_arrived(connection, sync=scope.name, keys=arrived)
+        deciding.mark_represented(connection, sync=scope.name, keys=arrived)
         deciding.mark_refused(connection, sync=scope.name, refused=refused)
         # Last: appending audit rows before waiting for the sync lock could deadlock with a sealer
         # and a planner.

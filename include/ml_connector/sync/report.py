@@ -55,7 +55,7 @@ def make_report(scope: Scope, *, plan_id: int) -> Report:
             written_back=trail.counts(connection, run=scope.run, system="quickbooks", since=since),
             calls=plans.calls_of(connection, plan_id=plan_id),
         )
-        rejected = approvals.shown(connection, plan_id=plan_id)[0] == "rejected"
+        rejected = approvals.approval_of(connection, plan_id=plan_id)[0] == "rejected"
         state = "rejected" if rejected else "finished"
         plans.finish(connection, plan_id=plan_id, state=state, counts=report.as_json())
     if sum(number for *_, number in report.changes) >= MANY_ROWS:

@@ -39,10 +39,10 @@ def map_rows(
     sync, page = scope.sync, list(rows)
     types = {}
     if sync.needs_customer_types:
-        types = _known(scope, connection)
+        types = _stored_types(scope, connection)
         nameless = {type_id(row) for row in page} - {"", *types}
         if nameless:
-            _keep(scope, connection, types | dict.fromkeys(nameless, ""))
+            _store_types(scope, connection, types | dict.fromkeys(nameless, ""))
     return customers.encrypted(
         (
             customer_from(
@@ -58,7 +58,7 @@ def map_rows(
     )
 
 
-def learn_types(
+def fetch_types(
     scope: Scope, client: QuickBooksClient, rows: Sequence[Mapping[str, Any]] | None = None
 ) -> None:
     """Read the names of customer types if the settings need them.
@@ -71,7 +71,7 @@ def learn_types(
     if not scope.sync.needs_customer_types:
         return
     with scope.database.begin() as connection:
-        past = _known(scope, connection)
+        past = _stored_types(scope, connection)
     if rows is not None and {type_id(row) for row in rows} <= {"", *past}:
         return
     found = client.customer_types()
@@ -79,7 +79,7 @@ def learn_types(
     renamed = any(found.get(each, name) != name for each, name in past.items())
     with scope.database.begin() as connection:
         # An unlisted type is out of use, but its customers keep it.
-        _keep(scope, connection, past | found, renamed=renamed)
+        _store_types(scope, connection, past | found, renamed=renamed)
 
 
 def renames(scope: Scope, connection: Connection) -> int:
@@ -98,11 +98,11 @@ def _check(scope: Scope, found: Mapping[str, str]) -> None:
                 )
 
 
-def _known(scope: Scope, connection: Connection) -> dict[str, str]:
+def _stored_types(scope: Scope, connection: Connection) -> dict[str, str]:
     return dict(cursors.get(connection, sync=scope.name, name=_CURSOR).get("names", {}))
 
 
-def _keep(
+def _store_types(
     scope: Scope, connection: Connection, names: Mapping[str, str], *, renamed: bool = False
 ) -> None:
     value = {"names": dict(names), "renames": renames(scope, connection) + renamed}

@@ -23,7 +23,7 @@ from ml_connector.webhooks.inbox import ClaimedEvent
 THREADS = 2
 """Connections to Mailchimp, besides six of the daily run. Mailchimp allows ten."""
 
-FEW = 5
+MAX_SINGLE_READS = 5
 """Up to this many members are read one by one. More are read as a list of changes."""
 log = structlog.get_logger(__name__)
 
@@ -53,12 +53,12 @@ def handle_customers(target: OpenSync, events: Sequence[ClaimedEvent]) -> Handle
     merged = {e.deleted_id: e.entity_id for e in events if e.deleted_id and e.entity_id}
     ids = {event.entity_id for event in events if event.entity_id} | set(merged)
     since = min((event.occurred_at for event in events if event.occurred_at), default=None)
-    missing = fetch_customers.fetch_told(scope, target.quickbooks, ids, merged=merged, since=since)
+    missing = fetch_customers.fetch_named(scope, target.quickbooks, ids, merged=merged, since=since)
     with scope.database.begin() as connection:
         told = customers.address_keys(connection, sync=scope.name, ids=ids)
-        if left_behind := changes.left_by_webhooks(connection, sync=scope.name, keys=told):
+        if left_behind := changes.leftover_of_webhooks(connection, sync=scope.name, keys=told):
             lock_sync(connection, sync=scope.name, at="deciding")
-            changes.take_over(connection, sync=scope.name, keys=left_behind)
+            changes.supersede_at(connection, sync=scope.name, keys=left_behind)
             deciding.mark_dirty(connection, sync=scope.name, keys=left_behind)
         pending = deciding.pending_of(connection, sync=scope.name, ids=ids)
     if pending.waiting:
@@ -67,7 +67,7 @@ def handle_customers(target: OpenSync, events: Sequence[ClaimedEvent]) -> Handle
             # An opt-out at an address that a customer leaves must be known first (A13b).
             fetch_members.fetch_members(scope, target.mailchimp)
         if planner.decide_on(scope, plan_id=plan_id, customer_ids=ids):
-            preflight.check_lately(scope, target.mailchimp)
+            preflight.check_audience_cached(scope, target.mailchimp)
             client = target.mailchimp
             written = scope.written["mailchimp"]
             written.update(
@@ -82,10 +82,10 @@ def handle_customers(target: OpenSync, events: Sequence[ClaimedEvent]) -> Handle
 def handle_members(target: OpenSync, events: Sequence[ClaimedEvent]) -> Handled:
     """Read the members that Mailchimp events name, and record their member events."""
     scope, client = target.scope, target.mailchimp
-    events, documents = _of_the_known(scope, events)
+    events, documents = _drop_forgotten(scope, events)
     told = {_address(document): _former(document) for document in documents}
     to_read = set(told)
-    if len(told) > FEW:
+    if len(told) > MAX_SINGLE_READS:
         brought: set[str] = set()
 
         def see(page: Sequence[Member]) -> None:
@@ -117,7 +117,7 @@ def handle_members(target: OpenSync, events: Sequence[ClaimedEvent]) -> Handled:
         return Handled(customer_ids=set(origins), origins=origins)
 
 
-def _of_the_known(
+def _drop_forgotten(
     scope: Scope, events: Sequence[ClaimedEvent]
 ) -> tuple[list[ClaimedEvent], list[dict[str, Any]]]:
     """Return the events and their documents, except those about forgotten people.

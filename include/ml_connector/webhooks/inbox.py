@@ -136,7 +136,7 @@ def claim(
     An event with an expired lease is due again. After ``TRIES`` leases it is dead, since it may be
     what kills its workers.
     """
-    _bury(connection, run)
+    _dead_letter_expired(connection, run)
     rows = connection.execute(
         text("""WITH due AS (
                     SELECT id FROM ml_connector.webhook_inbox
@@ -159,7 +159,7 @@ def claim(
     return sorted(claimed, key=lambda event: event.id)
 
 
-def _bury(connection: Connection, run: RunContext | None) -> None:
+def _dead_letter_expired(connection: Connection, run: RunContext | None) -> None:
     outlasted = "state = 'leased' AND lease_until <= clock_timestamp() AND attempts >= :tries"
     found = connection.execute(
         text(f"SELECT EXISTS (SELECT 1 FROM ml_connector.webhook_inbox WHERE {outlasted})"),  # noqa: S608
@@ -251,10 +251,10 @@ def postpone(
 
 def requeue(connection: Connection, ids: Collection[int]) -> int:
     """Make dead, quarantined or ignored events due again; return their number."""
-    return len(requeue_of(connection, ids))
+    return len(requeue_ids(connection, ids))
 
 
-def requeue_of(connection: Connection, ids: Collection[int]) -> set[int]:
+def requeue_ids(connection: Connection, ids: Collection[int]) -> set[int]:
     """Run ``requeue``; return the ids of the events."""
     rows = connection.execute(
         text("""UPDATE ml_connector.webhook_inbox

@@ -19,10 +19,10 @@ from ml_connector.webhooks.inbox import CHANNEL, NEXT_DUE
 POLL = 15.0
 """Seconds: the longest wait of an event whose notification was lost."""
 
-ANSWER = 10.0
+QUERY_TIMEOUT = 10.0
 """Seconds the database may take to respond. After that the connection counts as dead."""
 
-LONGEST_PAUSE = 15.0
+MAX_BACKOFF = 15.0
 """Seconds: the longest pause between two connection attempts. Pauses double up to this."""
 
 log = structlog.get_logger(__name__)
@@ -37,7 +37,7 @@ async def until_due(address: Callable[[], Awaitable[str]], *, poll: float = POLL
     while True:
         try:
             url = await address()
-            async with asyncio.timeout(ANSWER):
+            async with asyncio.timeout(QUERY_TIMEOUT):
                 connection = await _listening(url)
             async with connection:
                 pause = 0.5
@@ -46,7 +46,7 @@ async def until_due(address: Callable[[], Awaitable[str]], *, poll: float = POLL
         except (psycopg.Error, TimeoutError, ConnectorError) as error:
             log.warning("inbox_cannot_be_watched", reason=_said(error), again_in=pause)
         await asyncio.sleep(random.uniform(pause / 2, pause))  # noqa: S311 -- no secret
-        pause = min(2 * pause, LONGEST_PAUSE)
+        pause = min(2 * pause, MAX_BACKOFF)
 
 
 def due_within(url: str, seconds: float) -> bool:
@@ -80,7 +80,7 @@ async def _due(connection: psycopg.AsyncConnection, poll: float) -> None:
         sql.SQL(NEXT_DUE)
     )
     while True:
-        async with asyncio.timeout(ANSWER):
+        async with asyncio.timeout(QUERY_TIMEOUT):
             row = await (await connection.execute(question)).fetchone()
         seconds = poll if row is None or row[0] is None else float(row[0])
         if seconds <= 0:

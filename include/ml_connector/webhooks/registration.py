@@ -31,7 +31,7 @@ Hook = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ByHand:
+class ManualSecrets:
     """Secrets entered manually in the connection."""
 
     secrets: Sequence[str] = field(default=(), repr=False)
@@ -61,7 +61,7 @@ class Registration:
         *,
         base: str,
         keeper: SecretsKeeper,
-        by_hand: ByHand,
+        by_hand: ManualSecrets,
     ) -> None:
         self._scope, self._client, self._keeper, self._by_hand = scope, client, keeper, by_hand
         self._endpoint = f"{base}{PREFIX}/mailchimp/{scope.name}"

@@ -19,26 +19,26 @@ from ml_connector.mailchimp.webhooks import SYSTEM as MAILCHIMP
 from ml_connector.model import RunContext
 from ml_connector.quickbooks.webhooks import SYSTEM as QUICKBOOKS
 from ml_connector.scope import OpenSync
-from ml_connector.store.activity_queue import Part
+from ml_connector.store.activity_queue import Slice
 from ml_connector.store.database import Database
 from ml_connector.webhooks import inbox
 from ml_connector.webhooks.handlers import Handled, handle_customers, handle_members
 from ml_connector.webhooks.inbox import ClaimedEvent
 
-TOGETHER = 500
+BATCH = 500
 LEASE = timedelta(minutes=2)
 """A claimed event returns to the queue after this long. A batch takes less."""
 
-AWAY = timedelta(seconds=30)
-BLOCKED = timedelta(minutes=5)
-"""Waits of events: ``AWAY`` for an unavailable system, ``BLOCKED`` for a person who must act."""
+UNAVAILABLE_WAIT = timedelta(seconds=30)
+BLOCKED_WAIT = timedelta(minutes=5)
+"""Waits of events: ``UNAVAILABLE_WAIT`` for an unavailable system, ``BLOCKED_WAIT`` for a person who must act."""
 
 BURST = 5
 """This many events at once suggest that more are on their way."""
 
-QUIET = 0.5
-GATHERED = 6.0
-"""Seconds without a new event end a burst (``QUIET``); the longest wait for one (``GATHERED``)."""
+BURST_GAP = 0.5
+BURST_TIMEOUT = 6.0
+"""Seconds without a new event end a burst (``BURST_GAP``); the longest wait for one (``BURST_TIMEOUT``)."""
 
 Work = Callable[[OpenSync, Sequence[ClaimedEvent]], Handled]
 log = structlog.get_logger(__name__)
@@ -62,8 +62,8 @@ def process_inbox(
     Raises the first ``StopRun`` after everything else is done. Its events wait.
     """
     worker = _Worker(database, targets, closed or {})
-    while number := worker.next(TOGETHER, tried=False) or worker.next(1, tried=True):
-        if gather and BURST <= number < TOGETHER:
+    while number := worker.next(BATCH, tried=False) or worker.next(1, tried=True):
+        if gather and BURST <= number < BATCH:
             _until_quiet(database)
     if worker.stopped is not None:
         raise worker.stopped
@@ -76,8 +76,8 @@ def postpone_due(database: Database, error: StopRun) -> int:
     for tried in (False, True):
         while True:
             with database.begin() as connection:
-                events = inbox.claim(connection, limit=TOGETHER, lease=LEASE, tried=tried)
-                inbox.postpone(connection, events, wait=BLOCKED, reason=str(error))
+                events = inbox.claim(connection, limit=BATCH, lease=LEASE, tried=tried)
+                inbox.postpone(connection, events, wait=BLOCKED_WAIT, reason=str(error))
             if not events:
                 break
             number += len(events)
@@ -85,15 +85,15 @@ def postpone_due(database: Database, error: StopRun) -> int:
 
 
 def _until_quiet(database: Database) -> None:
-    """Wait until no event arrives for ``QUIET`` seconds, at most ``GATHERED`` seconds."""
-    until, last = monotonic() + GATHERED, None
+    """Wait until no event arrives for ``BURST_GAP`` seconds, at most ``BURST_TIMEOUT`` seconds."""
+    until, last = monotonic() + BURST_TIMEOUT, None
     while monotonic() < until:
         with database.begin() as connection:
             newest = inbox.newest(connection)
         if newest == last:
             return
         last = newest
-        sleep(QUIET)
+        sleep(BURST_GAP)
 
 
 class _Worker:
@@ -115,7 +115,7 @@ class _Worker:
         self.counts["quarantined"] += len(orphans)
         for event in unknown:
             if error := self._why_held(event):
-                self._postpone([event], wait=BLOCKED, error=error)
+                self._postpone([event], wait=BLOCKED_WAIT, error=error)
         for system, work in ((QUICKBOOKS, handle_customers), (MAILCHIMP, handle_members)):
             mine = [e for e in events if e.system == system and e not in unknown]
             for target, done in self._worked_on(mine, work):
@@ -181,7 +181,7 @@ class _Worker:
         scope, ids = replace(target.scope, origins=done.origins), done.customer_ids
         try:
             if ids and queue.queue_activity(scope, customer_ids=ids):
-                part = Part(ids=ids)
+                part = Slice(ids=ids)
                 written = writer.write_activity(scope, target.quickbooks, part=part)
                 scope.written["quickbooks"].update(written)
                 self.counts["written_back"] += written.get("shown", 0)
@@ -195,9 +195,9 @@ class _Worker:
     def _wait(self, events: Sequence[ClaimedEvent], error: StopRun | RetryLater) -> None:
         if isinstance(error, StopRun):
             self.stopped = self.stopped or error
-            wait = BLOCKED
+            wait = BLOCKED_WAIT
         else:
-            wait = max(AWAY, timedelta(seconds=error.retry_after or 0))
+            wait = max(UNAVAILABLE_WAIT, timedelta(seconds=error.retry_after or 0))
         self._postpone(events, wait=wait, error=error)
 
     def _postpone(

@@ -1,7 +1,7 @@
 """Send bytes to a system and receive its response: the only place that touches the network.
 
 A client passes a ``Request`` and gets a ``Response`` or an error. ``Unavailable``: the connection
-was refused, so nothing was applied. ``AnswerLost``: the call may have been applied. Each system's
+was refused, so nothing was applied. ``ResponseLost``: the call may have been applied. Each system's
 ``protocol.py`` interprets the response.
 """
 
@@ -13,7 +13,7 @@ import requests
 import urllib3
 from requests.adapters import HTTPAdapter
 
-from ml_connector.errors import AnswerLost, ConnectorError, SettingsError, Unavailable
+from ml_connector.errors import ConnectorError, ResponseLost, SettingsError, Unavailable
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,7 +76,7 @@ class RequestsTransport:
     def send(self, request: Request) -> Response:
         """Send ``request``; return the response.
 
-        Raises ``Unavailable``, ``AnswerLost`` or ``SettingsError``.
+        Raises ``Unavailable``, ``ResponseLost`` or ``SettingsError``.
         """
         try:
             with self._session.request(
@@ -121,7 +121,9 @@ class RequestsTransport:
             return Unavailable(
                 f"{self._system}: {host} cannot be reached; check the connection's host and the network"
             )
-        return AnswerLost(f"{self._system}: no answer from {host}; the call may have been applied")
+        return ResponseLost(
+            f"{self._system}: no answer from {host}; the call may have been applied"
+        )
 
 
 def _never_connected(error: Exception) -> bool:

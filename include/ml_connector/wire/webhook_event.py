@@ -10,10 +10,10 @@ import msgspec
 
 State = Literal["pending", "ignored", "quarantined"]
 
-MOST_EVENTS = 5000
+MAX_EVENTS = 5000
 """Events per delivery. Intuit sends 100 at most."""
 
-MOST_LEVELS = 20
+MAX_LEVELS = 20
 """Nesting levels of an event. Real ones have four."""
 
 _NAME = re.compile(r"[A-Za-z0-9_.:-]{1,80}")
@@ -86,7 +86,7 @@ def parse_event_time(value: object) -> datetime | None:
     return time.replace(tzinfo=UTC) if time.tzinfo is None else time
 
 
-def is_shallow(value: Any, levels: int = MOST_LEVELS) -> bool:
+def is_shallow(value: Any, levels: int = MAX_LEVELS) -> bool:
     """Return whether ``value`` is nested at most ``levels`` deep."""
     if not isinstance(value, dict | list):
         return True

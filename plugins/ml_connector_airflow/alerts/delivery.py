@@ -59,7 +59,7 @@ def deliver_alerts(database: Database) -> None:
     settings = load_alerts()
     for recipient in settings.recipients:
         with database.begin() as connection:
-            for alert in causes.untold(connection, recipient=recipient.name):
+            for alert in causes.pending_for(connection, recipient=recipient.name):
                 try:
                     notifiers.send(alert, recipient, settings)
                 except notifiers.NOT_SENT as error:
@@ -71,4 +71,4 @@ def deliver_alerts(database: Database) -> None:
                         reason=type(error).__name__,
                     )
                     break
-                causes.mark_told(connection, alert, recipient=recipient.name)
+                causes.mark_delivered(connection, alert, recipient=recipient.name)

@@ -11,7 +11,7 @@ from airflow.sdk import BaseNotifier
 from airflow.sdk.exceptions import AirflowException, AirflowRuntimeError
 from slack_sdk.errors import SlackClientError
 
-from ml_connector.alerts.causes import Untold
+from ml_connector.alerts.causes import PendingAlert
 from ml_connector.alerts.texts import kind_of, message, subject
 from ml_connector.settings import Alerts, Recipient
 
@@ -30,13 +30,13 @@ NOT_SENT = (
 """Errors of a notifier that did not reach its recipient."""
 
 
-def send(alert: Untold, recipient: Recipient, settings: Alerts) -> None:
+def send(alert: PendingAlert, recipient: Recipient, settings: Alerts) -> None:
     """Send an alert to one recipient. Raises one of ``NOT_SENT`` if it was not accepted."""
     # Not notifier(...): that logs a failure with the connection's address and swallows it.
     _notifier(alert, recipient, message(alert, runbook=settings.runbook)).notify({})
 
 
-def _notifier(alert: Untold, recipient: Recipient, text: str) -> BaseNotifier:
+def _notifier(alert: PendingAlert, recipient: Recipient, text: str) -> BaseNotifier:
     if recipient.slack:
         return SlackWebhookNotifier(
             slack_webhook_conn_id=recipient.slack,

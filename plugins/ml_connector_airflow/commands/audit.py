@@ -73,7 +73,7 @@ def show_row(row_id: int) -> None:
         closing(Database(database_url(), connections=2)) as database,
         database.begin() as connection,
     ):
-        entry = trail.one(connection, vault=vault, entry_id=row_id)
+        entry = trail.entry_by_id(connection, vault=vault, entry_id=row_id)
     if entry is None:
         raise SettingsError(f"the audit has no row {row_id}")
     facts = Table(box=None, pad_edge=False, show_header=False)

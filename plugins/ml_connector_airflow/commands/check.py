@@ -49,7 +49,7 @@ def run_checks(sync_name: str = "", *, fix: bool = False) -> Iterator[Line]:
         return
     yield Line(True, "settings", f"{settings_file()}: {', '.join(sync.name for sync in syncs)}")
     yield _tried("pools", lambda: installation.pools(syncs))
-    yield _tried("DAGs for every sync", installation.services)
+    yield _tried("DAGs for every sync", installation.paused_services)
     for sync in syncs:
         try:
             scope = open_scope(sync.name)

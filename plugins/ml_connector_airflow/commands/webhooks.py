@@ -7,7 +7,7 @@ from contextlib import closing
 from ml_connector.model import RunContext
 from ml_connector.settings import Sync, load_sync, load_syncs
 from ml_connector.webhooks.receiver.app import PREFIX
-from ml_connector.webhooks.registration import ByHand, Registration, base_of
+from ml_connector.webhooks.registration import ManualSecrets, Registration, base_of
 from ml_connector_airflow.webhook_variable import WebhookVariable
 from ml_connector_airflow.wiring import connection_named, mailchimp_client, open_scope, values_in
 
@@ -37,9 +37,9 @@ def run_registration(url: str, *, sync_name: str, show: bool, remove: bool) -> I
         yield from _for_intuit(base, syncs)
 
 
-def _by_hand(sync: Sync) -> ByHand:
+def _by_hand(sync: Sync) -> ManualSecrets:
     extra = connection_named(sync.mailchimp_conn_id, "").extra_dejson
-    return ByHand(
+    return ManualSecrets(
         secrets=values_in(extra, "webhook_secret"),
         signing_secrets=values_in(extra, "webhook_signing_secret"),
     )

@@ -32,7 +32,7 @@ from starlette.responses import PlainTextResponse
 
 from ml_connector.console.access import HEADERS, Caller, Right
 from ml_connector.console.app import build_console
-from ml_connector.console.outside import StatusLine, TokenEnds
+from ml_connector.console.outside import StatusLine, TokenExpiry
 from ml_connector.console.visit import Services, Started
 from ml_connector.errors import ConnectorError, NeedsReauth, SettingsError
 from ml_connector.quickbooks.authorize import Consent
@@ -96,7 +96,7 @@ def _may(user: Any, right: Right, sync: Sync) -> bool:
     )
 
 
-class WithAirflow:
+class AirflowServices:
     """The console's outside world (``console/outside.py``), with Airflow's credentials."""
 
     def paused(self, sync: Sync) -> bool | None:
@@ -116,13 +116,13 @@ class WithAirflow:
             return ""
         return str(connection.extra_dejson.get("realm_id") or "")
 
-    def token_ends(self, conn_id: str) -> TokenEnds:
+    def token_ends(self, conn_id: str) -> TokenExpiry:
         """Return the expiry times in the token Variable, without the tokens."""
         try:
             token = TokenVariable(conn_id).load()
         except (NeedsReauth, SettingsError) as error:
-            return TokenEnds(problem=str(error))
-        return TokenEnds(
+            return TokenExpiry(problem=str(error))
+        return TokenExpiry(
             access=token.expires_at,
             refresh=token.refresh_expires_at,
             for_good=token.hard_expires_at,
@@ -331,7 +331,7 @@ def _build() -> Any:
             vault=vault_from(os.environ, home()),
             syncs=load_syncs,
             identify=identify,
-            outside=WithAirflow(),
+            outside=AirflowServices(),
             clock=lambda: datetime.now(UTC),
             login_url=get_auth_manager().get_url_login(),
             replay=replay,

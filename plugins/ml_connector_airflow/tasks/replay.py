@@ -11,7 +11,7 @@ import structlog
 from airflow.sdk import get_current_context
 
 from ml_connector.audit import trail
-from ml_connector.audit.trail import Past, Selection
+from ml_connector.audit.trail import AuditRow, Selection
 from ml_connector.errors import ConnectorError, NeedsReauth, SettingsError
 from ml_connector.model import RunContext
 from ml_connector.replay import replay as evaluate
@@ -114,15 +114,15 @@ def chosen_by(
     )
 
 
-def _rows(database: Database, chosen: Selection) -> list[Past]:
+def _rows(database: Database, chosen: Selection) -> list[AuditRow]:
     with database.begin() as connection:
         return trail.select(connection, chosen)
 
 
-def _by_sync(rows: Sequence[Past]) -> dict[str, list[Past]]:
+def _by_sync(rows: Sequence[AuditRow]) -> dict[str, list[AuditRow]]:
     """Group rows by sync; a webhook that concerns several syncs goes with the first one."""
     first = next(iter(load_syncs()))
-    groups: dict[str, list[Past]] = defaultdict(list)
+    groups: dict[str, list[AuditRow]] = defaultdict(list)
     for row in rows:
         groups[row.sync or first].append(row)
     return dict(groups)
@@ -156,7 +156,7 @@ def _opened(sync: str, run: RunContext) -> Iterator[OpenSync]:
             metrics.calls(sync, target.scope.book_calls(plan_id))
 
 
-def _counted(rows: Sequence[Past]) -> dict[str, int]:
+def _counted(rows: Sequence[AuditRow]) -> dict[str, int]:
     said = (f"{row.sync or 'all syncs'} {row.action} {row.reason} {row.outcome}" for row in rows)
     return dict(sorted(Counter(said).items()))
 

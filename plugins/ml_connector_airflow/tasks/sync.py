@@ -17,7 +17,7 @@ from ml_connector.privacy import erased_payloads
 from ml_connector.scope import Scope
 from ml_connector.settings import load_audit, load_webhooks
 from ml_connector.store import changes, plans
-from ml_connector.store.activity_queue import Part
+from ml_connector.store.activity_queue import Slice
 from ml_connector.sync import archive, guard, planner, preflight, push, report
 from ml_connector.sync import fetch_customers as fetch
 from ml_connector.sync import fetch_members as members
@@ -120,7 +120,7 @@ def push_shard(sync: str, shard: int) -> dict[str, int]:
     with _step(sync) as scope:
         client, plan_id = mailchimp_client(scope), scope.plan_id()
         # Nothing is added to an approved plan. Superseded changes wait for the next run.
-        again = guard.state_of(scope, plan_id=plan_id) != "approved"
+        again = guard.plan_state(scope, plan_id=plan_id) != "approved"
         done = push.push_shard(scope, client, plan_id=plan_id, shard=shard, again=again)
         metrics.writes(sync, "mailchimp", done)
         return done
@@ -141,7 +141,7 @@ def fetch_activity(sync: str, *, preview: bool, full_sync: bool) -> list[dict[st
     All other member events were recorded when the audience was read, before the plan.
     """
     with _step(sync) as scope:
-        rejected = guard.state_of(scope, plan_id=scope.plan_id()) == "rejected"
+        rejected = guard.plan_state(scope, plan_id=scope.plan_id()) == "rejected"
         if preview or rejected:
             return []
         engagement.fetch_engagement(scope, mailchimp_client(scope), full_sync=full_sync)
@@ -152,7 +152,7 @@ def fetch_activity(sync: str, *, preview: bool, full_sync: bool) -> list[dict[st
 def write_activity(sync: str, shard: int, shards: int) -> dict[str, int]:
     """Write one shard of the queued activity to QuickBooks; return customers by outcome."""
     with _step(sync) as scope:
-        part = Part(shard=shard, shards=shards)
+        part = Slice(shard=shard, shards=shards)
         done = writer.write_activity(scope, quickbooks_client(scope), part=part)
         metrics.writes(sync, "quickbooks", done)
         return done
@@ -165,7 +165,7 @@ def make_report(sync: str) -> dict[str, Any]:
         months = load_audit().keep_months
         retention.maintain_audit(scope.database, scope.vault, keep_months=months)
         retention.drop_old_plans(scope.database, sync=sync, now=scope.clock(), keep_months=months)
-        erased_payloads.erase_of_the_suppressed(scope.database, scope.vault)
+        erased_payloads.erase_suppressed(scope.database, scope.vault)
         retention.drop_old_events(scope.database, keep_days=load_webhooks().keep_days)
         run_succeeded(scope.database, scope.run.dag_id)
         end_alert(scope.database, cause=f"no_success:{sync}")

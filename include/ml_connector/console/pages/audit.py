@@ -12,12 +12,12 @@ from ml_connector.console.access import HEADERS
 from ml_connector.console.difference import compare
 from ml_connector.console.queries import audit
 from ml_connector.console.sheet import iter_csv
-from ml_connector.console.visit import Visit, number
+from ml_connector.console.visit import PageRequest, number
 from ml_connector.rules.addresses import normalised
 
 LONGEST = 200
 """A filter value has at most this many characters."""
-MOST_REPLAYED = 1000
+MAX_REPLAYED = 1000
 """One replay of failed rows takes at most this many."""
 _TEXTS = ("system", "action", "outcome", "reason", "customer_id", "run_id", "cause")
 _COLUMNS = (
@@ -26,7 +26,7 @@ _COLUMNS = (
 )  # fmt: skip
 
 
-def trail(visit: Visit) -> Response:
+def trail(visit: PageRequest) -> Response:
     """Show a page of the trail. The filter is in the URL and contains no personal data."""
     wanted = _filter(visit)
     before = number(visit.query.get("before"))
@@ -38,7 +38,7 @@ def trail(visit: Visit) -> Response:
             before=before,
             limit=audit.PAGE + 1,
         )
-        chosen = audit.chosen(connection, sync=visit.sync.name)
+        chosen = audit.filter_choices(connection, sync=visit.sync.name)
     page = rows[: audit.PAGE]
     return visit.page(
         "audit.html",
@@ -52,7 +52,7 @@ def trail(visit: Visit) -> Response:
     )
 
 
-def of_address(visit: Visit) -> Response:
+def of_address(visit: PageRequest) -> Response:
     """Redirect to the rows of an address by its key, which keeps the address out of URLs."""
     address = visit.form.get("email", "").strip()[:LONGEST]
     if not address:
@@ -61,14 +61,14 @@ def of_address(visit: Visit) -> Response:
     return visit.elsewhere(f"/audit?key={key.hex()}")
 
 
-def entry(visit: Visit) -> Response:
+def entry(visit: PageRequest) -> Response:
     """Show one row and what it changed."""
     row = _row(visit)
     if row is None:
         return visit.page(
             "message.html", status=404, title="No such row", said="The audit has no row of that id."
         )
-    before, after = audit.opened_sides(row._asdict(), vault=visit.services.vault)
+    before, after = audit.decrypt_sides(row._asdict(), vault=visit.services.vault)
     return visit.page(
         "audit_entry.html",
         row=row,
@@ -77,28 +77,28 @@ def entry(visit: Visit) -> Response:
     )
 
 
-def replay(visit: Visit) -> Response:
+def replay(visit: PageRequest) -> Response:
     """Replay a row: evaluate its record against current data."""
     row = _row(visit)
     return _replayed(visit, [] if row is None else [row.id])
 
 
-def replay_failed(visit: Visit) -> Response:
+def replay_failed(visit: PageRequest) -> Response:
     """Replay the failed rows that match the filter, newest first."""
     wanted = replace(_filter(visit), outcome="failed")
     with visit.services.database.begin() as connection:
-        rows = audit.page(connection, sync=visit.sync.name, wanted=wanted, limit=MOST_REPLAYED)
+        rows = audit.page(connection, sync=visit.sync.name, wanted=wanted, limit=MAX_REPLAYED)
     return _replayed(visit, [row.id for row in rows])
 
 
-def _replayed(visit: Visit, ids: list[int]) -> Response:
+def _replayed(visit: PageRequest, ids: list[int]) -> Response:
     if visit.services.replay is None or not ids:
         return visit.page("notice.html", status=404, ok=False, said="There is nothing to replay.")
     started = visit.services.replay(visit.sync, ids, actor=visit.caller.name)
     return visit.page("notice.html", ok=True, said=started.said, link=started.link)
 
 
-def export(visit: Visit) -> Response:
+def export(visit: PageRequest) -> Response:
     """Stream the filtered trail as CSV. ``before`` and ``after`` are left out as personal data."""
     rows = audit.iter_all(
         visit.services.database.begin, sync=visit.sync.name, wanted=_filter(visit)
@@ -116,12 +116,12 @@ def _cells(row: Row[Any]) -> list[object]:
     return [row.at.isoformat() if name == "at" else getattr(row, name) for name in _COLUMNS]
 
 
-def _row(visit: Visit) -> Row[Any] | None:
+def _row(visit: PageRequest) -> Row[Any] | None:
     with visit.services.database.begin() as connection:
         return audit.row(connection, sync=visit.sync.name, entry_id=number(visit.path.get("id")))
 
 
-def _filter(visit: Visit) -> Filter:
+def _filter(visit: PageRequest) -> Filter:
     texts = {name: visit.query.get(name, "").strip()[:LONGEST] for name in _TEXTS}
     try:
         key = bytes.fromhex(visit.query.get("key", "")) or None
@@ -136,7 +136,7 @@ def _filter(visit: Visit) -> Filter:
     )
 
 
-def _day(visit: Visit, name: str) -> datetime | None:
+def _day(visit: PageRequest, name: str) -> datetime | None:
     """Return a day in the sync's time zone, in the format of a date field."""
     try:
         return datetime.strptime(visit.query.get(name, ""), "%Y-%m-%d").replace(tzinfo=visit.zone)

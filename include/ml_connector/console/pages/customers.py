@@ -10,7 +10,7 @@ from starlette.responses import Response
 from ml_connector.console.pages import timeline, why
 from ml_connector.console.queries import customers as customer_queries
 from ml_connector.console.queries import timeline as timeline_queries
-from ml_connector.console.visit import Visit
+from ml_connector.console.visit import PageRequest
 from ml_connector.rules.addresses import normalised
 from ml_connector.store import customers
 
@@ -18,10 +18,10 @@ LONGEST = 200
 """A search term has at most this many characters."""
 
 
-def search(visit: Visit) -> Response:
+def search(visit: PageRequest) -> Response:
     """Show the search form with the recently processed customers."""
     with visit.services.database.begin() as connection:
-        lately = customer_queries.lately(
+        lately = customer_queries.recently_processed(
             connection, sync=visit.sync.name, vault=visit.services.vault
         )
     return visit.page(
@@ -29,7 +29,7 @@ def search(visit: Visit) -> Response:
     )
 
 
-def find(visit: Visit) -> Response:
+def find(visit: PageRequest) -> Response:
     """Run a search. It is a POST, because a URL would leave the search term in logs."""
     wanted = visit.form.get("wanted", "").strip()[:LONGEST]
     if not wanted:
@@ -61,7 +61,7 @@ def find(visit: Visit) -> Response:
     )
 
 
-def customer(visit: Visit) -> Response:
+def customer(visit: PageRequest) -> Response:
     """Show one customer: its identity, its contact, the explanation and the timeline."""
     sync, vault, customer_id = visit.sync.name, visit.services.vault, visit.path["id"]
     with visit.services.database.begin() as connection:
@@ -91,7 +91,7 @@ def customer(visit: Visit) -> Response:
             contact=own,
             shows=customer_queries.contact_shows(own, sync=sync, vault=vault) if own else {},
             others=[each for each in known if own is None or each.email_key != own.email_key],
-            sharers=customer_queries.sharers(
+            sharers=customer_queries.others_at_address(
                 connection, sync=sync, key=row.email_key, but=customer_id, vault=vault
             )
             if row.email_key
@@ -102,7 +102,7 @@ def customer(visit: Visit) -> Response:
         )
 
 
-def contact(visit: Visit) -> Response:
+def contact(visit: PageRequest) -> Response:
     """Show a contact by its key. It may have no customer."""
     sync, vault = visit.sync.name, visit.services.vault
     try:
@@ -142,7 +142,7 @@ def _contact_of(row: Row[Any], known: Sequence[Row[Any]]) -> Row[Any] | None:
 
 
 def _timeline(
-    visit: Visit, connection: Connection, customer_id: str | None, keys: Sequence[bytes]
+    visit: PageRequest, connection: Connection, customer_id: str | None, keys: Sequence[bytes]
 ) -> dict[str, Any]:
     page = timeline_queries.read_timeline(
         connection,
@@ -161,7 +161,7 @@ def _timeline(
 
 
 def _older(
-    visit: Visit, connection: Connection, customer_id: str | None, keys: Sequence[bytes]
+    visit: PageRequest, connection: Connection, customer_id: str | None, keys: Sequence[bytes]
 ) -> Response:
     return visit.page("timeline.html", **_timeline(visit, connection, customer_id, keys))
 

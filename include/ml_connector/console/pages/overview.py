@@ -12,10 +12,10 @@ from starlette.responses import Response
 from ml_connector.console import words
 from ml_connector.console.access import Right
 from ml_connector.console.heartbeat import heartbeat
-from ml_connector.console.outside import TokenEnds
+from ml_connector.console.outside import TokenExpiry
 from ml_connector.console.queries import inbox as inbox_queries
 from ml_connector.console.queries import overview as overview_queries
-from ml_connector.console.visit import Visit
+from ml_connector.console.visit import PageRequest
 from ml_connector.errors import ConnectorError
 from ml_connector.store import contacts
 
@@ -41,7 +41,7 @@ class Concern:
     since: Any = None
 
 
-def overview(visit: Visit) -> Response:
+def overview(visit: PageRequest) -> Response:
     """Show the overview."""
     sync = visit.sync
     ends = _token_ends(visit)
@@ -86,19 +86,19 @@ def overview(visit: Visit) -> Response:
     )
 
 
-def _token_ends(visit: Visit) -> TokenEnds:
+def _token_ends(visit: PageRequest) -> TokenExpiry:
     try:
         return visit.services.outside.token_ends(visit.sync.quickbooks_conn_id)
     except ConnectorError as error:
-        return TokenEnds(problem=str(error))
+        return TokenExpiry(problem=str(error))
 
 
 def _concerns(
-    visit: Visit,
+    visit: PageRequest,
     inbox: Mapping[str, int],
     waiting: Any,
     unfinished: Mapping[str, int],
-    ends: TokenEnds,
+    ends: TokenExpiry,
 ) -> Iterable[Concern]:
     if ends.problem:
         yield Concern("QuickBooks is not connected", ends.problem, "/setup")
@@ -132,7 +132,7 @@ def _concerns(
         )
 
 
-def _usage(visit: Visit, connection: Connection) -> dict[str, Any]:
+def _usage(visit: PageRequest, connection: Connection) -> dict[str, Any]:
     """Return the month's API calls and metered reads (QuickBooks meters only reads)."""
     accounts = [visit.sync.quickbooks_conn_id, visit.sync.mailchimp_conn_id]
     month = f"{visit.now:%Y-%m}"
@@ -144,7 +144,7 @@ def _usage(visit: Visit, connection: Connection) -> dict[str, Any]:
     return {"month": f"{visit.now:%B}", "reads": reads, "calls": calls}
 
 
-def _charts(visit: Visit, connection: Connection) -> dict[str, Any]:
+def _charts(visit: PageRequest, connection: Connection) -> dict[str, Any]:
     sync, zone = visit.sync.name, visit.sync.timezone
     history = overview_queries.contacts_over_time(connection, sync=sync, since=visit.days_ago(90))
     statuses = [name for name in words.STATUS if any(name in counted for _, counted in history)]

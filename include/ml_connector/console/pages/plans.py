@@ -10,7 +10,7 @@ from ml_connector.console import words
 from ml_connector.console.access import HEADERS
 from ml_connector.console.queries import plans
 from ml_connector.console.sheet import iter_csv
-from ml_connector.console.visit import Visit, number
+from ml_connector.console.visit import PageRequest, number
 from ml_connector.store import changes, contacts, customers
 
 _HEADER = (
@@ -20,7 +20,7 @@ _HEADER = (
 KINDS = ("sync", "preview", "webhooks", "replay")
 
 
-def list_plans(visit: Visit) -> Response:
+def list_plans(visit: PageRequest) -> Response:
     """Show a page of plans."""
     kind = visit.query.get("kind", "")
     kind = kind if kind in KINDS else ""
@@ -40,7 +40,7 @@ def list_plans(visit: Visit) -> Response:
     )
 
 
-def plan(visit: Visit) -> Response:
+def plan(visit: PageRequest) -> Response:
     """Show a plan's changes, one page at a time."""
     kind, state = visit.query.get("kind", ""), visit.query.get("state", "")
     after = number(visit.query.get("after"))
@@ -72,7 +72,7 @@ def plan(visit: Visit) -> Response:
     )
 
 
-def download(visit: Visit) -> Response:
+def download(visit: PageRequest) -> Response:
     """Stream a plan as CSV with names and addresses, for users who may read it."""
     with visit.services.database.begin() as connection:
         row = _plan(visit, connection)
@@ -91,11 +91,11 @@ def download(visit: Visit) -> Response:
     )
 
 
-def _plan(visit: Visit, connection: Any) -> Row[Any] | None:
+def _plan(visit: PageRequest, connection: Any) -> Row[Any] | None:
     return plans.plan_row(connection, sync=visit.sync.name, plan_id=number(visit.path.get("id")))
 
 
-def _who(visit: Visit, row: Row[Any]) -> tuple[str, str]:
+def _who(visit: PageRequest, row: Row[Any]) -> tuple[str, str]:
     """Return the customer's name and the contact's address, as far as they are known."""
     sync, vault = visit.sync.name, visit.services.vault
     name = email = ""
@@ -112,7 +112,7 @@ def _who(visit: Visit, row: Row[Any]) -> tuple[str, str]:
     return name, email
 
 
-def _cells(visit: Visit, rows: Iterator[Row[Any]]) -> Iterator[list[object]]:
+def _cells(visit: PageRequest, rows: Iterator[Row[Any]]) -> Iterator[list[object]]:
     for row in rows:
         name, email = _who(visit, row)
         yield [

@@ -7,20 +7,20 @@ from collections.abc import Callable, Sequence
 from starlette.responses import Response
 
 from ml_connector.console.outside import StatusLine
-from ml_connector.console.visit import Visit
+from ml_connector.console.visit import PageRequest
 from ml_connector.errors import ConnectorError
 from ml_connector.quickbooks.authorize import Consent
 
 COOKIE = "ml_connector_consent"
 """This cookie holds the state of a pending consent."""
-PATIENCE = 900
+STATE_SECONDS = 900
 """Seconds from the Connect button to the response of Intuit's page."""
 
 RETURN = "/setup/connected"
 """The path below the sync to which Intuit redirects."""
 
 
-def setup(visit: Visit) -> Response:
+def setup(visit: PageRequest) -> Response:
     """Show the page. It makes no call until the user asks for one."""
     outside = visit.services.outside
     return visit.page(
@@ -31,7 +31,7 @@ def setup(visit: Visit) -> Response:
     )
 
 
-def ping(visit: Visit) -> Response:
+def ping(visit: PageRequest) -> Response:
     """Call one of the systems and show which company or account responded."""
     system = visit.path["system"]
     if system not in ("quickbooks", "mailchimp"):
@@ -44,13 +44,13 @@ def ping(visit: Visit) -> Response:
         return visit.page("notice.html", ok=False, said=str(error))
 
 
-def audience(visit: Visit) -> Response:
+def audience(visit: PageRequest) -> Response:
     """Read the audience and its merge fields, and show whether they match the settings."""
     found = _tried(lambda: visit.services.outside.audience(visit.sync))
     return visit.page("standings.html", standings=found)
 
 
-def connect(visit: Visit) -> Response:
+def connect(visit: PageRequest) -> Response:
     """Offer Intuit's consent page. Its response must bring back the state in our cookie."""
     state = secrets.token_urlsafe(32)
     try:
@@ -63,7 +63,7 @@ def connect(visit: Visit) -> Response:
     answer.set_cookie(
         COOKIE,
         state,
-        max_age=PATIENCE,
+        max_age=STATE_SECONDS,
         path=f"{visit.here}/setup",
         httponly=True,
         samesite="lax",  # Intuit redirects from another site
@@ -72,7 +72,7 @@ def connect(visit: Visit) -> Response:
     return answer
 
 
-def connected(visit: Visit) -> Response:
+def connected(visit: PageRequest) -> Response:
     """Receive the redirect from Intuit. Nothing is stored until the user confirms by POST."""
     query = visit.query
     if not _ours(visit, query.get("state", "")):
@@ -88,7 +88,7 @@ def connected(visit: Visit) -> Response:
     return visit.page("connected.html", code=query["code"], state=query["state"], realm=realm)
 
 
-def finish_connect(visit: Visit) -> Response:
+def finish_connect(visit: PageRequest) -> Response:
     """Exchange the code, store the tokens, and show which company is connected."""
     form = visit.form
     if not _ours(visit, form.get("state", "")) or not form.get("realm", "").isdecimal():
@@ -106,18 +106,18 @@ def finish_connect(visit: Visit) -> Response:
     return answer
 
 
-def _ours(visit: Visit, state: str) -> bool:
+def _ours(visit: PageRequest, state: str) -> bool:
     kept = visit.request.cookies.get(COOKIE, "")
     return bool(kept) and hmac.compare_digest(kept.encode(), state.encode())
 
 
-def _base(visit: Visit) -> str:
+def _base(visit: PageRequest) -> str:
     return visit.services.outside.base_url() or str(visit.request.base_url).rstrip(
         "/"
     ).removesuffix(visit.root)
 
 
-def _redirect(visit: Visit) -> str:
+def _redirect(visit: PageRequest) -> str:
     return f"{_base(visit)}{visit.here}{RETURN}"
 
 

@@ -6,7 +6,7 @@ from datetime import datetime
 
 from ml_connector.console import words
 from ml_connector.console.difference import Field, compare
-from ml_connector.console.queries.timeline import Happening
+from ml_connector.console.queries.timeline import TimelineRow
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,12 +30,12 @@ class TimelineEntry:
     shown_at: datetime | None = None
 
 
-def entry_of(happening: Happening, *, own: str | None) -> TimelineEntry:
+def entry_of(happening: TimelineRow, *, own: str | None) -> TimelineEntry:
     """Return the entry of a row. ``own`` is the customer whose page shows it."""
     return _MAKERS[happening.kind](happening, own)
 
 
-def _told(happening: Happening, _own: str | None) -> TimelineEntry:
+def _told(happening: TimelineRow, _own: str | None) -> TimelineEntry:
     row = happening.row
     merged = row["deleted_id"]
     title = f"Told: {words.label(row['kind'].replace('.', ' '))}"
@@ -55,7 +55,7 @@ def _inbox_reason(reason: str | None) -> str:
     return words.INBOX_REASON.get(reason, reason) if reason else ""
 
 
-def _decided(happening: Happening, own: str | None) -> TimelineEntry:
+def _decided(happening: TimelineRow, own: str | None) -> TimelineEntry:
     row = happening.row
     state = row["state"]
     if row["plan_kind"] == "preview" and state != "applied":
@@ -77,7 +77,7 @@ def _decided(happening: Happening, own: str | None) -> TimelineEntry:
     )
 
 
-def _called(happening: Happening, own: str | None) -> TimelineEntry:
+def _called(happening: TimelineRow, own: str | None) -> TimelineEntry:
     row = happening.row
     system = words.SYSTEM.get(row["system"], row["system"])
     tries = "1 try" if row["attempts"] == 1 else f"{row['attempts']} tries"
@@ -108,7 +108,7 @@ def _called(happening: Happening, own: str | None) -> TimelineEntry:
     )
 
 
-def _did(happening: Happening, _own: str | None) -> TimelineEntry:
+def _did(happening: TimelineRow, _own: str | None) -> TimelineEntry:
     row, detail = happening.row, happening.after or {}
     said = detail.get("reason") or ", ".join(detail.get("fields", ())) or detail.get("email", "")
     return TimelineEntry(
@@ -129,7 +129,7 @@ def _other(customer_id: str | None, own: str | None) -> list[tuple[str, str]]:
     return [("customer", customer_id)] if customer_id and customer_id != own else []
 
 
-_MAKERS: dict[str, Callable[[Happening, str | None], TimelineEntry]] = {
+_MAKERS: dict[str, Callable[[TimelineRow, str | None], TimelineEntry]] = {
     "told": _told,
     "decided": _decided,
     "called": _called,

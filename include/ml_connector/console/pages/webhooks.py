@@ -6,16 +6,16 @@ from starlette.responses import Response
 
 from ml_connector.console.access import Right
 from ml_connector.console.queries import inbox as inbox_queries
-from ml_connector.console.visit import Visit, number
+from ml_connector.console.visit import PageRequest, number
 from ml_connector.webhooks import inbox
 
 STATES = ("pending", "leased", "quarantined", "dead", "done", "ignored")
 """States of an event, in the order of the page's filter."""
-AGAIN = ("quarantined", "dead", "ignored")
+RETRYABLE = ("quarantined", "dead", "ignored")
 """An event in one of these states can be retried."""
 
 
-def list_events(visit: Visit) -> Response:
+def list_events(visit: PageRequest) -> Response:
     """Show a page of the inbox."""
     state = visit.query.get("state", "")
     state = state if state in STATES else ""
@@ -39,11 +39,11 @@ def list_events(visit: Visit) -> Response:
         state=state,
         older=page[-1].id if len(rows) > len(page) else 0,
         first=not before,
-        again=AGAIN,
+        again=RETRYABLE,
     )
 
 
-def event(visit: Visit) -> Response:
+def event(visit: PageRequest) -> Response:
     """Show one event as received."""
     whose = visit.events(Right.READ)
     with visit.services.database.begin() as connection:
@@ -54,11 +54,14 @@ def event(visit: Visit) -> Response:
         )
     body = inbox_queries.event_body(row, vault=visit.services.vault)
     return visit.page(
-        "webhook.html", row=row, body=json.dumps(body, indent=2, ensure_ascii=False), again=AGAIN
+        "webhook.html",
+        row=row,
+        body=json.dumps(body, indent=2, ensure_ascii=False),
+        again=RETRYABLE,
     )
 
 
-def retry(visit: Visit) -> Response:
+def retry(visit: PageRequest) -> Response:
     """Requeue one event or, without an id, the events in a state, oldest first."""
     state = visit.form.get("state", "")
     whose = visit.events(Right.RUN)
@@ -66,7 +69,7 @@ def retry(visit: Visit) -> Response:
         if "id" in visit.path:
             row = inbox_queries.event_row(connection, whose, event_id=number(visit.path["id"]))
             ids = [row.id] if row is not None else []
-        elif state in AGAIN:
+        elif state in RETRYABLE:
             ids = inbox_queries.in_state(connection, whose, state=state)
         else:
             ids = []

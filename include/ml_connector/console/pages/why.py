@@ -6,12 +6,12 @@ from sqlalchemy import Connection, Row
 
 from ml_connector.console import words
 from ml_connector.console.queries import customers
-from ml_connector.console.visit import Visit
+from ml_connector.console.visit import PageRequest
 from ml_connector.store import member_events
 
 
 def of_customer(
-    visit: Visit, connection: Connection, row: Row[Any], contact: Row[Any] | None
+    visit: PageRequest, connection: Connection, row: Row[Any], contact: Row[Any] | None
 ) -> list[str]:
     """Return the explanation of a customer in sentences, the most important first."""
     said = []
@@ -34,7 +34,7 @@ def of_customer(
     return said
 
 
-def of_contact(visit: Visit, connection: Connection, contact: Row[Any]) -> list[str]:
+def of_contact(visit: PageRequest, connection: Connection, contact: Row[Any]) -> list[str]:
     """Explain how a contact got its status, and what prevents us from writing to it."""
     status = contact.status
     said = [
@@ -58,7 +58,7 @@ def of_contact(visit: Visit, connection: Connection, contact: Row[Any]) -> list[
     return said
 
 
-def _because(visit: Visit, connection: Connection, contact: Row[Any]) -> str:
+def _because(visit: PageRequest, connection: Connection, contact: Row[Any]) -> str:
     sync, key = visit.sync.name, bytes(contact.email_key)
     cause = customers.status_cause(connection, sync=sync, key=key, status=contact.status)
     if cause is None:

@@ -45,7 +45,7 @@ def row(connection: Connection, *, sync: str, entry_id: int) -> Row[Any] | None:
     ).one_or_none()
 
 
-def opened_sides(row: Mapping[str, Any], *, vault: Vault) -> tuple[Any, Any]:
+def decrypt_sides(row: Mapping[str, Any], *, vault: Vault) -> tuple[Any, Any]:
     """Return the decrypted ``before`` and ``after`` of a row; None where it has none."""
     before, after = (
         vault.decrypt(row[side], f"audit/{row['seal_id']}/{side}") if row[side] else None
@@ -71,7 +71,7 @@ def iter_all(
         before = rows[-1].id
 
 
-def chosen(connection: Connection, *, sync: str) -> dict[str, list[str]]:
+def filter_choices(connection: Connection, *, sync: str) -> dict[str, list[str]]:
     """Return the filter choices: systems, actions and outcomes of the newest 20,000 rows."""
     rows = connection.execute(
         text("""SELECT DISTINCT system, action, outcome FROM (

@@ -70,7 +70,9 @@ def by_key(connection: Connection, *, sync: str, key: bytes, vault: Vault) -> li
     return _found(connection, sync=sync, vault=vault, where=where, limit=50, key=key)
 
 
-def lately(connection: Connection, *, sync: str, vault: Vault, limit: int = 10) -> list[Found]:
+def recently_processed(
+    connection: Connection, *, sync: str, vault: Vault, limit: int = 10
+) -> list[Found]:
     """Return the most recently processed customers."""
     ids = connection.execute(
         text("""SELECT customer_id FROM (
@@ -203,7 +205,7 @@ def contact_shows(row: Row[Any], *, sync: str, vault: Vault) -> dict[str, Any]:
     return dict(shown)
 
 
-def sharers(
+def others_at_address(
     connection: Connection, *, sync: str, key: bytes, but: str, vault: Vault
 ) -> list[Found]:
     """Return the other customers at an address."""

@@ -12,7 +12,7 @@ PAGE = 50
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Whose:
+class InboxScope:
     """The scope of a query: the events of a sync and those of its company.
 
     Attributes:
@@ -37,7 +37,7 @@ _OURS = """(sync = :sync OR sync IS NULL AND (
                     WHERE sync = ANY(:syncs) AND name = 'company' AND value ? 'realm')))"""
 
 
-def counts(connection: Connection, whose: Whose) -> dict[str, int]:
+def counts(connection: Connection, whose: InboxScope) -> dict[str, int]:
     """Return the number of events in each state."""
     rows = connection.execute(
         text(f"""SELECT state, count(*) AS events FROM ml_connector.webhook_inbox
@@ -47,7 +47,7 @@ def counts(connection: Connection, whose: Whose) -> dict[str, int]:
     return {row.state: row.events for row in rows}
 
 
-def waiting_since(connection: Connection, whose: Whose) -> Any:
+def waiting_since(connection: Connection, whose: InboxScope) -> Any:
     """Return when the longest waiting event was received, None if no event waits."""
     return connection.execute(
         text(f"""SELECT min(received_at) FROM ml_connector.webhook_inbox
@@ -57,7 +57,12 @@ def waiting_since(connection: Connection, whose: Whose) -> Any:
 
 
 def page(
-    connection: Connection, whose: Whose, *, state: str = "", before: int = 0, limit: int = PAGE
+    connection: Connection,
+    whose: InboxScope,
+    *,
+    state: str = "",
+    before: int = 0,
+    limit: int = PAGE,
 ) -> list[Row[Any]]:
     """Return events, newest first, without bodies."""
     return list(
@@ -73,7 +78,7 @@ def page(
     )
 
 
-def event_row(connection: Connection, whose: Whose, *, event_id: int) -> Row[Any] | None:
+def event_row(connection: Connection, whose: InboxScope, *, event_id: int) -> Row[Any] | None:
     """Return one event with its encrypted body, None if it is out of scope."""
     return connection.execute(
         text(f"""SELECT * FROM ml_connector.webhook_inbox WHERE id = :id AND {_OURS}"""),  # noqa: S608
@@ -86,7 +91,9 @@ def event_body(row: Row[Any], *, vault: Vault) -> Any:
     return vault.decrypt(row.payload, f"webhook_inbox/{row.dedupe_key}")
 
 
-def in_state(connection: Connection, whose: Whose, *, state: str, limit: int = 1000) -> list[int]:
+def in_state(
+    connection: Connection, whose: InboxScope, *, state: str, limit: int = 1000
+) -> list[int]:
     """Return the ids of the oldest events in a state."""
     return list(
         connection.execute(

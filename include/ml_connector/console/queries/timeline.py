@@ -11,7 +11,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, text
 
-from ml_connector.console.queries.audit import opened_sides
+from ml_connector.console.queries.audit import decrypt_sides
 from ml_connector.store import member_events
 from ml_connector.vault import Vault
 
@@ -20,7 +20,7 @@ PAGE = 40
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Happening:
+class TimelineRow:
     """One timeline row. ``kind``: ``told``, ``decided``, ``called`` or ``did``.
 
     ``row`` has the columns of its table. ``before`` and ``after`` are decrypted payloads.
@@ -37,7 +37,7 @@ class Happening:
 class Timeline:
     """A page of the timeline. ``older``: the next page begins before this time, None at the end."""
 
-    entries: list[Happening]
+    entries: list[TimelineRow]
     older: datetime | None
 
 
@@ -122,20 +122,20 @@ def read_timeline(
     )
 
 
-def _happenings(kind: str, rows: Sequence[Row[Any]]) -> Iterator[Happening]:
+def _happenings(kind: str, rows: Sequence[Row[Any]]) -> Iterator[TimelineRow]:
     for row in rows:
         values = dict(row._mapping)  # noqa: SLF001 -- SQLAlchemy's public accessor
-        yield Happening(at=values["at"], kind=kind, row=values)
+        yield TimelineRow(at=values["at"], kind=kind, row=values)
 
 
-def _opened(entry: Happening, sync: str, vault: Vault) -> Happening:
+def _opened(entry: TimelineRow, sync: str, vault: Vault) -> TimelineRow:
     row = entry.row
     if entry.kind == "called":
-        before, after = opened_sides(row, vault=vault)
-        return Happening(at=entry.at, kind=entry.kind, row=row, before=before, after=after)
+        before, after = decrypt_sides(row, vault=vault)
+        return TimelineRow(at=entry.at, kind=entry.kind, row=row, before=before, after=after)
     if entry.kind == "did" and row["payload"]:
         identity = member_events.identity(sync, bytes(row["email_key"]), row["kind"])
-        return Happening(
+        return TimelineRow(
             at=entry.at, kind=entry.kind, row=row, after=vault.decrypt(row["payload"], identity)
         )
     return entry

@@ -57,7 +57,7 @@ P = TypeVar("P")
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class Reply:
     """A response. ``last`` closes the connection; ``unread``: the body is not read to its end."""
 
     status: int
@@ -67,21 +67,21 @@ class Answer:
     unread: bool = False
 
 
-ACCEPTED = Answer(200, "stored\n")
-HERE = Answer(200, "ready\n")
-REFUSED = Answer(401, "not proven genuine\n")
-UNKNOWN = Answer(404, "nothing here\n", last=True)
-TOO_LARGE = Answer(413, "too large\n", last=True, unread=True)
-TOO_SLOW = Answer(408, "too slow\n", last=True)
-LATER = ((b"retry-after", b"10"),)
-FULL = Answer(503, "busy, come back\n", LATER, last=True, unread=True)
-NOT_STORED = Answer(503, "cannot store, come back\n", LATER)
+ACCEPTED = Reply(200, "stored\n")
+READY = Reply(200, "ready\n")
+REFUSED = Reply(401, "not proven genuine\n")
+UNKNOWN = Reply(404, "nothing here\n", last=True)
+TOO_LARGE = Reply(413, "too large\n", last=True, unread=True)
+TOO_SLOW = Reply(408, "too slow\n", last=True)
+RETRY_AFTER = ((b"retry-after", b"10"),)
+BUSY = Reply(503, "busy, come back\n", RETRY_AFTER, last=True, unread=True)
+NOT_STORED = Reply(503, "cannot store, come back\n", RETRY_AFTER)
 
 _ROUTES = {("quickbooks", False): ("POST",), ("mailchimp", True): ("POST", "GET", "HEAD")}
-_BOUNDS: dict[type[Exception], tuple[str, Answer]] = {
+_BOUNDS: dict[type[Exception], tuple[str, Reply]] = {
     TooLargeError: ("too_large", TOO_LARGE),
     TooSlowError: ("too_slow", TOO_SLOW),
-    FullError: ("no_room", FULL),
+    FullError: ("no_room", BUSY),
 }
 
 
@@ -116,7 +116,7 @@ class Receiver:
         if answer is not None:
             await respond(answer, receive, send)
 
-    async def _answer(self, scope: Scope, receive: Receive) -> Answer | None:
+    async def _answer(self, scope: Scope, receive: Receive) -> Reply | None:
         path: str = scope["path"].removeprefix(scope.get("root_path", ""))
         system, _, sync = path.lstrip("/").partition("/")
         methods = _ROUTES.get((system, bool(sync)))
@@ -124,10 +124,10 @@ class Receiver:
             return UNKNOWN
         if scope["method"] not in methods:
             allow = ", ".join(methods).encode()
-            return Answer(405, "not this method\n", ((b"allow", allow),), last=True)
-        return await self._take(scope, receive, sync) if scope["method"] == "POST" else HERE
+            return Reply(405, "not this method\n", ((b"allow", allow),), last=True)
+        return await self._take(scope, receive, sync) if scope["method"] == "POST" else READY
 
-    async def _take(self, scope: Scope, receive: Receive, sync: str) -> Answer | None:
+    async def _take(self, scope: Scope, receive: Receive, sync: str) -> Reply | None:
         try:
             with self._room.entered() as held:
                 body = await read_body(scope, receive, held=held, seconds=self._seconds)
@@ -141,9 +141,9 @@ class Receiver:
             # Whatever keeps a genuine event out of the database, the sender must retry.
             return self._tallied("not_stored", NOT_STORED, error=_sentence(error))
 
-    async def _deliver(self, scope: Scope, body: bytes | bytearray, sync: str) -> Answer:
+    async def _deliver(self, scope: Scope, body: bytes | bytearray, sync: str) -> Reply:
         if sync and not body:
-            return HERE
+            return READY
         try:
             events = await (
                 self._from_mailchimp(scope, body, sync)
@@ -205,7 +205,7 @@ class Receiver:
             raise _RefusedError(who if known else "an unknown sync", keys.mends.get(who, ""))
         return found
 
-    def _tallied(self, name: str, answer: Answer, **facts: Any) -> Answer:
+    def _tallied(self, name: str, answer: Reply, **facts: Any) -> Reply:
         self.tally.warn(name, status=answer.status, **facts)
         return answer
 
@@ -232,7 +232,7 @@ def inbox_writer(database: Database, vault: Vault) -> Store:
     return GroupCommit(write).store
 
 
-async def respond(answer: Answer, receive: Receive, send: Send) -> None:
+async def respond(answer: Reply, receive: Receive, send: Send) -> None:
     """Send a response with the same headers as every other."""
     body = answer.text.encode()
     headers = [

@@ -16,8 +16,8 @@ LARGEST = 1 << 20
 SECONDS = 10.0
 """Seconds until the last byte of a body."""
 
-MOST_REQUESTS = 2000
-MOST_BYTES = 8 << 20
+MAX_REQUESTS = 2000
+MAX_BYTES = 8 << 20
 """Bytes that all requests in flight may hold together, besides ``FREE_BYTES`` each."""
 
 FREE_BYTES = 4096
@@ -43,7 +43,7 @@ class GoneError(Exception):
 class MemoryBudget:
     """Memory accounting for the requests in flight."""
 
-    def __init__(self, *, requests: int = MOST_REQUESTS, size: int = MOST_BYTES) -> None:
+    def __init__(self, *, requests: int = MAX_REQUESTS, size: int = MAX_BYTES) -> None:
         self.requests, self.size = requests, size
 
     @contextmanager

@@ -16,10 +16,10 @@ from ml_connector.wire.webhook_event import WebhookEvent
 PATIENCE = 2.0
 """Seconds until a delivery gives up. QuickBooks wants a response within 3."""
 
-MOST_WAITING = 1000
+MAX_WAITING = 1000
 """Deliveries that may wait. At 800 a second the last one waits a little over a second."""
 
-MOST_AT_ONCE = 2000
+MAX_AT_ONCE = 2000
 """Events in one transaction."""
 
 Waiting = tuple[Sequence[WebhookEvent], asyncio.Future[None]]
@@ -33,7 +33,7 @@ class GroupCommit:
         write: Callable[[Sequence[WebhookEvent]], None],
         *,
         patience: float = PATIENCE,
-        most_waiting: int = MOST_WAITING,
+        most_waiting: int = MAX_WAITING,
     ) -> None:
         self._write, self._patience, self._most_waiting = write, patience, most_waiting
         self._waiting: deque[Waiting] = deque()
@@ -74,7 +74,7 @@ class GroupCommit:
     def _next_batch(self) -> list[Waiting]:
         batch: list[Waiting] = []
         size = 0
-        while self._waiting and size < MOST_AT_ONCE:
+        while self._waiting and size < MAX_AT_ONCE:
             events, done = self._waiting.popleft()
             if not done.done():  # else its sender was told to retry, or hung up
                 batch.append((events, done))

@@ -11,13 +11,13 @@ from ml_connector.errors import ConnectorError, Unavailable
 
 log = structlog.get_logger(__name__)
 
-FRESH = 60.0
+REFRESH_AFTER = 60.0
 """Seconds after which keys are refreshed in the background."""
 
-AGAIN = 3.0
+MIN_REFRESH_INTERVAL = 3.0
 """Seconds: the shortest interval between refreshes caused by unverified senders."""
 
-LONGEST = 2.0
+LOAD_TIMEOUT = 2.0
 """Seconds a delivery waits for keys. QuickBooks wants a response within 3."""
 
 
@@ -66,16 +66,16 @@ class Keyring:
         """
         if self._keys is None:
             return await self._soon()
-        if self._clock() - self._tried_at > FRESH:
+        if self._clock() - self._tried_at > REFRESH_AFTER:
             self._read()
         return self._keys
 
     async def newer(self) -> Keys | None:
         """Return freshly read keys for a sender that the cached ones do not verify.
 
-        Returns None if the last read is less than ``AGAIN`` seconds old, or if the read fails.
+        Returns None if the last read is less than ``MIN_REFRESH_INTERVAL`` seconds old, or if the read fails.
         """
-        if self._reading is None and self._clock() - self._tried_at < AGAIN:
+        if self._reading is None and self._clock() - self._tried_at < MIN_REFRESH_INTERVAL:
             return None
         try:
             return await self._soon()
@@ -84,7 +84,7 @@ class Keyring:
 
     async def _soon(self) -> Keys:
         try:
-            async with asyncio.timeout(LONGEST):
+            async with asyncio.timeout(LOAD_TIMEOUT):
                 return await asyncio.shield(self._read())
         except TimeoutError:
             raise Unavailable("the webhooks' keys cannot be read at the moment") from None

@@ -13,19 +13,19 @@ from sqlalchemy.exc import SQLAlchemyError
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from ml_connector.errors import ConnectorError
-from ml_connector.webhooks.receiver.app import PREFIX, UNKNOWN, Answer, Receiver, respond
+from ml_connector.webhooks.receiver.app import PREFIX, UNKNOWN, Receiver, Reply, respond
 from ml_connector.webhooks.receiver.body import SECONDS, Receive, Scope, Send
 
-MOST_HEAD = 32 << 10
+MAX_HEAD = 32 << 10
 """Bytes of a request's head."""
 
-MOST_BYTES = 8 << 20
+MAX_BYTES = 8 << 20
 """Bytes of an entire request, including chunk markers and trailers."""
 
-MOST_CONNECTIONS = 4000
+MAX_CONNECTIONS = 4000
 
 
-class Alone:
+class StandaloneApp:
     """``/health`` and the receiver's own routes."""
 
     def __init__(self, receiver: Receiver) -> None:
@@ -40,7 +40,7 @@ class Alone:
             healthy = path == "/health" and scope["method"] in {"GET", "HEAD"}
             await respond(await self._health() if healthy else UNKNOWN, receive, send)
 
-    async def _health(self) -> Answer:
+    async def _health(self) -> Reply:
         """Respond 200 while events can be stored, with the counts since the start."""
         try:
             await self._receiver.store(())
@@ -48,7 +48,7 @@ class Alone:
         except (ConnectorError, SQLAlchemyError):
             status, database = 503, "away"
         told = {"database": database, **self._receiver.tally.counts}
-        return Answer(status, msgspec.json.encode(told).decode() + "\n")
+        return Reply(status, msgspec.json.encode(told).decode() + "\n")
 
 
 class BoundedProtocol(HttpToolsProtocol):
@@ -58,9 +58,9 @@ class BoundedProtocol(HttpToolsProtocol):
     _received = 0
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Start the timer; hang up if there are more than ``MOST_CONNECTIONS``."""
+        """Start the timer; hang up if there are more than ``MAX_CONNECTIONS``."""
         super().connection_made(transport)
-        if len(self.connections) > MOST_CONNECTIONS:
+        if len(self.connections) > MAX_CONNECTIONS:
             transport.abort()
         else:
             self._arm()
@@ -76,7 +76,7 @@ class BoundedProtocol(HttpToolsProtocol):
             self._arm()
         self._received += len(data)
         super().data_received(data)
-        if self._received > (MOST_HEAD if self._timer else MOST_BYTES):
+        if self._received > (MAX_HEAD if self._timer else MAX_BYTES):
             self.transport.abort()
 
     def on_message_begin(self) -> None:
@@ -105,7 +105,7 @@ def server_config(receiver: Receiver, **options: Any) -> uvicorn.Config:
     ``options`` set the address: ``host``, ``port`` or ``fd``.
     """
     return uvicorn.Config(
-        Alone(receiver),
+        StandaloneApp(receiver),
         http=BoundedProtocol,
         ws="none",
         lifespan="off",
