@@ -84,9 +84,8 @@ class Account:
         )
         self.campaigns[campaign.id] = campaign
         if campaign.status() == "sent":
-            self.changes.tell(
+            audience.tell(
                 "campaign",
-                audience,
                 None,
                 by="marketer",
                 id=campaign.id,

@@ -7,7 +7,8 @@ from starlette.routing import Route
 from sandbox.mailchimp import listing, schema, writes
 from sandbox.mailchimp.account import Account
 from sandbox.mailchimp.audience import Audience
-from sandbox.mailchimp.members import Member, render
+from sandbox.mailchimp.member_documents import render
+from sandbox.mailchimp.members import Member
 from sandbox.mailchimp.timestamps import to_text
 from sandbox.mailchimp.web import (
     answer,

@@ -11,7 +11,8 @@ from starlette.routing import Route
 from sandbox.mailchimp import problems, schema, writes
 from sandbox.mailchimp.account import Account
 from sandbox.mailchimp.audience import Audience
-from sandbox.mailchimp.members import Member, render
+from sandbox.mailchimp.member_documents import render
+from sandbox.mailchimp.members import Member
 from sandbox.mailchimp.tags import Tag
 from sandbox.mailchimp.web import answer, read_body, resource
 

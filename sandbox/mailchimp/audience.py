@@ -6,7 +6,7 @@ from typing import Any
 
 from sandbox.clock import Clock
 from sandbox.mailchimp import problems
-from sandbox.mailchimp.changes import Changes
+from sandbox.mailchimp.changes import Change, Changes
 from sandbox.mailchimp.members import Member, StatusChange, subscriber_hash
 from sandbox.mailchimp.merge_fields import MergeFields
 from sandbox.mailchimp.recency import Recency
@@ -118,7 +118,38 @@ class Audience:
         member.status_changes.append(StatusChange(self.now(), member.status, "forgotten", by))
         self.forgotten[member.id] = member
         if member.status != "archived":
-            self.changes.tell("unsubscribe", self, member, by=by, action="delete", reason="manual")
+            self.tell("unsubscribe", member, by=by, action="delete", reason="manual")
+
+    def tell(self, kind: str, member: Member | None, *, by: str, **details: str) -> None:
+        """Report a change to the listeners; `details` are those of `Change`."""
+        self.changes.tell(Change(kind, self.id, self.now(), self.merge_fields, member, by, details))
+
+    def tell_status(
+        self, member: Member, before: str, *, abuse: bool = False, campaign_id: str = ""
+    ) -> None:
+        """Report the member's status if it differs from `before`.
+
+        For a new member, whose `before` is empty, only a subscription is reported.
+        """
+        if member.status == before or (not before and member.status != "subscribed"):
+            return
+        by = member.status_changes[-1].by
+        sent = {"campaign_id": campaign_id} if campaign_id else {}
+        match member.status:
+            case "subscribed":
+                self.tell("subscribe", member, by=by)
+            case "unsubscribed" | "archived":
+                action = "unsub" if member.status == "unsubscribed" else "delete"
+                reason = "abuse" if abuse else "manual"
+                self.tell("unsubscribe", member, by=by, action=action, reason=reason, **sent)
+            case "cleaned":
+                reason = "abuse" if abuse else "hard"
+                self.tell("cleaned", member, by=by, reason=reason, **sent)
+
+    def tell_address(self, member: Member, old: str, *, by: str) -> None:
+        """Report another address; Mailchimp reports that as a change of profile too."""
+        self.tell("upemail", member, by=by, old_email=old)
+        self.tell("profile", member, by=by)
 
     def rename_tag(self, old: str, new: str | None) -> None:
         """Carry members' values over to a merge field's new tag, or drop them with the field."""

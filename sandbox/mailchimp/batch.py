@@ -5,7 +5,8 @@ from typing import Any
 
 from sandbox.mailchimp import schema, writes
 from sandbox.mailchimp.audience import Audience
-from sandbox.mailchimp.members import Member, show, subscriber_hash
+from sandbox.mailchimp.member_documents import show
+from sandbox.mailchimp.members import Member, subscriber_hash
 from sandbox.mailchimp.problems import ProblemError
 
 CONTACT_EXISTS = "ERROR_CONTACT_EXISTS"

@@ -13,7 +13,8 @@ from sandbox.mailchimp import people, reactions
 from sandbox.mailchimp.account import DEFAULT_AUDIENCE, Account
 from sandbox.mailchimp.audience import Audience
 from sandbox.mailchimp.generate import generate
-from sandbox.mailchimp.members import Member, render_in_full, subscriber_hash
+from sandbox.mailchimp.member_documents import render_in_full
+from sandbox.mailchimp.members import Member, subscriber_hash
 from sandbox.mailchimp.problems import ProblemError
 
 Handler = Callable[[Request], Awaitable[Response]]

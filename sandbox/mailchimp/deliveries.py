@@ -80,7 +80,7 @@ class Deliveries:
 
     def listen(self, change: Change) -> None:
         """Queue the change for the webhooks that want it."""
-        hooks = change.audience.webhooks.values()
+        hooks = self._account.audience(change.list_id).webhooks.values()
         wanting = [each for each in hooks if each.wants(change.type, change.by)]
         if not wanting:
             return

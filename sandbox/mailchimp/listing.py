@@ -7,7 +7,8 @@ from typing import Any
 
 from sandbox.mailchimp import problems, projection
 from sandbox.mailchimp.audience import Audience
-from sandbox.mailchimp.members import SHOWN, STATUSES, Member, render
+from sandbox.mailchimp.member_documents import SHOWN, render
+from sandbox.mailchimp.members import STATUSES, Member
 from sandbox.mailchimp.timestamps import from_text
 
 DEFAULT_COUNT = 10

@@ -8,44 +8,43 @@ from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import urlencode
 
-from sandbox.mailchimp.audience import Audience
 from sandbox.mailchimp.changes import Change
 from sandbox.mailchimp.members import Member
 
 
 def encode(change: Change) -> bytes:
     """The form that reports the change; `fired_at` is UTC and does not say so."""
-    fired_at = datetime.fromtimestamp(change.audience.now(), UTC).strftime("%Y-%m-%d %H:%M:%S")
+    fired_at = datetime.fromtimestamp(change.at, UTC).strftime("%Y-%m-%d %H:%M:%S")
     document = {"type": change.type, "fired_at": fired_at, "data": _data(change)}
     return urlencode(list(_flat(document))).encode("ascii")
 
 
 def _data(change: Change) -> dict[str, Any]:
-    audience, member, details = change.audience, change.member, change.details
+    member, details = change.member, change.details
     if member is None:
-        return details | {"list_id": audience.id}
+        return details | {"list_id": change.list_id}
     match change.type:
         case "upemail":
             return {
-                "list_id": audience.id,
+                "list_id": change.list_id,
                 "new_id": member.unique_email_id,
                 "new_email": member.email_address,
                 "old_email": details["old_email"],
             }
         case "cleaned":
-            return details | {"list_id": audience.id, "email": member.email_address}
+            return details | {"list_id": change.list_id, "email": member.email_address}
         case "unsubscribe":
-            return details | _person(audience, member)
+            return details | _person(change, member)
         case _:
-            return _person(audience, member) | {"ip_signup": member.ip_signup}
+            return _person(change, member) | {"ip_signup": member.ip_signup}
 
 
-def _person(audience: Audience, member: Member) -> dict[str, Any]:
-    merges = audience.merge_fields.render(member.merge_values)
+def _person(change: Change, member: Member) -> dict[str, Any]:
+    merges = change.merge_fields.render(member.merge_values)
     return {
         "id": member.unique_email_id,
         "web_id": member.web_id,
-        "list_id": audience.id,
+        "list_id": change.list_id,
         "email": member.email_address,
         "email_type": member.email_type,
         "ip_opt": member.ip_opt,

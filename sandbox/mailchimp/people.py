@@ -52,7 +52,7 @@ def unsubscribe(audience: Audience, member: Member, given: dict[str, Any]) -> No
         member.unsubscribe_reason = given.get("reason", "N/A (No reason given)")
     audience.touch(member)
     abuse, campaign_id = bool(given.get("abuse")), given.get("campaign_id", "")
-    audience.changes.status(audience, member, before, abuse=abuse, campaign_id=campaign_id)
+    audience.tell_status(member, before, abuse=abuse, campaign_id=campaign_id)
 
 
 def clean(audience: Audience, member: Member, given: dict[str, Any]) -> None:
@@ -61,7 +61,7 @@ def clean(audience: Audience, member: Member, given: dict[str, Any]) -> None:
     member.set_status("cleaned", by="mailchimp", at=audience.now())
     audience.touch(member)
     abuse, campaign_id = bool(given.get("abuse")), given.get("campaign_id", "")
-    audience.changes.status(audience, member, before, abuse=abuse, campaign_id=campaign_id)
+    audience.tell_status(member, before, abuse=abuse, campaign_id=campaign_id)
 
 
 def archive(audience: Audience, member: Member, _: dict[str, Any]) -> None:
@@ -80,7 +80,7 @@ def change_email(audience: Audience, member: Member, given: dict[str, Any]) -> N
     old = member.email_address
     audience.rekey(member, email)
     audience.touch(member)
-    audience.changes.address(audience, member, old, by="self")
+    audience.tell_address(member, old, by="self")
 
 
 def forget(audience: Audience, member: Member, _: dict[str, Any]) -> None:
@@ -101,7 +101,7 @@ def profile(audience: Audience, member: Member, given: dict[str, Any]) -> None:
         member.merge_values, given.get("merge_fields") or {}, validate=False
     )
     audience.touch(member)
-    audience.changes.tell("profile", audience, member, by="self")
+    audience.tell("profile", member, by="self")
 
 
 def tag(audience: Audience, member: Member, given: dict[str, Any]) -> None:
@@ -130,7 +130,7 @@ def _opt_in(audience: Audience, member: Member, status: str, *, before: str) -> 
     if status == "subscribed":
         member.timestamp_opt = audience.now()
     audience.touch(member)
-    audience.changes.status(audience, member, before)
+    audience.tell_status(member, before)
 
 
 ACTIONS = {

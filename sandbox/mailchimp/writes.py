@@ -58,7 +58,7 @@ def create(audience: Audience, body: dict[str, Any], status: str, *, validate: b
     for name in body.get("tags") or []:
         member.tags[audience.tags.get_or_create(name).id] = audience.now()
     _mail_if_pending(audience, status)
-    audience.changes.status(audience, member, "")
+    audience.tell_status(member, "")
     return member
 
 
@@ -97,10 +97,10 @@ def _tell(
     audience: Audience, member: Member, address: str, status: str, profile: tuple[Any, ...]
 ) -> None:
     if member.email_address.lower() != address.lower():
-        audience.changes.address(audience, member, address, by="api")
+        audience.tell_address(member, address, by="api")
     elif member.profile() != profile:
-        audience.changes.tell("profile", audience, member, by="api")
-    audience.changes.status(audience, member, status)
+        audience.tell("profile", member, by="api")
+    audience.tell_status(member, status)
 
 
 def archive(audience: Audience, member: Member, *, by: str = "api") -> None:
@@ -110,7 +110,7 @@ def archive(audience: Audience, member: Member, *, by: str = "api") -> None:
     before = member.status
     member.set_status("archived", by=by, at=audience.now())
     audience.touch(member)
-    audience.changes.status(audience, member, before)
+    audience.tell_status(member, before)
 
 
 def add_tags(
