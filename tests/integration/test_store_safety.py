@@ -4,14 +4,18 @@ import re
 import threading
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import psycopg
 import pytest
+from alembic import command
+from alembic.config import Config
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
 from local.postgres import temporary
 from ml_connector.errors import RetryLater, SettingsError, StorageError
+from ml_connector.store import migrate
 from ml_connector.store.database import Database, copy_rows
 from ml_connector.store.migrate import upgrade
 from ml_connector.vault import Vault
@@ -263,3 +267,27 @@ def test_a_migration_that_has_to_give_way_to_a_run_begins_again(company):
     with company.database.begin() as connection:
         version = connection.execute(text("SELECT version_num FROM ml_connector.alembic_version"))
         assert version.scalar_one() > "0016"
+
+
+def test_notes_are_added_while_runs_read_and_write(postgres):
+    """0019 only: COMMENT ON waits for neither readers nor writers, and they do not wait for it."""
+    url = postgres.create_database("noted")
+    config = Config()
+    folder = Path(migrate.__file__).parent / "migrations"
+    config.set_main_option("script_location", str(folder))
+    with Database(url).begin() as connection:
+        connection.execute(text("CREATE SCHEMA ml_connector"))
+        config.attributes["connection"] = connection
+        command.upgrade(config, "0018")
+    note = text("SELECT obj_description('ml_connector.customers'::regclass, 'pg_class')")
+    with Database(url).begin() as run:
+        assert run.execute(note).scalar_one() is None
+        run.execute(text("INSERT INTO ml_connector.cursors VALUES ('main', 'a', '1')"))
+        run.execute(text("SELECT 1 FROM ml_connector.customers FOR UPDATE"))
+        run.execute(text("LOCK TABLE ml_connector.audit IN ROW EXCLUSIVE MODE"))
+        with ThreadPoolExecutor(1) as pool:
+            pool.submit(upgrade, url).result(timeout=60)
+        run.execute(text("INSERT INTO ml_connector.cursors VALUES ('main', 'b', '2')"))
+    with Database(url).begin() as connection:
+        assert connection.execute(note).scalar_one().startswith("A QuickBooks customer")
+    postgres.drop_database("noted")

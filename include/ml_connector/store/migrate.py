@@ -7,9 +7,9 @@ from alembic.config import Config
 from sqlalchemy import text
 
 from ml_connector.store.database import Database
-from ml_connector.store.tables import SCHEMA
 from ml_connector.wire.retries import Retries
 
+SCHEMA = "ml_connector"
 _LOCK = 6_117_001  # arbitrary advisory lock id: serialises concurrent migrations
 
 
