@@ -23,7 +23,8 @@ class InstallError(Exception):
 def digest(dev: bool) -> str:
     """What the environment depends on: the locks, our own metadata, the Python version."""
     total = hashlib.sha256(repr((sys.version_info[:3], dev)).encode())
-    for name in ("requirements.txt", "pyproject.toml", *([LOCKS[True]] if dev else [])):
+    ours = ("pyproject.toml", "sandbox/pyproject.toml")
+    for name in ("requirements.txt", *ours, *([LOCKS[True]] if dev else [])):
         total.update((REPOSITORY / name).read_bytes())
     return total.hexdigest()
 
@@ -60,10 +61,10 @@ def install(venv: Path, *, dev: bool, log: Path) -> None:
                 )
         _say(f"installing {LOCKS[dev]}")
         lock = REPOSITORY / LOCKS[dev]
-        # Our own package comes last, as links to this folder; the lock holds all it needs.
+        # Our own packages come last, as links to this folder; the lock holds all they need.
         # Without dependencies: with hashes pip (23.2) takes an extra's requirement for an unpinned one.
         locked = ("--require-hashes", "--no-deps", "-r", lock)
-        steps = (locked, ("--no-deps", "-e", REPOSITORY))
+        steps = (locked, ("--no-deps", "-e", REPOSITORY, "-e", REPOSITORY / "sandbox"))
         pip = (python, "-m", "pip", "install", "--disable-pip-version-check", "--quiet")
         # The machine's certificates, as pip is told where a proxy or a mirror has its own.
         uv = (venv / "bin" / "uv", "pip", "install", "--quiet", "--system-certs", "-p", python)

@@ -10,6 +10,7 @@ from fnmatch import fnmatch
 from pathlib import Path
 
 import pytest
+import yaml
 
 ROOT = Path(__file__).resolve().parents[2]
 TEXT = re.sub(r"\\\n\s*", "", (ROOT / "Dockerfile").read_text())
@@ -91,6 +92,25 @@ def test_nothing_in_it_needs_what_was_left_out(image):
             assert {name.partition(".")[0] for name in names}.isdisjoint(left_out), file
 
 
+def in_image(image: Path, *words: str, paths: tuple[str, ...] = ()) -> str:
+    """What a program prints that finds nothing but the image and the locked requirements."""
+    done = subprocess.run(
+        [sys.executable, *words],
+        cwd=image,
+        env={
+            "PYTHONPATH": ":".join(str(image / folder) for folder in paths),
+            "PATH": "/usr/bin:/bin",
+            "HOME": str(image),
+        },
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
 def test_its_commands_and_entry_points_start_from_it_alone(image):
     points = PROJECT["project"]["entry-points"]
     named = [point for group in points.values() for point in group.values()]
@@ -101,17 +121,19 @@ def test_its_commands_and_entry_points_start_from_it_alone(image):
         f"for name in {modules}:\n"
         "    print(importlib.import_module(name).__file__)\n"
     )
-    paths = ":".join(str(image / folder) for folder in ("include", "plugins", ""))
-    done = subprocess.run(
-        [sys.executable, "-c", code],
-        cwd=image,
-        env={"PYTHONPATH": paths, "PATH": "/usr/bin:/bin", "HOME": str(image)},
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=120,
-    )
-    assert done.returncode == 0, done.stderr
-    files = done.stdout.split()
+    files = in_image(image, "-c", code, paths=("include", "plugins")).split()
     assert len(files) == len(modules)
     assert all(Path(file).is_relative_to(image) for file in files)
+
+
+def test_the_sandbox_starts_from_it_with_the_options_of_compose(image):
+    """Compose runs the folder, since what is installed has no mock servers."""
+    service = yaml.safe_load((ROOT / "docker-compose.yaml").read_text())["services"]["sandbox"]
+    python, *words = service["entrypoint"]
+    assert (python, service["working_dir"]) == ("python", HOME)
+    options = [word for word in service["command"].split() if word.startswith("--")]
+    shown = in_image(image, *words, "--help")
+    assert options
+    assert all(option in shown for option in options)
+    where = "import sandbox.serve; print(sandbox.__file__)"
+    assert Path(in_image(image, "-c", where).strip()).is_relative_to(image)
