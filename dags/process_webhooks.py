@@ -1,29 +1,30 @@
-"""What webhooks tell of, worked off within seconds: one run for every batch of events."""
+"""Process the webhook inbox within seconds: one run for each batch of events."""
 
 from datetime import timedelta
 
 import pendulum
 from airflow.sdk import DAG, task
 
-from ml_connector_airflow.defaults import DEFAULT_ARGS
+from ml_connector_airflow.dag_docs import doc
+from ml_connector_airflow.defaults import DAG_DEFAULTS, DEFAULT_ARGS
 from ml_connector_airflow.sensors.inbox import InboxSensor
 from ml_connector_airflow.tasks import webhooks
 
+FIRST = {"default_args": {**DEFAULT_ARGS, "priority_weight": 1000}}  # before any daily run's
+
 with DAG(
     dag_id="process_webhooks",
-    description="Webhooks of QuickBooks and Mailchimp, worked off as they come",
+    dag_display_name="Process webhooks",
+    description="Process webhook events of QuickBooks and Mailchimp as they arrive",
     schedule="@continuous",
     start_date=pendulum.datetime(2026, 1, 1, tz="UTC"),
-    catchup=False,
-    max_active_runs=1,
-    default_args={**DEFAULT_ARGS, "priority_weight": 1000},  # before any daily run's
-    tags=["ml-connector"],
-    doc_md=__doc__,
+    doc_md=doc("process_webhooks"),
+    **{**DAG_DEFAULTS, **FIRST},
 ):
 
     @task(pool="webhooks")
     def process() -> dict:
-        """Work off every event that is due, in every sync it concerns."""
+        """Process every event that is due, in every sync it concerns."""
         return webhooks.process_webhooks()
 
     # A triggerer that goes down may fail a sensor that has nothing wrong: soon tried again.

@@ -1,4 +1,4 @@
-"""Access and refresh tokens of every QuickBooks connection, kept alive whether or not syncs run."""
+"""Refresh the tokens of every QuickBooks connection, whether or not syncs run."""
 
 from datetime import timedelta
 
@@ -6,34 +6,33 @@ import pendulum
 from airflow.sdk import DAG, TriggerRule, task
 
 from ml_connector.settings import quickbooks_connections
-from ml_connector_airflow.defaults import DEFAULT_ARGS
+from ml_connector_airflow.dag_docs import doc
+from ml_connector_airflow.defaults import DAG_DEFAULTS
 from ml_connector_airflow.tasks import tokens, watches
 
 with DAG(
     dag_id="refresh_quickbooks_tokens",
-    description="Renew QuickBooks' tokens before they end",
+    dag_display_name="Refresh QuickBooks tokens",
+    description="Refresh QuickBooks tokens before they expire",
     schedule=timedelta(minutes=50),  # an access token lives an hour
     start_date=pendulum.datetime(2026, 1, 1, tz="UTC"),
-    catchup=False,
-    max_active_runs=1,
-    default_args=DEFAULT_ARGS,
-    tags=["ml-connector"],
-    doc_md=__doc__,
+    doc_md=doc("refresh_quickbooks_tokens"),
+    **DAG_DEFAULTS,
 ):
 
     @task(pool="quickbooks_api", map_index_template="{{ task.op_kwargs['conn_id'] }}")
     def refresh(conn_id: str) -> dict:
-        """Renew one connection's tokens; warn when its refresh token is about to end."""
+        """Refresh one connection's tokens. Alert before its refresh token ends."""
         return tokens.refresh_token(conn_id)
 
     @task(trigger_rule=TriggerRule.ALL_DONE)
     def report(refreshed: list) -> list:
-        """Say what was refreshed and when each refresh token ends."""
-        return tokens.report_tokens(list(refreshed))
+        """Log when each refresh token ends."""
+        return tokens.report(list(refreshed))
 
     @task(trigger_rule=TriggerRule.ALL_DONE)
     def watch() -> dict:
-        """Look for syncs that are silent and for events that were given up."""
+        """Alert on silent syncs and dead-lettered events."""
         return watches.watch()
 
     report(refresh.expand(conn_id=quickbooks_connections())) >> watch()

@@ -1,47 +1,28 @@
-"""Rows of the audit evaluated again against the state of today, by hand."""
+"""Evaluate the records behind audit rows again, by hand."""
 
 import pendulum
-from airflow.sdk import DAG, Param, TriggerRule, task
+from airflow.sdk import DAG, TriggerRule, task
 
-from ml_connector.settings import load_syncs
-from ml_connector_airflow.defaults import DEFAULT_ARGS
+from ml_connector_airflow import forms
+from ml_connector_airflow.dag_docs import doc
+from ml_connector_airflow.defaults import DAG_DEFAULTS
 from ml_connector_airflow.tasks import replay as replay_tasks
-
-PARAMS = {
-    "ids": Param([], type="array", items={"type": "integer"}, description="Ids of audit rows."),
-    "failed": Param(False, type="boolean", description="All failed rows that fit what follows."),
-    "since": Param(
-        None, type=["null", "string"], format="date-time", description="Written then or later."
-    ),
-    "until": Param(
-        None, type=["null", "string"], format="date-time", description="Written before."
-    ),
-    "sync": Param(
-        None, type=["null", "string"], enum=[None, *load_syncs()], description="Only this sync."
-    ),
-    "reason": Param(
-        None, type=["null", "string"], description="Only this reason, as the audit says it."
-    ),
-    "dry_run": Param(False, type="boolean", description="Count the rows in the log, no more."),
-}
 
 with DAG(
     dag_id="replay_audit",
-    description="Audit rows evaluated again against the state of today",
+    dag_display_name="Replay audit rows",
+    description="Evaluate the records behind audit rows again, with today's data",
     schedule=None,
     start_date=pendulum.datetime(2026, 1, 1, tz="UTC"),
-    catchup=False,
-    max_active_runs=1,
-    params=PARAMS,
+    params=forms.replay_audit(),
     render_template_as_native_obj=True,
-    default_args=DEFAULT_ARGS,
-    tags=["ml-connector"],
-    doc_md=__doc__,
+    doc_md=doc("replay_audit"),
+    **DAG_DEFAULTS,
 ):
 
     @task
     def choose(params: dict) -> list[dict]:
-        """Choose the rows, by sync."""
+        """Select the rows and group them by sync."""
         return replay_tasks.choose(params)
 
     @task(pool="mailchimp_api", map_index_template="{{ task.op_kwargs['sync'] }}")

@@ -1,69 +1,48 @@
-"""Customers of QuickBooks into the Mailchimp audience, daily: one DAG for every configured sync."""
-
-from datetime import timedelta
+"""Sync QuickBooks customers to a Mailchimp audience, daily: one DAG for each configured sync."""
 
 import pendulum
-from airflow.sdk import DAG, Asset, CronDataIntervalTimetable, Param, TriggerRule, task
+from airflow.sdk import DAG, CronDataIntervalTimetable, TriggerRule, task
 
 from ml_connector.settings import Sync
+from ml_connector_airflow import forms
 from ml_connector_airflow.configured import syncs_to_load
-from ml_connector_airflow.defaults import DEFAULT_ARGS
+from ml_connector_airflow.dag_docs import doc
+from ml_connector_airflow.defaults import DAG_DEFAULTS
+from ml_connector_airflow.lineage import assets
 from ml_connector_airflow.operators.plan_approval import PlanApproval
 from ml_connector_airflow.tasks import sync as sync_tasks
-
-PARAMS = {
-    "full_sync": Param(False, type="boolean", description="Read everything, not just changes."),
-    "approved": Param(
-        False, type="boolean", description="Go on even if the plan is larger than the guard allows."
-    ),
-    "preview": Param(False, type="boolean", description="Store the plan; write nothing."),
-    "customer_ids": Param(
-        [], type="array", items={"type": "string"}, description="Only these QuickBooks ids."
-    ),
-}
 
 
 def sync_dag(sync: Sync) -> DAG:
     """Return the daily DAG of one sync."""
-    company = Asset(f"quickbooks://{sync.quickbooks_conn_id}")
-    audience = Asset(f"mailchimp://{sync.audience_id}")
     with DAG(
         dag_id=f"sync_customers__{sync.name}",
+        dag_display_name=f"Sync customers: {sync.name}",
         description=f"QuickBooks customers to Mailchimp audience {sync.audience_id}",
         schedule=CronDataIntervalTimetable(sync.schedule, timezone=sync.timezone),
         start_date=pendulum.datetime(2026, 1, 1, tz=sync.timezone),
-        catchup=False,
-        max_active_runs=1,
-        params=PARAMS,
+        params=forms.SYNC_CUSTOMERS,
         render_template_as_native_obj=True,
-        default_args=DEFAULT_ARGS,
-        tags=["ml-connector"],
-        doc_md=__doc__,
+        doc_md=doc("sync_customers"),
+        **DAG_DEFAULTS,
     ) as dag:
 
         @task(pool=sync.quickbooks_pool)
         def fetch_customers(params: dict) -> dict:
-            """Stage what QuickBooks has."""
-            return sync_tasks.fetch_customers(
-                sync.name, full_sync=params["full_sync"], customer_ids=params["customer_ids"]
-            )
+            """Read the customers that changed in QuickBooks."""
+            return sync_tasks.fetch_customers(sync.name, params)
 
         @task(pool=sync.mailchimp_pool)
         def fetch_members(params: dict) -> int:
-            """Read what changed in the audience."""
-            return sync_tasks.fetch_members(sync.name, full_sync=params["full_sync"])
+            """Read the members that changed in the audience."""
+            return sync_tasks.fetch_members(sync.name, params)
 
         @task(pool=sync.mailchimp_pool)
         def plan(params: dict) -> list[int]:
-            """Decide what has to change; nothing is written yet."""
-            return sync_tasks.make_plan(
-                sync.name, preview=params["preview"], customer_ids=params["customer_ids"]
-            )
+            """Decide the changes. Write nothing."""
+            return sync_tasks.make_plan(sync.name, params)
 
-        # An answer given at once may be lost to the scheduler: soon asked again.
-        approval = PlanApproval(
-            task_id="approval", sync=sync.name, retry_delay=timedelta(seconds=10)
-        )
+        approval = PlanApproval(task_id="approval", sync=sync.name)
 
         @task(pool=sync.mailchimp_pool, map_index_template="shard {{ task.op_kwargs['shard'] }}")
         def push(shard: int) -> dict:
@@ -72,22 +51,20 @@ def sync_dag(sync: Sync) -> DAG:
 
         @task(pool=sync.mailchimp_pool, trigger_rule=TriggerRule.NONE_FAILED)
         def archive() -> dict:
-            """Archive contacts that no customer owns any more."""
+            """Archive orphaned contacts."""
             return sync_tasks.archive_contacts(sync.name)
 
         @task(pool=sync.mailchimp_pool, trigger_rule=TriggerRule.NONE_FAILED)
         def fetch_activity(params: dict) -> list[dict]:
-            """Read what campaigns report, and queue what QuickBooks is to show."""
-            return sync_tasks.fetch_activity(
-                sync.name, preview=params["preview"], full_sync=params["full_sync"]
-            )
+            """Read campaign reports and queue subscriber activity for QuickBooks."""
+            return sync_tasks.fetch_activity(sync.name, params)
 
         @task(pool=sync.quickbooks_pool, map_index_template="shard {{ task.op_kwargs['shard'] }}")
         def write_activity(shard: int, shards: int) -> dict:
-            """Show on the QuickBooks customers what members did."""
+            """Show subscriber activity on the QuickBooks customers."""
             return sync_tasks.write_activity(sync.name, shard, shards)
 
-        @task(inlets=[company], outlets=[audience], trigger_rule=TriggerRule.NONE_FAILED)
+        @task(**assets(sync), trigger_rule=TriggerRule.NONE_FAILED)
         def report() -> dict:
             """Sum up the run."""
             return sync_tasks.make_report(sync.name)

@@ -1,26 +1,25 @@
-"""The audit compared with its seals, daily: whoever changed a row behind our back is told of."""
+"""Compare every audit row with its seal, daily."""
 
 import pendulum
 from airflow.sdk import DAG, task
 
-from ml_connector_airflow.defaults import DEFAULT_ARGS
+from ml_connector_airflow.dag_docs import doc
+from ml_connector_airflow.defaults import DAG_DEFAULTS
 from ml_connector_airflow.tasks import audit
 
 with DAG(
     dag_id="verify_audit",
-    description="The audit compared with its seals",
+    dag_display_name="Verify the audit",
+    description="Compare every audit row with its seal",
     schedule="@daily",
     start_date=pendulum.datetime(2026, 1, 1, tz="UTC"),
-    catchup=False,
-    max_active_runs=1,
-    default_args=DEFAULT_ARGS,
-    tags=["ml-connector"],
-    doc_md=__doc__,
+    doc_md=doc("verify_audit"),
+    **DAG_DEFAULTS,
 ):
 
     @task
     def verify() -> dict:
-        """Compare every row of the audit with its seal."""
+        """Compare every audit row with its seal."""
         return audit.verify_daily()
 
     verify()

@@ -1,4 +1,4 @@
-"""Defaults of every task: retries, the alert after the final failure, the summary line."""
+"""Defaults of every DAG and task: retries, alerts, summary line, priority."""
 
 from typing import Any
 
@@ -18,3 +18,12 @@ DEFAULT_ARGS: dict[str, Any] = {
     "weight_rule": "upstream",
 }
 """For ``default_args`` of a DAG; Airflow copies it."""
+
+DAG_DEFAULTS: dict[str, Any] = {
+    "catchup": False,
+    "max_active_runs": 1,
+    "default_args": DEFAULT_ARGS,
+    "tags": ["ml-connector"],
+}
+"""For every DAG. Runs of one DAG never overlap, and a missed day is not caught up: each run reads
+everything that changed since the last one."""

@@ -6,6 +6,7 @@ file is parsed in a fork as well.
 """
 
 from ml_connector.store import refresh_lock
+from ml_connector_airflow import dag_docs, forms, lineage
 from ml_connector_airflow.hooks import mailchimp, quickbooks
 from ml_connector_airflow.operators import plan_approval
 from ml_connector_airflow.sensors import inbox
@@ -13,7 +14,10 @@ from ml_connector_airflow.tasks import audit, replay, sync, tokens, watches, web
 
 __all__ = [
     "audit",
+    "dag_docs",
+    "forms",
     "inbox",
+    "lineage",
     "mailchimp",
     "plan_approval",
     "quickbooks",

@@ -13,7 +13,8 @@ from ml_connector_airflow.tasks import sync as sync_tasks
 APPROVE, REJECT = "Approve", "Reject"
 PLANS = "/ml-connector/console/plans"
 ANSWER_WITHIN = timedelta(hours=20)
-"""Ends before the next daily run is due. No response counts as a rejection."""
+"""Before the next daily run is due; no answer is a no."""
+RETRY_DELAY = timedelta(seconds=10)
 
 
 class PlanApproval(HITLOperator):
@@ -24,6 +25,8 @@ class PlanApproval(HITLOperator):
     """
 
     def __init__(self, *, sync: str, **kwargs: Any) -> None:
+        # The scheduler may lose an answer that is given at once: soon asked again.
+        kwargs.setdefault("retry_delay", RETRY_DELAY)
         super().__init__(
             subject="The plan is larger than the guard allows",
             options=[APPROVE, REJECT],

@@ -3,7 +3,7 @@
 Arguments and results are names, ids and counts, because they travel over XCom.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
 from typing import Any
@@ -26,6 +26,9 @@ from ml_connector_airflow.alerts.callbacks import run_succeeded
 from ml_connector_airflow.alerts.delivery import end_alert, raise_alert
 from ml_connector_airflow.tasks.tokens import needs_reauth
 from ml_connector_airflow.wiring import mailchimp_client, open_scope, quickbooks_client, run_of
+
+Params = Mapping[str, Any]
+"""The run's parameters, as ``forms.SYNC_CUSTOMERS`` describes them."""
 
 
 @contextmanager
@@ -51,30 +54,34 @@ def _step(sync: str) -> Iterator[Scope]:
         scope.database.close()
 
 
-def fetch_customers(
-    sync: str, *, full_sync: bool, customer_ids: Sequence[str] = ()
-) -> dict[str, Any]:
-    """Stage customers from QuickBooks; return counts."""
+def fetch_customers(sync: str, params: Params) -> dict[str, Any]:
+    """Stage what QuickBooks has; return counts."""
     with _step(sync) as scope:
         fetched = fetch.fetch_customers(
-            scope, quickbooks_client(scope), full_sync=full_sync, customer_ids=customer_ids
+            scope,
+            quickbooks_client(scope),
+            full_sync=params["full_sync"],
+            customer_ids=params["customer_ids"],
         )
         return asdict(fetched)
 
 
-def fetch_members(sync: str, *, full_sync: bool) -> int:
-    """Read changes in the audience; return the number of members read."""
+def fetch_members(sync: str, params: Params) -> int:
+    """Read what changed in the audience; return how many members were read."""
     with _step(sync) as scope:
+        full_sync = params["full_sync"]
         return members.fetch_members(scope, mailchimp_client(scope), full_sync=full_sync)
 
 
-def make_plan(sync: str, *, preview: bool, customer_ids: Sequence[str] = ()) -> list[int]:
-    """Decide what to change; return the plan's shards.
+def make_plan(sync: str, params: Params) -> list[int]:
+    """Decide what has to change; return the shards of it.
 
     Checks the audience before anything may be written to it.
     """
     with _step(sync) as scope:
-        planned = planner.make_plan(scope, preview=preview, customer_ids=customer_ids)
+        planned = planner.make_plan(
+            scope, preview=params["preview"], customer_ids=params["customer_ids"]
+        )
         metrics.plan_size(sync, planned.changes)
         if planned.changes:
             preflight.check_audience(scope.sync, mailchimp_client(scope))
@@ -135,15 +142,16 @@ def archive_contacts(sync: str) -> dict[str, int]:
         return done
 
 
-def fetch_activity(sync: str, *, preview: bool, full_sync: bool) -> list[dict[str, int]]:
-    """Read campaign reports; return the shards of customers with activity to write.
+def fetch_activity(sync: str, params: Params) -> list[dict[str, int]]:
+    """Read what campaigns report; return the shards of customers whose activity is to be written.
 
     All other member events were recorded when the audience was read, before the plan.
     """
     with _step(sync) as scope:
-        rejected = guard.plan_state(scope, plan_id=scope.plan_id()) == "rejected"
-        if preview or rejected:
+        rejected = guard.state_of(scope, plan_id=scope.plan_id()) == "rejected"
+        if params["preview"] or rejected:
             return []
+        full_sync = params["full_sync"]
         engagement.fetch_engagement(scope, mailchimp_client(scope), full_sync=full_sync)
         shards = queue.shards_for(queue.queue_activity(scope))
         return [{"shard": shard, "shards": shards} for shard in range(shards)]
