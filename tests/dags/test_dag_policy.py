@@ -140,8 +140,15 @@ def test_tokens_are_renewed_every_50_minutes_for_every_quickbooks_connection(bag
     }
 
 
-def test_runs_of_one_sync_never_overlap(bag):
-    assert bag.dags["sync_customers__main"].max_active_runs == 1
+def test_runs_of_one_dag_never_overlap_and_missed_days_are_not_caught_up(bag):
+    for dag in bag.dags.values():
+        assert (dag.max_active_runs, dag.catchup) == (1, False), f"{dag.dag_id}: use DAG_DEFAULTS"
+
+
+def test_an_approval_that_the_scheduler_lost_is_asked_for_again_within_seconds(bag):
+    approval = bag.dags["sync_customers__main"].get_task("approval")
+    assert approval.retries > 0
+    assert approval.retry_delay.total_seconds() <= 10
 
 
 def test_the_trigger_form_offers_full_sync_approval_preview_and_customer_ids(bag):
