@@ -148,7 +148,7 @@ def fetch_activity(sync: str, params: Params) -> list[dict[str, int]]:
     All other member events were recorded when the audience was read, before the plan.
     """
     with _step(sync) as scope:
-        rejected = guard.state_of(scope, plan_id=scope.plan_id()) == "rejected"
+        rejected = guard.plan_state(scope, plan_id=scope.plan_id()) == "rejected"
         if params["preview"] or rejected:
             return []
         full_sync = params["full_sync"]
