@@ -28,7 +28,7 @@ with DAG(
     @task(trigger_rule=TriggerRule.ALL_DONE)
     def report(refreshed: list) -> list:
         """Log when each refresh token ends."""
-        return tokens.report_tokens(list(refreshed))
+        return tokens.report(list(refreshed))
 
     @task(trigger_rule=TriggerRule.ALL_DONE)
     def watch() -> dict:

@@ -74,7 +74,7 @@ def test_the_ignore_file_names_the_package():
         ("StorageError", "RETRY"),
         ("RateLimited", "RETRY"),
         ("Unavailable", "RETRY"),
-        ("AnswerLost", "RETRY"),
+        ("ResponseLost", "RETRY"),
     ],
 )
 def test_what_airflow_does_after_each_error(error, action):

@@ -158,8 +158,8 @@ def test_the_token_report_takes_what_0_1_0_refreshed():
     stored = XCOMS["refresh_quickbooks_tokens"]
     assert stored["report"] == [stored["refresh"]]
     # Fewer than are configured: the report logs them and asks no database.
-    assert tokens.report_tokens([]) == []
-    inspect.signature(tokens.report_tokens).bind(stored["refresh"])
+    assert tokens.report([]) == []
+    inspect.signature(tokens.report).bind(stored["refresh"])
 
 
 @pytest.fixture(scope="module")

@@ -48,7 +48,7 @@ def refresh_token(conn_id: str) -> dict[str, Any]:
     }
 
 
-def report_tokens(refreshed: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def report(refreshed: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Log one line: which connections were refreshed and when each refresh token expires."""
     log.info("tokens_refreshed", connections=refreshed)
     if len(refreshed) == len(quickbooks_connections()):
