@@ -1,4 +1,4 @@
-"""Airflow on one machine: its environment, what is put into its database, its four processes."""
+"""Airflow on one machine: its environment, the seed of its database, its four processes."""
 
 import json
 import os
@@ -10,7 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from local.errors import LocalError
-from local.processes import Processes, last_words
+from local.forks import ForkServer, Process
+from local.logs import reason_of
+from local.processes import Processes
 from local.secrets import ADMIN, Secrets, passwords_file, write_private
 from local.settings import REPOSITORY, Settings
 
@@ -24,6 +26,7 @@ POOLS = {
     # Of its own, so that webhooks do not wait behind the daily run.
     "webhooks": (1, "Tasks that work off webhooks at the same time"),
 }
+EAGER_PLUGINS = "AIRFLOW__CORE__LAZY_LOAD_PLUGINS"
 EXPIRED = "2000-01-01T00:00:00Z"
 
 
@@ -76,9 +79,9 @@ def environment(
         "AIRFLOW__DAG_PROCESSOR__PARSING_PROCESSES": "1",
         # Measured (facts on Airflow): from event to task start 1.12 s by default, 0.14 s so.
         "AIRFLOW__SCHEDULER__SCHEDULER_IDLE_SLEEP_TIME": "0.1",
-        # So that our plugin is there before the executor forks its workers: a task then starts
-        # 1 to 2 s sooner, since what it imports is imported already (preloaded.py).
-        "AIRFLOW__CORE__LAZY_LOAD_PLUGINS": "False",
+        # Without a fork server this loads our plugin, and with it preloaded.py, before the executor
+        # forks its workers: a task then starts 1 to 2 s sooner.
+        EAGER_PLUGINS: "False",
         "AIRFLOW__SCHEDULER__USE_JOB_SCHEDULE": str(schedule),
         "AIRFLOW__LOGGING__BASE_LOG_FOLDER": str(settings.logs / "tasks"),
         "AIRFLOW__LOGGING__DAG_PROCESSOR_CHILD_PROCESS_LOG_DIRECTORY": str(
@@ -86,6 +89,13 @@ def environment(
         ),
         "AIRFLOW__LOGGING__WORKER_LOG_SERVER_PORT": str(ports.log_server_port),
         "AIRFLOW__LOGGING__TRIGGER_LOG_SERVER_PORT": str(ports.triggerer_log_port),
+        # The first requests of a busy machine take longer than the default of 5 s, and a task whose
+        # request is not answered in time is killed.
+        "AIRFLOW__WORKERS__EXECUTION_API_TIMEOUT": "60",
+        # A changed file is read at once; by default unchanged ones are too, twice a minute.
+        "AIRFLOW__DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "300",
+        # numpy's threads help nothing here, and a fork takes only one thread along.
+        "OPENBLAS_NUM_THREADS": "1",
         # A finished task keeps its slot until the next heartbeat (seen with 3.3.2): with 5 s, the
         # default, a chain of short tasks fills all four slots and then waits for them.
         "AIRFLOW__WORKERS__MIN_HEARTBEAT_INTERVAL": "1",
@@ -112,7 +122,11 @@ def for_processes(variables: Mapping[str, str]) -> dict[str, str]:
 
 def write_shell_environment(path: Path, variables: Mapping[str, str]) -> None:
     """Write what a shell needs so that the commands of the venv use this state folder."""
-    lines = [f"{name}={shlex.quote(value)}" for name, value in sorted(variables.items())]
+    lines = [
+        f"{name}={shlex.quote(value)}"
+        for name, value in sorted(variables.items())
+        if name != EAGER_PLUGINS  # a command forks no tasks, and starts a second sooner without
+    ]
     write_private(path, "\n".join(lines) + "\n")
 
 
@@ -171,46 +185,65 @@ def wanted(settings: Settings, *, connector_database: Mapping[str, Any]) -> dict
     }
 
 
+def start_fork_server(processes: Processes, variables: Mapping[str, str]) -> ForkServer:
+    """Start the fork server and let it import what the setup of the database needs."""
+    lazy = {name: value for name, value in variables.items() if name != EAGER_PLUGINS}
+    forks = processes.start_fork_server(environment=for_processes(lazy), folder=REPOSITORY)
+    forks.preload("airflow.__main__", "airflow.utils.db")
+    return forks
+
+
 def prepare(
-    settings: Settings, variables: Mapping[str, str], seed: Mapping[str, Any]
-) -> subprocess.Popen[bytes]:
-    """Begin to migrate Airflow's database and to fill it, in one process: its import costs 4 s."""
+    settings: Settings,
+    variables: Mapping[str, str],
+    seed: Mapping[str, Any],
+    *,
+    forks: ForkServer | None = None,
+) -> Process:
+    """Begin to migrate Airflow's database and to seed it."""
     settings.logs.mkdir(parents=True, exist_ok=True)
-    with (settings.logs / "airflow-setup.log").open("ab") as log:
+    log = settings.logs / "airflow-setup.log"
+    given = json.dumps(seed)
+    if forks:
+        argv = ["ml-connector setup"]
+        return forks.start("local.prepare:main", argv, log=log, folder=REPOSITORY, given=given)
+    with log.open("ab") as output:
         process = subprocess.Popen(
             [sys.executable, "-m", "local.prepare"],
             stdin=subprocess.PIPE,
-            stdout=log,
+            stdout=output,
             stderr=subprocess.STDOUT,
             env=for_processes(variables),
             cwd=REPOSITORY,
             start_new_session=True,
         )
-    # Over a pipe, not as an argument: arguments can be read by everyone on the machine.
+    # Over a pipe, not as an argument: every user of the machine can read arguments.
     if process.stdin:
-        process.stdin.write(json.dumps(seed).encode())
+        process.stdin.write(given.encode())
         process.stdin.close()
     return process
 
 
-def finish_preparing(settings: Settings, process: subprocess.Popen[bytes]) -> None:
+def finish_preparing(settings: Settings, process: Process) -> None:
     """Wait for what ``prepare`` began.
 
     Raises:
-        LocalError: It failed; carries the last line of its log.
+        LocalError: It failed; carries the reason from its log.
     """
     log = settings.logs / "airflow-setup.log"
     if process.wait():
-        raise LocalError(f"Airflow's database could not be set up: {last_words(log)}", log=log)
+        raise LocalError(f"Airflow's database could not be set up: {reason_of(log)}", log=log)
 
 
 def start(
     processes: Processes, names: tuple[str, ...], settings: Settings, variables: Mapping[str, str]
 ) -> None:
-    """Start Airflow's parts, each with its own log."""
+    """Start Airflow's components, each with its own log."""
     program = Path(sys.executable).with_name("airflow")
     for name in names:
-        arguments: list[str | Path] = [sys.executable, program, name]
+        arguments: list[str | Path] = (
+            ["airflow", name] if processes.forking else [sys.executable, program, name]
+        )
         # In the state folder: Airflow writes a few files into its working directory.
         processes.start(
             name,
@@ -218,4 +251,5 @@ def start(
             environment=for_processes(variables),
             folder=settings.home,
             restart=True,
+            entry="airflow.__main__:main",
         )

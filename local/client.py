@@ -76,6 +76,11 @@ class AirflowApi:
         run = self._send("POST", f"/dags/{dag_id}/dagRuns", body).json()
         return str(run["dag_run_id"])
 
+    def end_run(self, dag_id: str, run_id: str) -> None:
+        """Mark a run and its tasks as successful, so that the next start does not resume it."""
+        path = f"/dags/{dag_id}/dagRuns/{quote(run_id, safe='')}"
+        self._send("PATCH", path, {"state": "success"})
+
     def run_state(self, dag_id: str, run_id: str) -> str:
         """State of a run: queued, running, success or failed."""
         return str(self._get(f"/dags/{dag_id}/dagRuns/{quote(run_id, safe='')}")["state"])

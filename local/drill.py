@@ -7,6 +7,7 @@ import secrets
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 
 from local.client import AirflowApi
@@ -15,6 +16,7 @@ from local.processes import Processes
 from local.progress import Progress
 from local.sandbox import Sandbox
 from local.settings import Settings
+from local.summary import at_rest
 
 DAG = "process_webhooks"
 PATIENCE = 90.0  # seconds; the first event also waits for Airflow to take up the DAG
@@ -41,11 +43,23 @@ class WebhookDrill:
         settings: Settings,
         processes: Processes,
         progress: Progress,
+        *,
+        database_url: str,
     ) -> None:
+        self._database_url, self._since = database_url, datetime.now(UTC)
         self._api, self._sandbox, self._settings = api, sandbox, settings
         self._processes, self._progress = processes, progress
         self._tag = secrets.token_hex(3)
         self._ids: dict[str, str] = {}
+
+    def begin(self) -> bool:
+        """Let the DAG wait for events, if Airflow has parsed it; return whether it does."""
+        if not self._api.has_dag(DAG):
+            return False
+        self._api.unpause(DAG)
+        if not self._api.active_run_ids(DAG):
+            self._api.trigger(DAG)
+        return True
 
     def run(self) -> None:
         """Carry out every case, one after the other, and wait until the worker has settled.
@@ -62,6 +76,8 @@ class WebhookDrill:
             self._wait(case.arrived, f"{case.name}: it did not arrive on the other side")
             self._progress.say(f"  {case.name}: arrived after {time.monotonic() - began:.1f} s")
         self._wait(self._settled, f"{DAG} did not come to rest")
+        for run_id in self._api.active_run_ids(DAG):
+            self._api.end_run(DAG, run_id)
 
     def _cases(self) -> list[Case]:
         moved = self._address("ann.moved")
@@ -119,12 +135,8 @@ class WebhookDrill:
             time.sleep(POLL)
 
     def _settled(self) -> bool:
-        """Whether no task is at work on events: a task that is ended half way leaves questions."""
-        return not any(
-            task.task_id == "process" and task.state in ("running", "queued", "scheduled")
-            for run_id in self._api.active_run_ids(DAG)
-            for task in self._api.tasks(DAG, run_id)
-        )
+        """Whether nothing is left to do; the task itself stays a while for events that follow."""
+        return at_rest(self._database_url, since=self._since)
 
     def _address(self, name: str) -> str:
         return f"{name}.{self._tag}@webhook-drill.com"

@@ -8,6 +8,7 @@ import contextlib
 import os
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -16,10 +17,11 @@ from pathlib import Path
 import psutil
 
 from local.errors import LocalError
+from local.forks import ForkServer, Process
+from local.logs import reason_of
 
 GRACE = 4.0  # seconds a process may take to stop in an orderly way
 FORCED = 5.0  # seconds the operating system may take to end a killed one
-
 
 STEADY = 10.0  # seconds; what stops sooner after its start would stop again
 
@@ -30,6 +32,7 @@ class Program:
 
     Attributes:
         restart: Whether it can go on where it was, so that it may be started again.
+        entry: Where the fork server runs it, as ``module:function``; empty for a new interpreter.
     """
 
     name: str
@@ -37,6 +40,7 @@ class Program:
     environment: Mapping[str, str] = field(repr=False)
     folder: Path
     restart: bool = False
+    entry: str = ""
 
 
 @dataclass(frozen=True)
@@ -44,7 +48,7 @@ class Component:
     """A started program and its log."""
 
     program: Program
-    process: subprocess.Popen[bytes]
+    process: Process
     log: Path
     started: float = field(default_factory=time.monotonic)
 
@@ -56,6 +60,12 @@ class Processes:
         self._logs = logs
         self._steady = steady
         self._components: list[Component] = []
+        self._forks: ForkServer | None = None
+
+    @property
+    def forking(self) -> bool:
+        """Whether components with an entry are forks."""
+        return self._forks is not None
 
     @property
     def sessions(self) -> dict[int, float]:
@@ -75,18 +85,63 @@ class Processes:
         environment: Mapping[str, str],
         folder: Path,
         restart: bool = False,
+        entry: str = "",
     ) -> Component:
-        """Start a program with its output in ``<logs>/<name>.log``."""
+        """Start a program with its output in ``<logs>/<name>.log``.
+
+        With an ``entry`` and a fork server it is a fork, with the fork server's environment.
+        """
         program = Program(
-            name=name, command=command, environment=environment, folder=folder, restart=restart
+            name=name,
+            command=command,
+            environment=environment,
+            folder=folder,
+            restart=restart,
+            entry=entry,
         )
         return self._start(program)
 
-    def _start(self, program: Program) -> Component:
+    def start_fork_server(self, *, environment: Mapping[str, str], folder: Path) -> ForkServer:
+        """Start the process that later components are forks of."""
+        program = Program(
+            name="fork-server",
+            command=[sys.executable, "-m", "local.fork_server"],
+            environment=environment,
+            folder=folder,
+        )
+        log = self._log(program)
+        with log.open("ab") as errors:
+            process = subprocess.Popen(  # noqa: S603 - our own module
+                list(program.command),
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=errors,
+                env=dict(environment),
+                cwd=folder,
+                start_new_session=True,
+            )
+        self._components.append(Component(program, process, log))
+        self._forks = ForkServer(process, log)
+        return self._forks
+
+    def _log(self, program: Program) -> Path:
         self._logs.mkdir(parents=True, exist_ok=True)
-        log = self._logs / f"{program.name}.log"
+        return self._logs / f"{program.name}.log"
+
+    def _start(self, program: Program) -> Component:
+        log = self._log(program)
+        if self._forks and program.entry:
+            argv = [str(word) for word in program.command]
+            process = self._forks.start(program.entry, argv, log=log, folder=program.folder)
+        else:
+            process = self._spawn(program, log)
+        component = Component(program, process, log)
+        self._components.append(component)
+        return component
+
+    def _spawn(self, program: Program, log: Path) -> Process:
         with log.open("ab") as output:
-            process = subprocess.Popen(  # noqa: S603 - our own programs and options
+            return subprocess.Popen(  # noqa: S603 - our own programs and options
                 list(program.command),
                 stdin=subprocess.DEVNULL,
                 stdout=output,
@@ -95,9 +150,6 @@ class Processes:
                 cwd=program.folder,
                 start_new_session=True,
             )
-        component = Component(program, process, log)
-        self._components.append(component)
-        return component
 
     def check(self) -> None:
         """Raise LocalError if anything that should be running has stopped."""
@@ -140,7 +192,7 @@ def end_sessions(
     sessions: Collection[int],
     *,
     grace: float = GRACE,
-    children: Sequence[subprocess.Popen[bytes]] = (),
+    children: Sequence[Process] = (),
 ) -> list[int]:
     """Ask every process of the sessions to stop, then kill the rest; return who resisted.
 
@@ -157,7 +209,7 @@ def end_sessions(
 
 
 def _gone_within(
-    seconds: float, sessions: Collection[int], children: Sequence[subprocess.Popen[bytes]]
+    seconds: float, sessions: Collection[int], children: Sequence[Process]
 ) -> bool:
     """Wait until no process of the sessions is left, and say whether that came true in time."""
     deadline = time.monotonic() + seconds
@@ -189,18 +241,6 @@ def stale_sessions(recorded: Mapping[int, float]) -> list[int]:
     return stale
 
 
-def last_words(log: Path, *, lines: int = 1) -> str:
-    """The last lines of a log that say something."""
-    try:
-        with log.open("rb") as file:
-            file.seek(max(0, log.stat().st_size - 20_000))
-            text = file.read().decode("utf-8", "replace")
-    except OSError:
-        return "its log cannot be read"
-    said = [line.strip() for line in text.splitlines() if line.strip()]
-    return "\n".join(said[-lines:]) if said else "its log is empty"
-
-
 def _members(sessions: Collection[int]) -> Iterator[int]:
     for pid in psutil.pids():
         with contextlib.suppress(OSError, psutil.Error):
@@ -213,12 +253,12 @@ def _alive(pid: int) -> bool:
 
 
 def _stopped(component: Component) -> LocalError:
-    words = last_words(component.log)
-    return LocalError(f"{_reason(component)}: {words}", log=component.log)
+    reason = reason_of(component.log)
+    return LocalError(f"{_reason(component)}: {reason}", log=component.log)
 
 
 def _reason(component: Component) -> str:
-    code = component.process.returncode
+    code = component.process.returncode or 0
     return f"{component.program.name} stopped by itself ({_how(code)})"
 
 

@@ -4,7 +4,6 @@ import contextlib
 import importlib
 import secrets as random
 import signal
-import subprocess
 import time
 import traceback
 from collections.abc import Callable, Iterator
@@ -17,7 +16,7 @@ import psycopg
 import yaml
 from rich.console import Console
 
-from local import airflow, summary, verify
+from local import airflow, forks, summary, verify, warm
 from local import secrets as keys
 from local.client import AirflowApi
 from local.drill import WebhookDrill
@@ -31,9 +30,10 @@ from local.settings import SHIPPED_SYNCS, Settings, syncs_for_audience
 from local.sync import FirstSync
 from local.webhooks import Registration
 
-# The scheduler is ready long before the API server; the triggerer is not needed for the first
-# tasks, so it does not take part in the rush for the two cores.
-FIRST = ("dag-processor", "api-server", "scheduler")
+# DAG files are parsed while the fork server imports what the API server needs. The triggerer is not
+# needed for the first tasks, so it does not take part in the rush for the two cores.
+FIRST = ("dag-processor", "scheduler")
+API_SERVER = ("api-server",)
 LATER = ("triggerer",)
 # What else runs when the product stays up.
 SERVICES = ("process_webhooks", "refresh_quickbooks_tokens", "replay_audit", "verify_audit")
@@ -42,10 +42,18 @@ PARSE_TIMEOUT = 120.0  # seconds from then on; 1 is usual, 60 was too little on 
 
 
 class Run:
-    """One local run. Use as ``Run(settings, console).main(once=True)``."""
+    """One local run. Use as ``Run(settings, console).main(once=True)``.
 
-    def __init__(self, settings: Settings, console: Console) -> None:
+    With ``forking`` Airflow's components are forks of one process that imports Airflow once.
+    """
+
+    def __init__(
+        self, settings: Settings, console: Console, *, forking: bool = forks.AVAILABLE
+    ) -> None:
         self.settings = settings
+        self._forking = forking
+        self._forks: forks.ForkServer | None = None
+        self._drill: WebhookDrill | None = None
         self.progress = Progress(console)
         self.processes = Processes(settings.logs)
         self.sandbox = Sandbox(settings) if settings.sandbox else None
@@ -69,15 +77,25 @@ class Run:
             self._prepare(postgres, secrets, once=once)
             api = self._start_airflow(secrets)
             registration = self._register_webhooks(stack)
+            if once and self.sandbox:
+                self._drill = WebhookDrill(
+                    api,
+                    self.sandbox,
+                    self.settings,
+                    self.processes,
+                    self.progress,
+                    database_url=self.database_url,
+                )
             self._first_sync(api, secrets)
             self.synced = True
             if registration:
                 registration.finish()
                 self.progress.say("webhooks registered with both mock servers")
-            if once:
-                self._drill(api)
-            else:
+            if not once:
                 self._stay(api)
+            if self._drill:  # never with real accounts: it changes customers
+                self._drill.run()
+                self.progress.say("checked: every webhook of both systems arrived")
 
     def _clear_after_killed_run(self) -> None:
         stale = stale_sessions(remembered_sessions(self.settings.home))
@@ -136,12 +154,19 @@ class Run:
             },
         )
         wanted["token"]["generation"] = self._generation()
-        with _ended(airflow.prepare(self.settings, self.variables, wanted)) as preparing:
-            if self.sandbox:
-                environment = airflow.for_processes(self.variables)
-                self.sandbox.start(self.processes, environment)
-                self._remember(postgres)
-            self._migrate()
+        if self.sandbox:
+            environment = airflow.for_processes(self.variables)
+            self.sandbox.start(self.processes, environment)
+        if self._forking:
+            self._forks = airflow.start_fork_server(self.processes, self.variables)
+            self._migrate()  # beside the fork server's first imports
+        self._remember(postgres)
+        preparing = airflow.prepare(self.settings, self.variables, wanted, forks=self._forks)
+        with _ended(preparing):
+            if self._forks:
+                self._forks.preload(*warm.TASKS)
+            else:
+                self._migrate()
             if self.sandbox:
                 self.sandbox.wait(self.processes)
                 self.progress.say("sandbox started")
@@ -150,6 +175,10 @@ class Run:
 
     def _start_airflow(self, secrets: keys.Secrets) -> AirflowApi:
         airflow.start(self.processes, FIRST, self.settings, self.variables)
+        self._remember()
+        if self._forks:
+            self._forks.preload(*warm.API_SERVER)
+        airflow.start(self.processes, API_SERVER, self.settings, self.variables)
         self._remember()
         api = AirflowApi(self.settings.ui, password=secrets.admin_password)
         self._wait_for(api.is_up, "Airflow's API server did not answer", "api-server")
@@ -180,7 +209,9 @@ class Run:
         """Begin to register; only the receiver has to be up for it."""
         if not self.sandbox:
             return None
-        registration = Registration(self.settings, self.sandbox, self.variables)
+        registration = Registration(
+            self.settings, self.sandbox, self.variables, forks=self._forks
+        )
         stack.callback(registration.abandon)
         return registration
 
@@ -189,7 +220,13 @@ class Run:
         before = self.sandbox.calls() if self.sandbox else {}
         usage = summary.api_usage(self.database_url)
         began = time.monotonic()
-        FirstSync(api, self.settings, self.processes, self.progress).run()
+        FirstSync(
+            api,
+            self.settings,
+            self.processes,
+            self.progress,
+            beside=self._drill.begin if self._drill else None,
+        ).run()
         seconds = time.monotonic() - began
         facts = summary.read(self.database_url, sync=self.settings.sync, since=since)
         summary.show(
@@ -238,12 +275,6 @@ class Run:
                 for system, counts in after.items()
             }
         return summary.by_system(usage, summary.api_usage(self.database_url))
-
-    def _drill(self, api: AirflowApi) -> None:
-        """Check that webhooks arrive; with real accounts nobody's customers are touched for it."""
-        if self.sandbox:
-            WebhookDrill(api, self.sandbox, self.settings, self.processes, self.progress).run()
-            self.progress.say("checked: every webhook of both systems arrived")
 
     def _stay(self, api: AirflowApi) -> None:
         for dag_id in SERVICES:
@@ -317,10 +348,10 @@ class Run:
 
 
 @contextlib.contextmanager
-def _ended(process: subprocess.Popen[bytes]) -> Iterator[subprocess.Popen[bytes]]:
-    """A process that does not outlive the block, whatever happens in it."""
+def _ended(process: forks.Process) -> Iterator[None]:
+    """Let a process not outlive the block, whatever happens in it."""
     try:
-        yield process
+        yield
     finally:
         if process.poll() is None:
             process.kill()

@@ -89,6 +89,29 @@ def api_usage(url: str) -> dict[str, int]:
     return {str(name): int(count) for name, count in rows}
 
 
+def at_rest(url: str, *, since: datetime) -> bool:
+    """Whether every webhook is settled, and so is every change and call that followed from one.
+
+    Args:
+        url: The connector's database.
+        since: Plans before this moment do not count: a killed run may have left one open.
+    """
+    with psycopg.connect(url) as connection:
+        row = connection.execute(
+            _query(
+                "SELECT EXISTS (SELECT FROM {schema}.webhook_inbox"
+                "               WHERE state IN ('pending', 'leased'))"
+                "    OR EXISTS (SELECT FROM {schema}.plans"
+                "               WHERE created_at >= %(since)s AND state = 'open')"
+                "    OR EXISTS (SELECT FROM {schema}.changes c JOIN {schema}.plans p"
+                "               ON p.id = c.plan_id"
+                "               WHERE p.created_at >= %(since)s AND c.state = 'pending')"
+            ),
+            {"since": since},
+        ).fetchone()
+    return row == (False,)
+
+
 def by_system(before: Mapping[str, int], after: Mapping[str, int]) -> dict[str, dict[str, int]]:
     """What was called between two counts, in the columns of the summary."""
     counts: dict[str, dict[str, int]] = {}

@@ -2,13 +2,15 @@
 
 import json
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import requests
 
 from local.client import AirflowApi, TaskState
 from local.errors import LocalError
-from local.processes import Processes, last_words
+from local.logs import last_words, reason_of
+from local.processes import Processes
 from local.progress import Progress
 from local.settings import Settings
 
@@ -19,11 +21,21 @@ ASKS_A_PERSON = {"awaiting_input", "deferred"}
 
 
 class FirstSync:
-    """Triggers the sync's DAG and waits for it, with a line for every task that moves on."""
+    """Triggers the sync's DAG and waits for it, with a line for every task that moves on.
+
+    ``beside`` is called while it runs, until it returns true.
+    """
 
     def __init__(
-        self, api: AirflowApi, settings: Settings, processes: Processes, progress: Progress
+        self,
+        api: AirflowApi,
+        settings: Settings,
+        processes: Processes,
+        progress: Progress,
+        *,
+        beside: Callable[[], bool] | None = None,
     ) -> None:
+        self._beside = beside
         self._api = api
         self._settings = settings
         self._processes = processes
@@ -62,6 +74,8 @@ class FirstSync:
         try:
             for task in self._api.tasks(dag_id, run_id):
                 self._show(task, run_id)
+            if self._beside and self._beside():
+                self._beside = None
             return self._api.run_state(dag_id, run_id)
         except (requests.ConnectionError, requests.Timeout):
             return ""  # a busy server; if it has died, the next check says so
@@ -108,4 +122,4 @@ def reason_in(log: Path) -> str:
         for error in entry.get("error_detail") or ():
             if error.get("exc_value"):
                 reason = f"{error['exc_type']}: {error['exc_value']}"
-    return (reason or last_words(log)).splitlines()[0]
+    return (reason or reason_of(log)).splitlines()[0]

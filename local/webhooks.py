@@ -10,7 +10,8 @@ from pathlib import Path
 
 from local.airflow import for_processes
 from local.errors import LocalError
-from local.processes import last_words
+from local.forks import ForkServer, Process
+from local.logs import reason_of
 from local.sandbox import Sandbox
 from local.settings import REPOSITORY, Settings
 
@@ -18,9 +19,17 @@ ENDPOINTS = "/ml-connector/webhooks"
 
 
 class Registration:
-    """Both registrations; Mailchimp's by our own command, beside whatever else is going on."""
+    """Both registrations; Mailchimp's by our own command, beside the first sync."""
 
-    def __init__(self, settings: Settings, sandbox: Sandbox, variables: Mapping[str, str]) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        sandbox: Sandbox,
+        variables: Mapping[str, str],
+        *,
+        forks: ForkServer | None = None,
+    ) -> None:
+        self._forks = forks
         sandbox.report_customers_to(f"{settings.ui}{ENDPOINTS}/quickbooks")
         self._log = settings.logs / "register-webhooks.log"
         self._url, self._environment = settings.ui, for_processes(variables)
@@ -30,21 +39,26 @@ class Registration:
         """Wait for it; once more if it failed, since it began while all the rest was starting.
 
         Raises:
-            LocalError: It failed twice; carries the last line of its log.
+            LocalError: It failed twice; carries the reason from its log.
         """
         if not self._process.wait():
             return
         self._process = self._begin()
         if self._process.wait():
             raise LocalError(
-                f"webhooks could not be registered: {last_words(self._log)}", log=self._log
+                f"webhooks could not be registered: {reason_of(self._log)}", log=self._log
             )
 
-    def _begin(self) -> subprocess.Popen[bytes]:
+    def _begin(self) -> Process:
+        arguments = ["register-webhooks", "--url", self._url]
+        if self._forks:
+            argv = ["ml-connector", *arguments]
+            entry = "ml_connector.cli:main"
+            return self._forks.start(entry, argv, log=self._log, folder=REPOSITORY)
         program = Path(sys.executable).with_name("ml-connector")
         with self._log.open("ab") as log:
             return subprocess.Popen(  # noqa: S603 - our own program and options
-                [sys.executable, program, "register-webhooks", "--url", self._url],
+                [sys.executable, program, *arguments],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,

@@ -8,7 +8,8 @@ import pytest
 
 from local import lock
 from local.errors import LocalError
-from local.processes import Processes, end_sessions, last_words, stale_sessions
+from local.logs import last_words
+from local.processes import Processes, end_sessions, stale_sessions
 from local.sync import reason_in
 
 # A parent whose child leaves the process group and outlives it, as Airflow's tasks do.
