@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from local import warm
 from local.errors import LocalError
 from local.forks import ForkServer, Process
 from local.logs import reason_of
@@ -189,7 +190,7 @@ def start_fork_server(processes: Processes, variables: Mapping[str, str]) -> For
     """Start the fork server and let it import what the setup of the database needs."""
     lazy = {name: value for name, value in variables.items() if name != EAGER_PLUGINS}
     forks = processes.start_fork_server(environment=for_processes(lazy), folder=REPOSITORY)
-    forks.preload("airflow.__main__", "airflow.utils.db")
+    forks.preload(*warm.SETUP)
     return forks
 
 

@@ -20,7 +20,7 @@ from local.errors import LocalError
 from local.forks import ForkServer, Process
 from local.logs import reason_of
 
-GRACE = 4.0  # seconds a process may take to stop in an orderly way
+GRACE = 2.0  # seconds a process may take to stop in an orderly way
 FORCED = 5.0  # seconds the operating system may take to end a killed one
 
 STEADY = 10.0  # seconds; what stops sooner after its start would stop again
@@ -180,9 +180,15 @@ class Processes:
         Raises:
             LocalError: A process could not be ended.
         """
-        sessions = {component.process.pid for component in self._components}
         children = [component.process for component in self._components]
-        left = end_sessions(sessions, grace=grace, children=children)
+        sessions = {child.pid for child in children}
+        left: list[int] = []
+        if self._forks:  # last, since it reaps the others
+            sessions.remove(self._forks.process.pid)
+            left += end_sessions(sessions, grace=grace, children=children)
+            sessions = {self._forks.process.pid}
+            self._forks = None
+        left += end_sessions(sessions, grace=grace, children=children)
         self._components.clear()
         if left:
             raise LocalError(f"these processes could not be stopped: {_listed(left)}")

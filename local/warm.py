@@ -10,19 +10,46 @@ from typing import Any
 EXECUTION_API = "/execution"
 NOTHING = "/nothing"
 
+SETUP = (
+    "airflow.__main__",
+    "airflow.utils.db",
+    "airflow.api_fastapi.app",
+    "airflow.api_fastapi.auth.managers.base_auth_manager",
+    "alembic.command",
+    "alembic.runtime.environment",
+    "airflow.migrations.utils",
+    "setproctitle",
+    "tabulate",
+)
+"""What the setup of Airflow's database needs."""
+
 TASKS = (
     "local.warm:plugins",
     "ml_connector_airflow.preloaded",
     "airflow.cli.commands.dag_processor_command",
     "airflow.cli.commands.scheduler_command",
     "airflow.cli.commands.triggerer_command",
+    "airflow.api_fastapi.execution_api.routes",
+    "airflow.api_fastapi.execution_api.versions",
     "airflow.executors.local_executor",
+    "airflow.sdk._shared.logging.factory",
+    "airflow.sdk._shared.logging.remote",
+    "airflow.serialization.definitions.mappedoperator",
     "airflow.utils.serve_logs",
+    "uvicorn.protocols.http.httptools_impl",
+    "uvicorn.protocols.websockets.websockets_sansio_impl",
+    "uvloop",
 )
-"""What the DAG processor, the scheduler and the triggerer need."""
+"""What the DAG processor, the scheduler and the triggerer need besides."""
 
-API_SERVER = ("airflow.cli.commands.api_server_command", "local.warm:api_server")
-"""What the API server needs besides."""
+API_SERVER = (
+    "airflow.cli.commands.api_server_command",
+    "ml_connector.webhooks.receiver.app",
+    "ml_connector_airflow.commands.webhooks",
+    "ml_connector_airflow.mounts.receiver",
+    "local.warm:api_server",
+)
+"""What the API server needs besides, and the registration of webhooks with it."""
 
 
 def plugins() -> None:

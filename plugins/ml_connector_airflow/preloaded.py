@@ -1,20 +1,41 @@
-"""All that tasks and DAG files import, imported once in the process that forks for them.
+"""Import once, in the process that forks, what every task and every DAG file needs.
 
-A task is a fork. Without this each one imports pandas, psycopg and the HTTP stack by itself, a
-second of work and more on one core: the largest part of a webhook's way (docs/webhooks.md). A DAG
-file is parsed in a fork as well.
+A task is a fork, and so is the parsing of a DAG file. Without this each one imports pandas, psycopg,
+the HTTP stack and Airflow's decorators by itself: most of the time from a webhook to its contact
+(docs/webhooks.md). A test compares the list with what a fork still imports.
 """
 
+import importlib
+
 from ml_connector.store import refresh_lock
-from ml_connector_airflow import dag_docs, forms, lineage
+from ml_connector_airflow import configured, dag_docs, defaults, forms, lineage
 from ml_connector_airflow.hooks import mailchimp, quickbooks
 from ml_connector_airflow.operators import plan_approval
 from ml_connector_airflow.sensors import inbox
 from ml_connector_airflow.tasks import audit, replay, sync, tokens, watches, webhooks
 
+AIRFLOW = (
+    "airflow.providers.common.compat.assets",
+    "airflow.providers.common.io.version_compat",
+    "airflow.providers.standard.operators.trigger_dagrun",
+    "airflow.providers.standard.sensors.external_task",
+    "airflow.sdk.bases.decorator",
+    "airflow.sdk.definitions.asset.metadata",
+    "airflow.sdk.definitions.decorators.condition",
+    "airflow.sdk.definitions.decorators.setup_teardown",
+    "airflow.version",
+    "jinja2.ext",
+)
+"""What Airflow imports for the first task or DAG file of a process."""
+
+for _module in AIRFLOW:
+    importlib.import_module(_module)
+
 __all__ = [
     "audit",
+    "configured",
     "dag_docs",
+    "defaults",
     "forms",
     "inbox",
     "lineage",
