@@ -7,6 +7,7 @@ import typer
 
 from ml_connector.cli import DONE, FAILED, WAITING, WRONG_SETTINGS
 from ml_connector_airflow.commands.server import as_server
+from ml_connector_airflow.moments import moment
 
 Sync = Annotated[str, typer.Option("--sync", help="A sync's name in syncs.yaml.")]
 Verbose = Annotated[bool, typer.Option("--verbose", help="Show Airflow's own log.")]
@@ -52,6 +53,7 @@ def sync(
     verbose: Verbose = False,
 ) -> None:
     """Run the daily DAG once in this process; exit 1 if it failed, 3 if the guard stopped it."""
+    _known(sync_name)
     conf = {
         "full_sync": full_sync,
         "preview": False,
@@ -64,8 +66,17 @@ def sync(
 
 def preview(sync_name: Sync = "main", *, verbose: Verbose = False) -> None:
     """Show what the next sync would change, without writing anything."""
+    _known(sync_name)
     conf = {"full_sync": False, "preview": True, "customer_ids": []}
     _run(sync_name, conf, verbose=verbose)
+
+
+def _known(sync_name: str) -> None:
+    """Raise ``SettingsError`` for an unknown sync, before Airflow is imported."""
+    from ml_connector.settings import load_sync
+
+    if sync_name:
+        load_sync(sync_name)
 
 
 def _run(sync_name: str, conf: dict[str, Any], *, verbose: bool) -> None:
@@ -99,6 +110,8 @@ def audit(
     """Print the audit trail, oldest first. It holds personal data: mind where it goes."""
     if context.invoked_subcommand:
         return
+    moment(since)
+    moment(until)
     as_server()
     from ml_connector_airflow.commands import audit as trail
 
@@ -160,6 +173,8 @@ def replay(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Count the rows, no more.")] = False,
 ) -> None:
     """Evaluate what is behind audit rows again, against the state of today."""
+    moment(since)
+    moment(until)
     as_server()
     from ml_connector_airflow.tasks import replay as replay_tasks
 
@@ -199,6 +214,7 @@ def register_webhooks(
     remove: Annotated[bool, typer.Option("--remove", help="Remove ours.")] = False,
 ) -> None:
     """Create or repair Mailchimp's webhooks, and say what to enter in Intuit's portal."""
+    _known(sync_name)
     as_server()
     from ml_connector_airflow.commands import webhooks
 
