@@ -33,6 +33,7 @@ from psycopg import sql
 
 from local.errors import LocalError
 from local.owner import let_pass, unprivileged_owner
+from local.watchdog import Watchdog
 
 HOST = "127.0.0.1"
 USER = "postgres"
@@ -49,7 +50,9 @@ class EmbeddedPostgres:
     Args:
         home: Folder of the server: its data, its log and its password. Kept between runs.
         log: Where the server writes its log; ``home/server.log`` by default.
-        throwaway: Trade durability for speed, for tests.
+        throwaway: Trade durability for speed, for tests. The server ends with its users, even if
+            they are killed.
+        temporary: Remove the folder of a throwaway server whose users were killed.
         environment: Extra environment variables for the server process.
     """
 
@@ -59,6 +62,7 @@ class EmbeddedPostgres:
         *,
         log: Path | None = None,
         throwaway: bool = False,
+        temporary: bool = False,
         environment: dict[str, str] | None = None,
     ) -> None:
         self.home = home.resolve()
@@ -69,6 +73,8 @@ class EmbeddedPostgres:
         self._environment = environment or {}
         self._process: subprocess.Popen[bytes] | None = None
         self._attached = False
+        self._temporary = temporary
+        self._watchdog = Watchdog(self.home / "users")
 
     def __enter__(self) -> Self:
         self.start()
@@ -135,6 +141,9 @@ class EmbeddedPostgres:
                 extra_groups=owner and [],
                 umask=0o077,
             )
+        if self._throwaway:
+            remove = self.home if self._temporary else None
+            self._watchdog.start(self._process.pid, signal="INT", remove=remove)
         try:
             self._wait_until_ready()
         except BaseException:
@@ -151,15 +160,25 @@ class EmbeddedPostgres:
             raise LocalError(f"no database server is running in {self.home}", log=self.log)
         self.port = int((self.home / "port").read_text("ascii"))
         self._attached = True
+        if self._throwaway:
+            self._watchdog.hold()
+
+    def leave(self) -> None:
+        """Use it no longer; it goes on for its other users."""
+        self._watchdog.release()
 
     def stop(self) -> None:
         """Stop the server fast: sessions are cut, what is committed is safe."""
+        if not self._attached:
+            self._watchdog.cancel()
         pid = self.pid
         if pid is None:
+            self._watchdog.release()
             return
         # SIGINT is Postgres' "fast shutdown"; SIGTERM would wait for every client to leave.
         _stop_process(pid, child=self._process)
         self._process = None
+        self._watchdog.release()
 
     def create_database(self, name: str, *, template: str | None = None) -> str:
         """Create a database unless it is there, and return its URL.
@@ -273,7 +292,7 @@ def temporary() -> Iterator[EmbeddedPostgres]:
     """A server for a test: fast, not durable, its folder removed at the end."""
     folder = Path(tempfile.mkdtemp(prefix="ml-connector-postgres-"))
     try:
-        with EmbeddedPostgres(folder, throwaway=True) as server:
+        with EmbeddedPostgres(folder, throwaway=True, temporary=True) as server:
             yield server
     finally:
         shutil.rmtree(folder, ignore_errors=True)
@@ -301,6 +320,8 @@ def shared(folder: Path) -> Iterator[EmbeddedPostgres]:
                 users.remove(os.getpid())
             if not any(psutil.pid_exists(pid) for pid in users):
                 server.stop()
+            else:
+                server.leave()
 
 
 @contextlib.contextmanager

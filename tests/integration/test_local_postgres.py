@@ -1,0 +1,107 @@
+"""The embedded Postgres of a test ends with its users, however they end."""
+
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+from local.postgres import EmbeddedPostgres
+
+# A user that is killed: says where its server is, then sleeps.
+TEMPORARY = """
+import time
+from local.postgres import temporary
+with temporary() as server:
+    print(server.pid, server.home, flush=True)
+    time.sleep(600)
+"""
+SHARED = """
+import sys, time
+from pathlib import Path
+from local.postgres import shared
+with shared(Path(sys.argv[1])) as server:
+    print(server.pid, server.home, flush=True)
+    sys.stdin.read(1)
+"""
+TEST = """
+def test_sleeps():
+    import time
+    from local.postgres import temporary
+    with temporary() as server:
+        with open({note!r}, "w") as note:
+            note.write(f"{{server.pid}} {{server.home}}\\n")
+        time.sleep(600)
+"""
+
+
+def using(script: str, *arguments: str) -> tuple[subprocess.Popen[str], int, Path]:
+    """Start a user; return it with the server's process id and folder."""
+    user = subprocess.Popen(
+        [sys.executable, "-c", script, *arguments],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    pid, home = user.stdout.readline().split()
+    return user, int(pid), Path(home)
+
+
+def alive(pid: int) -> bool:
+    return psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+
+
+def wait_until(true, seconds: float = 60) -> None:
+    deadline = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < deadline, "it did not come true"
+        time.sleep(0.05)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_a_killed_user_leaves_no_server_and_no_folder(number):
+    user, pid, home = using(TEMPORARY)
+    assert alive(pid)
+    user.send_signal(number)
+    user.communicate(timeout=60)
+    wait_until(lambda: not alive(pid))
+    wait_until(lambda: not home.exists())
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_a_killed_pytest_leaves_no_server(number, tmp_path):
+    note = tmp_path / "note"
+    (tmp_path / "test_it.py").write_text(TEST.format(note=str(note)))
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(tmp_path)]
+    run = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    wait_until(lambda: note.exists() and note.read_text().endswith("\n"))
+    pid, home = note.read_text().split()
+    run.send_signal(number)
+    run.wait(60)
+    wait_until(lambda: not alive(int(pid)))
+    wait_until(lambda: not Path(home).exists())
+
+
+def test_a_shared_server_outlives_the_user_that_started_it_and_ends_with_the_last(tmp_path):
+    first, pid, home = using(SHARED, str(tmp_path / "server"))
+    second, same, _ = using(SHARED, str(tmp_path / "server"))
+    assert same == pid
+    first.kill()
+    first.communicate(timeout=60)
+    with_server = EmbeddedPostgres(home)
+    with_server.attach()
+    with_server.create_database("still_there")  # it answers
+    second.kill()
+    second.communicate(timeout=60)
+    wait_until(lambda: not alive(pid))
+
+
+def test_a_server_that_is_stopped_leaves_no_watchdog(tmp_path):
+    with EmbeddedPostgres(tmp_path / "server", throwaway=True) as server:
+        watching = [one for one in psutil.Process().children() if one.name() == "sh"]
+        assert len(watching) == 1
+        assert alive(server.pid)
+    assert not [one for one in watching if one.is_running() and alive(one.pid)]
