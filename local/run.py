@@ -42,16 +42,10 @@ PARSE_TIMEOUT = 120.0  # seconds from then on; 1 is usual, 60 was too little on 
 
 
 class Run:
-    """One local run. Use as ``Run(settings, console).main(once=True)``.
+    """One local run. Use as ``Run(settings, console).main(once=True)``."""
 
-    With ``forking`` Airflow's components are forks of one process that imports Airflow once.
-    """
-
-    def __init__(
-        self, settings: Settings, console: Console, *, forking: bool = forks.AVAILABLE
-    ) -> None:
+    def __init__(self, settings: Settings, console: Console) -> None:
         self.settings = settings
-        self._forking = forking
         self._forks: forks.ForkServer | None = None
         self._drill: WebhookDrill | None = None
         self.progress = Progress(console)
@@ -157,7 +151,7 @@ class Run:
         if self.sandbox:
             environment = airflow.for_processes(self.variables)
             self.sandbox.start(self.processes, environment)
-        if self._forking:
+        if self.settings.forking and forks.AVAILABLE:
             self._forks = airflow.start_fork_server(self.processes, self.variables)
             self._migrate()  # beside the fork server's first imports
         self._remember(postgres)

@@ -67,6 +67,7 @@ class Settings:
         syncs_file: The settings file in force.
         timeout: Seconds the first sync may take before the run gives up.
         dags_folder: Where Airflow looks for DAGs.
+        forking: Whether Airflow's components are forks of one process, where the system allows it.
     """
 
     home: Path
@@ -78,6 +79,7 @@ class Settings:
     audience: str | None
     timeout: float
     dags_folder: Path
+    forking: bool = True
 
     @property
     def dag_id(self) -> str:
@@ -126,6 +128,7 @@ def load(environ: Mapping[str, str] | None = None, *, dotenv: Path | None = None
         audience=audience if real and not syncs else None,
         timeout=_seconds(given, "RUN_TIMEOUT", 600.0),
         dags_folder=Path(given.get("ML_CONNECTOR_DAGS_FOLDER", REPOSITORY / "dags")).resolve(),
+        forking=given.get("ML_CONNECTOR_FORK", "1") != "0",
     )
 
 

@@ -1,25 +1,28 @@
 """A running machine as its users see it: Airflow's REST API, the sandbox's controls, the audit."""
 
+import base64
 import json
 import os
 import shlex
 import shutil
 import signal
-import subprocess
-import sys
 import tempfile
 import time
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from urllib.parse import quote
 
 import jwt
+import psycopg
 import pytest
 import requests
 
 from local.settings import Ports, sandbox_credentials
+from ml_connector.audit.trail import iter_entries
+from ml_connector.store.database import Database
+from ml_connector.vault import Vault
 from tests.e2e.machine import Machine
 
 VERIFIER = sandbox_credentials(Ports()).verifier_token
@@ -183,6 +186,21 @@ class Airflow:
 ENDED = ("success", "failed")
 
 
+def our_database(airflow: Airflow) -> str:
+    """The connector's database for psycopg and libpq."""
+    return airflow.database_url.replace("postgresql+psycopg://", "postgresql://")
+
+
+def airflow_database(airflow: Airflow) -> str:
+    """The other database on the same server."""
+    ours = our_database(airflow)
+    server, _, mine = ours.rpartition("/")
+    with psycopg.connect(ours) as connection:
+        rows = connection.execute("SELECT datname FROM pg_database WHERE NOT datistemplate")
+        (other,) = {name for (name,) in rows} - {"postgres", mine.split("?")[0]}
+    return f"{server}/{other}"
+
+
 @contextmanager
 def staying_up() -> Iterator[Airflow]:
     """A machine of its own that stays up, after its first sync."""
@@ -211,26 +229,19 @@ def wait_for(found, seconds: float = PATIENCE):
         value = found()
         if value:
             return value
-        time.sleep(0.5)
+        time.sleep(0.2)
     pytest.fail(f"nothing came within {seconds} s")
 
 
 def trail(airflow: Airflow, run_id: str = "") -> list[dict]:
-    """The audit rows of a run, or all of them."""
-    command = Path(sys.prefix) / "bin" / "ml-connector"
-    environment = {
-        **{name: value for name, value in os.environ.items() if not name.startswith("AIRFLOW")},
-        "ML_CONNECTOR_HOME": str(airflow.machine.home),
-    }
-    shown = subprocess.run(
-        [command, "audit", "--json"],
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=True,
-        timeout=120,
-    )
-    rows = [json.loads(line) for line in shown.stdout.splitlines() if line.startswith("{")]
+    """The audit rows of a run, or all of them, as `ml-connector audit --json` prints them."""
+    home = airflow.machine.home
+    keys = [(home / name).read_text().split(",") for name in ("encryption_keys", "index_key")]
+    opened, (index,) = ([base64.b64decode(key) for key in each] for each in keys)
+    vault = Vault(encryption_keys=opened, index_key=index)
+    url = airflow.database_url.replace("postgresql:", "postgresql+psycopg:")
+    with closing(Database(url, connections=1)) as database:
+        rows = list(iter_entries(database.begin, vault=vault))
     return [row for row in rows if not run_id or row["run_id"] == run_id]
 
 

@@ -5,6 +5,8 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import psutil
@@ -12,6 +14,7 @@ import pytest
 
 from local.postgres import free_port
 from local.settings import Ports
+from local.watchdog import Watchdog
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 PATIENCE = 240  # seconds; 40 is usual on 2 cores
@@ -33,11 +36,14 @@ class Machine:
             *arguments,  # of two values make takes the last
         ]
 
-    def start(self, *arguments: str) -> subprocess.Popen[str]:
+    @contextmanager
+    def start(self, *arguments: str) -> Iterator[subprocess.Popen[str]]:
+        """Run `make run`; it is interrupted if this process is killed."""
         environment = {
             name: value for name, value in os.environ.items() if not name.startswith(CREDENTIALS)
         }
-        return subprocess.Popen(
+        watchdog = Watchdog(self.home.parent / "users")
+        with subprocess.Popen(
             self.command(*arguments),
             cwd=REPOSITORY,
             env=environment,
@@ -45,7 +51,12 @@ class Machine:
             stderr=subprocess.STDOUT,
             text=True,
             start_new_session=True,
-        )
+        ) as process:
+            watchdog.start(-process.pid, signal="INT")
+            try:
+                yield process
+            finally:
+                watchdog.cancel()
 
     def run(self, *arguments: str) -> tuple[int, str]:
         with self.start("ONCE=1", *arguments) as process:

@@ -3,8 +3,7 @@
 import psycopg
 import pytest
 
-from tests.e2e.airflow import ENDED, trail, wait_for
-from tests.e2e.live.test_zz_leaks import airflow_database
+from tests.e2e.airflow import ENDED, airflow_database, trail, wait_for
 
 
 @pytest.fixture

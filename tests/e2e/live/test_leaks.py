@@ -1,14 +1,15 @@
-"""Last in this folder: nothing that was secret or personal is anywhere it should not be.
+"""Nothing that is secret or personal is anywhere it should not be.
 
-Looked at is what all the tests before have left: logs, dumps of both databases, and what Airflow's
-REST API tells its admin of runs, tasks, XComs, rendered templates, triggers, connections and
-variables.
+Looked at is what the runs of `driven`, and every test before, have left: logs, dumps of both
+databases, and what Airflow's REST API tells its admin of runs, tasks, XComs, rendered templates,
+triggers, connections and variables.
 """
 
 import base64
 import json
 import re
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import quote, quote_plus
@@ -20,7 +21,10 @@ from cryptography.fernet import Fernet
 
 from local.postgres import binaries
 from local.settings import Ports, sandbox_credentials
-from tests.e2e.airflow import Airflow
+from tests.e2e.airflow import Airflow, airflow_database, our_database, trail_of, wait_for
+
+LAST = True
+"""Run after the other tests of this folder (conftest.py): more to look at, and nothing else differs."""
 
 SHORTEST = 8
 PAGE = 100
@@ -37,7 +41,31 @@ def forms(word: str) -> set[str]:
 
 
 @pytest.fixture(scope="module")
-def secrets(airflow: Airflow) -> dict[str, str]:
+def driven(airflow: Airflow) -> Airflow:
+    """A machine on which every way of handling a person and a key has been taken once."""
+    name, refused = f"Leak{time.time_ns()}", f"Fake{time.time_ns()}"
+    customer = airflow.add_customer(name, f"{name.lower()}@leaks-watched.com")
+    airflow.end_webhooks()
+    airflow.add_customer(refused, f"{refused.lower()}@example.com")  # Mailchimp refuses it
+    assert airflow.finished(airflow.trigger()) == "success"
+    airflow.begin_webhooks()
+    assert [row for row in trail_of(airflow, refused) if row["outcome"] == "failed"]
+    # Webhooks of both systems, and what they write to the other one.
+    airflow.edit(int(customer), GivenName="Renamed")
+    email = f"{name.lower()}@leaks-watched.com"
+    wait_for(lambda: airflow.member(email)["merge_fields"]["FNAME"] == "Renamed")
+    url = f"{airflow.mailchimp}/members/{email}/unsubscribe"
+    requests.post(url, json={}, timeout=30).raise_for_status()
+    wait_for(lambda: [row for row in trail_of(airflow, name) if row["action"] == "write_notes"])
+    for dag_id in ("refresh_quickbooks_tokens", "verify_audit"):
+        assert airflow.finished(airflow.trigger(dag_id=dag_id), dag_id) == "success"
+    failing = airflow.trigger(dag_id="replay_audit")  # nothing is chosen
+    assert airflow.finished(failing, "replay_audit") == "failed"
+    return airflow
+
+
+@pytest.fixture(scope="module")
+def secrets(driven: Airflow, airflow: Airflow) -> dict[str, str]:
     """Everything planted, by name: keys of this machine, of both mock servers, and their tokens."""
     given = sandbox_credentials(Ports())
     home = airflow.machine.home
@@ -74,7 +102,7 @@ def variables(airflow: Airflow, fernet_key: str) -> dict[tuple[str, str], str]:
 
 
 @pytest.fixture(scope="module")
-def people(airflow: Airflow) -> set[str]:
+def people(driven: Airflow, airflow: Airflow) -> set[str]:
     """Every address that a customer or member has."""
     customers = requests.get(f"{airflow.quickbooks}/customers", timeout=60).json()["customers"]
     listed = [each.get("PrimaryEmailAddr", {}).get("Address", "") for each in customers]
@@ -85,7 +113,7 @@ def people(airflow: Airflow) -> set[str]:
 
 
 @pytest.fixture(scope="module")
-def places(airflow: Airflow) -> dict[str, str]:
+def places(driven: Airflow, airflow: Airflow) -> dict[str, str]:
     """All that is looked at, in lower case, by where it was found."""
     found = dict(logs(airflow.machine.home / "logs"))
     found |= dict(databases(airflow))
@@ -106,20 +134,6 @@ def databases(airflow: Airflow) -> Iterator[tuple[str, str]]:
         dump = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120)
         for table, body in ROW.findall(dump.stdout):
             yield f"table {name} {table}", body.lower()
-
-
-def our_database(airflow: Airflow) -> str:
-    return airflow.database_url.replace("postgresql+psycopg://", "postgresql://")
-
-
-def airflow_database(airflow: Airflow) -> str:
-    """The other database on the same server."""
-    ours = our_database(airflow)
-    server, _, mine = ours.rpartition("/")
-    with psycopg.connect(ours) as connection:
-        rows = connection.execute("SELECT datname FROM pg_database WHERE NOT datistemplate")
-        (other,) = {name for (name,) in rows} - {"postgres", mine.split("?")[0]}
-    return f"{server}/{other}"
 
 
 def answers(airflow: Airflow) -> Iterator[tuple[str, str]]:
