@@ -7,7 +7,6 @@ from pathlib import Path
 _EXCEPTION = re.compile(r"^(?:[\w.]*\.)?([A-Z]\w*(?:Error|Exception|Refused|Reauth|Exit)\w*: .+)$")
 
 
-
 def reason_of(log: Path) -> str:
     """Return the last exception in a log; where there is none, its last line."""
     found = ""

@@ -132,7 +132,9 @@ class Processes:
         log = self._log(program)
         if self._forks and program.entry:
             argv = [str(word) for word in program.command]
-            process = self._forks.start(program.entry, argv, log=log, folder=program.folder)
+            process: Process = self._forks.start(
+                program.entry, argv, log=log, folder=program.folder
+            )
         else:
             process = self._spawn(program, log)
         component = Component(program, process, log)
@@ -214,9 +216,7 @@ def end_sessions(
     return list(_members(sessions))
 
 
-def _gone_within(
-    seconds: float, sessions: Collection[int], children: Sequence[Process]
-) -> bool:
+def _gone_within(seconds: float, sessions: Collection[int], children: Sequence[Process]) -> bool:
     """Wait until no process of the sessions is left, and say whether that came true in time."""
     deadline = time.monotonic() + seconds
     while any(_members(sessions)):

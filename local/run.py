@@ -203,9 +203,7 @@ class Run:
         """Begin to register; only the receiver has to be up for it."""
         if not self.sandbox:
             return None
-        registration = Registration(
-            self.settings, self.sandbox, self.variables, forks=self._forks
-        )
+        registration = Registration(self.settings, self.sandbox, self.variables, forks=self._forks)
         stack.callback(registration.abandon)
         return registration
 

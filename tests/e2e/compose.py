@@ -24,8 +24,8 @@ import yaml
 
 from local.airflow import for_processes
 from local.errors import LocalError
-from local.postgres import EmbeddedPostgres, binaries, free_port
 from local.logs import last_words
+from local.postgres import EmbeddedPostgres, binaries, free_port
 from local.processes import Component, Processes
 
 ROOT = Path(__file__).resolve().parents[2]
