@@ -16,7 +16,9 @@ from ml_connector_airflow.tasks import audit, replay, sync, tokens, watches, web
 
 AIRFLOW = (
     "airflow.providers.common.compat.assets",
+    "airflow.providers.common.io.assets.file",
     "airflow.providers.common.io.version_compat",
+    "airflow.providers.postgres.assets.postgres",
     "airflow.providers.standard.operators.trigger_dagrun",
     "airflow.providers.standard.sensors.external_task",
     "airflow.sdk.bases.decorator",

@@ -25,7 +25,7 @@ def as_server(*, log_level: str = "WARNING", older: bool = False) -> None:
     os.environ.setdefault("_AIRFLOW_PROCESS_CONTEXT", "server")
     os.environ.setdefault("AIRFLOW__LOGGING__LOGGING_LEVEL", log_level)
     _refuse_unreachable(os.environ.get(DATABASE, ""))
-    _silence_deprecations()
+    silence_deprecations()
     from ml_connector_airflow.commands.migrate import bring_up_to_date
 
     bring_up_to_date(older=older)
@@ -51,7 +51,7 @@ def _refuse_unreachable(url: str) -> None:
         ) from error
 
 
-def _silence_deprecations() -> None:
+def silence_deprecations() -> None:
     """Keep Airflow's own deprecations out of our output; a person's -W or PYTHONWARNINGS wins."""
     if not sys.warnoptions:
         # Airflow shows its deprecations unless options of the interpreter say otherwise.

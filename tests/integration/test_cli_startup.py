@@ -1,0 +1,112 @@
+"""What a command costs before it works: no command imports Airflow that can do without."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from local.postgres import free_port
+
+PLUGINS = Path(__file__).resolve().parents[2] / "plugins"
+HEAVY = ("airflow", "pandas", "sqlalchemy", "rich", "requests")
+SCRIPT = """
+import sys
+from ml_connector.cli import main
+sys.argv[0] = "ml-connector"
+try:
+    main()
+finally:
+    found = {name.partition(".")[0] for name in sys.modules}
+    print("IMPORTED", *sorted(found), file=sys.stderr)
+"""
+
+
+def run(*arguments: str, **environment: str) -> tuple[int, str, set[str]]:
+    """Exit code, output and imported packages of a command."""
+    mine = {name: value for name, value in os.environ.items() if not name.startswith("AIRFLOW")}
+    done = subprocess.run(
+        [sys.executable, "-c", SCRIPT, *arguments],
+        env=mine | environment,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+    errors, _, imported = done.stderr.rpartition("IMPORTED ")
+    return done.returncode, done.stdout + errors, set(imported.split())
+
+
+@pytest.mark.parametrize(
+    ("expected", "arguments"),
+    [
+        (0, ["--help"]),
+        (0, ["sync", "--help"]),
+        (0, ["audit", "--help"]),
+        (0, ["sandbox", "--help"]),
+        (2, ["nonsense"]),
+        (2, ["sync", "--nonsense"]),
+        (2, ["sync", "--sync", "nobody"]),
+        (2, ["preview", "--sync", "nobody"]),
+        (2, ["register-webhooks", "--sync", "nobody"]),
+        (2, ["audit", "--since", "yesterday"]),
+        (2, ["replay", "--until", "tomorrow"]),
+        (2, ["forget", "-"]),
+    ],
+)
+def test_help_and_wrong_usage_import_nothing_heavy(expected, arguments, tmp_path):
+    code, output, imported = run(*arguments, ML_CONNECTOR_HOME=str(tmp_path))
+    assert code == expected, output
+    assert output.strip()
+    assert imported & set(HEAVY) == set()
+
+
+def test_the_list_of_commands_needs_no_settings_either(tmp_path):
+    _, output, imported = run("--help", ML_CONNECTOR_HOME=str(tmp_path))
+    assert "register-webhooks" in output
+    assert imported & {"pydantic", "yaml"} == set()
+
+
+def test_a_database_that_is_away_is_noticed_before_airflow_is_imported(tmp_path):
+    port = free_port()
+    code, output, imported = run(
+        "audit",
+        ML_CONNECTOR_HOME=str(tmp_path),
+        AIRFLOW_HOME=str(tmp_path),
+        AIRFLOW__DATABASE__SQL_ALCHEMY_CONN=f"postgresql+psycopg2://a:b@127.0.0.1:{port}/airflow",
+    )
+    assert code == 1
+    assert output == (
+        "ml-connector: Airflow's database cannot be used: connection to server at "
+        f'"127.0.0.1", port {port} failed: Connection refused\n'
+    )
+    assert imported & set(HEAVY) == set()
+
+
+IMPORT = """
+import sys
+from ml_connector_airflow.commands import server
+if sys.argv[1] == "quiet":
+    server.silence_deprecations()
+import airflow
+"""
+
+
+@pytest.mark.parametrize(("way", "warned"), [("quiet", False), ("as it is", True)])
+def test_airflows_own_deprecations_do_not_stand_before_our_output(way, warned, tmp_path):
+    """The second case fails once Airflow has none any more, and the workaround can go."""
+    done = subprocess.run(
+        [sys.executable, "-c", IMPORT, way],
+        env=os.environ
+        | {
+            "AIRFLOW_HOME": str(tmp_path),
+            "AIRFLOW__CORE__LAZY_LOAD_PLUGINS": "False",
+            "AIRFLOW__CORE__PLUGINS_FOLDER": str(PLUGINS),
+        },
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=240,
+    )
+    assert ("Deprecat" in done.stdout + done.stderr) is warned, done.stdout + done.stderr
