@@ -94,6 +94,7 @@ class Distributed:
         self.stack.kill(worker)
         begun = time.monotonic()
         self._tell("DELETE", "faults")
+        # By default Airflow looks for lost tasks every 5 minutes; docker-compose.yaml sets less.
         wait_for(lambda: "up_for_retry" in self.states(run).values(), seconds=120)
         noticed = time.monotonic() - begun
         if not wait_for_retry:

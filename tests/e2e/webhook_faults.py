@@ -18,7 +18,7 @@ import psycopg
 import requests
 
 from tests.e2e import sender
-from tests.e2e.airflow import Airflow, wait_for
+from tests.e2e.airflow import Airflow, our_database, wait_for
 
 UP = 120.0  # seconds a killed part may take to be up again on a busy machine
 SETTLED = 420.0  # seconds; a killed task's events are due again after two minutes
@@ -171,12 +171,20 @@ def _kill_api_server(airflow: Airflow, kills: int, seen: Seen, done: threading.E
     try:
         for _ in range(kills):
             wait_for(lambda: healthy(airflow), UP)
-            time.sleep(chance.uniform(0.5, 3))
+            enough = stored(airflow) + chance.randint(5, 60)
+            wait_for(lambda enough=enough: stored(airflow) >= enough, UP)
             kill(airflow, "api-server")
             seen.kills += 1
         wait_for(lambda: healthy(airflow), UP)
     finally:
         done.set()
+
+
+def stored(airflow: Airflow) -> int:
+    """How many events the inbox has."""
+    with psycopg.connect(our_database(airflow)) as connection:
+        row = connection.execute("SELECT count(*) FROM ml_connector.webhook_inbox").fetchone()
+    return row[0] if row else 0
 
 
 def healthy(airflow: Airflow) -> bool:
