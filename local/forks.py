@@ -13,6 +13,9 @@ from typing import Protocol
 from local.errors import LocalError
 from local.logs import reason_of
 
+PATIENCE = 180.0
+"""Seconds the fork server may take to start a child, its imports included; 10 are usual."""
+
 AVAILABLE = sys.platform == "linux"
 """Whether components are forked. On macOS a fork after the import of system frameworks is unsafe."""
 
@@ -58,7 +61,7 @@ class ForkServer:
         """Fork a child that calls ``entry``, given as ``module:function``.
 
         Raises:
-            LocalError: The fork server has stopped.
+            LocalError: The fork server has stopped, or does not answer.
         """
         self._number += 1
         self._send(
@@ -71,9 +74,14 @@ class ForkServer:
                 "given": given,
             }
         )
+        deadline = time.monotonic() + PATIENCE
         while self._number not in self._started:
-            if not self._read(None):
-                raise self.stopped()
+            if not self._read(max(deadline - time.monotonic(), 0)):
+                if time.monotonic() < deadline:
+                    raise self.stopped()
+                raise LocalError(
+                    f"the fork server did not start {argv[0]} within {PATIENCE:.0f} s", log=self.log
+                )
         return Fork(self, self._started[self._number])
 
     def code_of(self, pid: int, timeout: float | None = 0.0) -> int | None:

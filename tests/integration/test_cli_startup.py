@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from local.postgres import free_port
+from ml_connector import cli, settings
 
 PLUGINS = Path(__file__).resolve().parents[2] / "plugins"
 HEAVY = ("airflow", "pandas", "sqlalchemy", "rich", "requests")
@@ -82,6 +83,15 @@ def test_a_database_that_is_away_is_noticed_before_airflow_is_imported(tmp_path)
         f'"127.0.0.1", port {port} failed: Connection refused\n'
     )
     assert imported & set(HEAVY) == set()
+
+
+@pytest.mark.parametrize("named", [None, "", "elsewhere"])
+def test_the_state_folder_is_that_of_the_settings(monkeypatch, named):
+    """The CLI works it out by itself, since the settings' module is slow to import."""
+    monkeypatch.delenv("ML_CONNECTOR_HOME", raising=False)
+    if named is not None:
+        monkeypatch.setenv("ML_CONNECTOR_HOME", named)
+    assert cli._home() == settings.home()
 
 
 IMPORT = """
