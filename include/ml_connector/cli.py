@@ -19,7 +19,7 @@ DONE, FAILED, WRONG_SETTINGS, WAITING = 0, 1, 2, 3
 
 app = typer.Typer(
     name="ml-connector",
-    help="Keep QuickBooks Online customers and a Mailchimp audience in step.",
+    help="Sync QuickBooks Online customers with a Mailchimp audience.",
     no_args_is_help=True,
     add_completion=False,
     # Plain text: rich's help imports a Markdown and a syntax library, half of a command's start.
