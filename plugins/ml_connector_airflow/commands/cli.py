@@ -7,7 +7,7 @@ import typer
 
 from ml_connector.cli import DONE, FAILED, WAITING, WRONG_SETTINGS
 from ml_connector_airflow.commands.server import as_server
-from ml_connector_airflow.moments import moment
+from ml_connector_airflow.moments import parse_typed_time
 
 Sync = Annotated[str, typer.Option("--sync", help="A sync's name in syncs.yaml.")]
 Verbose = Annotated[bool, typer.Option("--verbose", help="Show Airflow's own log.")]
@@ -110,8 +110,8 @@ def audit(
     """Print the audit trail, oldest first. It holds personal data: mind where it goes."""
     if context.invoked_subcommand:
         return
-    moment(since)
-    moment(until)
+    parse_typed_time(since)
+    parse_typed_time(until)
     as_server()
     from ml_connector_airflow.commands import audit as trail
 
@@ -173,8 +173,8 @@ def replay(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Count the rows, no more.")] = False,
 ) -> None:
     """Evaluate what is behind audit rows again, against the state of today."""
-    moment(since)
-    moment(until)
+    parse_typed_time(since)
+    parse_typed_time(until)
     as_server()
     from ml_connector_airflow.tasks import replay as replay_tasks
 
