@@ -101,10 +101,17 @@ class MemoryTokens:
 class Company:
     """One company. ``settings`` overrides the sync's settings; ``waits`` lists what was slept."""
 
-    def __init__(self, *, mock_servers: MockServers, database_url: str, folder: Path) -> None:
+    def __init__(
+        self,
+        *,
+        mock_servers: MockServers,
+        database_url: str,
+        folder: Path,
+        database: Database | None = None,
+    ) -> None:
         self.mock_servers, self.database_url, self.folder = mock_servers, database_url, folder
         self.quickbooks, self.mailchimp = mock_servers.quickbooks, mock_servers.mailchimp
-        self.database = Database(database_url)
+        self.database = database or Database(database_url)
         key = base64.b64decode("A" * 43 + "=")
         self.vault = Vault(encryption_keys=[key], index_key=key)
         self.settings: dict[str, Any] = {"new_contact_status": "subscribed"}

@@ -22,6 +22,7 @@ from sandbox.mailchimp.app import create_app as create_mailchimp
 from sandbox.quickbooks.app import create_app as create_quickbooks
 from sandbox.running import serving_in_thread
 from tests.integration.company import Company, MockServers
+from tests.integration.databases import Databases, Leased
 
 _numbers = itertools.count(1)
 
@@ -43,13 +44,23 @@ def template_database(postgres) -> str:
     return "template_ml"
 
 
+@pytest.fixture(scope="session")
+def databases(postgres, template_database) -> Databases:
+    """Migrated, empty databases."""
+    return Databases(postgres, template_database)
+
+
 @pytest.fixture
-def database_url(postgres, template_database) -> Iterator[str]:
-    """A fresh, migrated database, dropped at the end: hundreds of them are gigabytes."""
-    name = f"t{os.getpid()}_{next(_numbers)}"
-    postgres.create_database(name, template=template_database)
-    yield postgres.url(name)
-    postgres.drop_database(name)
+def leased_database(databases) -> Iterator[Leased]:
+    """An empty, migrated database for one test."""
+    with databases.leased() as lent:
+        yield lent
+
+
+@pytest.fixture
+def database_url(leased_database) -> str:
+    """Its address."""
+    return leased_database.url
 
 
 @pytest.fixture(scope="session")
@@ -66,22 +77,19 @@ def mock_servers(mock_apps) -> Iterator[MockServers]:
 
 
 @pytest.fixture
-def fresh_company(mock_servers, postgres, template_database, tmp_path) -> Callable[[], Any]:
+def fresh_company(mock_servers, databases, tmp_path) -> Callable[..., Any]:
     """Opens any number of new companies, one after the other: for a test that is many examples."""
 
     @contextmanager
-    def opened(template: str = template_database) -> Iterator[Company]:
+    def opened(template: str = "") -> Iterator[Company]:
         mock_servers.reset()
-        name = f"t{os.getpid()}_{next(_numbers)}"
-        postgres.create_database(name, template=template)
-        company = Company(
-            mock_servers=mock_servers, database_url=postgres.url(name), folder=Path(tmp_path)
-        )
-        try:
-            yield company
-        finally:
-            company.close()
-            postgres.drop_database(name)
+        with databases.copied(template) if template else databases.leased() as lent:
+            yield Company(
+                mock_servers=mock_servers,
+                database_url=lent.url,
+                folder=Path(tmp_path),
+                database=lent.database,
+            )
 
     return opened
 
@@ -120,12 +128,15 @@ def company_after(
 
 
 @pytest.fixture
-def company(mock_servers, database_url, tmp_path) -> Iterator[Company]:
+def company(mock_servers, leased_database, tmp_path) -> Company:
     """An empty company, an empty audience and the connector between them."""
     mock_servers.reset()
-    company = Company(mock_servers=mock_servers, database_url=database_url, folder=Path(tmp_path))
-    yield company
-    company.close()
+    return Company(
+        mock_servers=mock_servers,
+        database_url=leased_database.url,
+        folder=Path(tmp_path),
+        database=leased_database.database,
+    )
 
 
 @pytest.fixture(scope="session")
