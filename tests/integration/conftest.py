@@ -1,10 +1,12 @@
 """A company, an audience and a database of their own for every test, all of them real servers."""
 
+import base64
 import copy
 import itertools
+import json
 import os
+import re
 import shutil
-import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -21,8 +23,13 @@ from sandbox.control import Instrumented
 from sandbox.mailchimp.app import create_app as create_mailchimp
 from sandbox.quickbooks.app import create_app as create_quickbooks
 from sandbox.running import serving_in_thread
-from tests.integration.company import Company, MockServers
+from tests import forks
+from tests.integration.company import AUDIENCE, REALM, Company, MockServers
 from tests.integration.databases import Databases, Leased
+from tests.integration.receiving import TOKEN
+
+ROOT = Path(__file__).resolve().parents[2]
+KEY = "A" * 43 + "="
 
 _numbers = itertools.count(1)
 
@@ -140,28 +147,101 @@ def company(mock_servers, leased_database, tmp_path) -> Company:
 
 
 @pytest.fixture(scope="session")
-def migrated_airflow(tmp_path_factory) -> Path:
-    """Airflow's own database as our commands leave it when it was not there, which takes seconds."""
-    home: Path = tmp_path_factory.mktemp("airflow")
+def airflow_folders(tmp_path_factory) -> Path:
+    """The worker's Airflow: all its tests have the same home, so its commands fork (tests.forks)."""
+    folders: Path = tmp_path_factory.mktemp("airflow")
+    return folders
+
+
+def environment_of(home: Path, state: Path) -> dict[str, str]:
+    """An Airflow that was given our folders and nothing else."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("AIRFLOW")}
-    code = "from ml_connector_airflow.commands import migrate; migrate.bring_up_to_date()"
-    subprocess.run(
-        [sys.executable, "-c", code],
-        env=kept | {"AIRFLOW_HOME": str(home), "AIRFLOW__CORE__LOAD_EXAMPLES": "False"},
-        capture_output=True,
-        check=True,
-        timeout=120,
-    )
-    return home / "airflow.db"
+    return {
+        **kept,
+        "PATH": f"{Path(sys.prefix) / 'bin'}:{os.environ['PATH']}",
+        "AIRFLOW_HOME": str(home),
+        "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
+        "AIRFLOW__CORE__DAGS_FOLDER": str(ROOT / "dags"),
+        "AIRFLOW__CORE__PLUGINS_FOLDER": str(ROOT / "plugins"),
+        "AIRFLOW__CORE__FERNET_KEY": base64.urlsafe_b64encode(b"f" * 32).decode(),
+        "ML_CONNECTOR_HOME": str(state),
+        "PYTHONUNBUFFERED": "1",
+    }
+
+
+@pytest.fixture(scope="session")
+def migrated_airflow(airflow_folders) -> Path:
+    """Airflow's own database as our commands leave it when it was not there, which takes seconds."""
+    home, state = airflow_folders / "home", airflow_folders / "state"
+    forks.run(["ml-connector", "check"], env=environment_of(home, state))
+    return Path(shutil.move(home / "airflow.db", airflow_folders / "airflow.db"))
 
 
 @pytest.fixture
-def airflow_home(migrated_airflow, tmp_path) -> Path:
-    """A home of its own for the test's Airflow, with a migrated database."""
-    home: Path = tmp_path / "airflow"
+def airflow_home(migrated_airflow, airflow_folders) -> Path:
+    """A home as new for the test's Airflow, with a migrated database."""
+    home: Path = airflow_folders / "home"
+    shutil.rmtree(home)
     home.mkdir()
     shutil.copy(migrated_airflow, home)
     return home
+
+
+@pytest.fixture
+def airflow_environment(airflow_home, tmp_path) -> dict[str, str]:
+    """An Airflow that was given our folders and nothing else."""
+    return environment_of(airflow_home, tmp_path / "state")
+
+
+@pytest.fixture
+def connected_environment(company, airflow_environment, tmp_path) -> dict[str, str]:
+    """The same with connections to the mock servers, and settings of this audience."""
+    syncs = tmp_path / "syncs.yaml"
+    shipped = (ROOT / "include/config/syncs.yaml").read_text()
+    syncs.write_text(re.sub(r"audience_id: \S+", f"audience_id: {AUDIENCE}", shipped))
+    quickbooks = {
+        "conn_type": "quickbooks",
+        "host": company.quickbooks,
+        "login": "sandbox-client",
+        "password": "sandbox-secret",
+        "extra": {"realm_id": REALM, "webhook_verifier_token": TOKEN},
+    }
+    mailchimp = {
+        "conn_type": "mailchimp",
+        "host": company.mailchimp_api,
+        "password": company.mailchimp_key,
+    }
+    return {
+        **airflow_environment,
+        "ML_CONNECTOR_SYNCS": str(syncs),
+        "AIRFLOW_CONN_QUICKBOOKS_DEFAULT": json.dumps(quickbooks),
+        "AIRFLOW_CONN_MAILCHIMP_DEFAULT": json.dumps(mailchimp),
+        "AIRFLOW_CONN_ML_CONNECTOR_DB": company.database_url.replace("+psycopg", ""),
+    }
+
+
+@pytest.fixture
+def run(company, connected_environment) -> Callable[..., tuple[int, str]]:
+    """Runs a command with what is typed into it; returns its exit code and what it said.
+
+    The Airflow is the connected one, with the company's keys and a token.
+    """
+    quickbooks = json.loads(connected_environment["AIRFLOW_CONN_QUICKBOOKS_DEFAULT"])
+    quickbooks["extra"]["token_url"] = f"{company.quickbooks}/oauth2/v1/tokens/bearer"
+    given = {
+        "AIRFLOW_CONN_QUICKBOOKS_DEFAULT": json.dumps(quickbooks),
+        "ML_CONNECTOR_INDEX_KEY": KEY,
+        "AIRFLOW_VAR_QUICKBOOKS_TOKEN__QUICKBOOKS_DEFAULT": json.dumps(
+            {"refresh_token": "sandbox-refresh-token"}
+        ),
+    }
+
+    def ran(*words: str, typed: str = "", keys: str = KEY) -> tuple[int, str]:
+        env = {**connected_environment, **given, "ML_CONNECTOR_ENCRYPTION_KEYS": keys}
+        done = forks.run(["ml-connector", *words], env=env, input=typed)
+        return done.returncode, done.stdout + done.stderr
+
+    return ran
 
 
 @pytest.fixture(params=["current", "status_required"])

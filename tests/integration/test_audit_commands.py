@@ -1,45 +1,10 @@
 """`ml-connector audit`, `audit seal`, `audit verify` and `replay`, as a person types them."""
 
 import json
-import subprocess
-
-import pytest
 
 from tests.integration.test_audit_sealed import tamper
-from tests.integration.test_register_webhooks import COMMAND, environment
-
-__all__ = ["environment"]  # a fixture
 
 AMY = "amy@finch.org"
-
-
-@pytest.fixture
-def run(company, environment):
-    """Runs a command; returns its exit code and what it said."""
-    key = "A" * 43 + "="
-    quickbooks = json.loads(environment["AIRFLOW_CONN_QUICKBOOKS_DEFAULT"])
-    quickbooks["extra"]["token_url"] = f"{company.quickbooks}/oauth2/v1/tokens/bearer"
-    keys = {
-        "AIRFLOW_CONN_QUICKBOOKS_DEFAULT": json.dumps(quickbooks),
-        "ML_CONNECTOR_ENCRYPTION_KEYS": key,
-        "ML_CONNECTOR_INDEX_KEY": key,
-        "AIRFLOW_VAR_QUICKBOOKS_TOKEN__QUICKBOOKS_DEFAULT": json.dumps(
-            {"refresh_token": "sandbox-refresh-token"}
-        ),
-    }
-
-    def ran(*words: str) -> tuple[int, str]:
-        done = subprocess.run(
-            [COMMAND, *words],
-            env=environment | keys,
-            capture_output=True,
-            text=True,
-            timeout=120,
-            check=False,
-        )
-        return done.returncode, done.stdout + done.stderr
-
-    return ran
 
 
 def test_a_failed_row_is_replayed_sealed_and_verified_and_a_fault_is_named(company, run):

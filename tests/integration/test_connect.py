@@ -1,25 +1,20 @@
 """`ml-connector connect quickbooks`, as a person does it, against the mock server's consent page."""
 
 import json
-import os
 import re
-import subprocess
-import sys
 import time
-from pathlib import Path
 
 import pytest
 import requests
 from sqlalchemy import text
 
 from local.postgres import free_port
+from tests import forks
 from tests.integration.company import REALM, control
-
-COMMAND = Path(sys.prefix) / "bin" / "ml-connector"
 
 
 @pytest.fixture
-def environment(company, airflow_home, tmp_path):
+def environment(company, airflow_environment):
     """An Airflow with the connections in its environment."""
     base = company.quickbooks
     connection = {
@@ -30,27 +25,18 @@ def environment(company, airflow_home, tmp_path):
         "extra": {"realm_id": REALM, "token_url": f"{base}/oauth2/v1/tokens/bearer"},
     }
     return {
-        **{name: value for name, value in os.environ.items() if not name.startswith("AIRFLOW")},
-        "AIRFLOW_HOME": str(airflow_home),
-        "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
-        "ML_CONNECTOR_HOME": str(tmp_path / "state"),
+        **airflow_environment,
         "AIRFLOW_CONN_QUICKBOOKS_DEFAULT": json.dumps(connection),
         "AIRFLOW_CONN_ML_CONNECTOR_DB": company.database_url.replace("+psycopg", ""),
-        "PYTHONUNBUFFERED": "1",
     }
 
 
-def connect(environment, *options: str) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [COMMAND, "connect", "quickbooks", "--no-browser", "--port", str(free_port()), *options],
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
+def connect(environment, *options: str) -> forks.Forked:
+    command = ["ml-connector", "connect", "quickbooks", "--no-browser", "--port", str(free_port())]
+    return forks.start([*command, *options], env=environment)
 
 
-def page_of(process: subprocess.Popen[str]) -> str:
+def page_of(process: forks.Forked) -> str:
     for line in process.stdout:
         if line.startswith("http"):
             return line.strip()
@@ -72,14 +58,9 @@ def wait_for_redemption(company) -> None:
 
 def stored_pair(environment) -> dict[str, str]:
     """The pair in the token Variable."""
-    got = subprocess.run(
-        [COMMAND.with_name("airflow"), "variables", "get", "quickbooks_token__quickbooks_default"],
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=True,
-    )
+    variable = "quickbooks_token__quickbooks_default"
+    got = forks.run(["airflow", "variables", "get", variable], env=environment)
+    assert got.returncode == 0, got.stderr
     return json.loads(got.stdout.strip().splitlines()[-1])
 
 
@@ -93,14 +74,7 @@ def test_connecting_stores_the_pair_and_names_the_company(environment, company):
     assert f"Connected to the company 'Sandbox Company_US_1' ({REALM})" in output
     code = re.search(r"code=([^&]+)", answer.url)[1]
     assert code not in output
-    again = subprocess.run(
-        [COMMAND, "check"],
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
+    again = forks.run(["ml-connector", "check"], env=environment)
     assert "ok     main: QuickBooks: connected to the company" in again.stdout
 
 
@@ -111,7 +85,7 @@ def test_a_refresh_under_way_with_the_former_pair_does_not_undo_the_consent(envi
         page = page_of(process)
         slow = {"rotate": "always", "token_latency_ms": 4000}
         control(company.quickbooks, "PUT", "settings", slow)
-        with subprocess.Popen([COMMAND, "check"], env=environment | seeded) as refreshing:
+        with forks.start(["ml-connector", "check"], env=environment | seeded) as refreshing:
             wait_for_redemption(company)
             control(company.quickbooks, "PUT", "settings", {"token_latency_ms": 0})
             requests.get(page, timeout=30)

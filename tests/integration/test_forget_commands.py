@@ -1,8 +1,6 @@
 """`ml-connector forget` and `rotate-keys`, as a person types them."""
 
 import base64
-import json
-import subprocess
 
 import pytest
 
@@ -10,41 +8,10 @@ from ml_connector.errors import SettingsError
 from ml_connector.privacy.rotate_keys import count_remaining
 from ml_connector.vault import Vault
 from ml_connector_airflow.commands import privacy
-from tests.integration.test_register_webhooks import COMMAND, environment
-
-__all__ = ["environment"]  # a fixture
+from tests.integration.conftest import KEY
 
 AMY = "amy@finch.org"
-KEY = "A" * 43 + "="
 NEW = base64.b64encode(b"n" * 32).decode()
-
-
-@pytest.fixture
-def run(company, environment):
-    """Runs a command with what is typed into it; returns its exit code and what it said."""
-    quickbooks = json.loads(environment["AIRFLOW_CONN_QUICKBOOKS_DEFAULT"])
-    quickbooks["extra"]["token_url"] = f"{company.quickbooks}/oauth2/v1/tokens/bearer"
-    variables = {
-        "AIRFLOW_CONN_QUICKBOOKS_DEFAULT": json.dumps(quickbooks),
-        "ML_CONNECTOR_INDEX_KEY": KEY,
-        "AIRFLOW_VAR_QUICKBOOKS_TOKEN__QUICKBOOKS_DEFAULT": json.dumps(
-            {"refresh_token": "sandbox-refresh-token"}
-        ),
-    }
-
-    def ran(*words: str, typed: str = "", keys: str = KEY) -> tuple[int, str]:
-        done = subprocess.run(
-            [COMMAND, *words],
-            env={**environment, **variables, "ML_CONNECTOR_ENCRYPTION_KEYS": keys},
-            input=typed,
-            capture_output=True,
-            text=True,
-            timeout=120,
-            check=False,
-        )
-        return done.returncode, done.stdout + done.stderr
-
-    return ran
 
 
 def test_a_person_is_shown_asked_about_erased_and_proven(company, run):

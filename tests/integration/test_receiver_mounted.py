@@ -1,8 +1,6 @@
 """The plugin: the receiver on Airflow's own API server, which has to live whatever is missing."""
 
-import base64
 import json
-import os
 import subprocess
 import sys
 import time
@@ -16,24 +14,18 @@ from sqlalchemy import create_engine, text
 
 from local.postgres import free_port
 from ml_connector.quickbooks import webhooks as quickbooks
+from tests import forks
 from tests.integration.company import REALM
 from tests.integration.receiving import TOKEN, cloud_event
 
 ROOT = Path(__file__).resolve().parents[2]
-BIN = Path(sys.prefix) / "bin"
 PREFIX = "/ml-connector/webhooks"
 
 
 @pytest.fixture
-def environment(airflow_home, tmp_path):
+def environment(airflow_environment):
     return {
-        **{name: value for name, value in os.environ.items() if not name.startswith("AIRFLOW")},
-        "AIRFLOW_HOME": str(airflow_home),
-        "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
-        "AIRFLOW__CORE__PLUGINS_FOLDER": str(ROOT / "plugins"),
-        "AIRFLOW__CORE__DAGS_FOLDER": str(ROOT / "dags"),
-        "AIRFLOW__CORE__FERNET_KEY": base64.urlsafe_b64encode(b"f" * 32).decode(),
-        "ML_CONNECTOR_HOME": str(tmp_path / "state"),
+        **airflow_environment,
         "AIRFLOW_CONN_QUICKBOOKS_DEFAULT": json.dumps(
             {
                 "conn_type": "quickbooks",
@@ -46,16 +38,8 @@ def environment(airflow_home, tmp_path):
 @contextmanager
 def api_server(environment: dict[str, str], log: Path) -> Iterator[str]:
     port = free_port()
-    with (
-        log.open("wb") as said,
-        subprocess.Popen(
-            [BIN / "airflow", "api-server", "--port", str(port), "--workers", "1"],
-            env=environment,
-            cwd=ROOT,
-            stdout=said,
-            stderr=subprocess.STDOUT,
-        ) as process,
-    ):
+    command = ["airflow", "api-server", "--port", str(port), "--workers", "1"]
+    with forks.start(command, env=environment, log=log) as process:
         url = f"http://127.0.0.1:{port}"
         try:
             deadline = time.monotonic() + 90

@@ -1,11 +1,7 @@
 """`ml-connector register-webhooks` and `receiver`, as a person types them, against the mock server."""
 
-import base64
 import json
-import os
-import re
 import subprocess
-import sys
 import threading
 import time
 from collections import Counter
@@ -18,56 +14,19 @@ import pytest
 import requests
 
 from local.postgres import free_port
-from tests.integration.company import AUDIENCE, REALM
+from tests import forks
 from tests.integration.receiving import TOKEN, cloud_event
 
-ROOT = Path(__file__).resolve().parents[2]
-COMMAND = Path(sys.prefix) / "bin" / "ml-connector"
 VARIABLE = "mailchimp_webhook__mailchimp_default__main"
 
 
 @pytest.fixture
-def environment(company, airflow_home, tmp_path):
-    """An Airflow with the connections in its environment, and settings of this audience."""
-    syncs = tmp_path / "syncs.yaml"
-    shipped = (ROOT / "include/config/syncs.yaml").read_text()
-    syncs.write_text(re.sub(r"audience_id: \S+", f"audience_id: {AUDIENCE}", shipped))
-    quickbooks = {
-        "conn_type": "quickbooks",
-        "host": company.quickbooks,
-        "login": "sandbox-client",
-        "password": "sandbox-secret",
-        "extra": {"realm_id": REALM, "webhook_verifier_token": TOKEN},
-    }
-    return {
-        **{name: value for name, value in os.environ.items() if not name.startswith("AIRFLOW")},
-        "AIRFLOW_HOME": str(airflow_home),
-        "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
-        "AIRFLOW__CORE__FERNET_KEY": base64.urlsafe_b64encode(b"f" * 32).decode(),
-        "ML_CONNECTOR_HOME": str(tmp_path / "state"),
-        "ML_CONNECTOR_SYNCS": str(syncs),
-        "AIRFLOW_CONN_QUICKBOOKS_DEFAULT": json.dumps(quickbooks),
-        "AIRFLOW_CONN_MAILCHIMP_DEFAULT": json.dumps(
-            {
-                "conn_type": "mailchimp",
-                "host": company.mailchimp_api,
-                "password": company.mailchimp_key,
-            }
-        ),
-        "AIRFLOW_CONN_ML_CONNECTOR_DB": company.database_url.replace("+psycopg", ""),
-        "PYTHONUNBUFFERED": "1",
-    }
+def environment(connected_environment):
+    return connected_environment
 
 
 def airflow(environment: dict[str, str], *words: str) -> str:
-    return subprocess.run(
-        [COMMAND.with_name("airflow"), *words],
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    ).stdout
+    return forks.run(["airflow", *words], env=environment).stdout
 
 
 def stored(environment: dict[str, str]) -> dict[str, str]:
@@ -77,9 +36,9 @@ def stored(environment: dict[str, str]) -> dict[str, str]:
 @contextmanager
 def receiver(environment: dict[str, str]) -> Iterator[str]:
     port = free_port()
-    with subprocess.Popen(
-        [COMMAND, "receiver", "--port", str(port)], env=environment, cwd=ROOT
-    ) as process:
+    command = ["ml-connector", "receiver", "--port", str(port)]
+    log = Path(environment["ML_CONNECTOR_SYNCS"]).with_name("receiver.log")
+    with forks.start(command, env=environment, log=log) as process:
         url = f"http://127.0.0.1:{port}"
         try:
             wait_for(f"{url}/health", process)
@@ -89,7 +48,7 @@ def receiver(environment: dict[str, str]) -> Iterator[str]:
             process.wait(20)
 
 
-def wait_for(url: str, process: subprocess.Popen) -> None:
+def wait_for(url: str, process: forks.Forked) -> None:
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline and process.poll() is None:
         try:
@@ -101,14 +60,7 @@ def wait_for(url: str, process: subprocess.Popen) -> None:
 
 
 def register(environment: dict[str, str], *options: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [COMMAND, "register-webhooks", *options],
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
+    return forks.run(["ml-connector", "register-webhooks", *options], env=environment)
 
 
 def hooks(company) -> list[dict]:
@@ -197,14 +149,7 @@ def test_registering_repairing_and_receiving_from_end_to_end(environment, compan
 
 def checked(environment) -> str:
     """What `ml-connector check` says of the webhooks."""
-    done = subprocess.run(
-        [COMMAND, "check"],
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
+    done = forks.run(["ml-connector", "check"], env=environment)
     (line,) = [line for line in done.stdout.splitlines() if ": webhooks: " in line]
     return line
 
