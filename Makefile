@@ -10,8 +10,12 @@ ONCE ?=
 BIN = $(VENV)/bin
 INSTALL = $(if $(PYTHON),$(PYTHON),$(error Python 3.11 or newer is needed; set PYTHON=/path/to/it)) \
 	-m local.install --venv $(VENV)
-# Side by side; the fourth room, tests/e2e, has the machine to itself (CONTRIBUTING.md).
+# The rooms that run side by side; tests/e2e has the machine to itself (CONTRIBUTING.md).
 ROOMS = tests/unit tests/contract tests/dags tests/integration
+# What a room's tests run: `make test TESTS=tests/unit/test_vault.py TEST_ARGS="-k race -x"`.
+TESTS ?= $(ROOMS)
+PYTEST = $(BIN)/python -m pytest
+SIDE_BY_SIDE = $(PYTEST) -n 2 --dist worksteal --durations=25
 
 # So that variables given to make reach the programs; an empty one counts as not given.
 export AIRFLOW_PORT QUICKBOOKS_PORT MAILCHIMP_PORT LOG_SERVER_PORT TRIGGERER_LOG_PORT
@@ -20,7 +24,7 @@ export ML_CONNECTOR_HOME ML_CONNECTOR_SYNCS ML_CONNECTOR_DAGS_FOLDER SYNC RUN_TI
 export PYTHONPATH := $(CURDIR)/include:$(CURDIR)/plugins:$(CURDIR)
 
 .DEFAULT_GOAL := help
-.PHONY: help install install-dev run test lint lock audit bench torture distributed companies clean
+.PHONY: help install install-dev run test test-unit test-e2e test-endurance test-all lint lock audit bench torture distributed companies clean
 
 help: ## Show what can be made
 	@sed -n 's/^\([a-z-]*\): .*## /\1\t/p' Makefile | expand -t 14
@@ -34,9 +38,23 @@ install-dev: ## The same, with what tests and linters need
 run: install ## Run everything here; ONCE=1 syncs once and exits
 	@$(BIN)/python -m local $(if $(filter-out 0,$(ONCE)),--once)
 
-test: install-dev ## Run all tests
-	@$(BIN)/python -m pytest -n 2 --dist loadfile $(ROOMS) $(TEST_ARGS)
-	@$(BIN)/python -m pytest tests/e2e $(TEST_ARGS)
+test: install-dev ## Run the tests that a change needs: unit, contract, DAGs, integration
+	@$(SIDE_BY_SIDE) -m "not endurance" $(TESTS) $(TEST_ARGS)
+
+test-unit: install-dev ## Run the unit tests, in seconds
+	@$(PYTEST) -n 2 --dist worksteal -m "not endurance" tests/unit $(TEST_ARGS)
+
+test-e2e: install-dev ## Run make run and Airflow's own processes; installs what is missing
+	@$(BIN)/python -m local.needs
+	@$(PYTEST) --durations=10 tests/e2e $(TEST_ARGS)
+
+test-endurance: install-dev ## Run kills, stampedes, thousands of customers, many examples
+	@HYPOTHESIS_PROFILE=many $(SIDE_BY_SIDE) -m "endurance or hypothesis" $(TESTS) $(TEST_ARGS)
+
+test-all: install-dev ## Run every test
+	@$(BIN)/python -m local.needs
+	@HYPOTHESIS_PROFILE=many $(SIDE_BY_SIDE) $(ROOMS)
+	@$(PYTEST) --durations=10 tests/e2e
 
 lint: install-dev ## Check style, types and the walls between rooms
 	@$(BIN)/ruff check .

@@ -149,6 +149,7 @@ def test_tags_of_strangers_are_not_found_and_malformed_tags_refused(remote, list
     assert problem(lambda: lists.update_list_member_tags(LIST, ADA, body))["status"] == 400
 
 
+@pytest.mark.endurance
 def test_a_hundred_thousand_members_are_read_and_written_without_waiting(remote, lists):
     """The mock server serves benchmarks: it must never be what is measured.
 

@@ -18,6 +18,7 @@ from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
 
+import pytest
 import structlog
 from sqlalchemy import text
 
@@ -94,6 +95,7 @@ def answered(company) -> Counter[str]:
     )
 
 
+@pytest.mark.endurance
 def test_no_human_edit_is_lost_and_no_write_of_ours_is_done_twice(company):
     company.settings["activity"] = {"batch_size": 5}
     company.tokens = FileVault(Path(company.folder) / "token.json")

@@ -381,6 +381,7 @@ class DyingDatabase(Database):
         return super().begin()
 
 
+@pytest.mark.endurance
 def test_killed_between_any_two_transactions_it_is_given_again_and_ends_the_same(fresh_company):
     nth, killed = 0, True
     while killed:

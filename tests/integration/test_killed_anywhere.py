@@ -20,6 +20,8 @@ from tests.integration.audit_journal import assert_audit_matches_journal
 from tests.integration.company import ADDRESS, Company
 from tests.integration.killed_worker import work
 
+pytestmark = pytest.mark.endurance
+
 SYSTEMS = ("quickbooks", "mailchimp")
 # Warm processes: forked from one that has imported everything and holds no connections.
 _processes = multiprocessing.get_context("forkserver")

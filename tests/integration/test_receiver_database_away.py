@@ -102,6 +102,7 @@ def durable(tmp_path):
         yield running
 
 
+@pytest.mark.endurance
 def test_postgres_stopped_hard_under_events_loses_none_and_leaves_each_effect_once(
     durable, mock_servers, tmp_path
 ):
@@ -201,6 +202,7 @@ def states(url: str) -> dict[str, int]:
     return {row.state: row.count for row in rows}
 
 
+@pytest.mark.endurance
 def test_every_2xx_is_in_the_table_after_the_receiver_was_killed_under_load(database_url):
     chance = random.Random(11)
     acknowledged: set[str] = set()

@@ -6,6 +6,8 @@ import pytest
 
 from bench import stored
 
+pytestmark = pytest.mark.endurance
+
 LEEWAY = 1.15
 MEND = "if that is meant, store the new figures: .venv/bin/python -m bench.stored"
 

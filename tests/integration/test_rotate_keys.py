@@ -112,6 +112,7 @@ def work(database_url: str) -> None:
     database.close()
 
 
+@pytest.mark.endurance
 @pytest.mark.timeout(120)
 def test_a_sync_webhooks_and_a_rotation_that_is_killed_five_times_leave_all_values_right(company):
     ids = fill(company)

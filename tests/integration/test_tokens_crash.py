@@ -14,6 +14,8 @@ from ml_connector.sync.preflight import check_audience
 from ml_connector.sync.push import push_shard
 from tests.integration.token_worker import CRASHES, DAY, FIRST, STRICT, Desk, attempt, crash
 
+pytestmark = pytest.mark.endurance
+
 TIMES = 2
 
 

@@ -3,6 +3,7 @@
 from collections import Counter
 from pathlib import Path
 
+import pytest
 from sqlalchemy import text
 
 from tests.integration.token_worker import FIRST, STRICT, FileVault
@@ -29,6 +30,7 @@ def opted_out_before(company) -> list[str]:
     return ids
 
 
+@pytest.mark.endurance
 def test_a_sync_over_many_token_lifetimes_is_not_interrupted(company):
     company.quickbooks_control("POST", "company", {"customers": CUSTOMERS})
     ids = opted_out_before(company)

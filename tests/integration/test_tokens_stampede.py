@@ -12,6 +12,9 @@ from ml_connector.store.refresh_lock import refresh_lock
 from tests.integration.token_worker import CONN_ID, STRICT, Desk, stampede
 
 
+pytestmark = pytest.mark.endurance
+
+
 @pytest.fixture
 def desk(mock_servers, database_url, tmp_path) -> Desk:
     return Desk(

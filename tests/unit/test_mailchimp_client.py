@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from ml_connector.errors import (
@@ -297,7 +297,6 @@ def read(audience: Audience, size: int, since: datetime | None = None) -> list[s
 members = st.lists(st.integers(0, 15), max_size=60)
 
 
-@settings(max_examples=300, deadline=None)
 @given(seconds=members, size=st.integers(2, 9), included=st.booleans(), since=st.integers(-1, 15))
 def test_every_member_comes_once_whatever_the_ties(
     seconds: list[int], size: int, included: bool, since: int
@@ -313,7 +312,6 @@ def test_every_member_comes_once_whatever_the_ties(
     assert sorted(expected) == sorted(ids)
 
 
-@settings(max_examples=300, deadline=None)
 @given(seconds=members, size=st.integers(2, 9), included=st.booleans(), data=st.data())
 def test_no_member_is_missed_while_others_change(
     seconds: list[int], size: int, included: bool, data: st.DataObject

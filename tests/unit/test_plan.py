@@ -263,6 +263,7 @@ def test_deciding_takes_a_fixed_number_of_steps_however_many_customers_there_are
     assert calls_of_pandas(4_000) < 1.1 * calls_of_pandas(1_000)
 
 
+@pytest.mark.endurance
 def test_a_hundred_thousand_customers_are_decided():
     assert len(decided([customer(n, f"k{n:06}") for n in range(100_000)]).changes) == 100_000
 

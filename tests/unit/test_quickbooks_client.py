@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from ml_connector.errors import (
@@ -258,7 +258,6 @@ def read(company: Company, size: int, since: datetime | None, until: datetime) -
 clusters = st.lists(st.integers(0, 12), max_size=60)
 
 
-@settings(max_examples=300, deadline=None)
 @given(
     seconds=clusters,
     size=st.integers(2, 9),
@@ -280,7 +279,6 @@ def test_every_customer_of_the_window_comes_once_whatever_the_ties(
     assert sorted(expected) == sorted(ids)
 
 
-@settings(max_examples=300, deadline=None)
 @given(seconds=clusters, size=st.integers(2, 9), data=st.data())
 def test_no_customer_is_missed_while_others_are_being_updated(
     seconds: list[int], size: int, data: st.DataObject
@@ -304,7 +302,6 @@ def test_no_customer_is_missed_while_others_are_being_updated(
     assert max((len(page) for page in pages), default=0) <= size
 
 
-@settings(max_examples=200, deadline=None)
 @given(seconds=clusters, size=st.integers(1, 9), until=st.integers(0, 14), over=st.integers(0, 20))
 def test_pages_side_by_side_list_everybody(
     seconds: list[int], size: int, until: int, over: int

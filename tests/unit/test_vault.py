@@ -129,6 +129,7 @@ print(vault_from({}, home).index_fingerprint)
 """
 
 
+@pytest.mark.endurance
 def test_processes_that_race_for_the_first_start_end_with_one_key(tmp_path):
     go = tmp_path / "go"
     command = [sys.executable, "-c", RACER, str(tmp_path / "home"), str(go)]
