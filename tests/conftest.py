@@ -17,7 +17,7 @@ from hypothesis import settings
 
 HERE = Path(__file__).parent
 DURATIONS = HERE / "durations.json"
-MEMORY = Path("/dev/shm")  # noqa: S108 - a file system, not a file
+MEMORY = Path("/dev/shm")
 ROOM_NEEDED = 4 << 30
 """Bytes that must be free in memory: a database server of each worker, and copies of databases."""
 WORTH_LISTING = 0.5

@@ -248,7 +248,8 @@ def _become(request: dict[str, Any], descriptors: list[int]) -> None:
     os.environ.clear()
     os.environ.update(request["environment"])
     if _read_at_import(os.environ) != fixed:
-        print("Airflow was imported with another environment:", fixed, file=sys.stderr)
+        sys.stderr.write(f"Airflow was imported with another environment: {fixed}\n")
+        sys.stderr.flush()
         os._exit(WRONG_ENVIRONMENT)
     os.chdir(request["folder"])
     sys.argv = list(request["words"])

@@ -1,6 +1,5 @@
 """The Mailchimp client against the mock server, over HTTP."""
 
-from collections import Counter
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -20,38 +19,21 @@ from ml_connector.errors import (
 from ml_connector.mailchimp.client import MailchimpClient
 from ml_connector.mailchimp.protocol import auth_headers, base_url_of
 from ml_connector.model import MemberWrite, Status
-from ml_connector.wire.retries import Retries
 from ml_connector.wire.transport import RequestsTransport
 from sandbox.mailchimp.app import create_app
 from sandbox.running import serving_in_thread
+from tests.client_harness import MockServer, Observed
 
 KEY = "sandbox-key-us99"
 AUDIENCE = "a1b2c3d4e5"
 
 
-class Standin:
-    """The mock server's control API."""
-
-    def __init__(self, url: str) -> None:
-        self.url = url
-
-    def control(self, method: str, path: str, body: object = None) -> Any:
-        answer = requests.request(method, f"{self.url}/_sandbox/{path}", json=body, timeout=30)
-        answer.raise_for_status()
-        return answer.json() if answer.content else None
-
-    def fault(self, action: dict[str, Any], **rule: Any) -> None:
-        self.control("POST", "faults", {"action": action, **rule})
-
-    def status_of(self, email: str) -> str:
-        return str(self.control("GET", f"members/{email}")["status"])
-
-
-class Clients:
+class Clients(Observed):
     """Clients of the mock server; what they slept and sent is in view."""
 
-    def __init__(self, standin: Standin) -> None:
-        self.standin, self.slept, self.calls = standin, [], Counter[str]()
+    def __init__(self, standin: MockServer) -> None:
+        super().__init__()
+        self.standin = standin
 
     def client(
         self,
@@ -70,23 +52,27 @@ class Clients:
             base_url=base_url_of(key, url),
             audience_id=audience,
             auth=auth_headers(key),
-            pace=lambda: None,
-            retries=Retries(tries=3, sleep=self.slept.append),
+            pace=self.pace,
+            retries=self.retries(tries=3),
             calls=self.calls,
             page_size=page_size,
         )
 
 
 @pytest.fixture(scope="module")
-def served() -> Iterator[Standin]:
+def served() -> Iterator[MockServer]:
     with serving_in_thread({"mailchimp": create_app()}) as urls:
-        yield Standin(urls["mailchimp"])
+        yield MockServer(urls["mailchimp"])
 
 
 @pytest.fixture
-def world(served: Standin) -> Clients:
+def world(served: MockServer) -> Clients:
     served.control("POST", "reset")
     return Clients(served)
+
+
+def status_of(world: Clients, email: str) -> str:
+    return str(world.standin.control("GET", f"members/{email}")["status"])
 
 
 def row(email: str = "ada@firm-mail.net", **changes: Any) -> MemberWrite:
@@ -140,7 +126,7 @@ def test_single_calls_do_what_they_say(world: Clients) -> None:
     assert found.tags == ("Inactive",)
     client.archive("ada@firm-mail.net")
     client.archive("ada@firm-mail.net")
-    assert world.standin.status_of("ada@firm-mail.net") == "archived"
+    assert status_of(world, "ada@firm-mail.net") == "archived"
     assert client.restore(row(status=Status.TRANSACTIONAL)).status is Status.TRANSACTIONAL
 
 
@@ -218,7 +204,7 @@ def test_archived_members_are_listed_apart(world: Clients) -> None:
 def test_d4_a_passing_failure_is_waited_out(world: Clients, action: dict[str, Any]) -> None:
     world.standin.fault(action, times=1)
     world.client().upsert_batch([row()])
-    assert world.standin.status_of("ada@firm-mail.net") == "transactional"
+    assert status_of(world, "ada@firm-mail.net") == "transactional"
     assert len(world.slept) == 1
     if "headers" in action:
         assert world.slept[0] >= 3
@@ -243,7 +229,7 @@ def test_d6_a_call_without_an_answer_times_out_and_counts_as_lost(world: Clients
     with pytest.raises(ResponseLost):
         world.client(timeout=0.2).upsert_batch([row()])
     assert all(slept >= 5 for slept in world.slept)
-    assert world.standin.status_of("ada@firm-mail.net") == "transactional"
+    assert status_of(world, "ada@firm-mail.net") == "transactional"
 
 
 def test_d8_wrong_settings_stop_the_run_with_one_message_that_says_what_to_change(

@@ -21,42 +21,26 @@ from ml_connector.errors import (
 from ml_connector.quickbooks.client import QuickBooksClient
 from ml_connector.quickbooks.protocol import BatchItem
 from ml_connector.quickbooks.tokens import TokenEndpoint, TokenManager, TokenPair
-from ml_connector.wire.retries import Retries
 from ml_connector.wire.transport import RequestsTransport
 from sandbox.quickbooks.app import create_app
 from sandbox.running import serving_in_thread
+from tests.client_harness import MockServer, Observed
 
 REALM = "9341450000000001"
 TOKEN_PATH = "/oauth2/v1/tokens/bearer"
 
 
-class Standin:
-    """The mock server's control API."""
-
-    def __init__(self, url: str) -> None:
-        self.url = url
-
-    def control(self, method: str, path: str, body: object = None) -> Any:
-        answer = requests.request(method, f"{self.url}/_sandbox/{path}", json=body, timeout=30)
-        answer.raise_for_status()
-        return answer.json() if answer.content else None
-
-    def fault(self, action: dict[str, Any], **rule: Any) -> None:
-        self.control("POST", "faults", {"action": action, "match": {"path": "/v3/"}, **rule})
-
-
-class Connection:
+class Connection(Observed):
     """Vault and lock of one connection in memory, shared by all its clients."""
 
-    def __init__(self, standin: Standin) -> None:
+    def __init__(self, standin: MockServer) -> None:
+        super().__init__()
         self.standin, self.mutex, self.unfinished = standin, threading.Lock(), False
         self.token = TokenPair(
             access_token="unknown-so-far-and-long-enough", refresh_token="sandbox-refresh-token"
         )
         self.saved = 0
         self.mark = ""
-        self.slept: list[float] = []
-        self.calls = Counter[str]()
 
     def load(self) -> TokenPair:
         return self.token
@@ -105,21 +89,21 @@ class Connection:
             base_url=host or self.standin.url,
             realm_id=realm,
             tokens=self.manager(secret=secret),
-            pace=lambda: None,
-            retries=Retries(tries=3, sleep=self.slept.append),
+            pace=self.pace,
+            retries=self.retries(tries=3),
             calls=self.calls,
             page_size=page_size,
         )
 
 
 @pytest.fixture(scope="module")
-def served() -> Iterator[Standin]:
+def served() -> Iterator[MockServer]:
     with serving_in_thread({"quickbooks": create_app()}) as urls:
-        yield Standin(urls["quickbooks"])
+        yield MockServer(urls["quickbooks"], {"path": "/v3/"})
 
 
 @pytest.fixture
-def world(served: Standin) -> Connection:
+def world(served: MockServer) -> Connection:
     served.control("POST", "reset")
     return Connection(served)
 

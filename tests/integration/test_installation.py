@@ -41,7 +41,9 @@ def test_an_airflow_database_of_another_version_is_named_and_left_alone(
     assert kept == "dd5f3a8e2b91" != now
 
 
-def test_pools_and_paused_dags_are_named_until_the_commands_of_the_page_were_given(airflow_environment):
+def test_pools_and_paused_dags_are_named_until_the_commands_of_the_page_were_given(
+    airflow_environment,
+):
     page = (ROOT / "docs" / "connect.md").read_text()
     (pools,) = re.findall(r"`(airflow pools import [^`]+)`", page)
     (unpause,) = re.findall(r"^\$ (airflow dags unpause .*)$", page, re.MULTILINE)
@@ -60,6 +62,8 @@ def test_pools_and_paused_dags_are_named_until_the_commands_of_the_page_were_giv
     typed(airflow_environment, unpause)
     last = typed(airflow_environment, "ml-connector check")
     assert f"ok     DAGs for every sync: {services} are not paused" in last
-    listed = typed(airflow_environment, "airflow dags list --columns dag_id,is_paused --output plain")
+    listed = typed(
+        airflow_environment, "airflow dags list --columns dag_id,is_paused --output plain"
+    )
     assert re.search(r"^replay_audit +False$", listed, re.MULTILINE), listed
     assert re.search(r"^sync_customers__main +True$", listed, re.MULTILINE), listed

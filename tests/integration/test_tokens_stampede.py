@@ -11,7 +11,6 @@ from ml_connector.store.database import Database
 from ml_connector.store.refresh_lock import refresh_lock
 from tests.integration.token_worker import CONN_ID, STRICT, Desk, stampede
 
-
 pytestmark = pytest.mark.endurance
 
 

@@ -1,6 +1,5 @@
 """The Mailchimp client's rules: bounded repetition, complete listings, harmless replays."""
 
-from collections import Counter
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -23,8 +22,8 @@ from ml_connector.errors import (
 from ml_connector.mailchimp.client import MailchimpClient
 from ml_connector.mailchimp.protocol import subscriber_hash
 from ml_connector.model import MemberWrite, Status
-from ml_connector.wire.retries import Retries
 from ml_connector.wire.transport import Request, Response
+from tests.client_harness import Observed, Scripted
 
 SAMPLES = Path(__file__).parent / "samples"
 START = datetime(2026, 10, 1, tzinfo=UTC)
@@ -39,39 +38,21 @@ def said(document: object, status: int = 200) -> Response:
     return Response(status=status, headers={}, body=msgspec.json.encode(document))
 
 
-class Scripted:
-    """Answers with what it was given, in order, and remembers what it was sent."""
-
-    def __init__(self, *answers: Response | Exception) -> None:
-        self.answers = list(answers)
-        self.sent: list[Request] = []
-
-    def send(self, request: Request) -> Response:
-        self.sent.append(request)
-        answer = self.answers.pop(0)
-        if isinstance(answer, Exception):
-            raise answer
-        return answer
-
-
-class Bench:
+class Bench(Observed):
     """A client around a transport, with its pauses and counts in view."""
 
     def __init__(self, transport: Any, **options: Any) -> None:
-        self.calls, self.slept, self.paced = Counter[str](), [], 0
+        super().__init__()
         self.client = MailchimpClient(
             transport=transport,
             base_url="https://us19.test/3.0",
             audience_id="a1b2c3d4e5",
             auth={"Authorization": "Bearer key"},
-            pace=self._pace,
-            retries=Retries(sleep=self.slept.append, chance=lambda: 0.5),
+            pace=self.pace,
+            retries=self.retries(chance=lambda: 0.5),
             calls=self.calls,
             **options,
         )
-
-    def _pace(self) -> None:
-        self.paced += 1
 
 
 def row(email: str = "ada@firm.test", **changes: Any) -> MemberWrite:

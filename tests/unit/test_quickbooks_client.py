@@ -1,7 +1,6 @@
 """The QuickBooks client's rules: one renewal, bounded repetition, complete pages."""
 
 import re
-from collections import Counter
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -22,8 +21,8 @@ from ml_connector.errors import (
 )
 from ml_connector.quickbooks.client import QuickBooksClient
 from ml_connector.quickbooks.protocol import BatchItem
-from ml_connector.wire.retries import Retries
 from ml_connector.wire.transport import Request, Response
+from tests.client_harness import Observed, Scripted
 
 SAMPLES = Path(__file__).parent / "samples"
 START = datetime(2026, 10, 1, tzinfo=UTC)
@@ -32,21 +31,6 @@ START = datetime(2026, 10, 1, tzinfo=UTC)
 def sample(status: int, name: str) -> Response:
     body = (SAMPLES / f"quickbooks_{name}").read_bytes()
     return Response(status=status, headers={"intuit_tid": "1-5f"}, body=body)
-
-
-class Scripted:
-    """Answers with what it was given, in order, and remembers what it was sent."""
-
-    def __init__(self, *answers: Response | Exception) -> None:
-        self.answers = list(answers)
-        self.sent: list[Request] = []
-
-    def send(self, request: Request) -> Response:
-        self.sent.append(request)
-        answer = self.answers.pop(0)
-        if isinstance(answer, Exception):
-            raise answer
-        return answer
 
 
 class Tokens:
@@ -63,25 +47,23 @@ class Tokens:
         return self.value
 
 
-class Bench:
+class Bench(Observed):
     """A client around a transport, with its pauses and counts in view."""
 
     def __init__(self, transport: Any, **options: Any) -> None:
-        self.tokens, self.calls, self.slept, self.paced = Tokens(), Counter[str](), [], 0
+        super().__init__()
+        self.tokens = Tokens()
         self.client = QuickBooksClient(
             transport=transport,
             base_url="https://qbo.test",
             realm_id="93",
             tokens=self.tokens,
-            pace=self._pace,
-            retries=Retries(sleep=self.slept.append, chance=lambda: 0.5),
+            pace=self.pace,
+            retries=self.retries(chance=lambda: 0.5),
             calls=self.calls,
             clock=lambda: START,
             **options,
         )
-
-    def _pace(self) -> None:
-        self.paced += 1
 
 
 OPERATION = "note-7"
