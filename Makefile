@@ -27,7 +27,7 @@ export PYTHONPATH := $(CURDIR)/include:$(CURDIR)/plugins:$(CURDIR)
 .PHONY: help install install-dev run test test-unit test-e2e test-endurance test-all lint lock audit bench torture distributed companies clean
 
 help: ## Show what can be made
-	@sed -n 's/^\([a-z-]*\): .*## /\1\t/p' Makefile | expand -t 14
+	@sed -n 's/^\([a-z0-9-]*\): .*## /\1\t/p' Makefile | expand -t 16
 
 install: ## Make the virtual environment with the locked requirements
 	@$(INSTALL)
