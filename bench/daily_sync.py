@@ -144,7 +144,7 @@ def main(setting: Setting) -> None:
     if planned.changes:
         check_audience(scope.sync, mailchimp)
     done("plan")
-    calls, peaks = Counter(scope.calls), [_peak_kib()]
+    calls, peaks = Counter(scope.calls), [peak_kib()]
     # Two tasks at a time, as the pool of Airflow lets them.
     with ProcessPoolExecutor(TASKS, mp_context=get_context("fork")) as pool:
         pushed = partial(_push, setting, planned.plan_id)
@@ -163,7 +163,7 @@ def main(setting: Setting) -> None:
         "calls": dict(calls + scope.calls),
         "changes": planned.changes,
         "cpu": round(sum(usage.ru_utime + usage.ru_stime for usage in usages), 2),
-        "peak_mb": round(max(*peaks, _peak_kib()) / 1024),
+        "peak_mb": round(max(*peaks, peak_kib()) / 1024),
     }
     sys.stdout.write(json.dumps(figures) + "\n")
 
@@ -175,10 +175,10 @@ def _push(setting: Setting, plan_id: int, shard: int) -> tuple[Counter[str], int
         push_shard(scope, setting.mailchimp(scope), plan_id=plan_id, shard=shard)
     finally:
         scope.database.close()
-    return scope.calls, _peak_kib()
+    return scope.calls, peak_kib()
 
 
-def _peak_kib() -> int:
+def peak_kib() -> int:
     """Return this process's own peak: what getrusage reports counts the one it was forked from."""
     status = Path("/proc/self/status")
     if not status.exists():

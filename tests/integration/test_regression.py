@@ -8,7 +8,8 @@ from bench import stored
 
 pytestmark = pytest.mark.endurance
 
-LEEWAY = 1.15
+# Six measurements of the same code differed by 1 MB. Builds of Python differ in what imports take.
+WORK, MEGABYTES, IMPORTS = 1.15, 3, 1.3
 MEND = "if that is meant, store the new figures: .venv/bin/python -m bench.stored"
 
 
@@ -21,4 +22,5 @@ def measured():
 def test_10_000_customers_take_the_calls_and_the_memory_that_are_stored(measured, work):
     past, now = json.loads(stored.FILE.read_text("utf-8"))[work], measured[work]
     assert now["calls"] == past["calls"], MEND
-    assert now["peak_mb"] <= past["peak_mb"] * LEEWAY, MEND
+    assert now["work_mb"] <= past["work_mb"] * WORK + MEGABYTES, MEND
+    assert now["imports_mb"] <= past["imports_mb"] * IMPORTS, MEND
