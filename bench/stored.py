@@ -1,8 +1,7 @@
 """``python -m bench.stored``: measures 10,000 customers and stores what CI compares with.
 
-Calls and megabytes, not seconds: machines differ. Most of the peak is what Python and the imports
-take, which differs between builds of Python (131 MB and 148 MB were seen of the same code), so what
-the work adds to it is a figure of its own.
+Calls and megabytes, not seconds: machines differ. Most of the peak is what imports take, and that
+differs between builds of Python. So what the work adds to it is a figure of its own.
 """
 
 import json
