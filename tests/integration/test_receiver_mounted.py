@@ -60,8 +60,11 @@ def answers(url: str) -> bool:
         return False
 
 
+EVENT = cloud_event(1)
+
+
 def deliver(url: str, token: str = TOKEN) -> requests.Response:
-    body = json.dumps([cloud_event(1)]).encode()
+    body = json.dumps([EVENT]).encode()
     headers = {"intuit-signature": quickbooks.signature(body, token).decode()}
     return requests.post(f"{url}{PREFIX}/quickbooks", data=body, headers=headers, timeout=30)
 
