@@ -100,7 +100,7 @@ class Clock:
         cores = f"{self._workers} idle cores" if self._workers else "one idle core"
         reporter = self._config.pluginmanager.get_plugin("terminalreporter")
         if reporter:
-            reporter.write_line(f"{len(ids)} tests, about {about} on {cores}")
+            reporter.write_line(f"{len(ids):,} tests, about {about} on {cores}")
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         self._measured[_function(report.nodeid)][report.nodeid] += report.duration
