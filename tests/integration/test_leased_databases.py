@@ -7,8 +7,8 @@ from ml_connector.errors import StorageError
 
 ROW = """
 INSERT INTO ml_connector.audit (at, sync, system, action, reason, outcome, error, attempts, cause,
-    dag_id, run_id, task_id, try_number, actor)
-VALUES (now(), 'main', 'mailchimp', 'create', '', 'applied', '', 1, 'change:1', '', '', '', 1, '')"""
+    dag_id, run_id, task_id, try_number, actor, seal_id)
+VALUES (now(), 'main', 'mailchimp', 'create', '', 'applied', '', 1, 'change:1', '', '', '', 1, '', 0)"""
 CHANGES = {
     "a table": "CREATE TABLE ml_connector.left_behind (id int)",
     "a column": "ALTER TABLE ml_connector.plans ADD COLUMN left_behind int",
