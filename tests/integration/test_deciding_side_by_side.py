@@ -40,7 +40,7 @@ def waiting(company):
 def in_turn(company, monkeypatch):
     """What a plan would hold with one chunk after the other; a preview leaves it to be decided."""
     with monkeypatch.context() as only:
-        only.setattr(planner, "SIDE_BY_SIDE", 1)
+        only.setattr(planner, "PARALLEL_CHUNKS", 1)
         planned = company.plan(company.scope(), preview=True)
     return queued(company, planned.plan_id)
 
@@ -181,7 +181,7 @@ def test_a_preview_made_again_shows_what_would_be_done_now(company):
 )
 def test_shards_that_are_pushed_at_once_are_filled_in_turn(company, monkeypatch, a_shard, sizes):
     monkeypatch.setattr(planner, "CHANGES_A_SHARD", a_shard)
-    monkeypatch.setattr(planner, "CHUNKS_A_TURN", 2)
+    monkeypatch.setattr(planner, "CHUNKS_PER_LOCK", 2)
     for number in range(COUNT):
         company.customer(f"Customer {number}", f"c{number}@finch.org")
     company.fetch(company.scope())

@@ -100,8 +100,10 @@ def test_a_shared_server_outlives_the_user_that_started_it_and_ends_with_the_las
 
 
 def test_a_server_that_is_stopped_leaves_no_watchdog(tmp_path):
+    before = set(psutil.Process().children())  # of the server that this worker's tests share
     with EmbeddedPostgres(tmp_path / "server", throwaway=True) as server:
-        watching = [one for one in psutil.Process().children() if one.name() == "sh"]
+        started = set(psutil.Process().children()) - before
+        watching = [one for one in started if one.name() == "sh"]
         assert len(watching) == 1
         assert alive(server.pid)
     assert not [one for one in watching if one.is_running() and alive(one.pid)]

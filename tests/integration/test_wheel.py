@@ -93,7 +93,7 @@ def test_it_holds_our_two_packages_file_for_file_and_nothing_else(wheel):
 def test_its_commands_are_listed_without_the_sandbox(site):
     listed = run(site, "from ml_connector.cli import main; main()", "--help")
     assert listed.returncode == 0, listed.stderr
-    commands = {line.split()[1] for line in listed.stdout.splitlines() if line.startswith("│ ")}
+    commands = {line.split()[0] for line in listed.stdout.splitlines() if line.startswith("  ")}
     assert {"check", "migrate", "sync"} <= commands
     assert "sandbox" not in commands
 
