@@ -63,7 +63,7 @@ class Asked:
     """Answers of 429: a limit was crossed."""
 
 
-class Stands:
+class MockServers:
     """Every mock server behind one address, by the first two parts of the path."""
 
     def __init__(self, companies: list[Company]) -> None:
@@ -161,7 +161,7 @@ def main() -> None:
     """Serve until SIGTERM."""
     companies = [Company(**each) for each in json.load(sys.stdin)]
     listener = bind("127.0.0.1", int(sys.argv[1]))
-    asyncio.run(make_server(Stands(companies)).serve(sockets=[listener]))
+    asyncio.run(make_server(MockServers(companies)).serve(sockets=[listener]))
 
 
 if __name__ == "__main__":

@@ -36,7 +36,7 @@ class Companies:
     """A running stack and where its companies' mock servers are."""
 
     stack: Stack
-    stands: str
+    mock_servers: str
     stands_pid: int
 
     def figures(self) -> dict[str, dict[str, Any]]:
@@ -76,7 +76,7 @@ def running(
                 "AIRFLOW__CORE__DAGBAG_IMPORT_TIMEOUT": "300",
             }
     try:
-        with _stands(companies) as (url, pid):
+        with _mock_servers(companies) as (url, pid):
             syncs.write_text(yaml.safe_dump({"syncs": _syncs(companies, own_pools=own_pools)}))
             stack.start()
             _put_into_airflow(stack, companies, url, own_pools=own_pools)
@@ -87,7 +87,7 @@ def running(
 
 
 @contextmanager
-def _stands(companies: Sequence[Company]) -> Iterator[tuple[str, int]]:
+def _mock_servers(companies: Sequence[Company]) -> Iterator[tuple[str, int]]:
     port = free_port()
     command = [sys.executable, "-m", "bench.company_mocks", str(port)]
     with subprocess.Popen(command, stdin=subprocess.PIPE) as process:

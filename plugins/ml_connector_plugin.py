@@ -1,4 +1,4 @@
-"""What Airflow mounts of ours. Loaded by every Airflow process, so it imports nothing of weight."""
+"""Mount the console and the webhook receiver in Airflow. Every Airflow process loads this file."""
 
 import asyncio
 import importlib
@@ -13,9 +13,9 @@ Application = Callable[..., Awaitable[None]]
 
 
 def mounted(module: str) -> Application:
-    """Return the application ``mounted`` of a module of ours.
+    """Return the application ``mounted`` of one of our modules.
 
-    What that takes is imported for the first request, in a thread.
+    Its imports wait for the first request and run in a thread.
     """
     imported: list[Application] = []
 
@@ -39,7 +39,7 @@ FORKING = (["scheduler"], ["celery", "worker"], ["dag-processor"])
 
 
 class MlConnectorPlugin(AirflowPlugin):
-    """Mounts receiver and console on the API server; spares what is forked the importing."""
+    """Mounts the receiver and the console on the API server; imports once what forked tasks need."""
 
     name = "ml_connector"
     fastapi_apps = [  # noqa: RUF012 -- as Airflow's base class has it
@@ -68,6 +68,6 @@ class MlConnectorPlugin(AirflowPlugin):
 
     @classmethod
     def on_load(cls, *_: Any, **__: Any) -> None:
-        """Import what tasks and DAG files need where they are forked; early if plugins are not lazy."""
+        """Import what tasks and DAG files need, in the process that forks them."""
         if any(sys.argv[1 : 1 + len(command)] == command for command in FORKING):
             importlib.import_module("ml_connector_airflow.preloaded")

@@ -1,1 +1,1 @@
-"""QuickBooks Online customers and a Mailchimp audience, kept in step."""
+"""Sync QuickBooks Online customers with a Mailchimp audience."""

@@ -424,7 +424,7 @@ def _refuse_duplicates(node: yaml.Node | None, path: Path) -> None:
     for key, value in node.value:
         if key.value in seen:
             line = key.start_mark.line + 1
-            raise SettingsError(f"{path}, line {line}: {key.value} stands there twice")
+            raise SettingsError(f"{path}, line {line}: {key.value} is a duplicate key")
         seen.add(key.value)
         _refuse_duplicates(value, path)
 

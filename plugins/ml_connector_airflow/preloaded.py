@@ -6,6 +6,7 @@ the HTTP stack and Airflow's decorators by itself: most of the time from a webho
 """
 
 import importlib
+from contextlib import suppress
 
 from ml_connector.store import refresh_lock
 from ml_connector_airflow import configured, dag_docs, defaults, forms, lineage
@@ -31,7 +32,8 @@ AIRFLOW = (
 """What Airflow imports for the first task or DAG file of a process."""
 
 for _module in AIRFLOW:
-    importlib.import_module(_module)
+    with suppress(ImportError):  # another version of Airflow may have it elsewhere
+        importlib.import_module(_module)
 
 __all__ = [
     "audit",

@@ -124,7 +124,7 @@ def serving(
     *,
     keys: Keys = KEYS,
     seconds: float = 10.0,
-    room: MemoryBudget | None = None,
+    budget: MemoryBudget | None = None,
 ) -> Iterator[Served]:
     """Serve a receiver as ``ml-connector receiver`` does, in a thread."""
     vault = Vault(encryption_keys=[KEY], index_key=KEY)
@@ -138,7 +138,7 @@ def serving(
             store=inbox_writer(database, vault),
             email_key=vault.email_key,
             seconds=seconds,
-            room=room,
+            budget=budget,
         )
         server = uvicorn.Server(server_config(receiver))
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)

@@ -550,7 +550,7 @@ def test_all_events_of_a_state_are_tried_again(own):
 
 def test_a_plan_shows_and_exports_each_contact_with_its_reason(full, visitor):
     page = visitor.page("/main/plans/1")
-    assert "a new customer with an address nobody had seen" in page
+    assert "new customer" in page
     assert "amy@birds-sanctuary.com" in page
     answer = visitor.get("/main/plans/1.csv")
     rows = list(csv.DictReader(io.StringIO(answer.content.decode("utf-8-sig"))))

@@ -136,7 +136,7 @@ def test_c5_a_head_that_never_ends_is_cut(served, monkeypatch):
 
 
 def test_over_capacity_is_503_at_once_with_retry_after(database_url):
-    with serving(database_url, seconds=5, room=MemoryBudget(requests=3)) as served:
+    with serving(database_url, seconds=5, budget=MemoryBudget(requests=3)) as served:
         slow = [served.open_socket() for _ in range(3)]
         for raw in slow:
             raw.sendall(head(1000))
@@ -151,7 +151,7 @@ def test_over_capacity_is_503_at_once_with_retry_after(database_url):
 
 
 def test_large_bodies_together_are_bounded_and_small_ones_still_taken(database_url):
-    with serving(database_url, seconds=5, room=MemoryBudget(size=2 << 20)) as served:
+    with serving(database_url, seconds=5, budget=MemoryBudget(size=2 << 20)) as served:
         slow = [served.open_socket() for _ in range(6)]
         for raw in slow:
             raw.sendall(head(LARGEST) + b"x" * (LARGEST - 1))

@@ -110,7 +110,8 @@ def test_registering_repairing_and_receiving_from_end_to_end(environment, compan
         assert new["id"] != hook["id"]
         after = stored(environment)
         assert after["secret"] != secrets["secret"] == after["former_secret"]
-        time.sleep(3.1)  # keys are read anew no sooner than that
+        # The receiver is a process of its own, with a clock of its own: it reads keys every 3 s.
+        time.sleep(3.1)
         company.seed("eve@example.com")
         company.person("eve@example.com", "unsubscribe")
         assert deliveries(company)["delivered"] == 2

@@ -29,9 +29,9 @@ KIND = {
     "archive": "archive the contact",
 }
 REASON = {
-    "new_customer": "a new customer with an address nobody had seen",
+    "new_customer": "new customer",
     "fields_changed": "a mapped field changed in QuickBooks",
-    "unchanged": "everything Mailchimp shows is as it should be",
+    "unchanged": "up to date",
     "owner_changed": "the contact shows another customer now, who shares the address",
     "adopted": "the address was in the audience already; its status was kept",
     "address_changed": "the customer's address changed in QuickBooks",

@@ -368,9 +368,9 @@ class TokenManager:
         mark = self._endpoint.mark(stored.refresh_token)
         if hold.refused() == mark:
             raise NeedsReauth(f"QuickBooks has refused the stored refresh token; {RECONNECT}")
-        interrupted = hold.intend()
+        outcome_unknown = hold.intend()
         try:
-            pair = self._with_last_try(stored, interrupted=interrupted)
+            pair = self._with_last_try(stored, outcome_unknown=outcome_unknown)
         except NeedsReauth:
             hold.refuse(mark)
             raise
@@ -378,12 +378,12 @@ class TokenManager:
             return replace(pair, previous_refresh_token=stored.previous_refresh_token)
         return replace(pair, previous_refresh_token=stored.refresh_token)
 
-    def _with_last_try(self, stored: TokenPair, *, interrupted: bool) -> TokenPair:
+    def _with_last_try(self, stored: TokenPair, *, outcome_unknown: bool) -> TokenPair:
         """Redeem the token; after a crash, and only then, try the previous one once as well."""
         try:
             return self._endpoint.redeem(stored.refresh_token)
         except NeedsReauth:
             previous = stored.previous_refresh_token
-            if not interrupted or not previous or previous == stored.refresh_token:
+            if not outcome_unknown or not previous or previous == stored.refresh_token:
                 raise
             return self._endpoint.redeem(previous)

@@ -100,7 +100,7 @@ class _Worker:
     def __init__(
         self, database: Database, targets: Sequence[OpenSync], closed: Mapping[str, StopRun]
     ) -> None:
-        self._database, self._offices, self._closed = database, targets, closed
+        self._database, self._targets, self._closed = database, targets, closed
         self._run = targets[0].scope.run if targets else RunContext()
         self.counts: Counter[str] = Counter()
         self.stopped: StopRun | None = None
@@ -109,7 +109,7 @@ class _Worker:
         """Claim and process up to ``limit`` events; return the number claimed."""
         with self._database.begin() as connection:
             events = inbox.claim(connection, limit=limit, lease=LEASE, tried=tried, run=self._run)
-            unknown = [e for e in events if not any(_concerned(o, e) for o in self._offices)]
+            unknown = [e for e in events if not any(_concerned(o, e) for o in self._targets)]
             orphans = [event for event in unknown if self._why_held(event) is None]
             inbox.quarantine(connection, orphans, reason="no_sync", run=self._run)
         self.counts["quarantined"] += len(orphans)
@@ -140,7 +140,7 @@ class _Worker:
         """
         results: list[tuple[OpenSync, Handled]] = []
         held: set[ClaimedEvent] = set()
-        for target in self._offices:
+        for target in self._targets:
             mine = [event for event in events if _concerned(target, event)]
             fresh = [event for event in mine if event not in held]
             try:
@@ -172,7 +172,7 @@ class _Worker:
         """Group events by their sync; events that concern several syncs go under an empty name."""
         found: dict[str, list[ClaimedEvent]] = {}
         for event in events:
-            syncs = [o.scope.name for o in self._offices if _concerned(o, event)]
+            syncs = [o.scope.name for o in self._targets if _concerned(o, event)]
             found.setdefault(syncs[0] if len(syncs) == 1 else "", []).append(event)
         return found
 

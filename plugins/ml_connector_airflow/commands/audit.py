@@ -1,4 +1,4 @@
-"""What `ml-connector audit` and `audit show` print: the trail in the terminal."""
+"""Print the audit trail in the terminal: `ml-connector audit` and `audit show`."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""``ml-connector check``: what a run needs, tried one by one, each failure with its mend."""
+"""``ml-connector check``: try everything that a run needs, and name the fix of each failure."""
 
 import getpass
 from collections.abc import Callable, Iterator

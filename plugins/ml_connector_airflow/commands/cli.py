@@ -28,7 +28,7 @@ def check(
     fix: Annotated[bool, typer.Option("--fix", help="Add what is missing.")] = False,
     sync_name: Annotated[str, typer.Option("--sync", help="Only this sync.")] = "",
 ) -> None:
-    """Check settings, database, both accounts and the audience; say how to mend each failure."""
+    """Check settings, database, both accounts and the audience; name the fix of each failure."""
     as_server()
     from ml_connector_airflow.commands.check import run_checks
 
@@ -107,7 +107,7 @@ def audit(
     until: Annotated[str, typer.Option("--until", help="Written before.")] = "",
     limit: Annotated[int, typer.Option("--limit", min=0, help="Only the newest so many.")] = 0,
 ) -> None:
-    """Print the audit trail, oldest first. It holds personal data: mind where it goes."""
+    """Print the audit trail, oldest first. It holds personal data."""
     if context.invoked_subcommand:
         return
     parse_typed_time(since)
@@ -130,7 +130,7 @@ def audit(
 
 
 def audit_show(row_id: Annotated[int, typer.Argument(help="An audit row.")]) -> None:
-    """Print one row, and what it changed."""
+    """Print one row and the difference between before and after."""
     as_server()
     from ml_connector_airflow.commands import audit as trail
 
@@ -143,7 +143,7 @@ def audit_verify(
         str, typer.Option("--head", help="A head noted earlier, which has to be in the chain.")
     ] = "",
 ) -> None:
-    """Compare every row with its seal; exit 1 and name each that was tampered with."""
+    """Compare every row with its seal; name each altered row and exit 1."""
     as_server()
     from ml_connector_airflow.tasks import audit as audit_tasks
 
@@ -172,7 +172,7 @@ def replay(
     reason: Annotated[str, typer.Option("--reason", help="Only this reason.")] = "",
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Count the rows, no more.")] = False,
 ) -> None:
-    """Evaluate what is behind audit rows again, against the state of today."""
+    """Evaluate the records behind audit rows again, with today's data."""
     parse_typed_time(since)
     parse_typed_time(until)
     as_server()
@@ -186,7 +186,7 @@ def replay(
 
 
 def process_webhooks() -> None:
-    """Work off the webhooks that are due, once, and print how many ended how."""
+    """Process all due webhooks once; print the number by final state."""
     as_server()
     from ml_connector_airflow.tasks import webhooks
 
@@ -213,7 +213,7 @@ def register_webhooks(
     show: Annotated[bool, typer.Option("--list", help="Show the audience's webhooks.")] = False,
     remove: Annotated[bool, typer.Option("--remove", help="Remove ours.")] = False,
 ) -> None:
-    """Create or repair Mailchimp's webhooks, and say what to enter in Intuit's portal."""
+    """Create or repair Mailchimp's webhooks; print what to enter at Intuit."""
     _known(sync_name)
     as_server()
     from ml_connector_airflow.commands import webhooks
@@ -235,7 +235,7 @@ def connect_quickbooks(
     browser: Annotated[bool, typer.Option(help="Open Intuit's page in a browser.")] = True,
     wait: Annotated[int, typer.Option("--wait", help="Seconds to wait for you.")] = 600,
 ) -> None:
-    """Let the connector into a QuickBooks company: opens Intuit's page and waits for your yes."""
+    """Connect a QuickBooks company: opens Intuit's consent page and waits for you."""
     as_server()
     from ml_connector.quickbooks.authorize import Callback, new_state
     from ml_connector_airflow import connecting

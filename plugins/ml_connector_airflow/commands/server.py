@@ -1,15 +1,20 @@
 """Make this process an Airflow server process, so that connections resolve as they do there."""
 
 import os
+import re
 import socket
 import sys
 import warnings
-from urllib.parse import urlsplit
 
 from ml_connector.errors import StorageError
 
 DATABASE = "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"
 PORTS = {"postgresql": 5432, "mysql": 3306}
+ONE_SERVER = re.compile(
+    r"(?P<kind>postgresql|mysql)(\+\w+)?://([^@/\s]*@)?(?P<host>[A-Za-z0-9_.-]+)(:(?P<port>\d{1,5}))?(/[^@]*)?"
+)
+"""The URL of a database on one named host. SQLAlchemy's own parser would cost its import."""
+
 PATIENCE = 10.0
 """Seconds to wait for a connection to Airflow's database before Airflow is imported."""
 
@@ -33,18 +38,14 @@ def as_server(*, log_level: str = "WARNING", older: bool = False) -> None:
 
 def _refuse_unreachable(url: str) -> None:
     """Fail at once where nothing listens: the import of Airflow takes seconds before it notices."""
-    address = urlsplit(url)
-    usual = PORTS.get(address.scheme.partition("+")[0])
-    try:
-        host, port = address.hostname, address.port or usual
-    except ValueError:
-        return  # several hosts, which the driver understands
-    if not usual or not host or "," in host:
-        return
+    address = ONE_SERVER.fullmatch(url)
+    if address is None:
+        return  # several hosts, a socket, or nothing that we read: Airflow says what is wrong
+    host, port = address["host"], int(address["port"] or PORTS[address["kind"]])
     try:
         socket.create_connection((host, port), timeout=PATIENCE).close()
-    except OSError as error:
-        reason = error.strerror or str(error)
+    except (OSError, OverflowError, UnicodeError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
         raise StorageError(
             f'Airflow\'s database cannot be used: connection to server at "{host}", port {port} '
             f"failed: {reason}"

@@ -1,4 +1,4 @@
-"""The daily DAG run once in this process (``dag.test()``), with a progress bar."""
+"""Run the daily DAG once in this process (``dag.test()``), with a progress bar."""
 
 import threading
 from collections.abc import Iterator
@@ -20,7 +20,7 @@ from ml_connector.store.plans import PlanProgress
 from ml_connector_airflow.wiring import open_scope
 
 POLL_SECONDS = 0.3
-DAGS = Path(__file__).resolve().parents[2] / "dags"
+DAGS = Path(__file__).resolve().parents[3] / "dags"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,6 +98,8 @@ def _dag(dag_id: str) -> Any:
     if bag.import_errors:
         message = next(iter(bag.import_errors.values())).strip().splitlines()[-1]
         raise SettingsError(f"the DAG files do not load: {message}")
+    if dag_id not in bag.dags:
+        raise SettingsError(f"{DAGS} has no DAG {dag_id}: run the command of this checkout")
     return bag.dags[dag_id]
 
 

@@ -98,11 +98,11 @@ class Receiver:
         store: Store,
         email_key: Callable[[str], bytes],
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
-        room: MemoryBudget | None = None,
+        budget: MemoryBudget | None = None,
         seconds: float = SECONDS,
     ) -> None:
         self._keyring, self.store, self._email_key = keyring, store, email_key
-        self._clock, self._room, self._seconds = clock, room or MemoryBudget(), seconds
+        self._clock, self._budget, self._seconds = clock, budget or MemoryBudget(), seconds
         self.tally = Tally()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -129,7 +129,7 @@ class Receiver:
 
     async def _take(self, scope: Scope, receive: Receive, sync: str) -> Reply | None:
         try:
-            with self._room.entered() as held:
+            with self._budget.entered() as held:
                 body = await read_body(scope, receive, held=held, seconds=self._seconds)
                 return await self._deliver(scope, body, sync)
         except tuple(_BOUNDS) as error:

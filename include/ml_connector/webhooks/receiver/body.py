@@ -63,10 +63,10 @@ class MemoryBudget:
 class Reservation:
     """One request's share of the budget."""
 
-    __slots__ = ("_room", "size")
+    __slots__ = ("_budget", "size")
 
-    def __init__(self, room: MemoryBudget) -> None:
-        self._room, self.size = room, 0
+    def __init__(self, budget: MemoryBudget) -> None:
+        self._budget, self.size = budget, 0
 
     def grow(self, length: int) -> None:
         """Reserve memory for a body of ``length`` bytes.
@@ -76,9 +76,9 @@ class Reservation:
         more = length - FREE_BYTES - self.size
         if more <= 0:
             return
-        if more > self._room.size:
+        if more > self._budget.size:
             raise FullError
-        self._room.size -= more
+        self._budget.size -= more
         self.size += more
 
 

@@ -1,4 +1,4 @@
-"""Describe tables and columns in the database itself, for whoever opens psql."""
+"""Describe tables and columns in the database itself."""
 
 from pathlib import Path
 

@@ -46,7 +46,7 @@ COMMENT ON COLUMN ml_connector.contacts.archived_by IS 'us (the connector) or ma
 COMMENT ON COLUMN ml_connector.contacts.alias_of
     IS 'Keyed hash of the former address, if the member changed it in Mailchimp.';
 COMMENT ON COLUMN ml_connector.contacts.refused_hash
-    IS 'Hash of the fields that Mailchimp refused. The connector retries when they change.';
+    IS 'The decided_hash that Mailchimp refused.';
 COMMENT ON COLUMN ml_connector.contacts.refused_reason IS 'Why Mailchimp refused the fields.';
 COMMENT ON COLUMN ml_connector.contacts.parked_until
     IS 'The connector retries the contact after this time.';
@@ -58,12 +58,12 @@ COMMENT ON COLUMN ml_connector.contacts.profile_hash
 COMMENT ON COLUMN ml_connector.contacts.seen_tags
     IS 'Keyed hashes of the tags as last seen, ours among them.';
 COMMENT ON COLUMN ml_connector.contacts.news
-    IS 'Counts what the QuickBooks customer does not show yet.';
+    IS 'Counts the member events and status changes so far. QuickBooks shows them all if it equals activity_blocks.shown_news.';
 
 COMMENT ON TABLE ml_connector.plans IS 'The decisions of one run.';
 COMMENT ON COLUMN ml_connector.plans.run_id IS 'Airflow''s run.';
 COMMENT ON COLUMN ml_connector.plans.kind
-    IS 'The kind of run, for example daily, webhooks or replay.';
+    IS 'sync, preview, webhooks or replay.';
 COMMENT ON COLUMN ml_connector.plans.calls IS 'API calls by name, summed over the run''s tasks.';
 COMMENT ON COLUMN ml_connector.plans.counts IS 'The run''s report: counts only.';
 COMMENT ON COLUMN ml_connector.plans.error IS 'The last error of the run.';
@@ -74,7 +74,7 @@ COMMENT ON COLUMN ml_connector.changes.plan_id
 COMMENT ON COLUMN ml_connector.changes.shard IS 'The push task that writes the change.';
 COMMENT ON COLUMN ml_connector.changes.email_key IS 'Keyed hash of the contact''s address.';
 COMMENT ON COLUMN ml_connector.changes.decided_hash
-    IS 'The customer''s fields_hash at decision time. Another hash supersedes the change.';
+    IS 'The customer''s fields_hash and one byte for the inactive tag.';
 COMMENT ON COLUMN ml_connector.changes.state
     IS 'pending, applied, failed, parked, superseded, or preview.';
 COMMENT ON COLUMN ml_connector.changes.origin

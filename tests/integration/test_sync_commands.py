@@ -1,0 +1,34 @@
+"""`ml-connector preview` and `sync`: the daily DAG in the process of the command."""
+
+AMY, BEN = "amy@finch.org", "ben@finch.org"
+
+
+def test_a_preview_shows_the_plan_and_a_sync_carries_it_out(company, run):
+    company.customer("Amy", AMY)
+    code, said = run("preview")
+    assert (code, "Would change" in said, "new_customer" in said) == (0, True, True), said
+    assert company.statuses() == {}
+    code, said = run("sync")
+    assert (code, "new_customer" in said) == (0, True), said
+    assert company.statuses() == {AMY: "subscribed"}
+
+
+def test_a_sync_of_one_customer_leaves_the_others_alone(company, run):
+    company.customer("Amy", AMY)
+    ben = company.customer("Ben", BEN)
+    code, said = run("sync", "--customer-id", ben)
+    assert code == 0, said
+    assert company.statuses() == {BEN: "subscribed"}
+
+
+def test_a_plan_above_the_guard_waits_until_it_is_approved(company, run):
+    ids = [company.customer(f"C{n}", f"c{n}@finch.org") for n in range(30)]
+    assert run("sync")[0] == 0
+    for customer_id in ids:
+        company.edit(customer_id, Active=False)
+    code, said = run("sync")
+    assert code == 3, said
+    assert set(company.statuses().values()) == {"subscribed"}
+    code, said = run("sync", "--approve")
+    assert code == 0, said
+    assert set(company.statuses().values()) == {"archived"}
