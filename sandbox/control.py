@@ -11,6 +11,7 @@ Control calls are never journaled, delayed or hit by a fault.
 import asyncio
 from collections.abc import Awaitable, Callable, MutableMapping, Sequence
 from dataclasses import dataclass
+from email.utils import formatdate
 from typing import Any
 from urllib.parse import parse_qsl, unquote_plus
 
@@ -138,6 +139,7 @@ class Instrumented:
 
     async def _serve_api(self, scope: Scope, receive: Receive, send: Send) -> None:
         body = await _read_body(receive)
+        send = self._dated(send)
         method, path = scope["method"], scope["path"]
         query = scope["query_string"].decode("latin-1")
         call = self.journal.begin(
@@ -160,6 +162,17 @@ class Instrumented:
                 await self._fail(action, call, scope, receive, send)
         finally:
             self.journal.finish(call)
+
+    def _dated(self, send: Send) -> Send:
+        """Responses carry the time of the mock server's own clock."""
+
+        async def dated(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                now = formatdate(self.clock.now(), usegmt=True).encode()
+                message = {**message, "headers": [*message["headers"], (b"date", now)]}
+            await send(message)
+
+        return dated
 
     async def _handle(self, call: Call, scope: Scope, receive: Receive, send: Send) -> None:
         async def watched(message: Message) -> None:

@@ -62,6 +62,7 @@ def make_server(app: ASGIApp, *, on_ready: Callable[[], None] | None = None) -> 
             lifespan="off",
             log_level="warning",
             access_log=False,
+            date_header=False,  # the mock servers have clocks of their own
             timeout_keep_alive=60,
             timeout_graceful_shutdown=1,
         ),

@@ -37,6 +37,7 @@ class ListsApi:
             resource("/lists", GET=self.list),
             resource(one, GET=self.get, POST=self.batch_subscribe),
             resource(f"{one}/tag-search", GET=self.search_tags),
+            resource(f"{one}/abuse-reports", GET=self.list_abuse_reports),
             resource(fields, GET=self.list_fields, POST=self.add_field),
             resource(
                 f"{fields}/{{merge_id}}",
@@ -78,6 +79,11 @@ class ListsApi:
         found = self._audience(request).tags.starting_with(request.query_params.get("name", ""))
         tags = [{"id": each.id, "name": each.name} for each in found]
         return answer({"tags": tags, "total_items": len(tags), "_links": []})
+
+    async def list_abuse_reports(self, request: Request) -> Response:
+        """A page of spam complaints."""
+        audience = self._audience(request)
+        return collection(request, "abuse_reports", audience.abuse_reports, list_id=audience.id)
 
     async def list_fields(self, request: Request) -> Response:
         """A page of merge fields."""

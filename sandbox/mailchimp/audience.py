@@ -30,6 +30,7 @@ class Audience:
     A new one has the merge fields FNAME, LNAME, ADDRESS and PHONE, as at Mailchimp.
 
     Attributes:
+        abuse_reports: spam complaints, oldest first, as the API shows them.
         forgotten: members deleted for ever, by subscriber hash; the API never sees them again.
         confirmation_mails: how many people a `pending` status has mailed.
     """
@@ -60,6 +61,7 @@ class Audience:
         self.by_contact_id: dict[str, Member] = {}
         self.forgotten: dict[str, Member] = {}
         self.confirmation_mails = 0
+        self.abuse_reports: list[dict[str, Any]] = []
         self.webhooks: dict[str, Webhook] = {}
         self._by_hash: dict[str, Member] = {}
         self._next_web_id = FIRST_WEB_ID
@@ -150,6 +152,22 @@ class Audience:
         """Report another address; Mailchimp reports that as a change of profile too."""
         self.tell("upemail", member, by=by, old_email=old)
         self.tell("profile", member, by=by)
+
+    def report_abuse(self, member: Member, campaign_id: str) -> None:
+        """The person reported a mail as spam."""
+        self.abuse_reports.append(
+            {
+                "id": len(self.abuse_reports) + 1,
+                "campaign_id": campaign_id,
+                "list_id": self.id,
+                "email_id": member.id,
+                "email_address": member.email_address,
+                "merge_fields": {},
+                "vip": member.vip,
+                "date": to_text(self.now()),
+                "_links": [],
+            }
+        )
 
     def rename_tag(self, old: str, new: str | None) -> None:
         """Carry members' values over to a merge field's new tag, or drop them with the field."""

@@ -52,6 +52,8 @@ def unsubscribe(audience: Audience, member: Member, given: dict[str, Any]) -> No
         member.unsubscribe_reason = given.get("reason", "N/A (No reason given)")
     audience.touch(member)
     abuse, campaign_id = bool(given.get("abuse")), given.get("campaign_id", "")
+    if abuse:
+        audience.report_abuse(member, campaign_id)
     audience.tell_status(member, before, abuse=abuse, campaign_id=campaign_id)
 
 
@@ -61,6 +63,8 @@ def clean(audience: Audience, member: Member, given: dict[str, Any]) -> None:
     member.set_status("cleaned", by="mailchimp", at=audience.now())
     audience.touch(member)
     abuse, campaign_id = bool(given.get("abuse")), given.get("campaign_id", "")
+    if abuse:
+        audience.report_abuse(member, campaign_id)
     audience.tell_status(member, before, abuse=abuse, campaign_id=campaign_id)
 
 
