@@ -3,7 +3,7 @@
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import cached_property
 
 from ml_connector.mailchimp.client import MailchimpClient
@@ -32,6 +32,7 @@ class Scope:
     written: defaultdict[str, Counter[str]] = field(default_factory=lambda: defaultdict(Counter))
     clock: Callable[[], datetime] = lambda: datetime.now(UTC)
     origins: Mapping[str, str] = field(default_factory=dict)
+    skews: dict[str, timedelta] = field(default_factory=dict)
 
     @property
     def name(self) -> str:

@@ -14,6 +14,7 @@ WHAT_TO_DO = {
     "dead_letters": "Look at the console's webhooks page, mend the reason, and queue them again.",
     "no_success": "Look whether the DAG is paused or its runs fail or wait.",
     "audit_broken": "Treat it as an incident: keep the database as it is and see who wrote to it.",
+    "clock_skew": "Set the clock of the worker's machine by NTP. Runs read more meanwhile, never less.",
     "consent_raised": "Nothing is written until it is understood: compare the contact in Mailchimp.",
 }
 """The action for each kind of alert. Each kind has a page in docs/runbook."""

@@ -111,6 +111,7 @@ EVENT = {
     "transactional": "Set to transactional mail only",
     "unsubscribed": "Unsubscribed",
     "cleaned": "Mail bounced for good",
+    "complained": "Reported a mail as spam",
     "archived": "Was archived in Mailchimp",
     "forgotten": "Was deleted for good in Mailchimp",
     "profile_changed": "Changed their details in Mailchimp",

@@ -30,6 +30,7 @@ from ml_connector.model import (
     MergeValue,
     Status,
 )
+from ml_connector.wire.formats import response_time
 from ml_connector.wire.retries import Retries
 from ml_connector.wire.transport import Request, Transport
 
@@ -77,6 +78,8 @@ class MailchimpClient:
         self._calls = calls
         self._page_size = page_size
         self._tag_ids: dict[str, int] = {}
+        self.server_time: datetime | None = None
+        """Mailchimp's clock at the last response; None if no response told it."""
 
     # ── account and audience ──────────────────────────────────────────────────────────────────
 
@@ -168,6 +171,41 @@ class MailchimpClient:
                 return None
             raise
 
+    def get_by_id(self, contact_id: str) -> Member | None:
+        """Return the member with this contact id, whatever its address is now; None if gone.
+
+        A member keeps its contact id when it takes another address.
+        https://mailchimp.com/developer/marketing/api/list-members/get-member-info/
+        """
+        path = f"{self._list()}/members/{contact_id}"
+        try:
+            return protocol.parse_member(self._call("get", "GET", path))
+        except RecordRefused as error:
+            if error.code == "not_found":
+                return None
+            raise
+
+    def complainants(self) -> set[str]:
+        """Return the addresses that reported a mail to this audience as spam.
+
+        A member's status does not tell: after a complaint it can be ``cleaned``, like a bounce.
+        https://mailchimp.com/developer/marketing/api/list-abuse/list-abuse-reports/
+        """
+        found: set[str] = set()
+        offset = 0
+        while True:
+            params = {
+                "count": str(protocol.MAX_COUNT),
+                "offset": str(offset),
+                "fields": "abuse_reports.email_address",
+            }
+            page = self._in_audience("abuse_reports", "GET", "/abuse-reports", params=params)
+            rows = page.get("abuse_reports") or []
+            found |= {str(row.get("email_address") or "").strip().lower() for row in rows}
+            if len(rows) < protocol.MAX_COUNT:
+                return found
+            offset += len(rows)
+
     def upsert_batch(
         self, rows: Sequence[MemberWrite], *, update_existing: bool = True
     ) -> BatchResult:
@@ -225,9 +263,20 @@ class MailchimpClient:
         )
         return structs.replace(protocol.parse_member(document), request_id=request_id)
 
-    def patch(self, email: str, merge_fields: Mapping[str, MergeValue]) -> Member:
-        """Update the merge fields of a known member; ``not_found`` if there is none."""
-        body = {"merge_fields": merge_fields}
+    def patch(
+        self,
+        email: str,
+        merge_fields: Mapping[str, MergeValue],
+        *,
+        status: Status | None = None,
+    ) -> Member:
+        """Update the merge fields of a known member; ``not_found`` if there is none.
+
+        ``status`` lowers the member's status (A42). PATCH never creates a member.
+        """
+        body: Document = {"merge_fields": merge_fields}
+        if status is not None:
+            body["status"] = status.value
         document, request_id = self._answer("patch", "PATCH", self._member(email), body=body)
         return structs.replace(protocol.parse_member(document), request_id=request_id)
 
@@ -435,6 +484,7 @@ class MailchimpClient:
             response = self._transport.send(call)
         except ResponseLost as error:
             raise ResponseLost(error.message, retry_after=LOST_ANSWER_WAIT) from error
+        self.server_time = response_time(response.headers) or self.server_time
         return protocol.read(response, shape), response.headers.get("x-request-id")
 
 

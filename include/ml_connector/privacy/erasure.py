@@ -144,6 +144,8 @@ _ERASE_BY_KEY = (
           OR {theirs} AND (decided_hash IS NOT NULL OR error IS NOT NULL OR state = 'pending')""",
     "DELETE FROM ml_connector.contacts WHERE email_key = ANY(:keys)",
     "UPDATE ml_connector.contacts SET alias_of = NULL WHERE alias_of = ANY(:keys)",
+    "DELETE FROM ml_connector.observations WHERE email_key = ANY(:keys)",
+    "DELETE FROM ml_connector.former_contacts WHERE email_key = ANY(:keys) OR {theirs}",
     "DELETE FROM ml_connector.member_events WHERE email_key = ANY(:keys)",
     "DELETE FROM ml_connector.activity_blocks WHERE {theirs}",
     # Another person's customer that still shows this contact: the next run writes its own text.

@@ -7,7 +7,7 @@ from typing import Any
 from sqlalchemy import Connection, Row, text
 
 from ml_connector.audit import trail
-from ml_connector.store import contacts, customers, member_events
+from ml_connector.store import contacts, customers, member_events, observations
 from ml_connector.vault import Vault
 from ml_connector.webhooks import inbox
 
@@ -82,6 +82,13 @@ ENCRYPTED = (
         key=("sync", "email_key"),
         named_by=("sync", "email_key"),
         identity=contacts.identity,
+    ),
+    EncryptedColumn(
+        table="observations",
+        column="payload",
+        key=("sync", "email_key"),
+        named_by=("sync", "email_key"),
+        identity=observations.identity,
     ),
     EncryptedColumn(
         table="member_events",

@@ -24,6 +24,7 @@ from ml_connector.errors import (
 )
 from ml_connector.quickbooks import protocol, statements
 from ml_connector.quickbooks.protocol import BatchItem
+from ml_connector.wire.formats import response_time
 from ml_connector.wire.retries import Retries
 from ml_connector.wire.transport import Request, Transport
 
@@ -112,6 +113,8 @@ class QuickBooksClient:
         self._page_size = page_size
         self._pace_batch = pace_batch
         self._clock = clock
+        self.server_time: datetime | None = None
+        """QuickBooks' clock at the last response; None if no response told it."""
 
     @property
     def realm_id(self) -> str:
@@ -324,6 +327,7 @@ class QuickBooksClient:
         self._calls[f"quickbooks.{kind}"] += 1
         headers = {**request.headers, "Authorization": f"Bearer {token}"}
         response = self._transport.send(replace(request, headers=headers))
+        self.server_time = response_time(response.headers) or self.server_time
         return protocol.read(response), response.headers.get("intuit_tid")
 
 

@@ -92,7 +92,7 @@ def _from_cloud_event(raw: Any, realms: Collection[str]) -> WebhookEvent:
         entity=kind[1],
         operation=kind[2],
         entity_id=raw.get("intuitentityid"),
-        deleted_id=data.get("deletedid") if isinstance(data, dict) else None,
+        deleted_id=_deleted_id(data),
         time=raw.get("time"),
         key=dedupe_key(SYSTEM, "cloudevent", raw["id"], *names) if raw.get("id") else _whole(raw),
     )
@@ -115,7 +115,7 @@ def _from_entity(realm: Any, raw: Any, realms: Collection[str]) -> WebhookEvent:
     if not isinstance(raw, dict):
         return _quarantined(kept, "unknown_format")
     said = str(raw.get("operation")).lower()
-    told = ("name", "id", "operation", "lastUpdated", "deletedId")
+    told = ("name", "id", "operation", "lastUpdated")
     return _event(
         kept,
         realms,
@@ -123,9 +123,11 @@ def _from_entity(realm: Any, raw: Any, realms: Collection[str]) -> WebhookEvent:
         entity=str(raw.get("name")).lower(),
         operation=OPERATIONS.get(said, said),
         entity_id=raw.get("id"),
-        deleted_id=raw.get("deletedId"),
+        deleted_id=_deleted_id(raw),
         time=raw.get("lastUpdated"),
-        key=dedupe_key(SYSTEM, "notification", realm, *(raw.get(name) for name in told)),
+        key=dedupe_key(
+            SYSTEM, "notification", realm, *(raw.get(name) for name in told), _deleted_id(raw)
+        ),
     )
 
 
@@ -162,6 +164,13 @@ def _event(
         state=state,
         reason=reason,
     )
+
+
+def _deleted_id(raw: object) -> object:
+    """Return the merged customer's id, however its key is spelled: ``deletedid``, ``deletedID``."""
+    if not isinstance(raw, dict):
+        return None
+    return next((raw[key] for key in raw if str(key).lower() == "deletedid"), None)
 
 
 def _quarantined(raw: Any, reason: str) -> WebhookEvent:

@@ -21,10 +21,11 @@ from ml_connector.model import CONSENT_RANK, Kind, Policy, Status
 CUSTOMER_COLUMNS = [
     "customer_id", "customer_no", "email_key", "email_problem", "contact_key", "fields_hash",
     "active", "is_job", "is_project", "gone", "left_out", "decision", "reason", "linked_to",
+    "opted_out",
 ]  # fmt: skip
 CONTACT_COLUMNS = [
     "email_key", "status", "previous_status", "owner", "pushed_hash", "archived_by",
-    "tagged_inactive", "refused_hash", "refused_reason", "parked_until",
+    "tagged_inactive", "refused_hash", "refused_reason", "parked_until", "complained",
 ]  # fmt: skip
 CHANGE_COLUMNS = [
     "email_key", "customer_id", "kind", "reason", "status", "decided_hash", "tag_inactive",
@@ -45,6 +46,9 @@ _FINAL = (
     "owned_by_another_sync",
     "suppressed",
 )
+# Reasons why a customer is represented by a contact that nothing is written to: its status travels
+# on if the customer takes another address.
+_ARRIVED = ("archived_by_marketer", "forgotten", "address_changed_in_mailchimp")
 NOT_IN_AUDIENCE = (Status.ARCHIVED, Status.FORGOTTEN, Status.ABSENT, Status.MOVED)
 _UNARCHIVABLE = (Status.PENDING, Status.CLEANED)
 
@@ -54,7 +58,7 @@ class Rule(NamedTuple):
 
     ``case``: the row of docs/behaviour.md. ``when``: a key of ``_conditions``. ``reason``: None
     takes the reason why Mailchimp refused the contact. ``kind``: None writes nothing. ``status``:
-    which status the write carries (``created`` or ``restored``); None sends no status.
+    which status the write carries (``created``, ``restored`` or ``lowered``); None sends none.
     """
 
     case: str
@@ -71,6 +75,7 @@ RULES = (
     Rule("A16", "wears_inactive_tag", "reactivated", Kind.UPDATE),
     Rule("A2", "shows_everything", "unchanged", None),
     Rule("A16", "is_kept_inactive", "kept_inactive", None),
+    Rule("A42", "opted_out_on_the_way", "opted_out_elsewhere", Kind.UPDATE, "lowered"),
     Rule("A1", "is_new", "new_customer", Kind.CREATE, "created"),
     Rule("A11", "is_new_and_moved", "address_changed", Kind.CREATE, "created"),
     Rule("A18", "we_archived", "reactivated", Kind.RESTORE, "restored"),
@@ -172,22 +177,28 @@ def _owners(people: pd.DataFrame, policy: Policy, known: pd.DataFrame) -> pd.Dat
 
 def _carried(people: pd.DataFrame, known: pd.DataFrame, suppressed: set[str]) -> pd.DataFrame:
     """Return, by new address, the lowest status its customers carry over from former addresses."""
-    movers = people[
-        (people.standing == "ok")
-        # Other former addresses never became a contact.
-        & (people.contact_key.isin(known.index) | people.contact_key.isin(list(suppressed)))
-        & (people.contact_key != people.email_key)
-    ]
-    former = known.reindex(movers.contact_key)
-    status = former.status.where(
-        ~former.status.isin([Status.ARCHIVED, Status.MOVED]), former.previous_status
+    # Other former addresses never became a contact.
+    left_a_contact = (
+        people.contact_key.isin(known.index) | people.contact_key.isin(list(suppressed))
+    ) & (people.contact_key != people.email_key)
+    movers = people[(people.standing == "ok") & (left_a_contact | people.opted_out.eq(True))]
+    former = known.reindex(movers.contact_key.where(left_a_contact[movers.index]))
+    # Of a member who moved on in Mailchimp, the status at the new address counts (A28b).
+    elsewhere = former.status.isin([Status.ARCHIVED, Status.MOVED])
+    status = former.status.where(~elsewhere, former.previous_status)
+    status = status.mask(
+        (status == Status.CLEANED) & former.complained.eq(True), Status.UNSUBSCRIBED
     )
-    forbidden = ((former.status == Status.ARCHIVED) & (former.archived_by != "us")) | (
-        former.status == Status.FORGOTTEN
+    forbidden = (
+        ((former.status == Status.ARCHIVED) & (former.archived_by != "us"))
+        | (former.status == Status.FORGOTTEN)
+        | ((former.status == Status.MOVED) & former.previous_status.isin(NOT_IN_AUDIENCE))
     )
     forbidden = forbidden.to_numpy() | movers.contact_key.isin(list(suppressed)).to_numpy()
-    status = pd.Series(status.to_numpy(), index=movers.index, dtype=object).mask(
-        forbidden, _FORBIDDEN
+    status = (
+        pd.Series(status.to_numpy(), index=movers.index, dtype=object)
+        .mask(movers.opted_out.eq(True), Status.UNSUBSCRIBED)
+        .mask(forbidden, _FORBIDDEN)
     )
     carried = pd.DataFrame(
         {
@@ -218,9 +229,16 @@ def _wanted(
         for fields, tagged in zip(rows.fields_hash, rows.tag_inactive, strict=True)
     ]
     rows["foreign"] = rows.email_key.isin(list(foreign))
+    # Only if all customers at the address opted out: the consent of the others is their own.
+    others = people.email_key[(people.standing == "ok") & ~people.opted_out.eq(True)]
+    rows["opted_out"] = rows.opted_out.eq(True) & ~rows.email_key.isin(others)
     conditions = _conditions(rows, suppressed, policy, now)
     created = rows.carry.where(rows.carry.notna(), policy.new_contact_status)
-    statuses = {"created": created, "restored": _restored_statuses(rows, conditions["ours"])}
+    statuses = {
+        "created": created,
+        "restored": _restored_statuses(rows, conditions["ours"]),
+        "lowered": pd.Series(Status.UNSUBSCRIBED.value, index=rows.index, dtype=object),
+    }
     reason = pd.Series("fields_changed", index=rows.index, dtype=object)
     kind = pd.Series(Kind.UPDATE.value, index=rows.index, dtype=object)
     status = pd.Series(None, index=rows.index, dtype=object)
@@ -254,6 +272,7 @@ def _conditions(
         "wears_inactive_tag": ~rows.tag_inactive & tagged,
         "shows_everything": rows.pushed_hash == rows.decided_hash,
         "is_kept_inactive": rows.stays.astype(bool) & (policy.on_inactive == "keep"),
+        "opted_out_on_the_way": rows.opted_out & rows.status.map(CONSENT_RANK).gt(0),
         "is_new": ~exists,
         "is_new_and_moved": ~exists & moved,
         "we_archived": ours,
@@ -385,7 +404,7 @@ def _verdicts(people: pd.DataFrame, wanted: pd.DataFrame) -> pd.DataFrame:
             "decision": decision,
             "reason": reason,
             "linked_to": rows.owner_id.where(served & ~owner),
-            "arrived": usable & rows.there.eq(True),
+            "arrived": usable & (rows.there.eq(True) | rows.why.isin(_ARRIVED)),
         }
     )
 

@@ -35,6 +35,7 @@ _EVENTS = {
     Status.TRANSACTIONAL.value: "set to transactional mail only",
     Status.UNSUBSCRIBED.value: "unsubscribed",
     Status.CLEANED.value: "mail bounced for good",
+    "complained": "reported a mail as spam (complaint)",
     Status.ARCHIVED.value: "archived in Mailchimp",
     "profile_changed": "changed their details in Mailchimp",
     "address_changed": "changed their address in Mailchimp",
@@ -69,6 +70,8 @@ class ContactSummary:
 def render_lines(standing: ContactSummary, zone: ZoneInfo) -> list[str]:
     """Return the lines between the markers, the most important first; dates in ``zone``."""
     said = _STATUSES.get(standing.status) if standing.status else None
+    if standing.status is Status.CLEANED and any(e.kind == "complained" for e in standing.events):
+        said = "Reported a mail as spam, gets no newsletter"
     status = said or "Not in the Mailchimp audience"
     if said and standing.since:
         status += f" since {_day(standing.since, zone)}"

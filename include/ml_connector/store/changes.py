@@ -7,6 +7,7 @@ result.
 """
 
 from collections.abc import Collection, Mapping, Sequence
+from datetime import datetime, timedelta
 from typing import NamedTuple
 
 import msgspec
@@ -55,6 +56,10 @@ class ClaimedChange(msgspec.Struct, frozen=True):
     contact_payload: bytes | None
     seen_tags: Sequence[bytes] | None
     origin: str | None
+    contact_id: str | None
+    seen_at: datetime | None
+    observation: bytes | None
+    observed_at: datetime | None
 
 
 class SettledChange(msgspec.Struct, frozen=True, kw_only=True):
@@ -226,17 +231,25 @@ _CLAIM = """
            coalesce(k.sent_fields, '{{}}') AS sent_fields,
            coalesce(k.tagged_inactive, false) AS tagged_inactive,
            coalesce(k.parked_times, 0) AS parked_times, k.payload AS contact_payload,
-           k.seen_tags, c.origin
+           k.seen_tags, c.origin, k.contact_id, k.seen_at,
+           o.payload AS observation, o.observed_at
     FROM c
     LEFT JOIN LATERAL (SELECT * FROM ml_connector.customers
                        WHERE sync = c.sync AND customer_id = c.customer_id OFFSET 0) p ON true
     LEFT JOIN LATERAL (SELECT * FROM ml_connector.contacts
                        WHERE sync = c.sync AND email_key = c.email_key OFFSET 0) k ON true
+    LEFT JOIN LATERAL (SELECT * FROM ml_connector.observations
+                       WHERE sync = k.sync AND email_key = k.email_key OFFSET 0) o ON true
     ORDER BY c.id
 """
 # A write is current while its customer is unchanged since the decision and still at that address.
 # The member must not have changed that address in Mailchimp meanwhile (A28).
+# The status of one that brings a customer along rests on the contacts that all customers at the
+# address come from (A42).
 _WRITE_CURRENT = """(p.email_key = c.email_key AND NOT p.gone AND NOT p.dirty
+    AND NOT (c.reason IN ('address_changed', 'address_returned')
+             AND EXISTS (SELECT 1 FROM ml_connector.customers m
+                         WHERE m.sync = c.sync AND m.email_key = c.email_key AND m.dirty))
     AND k.status IS DISTINCT FROM 'moved'
     AND p.fields_hash || CASE WHEN c.tag_inactive THEN '\\x01'::bytea ELSE '\\x00'::bytea END
         = c.decided_hash)"""
@@ -285,6 +298,55 @@ def claim(
         },
     )
     return [ClaimedChange(*row) for row in rows]
+
+
+class Risky(NamedTuple):
+    """A pending change whose status rests on what was observed of former contacts, or long ago."""
+
+    id: int
+    kind: str
+    old: bool
+    email_key: bytes
+    former: Sequence[bytes]
+
+
+def next_risky(
+    connection: Connection,
+    *,
+    plan_id: int,
+    shard: int,
+    older_than: timedelta,
+    after: int,
+    chunk: int,
+) -> list[Risky]:
+    """Return up to ``chunk`` pending creations and restores to observe before they are written.
+
+    Risky is a change that brings a customer from a former contact, and one whose decision is
+    ``older_than`` this. ``former``: the keys of the contacts that the customers come from.
+    """
+    rows = connection.execute(
+        text("""SELECT c.id, c.kind, c.decided_at < clock_timestamp() - make_interval(secs => :age) AS old, c.email_key,
+                       ARRAY(SELECT m.contact_key FROM ml_connector.customers m
+                             WHERE m.sync = c.sync AND m.email_key = c.email_key
+                               AND m.contact_key IS NOT NULL
+                               AND m.contact_key IS DISTINCT FROM m.email_key) AS former
+                FROM ml_connector.changes c
+                WHERE c.plan_id = :plan_id AND c.shard = :shard AND c.state = 'pending'
+                  AND c.kind IN ('create', 'restore') AND c.id > :after
+                  AND (c.reason IN ('address_changed', 'address_returned')
+                       OR c.decided_at < clock_timestamp() - make_interval(secs => :age))
+                ORDER BY c.id LIMIT :chunk"""),
+        {
+            "plan_id": plan_id,
+            "shard": shard,
+            "age": older_than.total_seconds(),
+            "after": after,
+            "chunk": chunk,
+        },
+    ).all()
+    return [
+        Risky(r.id, r.kind, r.old, bytes(r.email_key), [bytes(k) for k in r.former]) for r in rows
+    ]
 
 
 def settle(connection: Connection, outcomes: Collection[SettledChange]) -> None:

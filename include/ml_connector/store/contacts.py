@@ -2,7 +2,7 @@
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 import pandas as pd
@@ -46,10 +46,14 @@ def _parts_of(address: Mapping[str, Any]) -> dict[str, str]:
 def forget_audience(connection: Connection, *, sync: str) -> None:
     """Delete a sync's contacts after its audience was swapped (A36); mark its customers dirty."""
     lock_sync(connection, sync=sync)
-    connection.execute(text("DELETE FROM ml_connector.contacts WHERE sync = :sync"), {"sync": sync})
+    for table in ("contacts", "former_contacts", "observations"):
+        connection.execute(
+            text(f"DELETE FROM ml_connector.{table} WHERE sync = :sync"),  # noqa: S608 -- constants
+            {"sync": sync},
+        )
     connection.execute(
-        text("""UPDATE ml_connector.customers SET contact_key = NULL, dirty = true
-                WHERE sync = :sync"""),
+        text("""UPDATE ml_connector.customers
+                SET contact_key = NULL, opted_out = false, dirty = true WHERE sync = :sync"""),
         {"sync": sync},
     )
 
@@ -91,6 +95,59 @@ def sent(
     ).all()
     opened = ((bytes(k), vault.decrypt(payload, identity(sync, bytes(k)))) for k, payload in rows)
     return {key: shown.get("merge_fields", {}) for key, shown in opened}
+
+
+class Handle(NamedTuple):
+    """What to ask Mailchimp for a contact by: its contact id, or the address we wrote it to."""
+
+    email_key: bytes
+    contact_id: str | None
+    email: str | None
+
+
+def handles(
+    connection: Connection, *, sync: str, keys: Collection[bytes], vault: Vault
+) -> list[Handle]:
+    """Return how to ask for each of the contacts ``keys`` that the audience is known to have had."""
+    rows = connection.execute(
+        text("""SELECT email_key, contact_id, payload FROM ml_connector.contacts
+                WHERE sync = :sync AND email_key = ANY(:keys)"""),
+        {"sync": sync, "keys": bytea_array(keys)},
+    ).all()
+    return [
+        Handle(
+            bytes(row.email_key),
+            row.contact_id,
+            vault.decrypt(row.payload, identity(sync, bytes(row.email_key))).get("email")
+            if row.payload
+            else None,
+        )
+        for row in rows
+    ]
+
+
+def unlinked(
+    connection: Connection, *, sync: str, keys: Collection[bytes] | None, vault: Vault
+) -> list[Handle]:
+    """Return contacts in the audience without a contact id: those of ``keys``, or any one."""
+    some = "LIMIT 1" if keys is None else "AND email_key = ANY(:keys)"
+    found = connection.execute(
+        text(f"""SELECT email_key FROM ml_connector.contacts
+                 WHERE sync = :sync AND contact_id IS NULL
+                   AND status NOT IN ('archived', 'forgotten', 'absent', 'moved') {some}"""),  # noqa: S608
+        {"sync": sync, "keys": bytea_array(keys or ())},
+    ).scalars()
+    return handles(connection, sync=sync, keys=[bytes(key) for key in found], vault=vault)
+
+
+def aliases(connection: Connection, *, sync: str, keys: Collection[bytes]) -> list[bytes]:
+    """Return the addresses that the members who left ``keys`` took in Mailchimp (A28)."""
+    rows = connection.execute(
+        text("""SELECT email_key FROM ml_connector.contacts
+                WHERE sync = :sync AND alias_of = ANY(:keys)"""),
+        {"sync": sync, "keys": bytea_array(keys)},
+    ).scalars()
+    return [bytes(key) for key in rows]
 
 
 def suppressed(connection: Connection, *, keys: Collection[bytes]) -> set[bytes]:
@@ -136,6 +193,17 @@ def requeue(connection: Connection, *, sync: str, keys: Collection[bytes]) -> No
                 SET refused_hash = NULL, refused_reason = NULL, parked_until = NULL
                 WHERE sync = :sync AND email_key = ANY(:keys)
                   AND coalesce(refused_reason, '') NOT IN ('forgotten', 'compliance')"""),
+        {"sync": sync, "keys": bytea_array(keys)},
+    )
+
+
+def mark_moved(connection: Connection, *, sync: str, keys: Collection[bytes]) -> None:
+    """Record that the members at ``keys`` have left these addresses, wherever they are now."""
+    connection.execute(
+        text("""UPDATE ml_connector.contacts
+                SET status = 'moved', previous_status = CASE WHEN status = 'moved'
+                                                             THEN previous_status ELSE status END
+                WHERE sync = :sync AND email_key = ANY(:keys)"""),
         {"sync": sync, "keys": bytea_array(keys)},
     )
 

@@ -20,6 +20,14 @@ _MOVED = "contact_key IS DISTINCT FROM email_key"
 """Only these rows are in the index on ``contact_key``. The others are found by ``email_key``."""
 
 
+FINAL_REFUSALS = ("forgotten", "compliance")
+"""Refusals that say something of the person, not of the data."""
+
+_LEAVES = "c.contact_key IS NOT NULL AND c.contact_key IS DISTINCT FROM c.email_key"
+_REMEMBER_FORMER = """INSERT INTO ml_connector.former_contacts (sync, email_key, customer_id)
+                      SELECT c.sync, c.contact_key, c.customer_id"""
+
+
 class Undecided(NamedTuple):
     """A customer awaiting a decision: its address, and the address it is represented under."""
 
@@ -155,6 +163,13 @@ def record_decisions(
     rows = unhexed(told, list(_DECIDED), hexed=())
     load_temp_table(connection, "decided_customers", _DECIDED, rows)
     connection.execute(
+        text(f"""{_REMEMBER_FORMER}
+                 FROM ml_connector.customers c JOIN decided_customers d USING (customer_id)
+                 WHERE c.sync = :sync AND d.arrived AND {_LEAVES}
+                 ON CONFLICT DO NOTHING"""),
+        {"sync": sync},
+    )
+    connection.execute(
         text("""UPDATE ml_connector.customers c
                 SET decision = d.decision, reason = d.reason, linked_to = d.linked_to,
                     contact_key = CASE WHEN d.arrived OR c.contact_key IS NULL
@@ -175,31 +190,56 @@ def record_decisions(
 
 def mark_represented(connection: Connection, *, sync: str, keys: Collection[bytes]) -> None:
     """Record that the customers at these addresses are now represented there."""
+    # Is anybody on the way at all? Asked once, of the index of those who are. (A customer that is
+    # represented nowhere counts as arrived when it is decided on.)
+    moving = text(f"""SELECT EXISTS (SELECT 1 FROM ml_connector.customers
+                      WHERE sync = :sync AND contact_key IS NOT NULL AND {_MOVED})""")  # noqa: S608
+    if not connection.execute(moving, {"sync": sync}).scalar_one():
+        return
+    arriving = f"""c.sync = :sync AND c.email_key = ANY(:keys) AND NOT c.gone AND c.active
+                   AND c.decision IN ('contact', 'linked') AND {_LEAVES}"""
+    at = {"sync": sync, "keys": bytea_array(keys)}
     connection.execute(
-        text("""UPDATE ml_connector.customers SET contact_key = email_key
-                WHERE sync = :sync AND email_key = ANY(:keys) AND NOT gone AND active
-                  AND decision IN ('contact', 'linked')
-                  AND contact_key IS DISTINCT FROM email_key
-                  -- Is anybody on the way at all? Asked once, of the index of those who are. (Who is
-                  -- represented nowhere counts as arrived when decided on, or waits for that.)
-                  AND (SELECT contact_key FROM ml_connector.customers
-                       WHERE sync = :sync AND contact_key IS NOT NULL
-                         AND contact_key IS DISTINCT FROM email_key
-                       ORDER BY contact_key LIMIT 1) IS NOT NULL"""),
-        {"sync": sync, "keys": bytea_array(keys)},
+        text(
+            f"{_REMEMBER_FORMER} FROM ml_connector.customers c WHERE {arriving} ON CONFLICT DO NOTHING"
+        ),
+        at,
+    )
+    connection.execute(
+        text(f"UPDATE ml_connector.customers c SET contact_key = email_key WHERE {arriving}"),  # noqa: S608
+        at,
+    )
+
+
+def opted_out(connection: Connection, *, sync: str) -> list[str]:
+    """Return the customers to decide on because of an opt-out at an address they have left."""
+    return list(
+        connection.execute(
+            text("""SELECT customer_id FROM ml_connector.customers
+                    WHERE sync = :sync AND opted_out AND dirty"""),
+            {"sync": sync},
+        ).scalars()
     )
 
 
 def mark_refused(connection: Connection, *, sync: str, refused: Mapping[bytes, str]) -> None:
-    """Record that the customers at these addresses are no contacts, with Mailchimp's reason."""
+    """Record that Mailchimp refused the contacts at these addresses, with the reason.
+
+    After a final refusal the address represents the customer all the same: a person who was deleted
+    or opted out there is not mailed at a corrected address either.
+    """
     if refused:
         connection.execute(
             text("""UPDATE ml_connector.customers
                     SET decision = 'skipped', reason = :reason, linked_to = NULL,
-                        contact_key = nullif(contact_key, email_key)
+                        contact_key = CASE WHEN :final THEN email_key
+                                           ELSE nullif(contact_key, email_key) END
                     WHERE sync = :sync AND email_key = :key
                       AND decision IN ('contact', 'linked')"""),
-            [{"sync": sync, "key": key, "reason": why} for key, why in refused.items()],
+            [
+                {"sync": sync, "key": key, "reason": why, "final": why in FINAL_REFUSALS}
+                for key, why in refused.items()
+            ],
         )
 
 

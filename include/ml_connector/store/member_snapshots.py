@@ -30,10 +30,16 @@ class KeyedMember:
     profile_hash: bytes | None = None
     moved_from: bytes | None = None
     seen_tags: Sequence[bytes] | None = None
+    complained: bool = False
 
 
 def keyed(
-    member: Member, *, address: str, vault: Vault, moved_from: bytes | None = None
+    member: Member,
+    *,
+    address: str,
+    vault: Vault,
+    moved_from: bytes | None = None,
+    complained: bool = False,
 ) -> KeyedMember:
     """Return the member under the blind index of its normalised ``address``."""
     return KeyedMember(
@@ -44,6 +50,7 @@ def keyed(
         profile_hash=profile_hash(member.merge_fields, vault),
         moved_from=moved_from,
         seen_tags=tags.shown_tag_keys(member.tags, vault),
+        complained=complained,
     )
 
 
@@ -62,7 +69,7 @@ class Transition(NamedTuple):
 
 _OBSERVED = {
     "email_key": "bytea", "status": "text", "last_changed": "timestamptz", "contact_id": "text",
-    "profile_hash": "bytea", "moved_from": "bytea", "seen_tags": "bytea[]",
+    "profile_hash": "bytea", "moved_from": "bytea", "seen_tags": "bytea[]", "complained": "bool",
 }  # fmt: skip
 
 # Joins a page's rows with the stored contacts, and with the members' former addresses (A28). A
@@ -75,6 +82,8 @@ _JUDGE = text("""
         ORDER BY email_key, last_changed DESC NULLS LAST
     )
     SELECT p.email_key, p.status, p.last_changed, p.contact_id, p.profile_hash, p.seen_tags,
+           p.complained OR coalesce(k.complained, false) AS complained,
+           coalesce(k.complained, false) AS complained_before,
            f.email_key AS former_key, nullif(coalesce(f.alias_of, f.email_key), p.email_key) AS alias,
            k.email_key IS NULL AS is_new,
            coalesce(f.status, k.status) AS was,
@@ -96,32 +105,69 @@ _JUDGE = text("""
         LIMIT 1) f ON true
     WHERE (k.email_key IS NULL OR f.email_key IS NOT NULL OR k.status <> p.status
            OR k.last_changed IS DISTINCT FROM p.last_changed OR k.contact_id IS NULL
-           OR k.profile_hash <> p.profile_hash)
+           OR k.profile_hash <> p.profile_hash OR p.complained AND NOT k.complained)
       -- What is known may be newer than the page: read or written by others while it was on the wire.
       AND (p.last_changed < k.last_changed
            OR k.seen_at > CAST(:asked AS timestamptz)
               AND p.last_changed <= greatest(k.last_changed, k.seen_at)) IS NOT TRUE
 """)
+# An opt-out at an address that a customer left after it was represented elsewhere travels there
+# (A42). If another customer lives at the address, the opt-out may have been theirs.
+_TRAVEL = text("""
+    UPDATE ml_connector.customers c SET opted_out = true, dirty = true
+    FROM judged_members j
+    LEFT JOIN ml_connector.contacts n ON n.sync = :sync AND n.email_key = j.email_key
+    JOIN ml_connector.former_contacts f
+      ON f.sync = :sync AND f.email_key IN (j.email_key, n.alias_of)
+    WHERE c.sync = :sync AND c.customer_id = f.customer_id AND NOT c.opted_out
+      AND c.email_key IS DISTINCT FROM j.email_key
+      AND j.was IS DISTINCT FROM j.status
+      AND (j.status = 'unsubscribed' OR j.status = 'cleaned' AND j.complained)
+      AND NOT EXISTS (SELECT 1 FROM ml_connector.customers o
+                      WHERE o.sync = :sync AND o.email_key = j.email_key AND o.active AND NOT o.gone)
+""")
+# A customer on its way to another address brings the status of the one it leaves.
+_MOVERS = text("""
+    UPDATE ml_connector.customers c SET dirty = true
+    FROM judged_members j
+    JOIN ml_connector.contacts n ON n.sync = :sync AND n.email_key = j.email_key
+    WHERE c.sync = :sync AND c.contact_key IN (j.email_key, n.alias_of)
+      AND c.contact_key IS DISTINCT FROM c.email_key
+      AND (j.was IS DISTINCT FROM j.status OR j.complained IS DISTINCT FROM j.complained_before)
+""")
+# A person who opts in again at the new address has the last word.
+_OPT_IN = text("""
+    UPDATE ml_connector.customers c SET opted_out = false FROM judged_members j
+    WHERE c.sync = :sync AND c.email_key = j.email_key AND c.opted_out
+      AND j.status IN ('subscribed', 'pending') AND j.was IS DISTINCT FROM j.status
+      AND NOT j.writing
+""")
 _LEAVE = text("""
     UPDATE ml_connector.contacts o
-    SET status = 'moved', previous_status = j.status, alias_of = NULL
+    SET status = 'moved', previous_status = j.status, alias_of = NULL,
+        complained = o.complained OR j.complained
     FROM judged_members j WHERE o.sync = :sync AND o.email_key = j.former_key
 """)
 _MERGE = text("""
     WITH written AS (
         INSERT INTO ml_connector.contacts AS known
               (sync, email_key, status, archived_by, last_changed, seen_at, contact_id, alias_of,
-               profile_hash, seen_tags, news)
+               profile_hash, seen_tags, complained, news)
         SELECT :sync, email_key, status, CASE WHEN status = 'archived' THEN 'marketer' END,
-               last_changed, :now, contact_id, alias, profile_hash, seen_tags,
+               last_changed, :now, contact_id, alias, profile_hash, seen_tags, complained,
                CASE WHEN status IN ('unsubscribed', 'cleaned') THEN 1 ELSE 0 END
         FROM judged_members ORDER BY email_key
         ON CONFLICT (sync, email_key) DO UPDATE SET
-            status = excluded.status,
+            -- An archived member at an address that its person left is what an update of ours made
+            -- there and took back (A43).
+            status = CASE WHEN known.status = 'moved' AND excluded.status = 'archived'
+                          THEN known.status ELSE excluded.status END,
+            complained = excluded.complained,
             previous_status = CASE WHEN known.status = excluded.status
+                                        OR known.status = 'moved' AND excluded.status = 'archived'
                                    THEN known.previous_status ELSE known.status END,
             archived_by = CASE WHEN excluded.status <> 'archived' THEN NULL
-                               WHEN known.status = 'archived' THEN known.archived_by
+                               WHEN known.status IN ('archived', 'moved') THEN known.archived_by
                                WHEN (SELECT archiving FROM judged_members j
                                      WHERE j.email_key = excluded.email_key) THEN 'us'
                                ELSE 'marketer' END,
@@ -157,10 +203,14 @@ _TRANSITIONS = text("""
     SELECT email_key, 'address_changed' AS kind, NULL AS before, NULL AS after, happened_at
     FROM judged_members WHERE former_key IS NOT NULL
     UNION ALL
-    SELECT email_key, status, was, status, happened_at FROM judged_members
+    SELECT email_key, CASE WHEN status = 'cleaned' AND complained THEN 'complained' ELSE status END,
+           was, status, happened_at FROM judged_members
     WHERE was <> status AND (NOT is_new OR former_key IS NOT NULL)
-      AND NOT (status = 'archived' AND archiving)
+      AND NOT (status = 'archived' AND (archiving OR was = 'moved'))
       AND NOT (was IN ('archived', 'forgotten', 'absent', 'moved') AND writing)
+    UNION ALL
+    SELECT email_key, 'complained', was, status, happened_at FROM judged_members
+    WHERE was = status AND status = 'cleaned' AND complained AND NOT complained_before
     UNION ALL
     SELECT email_key, status, NULL, status, happened_at FROM judged_members
     WHERE is_new AND former_key IS NULL AND :arrivals AND NOT writing
@@ -170,6 +220,50 @@ _TRANSITIONS = text("""
     WHERE profile_was <> profile_hash AND NOT writing AND status <> 'archived'
     ORDER BY happened_at, kind
 """)
+
+
+def opt_out_of_archived(
+    connection: Connection, *, sync: str, email_key: bytes, at: datetime | None
+) -> None:
+    """Record an opt-out that a webhook reports of a contact which we archived in the same moment.
+
+    It was made between the read and the archive, so it shows in no status: the contact must not
+    come back with more, and the opt-out travels like any other (A42). An event from long before the
+    archive says nothing new.
+    """
+    values = {"sync": sync, "key": email_key, "at": at}
+    lowered = connection.execute(
+        text("""UPDATE ml_connector.contacts SET previous_status = 'unsubscribed'
+                WHERE sync = :sync AND email_key = :key
+                  AND status = 'archived' AND archived_by = 'us'
+                  AND previous_status IN ('subscribed', 'pending', 'transactional')
+                  AND CAST(:at AS timestamptz) >= status_since - interval '10 minutes'"""),
+        values,
+    )
+    if lowered.rowcount:
+        connection.execute(
+            text("""UPDATE ml_connector.customers c SET opted_out = true, dirty = true
+                    FROM ml_connector.former_contacts f
+                    WHERE f.sync = :sync AND f.email_key = :key AND c.sync = :sync
+                      AND c.customer_id = f.customer_id AND c.email_key IS DISTINCT FROM :key
+                      AND NOT EXISTS (SELECT 1 FROM ml_connector.customers o
+                                      WHERE o.sync = :sync AND o.email_key = :key
+                                        AND o.active AND NOT o.gone)"""),
+            values,
+        )
+
+
+def differing(connection: Connection) -> set[bytes]:
+    """Return the members of the last upsert that show something else than our last write left.
+
+    Call it in the transaction of ``upsert_members``.
+    """
+    rows = connection.execute(
+        text("""SELECT email_key FROM judged_members
+                WHERE status <> 'archived' AND profile_hash IS NOT NULL
+                  AND (is_new OR profile_was IS DISTINCT FROM profile_hash)""")
+    ).scalars()
+    return {bytes(key) for key in rows}
 
 
 def upsert_members(
@@ -211,15 +305,19 @@ def upsert_members(
                 m.profile_hash,
                 m.moved_from,
                 m.seen_tags,
+                m.complained,
             )
             for m in members
         ),
     )
     at = {"sync": sync, "now": now}
     connection.execute(_JUDGE, at | {"asked": asked})
+    connection.execute(_TRAVEL, {"sync": sync})
     connection.execute(_LEAVE, {"sync": sync})
     connection.execute(_MERGE, at)
     connection.execute(_CARRY, {"sync": sync})
+    connection.execute(_MOVERS, {"sync": sync})
+    connection.execute(_OPT_IN, {"sync": sync})
     return [
         Transition(*row) for row in connection.execute(_TRANSITIONS, {"arrivals": arrivals}).all()
     ]

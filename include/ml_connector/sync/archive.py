@@ -9,6 +9,8 @@ Runs after the push, so that a customer's new contact exists before the old one 
 """
 
 from collections import Counter
+from collections.abc import Mapping
+from typing import Any
 
 import structlog
 from sqlalchemy import Connection
@@ -19,12 +21,17 @@ from ml_connector.errors import RecordRefused
 from ml_connector.mailchimp.client import MailchimpClient
 from ml_connector.model import ChangeState, Kind, Member, Status
 from ml_connector.scope import Scope
-from ml_connector.store import changes, contacts
+from ml_connector.store import changes, contacts, deciding
 from ml_connector.store.changes import ClaimedChange, SettledChange
 from ml_connector.store.contacts import ContactState
-from ml_connector.sync import guard
-from ml_connector.sync.outcomes import archive_entry
-from ml_connector.sync.push import THREADS
+from ml_connector.sync import guard, planner
+from ml_connector.sync.fetch_members import (
+    complaints_among,
+    observation_of,
+    record_members,
+)
+from ml_connector.sync.outcomes import archive_entry, observed_state
+from ml_connector.sync.push import THREADS, push_shard
 
 log = structlog.get_logger(__name__)
 
@@ -42,7 +49,25 @@ def archive_contacts(
         log.warning("archives_left_to_daily_run", sync=scope.name, contacts=left)
     counts: Counter[str] = Counter()
     drain(lambda: _archive_next(scope, client, plan_id, counts), threads)
+    counts.update(follow_opt_outs(scope, client, plan_id=plan_id))
     return dict(counts)
+
+
+def follow_opt_outs(
+    scope: Scope, client: MailchimpClient, *, plan_id: int | None = None
+) -> dict[str, int]:
+    """Lower the contacts of customers whose opt-out at a former address was seen just now (A42).
+
+    Returns the number of changes by final state. ``plan_id`` None opens a webhook plan if needed.
+    """
+    with scope.database.begin() as connection:
+        late = deciding.opted_out(connection, sync=scope.name)
+    if not late:
+        return {}
+    plan_id = plan_id or scope.plan_id("webhooks")
+    if not planner.decide_on(scope, plan_id=plan_id, customer_ids=late):
+        return {}
+    return push_shard(scope, client, plan_id=plan_id, shard=0)
 
 
 def _archive_next(
@@ -70,6 +95,15 @@ def _archive(
         change.contact_payload, contacts.identity(scope.name, bytes(change.email_key))
     )
     found = client.get(shown["email"])
+    if found is not None and found.status.value != change.known_status:
+        with scope.database.begin() as at_once:
+            record_members(
+                scope,
+                at_once,
+                [found],
+                source="poll",
+                complaints=complaints_among([found], client.complainants),
+            )
     state, error, request_id = ChangeState.APPLIED, None, None
     archived_by: str | None = "us" if change.started else "marketer"
     status = Status.ARCHIVED
@@ -105,13 +139,23 @@ def _archive(
         scope.name,
         change,
         outcome="refused" if undone else state.value,
-        before={"status": previous, **shown},
+        before=_before(scope, shown, previous, found),
         status=status,
         error=undone or error,
         request_id=request_id,
     )
     trail.append(connection, [entry], run=scope.run, vault=scope.vault)
     return state.value
+
+
+def _before(
+    scope: Scope, shown: Mapping[str, Any], previous: str | None, found: Member | None
+) -> dict[str, Any]:
+    """Return the contact as it was just read; what we sent last, if Mailchimp has no such member."""
+    if found is None:
+        return {"status": previous, **shown}
+    state = observed_state(str(previous), observation_of(scope, found), at=scope.clock())
+    return {**state, "email": shown.get("email")}
 
 
 def _previous(change: ClaimedChange, found: Member | None) -> str | None:

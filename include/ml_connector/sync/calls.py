@@ -4,10 +4,12 @@ Mailchimp's batch endpoint has two contracts. The current one accepts ``status_i
 leaves the status of a known member alone. The older one requires ``status``. Under the older
 contract:
 
-- The batch echoes the status that was read moments before.
-- Pending and cleaned members get single calls without a status.
+- Known contacts get single calls, which carry no status and never create a member.
 - New contacts are sent with updates disabled, so Mailchimp refuses an existing member instead of
   overwriting it.
+
+No update can create a member who can be mailed (A43). In a batch, an update of an address that the
+audience no longer has creates a member: as ``unsubscribed``, which is then archived.
 """
 
 from collections import defaultdict
@@ -18,13 +20,11 @@ from msgspec.structs import replace
 from ml_connector.errors import CallRefused, RecordRefused
 from ml_connector.mailchimp.client import MailchimpClient, requires_status
 from ml_connector.model import BatchResult, Kind, Member, MemberWrite, RowRefusal, Status
-from ml_connector.sync.outcomes import ExtraCall, Outcome, Row
+from ml_connector.sync.outcomes import MOVED, ExtraCall, Outcome, Row
 
 MAX_SINGLE_UNTAGS = 2
 """Up to this many contacts lose tags one by one. Removal by tag needs an extra call to find each
 tag."""
-
-_ECHOED = (Status.SUBSCRIBED, Status.UNSUBSCRIBED, Status.TRANSACTIONAL)
 
 
 class StatusRequired(Exception):
@@ -50,12 +50,11 @@ class ContactCalls:
         batch endpoint turns out to have the older contract. In both cases nothing was written.
         """
         if rows[0].change.kind == Kind.RESTORE:
-            outcomes = [self._restored(row) for row in rows]
-        elif status_required and needs_single_call(rows[0]):
-            outcomes = [self._patched(row) for row in rows]
-        else:
-            outcomes = self._batched(rows, status_required)
-        return self._untagged(outcomes)
+            return self._untagged([self._restored(row) for row in rows])
+        single = [row for row in rows if needs_single_call(row, status_required=status_required)]
+        together = [row for row in rows if row not in single]
+        outcomes = self._batched(together, status_required) if together else []
+        return self._untagged([*outcomes, *(self._patched(row) for row in single)])
 
     def _batched(self, rows: Sequence[Row], status_required: bool) -> list[Outcome]:
         creating = rows[0].change.kind == Kind.CREATE
@@ -70,22 +69,51 @@ class ContactCalls:
             if len(rows) > 1:
                 raise SplitBatch from error
             return [_refused(rows[0], error)]
-        return [
-            self._adopted(outcome) if _already_exists(outcome) else outcome
-            for outcome in _outcomes(rows, result)
-        ]
+        return [self._completed(outcome) for outcome in _outcomes(rows, result)]
+
+    def _completed(self, outcome: Outcome) -> Outcome:
+        if _already_exists(outcome):
+            return self._adopted(outcome)
+        if outcome.created and outcome.row.change.kind == Kind.UPDATE:
+            return self._taken_back(outcome)
+        return outcome
+
+    def _taken_back(self, outcome: Outcome) -> Outcome:
+        """Archive the member that an update created: the contact has left this address (A43)."""
+        request_id = self._client.archive(outcome.row.write.email_address)
+        created = ExtraCall("created_by_mistake", outcome.request_id)
+        return self._vanished(outcome.row, created, ExtraCall("archived_again", request_id))
+
+    def _vanished(self, row: Row, *further: ExtraCall) -> Outcome:
+        """Return the outcome of an update whose contact left the address; look where it went."""
+        contact_id = row.change.contact_id
+        moved_to = self._client.get_by_id(contact_id) if contact_id else None
+        refusal = RowRefusal(
+            email_address=row.write.email_address,
+            code=MOVED,
+            message="Mailchimp: no member has this address any more; nothing was written to it",
+        )
+        return Outcome(row=row, refusal=refusal, moved_to=moved_to, further=further)
 
     def _adopted(self, outcome: Outcome) -> Outcome:
         """Update an existing member that was taken for new, without a status."""
         return self._patched(outcome.row, ExtraCall("refused_as_known", outcome.request_id))
 
     def _patched(self, row: Row, *further: ExtraCall) -> Outcome:
+        updating = row.change.kind == Kind.UPDATE
         try:
-            member = self._client.patch(row.write.email_address, row.write.merge_fields)
+            member = self._client.patch(
+                row.write.email_address,
+                row.write.merge_fields,
+                status=row.write.status if updating else None,
+            )
         except RecordRefused as error:
+            if updating and error.code == "not_found":
+                return self._vanished(row, *further)
             return replace(_refused(row, error), further=further)
         outcome = Outcome(row=row, member=member, request_id=member.request_id, further=further)
-        return self._tagged(outcome, row.write.tags) if row.write.tags else outcome
+        tags = row.tags.missing if updating else row.write.tags
+        return self._tagged(outcome, tags) if tags else outcome
 
     def _tagged(self, outcome: Outcome, tags: Sequence[str], *, active: bool = True) -> Outcome:
         row = outcome.row
@@ -105,10 +133,12 @@ class ContactCalls:
                 # Permanently deleted meanwhile. A write would create a new contact.
                 return Outcome(row=row, refusal=_forgotten(row))
             if found.status is not Status.ARCHIVED:
-                return self._patched(row)
+                return replace(self._patched(row), observed=found)
             member = self._client.restore(row.write)
             status, request_id = row.write.status, member.request_id
-            outcome = Outcome(row=row, member=member, asked=status, request_id=request_id)
+            outcome = Outcome(
+                row=row, member=member, asked=status, observed=found, request_id=request_id
+            )
             missing = row.tags.missing  # a restored contact has its previous tags
             return self._tagged(outcome, missing) if missing else outcome
         except RecordRefused as error:
@@ -145,9 +175,12 @@ class ContactCalls:
         return finished
 
 
-def needs_single_call(row: Row) -> bool:
-    """Return whether a row must not go through the batch of the older contract."""
-    return row.change.kind == Kind.UPDATE and row.change.known_status not in _ECHOED
+def needs_single_call(row: Row, *, status_required: bool) -> bool:
+    """Return whether a row must not go through the batch endpoint.
+
+    That is an update that lowers the status (A42), and under the older contract every update.
+    """
+    return row.change.kind == Kind.UPDATE and (status_required or row.write.status is not None)
 
 
 def _with_status(write: MemberWrite) -> MemberWrite:
@@ -163,7 +196,9 @@ def _outcomes(rows: Sequence[Row], result: BatchResult) -> list[Outcome]:
     def created(member: Member) -> Outcome:
         row = row_of(member.email_address)
         asked = row.write.status_if_new or row.write.status
-        return Outcome(row=row, member=member, asked=asked, request_id=result.request_id)
+        return Outcome(
+            row=row, member=member, asked=asked, created=True, request_id=result.request_id
+        )
 
     return [
         *map(created, result.created),

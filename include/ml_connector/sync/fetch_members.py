@@ -6,8 +6,9 @@ for archived members. Each member event is recorded once, whatever its source an
 is seen.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
+from functools import cache
 from typing import Any
 
 import structlog
@@ -25,12 +26,19 @@ from ml_connector.store import (
     cursors,
     member_events,
     member_snapshots,
+    observations,
 )
+from ml_connector.store.contacts import Handle
 from ml_connector.store.database import lock_sync
 from ml_connector.store.member_snapshots import KeyedMember, Transition
+from ml_connector.store.observations import Observation
+from ml_connector.sync.clocks import note_skew
 
 OVERLAP = timedelta(minutes=10)
 """Each read repeats this much of the previous one; ``last_changed`` has 1 s resolution."""
+
+MAX_SINGLE_LINKS = 5
+"""Up to this many new contacts are read one by one."""
 
 _CURSOR = "members"
 log = structlog.get_logger(__name__)
@@ -51,7 +59,6 @@ def fetch_members(
     If the settings name another audience than last time, the run drops the stored state of the
     former audience. It writes nothing to that audience (A36).
     """
-    started = scope.clock()
     with scope.database.begin() as connection:
         cursor = cursors.get(connection, sync=scope.name, name=_CURSOR)
         swapped = cursor.get("audience") not in (None, scope.sync.audience_id)
@@ -65,40 +72,108 @@ def fetch_members(
     since = None
     if cursor.get("read_at") and not full_sync:
         since = datetime.fromisoformat(cursor["read_at"]) - OVERLAP
-    read = sum(
-        _merge(
-            scope, client, since, archived=archived, source=source, asked=started, on_page=on_page
-        )
-        for archived in (False, True)
-    )
+    audience = _Audience(scope, client, source=source, on_page=on_page)
+    for archived in (False, True):
+        audience.read(since, archived=archived)
     with scope.database.begin() as connection:
-        value = {"audience": scope.sync.audience_id, "read_at": started.isoformat()}
+        value = {"audience": scope.sync.audience_id, "read_at": audience.watermark.isoformat()}
         cursors.put(connection, sync=scope.name, name=_CURSOR, value=value)
-    return read
+    return audience.members
 
 
-def _merge(
-    scope: Scope,
-    client: MailchimpClient,
-    since: datetime | None,
-    *,
-    archived: bool,
-    source: str,
-    asked: datetime,
-    on_page: Callable[[Sequence[Member]], None] | None,
+def link_members(
+    scope: Scope, client: MailchimpClient, *, keys: Collection[bytes] | None = None
 ) -> int:
-    arrivals = since is not None
-    read = events = 0
-    for page in prefetch(client.iter_members(since=since, archived=archived)):
-        with scope.database.begin() as connection:
-            events += record_members(
-                scope, connection, page, source=source, arrivals=arrivals, asked=asked
+    """Read the contacts created just now, so that each has its contact id; return how many (A43).
+
+    A batch response has no contact id. Without one a member who changes the address cannot be told
+    from a stranger. ``keys`` reads single contacts; None reads what changed in the audience, which
+    the next run then does not read again.
+    """
+    with scope.database.begin() as connection:
+        unlinked = contacts.unlinked(connection, sync=scope.name, keys=keys, vault=scope.vault)
+    if not unlinked:
+        return 0
+    if keys is None or len(unlinked) > MAX_SINGLE_LINKS:
+        return fetch_members(scope, client)
+    refresh_members(scope, client, unlinked)
+    return len(unlinked)
+
+
+class _Audience:
+    """Reader of the audience's listings: stores each page and counts what was read.
+
+    ``watermark``: the start of the read by Mailchimp's clock. A change made later is read next time.
+    """
+
+    def __init__(
+        self,
+        scope: Scope,
+        client: MailchimpClient,
+        *,
+        source: str,
+        on_page: Callable[[Sequence[Member]], None] | None,
+    ) -> None:
+        self._scope, self._client, self._source, self._on_page = scope, client, source, on_page
+        self._asked = scope.clock()
+        self._complainants = cache(client.complainants)
+        self._skew: timedelta | None = None
+        self.members = self.events = 0
+
+    @property
+    def watermark(self) -> datetime:
+        """Where the next read starts, less the overlap."""
+        return self._asked + (self._skew or timedelta())
+
+    def read(self, since: datetime | None, *, archived: bool) -> None:
+        """Store all members changed about ``since`` or later; either archived ones or the rest."""
+        scope = self._scope
+        for page in prefetch(self._pages(since, archived=archived)):
+            complaints = complaints_among(page, self._complainants)
+            with scope.database.begin() as connection:
+                self.events += record_members(
+                    scope,
+                    connection,
+                    page,
+                    source=self._source,
+                    arrivals=since is not None,
+                    complaints=complaints,
+                    asked=self._asked,
+                )
+            if self._on_page is not None:
+                self._on_page(page)
+            self.members += len(page)
+            log.info(
+                "members_read",
+                sync=scope.name,
+                archived=archived,
+                rows=self.members,
+                events=self.events,
             )
-        if on_page is not None:
-            on_page(page)
-        read += len(page)
-        log.info("members_read", sync=scope.name, archived=archived, rows=read, events=events)
-    return read
+
+    def _pages(self, since: datetime | None, *, archived: bool) -> Iterator[list[Member]]:
+        pages = self._client.iter_members(since=since, archived=archived)
+        for page in pages:
+            self._measure()
+            yield page
+        self._measure()
+
+    def _measure(self) -> None:
+        if self._skew is None and self._client.server_time is not None:
+            self._skew = self._client.server_time - self._scope.clock()
+            note_skew(self._scope, "mailchimp", self._skew, overlap=OVERLAP)
+
+
+def complaints_among(
+    members: Sequence[Member], complainants: Callable[[], Collection[str]]
+) -> set[str]:
+    """Return the normalised addresses of cleaned members that reported a mail as spam.
+
+    ``complainants`` is called only if a member is cleaned: the status alone does not tell a bounce
+    from a complaint.
+    """
+    cleaned = {normal_form(each.email_address) for each in members if each.status is Status.CLEANED}
+    return cleaned & {normal_form(each) for each in complainants()} if cleaned else set()
 
 
 def record_members(
@@ -109,13 +184,15 @@ def record_members(
     source: str,
     arrivals: bool = True,
     moved_from: Mapping[str, str] | None = None,
+    complaints: Collection[str] = (),
     asked: datetime | None = None,
 ) -> int:
     """Store the current state of members and record their events; return the number of new events.
 
     ``source``: ``poll`` or ``webhook``. ``arrivals``: a member seen for the first time has just
     joined. ``moved_from``: the former address by present address, both normalised, if a webhook
-    reported an address change. ``asked``: the start of the read, if it took long enough for newer
+    reported an address change. ``complaints``: normalised addresses whose members reported a mail
+    as spam. ``asked``: the start of the read, if it took long enough for newer
     data to reach the store.
 
     Nothing is stored for forgotten people, even if they subscribe again themselves.
@@ -130,15 +207,24 @@ def record_members(
             address=address,
             vault=scope.vault,
             moved_from=_key(scope, (moved_from or {}).get(address)),
+            complained=address in complaints,
         )
         for address, member in addresses.items()
     ]
     seen = member_snapshots.upsert_members(
         connection, keyed, sync=scope.name, now=scope.clock(), arrivals=arrivals, asked=asked
     )
+    by_key = dict(zip((each.email_key for each in keyed), addresses.values(), strict=True))
+    differing = member_snapshots.differing(connection) if keyed else set()
+    observations.record(
+        connection,
+        {key: observation_of(scope, by_key[key]) for key in differing},
+        sync=scope.name,
+        at=scope.clock(),
+        vault=scope.vault,
+    )
     if not seen:
         return 0
-    by_key = dict(zip((each.email_key for each in keyed), addresses.values(), strict=True))
     return member_events.record(
         connection,
         _events(scope, connection, seen, by_key),
@@ -148,14 +234,57 @@ def record_members(
     )
 
 
+def observation_of(scope: Scope, member: Member) -> Observation:
+    """Return what a member shows of what the sync writes: mapped merge fields and tags."""
+    sync = scope.sync
+    ours = {tag.casefold() for tag in (*sync.tags.static, sync.inactive_tag)}
+    return Observation(
+        merge_fields={
+            tag: value
+            for tag, value in member.merge_fields.items()
+            if tag in sync.fields and value not in ("", None)
+        },
+        tags=tuple(tag for tag in member.tags if tag.casefold() in ours),
+    )
+
+
+def refresh_members(scope: Scope, client: MailchimpClient, handles: Sequence[Handle]) -> None:
+    """Read single contacts, by contact id where it is known, and store what they are now.
+
+    A contact that took another address is found by its contact id; one that is gone was deleted.
+    """
+    asked = scope.clock()
+    found = {
+        handle.email_key: client.get_by_id(handle.contact_id)
+        if handle.contact_id
+        else client.get(handle.email or "")
+        for handle in handles
+    }
+    members = [member for member in found.values() if member is not None]
+    complaints = complaints_among(members, client.complainants)
+    with scope.database.begin() as connection:
+        record_members(
+            scope, connection, members, source="poll", complaints=complaints, asked=asked
+        )
+        gone = [key for key, member in found.items() if member is None]
+        gone += contacts.aliases(connection, sync=scope.name, keys=gone)
+        _record_gone(scope, connection, gone, source="poll")
+
+
 def record_departed(
     scope: Scope, connection: Connection, addresses: Sequence[str], *, source: str
 ) -> int:
-    """Store that Mailchimp no longer has these addresses; return the number of new events.
+    """Record that Mailchimp no longer knows these addresses; return the number of new events.
 
-    Only addresses that were known to be in the audience count: they were permanently deleted.
+    Known contacts at the addresses count as permanently deleted.
     """
     keys = [scope.vault.email_key(normal_form(address)) for address in addresses]
+    return _record_gone(scope, connection, keys, source=source)
+
+
+def _record_gone(
+    scope: Scope, connection: Connection, keys: Sequence[bytes], *, source: str
+) -> int:
     known = contacts.present(connection, sync=scope.name, keys=keys)
     gone = [KeyedMember(email_key=key, status=Status.FORGOTTEN, last_changed=None) for key in known]
     seen = member_snapshots.upsert_members(

@@ -1,7 +1,7 @@
 """Turn outcomes into rows: contact, change and audit rows of calls, archives and decisions."""
 
 from collections.abc import Iterator, Mapping
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import msgspec
@@ -22,10 +22,14 @@ from ml_connector.rules.tags import TagWork
 from ml_connector.scope import Scope
 from ml_connector.store.changes import ClaimedChange, SettledChange, StartedArchive
 from ml_connector.store.contacts import ContactState, profile_hash
+from ml_connector.store.observations import Observation
 from ml_connector.vault import Vault
 
 PARKED_FOR = (timedelta(hours=1), timedelta(days=1), timedelta(days=3), timedelta(days=7))
 """Parking times after "signed up to a lot of lists very recently" (A24) or an unanswered row."""
+
+MOVED = "moved_in_mailchimp"
+"""Refusal of an update whose contact has left the address in Mailchimp (A43)."""
 
 _PARKING = ("signup_throttled", "unanswered")
 _TERMINAL = {"forgotten": Status.FORGOTTEN, "compliance": Status.UNSUBSCRIBED}
@@ -52,15 +56,25 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     """Mailchimp's response to one row: a member or a refusal.
 
     ``asked``: the status that the write itself set (a creation, a restore), if any. ``further``:
-    the other calls for this row, in order.
+    the other calls for this row, in order. ``created``: the batch reports a new member.
+    ``moved_to``: the member that left the address, where it is now. ``observed``: the member as it
+    was read right before the write.
     """
 
     row: Row
     member: Member | None = None
     asked: Status | None = None
     refusal: RowRefusal | None = None
+    created: bool = False
+    moved_to: Member | None = None
+    observed: Member | None = None
     request_id: str | None = None
     further: tuple[ExtraCall, ...] = ()
+
+    @property
+    def vanished(self) -> bool:
+        """Whether the contact has left the address, so nothing is there to be recorded."""
+        return self.refusal is not None and self.refusal.code == MOVED
 
     @property
     def rose(self) -> bool:
@@ -167,6 +181,21 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
             after=after,
             origin=change.origin,
         )
+
+
+def iso(time: datetime | None) -> str | None:
+    """Return a time as the audit shows it."""
+    return None if time is None else time.astimezone(UTC).isoformat(timespec="seconds")
+
+
+def observed_state(status: str, observation: Observation, *, at: datetime | None) -> dict[str, Any]:
+    """Return the audit's state of a contact as read from Mailchimp at the time ``at``."""
+    return {
+        "status": str(status),
+        "merge_fields": dict(observation.merge_fields),
+        "tags": list(observation.tags),
+        "observed_at": iso(at),
+    }
 
 
 def archive_entry(

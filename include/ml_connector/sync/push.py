@@ -8,6 +8,7 @@ is harmless. ``calls`` chooses the calls, ``outcomes`` turns responses into rows
 import threading
 from collections import Counter
 from collections.abc import Sequence
+from datetime import timedelta
 from functools import partial
 from typing import Any
 
@@ -19,17 +20,38 @@ from ml_connector.batching import drain, relaxed_gc
 from ml_connector.errors import ConsentRaised
 from ml_connector.mailchimp.client import MailchimpClient
 from ml_connector.model import ChangeState, Customer, Kind, MemberWrite, MergeValue, Status
+from ml_connector.rules.addresses import normal_form
 from ml_connector.rules.tags import TagWork, tag_work
 from ml_connector.scope import Scope
-from ml_connector.store import changes, contacts, cursors, customers, deciding, intents, sharing
-from ml_connector.store.changes import ClaimedChange, SettledChange
+from ml_connector.store import (
+    changes,
+    contacts,
+    cursors,
+    customers,
+    deciding,
+    intents,
+    observations,
+    sharing,
+)
+from ml_connector.store.changes import ClaimedChange, Risky, SettledChange
 from ml_connector.sync import planner
-from ml_connector.sync.calls import ContactCalls, SplitBatch, StatusRequired, needs_single_call
-from ml_connector.sync.fetch_members import fetch_members
-from ml_connector.sync.outcomes import Outcome, Row
+from ml_connector.sync.calls import ContactCalls, SplitBatch, StatusRequired
+from ml_connector.sync.fetch_members import (
+    fetch_members,
+    observation_of,
+    record_members,
+    refresh_members,
+)
+from ml_connector.sync.outcomes import Outcome, Row, iso, observed_state
 from ml_connector.sync.recovery import record_unknown_outcomes
 
 ROWS_A_CALL = {Kind.CREATE: 500, Kind.UPDATE: 500, Kind.RESTORE: 1}
+MAX_SINGLE_LOOKS = 5
+"""Up to this many contacts are read one by one before a risky write; more as a list of changes."""
+
+DECISION_VALID_FOR = timedelta(minutes=15)
+"""A creation or restore decided longer ago is written only after the audience is read again."""
+
 THREADS = 3
 """Connections per task. The pool's two slots make six to Mailchimp; webhooks add two more."""
 
@@ -61,6 +83,7 @@ def push_shard(
         record_unknown_outcomes(scope, connection)
     pusher = _Pusher(scope, client, plan_id, shard)
     for _ in range(ROUNDS):
+        pusher.push_risky()
         for kind in (Kind.CREATE, Kind.UPDATE, Kind.RESTORE):
             drain(partial(pusher.push_next, kind, ROWS_A_CALL[kind]), threads)
         stale, pusher.stale = pusher.stale, set()
@@ -81,26 +104,19 @@ class _Pusher:
         self._claiming = threading.Lock()
         self._claimed: Counter[Kind] = Counter()  # the last id claimed, by kind
         self._counting = threading.Lock()
-        self._echoing = threading.RLock()
         self.counts: Counter[str] = Counter()
         self.stale: set[str] = set()  # customers to decide on again; at most one shard's
 
     def push_next(self, kind: Kind, rows: int, ids: Sequence[int] | None = None) -> bool:
         """Claim and send up to ``rows`` changes of a kind; return whether there were any."""
-        if not self._status_required:
-            return self._push_next(kind, rows, ids, echo=False)
-        with self._echoing:  # a status is echoed: no write may come between read and write
-            if kind is Kind.UPDATE:
-                fetch_members(self._scope, self._client)
-            return self._push_next(kind, rows, ids, echo=True)
-
-    def _push_next(self, kind: Kind, rows: int, ids: Sequence[int] | None, *, echo: bool) -> bool:
         claimed: list[ClaimedChange] = []
         risen: list[str] = []
+        if self._status_required and kind is Kind.UPDATE:
+            rows = 1  # one call each: its outcome is stored before the next call
         try:
             with self._scope.database.begin() as connection:
                 claimed = self._claim(connection, kind, rows, ids)
-                risen = self._push(connection, claimed, echo=echo)
+                risen = self._push(connection, claimed)
         except SplitBatch:
             # Halve until the bad row is alone (A26); its neighbours go through.
             middle = len(claimed) // 2
@@ -138,9 +154,7 @@ class _Pusher:
             self._claimed[kind] = claimed[-1].id if claimed else 0
             return claimed
 
-    def _push(
-        self, connection: Connection, claimed: Sequence[ClaimedChange], *, echo: bool
-    ) -> list[str]:
+    def _push(self, connection: Connection, claimed: Sequence[ClaimedChange]) -> list[str]:
         """Send the changes that are still current and store the outcomes.
 
         Returns the ids of customers whose status rose.
@@ -148,26 +162,80 @@ class _Pusher:
         current = [change for change in claimed if change.current]
         left = self._left_by_others(connection, current)
         rows = [self._row(change, left.get(bytes(change.email_key), ())) for change in current]
-        if echo and len(rows) > 1:
-            alone = [row for row in rows if needs_single_call(row)]
-            rows = alone[:1] or rows  # the rest stays pending for the next claim
-        outcomes = self._send(connection, rows, echo=echo) if rows else []
+        outcomes = self._send(connection, rows) if rows else []
         self._drop_stale(connection, [change for change in claimed if not change.current])
         return self._settle(connection, outcomes)
 
-    def _send(self, connection: Connection, rows: Sequence[Row], *, echo: bool) -> list[Outcome]:
+    def _send(self, connection: Connection, rows: Sequence[Row]) -> list[Outcome]:
         """Send under an intent, so a call whose response is never stored can be found later."""
         ids = [row.change.id for row in rows]
         with self._scope.database.begin() as at_once:
             intent = intents.put_batch(at_once, ids, sync=self._scope.name)
         try:
-            outcomes = self._calls.send(rows, status_required=echo)
+            outcomes = self._calls.send(rows, status_required=self._status_required)
         except (SplitBatch, StatusRequired):  # refused as a whole: nothing was written
             with self._scope.database.begin() as at_once:
                 intents.end_batch(at_once, intent)
             raise
         intents.end_batch(connection, intent)
         return outcomes
+
+    def push_risky(self) -> None:
+        """Write creations and restores that rest on other contacts, each after a fresh look (A42).
+
+        The look stores what it finds. A change whose facts moved is then decided again.
+        """
+        after = 0
+        while True:
+            with self._scope.database.begin() as connection:
+                risky = changes.next_risky(
+                    connection,
+                    plan_id=self._plan_id,
+                    shard=self._shard,
+                    older_than=DECISION_VALID_FOR,
+                    after=after,
+                    chunk=ROWS_A_CALL[Kind.CREATE],
+                )
+            if not risky:
+                return
+            self._look(risky)
+            for kind in (Kind.CREATE, Kind.RESTORE):
+                if ids := [each.id for each in risky if each.kind == kind]:
+                    self.push_next(kind, len(ids), ids)
+            after = risky[-1].id
+
+    def _look(self, risky: Sequence[Risky]) -> None:
+        """Read the contacts that ``risky`` changes rest on, and store what they are now."""
+        scope = self._scope
+        keys = {key for each in risky for key in each.former}
+        few = len(keys) <= MAX_SINGLE_LOOKS and not any(each.old for each in risky)
+        if few:
+            with scope.database.begin() as connection:
+                found = contacts.handles(connection, sync=scope.name, keys=keys, vault=scope.vault)
+            few = all(handle.contact_id or handle.email for handle in found)
+        if few:
+            refresh_members(scope, self._client, found)
+        else:
+            fetch_members(scope, self._client)
+
+    def _follow(self, connection: Connection, vanished: Sequence[Outcome]) -> None:
+        """Mark contacts as moved that left their address, and link them to where they are (A43)."""
+        if not vanished:
+            return
+        scope = self._scope
+        keys = [outcome.row.change.email_key for outcome in vanished]
+        for outcome in vanished:
+            member, former = outcome.moved_to, normal_form(outcome.row.write.email_address)
+            if member is not None and normal_form(member.email_address) != former:
+                record_members(
+                    scope,
+                    connection,
+                    [member],
+                    source="poll",
+                    moved_from={normal_form(member.email_address): former},
+                )
+        contacts.mark_moved(connection, sync=scope.name, keys=keys)
+        deciding.mark_dirty(connection, sync=scope.name, keys=keys)
 
     def _drop_stale(self, connection: Connection, stale: Sequence[ClaimedChange]) -> None:
         """Drop superseded changes and mark their customers for a new decision (A34)."""
@@ -232,7 +300,7 @@ class _Pusher:
             return []
         scope = self._scope
         now = scope.clock()
-        entries = [o.entry(scope.name, self._known(o.row.change)) for o in outcomes]
+        entries = [o.entry(scope.name, self._observed(o)) for o in outcomes]
         rows = trail.encrypted(entries, run=scope.run, vault=scope.vault)
         settled = [outcome.settled for outcome in outcomes]
         arrived = [o.row.change.email_key for o in outcomes if o.present]
@@ -243,11 +311,14 @@ class _Pusher:
         }
         contacts.record(  # takes the sync lock: one thread at a time from here
             connection,
-            [outcome.written(now, scope.vault) for outcome in outcomes],
+            [outcome.written(now, scope.vault) for outcome in outcomes if not outcome.vanished],
             sync=scope.name,
             vault=scope.vault,
             unknown=all(outcome.row.change.known_status is None for outcome in outcomes),
         )
+        written = [o.row.change.email_key for o in outcomes if o.member is not None]
+        observations.end(connection, sync=scope.name, keys=written)
+        self._follow(connection, [outcome for outcome in outcomes if outcome.vanished])
         changes.settle(connection, settled)
         deciding.mark_represented(connection, sync=scope.name, keys=arrived)
         deciding.mark_refused(connection, sync=scope.name, refused=refused)
@@ -258,10 +329,26 @@ class _Pusher:
             self._count(state.value, number)
         return [outcome.row.change.customer_id for outcome in outcomes if outcome.rose]
 
-    def _known(self, change: ClaimedChange) -> dict[str, Any] | None:
+    def _observed(self, outcome: Outcome) -> dict[str, Any] | None:
+        """Return the contact as last observed before the write; None if it was in no audience."""
+        change, scope = outcome.row.change, self._scope
+        if outcome.observed is not None:
+            found = outcome.observed
+            return observed_state(found.status, observation_of(scope, found), at=scope.clock())
         if change.known_status is None:
             return None
-        return {"status": change.known_status, **self._shown(change)}
+        if change.observation is not None:
+            observation = observations.decrypted(
+                change.observation,
+                sync=scope.name,
+                email_key=bytes(change.email_key),
+                vault=scope.vault,
+            )
+            return observed_state(change.known_status, observation, at=change.observed_at)
+        shown = self._shown(change)
+        if not shown:
+            return {"status": change.known_status, "not_observed": ["merge_fields", "tags"]}
+        return {"status": change.known_status, **shown, "observed_at": iso(change.seen_at)}
 
     def _shown(self, change: ClaimedChange) -> dict[str, Any]:
         """Return what the contact shows since our last write; empty if there was none."""
@@ -289,6 +376,6 @@ def _statuses(change: ClaimedChange) -> dict[str, Status]:
         return {"status": Status(change.status or Status.UNSUBSCRIBED)}
     if change.kind == Kind.CREATE:
         return {"status_if_new": Status(change.status or Status.UNSUBSCRIBED)}
-    known = Status(change.known_status or Status.UNSUBSCRIBED)
-    sendable = (Status.SUBSCRIBED, Status.PENDING, Status.TRANSACTIONAL, Status.UNSUBSCRIBED)
-    return {"status_if_new": known if known in sendable else Status.UNSUBSCRIBED}
+    if change.status is not None:
+        return {"status": Status(change.status)}
+    return {"status_if_new": Status.UNSUBSCRIBED}  # if the audience no longer has the address

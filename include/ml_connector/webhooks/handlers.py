@@ -11,10 +11,10 @@ from typing import Any
 import structlog
 
 from ml_connector.mailchimp.webhooks import UNREADABLE
-from ml_connector.model import Member
+from ml_connector.model import Member, Status
 from ml_connector.rules.addresses import normal_form
 from ml_connector.scope import OpenSync, Scope
-from ml_connector.store import changes, contacts, customers, deciding
+from ml_connector.store import changes, contacts, customers, deciding, member_snapshots
 from ml_connector.store.database import lock_sync
 from ml_connector.sync import archive, fetch_customers, fetch_members, planner, preflight, push
 from ml_connector.webhooks import inbox
@@ -76,6 +76,7 @@ def handle_customers(target: OpenSync, events: Sequence[ClaimedEvent]) -> Handle
             written.update(
                 archive.archive_contacts(scope, client, plan_id=plan_id, threads=THREADS)
             )
+            fetch_members.link_members(scope, client, keys=told)
     return Handled(customer_ids=ids, missing=frozenset(missing), origins=origins)
 
 
@@ -83,7 +84,7 @@ def handle_members(target: OpenSync, events: Sequence[ClaimedEvent]) -> Handled:
     """Read the members that Mailchimp events name, and record their member events."""
     scope, client = target.scope, target.mailchimp
     events, documents = _drop_forgotten(scope, events)
-    told = {_address(document): _former(document) for document in documents}
+    told = _present_addresses(documents)
     to_read = set(told)
     if len(told) > MAX_SINGLE_READS:
         brought: set[str] = set()
@@ -97,15 +98,30 @@ def handle_members(target: OpenSync, events: Sequence[ClaimedEvent]) -> Handled:
         to_read = leaving - brought | {now for now, former in told.items() if former}
     asked = scope.clock()
     found = {address: client.get(address) for address in sorted(to_read)}
+    members = [member for member in found.values() if member is not None]
+    complaints = {_address(each) for each in documents if each["data"].get("reason") == "abuse"}
+    if any(each.status is Status.CLEANED for each in members) and not complaints:
+        complaints = fetch_members.complaints_among(members, client.complainants)
     with scope.database.begin() as connection:
         fetch_members.record_members(
             scope,
             connection,
-            [member for member in found.values() if member is not None],
+            members,
             source="webhook",
+            complaints=complaints,
             moved_from={now: former for now, former in told.items() if former},
             asked=asked,
         )
+        # The status of an archived member does not show an opt-out made in the same moment.
+        archived = [a for a, m in found.items() if m is not None and m.status is Status.ARCHIVED]
+        for event, document in zip(events, documents, strict=True):
+            if _address(document) in archived and document["data"].get("action") == "unsub":
+                member_snapshots.opt_out_of_archived(
+                    connection,
+                    sync=scope.name,
+                    email_key=scope.vault.email_key(_address(document)),
+                    at=event.occurred_at,
+                )
         left = [address for address, member in found.items() if member is None]
         fetch_members.record_departed(scope, connection, left, source="webhook")
         by_key = {
@@ -114,7 +130,8 @@ def handle_members(target: OpenSync, events: Sequence[ClaimedEvent]) -> Handled:
         }
         found_at = customers.at(connection, sync=scope.name, keys=list(by_key))
         origins = {customer_id: by_key[key] for customer_id, key in found_at.items()}
-        return Handled(customer_ids=set(origins), origins=origins)
+    scope.written["mailchimp"].update(archive.follow_opt_outs(scope, client))
+    return Handled(customer_ids=set(origins), origins=origins)
 
 
 def _drop_forgotten(
@@ -155,6 +172,28 @@ def _drop_forgotten(
             reason = event.reason if event.reason in UNREADABLE else UNREADABLE[0]
             inbox.quarantine(connection, [event], reason=reason, run=scope.run)
     return known, [opened[event] for event in known]
+
+
+def _present_addresses(documents: Sequence[Mapping[str, Any]]) -> dict[str, str | None]:
+    """Return the addresses that events name, each with the address its member had before, if told.
+
+    Mailchimp reports one change of address as ``upemail`` and as ``profile``, in any order, and a
+    member may have changed its address more than once.
+    """
+    told: dict[str, str | None] = {}
+    for document in documents:
+        address, former = _address(document), _former(document)
+        told[address] = former or told.get(address)
+    return {address: _first_address(told, address) for address in told}
+
+
+def _first_address(told: Mapping[str, str | None], address: str) -> str | None:
+    """Follow the changes of address back to the one that the audience had before all of them."""
+    former, passed = told[address], {address}
+    while former is not None and former not in passed and told.get(former):
+        passed.add(former)
+        former = told[former]
+    return former
 
 
 def _address(document: Mapping[str, Any]) -> str:

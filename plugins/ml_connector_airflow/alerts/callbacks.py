@@ -2,11 +2,13 @@
 
 from collections.abc import Mapping
 from contextlib import closing
+from datetime import timedelta
 from typing import Any
 
 import structlog
 
 from ml_connector.errors import ConnectorError, ConsentRaised, NeedsReauth, Tampered
+from ml_connector.scope import Scope
 from ml_connector.store.database import Database
 from ml_connector_airflow.alerts.delivery import end_alert, raise_alert
 from ml_connector_airflow.wiring import database_url
@@ -39,3 +41,16 @@ def run_succeeded(database: Database, dag_id: str) -> None:
     """End the alerts of a DAG's failures: its last step succeeded."""
     for kind in ("task_failed", "consent_raised"):
         end_alert(database, cause=f"{kind}:{dag_id}")
+
+
+def report_skew(scope: Scope, system: str) -> None:
+    """Raise an alert while our clock and a system's differ by more than a read overlaps (D10)."""
+    cause = f"clock_skew:{system}"
+    skew = scope.skews.get(system)
+    if skew is None:
+        end_alert(scope.database, cause=cause)
+        return
+    minutes = round(abs(skew.total_seconds()) / 60)
+    way = "behind" if skew > timedelta() else "ahead of"
+    message = f"this machine's clock is {minutes} minutes {way} {system}'s"
+    raise_alert(scope.database, cause=cause, message=message)

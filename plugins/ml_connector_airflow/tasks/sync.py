@@ -22,7 +22,7 @@ from ml_connector.sync import archive, guard, planner, preflight, push, report
 from ml_connector.sync import fetch_customers as fetch
 from ml_connector.sync import fetch_members as members
 from ml_connector_airflow import metrics
-from ml_connector_airflow.alerts.callbacks import run_succeeded
+from ml_connector_airflow.alerts.callbacks import report_skew, run_succeeded
 from ml_connector_airflow.alerts.delivery import end_alert, raise_alert
 from ml_connector_airflow.tasks.tokens import needs_reauth
 from ml_connector_airflow.wiring import mailchimp_client, open_scope, quickbooks_client, run_of
@@ -63,6 +63,7 @@ def fetch_customers(sync: str, params: Params) -> dict[str, Any]:
             full_sync=params["full_sync"],
             customer_ids=params["customer_ids"],
         )
+        report_skew(scope, "quickbooks")
         return asdict(fetched)
 
 
@@ -70,7 +71,9 @@ def fetch_members(sync: str, params: Params) -> int:
     """Read what changed in the audience; return how many members were read."""
     with _step(sync) as scope:
         full_sync = params["full_sync"]
-        return members.fetch_members(scope, mailchimp_client(scope), full_sync=full_sync)
+        read = members.fetch_members(scope, mailchimp_client(scope), full_sync=full_sync)
+        report_skew(scope, "mailchimp")
+        return read
 
 
 def make_plan(sync: str, params: Params) -> list[int]:
@@ -151,8 +154,9 @@ def fetch_activity(sync: str, params: Params) -> list[dict[str, int]]:
         rejected = guard.plan_state(scope, plan_id=scope.plan_id()) == "rejected"
         if params["preview"] or rejected:
             return []
-        full_sync = params["full_sync"]
-        engagement.fetch_engagement(scope, mailchimp_client(scope), full_sync=full_sync)
+        full_sync, client = params["full_sync"], mailchimp_client(scope)
+        members.link_members(scope, client)
+        engagement.fetch_engagement(scope, client, full_sync=full_sync)
         shards = queue.shards_for(queue.queue_activity(scope))
         return [{"shard": shard, "shards": shards} for shard in range(shards)]
 
