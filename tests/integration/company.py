@@ -38,7 +38,7 @@ from ml_connector.store.database import Database
 from ml_connector.store.refresh_lock import refresh_lock
 from ml_connector.sync.archive import archive_contacts
 from ml_connector.sync.fetch_customers import fetch_customers
-from ml_connector.sync.fetch_members import fetch_members
+from ml_connector.sync.fetch_members import fetch_members, link_members
 from ml_connector.sync.planner import Planned, make_plan
 from ml_connector.sync.preflight import check_audience
 from ml_connector.sync.push import push_shard
@@ -129,6 +129,7 @@ class Company:
         self.current: Scope | None = None
         self.pace: Callable[[], None] = lambda: None
         self.pace_batch: Callable[[], None] = lambda: None
+        self.mailchimp_pace: Callable[[], None] = lambda: None
 
     def close(self) -> None:
         self.database.close()
@@ -203,7 +204,7 @@ class Company:
             base_url=mailchimp_protocol.base_url_of(self.mailchimp_key, self.mailchimp_api),
             audience_id=self.sync_settings().audience_id,
             auth=mailchimp_protocol.auth_headers(self.mailchimp_key),
-            pace=lambda: None,
+            pace=lambda: self.mailchimp_pace(),
             retries=self.retries("mailchimp"),
             calls=calls,
         )
@@ -242,6 +243,7 @@ class Company:
                 )
             before_archive()
             archive_contacts(scope, mailchimp, plan_id=planned.plan_id, threads=self.threads)
+            link_members(scope, mailchimp)
             before_write_back()
             self.write_back(scope, full_sync=full_sync)
         scope.book_calls(planned.plan_id)
@@ -266,8 +268,13 @@ class Company:
             open_mailchimp=lambda: self.mailchimp_client(scope.calls),
         )
 
-    def told_by_quickbooks(self, *events: tuple[str, ...]) -> None:
-        """Deliver (operation, id[, merged id]) as Intuit's CloudEvents would."""
+    def told_by_quickbooks(
+        self, *events: tuple[str, ...], spelling: str | None = "deletedid"
+    ) -> None:
+        """Deliver (operation, id[, merged id]) as Intuit's CloudEvents would.
+
+        ``spelling``: of the merged id's key; None leaves the id out.
+        """
         body = [
             {
                 "specversion": "1.0",
@@ -277,7 +284,7 @@ class Company:
                 "time": datetime.now(UTC).isoformat(),
                 "intuitentityid": ids[0],
                 "intuitaccountid": self.realm,
-                "data": {"deletedid": ids[1]} if len(ids) > 1 else {},
+                "data": {spelling: ids[1]} if len(ids) > 1 and spelling else {},
             }
             for operation, *ids in events
         ]

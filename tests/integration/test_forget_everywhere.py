@@ -27,6 +27,8 @@ ERASED = {
         "archived_by", "alias_of", "refused_hash", "refused_reason", "engagement", "payload",
         "contact_id", "profile_hash", "seen_tags",
     },
+    "former_contacts": {"email_key"},
+    "observations": {"email_key", "payload"},
     "member_events": {"email_key", "kind", "before", "after", "source", "payload"},
     "changes": {"email_key", "decided_hash", "error"},
     "activity_blocks": {"shown_key", "error", "attachment_id", "attachment_token"},
@@ -40,6 +42,8 @@ HARMLESS = {
     # QuickBooks' ids, names of syncs, runs and rules, states, times, counts, hashes of rows.
     "customers": {"sync", "customer_id", "sync_token", "decision", "reason", "merged_into"},
     "contacts": {"sync"},
+    "former_contacts": {"sync", "customer_id"},
+    "observations": {"sync"},
     "member_events": {"sync"},
     "plans": {"sync", "run_id", "kind", "state", "calls", "counts", "error"},
     "changes": {"sync", "customer_id", "kind", "reason", "status", "state", "origin"},

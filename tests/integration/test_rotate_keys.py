@@ -43,6 +43,7 @@ def fill(company: Company, people: int = PEOPLE) -> list[str]:
     for number in range(0, people, 4):
         company.person(address(number), "unsubscribe", reason=f"Reason {number}")
         company.told_by_mailchimp("unsubscribe", email=address(number), id=str(number))
+    company.person(address(1), "profile", merge_fields={"FNAME": "Own"})
     company.sync()
     return ids
 

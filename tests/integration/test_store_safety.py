@@ -242,6 +242,9 @@ def test_deadlocks_do_not_pass_for_a_broken_database(company):
 
 def test_a_migration_that_has_to_give_way_to_a_run_begins_again(company):
     as_it_was = (  # at 0016: what later versions did, undone
+        "ALTER TABLE ml_connector.customers DROP COLUMN opted_out",
+        "ALTER TABLE ml_connector.contacts DROP COLUMN complained",
+        "DROP TABLE ml_connector.former_contacts, ml_connector.observations",
         "DROP INDEX ml_connector.member_events_seen",
         "CREATE INDEX member_events_newest ON ml_connector.member_events (sync, email_key, id)",
         """ALTER TABLE ml_connector.changes ADD CONSTRAINT changes_plan_id_fkey
@@ -275,10 +278,14 @@ def test_notes_are_added_while_runs_read_and_write(postgres):
     config = Config()
     folder = Path(migrate.__file__).parent / "migrations"
     config.set_main_option("script_location", str(folder))
-    with Database(url).begin() as connection:
-        connection.execute(text("CREATE SCHEMA ml_connector"))
-        config.attributes["connection"] = connection
-        command.upgrade(config, "0018")
+
+    def migrate_to(revision: str) -> None:
+        with Database(url).begin() as connection:
+            connection.execute(text("CREATE SCHEMA IF NOT EXISTS ml_connector"))
+            config.attributes["connection"] = connection
+            command.upgrade(config, revision)
+
+    migrate_to("0018")
     note = text("SELECT obj_description('ml_connector.customers'::regclass, 'pg_class')")
     with Database(url).begin() as run:
         assert run.execute(note).scalar_one() is None
@@ -286,7 +293,7 @@ def test_notes_are_added_while_runs_read_and_write(postgres):
         run.execute(text("SELECT 1 FROM ml_connector.customers FOR UPDATE"))
         run.execute(text("LOCK TABLE ml_connector.audit IN ROW EXCLUSIVE MODE"))
         with ThreadPoolExecutor(1) as pool:
-            pool.submit(upgrade, url).result(timeout=60)
+            pool.submit(migrate_to, "0019").result(timeout=60)
         run.execute(text("INSERT INTO ml_connector.cursors VALUES ('main', 'b', '2')"))
     with Database(url).begin() as connection:
         assert connection.execute(note).scalar_one().startswith("A QuickBooks customer")

@@ -174,9 +174,9 @@ def test_the_search_for_secrets_would_find_them() -> None:
     assert any(form in "a=s3cret%2F%2Bvalue" for form in forms("s3cret/+value"))
 
 
-@pytest.mark.parametrize("hours", [1, -1], ids=["ahead", "behind"])
+@pytest.mark.parametrize(("hours", "minutes"), [(1, 60), (-1, 122)], ids=["ahead", "behind"])
 def test_a_clock_that_is_an_hour_wrong_costs_one_renewal_and_is_named(
-    company, desk, hours: int
+    company, desk, hours: int, minutes: int
 ) -> None:
     desk.fresh(**STRICT)
     assert attempt(desk) == ""
@@ -192,7 +192,7 @@ def test_a_clock_that_is_an_hour_wrong_costs_one_renewal_and_is_named(
     assert told["log_level"] == "warning"
     way = "ahead" if hours > 0 else "behind"
     assert told["mend"] == (
-        f"this machine's clock is 60 minutes {way}; set it and keep it set (NTP)"
+        f"this machine's clock is {minutes} minutes {way}; set it and keep it set (NTP)"
     )
 
 

@@ -1,0 +1,99 @@
+"""A41: the audit's state before a write is what was last observed at Mailchimp."""
+
+import pytest
+from sqlalchemy import text
+
+from tests.integration.company import Company
+
+AMY = "amy@observed-mail.net"
+
+pytestmark = pytest.mark.usefixtures("contract")
+
+
+def last(company: Company, action: str) -> dict:
+    rows = [r for r in company.audit() if r["system"] == "mailchimp" and r["action"] == action]
+    return rows[-1]
+
+
+def observations(company: Company) -> int:
+    with company.database.begin() as connection:
+        found = connection.execute(text("SELECT count(*) FROM ml_connector.observations"))
+        return int(found.scalar_one())
+
+
+def test_a41_adopting_a_member_keeps_what_a_marketer_typed(company):
+    typed = {"FNAME": "Robert", "COMPANY": "Hand-typed GmbH"}
+    company.seed(AMY, merge_fields=typed, tags=["VIP", "QuickBooks"])
+    company.customer("Bob", AMY, CompanyName="QBO Ltd")
+    company.sync()
+    before = last(company, "update")["before"]
+    assert before["status"] == "subscribed"
+    assert before["merge_fields"] == typed
+    assert before["tags"] == ["QuickBooks"], "tags that are not ours to set stay out"
+    assert before["observed_at"]
+
+
+def test_a41_a_members_own_edit_is_in_the_state_before_the_next_write(company):
+    bob = company.customer("Bob", AMY)
+    company.sync()
+    company.person(AMY, "profile", merge_fields={"FNAME": "Robert"})
+    company.edit(bob, CompanyName="QBO Ltd")
+    company.sync()
+    assert last(company, "update")["before"]["merge_fields"]["FNAME"] == "Robert"
+
+
+def test_a41_without_an_edit_the_state_before_is_what_we_sent(company):
+    bob = company.customer("Bob", AMY)
+    company.sync()
+    company.sync()
+    company.edit(bob, CompanyName="QBO Ltd")
+    company.sync()
+    before = last(company, "update")["before"]
+    assert before["merge_fields"]["FNAME"] == "Bob"
+    assert before["observed_at"]
+
+
+def test_a41_a_clean_audience_stores_no_observation(company):
+    for number in range(20):
+        company.customer(f"C{number}", f"c{number}@observed-mail.net")
+    company.sync()
+    company.sync(full_sync=True)
+    assert observations(company) == 0
+
+
+def test_a41_our_write_ends_the_difference(company):
+    bob = company.customer("Bob", AMY)
+    company.sync()
+    company.person(AMY, "profile", merge_fields={"FNAME": "Robert"})
+    company.sync()
+    assert observations(company) == 1
+    company.edit(bob, CompanyName="QBO Ltd")
+    company.sync()
+    assert observations(company) == 0
+
+
+def test_a41_an_archive_and_a_restore_tell_what_was_read_just_before(company):
+    bob = company.customer("Bob", AMY)
+    company.sync()
+    company.edit(bob, Active=False)
+    company.sync(
+        before_archive=lambda: company.person(AMY, "profile", merge_fields={"FNAME": "Robert"})
+    )
+    assert last(company, "archive")["before"]["merge_fields"]["FNAME"] == "Robert"
+    company.edit(bob, Active=True, DisplayName="Bob")
+    company.sync()
+    before = last(company, "restore")["before"]
+    assert (before["status"], before["merge_fields"]["FNAME"]) == ("archived", "Robert")
+
+
+def test_a41_another_audience_starts_without_observations(company):
+    company.seed(AMY, merge_fields={"FNAME": "Robert"})
+    company.sync()
+    assert observations(company) == 1
+    fields = [{"tag": tag, "name": tag, "type": kind} for tag, kind in (
+        ("FNAME", "text"), ("LNAME", "text"), ("COMPANY", "text"), ("PHONE", "phone"),
+        ("ADDRESS", "address"))]  # fmt: skip
+    company.mailchimp_control("POST", "audiences", {"id": "b2c3d4e5f6", "merge_fields": fields})
+    company.settings["audience_id"] = "b2c3d4e5f6"
+    company.sync()
+    assert observations(company) == 0
