@@ -4,6 +4,7 @@ import itertools
 from datetime import timedelta
 
 import pytest
+from sqlalchemy import text
 
 from tests.integration.company import Company
 
@@ -300,3 +301,38 @@ def test_a21_a_merge_is_healed_at_the_latest_by_the_next_daily_run(company, amy,
     company.work_off()
     company.sync()
     assert company.statuses() == {OLD: "subscribed", NEW: "archived"}
+
+
+# ── a decision that waited ────────────────────────────────────────────────────────────────────
+
+
+def aged(company: Company) -> None:
+    """Let the plan be as old as one that waited for its approval."""
+    with company.database.begin() as connection:
+        connection.execute(
+            text("UPDATE ml_connector.changes SET decided_at = decided_at - interval '1 hour'")
+        )
+
+
+def test_a42_the_audience_is_read_once_before_creations_that_waited(company):
+    for number in range(3):
+        company.customer(f"C{number}", f"c{number}@waited-mail.net")
+    company.clear_journals()
+    company.sync(before_push=lambda: aged(company))
+    reads = [c for c in company.calls("mailchimp") if c["path"].endswith("/members")]
+    assert len(reads) == 6, "before the plan, before the push, and to learn the contact ids"
+    assert len(company.statuses()) == 3
+
+
+def test_a42_a_creation_that_waited_is_not_made_for_a_member_who_came_and_went(company):
+    amy = company.customer("Amy", OLD)
+
+    def come_and_go() -> None:
+        aged(company)
+        company.person(OLD, "subscribe")
+        company.person(OLD, "unsubscribe")
+
+    company.sync(before_push=come_and_go)
+    company.sync()
+    assert mailable(company) == set()
+    assert company.decisions()[amy][0] == "contact"

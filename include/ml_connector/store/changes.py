@@ -301,31 +301,19 @@ def claim(
 
 
 class Risky(NamedTuple):
-    """A pending change whose status rests on what was observed of former contacts, or long ago."""
+    """A pending change whose status rests on contacts that customers come from, by their keys."""
 
     id: int
     kind: str
-    old: bool
-    email_key: bytes
     former: Sequence[bytes]
 
 
 def next_risky(
-    connection: Connection,
-    *,
-    plan_id: int,
-    shard: int,
-    older_than: timedelta,
-    after: int,
-    chunk: int,
+    connection: Connection, *, plan_id: int, shard: int, after: int, chunk: int
 ) -> list[Risky]:
-    """Return up to ``chunk`` pending creations and restores to observe before they are written.
-
-    Risky is a change that brings a customer from a former contact, and one whose decision is
-    ``older_than`` this. ``former``: the keys of the contacts that the customers come from.
-    """
+    """Return up to ``chunk`` pending creations and restores that bring a customer along (A42)."""
     rows = connection.execute(
-        text("""SELECT c.id, c.kind, c.decided_at < clock_timestamp() - make_interval(secs => :age) AS old, c.email_key,
+        text("""SELECT c.id, c.kind,
                        ARRAY(SELECT m.contact_key FROM ml_connector.customers m
                              WHERE m.sync = c.sync AND m.email_key = c.email_key
                                AND m.contact_key IS NOT NULL
@@ -333,20 +321,25 @@ def next_risky(
                 FROM ml_connector.changes c
                 WHERE c.plan_id = :plan_id AND c.shard = :shard AND c.state = 'pending'
                   AND c.kind IN ('create', 'restore') AND c.id > :after
-                  AND (c.reason IN ('address_changed', 'address_returned')
-                       OR c.decided_at < clock_timestamp() - make_interval(secs => :age))
+                  AND c.reason IN ('address_changed', 'address_returned')
                 ORDER BY c.id LIMIT :chunk"""),
-        {
-            "plan_id": plan_id,
-            "shard": shard,
-            "age": older_than.total_seconds(),
-            "after": after,
-            "chunk": chunk,
-        },
+        {"plan_id": plan_id, "shard": shard, "after": after, "chunk": chunk},
     ).all()
-    return [
-        Risky(r.id, r.kind, r.old, bytes(r.email_key), [bytes(k) for k in r.former]) for r in rows
-    ]
+    return [Risky(row.id, row.kind, [bytes(key) for key in row.former]) for row in rows]
+
+
+def any_older(connection: Connection, *, plan_id: int, shard: int, than: timedelta) -> bool:
+    """Return whether a pending creation or restore was decided longer ago ``than`` this."""
+    return bool(
+        connection.execute(
+            text("""SELECT EXISTS (
+                        SELECT 1 FROM ml_connector.changes
+                        WHERE plan_id = :plan_id AND shard = :shard AND state = 'pending'
+                          AND kind IN ('create', 'restore')
+                          AND decided_at < clock_timestamp() - make_interval(secs => :age))"""),
+            {"plan_id": plan_id, "shard": shard, "age": than.total_seconds()},
+        ).scalar_one()
+    )
 
 
 def settle(connection: Connection, outcomes: Collection[SettledChange]) -> None:

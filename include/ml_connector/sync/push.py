@@ -183,18 +183,19 @@ class _Pusher:
     def push_risky(self) -> None:
         """Write creations and restores that rest on other contacts, each after a fresh look (A42).
 
-        The look stores what it finds. A change whose facts moved is then decided again.
+        The look stores what it finds. A change whose facts moved is then decided again. Before
+        creations and restores that were decided long ago, the audience is read once.
         """
+        place = {"plan_id": self._plan_id, "shard": self._shard}
+        with self._scope.database.begin() as connection:
+            old = changes.any_older(connection, **place, than=DECISION_VALID_FOR)
+        if old:
+            fetch_members(self._scope, self._client)
         after = 0
         while True:
             with self._scope.database.begin() as connection:
                 risky = changes.next_risky(
-                    connection,
-                    plan_id=self._plan_id,
-                    shard=self._shard,
-                    older_than=DECISION_VALID_FOR,
-                    after=after,
-                    chunk=ROWS_A_CALL[Kind.CREATE],
+                    connection, **place, after=after, chunk=ROWS_A_CALL[Kind.CREATE]
                 )
             if not risky:
                 return
@@ -208,7 +209,7 @@ class _Pusher:
         """Read the contacts that ``risky`` changes rest on, and store what they are now."""
         scope = self._scope
         keys = {key for each in risky for key in each.former}
-        few = len(keys) <= MAX_SINGLE_LOOKS and not any(each.old for each in risky)
+        few = len(keys) <= MAX_SINGLE_LOOKS
         if few:
             with scope.database.begin() as connection:
                 found = contacts.handles(connection, sync=scope.name, keys=keys, vault=scope.vault)
