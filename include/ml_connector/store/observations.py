@@ -55,7 +55,7 @@ def record(
     )
 
 
-def end(connection: Connection, *, sync: str, keys: Collection[bytes]) -> None:
+def clear(connection: Connection, *, sync: str, keys: Collection[bytes]) -> None:
     """Delete the observations of contacts that a write of ours has just changed."""
     any_row = text("SELECT EXISTS (SELECT 1 FROM ml_connector.observations WHERE sync = :sync)")
     if keys and connection.execute(any_row, {"sync": sync}).scalar_one():

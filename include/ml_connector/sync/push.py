@@ -318,7 +318,7 @@ class _Pusher:
             unknown=all(outcome.row.change.known_status is None for outcome in outcomes),
         )
         written = [o.row.change.email_key for o in outcomes if o.member is not None]
-        observations.end(connection, sync=scope.name, keys=written)
+        observations.clear(connection, sync=scope.name, keys=written)
         self._follow(connection, [outcome for outcome in outcomes if outcome.vanished])
         changes.settle(connection, settled)
         deciding.mark_represented(connection, sync=scope.name, keys=arrived)
