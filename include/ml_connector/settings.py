@@ -240,9 +240,15 @@ class Audit(_Strict):
 
 
 class Webhooks(_Strict):
-    """Retention of ended webhook events in days; 0 keeps them forever, otherwise at least 7."""
+    """Settings of the webhook inbox.
+
+    Attributes:
+        keep_days: Retention of ended events in days; 0 keeps them forever, otherwise at least 7.
+        stay_seconds: Seconds that a task waits for more events before it ends.
+    """
 
     keep_days: int = Field(default=90, ge=0, le=3650)
+    stay_seconds: int = Field(default=10, ge=0, le=120)
 
     @field_validator("keep_days")
     @classmethod

@@ -6,7 +6,7 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from datetime import UTC, datetime
 from typing import Any, TypeVar
@@ -125,6 +125,7 @@ def serving(
     keys: Keys = KEYS,
     seconds: float = 10.0,
     budget: MemoryBudget | None = None,
+    stored: Callable[[], None] = lambda: None,
 ) -> Iterator[Served]:
     """Serve a receiver as ``ml-connector receiver`` does, in a thread."""
     vault = Vault(encryption_keys=[KEY], index_key=KEY)
@@ -139,6 +140,7 @@ def serving(
             email_key=vault.email_key,
             seconds=seconds,
             budget=budget,
+            stored=stored,
         )
         server = uvicorn.Server(server_config(receiver))
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)

@@ -1,6 +1,7 @@
 """The receiver over HTTP: what is proven is stored and answered 200, nothing else is."""
 
 import random
+import threading
 from datetime import UTC, datetime
 
 import pytest
@@ -10,6 +11,7 @@ from ml_connector.mailchimp import webhooks as mailchimp
 from ml_connector.quickbooks import webhooks as quickbooks
 from ml_connector.webhooks.receiver.app import PREFIX
 from ml_connector.webhooks.receiver.keys import Keys
+from ml_connector.webhooks.receiver.run_request import RunRequester
 from tests.integration.company import AUDIENCE, REALM
 from tests.integration.receiving import (
     KEYS,
@@ -207,6 +209,33 @@ def test_nothing_else_is_there(served):
     assert requests.get(f"{served.url}/docs", timeout=10).status_code == 404
     assert requests.get(f"{prefix}/quickbooks", timeout=10).status_code == 405
     assert requests.delete(f"{prefix}/mailchimp/main", timeout=10).status_code == 405
+
+
+def test_the_response_waits_for_no_run_and_fails_with_none(database_url):
+    go, requested = threading.Event(), threading.Semaphore(0)
+
+    def request() -> bool:
+        requested.release()
+        go.wait(60)
+        raise OSError("whatever becomes of it")
+
+    requester = RunRequester(request)
+    with serving(database_url, stored=requester) as served:
+        assert served.quickbooks([cloud_event(1)]).status_code == 200
+        assert requested.acquire(timeout=30)
+        assert served.mailchimp(form()).status_code == 200  # while the first request hangs
+        assert len(served.rows()) == 2
+        go.set()
+        assert served.quickbooks([cloud_event(2)]).status_code == 200
+
+
+def test_a_run_is_requested_after_the_commit_and_only_for_events_to_process(database_url):
+    seen = []
+    with serving(database_url, stored=lambda: seen.append(len(served.rows()))) as served:
+        assert served.quickbooks([cloud_event(1), cloud_event(2)]).status_code == 200
+        assert served.quickbooks([cloud_event(3, type="qbo.invoice.updated.v1")]).status_code == 200
+        assert served.quickbooks([cloud_event(4)], token="wrong").status_code == 401
+    assert seen == [2]
 
 
 def test_health_tells_what_was_counted(served):

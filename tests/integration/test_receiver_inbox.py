@@ -120,6 +120,23 @@ def test_a_lease_that_ran_out_passes_on_and_its_former_holder_changes_nothing(
     assert states(company) == {"done": 1}
 
 
+def test_an_event_is_due_until_it_is_claimed_and_again_when_its_wait_ends(company, deliver, claim):
+    def due() -> bool:
+        with company.database.begin() as connection:
+            return inbox.is_due(connection)
+
+    assert not due()
+    deliver(event(1), event(2, state="ignored", reason="entity_not_used"))
+    assert due()
+    (one,) = claim()
+    assert not due()
+    with company.database.begin() as connection:
+        inbox.postpone(connection, [one], wait=timedelta(hours=1), reason="QuickBooks is away")
+    assert not due()
+    make_due(company)
+    assert due()
+
+
 def test_c10_a_failing_event_waits_longer_each_time_and_is_dead_after_five(company, deliver, claim):
     deliver(event(1))
     waits = []

@@ -1,11 +1,12 @@
 """The plugin: the receiver on Airflow's own API server, which has to live whatever is missing."""
 
 import json
+import sqlite3
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
@@ -102,6 +103,41 @@ def test_the_api_server_receives_webhooks_and_lives_without_our_settings(
     assert "register-webhooks" in said  # what to do about the refusal
     assert TOKEN not in said
     assert "guessed-secret" not in said
+
+
+WAITS = """
+    INSERT INTO trigger (classpath, kwargs, created_date)
+        VALUES ('ml_connector_airflow.triggers.inbox.InboxTrigger', '{}', datetime('now'));
+    UPDATE task_instance SET state = 'deferred', trigger_id = (SELECT max(id) FROM trigger)
+        WHERE task_id = 'wait';
+"""
+"""What the scheduler stores when a run begins to wait."""
+
+
+@pytest.mark.endurance
+def test_a_delivery_ends_the_wait_of_the_run_that_waits_and_touches_no_other_task(
+    environment, airflow_home, database_url, tmp_path
+):
+    environment["AIRFLOW_CONN_ML_CONNECTOR_DB"] = database_url.replace("+psycopg", "")
+    for command in ("reserialize", "trigger process_webhooks"):
+        forks.run(["airflow", "dags", *command.split()], env=environment)
+    with closing(sqlite3.connect(airflow_home / "airflow.db", timeout=30)) as airflow:
+
+        def states() -> dict[str, str | None]:
+            return dict(airflow.execute("SELECT task_id, state FROM task_instance").fetchall())
+
+        with api_server(environment, tmp_path / "api-server.log") as url:
+            assert states() == {"wait": None, "process": None}
+            assert accepted(url)  # and no run waits: nothing to end
+            airflow.executescript(WAITS)
+            assert accepted(url)  # delivered again: it is due as before
+            deadline = time.monotonic() + 60
+            while states()["wait"] != "success":
+                assert time.monotonic() < deadline, (tmp_path / "api-server.log").read_text()
+                time.sleep(0.1)
+        assert states() == {"wait": "success", "process": None}
+        runs = airflow.execute("SELECT count(*) FROM dag_run WHERE dag_id = 'process_webhooks'")
+        assert runs.fetchone() == (1,)
 
 
 def test_the_plugin_costs_a_task_nothing():

@@ -216,6 +216,19 @@ def test_webhook_events_are_kept_a_week_to_ten_years_or_for_ever(tmp_path, given
     assert load_webhooks(written(tmp_path, text)).keep_days == days
 
 
+@pytest.mark.parametrize(("given", "seconds"), [("", 10), ("0", 0), ("120", 120)])
+def test_the_webhook_task_stays_ten_seconds_or_as_long_as_is_set(tmp_path, given, seconds):
+    text = SMALLEST + (f"webhooks: {{stay_seconds: {given}}}\n" if given else "")
+    assert load_webhooks(written(tmp_path, text)).stay_seconds == seconds
+
+
+@pytest.mark.parametrize("given", ["-1", "121", "long", "1.5"])
+def test_a_wrong_time_to_stay_is_named_with_its_line(tmp_path, given):
+    path = written(tmp_path, SMALLEST + f"webhooks: {{stay_seconds: {given}}}\n")
+    with pytest.raises(SettingsError, match=r"line 6: webhooks\.stay_seconds: "):
+        load_syncs(path)
+
+
 @pytest.mark.parametrize("given", ["6", "-1", "3651", "long", "1.5"])
 def test_a_wrong_time_to_keep_webhook_events_is_named_with_its_line(tmp_path, given):
     path = written(tmp_path, SMALLEST + f"webhooks: {{keep_days: {given}}}\n")

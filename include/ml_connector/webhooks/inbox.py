@@ -295,6 +295,14 @@ NEXT_DUE = """
 """
 
 
+def is_due(connection: Connection) -> bool:
+    """Return whether an event waits to be claimed."""
+    due: bool | None = connection.execute(
+        text(f"SELECT ({NEXT_DUE}) <= clock_timestamp()")
+    ).scalar_one()
+    return bool(due)
+
+
 def newest(connection: Connection) -> int:
     """Return the id of the latest event; 0 if there is none."""
     number: int = connection.execute(

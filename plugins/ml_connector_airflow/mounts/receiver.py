@@ -5,6 +5,7 @@ import os
 import time
 from collections import defaultdict
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 import structlog
@@ -16,10 +17,13 @@ from ml_connector.quickbooks.webhooks import SYSTEM as QUICKBOOKS
 from ml_connector.settings import Sync, home, load_syncs
 from ml_connector.store.database import Database
 from ml_connector.vault import vault_from
+from ml_connector.webhooks import inbox
 from ml_connector.webhooks.receiver.app import NOT_STORED, Receiver, inbox_writer, respond
 from ml_connector.webhooks.receiver.body import Receive, Scope, Send
 from ml_connector.webhooks.receiver.keys import Keyring, Keys, MailchimpKey
+from ml_connector.webhooks.receiver.run_request import RunRequester
 from ml_connector.webhooks.receiver.serving import server_config
+from ml_connector_airflow.mounts.waiting_run import release_waiting_run
 from ml_connector_airflow.webhook_variable import WebhookVariable
 from ml_connector_airflow.wiring import connection_named, database_url, values_in
 
@@ -89,12 +93,21 @@ def build_receiver() -> Receiver:
     Raises ``SettingsError`` if a setting other than webhook keys is missing.
     """
     vault = vault_from(os.environ, home())
-    database = Database(database_url(), connections=1)
+    # One connection commits deliveries. The other one looks whether a run is needed.
+    database = Database(database_url(), connections=2)
     return Receiver(
         keyring=Keyring(load_keys),
         store=inbox_writer(database, vault),
         email_key=vault.email_key,
+        stored=RunRequester(partial(request_run, database)),
     )
+
+
+def request_run(database: Database) -> bool:
+    """Start the waiting run if an event is due; return False if one is due and no run waits."""
+    with database.begin() as connection:
+        due = inbox.is_due(connection)
+    return not due or release_waiting_run()
 
 
 def run_receiver(*, host: str, port: int) -> None:

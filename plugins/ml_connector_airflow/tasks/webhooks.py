@@ -14,7 +14,7 @@ from airflow.sdk import get_current_context
 from ml_connector.errors import ConnectorError, NeedsReauth, StopRun, StorageError
 from ml_connector.model import RunContext
 from ml_connector.scope import OpenSync
-from ml_connector.settings import load_syncs
+from ml_connector.settings import load_syncs, load_webhooks
 from ml_connector.store import plans
 from ml_connector.store.database import Database
 from ml_connector.webhooks import listen, worker
@@ -33,10 +33,6 @@ from ml_connector_airflow.wiring import (
     run_of,
 )
 
-STAY = 10.0
-"""Seconds that a task waits for more events. Edits often follow one another. A running task
-picks them up in a tenth of a second, a new run needs one to two seconds."""
-
 LONGEST = 180.0
 """Seconds until a task ends even while events arrive. The next run takes over and reads changed
 connections, settings and code."""
@@ -46,7 +42,7 @@ log = structlog.get_logger(__name__)
 
 def process_webhooks() -> dict[str, int]:
     """Process due events and those that follow soon, as a task; return events by outcome."""
-    return process_due(run_of(dict(get_current_context())), stay=STAY)
+    return process_due(run_of(dict(get_current_context())), stays=True)
 
 
 def process_now() -> Iterator[str]:
@@ -62,10 +58,12 @@ def process_now() -> Iterator[str]:
         yield "Nothing was due."
 
 
-def process_due(run: RunContext, *, stay: float = 0.0) -> dict[str, int]:
+def process_due(run: RunContext, *, stays: bool = False) -> dict[str, int]:
     """Process due events in every sync; return the number of events by outcome.
 
-    With ``stay``, continue until no event has arrived for that many seconds.
+    With ``stays``, gather bursts and continue until no event has arrived for
+    ``webhooks.stay_seconds``. Edits often follow one another: a task at work takes them up in a
+    tenth of a second.
 
     Raises the first ``StopRun``. Its events are due again later, not at once, so failing runs do
     not follow each other without a pause. The error of a sync that cannot be opened is raised the
@@ -75,16 +73,14 @@ def process_due(run: RunContext, *, stay: float = 0.0) -> dict[str, int]:
     began = datetime.now(UTC)
     with closing(Database(url, connections=5)) as database:
         try:
-            names = list(load_syncs())
+            names, stay = list(load_syncs()), load_webhooks().stay_seconds if stays else 0
         except StopRun as error:
             worker.postpone_due(database, error)
             raise
         targets, closed = open_syncs(names, database, run)
         while True:
             with _booked(database, targets):
-                counts.update(
-                    worker.process_inbox(database, targets, closed=closed, gather=bool(stay))
-                )
+                counts.update(worker.process_inbox(database, targets, closed=closed, gather=stays))
             if not stay or monotonic() > until or not listen.due_within(url, stay):
                 break
         metrics.inbox(database, counts, since=began)

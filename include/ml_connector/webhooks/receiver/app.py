@@ -88,7 +88,8 @@ _BOUNDS: dict[type[Exception], tuple[str, Reply]] = {
 class Receiver:
     """The ASGI application.
 
-    ``store`` commits events or raises. ``email_key`` pseudonymises addresses.
+    ``store`` commits events or raises. ``email_key`` pseudonymises addresses. ``stored`` is called
+    after the commit of events to process. It returns at once and never raises.
     """
 
     def __init__(
@@ -100,8 +101,10 @@ class Receiver:
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
         budget: MemoryBudget | None = None,
         seconds: float = SECONDS,
+        stored: Callable[[], None] = lambda: None,
     ) -> None:
         self._keyring, self.store, self._email_key = keyring, store, email_key
+        self._stored = stored
         self._clock, self._budget, self._seconds = clock, budget or MemoryBudget(), seconds
         self.tally = Tally()
 
@@ -153,6 +156,8 @@ class Receiver:
         except _RefusedError as refused:
             return self._tallied("refused", REFUSED, who=refused.who, mend=refused.mend)
         await self.store(events)
+        if any(event.state == "pending" for event in events):
+            self._stored()
         self.tally.count("accepted")
         self.tally.count("events", len(events))
         return ACCEPTED
