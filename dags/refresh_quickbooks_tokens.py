@@ -5,10 +5,11 @@ from datetime import timedelta
 import pendulum
 from airflow.sdk import DAG, TriggerRule, task
 
-from ml_connector.settings import quickbooks_connections
 from ml_connector_airflow.dag_docs import doc
 from ml_connector_airflow.defaults import DAG_DEFAULTS
 from ml_connector_airflow.tasks import tokens, watches
+
+NAMES = "{{ task.op_kwargs['conn_ids'] | join(', ') | truncate(120) }}"
 
 with DAG(
     dag_id="refresh_quickbooks_tokens",
@@ -20,14 +21,14 @@ with DAG(
     **DAG_DEFAULTS,
 ):
 
-    @task(pool="quickbooks_api", map_index_template="{{ task.op_kwargs['conn_id'] }}")
-    def refresh(conn_id: str) -> dict:
-        """Refresh one connection's tokens. Alert before its refresh token ends."""
-        return tokens.refresh_token(conn_id)
+    @task(pool="quickbooks_api", map_index_template=NAMES)
+    def refresh(conn_ids: list[str]) -> list[dict]:
+        """Refresh the tokens of a group of connections. Alert before a refresh token ends."""
+        return tokens.refresh_tokens(conn_ids)
 
     @task(trigger_rule=TriggerRule.ALL_DONE)
     def report(refreshed: list) -> list:
-        """Log when each refresh token ends."""
+        """Return which refresh tokens end first."""
         return tokens.report(list(refreshed))
 
     @task(trigger_rule=TriggerRule.ALL_DONE)
@@ -35,4 +36,4 @@ with DAG(
         """Alert on silent syncs and dead-lettered events."""
         return watches.watch()
 
-    report(refresh.expand(conn_id=quickbooks_connections())) >> watch()
+    report(refresh.expand(conn_ids=tokens.connection_groups())) >> watch()

@@ -136,7 +136,7 @@ def test_tokens_are_renewed_every_50_minutes_for_every_quickbooks_connection(bag
     assert dag.schedule == timedelta(minutes=50)
     assert dag.get_task("refresh").pool == "quickbooks_api"
     assert dag.get_task("refresh").op_kwargs_expand_input.value == {
-        "conn_id": ["quickbooks_default"]
+        "conn_ids": [["quickbooks_default"]]
     }
 
 

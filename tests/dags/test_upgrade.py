@@ -159,6 +159,9 @@ def test_the_token_report_takes_what_0_1_0_refreshed():
     assert stored["report"] == [stored["refresh"]]
     # Fewer than are configured: the report logs them and asks no database.
     assert tokens.report([]) == []
+    # A run that was cleared: some results are 0.1.0's, some are today's.
+    two = [*stored["refresh"], [{**stored["refresh"][0], "conn_id": "another"}]]
+    assert [each["conn_id"] for each in tokens.report(two)] == ["quickbooks_default", "another"]
     inspect.signature(tokens.report).bind(stored["refresh"])
 
 

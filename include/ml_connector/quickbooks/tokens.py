@@ -359,10 +359,16 @@ class TokenManager:
         self._known = stored
         return stored.access_token
 
-    def refresh(self) -> TokenPair:
-        """Refresh now, whatever time is left, to keep the refresh token itself alive."""
-        self.renewed(self._vault.load().access_token)
-        return self._vault.load()
+    def refresh(self, *, since: datetime | None = None) -> TokenPair:
+        """Refresh now, whatever time is left, to keep the refresh token itself alive.
+
+        A pair that was rotated at ``since`` or later is returned as it is.
+        """
+        stored = self._vault.load()
+        if since and stored.rotated_at and stored.rotated_at >= since:
+            return stored
+        self.renewed(stored.access_token)
+        return self._known or stored
 
     def _redeemed(self, stored: TokenPair, hold: RefreshLockHolder) -> TokenPair:
         mark = self._endpoint.mark(stored.refresh_token)

@@ -1,12 +1,15 @@
 """Token tasks: keep QuickBooks connected."""
 
+import heapq
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import structlog
+from airflow.sdk import get_current_context
 
-from ml_connector.errors import NeedsReauth
+from ml_connector.errors import ConnectorError, NeedsReauth, RetryLater, StopRun, StorageError
 from ml_connector.quickbooks.tokens import TokenPair
 from ml_connector.settings import quickbooks_connections
 from ml_connector.store.database import Database
@@ -17,6 +20,9 @@ from ml_connector_airflow.hooks.quickbooks import QuickBooksHook
 from ml_connector_airflow.wiring import database_url
 
 WARN_BEFORE = timedelta(days=14)
+GROUP = 25
+"""Connections of one task. A task costs Airflow a second, a refresh some hundredths of it."""
+
 log = structlog.get_logger(__name__)
 
 
@@ -25,21 +31,47 @@ def needs_reauth(conn_id: str) -> str:
     return f"needs_reauth:{conn_id}"
 
 
-def refresh_token(conn_id: str) -> dict[str, Any]:
-    """Refresh one connection's tokens; return expiry times and no token.
+def connection_groups() -> list[list[str]]:
+    """Return the QuickBooks connections of all syncs, ``GROUP`` to a task."""
+    found = quickbooks_connections()
+    return [found[start : start + GROUP] for start in range(0, len(found), GROUP)]
 
-    Raises ``NeedsReauth``, after an alert, if QuickBooks refused the refresh token.
+
+def refresh_tokens(conn_ids: Sequence[str]) -> list[dict[str, Any]]:
+    """Refresh the tokens of a group of connections; return expiry times and no token.
+
+    A failed connection holds up no other one. A retry of the task refreshes those that are left.
+
+    Raises, after the whole group, an error that names the failed connections: ``RetryLater`` if one
+    of them may work later, else ``StopRun`` or the kind of error that all of them share.
     """
+    since = get_current_context()["dag_run"].start_date
+    done, failed = list[dict[str, Any]](), dict[str, ConnectorError]()
     with closing(Database(database_url(), connections=3)) as database:
-        try:
-            token = QuickBooksHook(conn_id).token_manager(database).refresh()
-        except NeedsReauth as error:
-            metrics.token(conn_id, "refused")
-            raise_alert(database, cause=needs_reauth(conn_id), message=f"{conn_id}: {error}")
-            raise
-        metrics.token(conn_id, "renewed")
-        end_alert(database, cause=needs_reauth(conn_id))
-        warn_before_end(database, conn_id, token, now=datetime.now(UTC))
+        for conn_id in conn_ids:
+            try:
+                done.append(_refreshed(database, conn_id, since=since))
+            except StorageError:
+                raise
+            except ConnectorError as error:
+                failed[conn_id] = error
+                log.error("token_not_refreshed", conn_id=conn_id, reason=str(error))
+    log.info("tokens_refreshed", connections=done)
+    if failed:
+        raise group_error(failed, len(conn_ids))
+    return done
+
+
+def _refreshed(database: Database, conn_id: str, *, since: datetime | None) -> dict[str, Any]:
+    try:
+        token = QuickBooksHook(conn_id).token_manager(database).refresh(since=since)
+    except NeedsReauth as error:
+        metrics.token(conn_id, "refused")
+        raise_alert(database, cause=needs_reauth(conn_id), message=f"{conn_id}: {error}")
+        raise
+    metrics.token(conn_id, "renewed")
+    end_alert(database, cause=needs_reauth(conn_id))
+    warn_before_end(database, conn_id, token, now=datetime.now(UTC))
     return {
         "conn_id": conn_id,
         "refreshed_at": _shown(token.rotated_at),
@@ -48,13 +80,42 @@ def refresh_token(conn_id: str) -> dict[str, Any]:
     }
 
 
-def report(refreshed: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Log one line: which connections were refreshed and when each refresh token expires."""
-    log.info("tokens_refreshed", connections=refreshed)
-    if len(refreshed) == len(quickbooks_connections()):
+def group_error(failed: Mapping[str, ConnectorError], number: int) -> ConnectorError:
+    """Return the error of a group of ``number`` connections, some of which failed."""
+    errors = list(failed.values())
+    if len(errors) == 1:
+        message = "; ".join(f"{conn_id}: {error}" for conn_id, error in failed.items())
+    else:
+        names = ", ".join(failed)
+        message = (
+            f"QuickBooks: {len(failed)} of {number} connections were not refreshed: {names}. "
+            "The log has the reason of each."
+        )
+    if any(isinstance(error, RetryLater) for error in errors):
+        return RetryLater(message)
+    kinds = {type(error) for error in errors}
+    kind = kinds.pop() if len(kinds) == 1 else StopRun
+    return kind(message) if issubclass(kind, StopRun) else StopRun(message)
+
+
+def refresh_token(conn_id: str) -> dict[str, Any]:
+    """Refresh one connection, as 0.1.0's DAG file asks for it; to drop in 0.3."""
+    (refreshed,) = refresh_tokens([conn_id])
+    return refreshed
+
+
+def report(refreshed: Sequence[Any]) -> list[dict[str, Any]]:
+    """Return the ``GROUP`` connections whose refresh token ends first.
+
+    ``refreshed`` has the result of each task: a list, or one connection's result from 0.1.0.
+    """
+    lists = [each if isinstance(each, list) else [each] for each in refreshed]
+    connections = [connection for each in lists for connection in each]
+    log.info("tokens_refreshed", number=len(connections))
+    if len(connections) == len(quickbooks_connections()):
         with closing(Database(database_url(), connections=2)) as database:
             run_succeeded(database, "refresh_quickbooks_tokens")
-    return refreshed
+    return heapq.nsmallest(GROUP, connections, key=lambda each: each["refresh_token_ends"] or "~")
 
 
 def warn_before_end(database: Database, conn_id: str, token: TokenPair, *, now: datetime) -> None:
