@@ -55,7 +55,7 @@ def refresh_tokens(conn_ids: Sequence[str]) -> list[dict[str, Any]]:
                 raise
             except ConnectorError as error:
                 failed[conn_id] = error
-                log.error("token_not_refreshed", conn_id=conn_id, reason=str(error))
+                log.warning("token_not_refreshed", conn_id=conn_id, reason=str(error))
     log.info("tokens_refreshed", connections=done)
     if failed:
         raise group_error(failed, len(conn_ids))
