@@ -70,7 +70,7 @@ class Customer(msgspec.Struct, frozen=True, kw_only=True):
     """A QuickBooks customer, reduced to what the connector needs.
 
     ``addresses`` are valid and normalised, in the order found. Without one, ``email_problem`` is
-    ``no_email`` or ``invalid_email``. ``merge_fields`` have Mailchimp's form: ``""`` clears a
+    ``no_email`` or ``invalid_email``, and ``email_detail`` says why. ``merge_fields`` have Mailchimp's form: ``""`` clears a
     field, an absent key is not sent. ``tags`` are those the contact carries, None in rows staged
     before tags existed. ``left_out`` is the reason why the settings exclude the customer.
     """
@@ -85,6 +85,7 @@ class Customer(msgspec.Struct, frozen=True, kw_only=True):
     addresses: tuple[str, ...]
     email_problem: str | None
     merge_fields: dict[str, MergeValue]
+    email_detail: str = ""
     notes: str = ""
     tags: tuple[str, ...] | None = None
     left_out: str | None = None

@@ -23,6 +23,7 @@ from pydantic import (
     model_validator,
 )
 
+from ml_connector.customer_paths import check_path
 from ml_connector.errors import SettingsError
 
 DEFAULT_FILE = Path(__file__).resolve().parents[1] / "config" / "syncs.yaml"
@@ -31,7 +32,10 @@ M = TypeVar("M", bound=BaseModel)
 _LOADER: type[Any] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _SYNC_NAME = re.compile(r"^[a-z][a-z0-9_]{0,39}$")
 _TAG_NAME = re.compile(r"^[A-Z][A-Z0-9_]{0,9}$")
-_ATTRIBUTE = re.compile(r"^(customer_type|job|currency|[A-Z][A-Za-z0-9]*(\.[A-Za-z0-9]+)*)$")
+_PATH = re.compile(r"^[A-Z][A-Za-z0-9]*(\.[A-Za-z0-9]+)*$")
+
+NAMED_ATTRIBUTES = ("customer_type", "job", "currency")
+"""Attributes with a name of their own, beside paths into the customer."""
 
 
 Attribute = Literal["customer_type", "currency"]
@@ -91,11 +95,13 @@ class Tags(_Strict):
     @classmethod
     def _known_attributes(cls, value: dict[str, str]) -> dict[str, str]:
         for attribute, tag in value.items():
-            if not _ATTRIBUTE.match(attribute):
+            if attribute not in NAMED_ATTRIBUTES and not _PATH.match(attribute):
                 raise ValueError(
                     f"{attribute!r} is no attribute: customer_type, job, currency, or a path like "
                     "BillAddr.City"
                 )
+            if attribute not in NAMED_ATTRIBUTES:
+                check_path(attribute)
             if not tag.strip() or len(tag) > MAX_OF_A_TAG:
                 raise ValueError(f"{tag!r} is no tag: 1 to {MAX_OF_A_TAG} characters")
             if attribute == "job" and "{value}" in tag:
@@ -177,6 +183,8 @@ class Sync(_Strict):
                 )
             if not sources:
                 raise ValueError(f"{tag} needs at least one QuickBooks attribute")
+            for path in sources:
+                check_path(path)
         return value
 
 

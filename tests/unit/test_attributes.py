@@ -11,7 +11,7 @@ RAW = {
     "CurrencyRef": {"value": "USD", "name": "United States Dollar"},
     "Job": True,
     "BillAddr": {"City": " Bayshore "},
-    "Taxable": False,
+    "IsProject": False,
 }
 
 
@@ -31,7 +31,7 @@ def sync(**rules):
         ("currency", "{value}", ("A", "USD")),
         ("job", "Job", ("A", "Job")),
         ("BillAddr.City", "In {value}", ("A", "In Bayshore")),
-        ("Taxable", "Taxable", ("A",)),
+        ("IsProject", "Project", ("A",)),
         ("BillAddr", "{value}", ("A",)),
         ("GivenName", "{value}", ("A",)),
         ("BillAddr.City", "a", ("A",)),

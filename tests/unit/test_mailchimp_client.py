@@ -140,7 +140,8 @@ def test_a_new_merge_field_is_optional_and_not_public() -> None:
 
 
 def test_a_batch_reports_each_row_and_the_request() -> None:
-    result = Bench(Scripted(sample(200, "batch.json"))).client.upsert_batch([row()])
+    sent = [row(f"{name}@firm.test") for name in ("new", "ada", "gone", "odd")]
+    result = Bench(Scripted(sample(200, "batch.json"))).client.upsert_batch(sent)
     assert (len(result.created), len(result.updated), len(result.refused)) == (1, 1, 2)
     assert result.request_id == "r-1"
 

@@ -179,7 +179,7 @@ def test_every_row_of_a_batch_ends_in_exactly_one_of_three_ways() -> None:
         "new@firm.test", "ada@firm.test", "gone@firm.test", "odd@firm.test", "hush@firm.test"
     )
     result = protocol.parse_batch(protocol.read(answer(200, "batch.json")), sent, REQUEST_ID)
-    assert [member.email_address for member in result.created] == ["New@firm.test"]
+    assert [member.email_address for member in result.created] == ["new@firm.test"]
     assert [member.status for member in result.updated] == [Status.UNSUBSCRIBED]
     assert [(row.email_address, row.code) for row in result.refused] == [
         ("gone@firm.test", "forgotten"),
@@ -188,6 +188,53 @@ def test_every_row_of_a_batch_ends_in_exactly_one_of_three_ways() -> None:
     ]
     assert all("@" not in row.message for row in result.refused)
     assert "ADDRESS: Please enter a complete address" in result.refused[1].message
+
+
+@pytest.mark.parametrize(
+    "errors",
+    [
+        [{"email_address": ""}],
+        [{"email_address": None}],
+        [{}],
+        [{"email_address": 7, "error": "no"}],
+        [None, "text", 3, []],
+        [{"email_address": "ben@firm.test"}, {"email_address": "ben@firm.test"}],
+        None,
+    ],
+)
+def test_a24a_a_row_that_no_answer_can_be_matched_to_is_unanswered_alone(errors) -> None:
+    document = {
+        "new_members": [{"email_address": " AMY@Firm.test", "status": "subscribed"}],
+        "updated_members": [{"email_address": "cat@firm.test", "status": "dormant"}],
+        "errors": errors,
+    }
+    response = told(msgspec.json.encode(document))
+    read = protocol.read(response, protocol.BatchDocument)
+    sent = rows("amy@firm.test", "ben@firm.test", "cat@firm.test")
+    result = protocol.parse_batch(read, sent, REQUEST_ID)
+    assert [each.email_address for each in result.created] == ["amy@firm.test"]
+    assert [(each.email_address, each.code) for each in result.refused] == [
+        ("ben@firm.test", "unanswered"),
+        ("cat@firm.test", "unanswered"),
+    ]
+
+
+def test_a24a_an_answer_is_matched_however_it_spells_the_address() -> None:
+    document = {"updated_members": [{"email_address": "Amy@BÜCHER.de ", "status": "pending"}]}
+    result = protocol.parse_batch(document, rows("amy@xn--bcher-kva.de"))
+    assert [each.email_address for each in result.updated] == ["amy@xn--bcher-kva.de"]
+
+
+def test_a_row_whose_text_is_broken_costs_no_other_row() -> None:
+    rows = [
+        rb'{"email_address": "a@b.test", "merge_fields": {"FNAME": "Bo\ud83d"}}',
+        b'{"email_address": "c@d.test", "merge_fields": {"FNAME": "\xff\xfeCy"}}',
+        b"7",
+    ]
+    body = b'{"members": [' + b",".join(rows) + b"]}"
+    read = protocol.read(told(body), protocol.MembersPage)
+    assert read["members"][0]["merge_fields"] == {"FNAME": "Bo"}
+    assert read["members"][1]["merge_fields"] == {"FNAME": "Cy"}
 
 
 def test_a_member_is_read_with_an_aware_time() -> None:

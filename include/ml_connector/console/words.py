@@ -43,7 +43,7 @@ REASON = {
     "gone": "the customer was merged away or deleted in QuickBooks",
     "no_customer": "no customer uses the address any more",
     "no_email": "the customer has no e-mail address in QuickBooks",
-    "invalid_email": "what QuickBooks has as the address is no address",
+    "invalid_email": "invalid e-mail address in QuickBooks",
     "job_excluded": "it is a job or sub-customer, and the settings leave those out",
     "customer_type_excluded": "the settings leave customers of its type out",
     "currency_excluded": "the settings leave customers with its currency out",
@@ -59,10 +59,10 @@ REASON = {
     "left_to_another_sync": "no customer uses the address here any more; another sync takes it over",
     "suppressed": "the person is never to be imported again",
     "compliance": "Mailchimp refuses the address: its person unsubscribed, bounced or complained",
-    "fake_email": "Mailchimp takes the address for a fake",
+    "fake_email": "Mailchimp rejected the address as fake or invalid",
     "member_exists": "the address was in the audience already",
     "signup_throttled": "the person signed up to a lot of lists lately; tried again later",
-    "unanswered": "Mailchimp's answer did not mention this contact; tried again later",
+    "unanswered": "Mailchimp's response did not say what became of this contact; tried again later",
 }
 CHANGE_STATE = {
     "pending": "waiting",

@@ -25,14 +25,14 @@ _REFUSALS: tuple[tuple[str, str, str], ...] = (
     ("forgotten", "permanently deleted", "permanently deleted; may not be imported again"),
     ("forgotten", "forgotten email", "permanently deleted; may not be imported again"),
     ("signup_throttled", "signed up to a lot of lists", "signed up to many lists lately"),
-    ("fake_email", "looks fake or invalid", "Mailchimp takes the address for a fake"),
+    ("fake_email", "looks fake or invalid", "Mailchimp rejected the address as fake or invalid"),
     ("member_exists", "already a list member", "already in the audience"),
     ("member_exists", "already in this list", "already in the audience"),
     ("invalid_email", "valid email address", "not an address Mailchimp accepts"),
     ("invalid_email", "must contain a single @", "not an address Mailchimp accepts"),
     ("invalid_email", "of the email address", "not an address Mailchimp accepts"),
 )
-_ADDRESS = re.compile(r"[^\s\"'<>(),:;]+@[^\s\"'<>(),:;]*[^\s\"'<>(),:;.]")
+_WORD = re.compile(r"[^\s\"'<>(),:;]+")
 
 
 def error_of(
@@ -145,7 +145,13 @@ def impersonal(text: str, email: str = "") -> str:
     """Return a vendor message with every address replaced by "the address"."""
     if email:
         text = re.sub(re.escape(email), "the address", text, flags=re.IGNORECASE)
-    return _ADDRESS.sub("the address", text)
+    # Word by word: one pattern for addresses would search long texts in quadratic time.
+    return _WORD.sub(_without_address, text)
+
+
+def _without_address(word: re.Match[str]) -> str:
+    bare = word[0].rstrip(".")
+    return f"the address{word[0][len(bare) :]}" if "@" in bare[1:-1] else word[0]
 
 
 def explained(code: str, words: str, fields: Sequence[tuple[str, str]], email: str = "") -> str:

@@ -7,10 +7,13 @@ https://mailchimp.com/developer/marketing/api/
 import base64
 import hashlib
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any, TypedDict
 
+import idna
 import msgspec
 
 from ml_connector.errors import (
@@ -28,7 +31,7 @@ from ml_connector.model import (
     RowRefusal,
     Status,
 )
-from ml_connector.wire.formats import format_time
+from ml_connector.wire.formats import decode_document, format_time
 from ml_connector.wire.transport import Request, Response
 
 MAX_ROWS = 500
@@ -216,9 +219,9 @@ def read(response: Response, shape: Any = Any) -> dict[str, Any]:
     """
     request_id = response.headers.get("x-request-id")
     good = 200 <= response.status < 300
-    document = _document(response.body, shape if good else Any)
+    document = decode_document(response.body, shape if good else Any)
     if good:
-        if document is not None:
+        if document is not None and _has_lists(document):
             return document
         if response.status == 204:  # an empty 200 was cut off: it is no empty list
             return {}
@@ -291,51 +294,76 @@ def parse_merge_field(document: Mapping[str, Any]) -> MergeField:
 def parse_batch(
     document: Mapping[str, Any], rows: Sequence[MemberWrite], request_id: str | None = None
 ) -> BatchResult:
-    """Return every row's result: created, updated or refused.
+    """Return every row's result: created, updated or refused, each with the address we sent.
 
-    A row missing from the response counts as refused with code ``unanswered``.
+    A row counts as refused with code ``unanswered`` if the response names it twice, not at all, or
+    in a form that cannot be read (A24a).
     """
-    refused = tuple(_refusal(error) for error in document.get("errors") or ())
-    named = {refusal.email_address.lower() for refusal in refused}
-    created = _unnamed(document.get("new_members") or (), named)
-    updated = _unnamed(document.get("updated_members") or (), named)
+    sent = {_key(row.email_address): row.email_address for row in rows}
+    named = Counter(
+        _key(each.get("email_address")) for kind in _RESULTS for each in _objects(document, kind)
+    )
+
+    def once(kind: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
+        for each in _objects(document, kind):
+            key = _key(each.get("email_address"))
+            if named[key] == 1 and key in sent:
+                yield sent[key], each
+
+    def members(kind: str) -> tuple[Member, ...]:
+        return tuple(
+            [
+                msgspec.structs.replace(parse_member(each), email_address=address)
+                for address, each in once(kind)
+                if each.get("status") in _STATUSES
+            ]
+        )
+
+    created, updated = members("new_members"), members("updated_members")
+    refused = tuple(_refusal(address, each) for address, each in once("errors"))
+    answered = {each.email_address for each in (*created, *updated)}
+    answered |= {each.email_address for each in refused}
     unanswered = tuple(
         RowRefusal(
             email_address=row.email_address,
             code="unanswered",
-            message="Mailchimp's answer does not mention this row",
+            message="Mailchimp's response does not say what became of this row",
         )
         for row in rows
-        if row.email_address.lower() not in named
+        if row.email_address not in answered
     )
     return BatchResult(
         created=created, updated=updated, refused=refused + unanswered, request_id=request_id
     )
 
 
-def _document(body: bytes, shape: Any) -> dict[str, Any] | None:
-    try:
-        document = msgspec.json.decode(body, type=shape)
-    except (msgspec.DecodeError, UnicodeDecodeError):
-        return None
-    return document if isinstance(document, dict) else None
+_RESULTS = ("new_members", "updated_members", "errors")
 
 
-def _unnamed(documents: Iterable[Mapping[str, Any]], named: set[str]) -> tuple[Member, ...]:
-    members = []
-    for member in map(parse_member, documents):
-        address = member.email_address.lower()
-        if address not in named:
-            named.add(address)
-            members.append(member)
-    return tuple(members)
+def _has_lists(document: Mapping[str, Any]) -> bool:
+    """Return whether the lists of members are lists, whatever is in them."""
+    return all(isinstance(document.get(name) or [], list) for name in ("members", *_RESULTS))
 
 
-def _refusal(row: Mapping[str, Any]) -> RowRefusal:
-    email = str(row.get("email_address") or "")
+def _objects(document: Mapping[str, Any], name: str) -> list[Mapping[str, Any]]:
+    return [each for each in document.get(name) or () if isinstance(each, Mapping)]
+
+
+def _key(address: object) -> str:
+    """Return the form by which a response's row is matched, however it spells the address."""
+    local, at, domain = str(address or "").strip().lower().rpartition("@")
+    if not domain.isascii():
+        with suppress(idna.IDNAError):
+            domain = idna.encode(domain, uts46=True).decode()
+    return f"{local}{at}{domain}"
+
+
+def _refusal(address: str, row: Mapping[str, Any]) -> RowRefusal:
     words, field = str(row.get("error") or ""), str(row.get("field") or "")
     code = problems.classify_row_error(words, str(row.get("error_code") or ""), field)
     fields = [(field, str(row.get("field_message") or ""))] if field else []
     return RowRefusal(
-        email_address=email, code=code, message=problems.explained(code, words, fields, email)
+        email_address=address,
+        code=code,
+        message=problems.explained(code, words, fields, str(row["email_address"]).strip()),
     )

@@ -114,6 +114,8 @@ def erase_suppressed(database: Database, vault: Vault) -> int:
     erased, after = 0, None
     while True:
         with database.begin() as connection:
+            if not contacts.any_suppressed(connection):
+                return erased
             rows = payloads.next_page(connection, INBOX, after=after, where=UNWORKED)
             if not rows:
                 return erased

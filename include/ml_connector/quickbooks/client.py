@@ -240,12 +240,7 @@ class QuickBooksClient:
         if since < self._clock() - CDC_LOOK_BACK + CDC_MARGIN:
             return UNKNOWN_TOMBSTONES
         document = self._call("cdc", protocol.cdc_request(self._base_url, self._realm, since))
-        rows = [
-            row
-            for answer in document.get("CDCResponse", [])
-            for part in answer.get("QueryResponse", [])
-            for row in part.get("Customer", [])
-        ]
+        rows = protocol.read_changes(document)
         gone = tuple(row["Id"] for row in rows if row.get("status") == "Deleted")
         time = document.get("time")
         return Tombstones(

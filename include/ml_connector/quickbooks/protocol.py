@@ -8,10 +8,11 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, cast
+from typing import Any, TypedDict
 
 import msgspec
 
+from ml_connector.customer_paths import ATTRIBUTES, allowed
 from ml_connector.errors import (
     CallRefused,
     ConnectorError,
@@ -25,7 +26,7 @@ from ml_connector.errors import (
     Unavailable,
 )
 from ml_connector.quickbooks.statements import parse_time
-from ml_connector.wire.formats import format_time, retry_after
+from ml_connector.wire.formats import decode_document, format_time, retry_after
 from ml_connector.wire.transport import Request, Response
 
 PRODUCTION_URL = "https://quickbooks.api.intuit.com"
@@ -148,6 +149,37 @@ def _request(
 # ── responses ─────────────────────────────────────────────────────────────────────────────────
 
 
+# Decoding skips attributes that stay in QuickBooks, which is cheaper than dropping them afterwards.
+_Customer = TypedDict("_Customer", dict.fromkeys(ATTRIBUTES, Any), total=False)  # type: ignore[misc]
+
+
+class _Rows(TypedDict, total=False):
+    """Rows of a response by entity."""
+
+    Customer: list[_Customer]
+    CustomerType: Any
+    Attachable: Any
+    totalCount: Any
+
+
+class _Part(TypedDict, total=False):
+    """One entity's part of a change data capture."""
+
+    QueryResponse: list[_Rows]
+
+
+class _Response(TypedDict, total=False):
+    """What is read of a response."""
+
+    QueryResponse: _Rows
+    CDCResponse: list[_Part]
+    BatchItemResponse: Any
+    CompanyInfo: Any
+    Fault: Any
+    fault: Any
+    time: Any
+
+
 @dataclass(frozen=True, slots=True)
 class _Fault:
     code: str = ""
@@ -159,7 +191,7 @@ class _Fault:
 def read(response: Response) -> dict[str, Any]:
     """Return the response's document, or raise the error that its fault or status means."""
     request_id = response.headers.get("intuit_tid")
-    document = _document(response.body)
+    document = decode_document(response.body, _Response)
     fault = _json_fault(document) if document is not None else _xml_fault(response.body)
     if fault is None and document is not None and 200 <= response.status < 300:
         return document
@@ -173,14 +205,30 @@ def read_batch(
     results: dict[str, dict[str, Any] | ConnectorError] = {}
     for item in document.get("BatchItemResponse", []):
         fault = _json_fault(item)
-        body: dict[str, Any] = next((value for key, value in item.items() if key != "bId"), {})
+        entity, body = next((each for each in item.items() if each[0] != "bId"), ("", {}))
+        body = allowed(body) if entity == "Customer" else body
         results[str(item.get("bId", ""))] = _error(400, fault, {}, request_id) if fault else body
     return results
 
 
 def read_rows(document: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Return the customers of a query response; empty past the end."""
-    return cast("list[dict[str, Any]]", document.get("QueryResponse", {}).get("Customer", []))
+    return _customers(document.get("QueryResponse", {}))
+
+
+def read_changes(document: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return the customers of a change data capture, deleted ones included."""
+    return [
+        row
+        for answer in document.get("CDCResponse", [])
+        for part in answer.get("QueryResponse", [])
+        for row in _customers(part)
+    ]
+
+
+def _customers(part: Mapping[str, Any]) -> list[dict[str, Any]]:
+    # Dropped once more: a response of another shape was decoded whole.
+    return [allowed(row) for row in part.get("Customer", []) if isinstance(row, dict)]
 
 
 def read_types(document: Mapping[str, Any]) -> dict[str, str]:
@@ -192,14 +240,6 @@ def read_types(document: Mapping[str, Any]) -> dict[str, str]:
 def updated(row: Mapping[str, Any]) -> datetime:
     """Return a row's LastUpdatedTime as aware UTC."""
     return parse_time(row["MetaData"]["LastUpdatedTime"])
-
-
-def _document(body: bytes) -> dict[str, Any] | None:
-    try:
-        document = msgspec.json.decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError):
-        return None
-    return document if isinstance(document, dict) else None
 
 
 def _json_fault(document: Mapping[str, Any]) -> _Fault | None:

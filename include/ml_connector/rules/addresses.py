@@ -1,36 +1,96 @@
 """Normalise e-mail addresses.
 
-A QuickBooks e-mail field may hold several addresses separated by comma or semicolon, or junk.
-Mailchimp takes one address and ignores its case. Plus-addresses stay distinct.
+A QuickBooks e-mail field may hold several addresses, pasted text, or junk. Mailchimp takes one
+address and ignores its case. Plus-addresses stay distinct.
 """
 
 import re
+import unicodedata
 from functools import lru_cache
+from typing import NamedTuple
 
 from email_validator import EmailNotValidError, validate_email
 
 _SEPARATORS = re.compile(r"[,;]")
+_PASTED = re.compile(r"[\s/|<>()\[\]\"\u2018-\u201f\u00ab\u00bb]+")
+"""Separators and brackets around an address in pasted text. A slash is valid in an address, so
+they apply only to text that is no address as it stands."""
+
+_WIDE_SIGNS = str.maketrans({"\uff20": "@", "\ufe6b": "@", "\uff0e": ".", "\u3002": "."})
+"""Full-width and ideographic forms of @ and the period."""
+
 _USUAL_LOCAL = re.compile(r"[A-Za-z0-9_+-]+(\.[A-Za-z0-9_+-]+)*")
-_LOOKS_LIKE_ONE = re.compile(r"[^\s\"'\\<>()\[\]{},;:=&%]+@[^\s\"'\\<>()\[\]{},;:=&%]+")
+_CANNOT_BE_IN_ONE = re.compile(r"[\s\"'\\<>()\[\]{},;:=&%]+")
 USUAL = 64
 """An address of up to this many characters cannot exceed RFC 5321's limits: 64 before the @, 254
 in total."""
 
 
-def split_addresses(field: str | None) -> tuple[tuple[str, ...], str | None]:
-    """Return the valid addresses of a QuickBooks e-mail field in order, and the problem if none.
+class Addresses(NamedTuple):
+    """The valid addresses of an e-mail field in order, without duplicates.
 
-    The problem is ``no_email`` for an empty field and ``invalid_email`` for a field without an
-    address.
+    Without one, ``problem`` is ``no_email`` for an empty field and ``invalid_email`` otherwise.
+    ``detail`` then says in words what is wrong with the first candidate. It quotes at most single
+    characters.
     """
-    parts = [part for each in _SEPARATORS.split(field or "") if (part := each.strip())]
+
+    valid: tuple[str, ...]
+    problem: str | None = None
+    detail: str = ""
+
+
+def split_addresses(field: str | None) -> Addresses:
+    """Return the addresses in a QuickBooks e-mail field as people type and paste them (A6)."""
+    parts = [part for each in _SEPARATORS.split(field or "") if (part := _visible(each).strip())]
     if not parts:
-        return (), "no_email"
-    if len(parts) == 1:
-        only = normalised(parts[0])
-        return ((only,), None) if only else ((), "invalid_email")
-    valid = dict.fromkeys(address for part in parts if (address := normalised(part)))
-    return tuple(valid), None if valid else "invalid_email"
+        return Addresses((), "no_email")
+    if len(parts) == 1 and (only := normalised(parts[0])):
+        return Addresses((only,))
+    valid = dict.fromkeys(address for part in parts for address in _found(part))
+    if valid:
+        return Addresses(tuple(valid))
+    return Addresses((), "invalid_email", _objection(parts))
+
+
+def _found(part: str) -> list[str]:
+    if whole := normalised(part):
+        return [whole]
+    candidates = map(_bare, _PASTED.split(part))
+    return [address for each in candidates if "@" in each and (address := normalised(each))]
+
+
+def _bare(word: str) -> str:
+    """Return a word without the scheme and the query of a link, and without closing periods."""
+    if word[:7].lower() == "mailto:":
+        word = word[7:].partition("?")[0]
+    return word.strip(".:'")
+
+
+def _visible(text: str) -> str:
+    """Return text without invisible characters and with one kind of blank, @ and period."""
+    if text.isascii() and text.isprintable():
+        return text
+    shown = (" " if each.isspace() else each for each in text.translate(_WIDE_SIGNS))
+    return "".join(each for each in shown if unicodedata.category(each) not in _INVISIBLE)
+
+
+_INVISIBLE = frozenset({"Cc", "Cf", "Co", "Cs"})
+"""Unicode categories: control, format (zero-width, bidirectional), private use, surrogate."""
+
+
+def _objection(parts: list[str]) -> str:
+    candidate = next((part for part in parts if "@" in part), "")
+    if not candidate:
+        return "has no @"
+    local = candidate.rpartition("@")[0]
+    odd = next((each for each in local if not each.isascii()), None)
+    if odd is not None:
+        return f"contains {odd!r} before the @, which Mailchimp does not accept"
+    try:
+        validate_email(candidate, check_deliverability=False, allow_smtputf8=False)
+    except EmailNotValidError as error:
+        return str(error).rstrip(".")
+    return ""
 
 
 def normal_form(address: str) -> str:
@@ -40,7 +100,7 @@ def normal_form(address: str) -> str:
 
 def addresses_in(words: str) -> set[str]:
     """Return whatever looks like an address in a text, in the form that identifies contacts."""
-    return {normal_form(found) for found in _LOOKS_LIKE_ONE.findall(words)}
+    return {normal_form(word) for word in _CANNOT_BE_IN_ONE.split(words) if "@" in word[1:-1]}
 
 
 def normalised(address: str) -> str | None:

@@ -5,6 +5,7 @@ path with a value wins. A path to an address gives a complete Mailchimp address 
 Mailchimp refuses partial ones (behaviour A25).
 """
 
+import unicodedata
 from collections.abc import Mapping
 from datetime import datetime
 from functools import lru_cache
@@ -35,7 +36,7 @@ def customer_from(
     left_out: str | None = None,
 ) -> Customer:
     """Return the customer in a QuickBooks API object (query row, CDC row or webhook read)."""
-    addresses, problem = split_addresses(picked(raw, "PrimaryEmailAddr.Address"))
+    addresses = split_addresses(_string(picked(raw, "PrimaryEmailAddr.Address")))
     active = bool(raw.get("Active", True))
     return Customer(
         id=str(raw["Id"]),
@@ -44,11 +45,12 @@ def customer_from(
         is_job=bool(raw.get("Job", False)),
         is_project=bool(raw.get("IsProject", False)),
         last_updated=datetime.fromisoformat(raw["MetaData"]["LastUpdatedTime"]),
-        display_name=_without_suffix(str(raw.get("DisplayName", "")), active=active),
-        addresses=addresses,
-        email_problem=problem,
+        display_name=_without_suffix(_printable(_string(raw.get("DisplayName"))), active=active),
+        addresses=addresses.valid,
+        email_problem=addresses.problem,
+        email_detail=addresses.detail,
         merge_fields=merge_fields(raw, rules),
-        notes=str(raw.get("Notes", "")),
+        notes=_string(raw.get("Notes")),
         tags=tags,
         left_out=left_out,
     )
@@ -89,10 +91,26 @@ def _parts(path: str) -> tuple[str, ...]:
 def _text(value: object, *, active: bool) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
-    text = _without_suffix(str(value).strip(), active=active)
+    text = _without_suffix(_printable(_string(value)).strip(), active=active)
     if len(text) * BYTES_A_CHARACTER <= TEXT_BYTES:
         return text
     return text.encode()[:TEXT_BYTES].decode(errors="ignore")
+
+
+def _string(value: object) -> str:
+    """Return a value as text; ``""`` for a list or an object, which has no text of its own."""
+    return "" if value is None or isinstance(value, Mapping | list) else str(value)
+
+
+def _printable(text: str) -> str:
+    """Return text without control characters; line ends and tabs become blanks."""
+    if text.isprintable():
+        return text
+    return "".join(
+        " " if each in "\t\n\r" else each
+        for each in text
+        if each in "\t\n\r" or unicodedata.category(each) not in ("Cc", "Cs")
+    )
 
 
 def _without_suffix(text: str, *, active: bool) -> str:
@@ -126,7 +144,7 @@ _FURTHER_LINES = ("Line2", "Line3", "Line4", "Line5")
 
 
 def _part(parts: Mapping[str, Any], name: str) -> str:
-    return str(parts.get(name) or "").strip()
+    return _printable(_string(parts.get(name))).strip()
 
 
 @lru_cache(maxsize=512)

@@ -150,10 +150,15 @@ def aliases(connection: Connection, *, sync: str, keys: Collection[bytes]) -> li
     return [bytes(key) for key in rows]
 
 
+def any_suppressed(connection: Connection) -> bool:
+    """Return whether any person was ever forgotten."""
+    anybody = text("SELECT EXISTS (SELECT 1 FROM ml_connector.suppressions)")
+    return bool(connection.execute(anybody).scalar_one())
+
+
 def suppressed(connection: Connection, *, keys: Collection[bytes]) -> set[bytes]:
     """Return those of ``keys`` that are suppressed: they must never be imported again."""
-    anybody = text("SELECT EXISTS (SELECT 1 FROM ml_connector.suppressions)")
-    if not connection.execute(anybody).scalar_one():
+    if not any_suppressed(connection):
         return set()
     rows = connection.execute(
         text("SELECT email_key FROM ml_connector.suppressions WHERE email_key = ANY(:keys)"),

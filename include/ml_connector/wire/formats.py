@@ -1,9 +1,18 @@
 """Request and header formats that both systems share."""
 
+import json
 import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+from typing import Any
+
+import msgspec
+
+MAX_RETRY_AFTER = 3_600.0
+"""Seconds: a vendor's Retry-After counts for at most an hour."""
+
+_LONE_SURROGATES = re.compile("[\ud800-\udfff]")
 
 
 def format_time(time: datetime) -> str:
@@ -26,6 +35,32 @@ def response_time(headers: Mapping[str, str]) -> datetime | None:
 
 
 def retry_after(headers: Mapping[str, str]) -> float | None:
-    """Return a Retry-After in seconds; None if it is missing, a date or invalid."""
+    """Return a Retry-After in seconds, at most an hour; None if missing, a date or invalid."""
     said = headers.get("retry-after", "")
-    return float(said) if re.fullmatch(r"\d{1,6}(\.\d+)?", said) else None
+    known = re.fullmatch(r"[0-9]{1,20}(\.[0-9]{1,20})?", said)
+    return min(float(said), MAX_RETRY_AFTER) if known else None
+
+
+def decode_document(body: bytes, shape: Any = Any) -> dict[str, Any] | None:
+    """Return a response's JSON object; None if the body is no JSON object.
+
+    ``shape`` names what to decode and drops the rest. A body that does not have this shape is
+    decoded whole. Invalid UTF-8 and lone surrogates lose the characters concerned, so that one
+    record's text never costs the page.
+    """
+    try:
+        document = msgspec.json.decode(body, type=shape)
+    except msgspec.ValidationError:
+        document = msgspec.json.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        document = _decode_leniently(body)
+    return document if isinstance(document, dict) else None
+
+
+def _decode_leniently(body: bytes) -> Any:
+    try:
+        document = json.loads(body.decode("utf-8", errors="ignore"))
+    except (ValueError, RecursionError):
+        return None
+    text = json.dumps(document, ensure_ascii=False)
+    return json.loads(_LONE_SURROGATES.sub("", text))

@@ -1,0 +1,115 @@
+"""Money, tax and terms never leave QuickBooks: row A47 of docs/behaviour.md."""
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ml_connector.errors import SettingsError
+from ml_connector.quickbooks import protocol
+from ml_connector.settings import load_syncs
+from ml_connector.wire.transport import Response
+
+# https://developer.intuit.com/app/developer/qbo/docs/api/accounting/all-entities/customer
+MONEY_TAX_AND_TERMS = [
+    "Balance",
+    "BalanceWithJobs",
+    "OpenBalanceDate",
+    "CreditLimit",
+    "OverDueBalance",
+    "TotalRevenue",
+    "TotalExpense",
+    "TaxExemptionReasonId",
+    "PrimaryTaxIdentifier",
+    "SecondaryTaxIdentifier",
+    "BusinessNumber",
+    "GSTIN",
+    "GSTRegistrationType",
+    "ResaleNum",
+    "DefaultTaxCodeRef",
+    "Taxable",
+    "SalesTermRef",
+    "PaymentMethodRef",
+    "ARAccountRef",
+    "CCDetail",
+    "ClientEntityId",
+]
+SENT_ON = [
+    "Id",
+    "Active",
+    "Job",
+    "IsProject",
+    "Level",
+    "BillWithParent",
+    "DisplayName",
+    "FullyQualifiedName",
+    "PrintOnCheckName",
+    "Title",
+    "GivenName",
+    "MiddleName",
+    "FamilyName",
+    "Suffix",
+    "CompanyName",
+    "Notes",
+    "PreferredDeliveryMethod",
+    "Locale",
+    "PrimaryEmailAddr.Address",
+    "PrimaryPhone.FreeFormNumber",
+    "AlternatePhone.FreeFormNumber",
+    "Mobile.FreeFormNumber",
+    "Fax.FreeFormNumber",
+    "WebAddr.URI",
+    "BillAddr",
+    "BillAddr.City",
+    "ShipAddr.Line1",
+    "ParentRef.name",
+    "CustomerTypeRef.value",
+    "CurrencyRef.value",
+    "MetaData.CreateTime",
+]
+
+
+def load(tmp_path, rule):
+    file = tmp_path / "syncs.yaml"
+    file.write_text(
+        "syncs:\n  main:\n    audience_id: a\n    new_contact_status: pending\n"
+        f"    {rule}\n" + ("" if "fields" in rule else "    fields: {FNAME: GivenName}\n"),
+        encoding="utf-8",
+    )
+    return load_syncs(file)
+
+
+@pytest.mark.parametrize("path", MONEY_TAX_AND_TERMS)
+@pytest.mark.parametrize("rule", ["fields: {COMPANY: %s}", 'tags: {from: {%s: "owes {value}"}}'])
+def test_a47_a_setting_that_names_money_tax_or_terms_is_refused_with_the_reason(
+    tmp_path, rule, path
+):
+    with pytest.raises(SettingsError, match="never money, tax or terms"):
+        load(tmp_path, rule % path)
+
+
+@pytest.mark.parametrize("path", SENT_ON)
+def test_a47_a_setting_may_name_what_describes_a_person(tmp_path, path):
+    assert load(tmp_path, f"fields: {{COMPANY: {path}}}")["main"].fields == {"COMPANY": (path,)}
+
+
+@given(
+    kept=st.dictionaries(st.sampled_from([path.partition(".")[0] for path in SENT_ON]), st.text()),
+    money=st.dictionaries(
+        st.sampled_from(MONEY_TAX_AND_TERMS),
+        st.one_of(st.floats(allow_nan=False), st.text(), st.dictionaries(st.text(), st.text())),
+    ),
+    broken=st.booleans(),
+)
+def test_a47_what_is_not_on_the_list_is_dropped_while_decoding(kept, money, broken):
+    rows = [{**money, **kept}, *([7] if broken else [])]
+    responses = {
+        "QueryResponse": {"Customer": rows},
+        "CDCResponse": [{"QueryResponse": [{"Customer": rows}]}],
+        "BatchItemResponse": [{"bId": "1", "Customer": rows[0]}],
+    }
+    body = msgspec.json.encode(responses)
+    document = protocol.read(Response(status=200, headers={}, body=body))
+    assert protocol.read_rows(document) == [kept]
+    assert protocol.read_changes(document) == [kept]
+    assert protocol.read_batch(document) == {"1": kept}
