@@ -86,16 +86,16 @@ def test_a23_refused_contact_is_not_tried_again_for_others_at_its_address(compan
 def test_a23_refused_merge_field_fails_alone_until_the_customer_changes(company, contract):
     fields = [{"tag": "FNAME"}, {"tag": "BORN", "type": "birthday"}]
     company.mailchimp_control("POST", "audiences", {"id": AUDIENCE, "merge_fields": fields})
-    company.settings["fields"] = {"FNAME": "GivenName", "BORN": "ResaleNum"}
-    company.customer("Ben", "ben@finch.org", ResaleNum="12/24")
-    amy = company.customer("Amy", AMY, ResaleNum="Christmas")
+    company.settings["fields"] = {"FNAME": "GivenName", "BORN": "Title"}
+    company.customer("Ben", "ben@finch.org", Title="12/24")
+    amy = company.customer("Amy", AMY, Title="Christmas")
     company.sync()
     assert company.statuses() == {"ben@finch.org": "subscribed"}
     assert company.decisions()[amy] == ("skipped", "merge_fields", None)
     company.clear_journals()
     company.sync()
     assert company.writes() == []
-    company.edit(amy, ResaleNum="12/25")
+    company.edit(amy, Title="12/25")
     company.sync()
     assert company.fields(AMY) == {"FNAME": "Amy", "BORN": "12/25"}
 
@@ -103,10 +103,10 @@ def test_a23_refused_merge_field_fails_alone_until_the_customer_changes(company,
 def test_a23_contact_whose_update_was_refused_can_still_be_archived(company):
     fields = [{"tag": "FNAME"}, {"tag": "BORN", "type": "birthday"}]
     company.mailchimp_control("POST", "audiences", {"id": AUDIENCE, "merge_fields": fields})
-    company.settings["fields"] = {"FNAME": "GivenName", "BORN": "ResaleNum"}
-    amy = company.customer("Amy", AMY, ResaleNum="12/24")
+    company.settings["fields"] = {"FNAME": "GivenName", "BORN": "Title"}
+    amy = company.customer("Amy", AMY, Title="12/24")
     company.sync()
-    company.edit(amy, ResaleNum="Christmas")
+    company.edit(amy, Title="Christmas")
     company.sync()
     assert outcomes(company) == ["applied", "failed"]
     company.edit(amy, Active=False)

@@ -1,16 +1,19 @@
 """What a network does to a call, told in one plain sentence. Real sockets, on loopback."""
 
 import contextlib
+import gzip
+import random
 import socket
 import threading
 import time
+import zlib
 from collections.abc import Callable, Iterator
 
 import pytest
 import requests
 
 from ml_connector.errors import ConnectorError, ResponseLost, SettingsError, Unavailable
-from ml_connector.wire.transport import Request, RequestsTransport, Response
+from ml_connector.wire.transport import MAX_BODY, Request, RequestsTransport, Response
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nX-Request-Id: 7\r\n\r\n{}"
 Behaviour = Callable[[socket.socket], None]
@@ -53,7 +56,7 @@ def resetting(connection: socket.socket) -> None:
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\x01\0\0\0\0\0\0\0")
 
 
-def send(url: str, timeout: float = 5.0, **headers: str) -> object:
+def send(url: str, timeout: float = 5.0, **headers: str) -> Response:
     transport = RequestsTransport(requests.Session(), system="Mailchimp", timeout=(2.0, timeout))
     return transport.send(Request(method="POST", url=url, headers=headers, body=b"{}"))
 
@@ -165,3 +168,52 @@ def test_a_call_and_its_answer_show_neither_keys_nor_people_where_they_are_print
     assert "status=200" in shown
     assert "planted-secret" not in shown
     assert "ann@" not in shown
+
+
+HEAD = b"HTTP/1.1 200 OK\r\nContent-Length: 4000\r\n\r\n"
+
+
+def dripping(head: bytes) -> Behaviour:
+    def behave(connection: socket.socket) -> None:
+        connection.recv(65536)
+        with contextlib.suppress(OSError):
+            connection.sendall(head)
+            for _ in range(200):
+                connection.sendall(b"x")
+                time.sleep(0.05)
+
+    return behave
+
+
+@pytest.mark.parametrize("head", [HEAD, b"HTTP/1.1 200 OK\r\nX-Slow: "], ids=["body", "headers"])
+def test_a_response_that_drips_ends_at_the_deadline(head):
+    transport = RequestsTransport(requests.Session(), system="Mailchimp", deadline=0.3)
+    with server(dripping(head)) as url, pytest.raises(ResponseLost):
+        transport.send(Request(method="GET", url=url))
+
+
+def test_a_response_that_unpacks_to_more_than_the_limit_is_cut_off():
+    packed = zlib.compressobj(wbits=31)
+    body = packed.compress(bytes(MAX_BODY + 1)) + packed.flush()
+    head = f"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: {len(body)}\r\n\r\n"
+    with server(answering(head.encode() + body)) as url:
+        error = failure(url)
+    assert isinstance(error, ResponseLost)
+    assert "more than 64 MB" in error.message
+
+
+@pytest.mark.parametrize("size", [0, 1, 70_000, 3_000_000])
+@pytest.mark.parametrize("way", ["length", "chunked", "gzip"])
+def test_a_response_arrives_whole_however_it_is_sent(size, way):
+    body = random.Random(size).randbytes(size)
+    head = f"Content-Length: {len(body)}"
+    sent = body
+    if way == "chunked":
+        pieces = [body[at : at + 7_777] for at in range(0, size, 7_777)]
+        sent = b"".join(b"%x\r\n%s\r\n" % (len(piece), piece) for piece in pieces) + b"0\r\n\r\n"
+        head = "Transfer-Encoding: chunked"
+    elif way == "gzip":
+        sent = gzip.compress(body)
+        head = f"Content-Encoding: gzip\r\nContent-Length: {len(sent)}"
+    with server(answering(f"HTTP/1.1 200 OK\r\n{head}\r\n\r\n".encode() + sent)) as url:
+        assert send(url).body == body

@@ -91,7 +91,7 @@ class _Writer:
 
     def write_next(self) -> bool:
         """Write one batch; return whether anything was due."""
-        with self._scope.database.begin() as connection:
+        with self._scope.database.begin(patient=True) as connection:
             rows = self._claim(connection, "due", self._limit)
             pages = self._ready(connection, [due for due in rows if due.writable])
             left = [self._left(due) for due in rows if not due.writable]
@@ -114,7 +114,7 @@ class _Writer:
     def read_again(self) -> bool:
         """Stage up to 100 customers that QuickBooks changed first; return whether any were."""
         scope = self._scope
-        with scope.database.begin() as connection:
+        with scope.database.begin(patient=True) as connection:
             rows = self._claim(connection, "stale", IDS_PER_QUERY)
             if not rows:
                 return False

@@ -57,14 +57,19 @@ class Database:
         event.listen(self._engine, "connect", _prefer_plain_bytes)
 
     @contextmanager
-    def begin(self) -> Iterator[Connection]:
+    def begin(self, *, patient: bool = False) -> Iterator[Connection]:
         """Yield a transaction: commit at the end of the block, roll back on any error.
+
+        ``patient``: the block calls QuickBooks or Mailchimp, or computes, so the server's limits on
+        idle and long transactions must not end it. The outcome of a call would be lost.
 
         Raises ``StorageError`` in one plain sentence if the database is unavailable or its disk is
         full. Raises ``RetryLater`` after a deadlock, a serialisation failure or a lock time-out.
         """
         try:
             with self._engine.begin() as connection:
+                if patient:
+                    lift_timeouts(connection)
                 yield connection
         except (DBAPIError, PoolTimeout, psycopg.Error) as error:  # psycopg.Error from COPY
             raise _translated(error) from error

@@ -73,7 +73,7 @@ def follow_opt_outs(
 def _archive_next(
     scope: Scope, client: MailchimpClient, plan_id: int, counts: Counter[str]
 ) -> bool:
-    with scope.database.begin() as connection:
+    with scope.database.begin(patient=True) as connection:
         claimed = changes.claim(
             connection, plan_id=plan_id, shard=None, kinds=[Kind.ARCHIVE], chunk=1
         )

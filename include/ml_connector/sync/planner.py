@@ -129,7 +129,7 @@ class Decider:
         scope = self._scope
         ids = [waiting.customer_id for waiting in chunk]
         keys = {*orphaned, *(key for w in chunk for key in (w.email_key, w.contact_key) if key)}
-        with scope.database.begin() as connection:
+        with scope.database.begin(patient=True) as connection:
             queued = self._queued(connection, keys, shared=taken is not None)
             people = deciding.frame(connection, sync=scope.name, keys=keys, ids=ids)
             elsewhere = {*people.email_key.dropna(), *people.contact_key.dropna()}

@@ -114,7 +114,7 @@ class _Pusher:
         if self._status_required and kind is Kind.UPDATE:
             rows = 1  # one call each: its outcome is stored before the next call
         try:
-            with self._scope.database.begin() as connection:
+            with self._scope.database.begin(patient=True) as connection:
                 claimed = self._claim(connection, kind, rows, ids)
                 risen = self._push(connection, claimed)
         except SplitBatch:
