@@ -196,10 +196,12 @@ def test_a_response_that_unpacks_to_more_than_the_limit_is_cut_off():
     packed = zlib.compressobj(wbits=31)
     body = packed.compress(bytes(MAX_BODY + 1)) + packed.flush()
     head = f"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: {len(body)}\r\n\r\n"
-    with server(answering(head.encode() + body)) as url:
-        error = failure(url)
-    assert isinstance(error, ResponseLost)
-    assert "more than 64 MB" in error.message
+    transport = RequestsTransport(requests.Session(), system="Mailchimp")
+    with (
+        server(answering(head.encode() + body)) as url,
+        pytest.raises(ResponseLost, match="more than 64 MB"),
+    ):
+        transport.send(Request(method="GET", url=url))
 
 
 @pytest.mark.parametrize("size", [0, 1, 70_000, 3_000_000])
@@ -215,5 +217,7 @@ def test_a_response_arrives_whole_however_it_is_sent(size, way):
     elif way == "gzip":
         sent = gzip.compress(body)
         head = f"Content-Encoding: gzip\r\nContent-Length: {len(sent)}"
+    transport = RequestsTransport(requests.Session(), system="Mailchimp")
     with server(answering(f"HTTP/1.1 200 OK\r\n{head}\r\n\r\n".encode() + sent)) as url:
-        assert send(url).body == body
+        # A GET: a server that closes before it read a body resets what it sent.
+        assert transport.send(Request(method="GET", url=url)).body == body
