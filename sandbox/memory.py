@@ -1,21 +1,44 @@
-"""Keep what the mock servers remember in a file, so that they can be stopped and started again.
+"""Keep the state of the mock servers in a file, so that it survives a restart.
 
-A half names the objects that hold its state; their attributes are written, references between
-them and to whatever they are wired to are not. The file belongs to one version of the sandbox and
-to one person's machine: it is no format for exchange.
+Each half names the objects that hold its state. Their attributes are written. References to them,
+and what they are wired to, are not. The file is private to one machine. A later version reads it:
+fields that it lacks have the value of a new object (`Remembered`).
 """
 
 import os
 import pickle
 from collections.abc import Mapping, Sequence
+from inspect import signature
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, Self
 
 Roots = Sequence[object]
 
 
 class ForgottenError(Exception):
-    """The file cannot be read by this version of the sandbox."""
+    """This version of the sandbox cannot read the file."""
+
+
+class Remembered:
+    """An object that a state file holds, whichever version wrote the file.
+
+    Fields that the file lacks have the value they have in a new object.
+    """
+
+    def __setstate__(self, kept: dict[str, Any]) -> None:
+        vars(self).update(vars(self.renew(kept)) | kept)
+
+    @classmethod
+    def renew(cls, kept: dict[str, Any]) -> Self:
+        """Make a new object; arguments without a default are attributes of the same name.
+
+        Raises:
+            KeyError: the file lacks such an attribute.
+        """
+        needed = [
+            each.name for each in signature(cls).parameters.values() if each.default is each.empty
+        ]
+        return cls(**{name: kept[name] for name in needed})
 
 
 class _Writer(pickle.Pickler):
@@ -24,7 +47,7 @@ class _Writer(pickle.Pickler):
         self._roots = roots
 
     def persistent_id(self, thing: object) -> str | None:
-        """Name a root instead of writing it, wherever another object refers to it."""
+        """Write a root's name in place of a reference to it."""
         return self._roots.get(id(thing))
 
 
@@ -34,12 +57,12 @@ class _Reader(pickle.Unpickler):
         self._roots = roots
 
     def persistent_load(self, name: str) -> object:
-        """Put the living object in the place of its name."""
+        """Put the root itself in the place of its name."""
         return self._roots[name]
 
 
 def save(path: Path, halves: Mapping[str, Roots]) -> None:
-    """Write all halves in one step; only the owner may read the file, it holds tokens."""
+    """Write all halves in one step. The file holds tokens, so only its owner may read it."""
     roots = _named(halves)
     draft = path.with_name(f".{path.name}.new")
     draft.unlink(missing_ok=True)
@@ -50,10 +73,10 @@ def save(path: Path, halves: Mapping[str, Roots]) -> None:
 
 
 def load(path: Path, halves: Mapping[str, Roots]) -> None:
-    """Give all halves back what ``save`` wrote; does nothing if there is no file.
+    """Restore what ``save`` wrote. Without a file, do nothing.
 
     Raises:
-        ForgottenError: the file is damaged, or of another version.
+        ForgottenError: the file is damaged, or this version cannot read it.
     """
     if not path.exists():
         return
@@ -81,7 +104,7 @@ def _named(halves: Mapping[str, Roots]) -> dict[str, object]:
 
 
 def _kept(root: object) -> dict[str, Any]:
-    """A root's attributes, without those that wire it to other objects by functions."""
+    """Return a root's attributes without functions, which wire it to other objects."""
     return {
         name: value
         for name, value in vars(root).items()

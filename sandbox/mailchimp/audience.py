@@ -2,7 +2,7 @@
 
 import hashlib
 from collections import Counter
-from typing import Any
+from typing import Any, Self
 
 from sandbox.clock import Clock
 from sandbox.mailchimp import problems
@@ -14,6 +14,7 @@ from sandbox.mailchimp.settings import Settings
 from sandbox.mailchimp.tags import Tags
 from sandbox.mailchimp.timestamps import to_text
 from sandbox.mailchimp.webhooks import Webhook
+from sandbox.memory import Remembered
 
 FIRST_WEB_ID = 100_000_001
 NEW_AUDIENCE_FIELDS: list[dict[str, Any]] = [
@@ -24,7 +25,7 @@ NEW_AUDIENCE_FIELDS: list[dict[str, Any]] = [
 ]
 
 
-class Audience:
+class Audience(Remembered):
     """An audience in memory.
 
     A new one has the merge fields FNAME, LNAME, ADDRESS and PHONE, as at Mailchimp.
@@ -67,6 +68,12 @@ class Audience:
         self._next_web_id = FIRST_WEB_ID
         self._stats: dict[str, Any] = {}
         self._stats_until = 0
+
+    @classmethod
+    def renew(cls, kept: dict[str, Any]) -> Self:
+        """Make a new audience with the id, name and wiring of a kept one."""
+        wiring = {name: kept[name] for name in ("clock", "settings", "changes")}
+        return cls(kept["id"], kept["name"], **wiring)
 
     def now(self) -> int:
         """The current second of the mock server's clock."""

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 from sandbox.mailchimp.audience import Audience
 from sandbox.mailchimp.members import Member
 from sandbox.mailchimp.timestamps import to_text
+from sandbox.memory import Remembered
 
 ACTIONS = ("open", "click", "bounce")
 BOUNCES = ("hard", "soft")
@@ -45,7 +46,7 @@ class OptOut(NamedTuple):
 
 
 @dataclass(eq=False)
-class Campaign:
+class Campaign(Remembered):
     """One campaign.
 
     Attributes:

@@ -7,6 +7,7 @@ from datetime import date, datetime
 from typing import Any
 
 from sandbox.mailchimp import problems
+from sandbox.memory import Remembered
 
 TYPES = frozenset(
     {
@@ -40,7 +41,7 @@ DEFAULT_OPTIONS: dict[str, dict[str, Any]] = {
 
 
 @dataclass
-class MergeField:
+class MergeField(Remembered):
     """One definition; `merge_id` counts from 1 within the audience."""
 
     merge_id: int
@@ -72,7 +73,7 @@ class MergeField:
         }
 
 
-class MergeFields:
+class MergeFields(Remembered):
     """The definitions of one audience, by tag."""
 
     def __init__(self) -> None:

@@ -5,11 +5,12 @@ from collections.abc import Iterable
 from operator import attrgetter
 
 from sandbox.mailchimp.members import Member
+from sandbox.memory import Remembered
 
 _last_changed = attrgetter("last_changed")
 
 
-class Recency:
+class Recency(Remembered):
     """An ordering by `last_changed`; within one second, by the order of the writes.
 
     As long as the clock runs forward a write only moves the member to the end; after the clock

@@ -3,12 +3,14 @@
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
+from sandbox.memory import Remembered
+
 BATCH_CONTRACTS = ("current", "status_required")
 RETRY_SECONDS = (10.0, 60.0, 300.0, 900.0, 1800.0)
 
 
 @dataclass
-class Settings:
+class Settings(Remembered):
     """What may be switched through `PUT /_sandbox/settings`.
 
     Attributes:

@@ -2,18 +2,20 @@
 
 from dataclasses import dataclass
 
+from sandbox.memory import Remembered
+
 FIRST_ID = 10_001
 
 
 @dataclass(frozen=True)
-class Tag:
+class Tag(Remembered):
     """A tag (a static segment, in Mailchimp's own terms)."""
 
     id: int
     name: str
 
 
-class Tags:
+class Tags(Remembered):
     """All tags that members of the audience have or had."""
 
     def __init__(self) -> None:

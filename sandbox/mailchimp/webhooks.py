@@ -7,6 +7,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from sandbox.mailchimp import problems
+from sandbox.memory import Remembered
 
 EVENTS = ("subscribe", "unsubscribe", "profile", "cleaned", "upemail", "campaign")
 SOURCES = ("user", "admin", "api")
@@ -14,7 +15,7 @@ _SOURCE_OF = {"self": "user", "marketer": "admin", "api": "api"}
 
 
 @dataclass(eq=False)
-class Webhook:
+class Webhook(Remembered):
     """One registration. Without a `signing_secret` its deliveries are not signed."""
 
     id: str

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from sandbox.clock import Clock
+from sandbox.memory import Remembered
 from sandbox.quickbooks import customer_fields, problems
 from sandbox.quickbooks.rows import Json, Row, Rows, encode
 
@@ -14,7 +15,7 @@ MAX_LEVEL = 4  # with the parent itself five levels
 
 
 @dataclass(frozen=True)
-class Tombstone:
+class Tombstone(Remembered):
     """What is left of a customer that was merged into another."""
 
     id: int
@@ -39,7 +40,7 @@ class Event:
 
 
 @dataclass(frozen=True)
-class OtherName:
+class OtherName(Remembered):
     """A vendor or employee: no more than an id and a name nobody else may take."""
 
     id: int

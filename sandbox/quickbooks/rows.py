@@ -11,6 +11,7 @@ from typing import Any
 
 import msgspec
 
+from sandbox.memory import Remembered
 from sandbox.quickbooks.times import to_text
 
 Json = dict[str, Any]
@@ -55,7 +56,7 @@ def encode(body: Json, *, row_id: int, sync_token: int, created: int, updated: i
     )
 
 
-class Rows:
+class Rows(Remembered):
     """All customers by id, by LastUpdatedTime and by FullyQualifiedName."""
 
     def __init__(self) -> None:

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from sandbox.clock import Clock
+from sandbox.memory import Remembered
 from sandbox.quickbooks.attachables import Attachables
 from sandbox.quickbooks.company import Company, OtherName
 from sandbox.quickbooks.generate import iter_customers
@@ -16,7 +17,7 @@ REALM = "9341450000000001"
 
 
 @dataclass(frozen=True)
-class Choice:
+class Choice(Remembered):
     """Which customers the company starts with: the sample ones, none, or ``customers`` made up."""
 
     sample: bool = False

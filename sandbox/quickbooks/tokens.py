@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from sandbox.clock import Clock
+from sandbox.memory import Remembered
 from sandbox.quickbooks.settings import Settings
 
 CLIENT_ID = "sandbox-client"
@@ -26,7 +27,7 @@ class InvalidGrantError(Exception):
 
 
 @dataclass
-class Family:
+class Family(Remembered):
     """One consent's tokens."""
 
     refresh_token: str
@@ -49,7 +50,7 @@ class Grant:
 
 
 @dataclass
-class _Code:
+class _Code(Remembered):
     redirect_uri: str
     issued_at: float
     family: Family | None = None
