@@ -20,7 +20,8 @@ from ml_connector.mailchimp import webhooks as mailchimp
 from ml_connector.quickbooks import webhooks as quickbooks
 from ml_connector.store.database import Database
 from ml_connector.vault import Vault
-from ml_connector.webhooks.receiver.app import PREFIX, Receiver, inbox_writer
+from ml_connector.webhooks.endpoint import PREFIX
+from ml_connector.webhooks.receiver.app import Receiver, inbox_writer
 from ml_connector.webhooks.receiver.body import MemoryBudget
 from ml_connector.webhooks.receiver.keys import Keyring, Keys, MailchimpKey
 from ml_connector.webhooks.receiver.serving import server_config

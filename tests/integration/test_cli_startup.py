@@ -9,6 +9,7 @@ import pytest
 
 from local.postgres import free_port
 from ml_connector import cli, settings
+from ml_connector_airflow.commands import server
 
 PLUGINS = Path(__file__).resolve().parents[2] / "plugins"
 HEAVY = ("airflow", "pandas", "sqlalchemy", "rich", "requests")
@@ -53,7 +54,16 @@ def run(*arguments: str, **environment: str) -> tuple[int, str, set[str]]:
         (2, ["register-webhooks", "--sync", "nobody"]),
         (2, ["audit", "--since", "yesterday"]),
         (2, ["replay", "--until", "tomorrow"]),
+        (2, ["replay", "--sync", "nobody", "--failed"]),
+        (2, ["replay"]),
+        (2, ["register-webhooks"]),
+        (2, ["register-webhooks", "--url", "http://airflow.example.com"]),
+        (2, ["register-webhooks", "--url", "https://[airflow"]),
+        (2, ["register-webhooks", "--remove"]),
+        (2, ["audit", "verify", "--head", "x"]),
+        (2, ["audit", "verify", "--head", "0" * 63]),
         (2, ["forget", "-"]),
+        (2, ["forget", "nonsense", "--yes"]),
     ],
 )
 def test_help_and_wrong_usage_import_nothing_heavy(expected, arguments, tmp_path):
@@ -69,20 +79,53 @@ def test_the_list_of_commands_needs_no_settings_either(tmp_path):
     assert imported & {"pydantic", "yaml"} == set()
 
 
-def test_a_database_that_is_away_is_noticed_before_airflow_is_imported(tmp_path):
+AIRFLOWS, CONNECTORS = "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN", "AIRFLOW_CONN_ML_CONNECTOR_DB"
+
+
+@pytest.mark.parametrize(
+    ("whose", "variable", "told"),
+    [
+        ("Airflow's", AIRFLOWS, "postgresql+psycopg2://a:b@127.0.0.1:{port}/airflow"),
+        ("the connector's", CONNECTORS, "postgres://a:b@127.0.0.1:{port}/ours?sslmode=disable"),
+        (
+            "the connector's",
+            CONNECTORS,
+            '{{"conn_type": "postgres", "host": "127.0.0.1", "port": {port}, "login": "a"}}',
+        ),
+    ],
+)
+def test_a_database_that_is_away_is_noticed_before_airflow_is_imported(
+    whose, variable, told, tmp_path
+):
     port = free_port()
     code, output, imported = run(
         "audit",
         ML_CONNECTOR_HOME=str(tmp_path),
         AIRFLOW_HOME=str(tmp_path),
-        AIRFLOW__DATABASE__SQL_ALCHEMY_CONN=f"postgresql+psycopg2://a:b@127.0.0.1:{port}/airflow",
+        **{variable: told.format(port=port)},
     )
     assert code == 1
     assert output == (
-        "ml-connector: Airflow's database cannot be used: connection to server at "
+        f"ml-connector: {whose} database cannot be used: connection to server at "
         f'"127.0.0.1", port {port} failed: Connection refused\n'
     )
     assert imported & set(HEAVY) == set()
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        "postgres://a:b@one.example,two.example/ours",
+        "postgres://a@/ours?host=/run/postgresql",
+        "postgres://a@localhost/ours?host=/run/postgresql",
+        '{"conn_type": "postgres", "host": "localhost", "extra": {"host": "/run/postgresql"}}',
+        '{"conn_type": "postgres"',
+        "sqlite:////tmp/airflow.db",
+        "",
+    ],
+)
+def test_a_database_that_is_no_single_named_server_is_left_to_its_driver(told):
+    assert server.server_of(told) is None
 
 
 @pytest.mark.parametrize("named", [None, "", "elsewhere"])

@@ -13,7 +13,7 @@ import yaml
 
 from local.airflow import POOLS
 from local.settings import Ports, sandbox_credentials
-from ml_connector.webhooks.receiver.app import PREFIX
+from ml_connector.webhooks.endpoint import PREFIX
 from ml_connector.webhooks.receiver.body import LARGEST
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -9,7 +9,7 @@ import requests
 
 from ml_connector.mailchimp import webhooks as mailchimp
 from ml_connector.quickbooks import webhooks as quickbooks
-from ml_connector.webhooks.receiver.app import PREFIX
+from ml_connector.webhooks.endpoint import PREFIX
 from ml_connector.webhooks.receiver.keys import Keys
 from ml_connector.webhooks.receiver.run_request import RunRequester
 from tests.integration.company import AUDIENCE, REALM

@@ -11,7 +11,7 @@ import psutil
 import pytest
 import requests
 
-from ml_connector.webhooks.receiver.app import PREFIX
+from ml_connector.webhooks.endpoint import PREFIX
 from ml_connector.webhooks.receiver.body import LARGEST, MemoryBudget
 from tests.integration.receiving import SECRET, at_length, cloud_event, serving
 

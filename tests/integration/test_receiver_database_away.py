@@ -21,8 +21,9 @@ from local.postgres import EmbeddedPostgres, free_port
 from ml_connector.errors import StorageError
 from ml_connector.quickbooks import webhooks as quickbooks
 from ml_connector.store.migrate import upgrade
+from ml_connector.webhooks.endpoint import PREFIX
 from ml_connector.webhooks.handlers import THREADS
-from ml_connector.webhooks.receiver.app import PREFIX, STATEMENT_SECONDS
+from ml_connector.webhooks.receiver.app import STATEMENT_SECONDS
 from ml_connector.webhooks.receiver.group_commit import PATIENCE
 from tests.integration.company import Company
 from tests.integration.receiving import TOKEN, at_length, cloud_event, form, serving

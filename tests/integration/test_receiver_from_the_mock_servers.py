@@ -3,7 +3,7 @@
 import pytest
 from sqlalchemy import text
 
-from ml_connector.webhooks.receiver.app import PREFIX
+from ml_connector.webhooks.endpoint import PREFIX
 from tests.integration.receiving import TOKEN, serving
 
 

@@ -12,7 +12,7 @@ import pytest
 
 from ml_connector.mailchimp import webhooks as mailchimp
 from ml_connector.quickbooks import webhooks as quickbooks
-from ml_connector.webhooks.receiver.app import PREFIX
+from ml_connector.webhooks.endpoint import PREFIX
 from tests.integration.receiving import (
     OTHER_TOKEN,
     SECRET,

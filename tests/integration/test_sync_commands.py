@@ -1,4 +1,4 @@
-"""`ml-connector preview` and `sync`: the daily DAG in the process of the command."""
+"""`ml-connector preview`, `sync` and `process-webhooks`: what DAGs do, in the process of the command."""
 
 AMY, BEN = "amy@finch.org", "ben@finch.org"
 
@@ -32,3 +32,11 @@ def test_a_plan_above_the_guard_waits_until_it_is_approved(company, run):
     code, said = run("sync", "--approve")
     assert code == 0, said
     assert set(company.statuses().values()) == {"archived"}
+
+
+def test_webhooks_are_processed_once_and_then_nothing_is_due(company, run):
+    company.told_by_quickbooks(("created", company.customer("Amy", AMY)))
+    code, said = run("process-webhooks")
+    assert (code, said.splitlines()[-1]) == (0, "done 1")
+    code, said = run("process-webhooks")
+    assert (code, said.splitlines()[-1]) == (0, "Nothing was due.")

@@ -37,7 +37,6 @@ from ml_connector.errors import (
     ConnectorError,
     RecordRefused,
     RetryLater,
-    SettingsError,
     StaleObject,
     StopRun,
     StorageError,
@@ -51,7 +50,7 @@ from ml_connector.privacy.person import Person, PersonCustomer
 from ml_connector.privacy.person import find_person as look_up
 from ml_connector.quickbooks.client import QuickBooksClient
 from ml_connector.quickbooks.protocol import BatchItem
-from ml_connector.rules.addresses import normal_form
+from ml_connector.rules.addresses import normal_form, typed_address
 from ml_connector.scope import OpenSync, Scope
 from ml_connector.store.database import Database
 from ml_connector.sync import preflight
@@ -83,9 +82,7 @@ def person_to_erase(database: Database, vault: Vault, address: str) -> Person:
 
     Raises ``SettingsError`` if ``address`` is not an e-mail address.
     """
-    normal = normal_form(address)
-    if "@" not in normal:
-        raise SettingsError("that is no e-mail address")
+    normal = typed_address(address)
     with database.begin() as connection:
         return look_up(connection, normal, vault=vault)
 
@@ -152,8 +149,8 @@ class _Eraser:
         """Record that a sync is still to be done, and why."""
         self._finished = False
         self._left.append(
-            f"{name}: not reached ({error}); mend that, then give the same command again: it"
-            " does what is left"
+            f"{name}: unreachable ({error}). Fix the cause and rerun the command; it resumes where it"
+            " stopped."
         )
 
     # ── Mailchimp ─────────────────────────────────────────────────────────────────────────────

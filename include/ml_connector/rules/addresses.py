@@ -11,6 +11,8 @@ from typing import NamedTuple
 
 from email_validator import EmailNotValidError, validate_email
 
+from ml_connector.errors import SettingsError
+
 _SEPARATORS = re.compile(r"[,;]")
 _PASTED = re.compile(r"[\s/|<>()\[\]\"\u2018-\u201f\u00ab\u00bb]+")
 """Separators and brackets around an address in pasted text. A slash is valid in an address, so
@@ -96,6 +98,16 @@ def _objection(parts: list[str]) -> str:
 def normal_form(address: str) -> str:
     """Return the form of an address that identifies a contact, even for an invalid address."""
     return normalised(address) or address.strip().lower()
+
+
+def typed_address(typed: str) -> str:
+    """Return the form of a typed address that identifies a contact.
+
+    Raises ``SettingsError`` if it is not an e-mail address.
+    """
+    if "@" not in typed:
+        raise SettingsError("that is no e-mail address")
+    return normal_form(typed)
 
 
 def addresses_in(words: str) -> set[str]:

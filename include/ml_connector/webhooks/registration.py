@@ -9,15 +9,14 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote
 
 from ml_connector.audit import trail
 from ml_connector.audit.trail import Entry
-from ml_connector.errors import SettingsError
 from ml_connector.mailchimp.client import MailchimpClient
 from ml_connector.mailchimp.webhooks import secret_in
 from ml_connector.scope import Scope
-from ml_connector.webhooks.receiver.app import PREFIX
+from ml_connector.webhooks.endpoint import PREFIX
 from ml_connector.webhooks.secrets import SecretsKeeper, WebhookSecrets
 
 EVENTS = dict.fromkeys(
@@ -36,19 +35,6 @@ class ManualSecrets:
 
     secrets: Sequence[str] = field(default=(), repr=False)
     signing_secrets: Sequence[str] = field(default=(), repr=False)
-
-
-def base_of(url: str) -> str:
-    """Return the address before ``PREFIX``. Raises ``SettingsError`` if it cannot be right."""
-    parts = urlsplit(url.rstrip("/"))
-    local = parts.hostname in {"localhost", "127.0.0.1", "::1"}
-    secure = parts.scheme == "https" or (parts.scheme == "http" and local)
-    if not secure or not parts.hostname or parts.query or parts.fragment:
-        raise SettingsError(
-            "--url is the address under which the vendors reach this host, like "
-            "https://airflow.example.com; webhooks need https"
-        )
-    return url.rstrip("/").removesuffix(PREFIX)
 
 
 class Registration:

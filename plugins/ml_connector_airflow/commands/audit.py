@@ -19,7 +19,7 @@ from ml_connector.rules.addresses import normalised
 from ml_connector.settings import home
 from ml_connector.store.database import Database
 from ml_connector.vault import vault_from
-from ml_connector_airflow.moments import parse_typed_time
+from ml_connector_airflow.typed import parse_typed_time
 from ml_connector_airflow.wiring import database_url
 
 NEWEST = 100

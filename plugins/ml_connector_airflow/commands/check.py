@@ -18,7 +18,7 @@ from ml_connector.store import cursors, customers
 from ml_connector.sync import preflight
 from ml_connector.sync.preflight import iter_problems, missing_fields
 from ml_connector.sync.push import CONTRACT_CURSOR
-from ml_connector.webhooks.receiver.app import PREFIX
+from ml_connector.webhooks.endpoint import PREFIX
 from ml_connector.webhooks.receiver.keys import MailchimpKey
 from ml_connector_airflow import installation
 from ml_connector_airflow.mounts.receiver import mailchimp_key

@@ -7,7 +7,7 @@ import typer
 
 from ml_connector.cli import DONE, FAILED, WAITING, WRONG_SETTINGS
 from ml_connector_airflow.commands.server import as_server
-from ml_connector_airflow.moments import parse_typed_time
+from ml_connector_airflow.typed import parse_typed_head, parse_typed_time, require_rows
 
 Sync = Annotated[str, typer.Option("--sync", help="A sync's name in syncs.yaml.")]
 Verbose = Annotated[bool, typer.Option("--verbose", help="Show Airflow's own log.")]
@@ -29,7 +29,7 @@ def check(
     sync_name: Annotated[str, typer.Option("--sync", help="Only this sync.")] = "",
 ) -> None:
     """Check settings, database, both accounts and the audience; name the fix of each failure."""
-    as_server()
+    as_server(connector=False)  # a database that is away is one of the lines
     from ml_connector_airflow.commands.check import run_checks
 
     exit_code = DONE
@@ -144,10 +144,11 @@ def audit_verify(
     ] = "",
 ) -> None:
     """Compare every row with its seal; name each altered row and exit 1."""
+    noted = parse_typed_head(head)
     as_server()
     from ml_connector_airflow.tasks import audit as audit_tasks
 
-    for line in audit_tasks.verify(head or None):
+    for line in audit_tasks.verify(noted):
         typer.echo(line)
 
 
@@ -175,6 +176,8 @@ def replay(
     """Evaluate the records behind audit rows again, with today's data."""
     parse_typed_time(since)
     parse_typed_time(until)
+    require_rows(row_id or (), failed=failed)
+    _known(sync_name)
     as_server()
     from ml_connector_airflow.tasks import replay as replay_tasks
 
@@ -200,7 +203,7 @@ def receiver(
     host: Annotated[str, typer.Option("--host", help="On which address.")] = "127.0.0.1",
 ) -> None:
     """Receive webhooks in this process, without Airflow's API server."""
-    as_server()
+    as_server(connector=False)  # it answers 503 while its database is away
     from ml_connector_airflow.mounts.receiver import run_receiver
 
     run_receiver(host=host, port=port)
@@ -214,6 +217,10 @@ def register_webhooks(
     remove: Annotated[bool, typer.Option("--remove", help="Remove ours.")] = False,
 ) -> None:
     """Create or repair Mailchimp's webhooks; print what to enter at Intuit."""
+    from ml_connector.webhooks.endpoint import base_of
+
+    if not show:
+        base_of(url)
     _known(sync_name)
     as_server()
     from ml_connector_airflow.commands import webhooks

@@ -33,13 +33,16 @@ def forget(
     """Erase a person: at Mailchimp, on the QuickBooks customer, and in all that is stored here."""
     if address == "-" and not yes:
         raise SettingsError("an address on standard input leaves nobody to ask: add --yes")
-    as_server()
-    from ml_connector_airflow.tasks import privacy as privacy_tasks
+    from ml_connector.rules.addresses import typed_address
 
     if address == "-":
         address = sys.stdin.readline().strip()
     elif not address:
         address = typer.prompt("E-mail address")
+    typed_address(address)  # raises before the seconds that Airflow takes to start
+    as_server()
+    from ml_connector_airflow.tasks import privacy as privacy_tasks
+
     for line in privacy_tasks.preview_erasure(address, delete_contact=delete_contact):
         typer.echo(line)
     if not yes and not typer.confirm("Erase this person? It cannot be undone"):

@@ -1,59 +1,98 @@
 """Make this process an Airflow server process, so that connections resolve as they do there."""
 
+import json
 import os
 import re
 import socket
 import sys
 import warnings
+from typing import NamedTuple
 
 from ml_connector.errors import StorageError
 
-DATABASE = "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"
-PORTS = {"postgresql": 5432, "mysql": 3306}
+AIRFLOWS = "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"
+CONNECTORS = "AIRFLOW_CONN_ML_CONNECTOR_DB"
+BACKEND = "AIRFLOW__SECRETS__BACKEND"
+PORTS = {"postgres": 5432, "postgresql": 5432, "mysql": 3306}
 ONE_SERVER = re.compile(
-    r"(?P<kind>postgresql|mysql)(\+\w+)?://([^@/\s]*@)?(?P<host>[A-Za-z0-9_.-]+)(:(?P<port>\d{1,5}))?(/[^@]*)?"
+    r"(?P<kind>postgres(ql)?|mysql)(\+\w+)?://([^@/\s]*@)?(?P<host>[A-Za-z0-9_.-]+)(:(?P<port>\d{1,5}))?(/[^@]*)?"
 )
 """The URL of a database on one named host. SQLAlchemy's own parser would cost its import."""
 
 PATIENCE = 10.0
-"""Seconds to wait for a connection to Airflow's database before Airflow is imported."""
+"""Seconds to wait for a connection to a database before Airflow is imported."""
 
 
-def as_server(*, log_level: str = "WARNING", older: bool = False) -> None:
+class Server(NamedTuple):
+    """Where a database listens."""
+
+    host: str
+    port: int
+
+
+def as_server(*, log_level: str = "WARNING", older: bool = False, connector: bool = True) -> None:
     """Let connections resolve as they do in Airflow itself: environment, backends, database.
 
     ``older``: migrate a metadata database of an older Airflow too, instead of leaving it alone.
+    ``connector``: the command cannot work without the connector's database.
 
     Raises:
-        StorageError: Airflow's database is unreachable, or of another version.
+        StorageError: a database is unreachable, or Airflow's is of another version.
     """
     os.environ.setdefault("_AIRFLOW_PROCESS_CONTEXT", "server")
     os.environ.setdefault("AIRFLOW__LOGGING__LOGGING_LEVEL", log_level)
-    _refuse_unreachable(os.environ.get(DATABASE, ""))
+    _refuse_unreachable("Airflow's", server_of(os.environ.get(AIRFLOWS, "")))
+    if connector and BACKEND not in os.environ:  # a backend's connections go before ours
+        _refuse_unreachable("the connector's", server_of(os.environ.get(CONNECTORS, "")))
     silence_deprecations()
     from ml_connector_airflow.commands.migrate import bring_up_to_date
 
     bring_up_to_date(older=older)
 
 
-def _refuse_unreachable(url: str) -> None:
-    """Fail at once where nothing listens: the import of Airflow takes seconds before it notices."""
-    address = ONE_SERVER.fullmatch(url)
-    if address is None:
-        return  # several hosts, a socket, or nothing that we read: Airflow says what is wrong
-    host, port = address["host"], int(address["port"] or PORTS[address["kind"]])
+def server_of(told: str) -> Server | None:
+    """Return the server of a database's URL, or of an Airflow connection as URL or JSON.
+
+    None for several hosts, a socket, and what is neither: Airflow then says what is wrong.
+    """
+    if told.startswith("{"):
+        told = _url_of(told)
+    found = ONE_SERVER.fullmatch(told)
+    if found is None or "host=" in told:  # an option that goes before the host
+        return None
+    return Server(found["host"], int(found["port"] or PORTS[found["kind"]]))
+
+
+def _url_of(connection: str) -> str:
+    """Return an Airflow connection in JSON as a URL, as far as ``server_of`` reads one."""
     try:
-        socket.create_connection((host, port), timeout=PATIENCE).close()
+        given = json.loads(connection)
+    except ValueError:
+        return ""
+    port = f":{given['port']}" if given.get("port") else ""
+    options = "?host=" if "host" in str(given.get("extra")) else ""
+    return f"{given.get('conn_type')}://{given.get('host')}{port}/{options}"
+
+
+def _refuse_unreachable(whose: str, server: Server | None) -> None:
+    """Fail at once where nothing listens: the import of Airflow takes seconds before it notices."""
+    if server is None:
+        return
+    try:
+        socket.create_connection(server, timeout=PATIENCE).close()
     except (OSError, OverflowError, UnicodeError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise StorageError(
-            f'Airflow\'s database cannot be used: connection to server at "{host}", port {port} '
-            f"failed: {reason}"
+            f'{whose} database cannot be used: connection to server at "{server.host}", port '
+            f"{server.port} failed: {reason}"
         ) from error
 
 
 def silence_deprecations() -> None:
-    """Keep Airflow's own deprecations out of our output; a person's -W or PYTHONWARNINGS wins."""
+    """Keep the deprecations of Airflow and its libraries out of our output.
+
+    A user's -W or PYTHONWARNINGS takes precedence.
+    """
     if not sys.warnoptions:
         # Airflow shows its deprecations unless options of the interpreter say otherwise.
         sys.warnoptions.append("ignore::DeprecationWarning")

@@ -6,8 +6,8 @@ from contextlib import closing
 
 from ml_connector.model import RunContext
 from ml_connector.settings import Sync, load_sync, load_syncs
-from ml_connector.webhooks.receiver.app import PREFIX
-from ml_connector.webhooks.registration import ManualSecrets, Registration, base_of
+from ml_connector.webhooks.endpoint import PREFIX, base_of
+from ml_connector.webhooks.registration import ManualSecrets, Registration
 from ml_connector_airflow.webhook_variable import WebhookVariable
 from ml_connector_airflow.wiring import connection_named, mailchimp_client, open_scope, values_in
 

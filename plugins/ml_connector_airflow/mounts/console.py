@@ -42,7 +42,7 @@ from ml_connector.settings import Sync, home, load_syncs
 from ml_connector.store.database import Database
 from ml_connector.sync import preflight
 from ml_connector.vault import vault_from
-from ml_connector.webhooks.receiver.app import PREFIX as WEBHOOKS
+from ml_connector.webhooks.endpoint import PREFIX as WEBHOOKS
 from ml_connector_airflow import connecting
 from ml_connector_airflow.mounts.receiver import load_keys
 from ml_connector_airflow.token_variable import TokenVariable

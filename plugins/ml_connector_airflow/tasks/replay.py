@@ -12,7 +12,7 @@ from airflow.sdk import get_current_context
 
 from ml_connector.audit import trail
 from ml_connector.audit.trail import AuditRow, Selection
-from ml_connector.errors import ConnectorError, NeedsReauth, SettingsError
+from ml_connector.errors import ConnectorError, NeedsReauth
 from ml_connector.model import RunContext
 from ml_connector.replay import replay as evaluate
 from ml_connector.retention import maintain_audit
@@ -23,9 +23,9 @@ from ml_connector.store.database import Database
 from ml_connector_airflow import metrics
 from ml_connector_airflow.alerts.callbacks import run_succeeded
 from ml_connector_airflow.alerts.delivery import raise_alert
-from ml_connector_airflow.moments import parse_typed_time
 from ml_connector_airflow.tasks.tokens import needs_reauth
 from ml_connector_airflow.tasks.webhooks import open_sync
+from ml_connector_airflow.typed import parse_typed_time, require_rows
 from ml_connector_airflow.wiring import database_url, open_scope, run_of
 
 log = structlog.get_logger(__name__)
@@ -100,8 +100,7 @@ def chosen_by(
     reason: str | None,
 ) -> Selection:
     """Return the selection. Raises ``SettingsError`` if it names no rows or is invalid."""
-    if not ids and not failed:
-        raise SettingsError("nothing is chosen: name rows by id, or choose all failed ones")
+    require_rows(ids, failed=failed)
     if sync:
         load_sync(sync)
     return Selection(

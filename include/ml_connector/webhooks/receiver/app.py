@@ -1,6 +1,6 @@
 """The webhook receiver: verify, store, respond. Nothing else.
 
-Bare ASGI, mounted under ``PREFIX`` by the Airflow plugin or served alone (``receiver/serving.py``):
+Bare ASGI, mounted under ``endpoint.PREFIX`` by the Airflow plugin or served alone (``receiver/serving.py``):
 
 - ``POST quickbooks``
 - ``POST mailchimp/<sync>?secret=...``, and the ``GET`` or empty ``POST`` that Mailchimp sends to
@@ -44,8 +44,6 @@ from ml_connector.webhooks.receiver.group_commit import GroupCommit
 from ml_connector.webhooks.receiver.keys import Keyring, Keys, MailchimpKey
 from ml_connector.webhooks.receiver.tally import Tally
 from ml_connector.wire.webhook_event import WebhookEvent
-
-PREFIX = "/ml-connector/webhooks"
 
 LARGE = 64 << 10
 """Bodies of this many bytes or more are parsed in a thread, so other requests are not blocked."""

@@ -13,7 +13,8 @@ from sqlalchemy.exc import SQLAlchemyError
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from ml_connector.errors import ConnectorError
-from ml_connector.webhooks.receiver.app import PREFIX, UNKNOWN, Receiver, Reply, respond
+from ml_connector.webhooks.endpoint import PREFIX
+from ml_connector.webhooks.receiver.app import UNKNOWN, Receiver, Reply, respond
 from ml_connector.webhooks.receiver.body import SECONDS, Receive, Scope, Send
 
 MAX_HEAD = 32 << 10
