@@ -163,3 +163,24 @@ def test_airflows_own_deprecations_do_not_stand_before_our_output(way, warned, t
         timeout=240,
     )
     assert ("Deprecat" in done.stdout + done.stderr) is warned, done.stdout + done.stderr
+
+
+WITHOUT_DEVELOPMENT = """
+import sys
+sys.modules["httpx2"] = None
+"""
+"""What makes Starlette warn is missing from requirements.txt: only tests install it."""
+
+
+def test_a_command_that_loads_airflows_api_prints_no_warning(connected_environment):
+    done = subprocess.run(
+        [sys.executable, "-c", WITHOUT_DEVELOPMENT + SCRIPT, "migrate"],
+        env=connected_environment,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=240,
+    )
+    said, _, imported = done.stderr.rpartition("IMPORTED ")
+    assert (done.stdout, said) == ("The connector's database is up to date.\n", "")
+    assert "fastapi" in imported

@@ -1,5 +1,6 @@
 """Make this process an Airflow server process, so that connections resolve as they do there."""
 
+import importlib
 import json
 import os
 import re
@@ -18,6 +19,8 @@ ONE_SERVER = re.compile(
     r"(?P<kind>postgres(ql)?|mysql)(\+\w+)?://([^@/\s]*@)?(?P<host>[A-Za-z0-9_.-]+)(:(?P<port>\d{1,5}))?(/[^@]*)?"
 )
 """The URL of a database on one named host. SQLAlchemy's own parser would cost its import."""
+
+STARLETTES = "StarletteDeprecationWarning"
 
 PATIENCE = 10.0
 """Seconds to wait for a connection to a database before Airflow is imported."""
@@ -93,7 +96,12 @@ def silence_deprecations() -> None:
 
     A user's -W or PYTHONWARNINGS takes precedence.
     """
-    if not sys.warnoptions:
-        # Airflow shows its deprecations unless options of the interpreter say otherwise.
-        sys.warnoptions.append("ignore::DeprecationWarning")
-        warnings.simplefilter("ignore", DeprecationWarning)
+    if sys.warnoptions:
+        return
+    # Airflow shows its deprecations unless options of the interpreter say otherwise.
+    sys.warnoptions.append("ignore::DeprecationWarning")
+    warnings.simplefilter("ignore", DeprecationWarning)
+    # Starlette's, which are no DeprecationWarning. Airflow's API causes them in each command that
+    # loads it. Older versions of Starlette have none.
+    if own := getattr(importlib.import_module("starlette.exceptions"), STARLETTES, None):
+        warnings.simplefilter("ignore", own)
