@@ -19,37 +19,45 @@ from sandbox.quickbooks.webhook_controls import WebhookControls
 from sandbox.quickbooks.webhook_sender import Sender
 
 
-def create_app(*, company: str = "sample", realm: str = REALM) -> Instrumented:
-    """Build the mock server, with the sample company, an ``empty`` one, or a number of customers."""
-    state = State(start=_choice(company), realm=realm)
-    journal = Journal()
-    limits = Limits(time.monotonic, lambda: journal.in_flight)
-    api, oauth, controls = Api(state, limits), OAuth(state), Controls(state)
-    desk = Desk(state.company)
-    state.listeners.append(desk.clear)
-    sender = Sender(state.clock, state.realm)
-    state.company.listeners.append(sender.listen)
-    routes = [
-        *oauth.routes(),
-        Route(
-            "/v3/company/{realm}/{rest:path}", api.handle, methods=["GET", "POST", "PUT", "DELETE"]
-        ),
-    ]
+class QuickBooksSandbox(Instrumented):
+    """The mock server, with the sample company, an ``empty`` one, or a number of customers."""
 
-    def reset() -> None:
-        state.reset()
-        limits.clear()
-        sender.end()
+    def __init__(self, company: str, realm: str) -> None:
+        self.state = state = State(start=_choice(company), realm=realm)
+        journal = Journal()
+        self._limits = Limits(time.monotonic, lambda: journal.in_flight)
+        api, oauth, controls = Api(state, self._limits), OAuth(state), Controls(state)
+        desk = Desk(state.company)
+        state.listeners.append(desk.clear)
+        self._sender = Sender(state.clock, state.realm)
+        state.company.listeners.append(self._sender.listen)
+        routes = [
+            *oauth.routes(),
+            Route(
+                "/v3/company/{realm}/{rest:path}",
+                api.handle,
+                methods=["GET", "POST", "PUT", "DELETE"],
+            ),
+        ]
+        super().__init__(
+            Starlette(routes=routes),
+            conventions=Conventions(template=_template, is_write=_is_write, is_token=_is_token),
+            journal=journal,
+            clock=state.clock,
+            routes=[*controls.routes(), *desk.routes(), *WebhookControls(self._sender).routes()],
+            on_reset=self._forget,
+            remembers=[state.clock, state, state.company, state.attachables, state.tokens],
+        )
 
-    return Instrumented(
-        Starlette(routes=routes),
-        conventions=Conventions(template=_template, is_write=_is_write, is_token=_is_token),
-        journal=journal,
-        clock=state.clock,
-        routes=[*controls.routes(), *desk.routes(), *WebhookControls(sender).routes()],
-        on_reset=reset,
-        remembers=[state.clock, state, state.company, state.attachables, state.tokens],
-    )
+    def _forget(self) -> None:
+        self.state.reset()
+        self._limits.clear()
+        self._sender.end()
+
+
+def create_app(*, company: str = "sample", realm: str = REALM) -> QuickBooksSandbox:
+    """Build the mock server."""
+    return QuickBooksSandbox(company, realm)
 
 
 def _choice(company: str) -> Choice:

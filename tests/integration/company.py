@@ -47,7 +47,7 @@ from ml_connector.vault import Vault
 from ml_connector.webhooks import inbox
 from ml_connector.webhooks.worker import process_inbox
 from ml_connector.wire.retries import Retries
-from ml_connector.wire.transport import RequestsTransport
+from ml_connector.wire.transport import RequestsTransport, Transport
 
 REALM = "9341450000000001"
 AUDIENCE = "a1b2c3d4e5"
@@ -130,6 +130,7 @@ class Company:
         self.pace: Callable[[], None] = lambda: None
         self.pace_batch: Callable[[], None] = lambda: None
         self.mailchimp_pace: Callable[[], None] = lambda: None
+        self.around: Callable[[str, Transport], Transport] = lambda _system, transport: transport
 
     def close(self) -> None:
         self.database.close()
@@ -171,9 +172,7 @@ class Company:
         return Retries(tries=4, sleep=self.waits.append, chance=lambda: 0.5, on_retry=heard)
 
     def quickbooks_client(self, calls: Counter[str]) -> QuickBooksClient:
-        transport = RequestsTransport(
-            requests.Session(), system="QuickBooks", timeout=(5, self.timeout)
-        )
+        transport = self._transport("QuickBooks")
         endpoint = TokenEndpoint(
             transport,
             f"{self.quickbooks_api}/oauth2/v1/tokens/bearer",
@@ -198,9 +197,7 @@ class Company:
 
     def mailchimp_client(self, calls: Counter[str]) -> MailchimpClient:
         return MailchimpClient(
-            transport=RequestsTransport(
-                requests.Session(), system="Mailchimp", timeout=(5, self.timeout)
-            ),
+            transport=self._transport("Mailchimp"),
             base_url=mailchimp_protocol.base_url_of(self.mailchimp_key, self.mailchimp_api),
             audience_id=self.sync_settings().audience_id,
             auth=mailchimp_protocol.auth_headers(self.mailchimp_key),
@@ -208,6 +205,11 @@ class Company:
             retries=self.retries("mailchimp"),
             calls=calls,
         )
+
+    def _transport(self, system: str) -> Transport:
+        """A session of its own; ``around`` may put something between it and the client."""
+        sender = RequestsTransport(requests.Session(), system=system, timeout=(5, self.timeout))
+        return self.around(system.lower(), sender)
 
     def _pace_mailchimp(self) -> None:
         self.mailchimp_pace()  # a test may set it while a client is at work
@@ -232,23 +234,49 @@ class Company:
     ) -> Report:
         """Run the daily sync once, as the DAG does."""
         scope = self.scope()
+        planned = self.decide(scope, full_sync=full_sync, preview=preview, ids=ids)
+        if not preview:
+            before_push()
+            self.push(scope, planned)
+            before_archive()
+            self.archive(scope, planned)
+            before_write_back()
+            self.write_back(scope, full_sync=full_sync)
+        return self.report(scope, planned)
+
+    def decide(
+        self,
+        scope: Scope,
+        *,
+        full_sync: bool = False,
+        preview: bool = False,
+        ids: Sequence[str] = (),
+    ) -> Planned:
+        """The tasks of the daily sync up to its plan."""
         self.fetch(scope, full_sync=full_sync, ids=ids)
         mailchimp = self.mailchimp_client(scope.calls)
         fetch_members(scope, mailchimp, full_sync=full_sync)
         planned = self.plan(scope, preview=preview, ids=ids)
         if planned.changes:
             check_audience(scope.sync, mailchimp)
-        if not preview:
-            before_push()
-            for shard in planned.shards:
-                push_shard(
-                    scope, mailchimp, plan_id=planned.plan_id, shard=shard, threads=self.threads
-                )
-            before_archive()
-            archive_contacts(scope, mailchimp, plan_id=planned.plan_id, threads=self.threads)
-            link_members(scope, mailchimp)
-            before_write_back()
-            self.write_back(scope, full_sync=full_sync)
+        return planned
+
+    def push(self, scope: Scope, planned: Planned, *, again: bool = True) -> None:
+        """Write a plan's creations, updates and restores."""
+        mailchimp, plan_id = self.mailchimp_client(scope.calls), planned.plan_id
+        for shard in planned.shards:
+            push_shard(
+                scope, mailchimp, plan_id=plan_id, shard=shard, threads=self.threads, again=again
+            )
+
+    def archive(self, scope: Scope, planned: Planned) -> None:
+        """Write a plan's archives, and read what the run created."""
+        mailchimp = self.mailchimp_client(scope.calls)
+        archive_contacts(scope, mailchimp, plan_id=planned.plan_id, threads=self.threads)
+        link_members(scope, mailchimp)
+
+    def report(self, scope: Scope, planned: Planned) -> Report:
+        """Close a run."""
         scope.book_calls(planned.plan_id)
         return make_report(scope, plan_id=planned.plan_id)
 
@@ -291,22 +319,44 @@ class Company:
             }
             for operation, *ids in events
         ]
-        read = quickbooks_webhooks.read_events(json.dumps(body).encode(), realms={self.realm})
+        self.deliver_from_quickbooks(json.dumps(body).encode())
+
+    def deliver_from_quickbooks(self, body: bytes) -> None:
+        """Store a genuine body of QuickBooks, as the receiver does."""
+        read = quickbooks_webhooks.read_events(body, realms={self.realm})
         with self.database.begin() as connection:
             inbox.deliver(connection, read, vault=self.vault)
+
+    def deliver_from_mailchimp(self, body: bytes) -> None:
+        """Store a genuine body of Mailchimp, as the receiver does."""
+        event = mailchimp_webhooks.read_event(
+            body, sync="main", audience_id=AUDIENCE, email_key=self.vault.email_key
+        )
+        with self.database.begin() as connection:
+            inbox.deliver(connection, [event], vault=self.vault)
 
     def told_by_mailchimp(self, kind: str, **data: str) -> None:
         """Deliver one event as Mailchimp's form would."""
         form = {"type": kind, "fired_at": f"{datetime.now(UTC):%Y-%m-%d %H:%M:%S}"}
         form |= {"data[list_id]": AUDIENCE} | {f"data[{key}]": text for key, text in data.items()}
-        event = mailchimp_webhooks.read_event(
-            urlencode(form).encode(),
-            sync="main",
-            audience_id=AUDIENCE,
-            email_key=self.vault.email_key,
-        )
+        self.deliver_from_mailchimp(urlencode(form).encode())
+
+    def make_due(self) -> None:
+        """Let the waits and leases of all webhook events pass."""
         with self.database.begin() as connection:
-            inbox.deliver(connection, [event], vault=self.vault)
+            connection.execute(
+                text("""UPDATE ml_connector.webhook_inbox
+                        SET next_try_at = clock_timestamp() - interval '1 s',
+                            lease_until = clock_timestamp() - interval '1 s'
+                        WHERE state IN ('pending', 'leased')""")
+            )
+
+    def let_decisions_age(self) -> None:
+        """Let every decided change be as old as one that waited for an approval."""
+        with self.database.begin() as connection:
+            connection.execute(
+                text("UPDATE ml_connector.changes SET decided_at = decided_at - interval '1 hour'")
+            )
 
     def work_off(self, *, gather: bool = False) -> dict[str, int]:
         """Work on the inbox once, as the webhooks' task does; with ``gather`` as one that stays."""
