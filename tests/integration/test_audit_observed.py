@@ -61,6 +61,25 @@ def test_a41_a_clean_audience_stores_no_observation(company):
     assert observations(company) == 0
 
 
+def test_a41_a_tag_that_a_marketer_took_off_is_not_in_the_state_before_the_next_write(company):
+    bob = company.customer("Bob", AMY)
+    company.sync()
+    company.sync()
+    company.person(AMY, "tags", remove=["QuickBooks"])
+    company.edit(bob, CompanyName="QBO Ltd")
+    company.sync()
+    assert last(company, "update")["before"]["tags"] == []
+
+
+def test_a41_a_tag_of_a_marketers_own_is_no_observation(company):
+    company.customer("Bob", AMY)
+    company.sync()
+    company.sync()
+    company.person(AMY, "tags", add=["VIP"])
+    company.sync()
+    assert observations(company) == 0
+
+
 def test_a41_our_write_ends_the_difference(company):
     bob = company.customer("Bob", AMY)
     company.sync()

@@ -277,6 +277,20 @@ def test_d10_a_worker_that_was_ahead_once_misses_nothing_later(company, amy):
     assert mailable(company) == set()
 
 
+@pytest.mark.parametrize("minutes", [-45, -2])
+def test_d10_an_opt_out_is_read_though_the_database_and_mailchimp_disagree_with_the_worker(
+    company, minutes
+):
+    company.ahead = timedelta(minutes=minutes)  # the database keeps its own time
+    company.mailchimp_control("PUT", "clock", {"offset_seconds": minutes * 60})
+    amy = company.customer("Amy", OLD)
+    company.sync()
+    company.person(OLD, "unsubscribe")
+    company.told_by_mailchimp("unsubscribe", email=OLD, id="1", action="unsub")
+    company.work_off()
+    assert "Unsubscribed" in company.record_of(amy)["Notes"]
+
+
 @pytest.mark.parametrize("minutes", [-30, -2, 2, 30])
 def test_d10_a_first_load_is_complete_however_far_quickbooks_clock_is_off(company, minutes):
     company.quickbooks_control("PUT", "clock", {"offset_seconds": minutes * 60})

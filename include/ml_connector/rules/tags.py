@@ -64,8 +64,8 @@ def tag_work(
 
 def shown_tag_keys(tags: Sequence[str], vault: Vault) -> list[bytes]:
     """Return the keys of a member's tags as listed, with a mark if the listing may omit some."""
-    more = [_MORE] if len(tags) >= TAGS_SHOWN else []
-    return sorted({tag_key(tag, vault) for tag in tags}) + more
+    more = {_MORE} if len(tags) >= TAGS_SHOWN else set()
+    return sorted({tag_key(tag, vault) for tag in tags} | more)
 
 
 @lru_cache(maxsize=1024)

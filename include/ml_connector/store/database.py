@@ -3,6 +3,7 @@
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from copy import copy
+from datetime import datetime
 from functools import lru_cache
 from typing import Any
 
@@ -132,6 +133,12 @@ def _translated(error: Exception) -> Exception:
         first = str(cause).strip().split("\n", 1)[0]
         return StorageError(f"the connector's database cannot be used: {first}")
     return error
+
+
+def server_time(connection: Connection) -> datetime:
+    """Return the database's time: the one clock that all workers share."""
+    found: datetime = connection.execute(text("SELECT clock_timestamp()")).scalar_one()
+    return found
 
 
 def lock_sync(

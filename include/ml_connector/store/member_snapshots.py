@@ -1,6 +1,6 @@
 """Upsert audience members. Each difference from the stored row becomes a member event."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import NamedTuple
@@ -10,7 +10,7 @@ from sqlalchemy import Connection, text
 from ml_connector.model import Member, Status
 from ml_connector.rules import tags
 from ml_connector.store.contacts import profile_hash
-from ml_connector.store.database import load_temp_table, lock_sync
+from ml_connector.store.database import bytea_array, load_temp_table, lock_sync
 from ml_connector.vault import Vault
 
 
@@ -88,6 +88,7 @@ _JUDGE = text("""
            k.email_key IS NULL AS is_new,
            coalesce(f.status, k.status) AS was,
            coalesce(f.profile_hash, k.profile_hash) AS profile_was,
+           coalesce(f.seen_tags, k.seen_tags) AS tags_were,
            coalesce(p.last_changed, :now) AS happened_at,
            EXISTS (SELECT 1 FROM ml_connector.changes c
                    WHERE c.sync = :sync AND c.email_key = p.email_key AND c.state = 'pending'
@@ -105,7 +106,8 @@ _JUDGE = text("""
         LIMIT 1) f ON true
     WHERE (k.email_key IS NULL OR f.email_key IS NOT NULL OR k.status <> p.status
            OR k.last_changed IS DISTINCT FROM p.last_changed OR k.contact_id IS NULL
-           OR k.profile_hash <> p.profile_hash OR p.complained AND NOT k.complained)
+           OR k.profile_hash <> p.profile_hash OR k.seen_tags <> p.seen_tags
+           OR p.complained AND NOT k.complained)
       -- What is known may be newer than the page: read or written by others while it was on the wire.
       AND (p.last_changed < k.last_changed
            OR k.seen_at > CAST(:asked AS timestamptz)
@@ -154,7 +156,8 @@ _MERGE = text("""
               (sync, email_key, status, archived_by, last_changed, seen_at, contact_id, alias_of,
                profile_hash, seen_tags, complained, news)
         SELECT :sync, email_key, status, CASE WHEN status = 'archived' THEN 'marketer' END,
-               last_changed, :now, contact_id, alias, profile_hash, seen_tags, complained,
+               last_changed, clock_timestamp(), contact_id, alias, profile_hash, seen_tags,
+               complained,
                CASE WHEN status IN ('unsubscribed', 'cleaned') THEN 1 ELSE 0 END
         FROM judged_members ORDER BY email_key
         ON CONFLICT (sync, email_key) DO UPDATE SET
@@ -253,15 +256,19 @@ def opt_out_of_archived(
         )
 
 
-def differing(connection: Connection) -> set[bytes]:
+def differing(connection: Connection, *, ours: Collection[bytes] = ()) -> set[bytes]:
     """Return the members of the last upsert that show something else than our last write left.
 
-    Call it in the transaction of ``upsert_members``.
+    ``ours``: the keys of the tags that we may set; a member that gained or lost one differs. Call it
+    in the transaction of ``upsert_members``.
     """
     rows = connection.execute(
         text("""SELECT email_key FROM judged_members
                 WHERE status <> 'archived' AND profile_hash IS NOT NULL
-                  AND (is_new OR profile_was IS DISTINCT FROM profile_hash)""")
+                  AND (is_new OR profile_was IS DISTINCT FROM profile_hash
+                       OR EXISTS (SELECT 1 FROM unnest(CAST(:ours AS bytea[])) AS o(tag)
+                                  WHERE (o.tag = ANY(seen_tags)) <> (o.tag = ANY(tags_were))))"""),
+        {"ours": bytea_array(ours)},
     ).scalars()
     return {bytes(key) for key in rows}
 
@@ -277,8 +284,8 @@ def upsert_members(
 ) -> list[Transition]:
     """Upsert members as read; return their transitions since the last read.
 
-    If a contact was read or written after ``asked``, only later changes count. The next read
-    catches earlier ones, because it begins before this one ends.
+    If a contact was read or written after ``asked`` by the database's clock, only later changes
+    count. The next read catches earlier ones, because it begins before this one ends.
 
     A contact that we did not archive was archived by a marketer. If our archive was in flight when
     its worker died, we archived it. A contact that returns without a write of ours loses

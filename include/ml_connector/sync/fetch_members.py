@@ -18,6 +18,7 @@ from ml_connector.batching import prefetch
 from ml_connector.mailchimp.client import MailchimpClient
 from ml_connector.model import Member, MemberEvent, Status
 from ml_connector.rules.addresses import normal_form
+from ml_connector.rules.tags import tag_key
 from ml_connector.scope import Scope
 from ml_connector.store import (
     activity_queue,
@@ -29,7 +30,7 @@ from ml_connector.store import (
     observations,
 )
 from ml_connector.store.contacts import Handle
-from ml_connector.store.database import lock_sync
+from ml_connector.store.database import lock_sync, server_time
 from ml_connector.store.member_snapshots import KeyedMember, Transition
 from ml_connector.store.observations import Observation
 from ml_connector.sync.clocks import note_skew
@@ -60,6 +61,7 @@ def fetch_members(
     former audience. It writes nothing to that audience (A36).
     """
     with scope.database.begin() as connection:
+        asked = server_time(connection)
         cursor = cursors.get(connection, sync=scope.name, name=_CURSOR)
         swapped = cursor.get("audience") not in (None, scope.sync.audience_id)
         if swapped:
@@ -72,7 +74,7 @@ def fetch_members(
     since = None
     if cursor.get("read_at") and not full_sync:
         since = datetime.fromisoformat(cursor["read_at"]) - OVERLAP
-    audience = _Audience(scope, client, source=source, on_page=on_page)
+    audience = _Audience(scope, client, asked=asked, source=source, on_page=on_page)
     for archived in (False, True):
         audience.read(since, archived=archived)
     with scope.database.begin() as connection:
@@ -103,7 +105,8 @@ def link_members(
 class _Audience:
     """Reader of the audience's listings: stores each page and counts what was read.
 
-    ``watermark``: the start of the read by Mailchimp's clock. A change made later is read next time.
+    ``asked``: the start of the read by the database's clock. ``watermark``: the same by Mailchimp's
+    clock. A change made later is read next time.
     """
 
     def __init__(
@@ -111,11 +114,12 @@ class _Audience:
         scope: Scope,
         client: MailchimpClient,
         *,
+        asked: datetime,
         source: str,
         on_page: Callable[[Sequence[Member]], None] | None,
     ) -> None:
         self._scope, self._client, self._source, self._on_page = scope, client, source, on_page
-        self._asked = scope.clock()
+        self._asked, self._began = asked, scope.clock()
         self._complainants = cache(client.complainants)
         self._skew: timedelta | None = None
         self.members = self.events = 0
@@ -123,7 +127,7 @@ class _Audience:
     @property
     def watermark(self) -> datetime:
         """Where the next read starts, less the overlap."""
-        return self._asked + (self._skew or timedelta())
+        return self._began + (self._skew or timedelta())
 
     def read(self, since: datetime | None, *, archived: bool) -> None:
         """Store all members changed about ``since`` or later; either archived ones or the rest."""
@@ -192,8 +196,8 @@ def record_members(
     ``source``: ``poll`` or ``webhook``. ``arrivals``: a member seen for the first time has just
     joined. ``moved_from``: the former address by present address, both normalised, if a webhook
     reported an address change. ``complaints``: normalised addresses whose members reported a mail
-    as spam. ``asked``: the start of the read, if it took long enough for newer
-    data to reach the store.
+    as spam. ``asked``: the start of the read by the database's clock, if it took long enough for
+    newer data to reach the store.
 
     Nothing is stored for forgotten people, even if they subscribe again themselves.
     """
@@ -215,7 +219,8 @@ def record_members(
         connection, keyed, sync=scope.name, now=scope.clock(), arrivals=arrivals, asked=asked
     )
     by_key = dict(zip((each.email_key for each in keyed), addresses.values(), strict=True))
-    differing = member_snapshots.differing(connection) if keyed else set()
+    ours = [tag_key(tag, scope.vault) for tag in (*scope.sync.tags.static, scope.sync.inactive_tag)]
+    differing = member_snapshots.differing(connection, ours=ours) if keyed else set()
     observations.record(
         connection,
         {key: observation_of(scope, by_key[key]) for key in differing},
@@ -253,7 +258,8 @@ def refresh_members(scope: Scope, client: MailchimpClient, handles: Sequence[Han
 
     A contact that took another address is found by its contact id; one that is gone was deleted.
     """
-    asked = scope.clock()
+    with scope.database.begin() as connection:
+        asked = server_time(connection)
     found = {
         handle.email_key: client.get_by_id(handle.contact_id)
         if handle.contact_id

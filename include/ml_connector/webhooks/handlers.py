@@ -15,7 +15,7 @@ from ml_connector.model import Member, Status
 from ml_connector.rules.addresses import normal_form
 from ml_connector.scope import OpenSync, Scope
 from ml_connector.store import changes, contacts, customers, deciding, member_snapshots
-from ml_connector.store.database import lock_sync
+from ml_connector.store.database import lock_sync, server_time
 from ml_connector.sync import archive, fetch_customers, fetch_members, planner, preflight, push
 from ml_connector.webhooks import inbox
 from ml_connector.webhooks.inbox import ClaimedEvent
@@ -96,7 +96,8 @@ def handle_members(target: OpenSync, events: Sequence[ClaimedEvent]) -> Handled:
         # Lists show neither permanently deleted members nor former addresses.
         leaving = {_address(each) for each in documents if each["type"] == "unsubscribe"}
         to_read = leaving - brought | {now for now, former in told.items() if former}
-    asked = scope.clock()
+    with scope.database.begin() as connection:
+        asked = server_time(connection)
     found = {address: client.get(address) for address in sorted(to_read)}
     members = [member for member in found.values() if member is not None]
     complaints = {_address(each) for each in documents if each["data"].get("reason") == "abuse"}
