@@ -33,13 +33,8 @@ def sync_dag(sync: Sync) -> DAG:
             return sync_tasks.fetch_customers(sync.name, params)
 
         @task(pool=sync.mailchimp_pool)
-        def fetch_members(params: dict) -> int:
-            """Read the members that changed in the audience."""
-            return sync_tasks.fetch_members(sync.name, params)
-
-        @task(pool=sync.mailchimp_pool)
         def plan(params: dict) -> list[int]:
-            """Decide the changes. Write nothing."""
+            """Read the members that changed in the audience, then decide. Write nothing."""
             return sync_tasks.make_plan(sync.name, params)
 
         approval = PlanApproval(task_id="approval", sync=sync.name)
@@ -70,7 +65,7 @@ def sync_dag(sync: Sync) -> DAG:
             return sync_tasks.make_report(sync.name)
 
         activity = fetch_activity()
-        [fetch_customers(), fetch_members()] >> plan() >> approval
+        fetch_customers() >> plan() >> approval
         push.expand(shard=approval.output) >> archive() >> activity
         write_activity.expand_kwargs(activity) >> report()
     return dag

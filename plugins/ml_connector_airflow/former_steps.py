@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from typing import Any
 
+from airflow.sdk import get_current_context
+
 from ml_connector_airflow.tasks import sync as now
 from ml_connector_airflow.tasks.sync import (
     archive_contacts,
@@ -30,14 +32,22 @@ def fetch_customers(
     return now.fetch_customers(sync, {"full_sync": full_sync, "customer_ids": customer_ids})
 
 
-def fetch_members(sync: str, *, full_sync: bool) -> int:
-    """Call ``tasks.sync.fetch_members``."""
-    return now.fetch_members(sync, {"full_sync": full_sync})
+def fetch_members(sync: str, *, full_sync: bool) -> int:  # noqa: ARG001 -- as it is called
+    """Read nothing: the plan reads the members first."""
+    return 0
 
 
 def make_plan(sync: str, *, preview: bool, customer_ids: Sequence[str] = ()) -> list[int]:
-    """Call ``tasks.sync.make_plan``."""
-    return now.make_plan(sync, {"preview": preview, "customer_ids": customer_ids})
+    """Call ``tasks.sync.make_plan``, after a full read of members if the run is a full sync."""
+    params = get_current_context()["params"]
+    return now.make_plan(
+        sync,
+        {
+            "preview": preview,
+            "customer_ids": customer_ids,
+            "full_sync": params.get("full_sync", False),
+        },
+    )
 
 
 def fetch_activity(sync: str, *, preview: bool, full_sync: bool) -> list[dict[str, int]]:

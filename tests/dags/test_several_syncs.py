@@ -104,4 +104,4 @@ def test_a_sync_may_have_pools_of_its_own(tmp_path, monkeypatch):
     dag = bag.dags["sync_customers__own"]
     pools = {task.task_id: task.pool for task in dag.tasks}
     assert pools["fetch_customers"] == pools["write_activity"] == "quickbooks_own"
-    assert {pools[name] for name in ("fetch_members", "push", "archive")} == {"mailchimp_own"}
+    assert {pools[name] for name in ("plan", "push", "archive")} == {"mailchimp_own"}

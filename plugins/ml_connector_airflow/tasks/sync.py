@@ -67,27 +67,21 @@ def fetch_customers(sync: str, params: Params) -> dict[str, Any]:
         return asdict(fetched)
 
 
-def fetch_members(sync: str, params: Params) -> int:
-    """Read what changed in the audience; return how many members were read."""
-    with _step(sync) as scope:
-        full_sync = params["full_sync"]
-        read = members.fetch_members(scope, mailchimp_client(scope), full_sync=full_sync)
-        report_skew(scope, "mailchimp")
-        return read
-
-
 def make_plan(sync: str, params: Params) -> list[int]:
-    """Decide what has to change; return the shards of it.
+    """Read what changed in the audience, then decide what has to change; return the shards of it.
 
     Checks the audience before anything may be written to it.
     """
     with _step(sync) as scope:
+        client = mailchimp_client(scope)
+        members.fetch_members(scope, client, full_sync=params["full_sync"])
+        report_skew(scope, "mailchimp")
         planned = planner.make_plan(
             scope, preview=params["preview"], customer_ids=params["customer_ids"]
         )
         metrics.plan_size(sync, planned.changes)
         if planned.changes:
-            preflight.check_audience(scope.sync, mailchimp_client(scope))
+            preflight.check_audience(scope.sync, client)
         return list(planned.shards)
 
 
