@@ -33,6 +33,22 @@ def test_airflow_finds_the_hook_of_a_connection_type(conn_type):
     assert hook.connection_id_attribute_name == f"{conn_type}_conn_id"
 
 
+def test_a_hook_looks_its_connection_up_once_and_the_next_hook_again(monkeypatch):
+    """A look-up is a request to Airflow's API server, and a connection may change between tasks."""
+    from ml_connector_airflow.hooks.quickbooks import QuickBooksHook
+
+    def connect(client_id: str) -> None:
+        connection = {"conn_type": "quickbooks", "login": client_id, "password": "secret"}
+        monkeypatch.setenv("AIRFLOW_CONN_QUICKBOOKS_ONCE", json.dumps(connection))
+
+    connect("first")
+    hook = QuickBooksHook("quickbooks_once")
+    mark = hook.token_endpoint().mark("token")
+    connect("second")
+    assert hook.token_endpoint().mark("token") == mark
+    assert QuickBooksHook("quickbooks_once").token_endpoint().mark("token") != mark
+
+
 def test_the_console_reads_a_syncs_company_in_its_connection(monkeypatch):
     from ml_connector.settings import Sync
     from ml_connector_airflow.mounts.console import AirflowServices

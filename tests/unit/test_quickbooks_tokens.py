@@ -220,8 +220,26 @@ def test_a_refresh_token_that_did_not_rotate_keeps_its_predecessor() -> None:
 
 def test_a_scheduled_refresh_renews_a_token_that_is_still_good() -> None:
     world = World(stored(), "refresh-1")
+    world.now = NOW + timedelta(minutes=10)
     assert world.manager.refresh().access_token == "access-2"
     assert world.manager.current() == "access-2"
+
+
+def test_a_scheduled_refresh_reads_and_stores_the_pair_once() -> None:
+    """Each is a request to Airflow's API server, for every connection, 29 times a day."""
+    world = World(stored(), "refresh-1")
+    world.now = NOW + timedelta(minutes=10)
+    world.manager.refresh(since=world.now)
+    assert world.diary == ["lock", "load", "intend", "redeem refresh-1", "save", "release"]
+
+
+def test_a_token_rotated_since_the_run_began_or_while_it_waited_is_not_redeemed_again() -> None:
+    world = World(stored())
+    assert world.manager.refresh(since=NOW - HOUR).access_token == "access-1"
+    world.now = NOW + timedelta(minutes=10)
+    world.before_lock = stored(access_token="access-9", rotated_at=world.now)
+    assert world.manager.refresh().access_token == "access-9"
+    assert not [each for each in world.diary if each.startswith("redeem")]
 
 
 # ── the stored form ───────────────────────────────────────────────────────────────────────────

@@ -351,24 +351,29 @@ class TokenManager:
 
         Raises ``NeedsReauth`` without another call if this same refresh token was refused before.
         """
+        return self._renewed_if(
+            lambda stored: stored.access_token == rejected or not stored.fresh(self._clock())
+        ).access_token
+
+    def refresh(self, *, since: datetime | None = None) -> TokenPair:
+        """Refresh, whatever time is left, to keep the refresh token itself alive.
+
+        A pair that was rotated at ``since`` or later is returned as it is. ``since`` defaults to
+        now, so callers that waited for one another make one call.
+        """
+        begun = since or self._clock()
+        return self._renewed_if(
+            lambda stored: stored.rotated_at is None or stored.rotated_at < begun
+        )
+
+    def _renewed_if(self, needed: Callable[[TokenPair], bool]) -> TokenPair:
         with self._lock() as hold:
             stored = self._vault.load()
-            if stored.access_token == rejected or not stored.fresh(self._clock()):
+            if needed(stored):
                 stored = self._redeemed(stored, hold)
                 self._vault.save(stored)
         self._known = stored
-        return stored.access_token
-
-    def refresh(self, *, since: datetime | None = None) -> TokenPair:
-        """Refresh now, whatever time is left, to keep the refresh token itself alive.
-
-        A pair that was rotated at ``since`` or later is returned as it is.
-        """
-        stored = self._vault.load()
-        if since and stored.rotated_at and stored.rotated_at >= since:
-            return stored
-        self.renewed(stored.access_token)
-        return self._known or stored
+        return stored
 
     def _redeemed(self, stored: TokenPair, hold: RefreshLockHolder) -> TokenPair:
         mark = self._endpoint.mark(stored.refresh_token)

@@ -1,5 +1,6 @@
 """Base hook: ``HttpHook`` used for its session only, without secrets in it."""
 
+from functools import cache
 from typing import Any
 
 import requests
@@ -18,6 +19,12 @@ class SessionHook(HttpHook):
     authentication. Here these are secrets (webhook keys, client secret) that must not be sent. The
     clients authenticate each call themselves.
     """
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        # HttpHook looks the connection up again for each session. In a task each look-up is a
+        # request to Airflow's API server.
+        self.get_connection = cache(self.get_connection)  # type: ignore[method-assign]
 
     def _extract_auth(self, connection: Connection) -> Any:  # noqa: ARG002
         return _leave_headers_alone
