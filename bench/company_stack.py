@@ -37,18 +37,24 @@ class Companies:
 
     stack: Stack
     mock_servers: str
-    stands_pid: int
+    mock_servers_pid: int
 
     def figures(self) -> dict[str, dict[str, Any]]:
         """What each company's mock servers were asked, by its name."""
-        return dict(requests.get(f"{self.stands}/figures", timeout=300).json())
+        return dict(requests.get(f"{self.mock_servers}/figures", timeout=300).json())
+
+    def trigger(self, dag_id: str) -> None:
+        """Start a run of a DAG."""
+        path = f"{self.stack.url(8080)}/api/v2/dags/{dag_id}/dagRuns"
+        answer = _signed_in(self.stack).post(path, json={"logical_date": None}, timeout=120)
+        answer.raise_for_status()
 
     def cpu_seconds(self) -> dict[str, float]:
         """Processor time so far of each service, and of everything that it started."""
         heads = {one.name: one.component.process.pid for one in self.stack.containers}
         postmaster = self.stack.folder / "postgres" / "data" / "postmaster.pid"
         heads["postgres"] = int(postmaster.read_text().split()[0])
-        heads["mock servers"] = self.stands_pid
+        heads["mock servers"] = self.mock_servers_pid
         return {name: processor.seconds_of(pid) for name, pid in heads.items()}
 
 
@@ -127,13 +133,18 @@ def _pools_of(company: Company) -> dict[str, str]:
     return {f"{system}_pool": f"{system}_{company.name}" for system in ("quickbooks", "mailchimp")}
 
 
-def _put_into_airflow(
-    stack: Stack, companies: Sequence[Company], url: str, *, own_pools: bool
-) -> None:
+def _signed_in(stack: Stack) -> requests.Session:
     password = json.loads((stack.folder / "volumes/state/passwords.json").read_text())["admin"]
     airflow, login = requests.Session(), {"username": "admin", "password": password}
     answer = airflow.post(f"{stack.url(8080)}/auth/token", json=login, timeout=120)
     airflow.headers["Authorization"] = f"Bearer {answer.json()['access_token']}"
+    return airflow
+
+
+def _put_into_airflow(
+    stack: Stack, companies: Sequence[Company], url: str, *, own_pools: bool
+) -> None:
+    airflow = _signed_in(stack)
 
     def put(kind: str, entities: Iterable[dict[str, Any]]) -> None:
         create = {"action": "create", "entities": list(entities)}
