@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
+from pathlib import Path
+from urllib.parse import quote, urlencode
 
 import pytest
 from pydantic import BaseModel
@@ -19,6 +21,8 @@ from starlette.testclient import TestClient
 from ml_connector.console.access import Caller, Right
 from ml_connector.console.app import PAGES, PREFIX, build_console
 from ml_connector.console.outside import StatusLine, TokenExpiry
+from ml_connector.console.pages import audit
+from ml_connector.console.pages.setup import COOKIE
 from ml_connector.console.visit import Services, Started
 from ml_connector.console.words import STATUS
 from ml_connector.settings import Sync, Tags
@@ -203,7 +207,7 @@ def visitor(full) -> Visitor:
 
 # ── who may ──────────────────────────────────────────────────────────────────────────────────
 
-EXAMPLES = {"{sync}": "main", "{id:int}": "1", "{id}": "1", "{key}": "00", "{system}": "quickbooks"}
+EXAMPLES = {"{sync}": "main", "{id:row}": "1", "{id}": "1", "{key}": "00", "{system}": "quickbooks"}
 ALLOWED = {
     Right.READ: {"viewer", "user", "admin"},
     Right.RUN: {"user", "admin"},
@@ -291,8 +295,70 @@ def test_a_search_needs_none_of_our_scripts_but_is_never_sent_by_another_site(
 def test_what_changes_something_is_never_a_get(visitor):
     for page in PAGES:
         if page.method == "POST" and page.path != "/customers":
-            path = page.path.replace("{id:int}", "1").replace("{system}", "quickbooks")
+            path = page.path.replace("{id:row}", "1").replace("{system}", "quickbooks")
             assert visitor.get(f"/main{path}").status_code in (404, 405), path
+
+
+READS = re.compile(r'(?:query|form)\.get\("(\w+)"|_day\(visit, "(\w+)"\)|(?:query|form)\["(\w+)"\]')
+PARAMETERS = {
+    *audit._TEXTS,
+    *(
+        name
+        for file in Path(audit.__file__).parent.glob("*.py")
+        for found in READS.findall(file.read_text())
+        for name in found
+        if name
+    ),
+}
+"""Every parameter that a page reads from its URL or form."""
+
+ODD = {
+    "NUL": "\0",
+    "NUL inside": "a\0b",
+    "first day": "0001-01-01",
+    "last day": "9999-12-31",
+    "no day": "2026-02-30",
+    "first moment": "0001-01-01T00:00:00+14:00",
+    "last moment": "9999-12-31T23:59:59.999999-12:00",
+    "largest number": "9" * 18,
+    "too large": "9" * 5000,
+    "negative": "-1",
+    "other digits": "\N{ARABIC-INDIC DIGIT THREE}",
+    "list": "[]",
+    "pattern": "%_\\",
+    "quotes": "\"'`",
+    "long": "x" * 5000,
+    "empty": "",
+}
+
+
+@pytest.mark.parametrize("odd", ODD.values(), ids=ODD)
+def test_no_page_fails_on_an_odd_value_of_any_parameter(full, odd):
+    assert {"before", "after", "state", "kind", "key", "since", "until", "wanted"} < PARAMETERS
+    visitor = Visitor(full, "admin", replay=lambda *_, **__: Started(said="Started."))
+    visitor.http.cookies.set(COOKIE, "ours")  # so that the pages behind it are reached
+    given = dict.fromkeys(PARAMETERS, odd[:3000]) | {"state": "ours"}
+    for page, values in itertools.product(PAGES, (given, given | {"state": odd[:3000]})):
+        usual = f"/main{page.path}"
+        for name, value in EXAMPLES.items():
+            usual = usual.replace(name, value)
+        odd_path = re.sub(r"\{[^}]*\}", quote(odd, safe=""), f"/main{page.path}")
+        for path in dict.fromkeys((usual, odd_path)):
+            if page.method == "GET":
+                answer = visitor.get(f"{path}?{urlencode(values)}")
+            else:
+                answer = visitor.post(path, values)
+            assert answer.status_code < 500, (page.method, path[:80], answer.text)
+
+
+def test_an_audit_until_the_last_day_of_the_calendar_has_every_row(full, visitor):
+    rows = re.compile(r"/audit/(\d+)")
+    every = rows.findall(visitor.get("/main/audit").text)
+    assert every
+    assert rows.findall(visitor.get("/main/audit?until=9999-12-31").text) == every
+    assert rows.findall(visitor.get("/main/audit?since=0001-01-01").text) == every
+    assert not rows.findall(visitor.get("/main/audit?since=9999-12-31").text)
+    assert not rows.findall(visitor.get("/main/audit?customer_id=%00").text)
 
 
 def test_a_form_too_large_is_refused(visitor):

@@ -14,6 +14,7 @@ import structlog
 from sqlalchemy.exc import SQLAlchemyError
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
+from starlette.convertors import StringConvertor, register_url_convertor
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
@@ -22,7 +23,7 @@ from starlette.routing import Route
 from ml_connector.console.access import HEADERS, Caller, Right, is_cross_site
 from ml_connector.console.pages import audit, customers, overview, plans, setup, webhooks
 from ml_connector.console.rendering import STATIC, render, version
-from ml_connector.console.visit import PageRequest, Services
+from ml_connector.console.visit import PageRequest, Services, readable
 from ml_connector.errors import ConnectorError
 from ml_connector.settings import Sync
 
@@ -35,6 +36,15 @@ MAX_FORM = 64 << 10
 Handler = Callable[[PageRequest], Response]
 Message = MutableMapping[str, Any]
 log = structlog.get_logger(__name__)
+
+
+class RowId(StringConvertor):
+    """The id of a row in a path: digits of a ``bigint``. Python parses no number of 5,000."""
+
+    regex = "[0-9]{1,18}"
+
+
+register_url_convertor("row", RowId())
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,15 +67,15 @@ PAGES = (
     PageRoute("/audit/address", Right.READ, audit.of_address, "POST"),
     PageRoute("/audit.csv", Right.READ, audit.export),
     PageRoute("/audit/replay", Right.RUN, audit.replay_failed, "POST"),
-    PageRoute("/audit/{id:int}", Right.READ, audit.entry),
-    PageRoute("/audit/{id:int}/replay", Right.RUN, audit.replay, "POST"),
+    PageRoute("/audit/{id:row}", Right.READ, audit.entry),
+    PageRoute("/audit/{id:row}/replay", Right.RUN, audit.replay, "POST"),
     PageRoute("/webhooks", Right.READ, webhooks.list_events),
     PageRoute("/webhooks/retry", Right.RUN, webhooks.retry, "POST"),
-    PageRoute("/webhooks/{id:int}", Right.READ, webhooks.event),
-    PageRoute("/webhooks/{id:int}/retry", Right.RUN, webhooks.retry, "POST"),
+    PageRoute("/webhooks/{id:row}", Right.READ, webhooks.event),
+    PageRoute("/webhooks/{id:row}/retry", Right.RUN, webhooks.retry, "POST"),
     PageRoute("/plans", Right.READ, plans.list_plans),
-    PageRoute("/plans/{id:int}", Right.READ, plans.plan),
-    PageRoute("/plans/{id:int}.csv", Right.READ, plans.download),
+    PageRoute("/plans/{id:row}", Right.READ, plans.plan),
+    PageRoute("/plans/{id:row}.csv", Right.READ, plans.download),
     PageRoute("/setup", Right.SETUP, setup.setup),
     PageRoute("/setup/ping/{system}", Right.SETUP, setup.ping, "POST"),
     PageRoute("/setup/audience", Right.SETUP, setup.audience, "POST"),
@@ -121,7 +131,7 @@ class _Gatekeeper:
     async def home(self, request: Request) -> Response:
         """Redirect to the first sync that the user may see."""
         caller = await self._caller(request)
-        syncs = await run_in_threadpool(self._readable, caller)
+        syncs = await run_in_threadpool(self._syncs_of, caller)
         root = request.scope.get("root_path", "")
         return RedirectResponse(f"{root}/{next(iter(syncs))}", status_code=303)
 
@@ -144,7 +154,7 @@ class _Gatekeeper:
             raise HTTPException(401, self._services.login_url)
         return caller
 
-    def _readable(self, caller: Caller) -> dict[str, Sync]:
+    def _syncs_of(self, caller: Caller) -> dict[str, Sync]:
         syncs = self._services.syncs()
         readable = {name: sync for name, sync in syncs.items() if caller.may(Right.READ, sync)}
         if not readable:
@@ -155,8 +165,8 @@ class _Gatekeeper:
         self, page: PageRoute, request: Request, caller: Caller, form: dict[str, str]
     ) -> Response:
         try:
-            readable = self._readable(caller)
-            sync = readable.get(request.path_params["sync"])
+            mine = self._syncs_of(caller)
+            sync = mine.get(request.path_params["sync"])
             if sync is None:
                 raise HTTPException(404, "There is no such sync, or you may not see it.")
             if not caller.may(page.right, sync):
@@ -166,10 +176,10 @@ class _Gatekeeper:
                 caller=caller,
                 sync=sync,
                 services=self._services,
-                syncs=tuple(readable),
-                path={key: str(value) for key, value in request.path_params.items()},
-                query=dict(request.query_params),
-                form=form,
+                syncs=tuple(mine),
+                path=readable(request.path_params),
+                query=readable(request.query_params),
+                form=readable(form),
             )
             return page.make(visit)
         except ConnectorError as error:

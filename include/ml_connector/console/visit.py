@@ -131,6 +131,13 @@ class PageRequest:
         return self.now - timedelta(days=days)
 
 
+def readable(given: Mapping[str, object]) -> dict[str, str]:
+    """Return a request's parameters as texts that Postgres takes: U+FFFD in place of NUL."""
+    return {
+        name: str(value).replace("\0", "\N{REPLACEMENT CHARACTER}") for name, value in given.items()
+    }
+
+
 def number(value: str | None, *, default: int = 0) -> int:
     """Return an integer from untrusted input; ``default`` if it is not one."""
     text = (value or "").strip()

@@ -1,7 +1,7 @@
 """Audit pages: filter, page, open, export and replay the audit rows."""
 
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import date, datetime, time, timedelta
 from typing import Any
 
 from sqlalchemy import Row
@@ -131,14 +131,20 @@ def _filter(visit: PageRequest) -> Filter:
     return Filter(
         **texts,
         email_key=key,
-        since=_day(visit, "since"),
-        until=until + timedelta(days=1) if until else None,
+        since=_at(visit, _day(visit, "since")),
+        # The calendar ends with its last day, and so does every row.
+        until=_at(visit, until + timedelta(days=1) if until and until < date.max else None),
     )
 
 
-def _day(visit: PageRequest, name: str) -> datetime | None:
-    """Return a day in the sync's time zone, in the format of a date field."""
+def _day(visit: PageRequest, name: str) -> date | None:
+    """Return a parameter in the format of a date field as a day."""
     try:
-        return datetime.strptime(visit.query.get(name, ""), "%Y-%m-%d").replace(tzinfo=visit.zone)
+        return date.fromisoformat(visit.query.get(name, ""))
     except ValueError:
         return None
+
+
+def _at(visit: PageRequest, day: date | None) -> datetime | None:
+    """Return the start of a day in the sync's time zone."""
+    return datetime.combine(day, time(), visit.zone) if day else None
