@@ -9,6 +9,8 @@ import os
 import re
 import shutil
 import signal
+import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -19,8 +21,8 @@ import requests
 
 from local.settings import SANDBOX_AUDIENCE
 from sandbox.running import bind
-from tests.e2e.airflow import Airflow, trail
-from tests.e2e.machine import Machine
+from tests.e2e.airflow import DAG, Airflow, trail
+from tests.e2e.machine import PATIENCE, Machine
 
 FAILING = """
 from airflow.sdk import dag, task
@@ -64,6 +66,9 @@ class Stayed:
         output: What it printed until it was up.
         customers: Every customer of the sandbox, which keeps them between runs.
         edited: Rows of the audit after two customers were edited and the DAG ran again.
+        preview: What `ml-connector preview` printed after a third customer was edited.
+        synced: What `ml-connector sync` printed after that.
+        runs: Who triggered the DAG's runs.
         scheduler: State of the scheduler by Airflow's health endpoint.
         running: The processes while it was up.
         left: The processes after Ctrl-C.
@@ -72,6 +77,9 @@ class Stayed:
     output: str
     customers: list[dict]
     edited: list[dict]
+    preview: str
+    synced: str
+    runs: set[str]
     scheduler: str
     running: list[str]
     left: list[str]
@@ -95,6 +103,9 @@ def stayed(machine, first) -> Stayed:
         run_id = airflow.trigger()
         assert airflow.finished(run_id) == "success"
         edited = trail(airflow, run_id)
+        airflow.edit(5, GivenName="Changed")
+        preview, synced = typed(machine, "preview"), typed(machine, "sync")
+        runs = airflow.call("GET", f"/api/v2/dags/{DAG}/dagRuns")["dag_runs"]
         customers = requests.get(f"{airflow.quickbooks}/customers", timeout=10).json()
         health = airflow.call("GET", "/api/v2/monitor/health")
         running = machine.left_running()
@@ -104,10 +115,28 @@ def stayed(machine, first) -> Stayed:
         output="".join(lines),
         customers=customers["customers"],
         edited=edited,
+        preview=preview,
+        synced=synced,
+        runs={run["triggered_by"] for run in runs},
         scheduler=health["scheduler"]["status"],
         running=running,
         left=machine.left_running(),
     )
+
+
+def typed(machine: Machine, *words: str) -> str:
+    """Type a command in a shell beside the running machine; return what it printed."""
+    done = subprocess.run(
+        [Path(sys.prefix) / "bin" / "ml-connector", *words],
+        env={name: value for name, value in os.environ.items() if not name.startswith("AIRFLOW")}
+        | {"ML_CONNECTOR_HOME": str(machine.home)},
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
 
 
 @dataclass(frozen=True)
@@ -205,6 +234,16 @@ def test_a_run_writes_only_who_changed(stayed):
     """Two customers were edited; the sandbox has kept the rest."""
     written = [(row["action"], row["customer_id"], row["outcome"]) for row in stayed.edited]
     assert sorted(written) == [("update", "1", "applied"), ("update", "4", "applied")]
+
+
+def test_commands_beside_a_scheduler_have_it_run_the_dag(stayed):
+    """A run in the command's process would meet the scheduler's in the same rows."""
+    update = re.compile(r"update +.* fields_changed +.* (\S+) +.* 1 ")
+    assert "Would change" in stayed.preview
+    assert update.search(stayed.preview)[1] == "planned", stayed.preview
+    assert update.search(stayed.synced)[1] == "applied", stayed.synced
+    assert {"cli", "rest_api"} <= stayed.runs
+    assert "test" not in stayed.runs
 
 
 def test_it_stays_up_until_ctrl_c_and_leaves_no_process_behind(stayed):

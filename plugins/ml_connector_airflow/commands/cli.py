@@ -10,7 +10,9 @@ from ml_connector_airflow.commands.server import as_server
 from ml_connector_airflow.typed import parse_typed_head, parse_typed_time, require_rows
 
 Sync = Annotated[str, typer.Option("--sync", help="A sync's name in syncs.yaml.")]
-Verbose = Annotated[bool, typer.Option("--verbose", help="Show Airflow's own log.")]
+Verbose = Annotated[
+    bool, typer.Option("--verbose", help="Show Airflow's own log of a run in this process.")
+]
 
 
 def migrate() -> None:
@@ -52,7 +54,7 @@ def sync(
     ] = False,
     verbose: Verbose = False,
 ) -> None:
-    """Run the daily DAG once in this process; exit 1 if it failed, 3 if the guard stopped it."""
+    """Run the daily DAG once; exit 1 if it failed, 3 if the guard stopped it."""
     _known(sync_name)
     conf = {
         "full_sync": full_sync,

@@ -1,5 +1,7 @@
-"""Airflow's own database, for commands that run outside Airflow: there and up to date."""
+"""Airflow's own database, for commands that run outside Airflow."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import airflow
@@ -13,13 +15,27 @@ from ml_connector.errors import StorageError
 _MIGRATIONS = Path(airflow.__file__).parent / "migrations"
 
 
+@contextmanager
+def airflows_database() -> Iterator[None]:
+    """Translate failures of Airflow's database.
+
+    Raises:
+        StorageError: it is away, or ended a transaction, as after a deadlock.
+    """
+    try:
+        yield
+    except DBAPIError as error:
+        first = str(error.orig).strip().split("\n", 1)[0]
+        raise StorageError(f"Airflow's database cannot be used: {first}") from error
+
+
 def bring_up_to_date(*, older: bool = False) -> None:
     """Make Airflow's database if it is empty; bring an ``older`` one to this version if told so.
 
     Raises:
-        StorageError: it is away, or of another version: it may be that of an Airflow at work.
+        StorageError: it is away, or of another version, as of an Airflow in use.
     """
-    try:
+    with airflows_database():
         with settings.get_engine().connect() as connection:  # type: ignore[no-untyped-call]
             found = MigrationContext.configure(connection).get_current_heads()
         current = set(found) == set(ScriptDirectory(str(_MIGRATIONS)).get_heads())
@@ -39,6 +55,3 @@ def bring_up_to_date(*, older: bool = False) -> None:
             db.check_migrations(timeout=0)  # type: ignore[no-untyped-call]
         except TimeoutError:
             db.upgradedb()
-    except DBAPIError as error:
-        first = str(error.orig).strip().split("\n", 1)[0]
-        raise StorageError(f"Airflow's database cannot be used: {first}") from error

@@ -1,10 +1,14 @@
-"""Run the daily DAG once in this process (``dag.test()``), with a progress bar."""
+"""Run the daily DAG once, with a progress bar.
+
+A live scheduler that works on the DAG runs it. Otherwise it runs in this process (``dag.test()``).
+"""
 
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +21,8 @@ from ml_connector.scope import Scope
 from ml_connector.settings import load_sync
 from ml_connector.store import changes, plans
 from ml_connector.store.plans import PlanProgress
+from ml_connector_airflow.commands.migrate import airflows_database
+from ml_connector_airflow.commands.scheduled import is_scheduled, run_by_scheduler
 from ml_connector_airflow.wiring import open_scope
 
 POLL_SECONDS = 0.3
@@ -25,7 +31,7 @@ DAGS = Path(__file__).resolve().parents[3] / "dags"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunOutcome:
-    """How a run ended. ``standing`` is None if no task got as far as the connector's database."""
+    """How a run ended. ``plan_id`` is None if no task reached the connector's database."""
 
     succeeded: bool
     rejected: bool
@@ -35,26 +41,32 @@ class RunOutcome:
 
 
 def run_dag(sync_name: str, conf: dict[str, Any]) -> RunOutcome:
-    """Run ``sync_customers__<sync>`` here; connections are whatever Airflow resolves.
+    """Run ``sync_customers__<sync>`` and wait for its end. Airflow resolves the connections.
 
     Raises ``SettingsError`` for an unknown sync or a DAG file that does not load, ``StorageError``
-    if the connector's database cannot be used.
+    if a database cannot be used, ``ConnectorError`` if the scheduler ends meanwhile.
     """
     load_sync(sync_name)
     scope = open_scope(sync_name)
-    _standing(scope, run_id="")  # a database that cannot be used is told of before the run
-    dag = _dag(f"sync_customers__{sync_name}")
-    started = datetime.now(UTC)
+    _progress_of(scope, run_id="")  # a database that cannot be used is reported before the run
+    dag_id, started = f"sync_customers__{sync_name}", datetime.now(UTC)
     run_id = f"manual__{started.isoformat()}"
+    if is_scheduled(dag_id):
+        run = partial(run_by_scheduler, dag_id, run_id, conf)
+        Console(stderr=True, soft_wrap=True).print(
+            f"Airflow runs it: {run_id} of {dag_id}. Ctrl-C stops the waiting, not the run."
+        )
+    else:
+        run = partial(_run_here, _dag(dag_id), started, conf)
     with _progress(scope, run_id):
-        run = dag.test(run_after=started, logical_date=started, run_conf=conf)
-    standing = _standing(scope, run.run_id)
+        state = run()
+    progress = _progress_of(scope, run_id)
     scope.database.close()
     return RunOutcome(
-        succeeded=str(run.state) == "success",
-        rejected=standing is not None and standing.state == "rejected",
-        plan_id=standing.plan_id if standing else None,
-        error=standing.error if standing else "a task failed before it reached the database",
+        succeeded=state == "success",
+        rejected=progress is not None and progress.state == "rejected",
+        plan_id=progress.plan_id if progress else None,
+        error=progress.error if progress else "a task failed before it reached the database",
         seconds=(datetime.now(UTC) - started).total_seconds(),
     )
 
@@ -103,7 +115,13 @@ def _dag(dag_id: str) -> Any:
     return bag.dags[dag_id]
 
 
-def _standing(scope: Scope, run_id: str) -> PlanProgress | None:
+def _run_here(dag: Any, started: datetime, conf: dict[str, Any]) -> str:
+    with airflows_database():
+        run = dag.test(run_after=started, logical_date=started, run_conf=conf)
+    return str(run.state)
+
+
+def _progress_of(scope: Scope, run_id: str) -> PlanProgress | None:
     with scope.database.begin() as connection:
         return plans.progress_of(connection, sync=scope.name, run_id=run_id)
 
@@ -116,11 +134,11 @@ def _progress(scope: Scope, run_id: str) -> Iterator[None]:
     def follow(progress: Progress) -> None:
         bar = progress.add_task("starting", total=None)
         while not over.wait(POLL_SECONDS):
-            standing = _standing(scope, run_id)
-            if standing is not None:
-                total = standing.changes or None
-                told = f"{standing.calls} calls, {standing.settled} of {standing.changes} changes"
-                progress.update(bar, description=told, total=total, completed=standing.settled)
+            found = _progress_of(scope, run_id)
+            if found is not None:
+                total = found.changes or None
+                said = f"{found.calls} calls, {found.settled} of {found.changes} changes"
+                progress.update(bar, description=said, total=total, completed=found.settled)
 
     with Progress(
         SpinnerColumn(),
