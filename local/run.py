@@ -333,7 +333,7 @@ class Run:
         self.processes.stop()
 
     def note_traceback(self) -> None:
-        """Keep the traceback of an unexpected error for whoever mends it."""
+        """Keep the traceback of an unexpected error in a file."""
         self.settings.logs.mkdir(parents=True, exist_ok=True)
         with (self.settings.logs / "run.log").open("a", encoding="utf-8") as log:
             traceback.print_exc(file=log)

@@ -3,7 +3,7 @@
 import gc
 import threading
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from itertools import islice
 from typing import TypeVar
@@ -41,16 +41,17 @@ def drain(step: Callable[[], bool], threads: int) -> None:
     stop = threading.Event()
 
     def work() -> None:
-        try:
-            while not stop.is_set() and step():
-                pass
-        except BaseException:
-            stop.set()
-            raise
+        while not stop.is_set() and step():
+            pass
 
     with ThreadPoolExecutor(threads) as pool:
-        for done in [pool.submit(work) for _ in range(threads)]:
-            done.result()
+        working = [pool.submit(work) for _ in range(threads)]
+        try:
+            ended, _ = wait(working, return_when=FIRST_EXCEPTION)
+        finally:
+            stop.set()
+        for each in ended:
+            each.result()
 
 
 @contextmanager

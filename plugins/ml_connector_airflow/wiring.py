@@ -1,4 +1,4 @@
-"""Wiring: turn Airflow's connections and context into what the steps need."""
+"""Composition root: build scopes and clients from Airflow's connections and context."""
 
 import os
 import time
@@ -26,20 +26,20 @@ from ml_connector_airflow.hooks.quickbooks import QuickBooksHook
 
 DATABASE_CONN_ID = "ml_connector_db"
 PASSWORD_VARIABLE = "ML_CONNECTOR_DB_PASSWORD"  # noqa: S105 - its name; or with _FILE, a file's
-_DATABASE_MEND = "add one of type Postgres that points at the connector's database"
+_DATABASE_FIX = "add one of type Postgres that points at the connector's database"
 _POSTGRES_OPTIONS = frozenset(
     {"sslmode", "sslrootcert", "sslcert", "sslkey", "connect_timeout", "options", "host"}
 )
 
 
-def connection_named(conn_id: str, mend: str) -> Connection:
-    """Return an Airflow connection. Raises ``SettingsError`` with ``mend`` if there is none."""
+def connection_named(conn_id: str, fix: str) -> Connection:
+    """Return an Airflow connection. Raises ``SettingsError`` with ``fix`` if it is missing."""
     from airflow.sdk.exceptions import AirflowNotFoundException, AirflowRuntimeError
 
     try:
         found: Connection = Connection.get(conn_id)
     except (AirflowNotFoundException, AirflowRuntimeError):
-        raise SettingsError(f"there is no Airflow connection {conn_id!r}; {mend}") from None
+        raise SettingsError(f"there is no Airflow connection {conn_id!r}; {fix}") from None
     return found
 
 
@@ -50,7 +50,7 @@ def values_in(extra: Mapping[str, Any], name: str) -> list[str]:
 
 def database_url() -> str:
     """Return the URL of the connector's database (connection ``ml_connector_db``)."""
-    connection = connection_named(DATABASE_CONN_ID, _DATABASE_MEND)
+    connection = connection_named(DATABASE_CONN_ID, _DATABASE_FIX)
     return _address(connection, connection.extra_dejson)
 
 
@@ -66,7 +66,7 @@ async def database_url_in_trigger() -> str:
         connection: Connection = await Connection.async_get(DATABASE_CONN_ID)
     except (AirflowNotFoundException, AirflowRuntimeError):
         raise SettingsError(
-            f"there is no Airflow connection {DATABASE_CONN_ID!r}; {_DATABASE_MEND}"
+            f"there is no Airflow connection {DATABASE_CONN_ID!r}; {_DATABASE_FIX}"
         ) from None
     return _address(connection, await connection.aextra_dejson())
 

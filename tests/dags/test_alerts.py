@@ -211,7 +211,7 @@ def everybody(webhook, tmp_path, monkeypatch, url):
     slack.server.server_close()
 
 
-def test_slack_mail_and_webhook_are_each_told_once_with_cause_mend_runbook_and_run(
+def test_slack_mail_and_webhook_are_each_told_once_with_cause_fix_runbook_and_run(
     database, everybody
 ):
     from ml_connector_airflow.alerts.delivery import raise_alert
@@ -465,7 +465,7 @@ def test_the_watch_tells_whoever_did_not_take_an_alert(database, everybody):
     assert [len(everybody.slack.taken), len(everybody.webhook.taken)] == [1, 1]
 
 
-def test_a_row_that_somebody_edited_is_told_once_by_the_daily_look_and_once_it_is_mended(
+def test_a_row_that_somebody_edited_is_told_once_by_the_daily_look_and_once_it_is_fixed(
     database, everybody, in_a_task
 ):
     from ml_connector_airflow.alerts.callbacks import task_failed

@@ -22,7 +22,7 @@ import requests
 from local.settings import SANDBOX_AUDIENCE
 from sandbox.running import bind
 from tests.e2e.airflow import DAG, Airflow, trail
-from tests.e2e.machine import PATIENCE, Machine
+from tests.e2e.machine import PATIENCE, REPOSITORY, Machine
 
 FAILING = """
 from airflow.sdk import dag, task
@@ -192,6 +192,22 @@ def test_the_first_run_makes_the_audience_exactly_right(machine, first):
     assert re.search(r"^Airflow +http://127.0.0.1:\d+ .*password \S+\)$", output, re.MULTILINE)
     assert f"Logs     {machine.home}/logs" in output
     assert machine.left_running() == []
+
+
+def test_the_readme_shows_what_the_first_run_prints(first):
+    readme = (REPOSITORY / "README.md").read_text()
+    (shown,) = re.findall(r"```\n(Changes\n.*?)```", readme, re.DOTALL)
+
+    def rows(printed: str) -> list[list[str]]:
+        return [line.split() for line in printed.splitlines() if line.strip()]
+
+    def but_reads(row: list[str]) -> list[str]:
+        """A busy machine polls more often."""
+        return [*row[:1], *row[2:]] if row[0] in ("QuickBooks", "Mailchimp") else row
+
+    printed = [but_reads(row) for row in rows(first[1])]
+    missing = [row for row in map(but_reads, rows(shown)) if row not in printed]
+    assert not missing, first[1]
 
 
 def test_openlineage_hears_of_a_company_and_an_audience_and_of_no_person(machine, stayed):

@@ -213,8 +213,8 @@ def test_a27_audience_that_does_not_fit_fails_the_run_before_its_first_write(
         company.sync()
     assert "check --fix" in str(failure.value)
     assert company.writes() == []
-    mended = [{"tag": "FNAME"}, {"tag": "LNAME"}, {"tag": "ADDRESS", "type": "address"}]
-    company.mailchimp_control("POST", "audiences", {"id": AUDIENCE, "merge_fields": mended})
+    fixed = [{"tag": "FNAME"}, {"tag": "LNAME"}, {"tag": "ADDRESS", "type": "address"}]
+    company.mailchimp_control("POST", "audiences", {"id": AUDIENCE, "merge_fields": fixed})
     company.sync()
     assert company.statuses() == {AMY: "subscribed"}
 

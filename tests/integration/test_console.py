@@ -60,7 +60,7 @@ class FakeOutside:
         return [StatusLine(name="QuickBooks", said="connection quickbooks_default", ok=True)]
 
     def webhooks(self, sync, base):
-        return [StatusLine(name="Mailchimp", said=f"{base}/hook", ok=False, mend="Register it.")]
+        return [StatusLine(name="Mailchimp", said=f"{base}/hook", ok=False, fix="Register it.")]
 
     def ping(self, sync, system):
         return f"{system} answers"
@@ -495,7 +495,7 @@ def test_a_customer_nobody_knows_is_not_there(visitor):
 def test_the_overview_says_that_the_sync_runs_and_what_needs_a_person(visitor):
     page = visitor.page("/main")
     assert "The sync is running." in page
-    assert "1 webhook events were given up" in page
+    assert "1 webhook dead-lettered" in page
     assert "Contacts of customers" in page
 
 

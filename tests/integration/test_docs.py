@@ -308,3 +308,15 @@ def test_pages_that_the_code_names_exist():
     for file in places:
         for page in re.findall(r"docs/[\w./-]+\.md", text_of(file)):
             assert (ROOT / page).exists(), f"{name(file)} names {page}"
+
+
+WHOLE = 2_000
+"""A selection of the tests has fewer."""
+
+
+def test_the_readme_counts_the_tests(request):
+    tests = [item for item in request.session.items if not item.get_closest_marker("endurance")]
+    if len(tests) < WHOLE:
+        pytest.skip("counts the tests of a whole run only")
+    (told,) = re.findall(r"# ([\d,]+) tests, in about", README.read_text())
+    assert int(told.replace(",", "")) == pytest.approx(len(tests), rel=0.05)

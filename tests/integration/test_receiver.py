@@ -194,7 +194,7 @@ def test_c7_a_delivery_repeated_is_answered_200_and_stored_once(served):
 
 
 def test_without_keys_everything_is_refused_and_the_log_says_what_to_set(database_url, capfd):
-    keys = Keys(mends={"quickbooks": "set the verifier token", "main": "run register-webhooks"})
+    keys = Keys(fixes={"quickbooks": "set the verifier token", "main": "run register-webhooks"})
     with serving(database_url, keys=keys) as served:
         assert served.quickbooks([cloud_event(1)]).status_code == 401
         assert served.quickbooks([cloud_event(1)], token="").status_code == 401

@@ -93,7 +93,7 @@ def test_packages_without_known_vulnerabilities_are_counted_and_pass(tmp_path, o
     assert outcome.code == advisories.NOTHING_KNOWN
 
 
-def test_a_known_vulnerability_fails_and_says_where_it_is_mended(tmp_path, osv):
+def test_a_known_vulnerability_fails_and_says_where_it_is_fixed(tmp_path, osv):
     outcome = asked_of_osv(lock_of(tmp_path, "alpha==1.0", "beta==1.5"), osv)
     assert outcome.code == advisories.KNOWN
     assert "osv: beta 1.5: PYSEC-1; fixed in 2.0" in outcome.lines

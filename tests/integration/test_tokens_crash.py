@@ -1,6 +1,6 @@
 """A process killed between QuickBooks' rotation and our commit: the one window nobody can close.
 
-Where the old refresh token still works for a while, the next caller mends it. Where it does not,
+Where the old refresh token still works for a while, the next caller recovers it. Where it does not,
 the connection ends at once, after three token calls at most, and everything else goes on.
 """
 
@@ -29,7 +29,7 @@ def desk(mock_servers, database_url, tmp_path) -> Desk:
 
 
 @pytest.mark.parametrize("how", CRASHES)
-def test_with_grace_the_next_caller_mends_what_a_killed_one_lost(desk, how: str) -> None:
+def test_with_grace_the_next_caller_recovers_what_a_killed_one_lost(desk, how: str) -> None:
     desk.fresh(**STRICT | {"grace_seconds": DAY})
     assert attempt(desk) == ""
     for time in range(TIMES):
@@ -40,7 +40,7 @@ def test_with_grace_the_next_caller_mends_what_a_killed_one_lost(desk, how: str)
 
 
 @pytest.mark.parametrize("how", CRASHES)
-def test_two_killed_in_a_row_are_mended_as_well(desk, how: str) -> None:
+def test_two_killed_in_a_row_are_recovered_as_well(desk, how: str) -> None:
     desk.fresh(**STRICT | {"grace_seconds": DAY})
     crash(desk, how)
     crash(desk, how)

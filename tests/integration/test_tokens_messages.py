@@ -1,4 +1,4 @@
-"""What can go wrong with the tokens: one plain message with the mend, and no secret anywhere."""
+"""What can go wrong with the tokens: one plain message with the fix, and no secret anywhere."""
 
 import base64
 import json
@@ -129,9 +129,9 @@ CASES = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize(("arrange", "error", "mend"), CASES.values(), ids=CASES)
-def test_one_plain_message_with_the_mend_and_no_secret_in_any_log(
-    company, desk, caplog, arrange, error, mend
+@pytest.mark.parametrize(("arrange", "error", "fix"), CASES.values(), ids=CASES)
+def test_one_plain_message_with_the_fix_and_no_secret_in_any_log(
+    company, desk, caplog, arrange, error, fix
 ) -> None:
     caplog.set_level(logging.DEBUG)
     desk.fresh(**STRICT)
@@ -147,7 +147,7 @@ def test_one_plain_message_with_the_mend_and_no_secret_in_any_log(
         company.fetch(company.scope())
 
     assert type(raised.value) is error
-    assert mend in str(raised.value)
+    assert fix in str(raised.value)
     assert "\n" not in str(raised.value)
     written = "\n".join(
         (caplog.text, json.dumps(logs, default=str), *traceback.format_exception(raised.value))
@@ -191,7 +191,7 @@ def test_a_clock_that_is_an_hour_wrong_costs_one_renewal_and_is_named(
     (told,) = (entry for entry in logs if entry["event"] == "clock_wrong")
     assert told["log_level"] == "warning"
     way = "ahead" if hours > 0 else "behind"
-    assert told["mend"] == (
+    assert told["fix"] == (
         f"this machine's clock is {minutes} minutes {way}; set it and keep it set (NTP)"
     )
 

@@ -1,11 +1,11 @@
-"""prefetch reads one page in advance, in order, and loses no error; relaxed_gc restores the collector."""
+"""Prefetch reads one page in advance, drain stops at the first error, the collector is restored."""
 
 import gc
 import threading
 
 import pytest
 
-from ml_connector.batching import GC_THRESHOLD, prefetch, relaxed_gc
+from ml_connector.batching import GC_THRESHOLD, drain, prefetch, relaxed_gc
 
 
 def test_the_next_page_is_under_way_while_one_is_worked_on_and_no_further_one():
@@ -43,6 +43,49 @@ def test_nothing_is_left_running_when_the_reader_stops_early():
 
 def test_empty_pages_are_pages():
     assert list(prefetch([[], None, [1]])) == [[], None, [1]]
+
+
+def test_a_drain_goes_on_until_nothing_is_left_on_any_thread():
+    items, lock = list(range(100)), threading.Lock()
+    done = []
+
+    def step() -> bool:
+        with lock:
+            item = items.pop() if items else None
+        if item is not None:
+            done.append(item)
+        return item is not None
+
+    drain(step, 3)
+    assert sorted(done) == list(range(100))
+
+
+def test_the_first_error_of_a_drain_is_raised():
+    second = threading.Event()
+
+    def step() -> bool:
+        if threading.current_thread().name.endswith("_0"):
+            raise ConnectionError("first")
+        second.wait(0.2)
+        raise ValueError("second")
+
+    with pytest.raises(ConnectionError, match="first"):
+        drain(step, 2)
+
+
+def test_after_an_error_the_other_threads_of_a_drain_stop():
+    both = threading.Barrier(2)
+    steps = []
+
+    def step() -> bool:
+        if not steps and not both.wait(5):
+            raise ConnectionError("cut")
+        steps.append(threading.get_ident())
+        return True  # there is always more to do
+
+    with pytest.raises(ConnectionError, match="cut"):
+        drain(step, 2)
+    assert not [each for each in threading.enumerate() if each.ident in steps]
 
 
 @relaxed_gc()

@@ -54,7 +54,7 @@ def test_the_shell_wins_over_dotenv_and_empty_counts_as_not_set(tmp_path):
         (REAL | {"MAILCHIMP_AUDIENCE_ID": ""}, "set MAILCHIMP_AUDIENCE_ID in .env"),
     ],
 )
-def test_a_wrong_setting_is_named_with_the_mend(tmp_path, environ, words):
+def test_a_wrong_setting_is_named_with_the_fix(tmp_path, environ, words):
     with pytest.raises(LocalError, match=words):
         settings(tmp_path, **environ)
 

@@ -269,7 +269,7 @@ def test_anything_but_the_two_tokens_may_be_missing() -> None:
 
 
 @pytest.mark.parametrize(
-    ("mend", "text"),
+    ("fix", "text"),
     [
         ("not a JSON object", "garbage-secret"),
         ("not a JSON object", '["garbage-secret"]'),
@@ -288,11 +288,11 @@ def test_anything_but_the_two_tokens_may_be_missing() -> None:
         ),
     ],
 )
-def test_nonsense_in_the_variable_is_named_with_its_mend_and_never_quoted(
-    mend: str, text: str
+def test_nonsense_in_the_variable_is_named_with_its_fix_and_never_quoted(
+    fix: str, text: str
 ) -> None:
     place = "Variable quickbooks_token__quickbooks_default"
-    with pytest.raises(CredentialsError, match=mend) as raised:
+    with pytest.raises(CredentialsError, match=fix) as raised:
         TokenPair.from_json(text, place=place)
     assert str(raised.value).startswith(place)
     assert "garbage-secret" not in str(raised.value)

@@ -7,11 +7,11 @@ personal data and no secrets, because they leave your systems.
 from ml_connector.alerts.causes import PendingAlert
 
 WHAT_TO_DO = {
-    "task_failed": "Open the run, read the error, mend what it names, and clear the failed task.",
+    "task_failed": "Open the run, read the error, fix what it names, and clear the failed task.",
     "needs_reauth": "Run `ml-connector connect quickbooks`, or connect on the console's setup page.",
     "refresh_token_ending": "Run `ml-connector connect quickbooks` before that day.",
     "guard_waiting": "Approve or reject the plan in Airflow, under Required actions.",
-    "dead_letters": "Look at the console's webhooks page, mend the reason, and queue them again.",
+    "dead_letters": "Look at the console's webhooks page, fix the reason, and queue them again.",
     "no_success": "Look whether the DAG is paused or its runs fail or wait.",
     "audit_broken": "Treat it as an incident: keep the database as it is and see who wrote to it.",
     "clock_skew": "Set the clock of the worker's machine by NTP. Runs read more meanwhile, never less.",

@@ -21,12 +21,12 @@ class TokenExpiry:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StatusLine:
-    """One line of the Setup page. ``ok`` is None if neutral. ``mend`` states the fix."""
+    """One line of the Setup page. ``ok`` is None if neutral. ``fix`` says what to do."""
 
     name: str
     said: str
     ok: bool | None = None
-    mend: str = ""
+    fix: str = ""
 
 
 class Host(Protocol):

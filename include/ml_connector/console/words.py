@@ -133,8 +133,8 @@ INBOX = {
     "leased": "being worked on",
     "done": "done",
     "ignored": "ignored",
-    "quarantined": "set aside",
-    "dead": "given up",
+    "quarantined": "quarantined",
+    "dead": "dead-lettered",
 }
 INBOX_REASON = {
     "unknown_realm": "for a company that no sync names",

@@ -222,7 +222,7 @@ def _compare_clocks(response: Response, now: datetime) -> None:
         log.warning(
             "clock_wrong",
             minutes=minutes,
-            mend=f"this machine's clock is {minutes} minutes {'ahead' if now > theirs else 'behind'};"
+            fix=f"this machine's clock is {minutes} minutes {'ahead' if now > theirs else 'behind'};"
             " set it and keep it set (NTP)",
         )
 

@@ -32,7 +32,7 @@ from ml_connector_airflow.wiring import (
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """One check's result; ``settings`` tells that a setting is what has to be mended."""
+    """One check's result; ``settings``: the fix is a setting."""
 
     ok: bool
     name: str
@@ -183,7 +183,7 @@ def _webhooks(scope: Scope) -> str:
 
 
 def _refused(hook: dict[str, Any], key: MailchimpKey) -> str | None:
-    """Say why a webhook's deliveries are refused, and the mend; None if they are not."""
+    """Return why a webhook's deliveries are refused, and the fix; None if they are accepted."""
     given = secret_in(urlsplit(str(hook["url"])).query.encode())
     if not secret_matches(given, key.secrets):
         return (

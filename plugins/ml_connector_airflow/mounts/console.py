@@ -153,9 +153,7 @@ class AirflowServices:
         ]
         if lacking:
             said = f"connection {conn_id} lacks {' and '.join(lacking)}"
-            return StatusLine(
-                name="QuickBooks", said=said, ok=False, mend="Fill it in, or connect."
-            )
+            return StatusLine(name="QuickBooks", said=said, ok=False, fix="Fill it in, or connect.")
         place = connection.host or "production"
         said = f"connection {conn_id}, company {realm}, at {place}"
         return StatusLine(name="QuickBooks", said=said, ok=True)
@@ -163,7 +161,7 @@ class AirflowServices:
     def _token(self, conn_id: str) -> StatusLine:
         ends = self.token_ends(conn_id)
         if ends.problem:
-            return StatusLine(name="Token", said=ends.problem, ok=False, mend="Connect QuickBooks.")
+            return StatusLine(name="Token", said=ends.problem, ok=False, fix="Connect QuickBooks.")
         if ends.refresh is None:
             return StatusLine(name="Token", said="stored; its end is told at the next refresh")
         said = f"stored; the refresh token ends on {ends.refresh:%Y-%m-%d %H:%M} UTC"
@@ -190,13 +188,13 @@ class AirflowServices:
                 name="QuickBooks",
                 said=f"{base}{WEBHOOKS}/quickbooks",
                 ok=bool(keys.quickbooks),
-                mend=keys.mends.get(QUICKBOOKS, "Verifier token is set."),
+                fix=keys.fixes.get(QUICKBOOKS, "Verifier token is set."),
             ),
             StatusLine(
                 name="Mailchimp",
                 said=f"{base}{WEBHOOKS}/mailchimp/{sync.name}",
                 ok=bool(mailchimp and mailchimp.secrets),
-                mend=keys.mends.get(
+                fix=keys.fixes.get(
                     sync.name,
                     "Secret is set; deliveries are "
                     + (
@@ -227,7 +225,7 @@ class AirflowServices:
                 name=str(found.get("name")),
                 said=f"{members} members",
                 ok=not double,
-                mend="It asks people to confirm, which new_contact_status: subscribed goes around."
+                fix="It asks people to confirm, which new_contact_status: subscribed goes around."
                 if double
                 else "",
             ),
@@ -236,7 +234,7 @@ class AirflowServices:
                     name=tag,
                     said=problems.get(tag, f"is there, type {kinds.get(tag)}"),
                     ok=tag not in problems,
-                    mend="`ml-connector check --fix` adds missing fields."
+                    fix="`ml-connector check --fix` adds missing fields."
                     if tag in problems
                     else "",
                 )

@@ -36,23 +36,23 @@ log = structlog.get_logger(__name__)
 def load_keys() -> Keys:
     """Return the keys of every sync as Airflow has them now.
 
-    A missing connection gives no keys and an entry in ``mends``. Raises ``StorageError`` if
+    A missing connection gives no keys and an entry in ``fixes``. Raises ``StorageError`` if
     Airflow's database is unavailable. ``Connection.get`` reports that as a missing connection. The
     Variables tell the difference, so they are read last.
     """
     syncs = list(load_syncs().values())
-    mends: dict[str, str] = {}
-    quickbooks = _quickbooks({sync.quickbooks_conn_id for sync in syncs}, mends)
+    fixes: dict[str, str] = {}
+    quickbooks = _quickbooks({sync.quickbooks_conn_id for sync in syncs}, fixes)
     mailchimp = {sync.name: mailchimp_key(sync) for sync in syncs}
     for name, key in mailchimp.items():
         if not key.secrets:
-            mends[name] = (
+            fixes[name] = (
                 "no webhook secret is set for this sync; run `ml-connector register-webhooks`"
             )
-    return Keys(quickbooks=quickbooks, mailchimp=mailchimp, mends=mends)
+    return Keys(quickbooks=quickbooks, mailchimp=mailchimp, fixes=fixes)
 
 
-def _quickbooks(conn_ids: set[str], mends: dict[str, str]) -> dict[str, frozenset[str]]:
+def _quickbooks(conn_ids: set[str], fixes: dict[str, str]) -> dict[str, frozenset[str]]:
     realms: dict[str, frozenset[str]] = defaultdict(frozenset)
     for conn_id in sorted(conn_ids):
         extra = _extra(conn_id)
@@ -60,7 +60,7 @@ def _quickbooks(conn_ids: set[str], mends: dict[str, str]) -> dict[str, frozense
         for token in tokens:
             realms[token] |= frozenset(values_in(extra, "realm_id"))
         if not tokens:
-            mends[QUICKBOOKS] = (
+            fixes[QUICKBOOKS] = (
                 f"no webhook verifier token is set; copy it from your Intuit app's webhooks page "
                 f"into the connection {conn_id}, field Webhook verifier token"
             )

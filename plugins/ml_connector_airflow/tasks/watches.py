@@ -53,7 +53,8 @@ def watch_dead_letters(database: Database) -> int:
     with database.begin() as connection:
         dead = causes.dead_letters(connection)
     if dead:
-        message = f"{dead} webhook events were given up after five tries"
+        events = "1 webhook event" if dead == 1 else f"{dead} webhook events"
+        message = f"{events} dead-lettered after five tries"
         raise_alert(database, cause="dead_letters:inbox", message=message)
     else:
         end_alert(database, cause="dead_letters:inbox")

@@ -37,13 +37,13 @@ def test_the_test_button_says_that_a_right_connection_works(airflow, conn_id):
 
 
 @pytest.mark.parametrize(
-    ("conn_type", "extra", "mend"),
+    ("conn_type", "extra", "fix"),
     [
         ("mailchimp", {}, "check the connection's password"),
         ("quickbooks", {"realm_id": "1"}, "client"),
     ],
 )
-def test_the_test_button_says_what_to_change_in_a_wrong_connection(airflow, conn_type, extra, mend):
+def test_the_test_button_says_what_to_change_in_a_wrong_connection(airflow, conn_type, extra, fix):
     ports = airflow.machine.ports
     port = ports["MAILCHIMP_PORT" if conn_type == "mailchimp" else "QUICKBOOKS_PORT"]
     host = f"http://127.0.0.1:{port}"
@@ -62,7 +62,7 @@ def test_the_test_button_says_what_to_change_in_a_wrong_connection(airflow, conn
         },
     )
     assert answer["status"] is False
-    assert mend in answer["message"]
+    assert fix in answer["message"]
     assert "wrong-us99" not in answer["message"]
 
 

@@ -27,5 +27,5 @@ def test_the_log_of_a_task_that_failed_ends_with_the_kind_of_its_error(airflow):
     (summary,) = [line for line in said.splitlines() if "task_summary" in line]
     assert '"error":"SettingsError"' in summary.replace(" ", "")
     # The alert is ended by a run that ends well.
-    mended = airflow.trigger(dag_id="replay_audit", failed=True, dry_run=True)
-    assert airflow.finished(mended, dag_id="replay_audit") == "success"
+    fixed = airflow.trigger(dag_id="replay_audit", failed=True, dry_run=True)
+    assert airflow.finished(fixed, dag_id="replay_audit") == "success"

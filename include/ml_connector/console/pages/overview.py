@@ -107,14 +107,14 @@ def _concerns(
             yield Concern(f"QuickBooks' {name} ends soon", "connect it again", "/setup")
     if inbox.get("dead"):
         yield Concern(
-            f"{inbox['dead']} webhook events were given up",
-            "look at the reason, then retry them",
+            f"{_webhooks(inbox['dead'])} dead-lettered",
+            "look at the reason, then retry",
             "/webhooks?state=dead",
         )
     if inbox.get("quarantined"):
         yield Concern(
-            f"{inbox['quarantined']} webhook events were set aside",
-            "they were genuine and could not be used",
+            f"{_webhooks(inbox['quarantined'])} quarantined",
+            "valid signature, but unusable",
             "/webhooks?state=quarantined",
         )
     if waiting is not None and visit.now - waiting > OVERDUE:
@@ -197,3 +197,7 @@ def _charts(visit: PageRequest, connection: Connection) -> dict[str, Any]:
             else [],
         },
     }
+
+
+def _webhooks(number: int) -> str:
+    return "1 webhook" if number == 1 else f"{number} webhooks"

@@ -152,7 +152,7 @@ class Receiver:
                 else self._from_quickbooks(scope, body)
             )
         except _RefusedError as refused:
-            return self._tallied("refused", REFUSED, who=refused.who, mend=refused.mend)
+            return self._tallied("refused", REFUSED, who=refused.who, fix=refused.fix)
         await self.store(events)
         if any(event.state == "pending" for event in events):
             self._stored()
@@ -205,7 +205,7 @@ class Receiver:
             keys, found = newer, prove(newer)
         if found is None:
             known = who == quickbooks.SYSTEM or who in keys.mailchimp
-            raise _RefusedError(who if known else "an unknown sync", keys.mends.get(who, ""))
+            raise _RefusedError(who if known else "an unknown sync", keys.fixes.get(who, ""))
         return found
 
     def _tallied(self, name: str, answer: Reply, **facts: Any) -> Reply:
@@ -214,9 +214,9 @@ class Receiver:
 
 
 class _RefusedError(Exception):
-    def __init__(self, who: str, mend: str) -> None:
+    def __init__(self, who: str, fix: str) -> None:
         super().__init__(who)
-        self.who, self.mend = who, mend
+        self.who, self.fix = who, fix
 
 
 def inbox_writer(database: Database, vault: Vault) -> Store:

@@ -40,12 +40,12 @@ class Keys:
     Attributes:
         quickbooks: Verifier token to the realms it is valid for.
         mailchimp: Keys by sync.
-        mends: Which setting to fix, by system or sync, if a key is missing.
+        fixes: Which setting to change, by system or sync, if a key is missing.
     """
 
     quickbooks: Mapping[str, frozenset[str]] = field(default_factory=dict, repr=False)
     mailchimp: Mapping[str, MailchimpKey] = field(default_factory=dict)
-    mends: Mapping[str, str] = field(default_factory=dict)
+    fixes: Mapping[str, str] = field(default_factory=dict)
 
 
 class Keyring:
