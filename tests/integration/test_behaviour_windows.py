@@ -242,6 +242,17 @@ def test_a11_a_complaint_whose_webhook_was_lost_travels(company, amy):
     assert company.statuses()[NEW] == "unsubscribed"
 
 
+def test_a11_a_complaint_at_the_address_that_a_member_took_in_mailchimp_travels(company, amy):
+    company.person(OLD, "upemail", email_address=NEW)
+    company.sync()
+    company.person(NEW, "clean", abuse=True)
+    company.sync()
+    company.move(amy, THIRD)
+    company.sync()
+    company.sync()
+    assert mailable(company) == set()
+
+
 def test_a11_a_bounce_gives_a_corrected_address_its_chance(company, amy):
     company.person(OLD, "clean")
     company.sync()

@@ -183,13 +183,14 @@ _MERGE = text("""
             profile_hash = coalesce(excluded.profile_hash, known.profile_hash),
             seen_tags = coalesce(excluded.seen_tags, known.seen_tags),
             last_changed = excluded.last_changed, seen_at = excluded.seen_at
-        RETURNING email_key, status, alias_of, xmax = 0 AS is_new
+        RETURNING email_key, status, alias_of, complained, xmax = 0 AS is_new
     ), waiting AS (
         UPDATE ml_connector.customers c SET dirty = true FROM written w
         WHERE c.sync = :sync AND c.email_key IN (w.email_key, w.alias_of)
           AND (w.is_new OR c.decision = 'skipped' OR w.status = 'archived')
     ), left_behind AS (
-        UPDATE ml_connector.contacts o SET previous_status = w.status FROM written w
+        UPDATE ml_connector.contacts o SET previous_status = w.status, complained = w.complained
+        FROM written w
         WHERE o.sync = :sync AND o.email_key = w.alias_of AND o.status = 'moved'
     )
     SELECT count(*) FROM written
