@@ -23,9 +23,9 @@ from tests.integration.test_console_hostile import console
 
 FILL = """
     INSERT INTO ml_connector.audit
-        (at, sync, system, action, reason, customer_id, email_key, outcome, error, attempts, cause,
+        (id, at, sync, system, action, reason, customer_id, email_key, outcome, error, attempts, cause,
          dag_id, run_id, task_id, try_number, actor, seal_id)
-    SELECT now() - (:rows - n) * interval '1 year' / :rows, 'main',
+    SELECT nextval('ml_connector.audit_id_seq'), now() - (:rows - n) * interval '1 year' / :rows, 'main',
         CASE WHEN n % 4 = 0 THEN 'quickbooks' ELSE 'mailchimp' END,
         CASE WHEN n % 4 = 0 THEN 'write_notes' WHEN n % 7 = 0 THEN 'create' ELSE 'update' END,
         'fields_changed', (n % 100000)::text, sha256((n % 100000)::text::bytea),

@@ -360,7 +360,7 @@ class Company:
 
     def work_off(self, *, gather: bool = False) -> dict[str, int]:
         """Work on the inbox once, as the webhooks' task does; with ``gather`` as one that stays."""
-        return process_inbox(self.database, [self.open_sync()], gather=gather)
+        return process_inbox(self.database, [self.open_sync()], vault=self.vault, gather=gather)
 
     def inbox(self) -> dict[str, int]:
         """Events by state."""

@@ -10,10 +10,13 @@ from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
 import ml_connector.store
-from ml_connector.audit import chain, partitions
+from ml_connector.audit import chain, partitions, trail
+from ml_connector.audit.trail import Entry
+from ml_connector.model import RunContext
 from ml_connector.retention import maintain_audit
 from ml_connector.store.database import Database
 from ml_connector.store.migrate import upgrade
+from ml_connector.vault import Vault
 from tests.integration.company import Company
 from tests.integration.test_audit_sealed import found, tamper, verify, write
 
@@ -28,15 +31,12 @@ def tables(company: Company) -> list[str]:
 def past(company: Company, months: int, number: int = 3) -> datetime:
     """Put rows into a month gone by."""
     at = partitions.month_of(NOW, later=-months) + timedelta(days=3)
+    entry = Entry(sync="main", action="create", reason="r", outcome="applied", cause="change:1")
+    batch = trail.encrypted([entry] * number, run=RunContext(), vault=company.vault)
+    since_2000 = (at - datetime(2000, 1, 1, tzinfo=UTC)) // timedelta(microseconds=1)
     with company.database.begin() as connection:
         connection.execute(text("SELECT ml_connector.make_audit_partition(:at)"), {"at": at})
-        connection.execute(
-            text("""INSERT INTO ml_connector.audit (at, sync, system, action, reason, outcome,
-                        attempts, cause, dag_id, run_id, task_id, try_number, actor, seal_id)
-                    SELECT :at, 'main', 'mailchimp', 'create', 'r', 'applied', 1, 'change:1', '', '',
-                           '', 1, '', 's' FROM generate_series(1, :number)"""),
-            {"at": at, "number": number},
-        )
+        trail.write_batch(connection, batch, at=since_2000, vault=company.vault)
     return at
 
 
@@ -156,9 +156,11 @@ def test_rows_from_before_the_months_are_kept_as_they_were(postgres):
         connection.execute(insert)
         before = connection.execute(listed).all()
     upgrade(url)
+    entry = Entry(sync="main", action="create", reason="r", outcome="applied", cause="change:1")
+    vault = Vault(encryption_keys=[bytes(32)], index_key=bytes(32))
     with database.begin() as connection:
         assert connection.execute(listed).all() == before
-        connection.execute(insert)
+        trail.append(connection, [entry] * 5, run=RunContext(), vault=vault)
         ids = [row.id for row in connection.execute(listed)]
     assert ids == list(range(1, 11))
     for statement in ("DELETE FROM ml_connector.audit", "TRUNCATE ml_connector.audit"):

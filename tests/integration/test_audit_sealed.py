@@ -1,4 +1,4 @@
-"""The seals: whatever is done to a sealed row or to a seal is found, and said of which."""
+"""Digests, batches and seals: whatever is done to a row or to these is found, and said of which."""
 
 import threading
 
@@ -64,9 +64,21 @@ def tamper(company: Company, *statements: str) -> None:
 
 @pytest.fixture
 def sealed(company) -> Company:
-    """Twenty rows with ids 1 to 20, sealed."""
-    write(company, 20)
+    """Twenty rows with ids 1 to 20, each a batch of its own, sealed."""
+    for number in range(20):
+        write(company, 1, first=number + 1)
     assert seal(company).rows == 20
+    return company
+
+
+@pytest.fixture(params=["in batches of one", "in one batch", "in one batch, not sealed"])
+def written(request, company) -> Company:
+    """Twenty rows with ids 1 to 20."""
+    if request.param == "in batches of one":
+        return request.getfixturevalue("sealed")
+    write(company, 20)
+    if request.param == "in one batch":
+        assert seal(company).rows == 20
     return company
 
 
@@ -110,14 +122,14 @@ def test_rows_that_are_not_sealed_yet_are_counted_and_no_fault(sealed):
         "attempts = 2",
     ],
 )
-def test_an_edited_row_is_named_whatever_was_edited(sealed, change):
-    tamper(sealed, f"UPDATE ml_connector.audit SET {change} WHERE id = 7")
-    assert found(sealed) == [("edited", 7)]
+def test_an_edited_row_is_named_whatever_was_edited(written, change):
+    tamper(written, f"UPDATE ml_connector.audit SET {change} WHERE id = 7")
+    assert found(written) == [("edited", 7)]
 
 
-def test_removed_rows_are_named(sealed):
-    tamper(sealed, "DELETE FROM ml_connector.audit WHERE id IN (1, 7, 8, 20)")
-    assert found(sealed) == [("removed", 1), ("removed", 7), ("removed", 8), ("removed", 20)]
+def test_removed_rows_are_named(written):
+    tamper(written, "DELETE FROM ml_connector.audit WHERE id IN (1, 7, 8, 20)")
+    assert found(written) == [("removed", 1), ("removed", 7), ("removed", 8), ("removed", 20)]
 
 
 def test_a_row_put_where_an_id_had_been_rolled_back_is_named(company):
@@ -138,27 +150,79 @@ def test_a_row_put_where_an_id_had_been_rolled_back_is_named(company):
     assert found(company) == [("inserted", 4)]
 
 
-def test_two_rows_that_traded_places_are_both_named_and_with_whom(sealed):
+def test_two_rows_that_traded_places_are_both_named_and_with_whom(written):
     tamper(
-        sealed,
+        written,
         "UPDATE ml_connector.audit SET id = -1 WHERE id = 5",
         "UPDATE ml_connector.audit SET id = 5 WHERE id = 9",
         "UPDATE ml_connector.audit SET id = 9 WHERE id = -1",
     )
-    told = verify(sealed).findings
+    told = verify(written).findings
     assert [(each.wrong, each.audit_id, each.detail) for each in told] == [
         ("swapped", 5, "it holds 9"),
         ("swapped", 9, "it holds 5"),
     ]
 
 
-def test_payloads_that_traded_places_are_found(sealed):
+def test_payloads_that_traded_places_are_found(written):
     tamper(
-        sealed,
+        written,
         """UPDATE ml_connector.audit a SET after = b.after FROM ml_connector.audit b
            WHERE (a.id, b.id) IN ((3, 4), (4, 3))""",
     )
-    assert found(sealed) == [("edited", 3), ("edited", 4)]
+    assert found(written) == [("edited", 3), ("edited", 4)]
+
+
+INSERTED = """INSERT INTO ml_connector.audit (id, sync, system, action, reason, outcome, attempts,
+    cause, dag_id, run_id, task_id, try_number, actor, seal_id)
+    VALUES (21, 'main', 'mailchimp', 'create', 'r', 'applied', 1, 'c', '', '', '', 1, '', 's')"""
+
+
+def test_a_row_inserted_behind_all_others_is_named_before_and_after_the_next_sealing(written):
+    tamper(written, INSERTED)
+    assert found(written) == [("inserted", 21)]
+    seal(written)
+    assert found(written) == [("inserted", 21)]
+
+
+@pytest.mark.parametrize(
+    "change", ["digests = overlay(digests placing '\\x00'::bytea from 3)", "rows = rows - 1",
+               "mac = digests", "at = at + interval '1 second'"],
+)  # fmt: skip
+def test_an_altered_batch_is_named(written, change):
+    tamper(written, f"UPDATE ml_connector.audit_batches SET {change} WHERE last_id = 20")
+    assert ("seal altered", 20) in found(written)
+
+
+def test_a_batch_without_its_digests_is_named(sealed):
+    write(sealed, 5, first=21)
+    seal(sealed)
+    tamper(sealed, "DELETE FROM ml_connector.audit_batches WHERE last_id = 25")
+    assert found(sealed) == [("seal missing", 25)]
+    tamper(sealed, "DELETE FROM ml_connector.audit WHERE id = 22")
+    assert found(sealed) == [("removed", 22), ("seal missing", 25)]
+    tamper(sealed, "DELETE FROM ml_connector.audit WHERE id > 20")
+    assert found(sealed) == [("removed", id_) for id_ in range(21, 26)]
+
+
+def test_a_batch_kept_out_of_the_chain_and_put_back_later_is_named(company):
+    write(company, 3)
+    tamper(
+        company,
+        "CREATE TABLE kept AS SELECT * FROM ml_connector.audit",
+        "CREATE TABLE kept_batch AS SELECT * FROM ml_connector.audit_batches",
+        "DELETE FROM ml_connector.audit",
+        "DELETE FROM ml_connector.audit_batches",
+    )
+    write(company, 2, first=4)
+    seal(company)
+    tamper(
+        company,
+        "INSERT INTO ml_connector.audit SELECT * FROM kept",
+        "INSERT INTO ml_connector.audit_batches SELECT * FROM kept_batch",
+        "DROP TABLE kept, kept_batch",
+    )
+    assert found(company) == [("inserted", 1), ("inserted", 2), ("inserted", 3)]
 
 
 def test_an_altered_a_missing_and_a_moved_seal_are_found(sealed):
@@ -189,6 +253,7 @@ def test_a_trail_cut_off_at_its_end_with_its_seals_is_told_by_a_head_kept_elsewh
         sealed,
         "DELETE FROM ml_connector.audit WHERE id > 15",
         "DELETE FROM ml_connector.audit_seals WHERE position > 15",
+        "DELETE FROM ml_connector.audit_batches WHERE last_id > 15",
     )
     assert found(sealed) == []
     (told,) = verify(sealed, head=head).findings

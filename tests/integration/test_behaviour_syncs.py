@@ -158,7 +158,7 @@ def test_a_companys_webhook_reaches_each_of_its_syncs_and_no_other(brands, west)
     west.customer("Cleo", "cleo@finch.org")
     retail.told_by_quickbooks(*(("created", each) for each in both))
     targets = [company.open_sync() for company in (retail, trade, west)]
-    assert process_inbox(retail.database, targets)["done"] == 2
+    assert process_inbox(retail.database, targets, vault=retail.vault)["done"] == 2
     assert audience(retail, AUDIENCE) == {AMY: "subscribed"}
     assert audience(retail, WEST_AUDIENCE) == {BEN: "subscribed"}
     assert audience(retail, "c3d4e5f6a7") == {}
@@ -184,7 +184,7 @@ def test_a_company_that_cannot_be_reached_does_not_hold_up_anothers_webhooks(eas
     with east.database.begin() as connection:
         inbox.deliver(connection, events, vault=east.vault)
     with pytest.raises(Exception, match="client"):
-        process_inbox(east.database, [east.open_sync(), west.open_sync()])
+        process_inbox(east.database, [east.open_sync(), west.open_sync()], vault=east.vault)
     assert audience(east, WEST_AUDIENCE) == {BEN: "subscribed"}
     assert east.inbox() == {"done": 1, "pending": 1}
 
@@ -194,7 +194,10 @@ def test_events_of_two_companies_worked_on_together_are_each_in_their_own_syncs_
     assert amy == ben  # small numbers, the same in every company
     for company in (east, west):
         company.told_by_quickbooks(("created", amy))
-    assert process_inbox(east.database, [east.open_sync(), west.open_sync()])["done"] == 2
+    assert (
+        process_inbox(east.database, [east.open_sync(), west.open_sync()], vault=east.vault)["done"]
+        == 2
+    )
     for company in (east, west):
         assert told(company, amy).count(("webhook", "customer.created", "done")) == 1
 
@@ -203,7 +206,7 @@ def test_a_customer_one_company_does_not_know_is_not_taken_for_anothers_of_that_
     ben = west.customer("Ben", BEN)
     for company in (east, west):
         company.told_by_quickbooks(("created", ben))
-    counts = process_inbox(east.database, [east.open_sync(), west.open_sync()])
+    counts = process_inbox(east.database, [east.open_sync(), west.open_sync()], vault=east.vault)
     assert (counts["done"], counts["failed"]) == (1, 1)
     assert told(west, ben)[-1] == ("webhook", "customer.created", "done")
     assert [row[0] for row in inbox_rows(east, "state = 'pending'")] == [REALM]

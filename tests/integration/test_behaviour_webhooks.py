@@ -76,7 +76,7 @@ def test_what_events_had_us_write_is_counted_by_system_and_outcome(company, amy)
     target = company.open_sync()
     company.edit(amy, GivenName="Amelie")
     company.told_by_quickbooks(("updated", amy))
-    worker.process_inbox(company.database, [target])
+    worker.process_inbox(company.database, [target], vault=company.vault)
     assert target.scope.written["mailchimp"] == {"applied": 1}
 
 

@@ -465,9 +465,10 @@ def test_the_timeline_is_read_on_a_page_at_a_time(own):
     with own.database.begin() as connection:
         connection.execute(
             text("""INSERT INTO ml_connector.audit
-                    (sync, system, action, reason, customer_id, outcome, attempts, cause, dag_id,
+                    (id, sync, system, action, reason, customer_id, outcome, attempts, cause, dag_id,
                      run_id, task_id, try_number, actor, seal_id)
-                    SELECT 'main', 'mailchimp', 'update', 'fields_changed', :id, 'applied', 1,
+                    SELECT nextval('ml_connector.audit_id_seq'), 'main', 'mailchimp',
+                           'update', 'fields_changed', :id, 'applied', 1,
                            'change:0', '', '', '', 1, '', n::text FROM generate_series(1, 100) n"""),
             {"id": own.ids["Amy"]},
         )
@@ -565,9 +566,9 @@ def test_the_failed_rows_of_a_filter_are_replayed_together(full):
     with full.database.begin() as connection:
         connection.execute(
             text("""INSERT INTO ml_connector.audit
-                    (sync, system, action, reason, customer_id, outcome, attempts, cause, dag_id,
+                    (id, sync, system, action, reason, customer_id, outcome, attempts, cause, dag_id,
                      run_id, task_id, try_number, actor, seal_id)
-                    VALUES ('main', 'mailchimp', 'update', 'fields_changed', '1', 'failed', 1,
+                    VALUES (nextval('ml_connector.audit_id_seq'), 'main', 'mailchimp', 'update', 'fields_changed', '1', 'failed', 1,
                             'plan:1', '', 'r', '', 1, '', 'another')""")
         )
     failed = [each["id"] for each in full.audit() if each["outcome"] == "failed"]
@@ -582,9 +583,9 @@ def test_the_audit_is_exported_without_live_formulas(own):
     with own.database.begin() as connection:
         connection.execute(
             text("""INSERT INTO ml_connector.audit
-                    (sync, system, action, reason, customer_id, outcome, attempts, cause, dag_id,
+                    (id, sync, system, action, reason, customer_id, outcome, attempts, cause, dag_id,
                      run_id, task_id, try_number, actor, seal_id, error)
-                    VALUES ('main', 'mailchimp', 'update', '=1+1', '@id', 'failed', 1, '+c', '-d',
+                    VALUES (nextval('ml_connector.audit_id_seq'), 'main', 'mailchimp', 'update', '=1+1', '@id', 'failed', 1, '+c', '-d',
                             E'\\tr', E'\\rt', 1, '', 's', '=HYPERLINK("http://x")')""")
         )
     answer = visitor.get("/main/audit.csv")

@@ -54,6 +54,7 @@ HARMLESS = {
         "sync", "system", "action", "reason", "customer_id", "outcome", "request_id", "cause",
         "dag_id", "run_id", "task_id", "actor", "seal_id", "origin",
     },
+    "audit_batches": {"digests", "mac"},
     "audit_seals": {"digest", "mac"},
     "audit_checkpoints": {"mac", "signature"},
     "audit_rewrites": {"kind", "digest", "mac"},

@@ -6,9 +6,9 @@ from sqlalchemy import text
 from ml_connector.errors import StorageError
 
 ROW = """
-INSERT INTO ml_connector.audit (at, sync, system, action, reason, outcome, error, attempts, cause,
+INSERT INTO ml_connector.audit (id, at, sync, system, action, reason, outcome, error, attempts, cause,
     dag_id, run_id, task_id, try_number, actor, seal_id)
-VALUES (now(), 'main', 'mailchimp', 'create', '', 'applied', '', 1, 'change:1', '', '', '', 1, '', 0)"""
+VALUES (nextval('ml_connector.audit_id_seq'), now(), 'main', 'mailchimp', 'create', '', 'applied', '', 1, 'change:1', '', '', '', 1, '', 0)"""
 CHANGES = {
     "a table": "CREATE TABLE ml_connector.left_behind (id int)",
     "a column": "ALTER TABLE ml_connector.plans ADD COLUMN left_behind int",

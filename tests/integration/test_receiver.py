@@ -42,9 +42,9 @@ def opened(served):
     from tests.integration.receiving import KEY
 
     def contents() -> list[object]:
-        with served.database.begin() as connection:
-            claimed = inbox.claim(connection, limit=100, lease=timedelta(minutes=1))
         vault = Vault(encryption_keys=[KEY], index_key=KEY)
+        with served.database.begin() as connection:
+            claimed = inbox.claim(connection, limit=100, lease=timedelta(minutes=1), vault=vault)
         return [event.decrypted(vault) for event in claimed]
 
     return contents

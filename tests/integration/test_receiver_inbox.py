@@ -41,8 +41,10 @@ def deliver(company):
 def claim(company):
     def claimed(limit: int = 10, lease: timedelta = LEASE) -> list[inbox.ClaimedEvent]:
         with company.database.begin() as connection:
-            fresh = inbox.claim(connection, limit=limit, lease=lease)
-            tried = inbox.claim(connection, limit=limit - len(fresh), lease=lease, tried=True)
+            fresh = inbox.claim(connection, limit=limit, lease=lease, vault=company.vault)
+            tried = inbox.claim(
+                connection, limit=limit - len(fresh), lease=lease, tried=True, vault=company.vault
+            )
             return fresh + tried
 
     return claimed
@@ -92,7 +94,7 @@ def test_two_claims_at_the_same_moment_share_nothing(company, deliver):
     def take() -> None:
         with company.database.begin() as connection:
             both.wait(10)
-            mine = inbox.claim(connection, limit=20, lease=LEASE)
+            mine = inbox.claim(connection, limit=20, lease=LEASE, vault=company.vault)
             both.wait(10)  # neither has committed yet
             found.append([one.id for one in mine])
 
@@ -114,9 +116,9 @@ def test_a_lease_that_ran_out_passes_on_and_its_former_holder_changes_nothing(
     new = claim()
     assert [one.attempts for one in late + new] == [1, 2]
     with company.database.begin() as connection:
-        assert inbox.settle(connection, late) == 0
-        assert inbox.fail(connection, late, reason="too late") == 0
-        assert inbox.settle(connection, new) == 1
+        assert inbox.settle(connection, late, vault=company.vault) == 0
+        assert inbox.fail(connection, late, reason="too late", vault=company.vault) == 0
+        assert inbox.settle(connection, new, vault=company.vault) == 1
     assert states(company) == {"done": 1}
 
 
@@ -144,7 +146,7 @@ def test_c10_a_failing_event_waits_longer_each_time_and_is_dead_after_five(compa
         (one,) = claim()
         assert claim() == []
         with company.database.begin() as connection:
-            assert inbox.fail(connection, [one], reason="no such thing") == 1
+            assert inbox.fail(connection, [one], reason="no such thing", vault=company.vault) == 1
             due = connection.execute(text(inbox.NEXT_DUE)).scalar_one()
         waits.append(round((due - datetime.now(UTC)).total_seconds()) if due else None)
         make_due(company)
@@ -175,7 +177,7 @@ def test_a_postponed_event_costs_no_try_and_a_dead_one_can_be_tried_again(compan
     (one,) = claim()
     assert one.attempts == 1
     with company.database.begin() as connection:
-        inbox.quarantine(connection, [one], reason="strange")
+        inbox.quarantine(connection, [one], reason="strange", vault=company.vault)
         assert backlog.count_backlog(connection).depth == 0
         assert inbox.requeue(connection, [one.id]) == 1
         assert backlog.count_backlog(connection).depth == 1

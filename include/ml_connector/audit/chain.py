@@ -1,56 +1,59 @@
-"""Audit chain: seal each audit row with a keyed hash that includes the previous seal.
+"""Audit chain: link the batches of audit rows, and verify rows, batches and links.
 
-A seal holds its row's digest and a hash over the previous seal. Both are HMAC-SHA256 (RFC 2104)
-under a key that is not in the database. An attacker with write access to the database can change a
-row, but not its seal. The attacker cannot remove or insert a seal either.
+A batch protects its rows from the moment they are written (``audit.trail``): whoever edits, inserts,
+swaps or removes one of them needs a key that is not in the database. A seal links a batch with the
+one before it. It holds the batch's keyed hash and a hash over the previous seal, so no batch can be
+removed or inserted either.
 
-The chain follows the order of ids. A row is sealed only after every transaction with a lower id has
-ended. An id without a row at that time was rolled back. A row that appears there later was inserted
-by an attacker.
+The chain follows the order of ids. A batch is linked only after every transaction with a lower id
+has ended. An id without a row at that time was rolled back. A row that appears there later was
+inserted by an attacker.
+
+Former releases wrote a seal for each row, at the end of a run. These seals stay and verify.
 """
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, Literal, NamedTuple
 
-import msgspec
 from sqlalchemy import Connection, Row, text
 
+from ml_connector.audit.digests import (
+    FORMER_COLUMNS,
+    batch_mac,
+    checkpoint_mac,
+    content_digest,
+    former_digest,
+    iter_digests,
+    link_mac,
+    rewrite_mac,
+)
 from ml_connector.audit.trail import APPENDING
-from ml_connector.batching import prefetch
 from ml_connector.store.database import Database, copy_rows
 from ml_connector.vault import Vault
 
-SEALED_COLUMNS = (
-    "id", "at", "sync", "system", "action", "reason", "customer_id", "email_key", "outcome",
-    "error", "attempts", "request_id", "cause", "dag_id", "run_id", "task_id", "try_number",
-    "actor", "seal_id", "before", "after", "origin",
-)  # fmt: skip
-"""A digest covers these columns, in this order. Never add a column here: the digests of old rows
-would no longer match. A new column needs a second form of digest."""
-
-_AT = SEALED_COLUMNS.index("at")
-_BINARY = [SEALED_COLUMNS.index(column) for column in ("email_key", "before", "after")]
-
 PAGE = 5000
-"""Rows sealed or verified at a time; sealing commits after each page."""
+"""Rows or batches sealed or verified at a time; sealing commits after each page."""
 MAX_COMPARED = 300
-"""Up to this many rows that do not match their seals are compared with one another, to detect
+"""Up to this many rows that do not match their digests are compared with one another, to detect
 swaps."""
 
 _SEALING = "ml_connector/audit_seals"
 _SEAL_COLUMNS = {
     "position": "int8", "audit_id": "int8", "at": "timestamptz", "digest": "bytea", "mac": "bytea",
+    "rows": "int4",
 }  # fmt: skip
-_LISTED = ", ".join(f"a.{column}" for column in SEALED_COLUMNS)
-_encoder = msgspec.json.Encoder()
+_LISTED = ", ".join(f"a.{column}" for column in FORMER_COLUMNS)
+_ID, _AT, _CONTENT, _WIDTH = 0, 1, 2, len(FORMER_COLUMNS)
+_EPOCH = datetime(2000, 1, 1, tzinfo=UTC)
+_TICK = timedelta(microseconds=1)
 
 Wrong = Literal["edited", "removed", "inserted", "swapped", "seal altered", "seal missing"]
 
 
 class Link(NamedTuple):
-    """The end of the chain: last position, the row sealed there, and the hash to continue from."""
+    """The end of the chain: rows sealed, the last one's id, and the hash to continue from."""
 
     position: int
     audit_id: int
@@ -59,7 +62,7 @@ class Link(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SealResult:
-    """The result of sealing: rows newly sealed, length of the chain, and its last hash (hex)."""
+    """The result of sealing: rows newly sealed, rows in the chain, and its last hash (hex)."""
 
     rows: int
     position: int
@@ -68,7 +71,7 @@ class SealResult:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finding:
-    """A problem with the row ``audit_id`` or, for seals, at the position it names."""
+    """A problem with the row ``audit_id``, or with the batch or seal that ends with it."""
 
     wrong: Wrong
     audit_id: int
@@ -77,7 +80,7 @@ class Finding:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verified:
-    """The result of a verification: rows that match their seals, unsealed rows, and findings.
+    """The result of a verification: rows in the chain that match, rows not in it yet, findings.
 
     ``erased`` counts the sound rows whose personal data an erasure destroyed. ``head`` is the last
     hash (hex).
@@ -94,23 +97,34 @@ class Verified:
 
 
 def seal(database: Database, vault: Vault, *, page: int = PAGE) -> SealResult:
-    """Seal every unsealed row. One process seals at a time; the others wait, then continue.
+    """Link every batch that is not in the chain yet. One process at a time; the others wait.
 
     Each page is a transaction, so a killed process leaves a shorter chain that is just as sound.
-    The next page is prefetched meanwhile, because an unsealed row never changes.
     """
-    sealed = 0
-    for rows in prefetch(_iter_unsealed(database, until=_horizon(database), page=page)):
+    until, sealed, left = _horizon(database), 0, True
+    while left:
         with database.begin() as connection:
             _take_seals(connection)
             last = _last(connection, vault)
-            # Another process sealed the rows up to there after they were read.
-            links = list(_links([row for row in rows if row[0] > last.audit_id], last, vault))
+            former = min(until, _former_until(connection))
+            units = _former_rows(connection, vault, after=last.audit_id, until=former, page=page)
+            units = units or _batches(connection, after=last.audit_id, until=until, page=page)
+            links = list(_links(units, last, vault))
             copy_rows(connection, "ml_connector.audit_seals", _SEAL_COLUMNS, links)
-        sealed += len(links)
+        left = bool(units)
+        sealed += sum(unit.rows or 1 for unit in units)
     with database.begin() as connection:
         last = _last(connection, vault)
     return SealResult(rows=sealed, position=last.position, head=last.mac.hex())
+
+
+class _Unit(NamedTuple):
+    """What a seal covers: a batch, or a single row of a former release (``rows`` is None)."""
+
+    last_id: int
+    rows: int | None
+    at: datetime
+    digest: bytes
 
 
 def _horizon(database: Database) -> int:
@@ -144,64 +158,48 @@ def _last(connection: Connection, vault: Vault) -> Link:
     return Link(start.position, start.audit_id, start.mac)
 
 
-def _iter_unsealed(database: Database, *, until: int, page: int) -> Iterator[Sequence[Row[Any]]]:
-    after = 0
-    while True:
-        with database.begin() as connection:
-            rows = connection.execute(
-                text(f"""SELECT {_LISTED} FROM ml_connector.audit a
-                         WHERE a.id > greatest(:after, (SELECT max(audit_id)
-                                                        FROM ml_connector.audit_seals))
-                           AND a.id <= :until ORDER BY a.id LIMIT :page"""),  # noqa: S608
-                {"after": after, "until": until, "page": page},
-            ).all()
-        if not rows:
-            return
-        yield rows
-        after = rows[-1][0]
+def _batches(connection: Connection, *, after: int, until: int, page: int) -> Sequence[_Unit]:
+    rows = connection.execute(
+        text("""SELECT last_id, rows, at, mac FROM ml_connector.audit_batches
+                WHERE last_id > :after AND last_id <= :until ORDER BY last_id LIMIT :page"""),
+        {"after": after, "until": until, "page": page},
+    ).all()
+    return [_Unit(row.last_id, row.rows, row.at, bytes(row.mac)) for row in rows]
 
 
-def _links(rows: Sequence[Row[Any]], last: Link, vault: Vault) -> Iterator[tuple[Any, ...]]:
+def _former_until(connection: Connection) -> int:
+    """Return up to which id a row may be without a batch: a former release wrote it.
+
+    0 once a batch is in the chain, since all rows before it are as well.
+    """
+    return int(
+        connection.execute(
+            text("""SELECT CASE
+                        WHEN EXISTS (SELECT 1 FROM ml_connector.audit_seals
+                                     WHERE rows IS NOT NULL) THEN 0
+                        ELSE coalesce((SELECT last_id - rows FROM ml_connector.audit_batches
+                                       ORDER BY last_id LIMIT 1), 9223372036854775807) END""")
+        ).scalar_one()
+    )
+
+
+def _former_rows(
+    connection: Connection, vault: Vault, *, after: int, until: int, page: int
+) -> Sequence[_Unit]:
+    rows = connection.execute(
+        text(f"""SELECT {_LISTED} FROM ml_connector.audit a
+                 WHERE a.id > :after AND a.id <= :until ORDER BY a.id LIMIT :page"""),  # noqa: S608
+        {"after": after, "until": until, "page": page},
+    ).all()
+    return [_Unit(row[_ID], None, row[_AT], former_digest(row, vault)) for row in rows]
+
+
+def _links(units: Sequence[_Unit], last: Link, vault: Vault) -> Iterator[tuple[Any, ...]]:
     position, mac = last.position, last.mac
-    for row in rows:
-        position += 1
-        id_, at = row[0], row[_AT]
-        digest = digest_of(row, vault)
-        mac = mac_of(mac, position, id_, at, digest, vault)
-        yield position, id_, at, digest, mac
-
-
-def digest_of(row: Sequence[Any], vault: Vault) -> bytes:
-    """Return the keyed digest of a row's bytes, with payloads in encrypted form."""
-    return vault.audit_mac(b"row" + _encoder.encode(_values(row)))
-
-
-def _values(row: Sequence[Any]) -> list[Any]:
-    """Return the values that a digest covers: times in UTC, bytes as hexadecimal digits."""
-    values = list(row)
-    values[_AT] = _utc(values[_AT])
-    for place in _BINARY:
-        if values[place] is not None:
-            values[place] = values[place].hex()
-    return values
-
-
-def _utc(at: datetime) -> str:
-    return at.astimezone(UTC).isoformat()
-
-
-def mac_of(
-    previous: bytes, position: int, audit_id: int, at: datetime, digest: bytes, vault: Vault
-) -> bytes:
-    """Return the keyed hash of a position in the chain."""
-    place = _encoder.encode([position, audit_id, _utc(at)])
-    return vault.audit_mac(b"seal" + previous + digest + place)
-
-
-def rewrite_mac(audit_id: int, kind: str, sealed: bytes, digest: bytes, vault: Vault) -> bytes:
-    """Return the keyed hash that permits the ``digest`` of a row in place of the ``sealed`` one."""
-    content = _encoder.encode([audit_id, kind, bytes(sealed).hex(), bytes(digest).hex()])
-    return vault.audit_mac(b"rewrite" + content)
+    for unit in units:
+        position += unit.rows or 1
+        mac = link_mac(mac, position, unit.last_id, unit.at, unit.digest, vault)
+        yield position, unit.last_id, unit.at, unit.digest, mac, unit.rows
 
 
 # ── start of the chain ────────────────────────────────────────────────────────────────────────
@@ -239,14 +237,6 @@ def checkpoint(connection: Connection, vault: Vault) -> Checkpoint:
     )
 
 
-def checkpoint_mac(
-    dropped_before: datetime, position: int, audit_id: int, mac: bytes, vault: Vault
-) -> bytes:
-    """Return the keyed hash that signs a checkpoint."""
-    place = [_utc(dropped_before), position, audit_id, mac.hex()]
-    return vault.audit_mac(b"checkpoint" + _encoder.encode(place))
-
-
 def write_checkpoint(
     connection: Connection, vault: Vault, *, dropped_before: datetime, kept_from: int | None
 ) -> None:
@@ -281,6 +271,10 @@ def write_checkpoint(
         {"position": link.position},
     )
     connection.execute(
+        text("DELETE FROM ml_connector.audit_batches WHERE last_id <= :audit_id"),
+        {"audit_id": link.audit_id},
+    )
+    connection.execute(
         text("DELETE FROM ml_connector.audit_rewrites WHERE at < :dropped_before"),
         {"dropped_before": dropped_before},
     )
@@ -292,12 +286,21 @@ def write_checkpoint(
 def verify(
     connection: Connection, vault: Vault, *, head: str | None = None, page: int = PAGE
 ) -> Verified:
-    """Compare every row with its seal and every seal with the previous one.
+    """Compare every row with its digest, every batch with its hash, every seal with the previous.
 
     ``head`` is a hash noted earlier that must be in the chain. It detects a chain that was cut off
-    at its end together with its rows.
+    at its end together with its rows. The transaction must be new: all of it sees one moment.
     """
+    connection.execute(text("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ"))
     return _Verifier(connection, vault, head).run(page)
+
+
+class _Expected(NamedTuple):
+    """A row as its batch has it."""
+
+    id: int
+    at: datetime
+    digest: bytes
 
 
 class _Verifier:
@@ -307,8 +310,8 @@ class _Verifier:
         self._mac = self._start.mac
         self._position = self._start.position
         self._found: list[Finding] = []
-        self._edited: dict[int, list[Any]] = {}
-        self._digests: set[bytes] = set()
+        self._edited: dict[int, Row[Any]] = {}
+        self._digests: dict[bytes, int] = {}
         self._head_seen = head in (None, self._mac.hex())
         self._sound = self._unsealed = self._erased = 0
 
@@ -318,19 +321,25 @@ class _Verifier:
         last = self._connection.execute(
             text("SELECT coalesce(max(audit_id), 0) FROM ml_connector.audit_seals")
         ).scalar_one()
-        last = max(last, self._start.audit_id)
-        for both in self._iter_pairs(page):
-            if both.sealed_id is None:
-                if both.id > last:
-                    self._unsealed += 1
-                else:
-                    self._add("inserted", both.id)
-                continue
-            self._follow(both)
-            self._compare(both)
+        self._last = max(last, self._start.audit_id)
+        self._former = _former_until(self._connection)
+        rows = _Rows(self._iter_rows(page))
+        for unit in self._iter_units(page):
+            first = unit.place - (unit.rows or unit.sealed_rows or 1) + 1
+            self._without_batch(rows.below(first))
+            within = {row.id: row for row in rows.below(unit.place + 1)}
+            if unit.position is not None:
+                self._follow(unit)
+            if unit.rows is not None:
+                self._compare_batch(unit, within)
+            elif unit.sealed_rows is None:
+                self._compare_former(unit, within.get(unit.place))
+            else:
+                self._lost_batch(unit, first, within)
+        self._without_batch(rows.below(None))
         self._tell_swaps()
         if not self._head_seen:
-            self._add("seal missing", last, f"the chain does not hold {self._head}")
+            self._add("seal missing", self._last, f"the chain does not hold {self._head}")
         return Verified(
             sound=self._sound,
             unsealed=self._unsealed,
@@ -339,67 +348,131 @@ class _Verifier:
             erased=self._erased,
         )
 
-    def _iter_pairs(self, page: int) -> Iterator[Row[Any]]:
-        """Yield rows joined with their seals in the order of ids; either may be missing."""
+    def _iter_rows(self, page: int) -> Iterator[Row[Any]]:
         after = 0
         while True:
             rows = self._connection.execute(
-                text(f"""WITH a AS (SELECT * FROM ml_connector.audit
-                                    WHERE id > :after ORDER BY id LIMIT :page),
-                              s AS (SELECT * FROM ml_connector.audit_seals
-                                    WHERE audit_id > :after ORDER BY audit_id LIMIT :page)
-                         SELECT {_LISTED}, s.audit_id AS sealed_id, s.position, s.at AS sealed_at,
-                                s.digest, s.mac, coalesce(a.id, s.audit_id) AS place,
-                                r.kind AS rewrite, r.digest AS rewritten, r.mac AS rewrite_mac
-                         FROM a FULL JOIN s ON s.audit_id = a.id
+                text(f"""SELECT {_LISTED}, r.kind AS rewrite, r.digest AS rewritten,
+                                r.mac AS rewrite_mac
+                         FROM (SELECT * FROM ml_connector.audit WHERE id > :after
+                               ORDER BY id LIMIT :page) a
                          LEFT JOIN ml_connector.audit_rewrites r ON r.audit_id = a.id
-                         ORDER BY place LIMIT :page"""),  # noqa: S608 -- a constant
+                         ORDER BY a.id"""),  # noqa: S608 -- a constant
                 {"after": after, "page": page},
             ).all()
             if not rows:
                 return
             yield from rows
-            after = rows[-1].place
+            after = rows[-1].id
 
-    def _follow(self, both: Row[Any]) -> None:
+    def _iter_units(self, page: int) -> Iterator[Row[Any]]:
+        """Yield batches joined with their seals in the order of ids; either may be missing."""
+        after = 0
+        while True:
+            units = self._connection.execute(
+                text("""WITH b AS (SELECT * FROM ml_connector.audit_batches
+                                   WHERE last_id > :after ORDER BY last_id LIMIT :page),
+                             s AS (SELECT * FROM ml_connector.audit_seals
+                                   WHERE audit_id > :after ORDER BY audit_id LIMIT :page)
+                        SELECT coalesce(b.last_id, s.audit_id) AS place, b.rows, b.at, b.digests,
+                               b.mac AS batch_mac, s.position, s.rows AS sealed_rows,
+                               s.at AS sealed_at, s.digest, s.mac
+                        FROM b FULL JOIN s ON s.audit_id = b.last_id
+                        ORDER BY place LIMIT :page"""),
+                {"after": after, "page": page},
+            ).all()
+            if not units:
+                return
+            yield from units
+            after = units[-1].place
+
+    def _without_batch(self, rows: Sequence[Row[Any]]) -> None:
+        for row in rows:
+            if self._last < row.id <= self._former:
+                self._unsealed += 1
+            else:
+                self._add("inserted", row.id)
+
+    def _follow(self, unit: Row[Any]) -> None:
         """Check that the seal follows from the previous one."""
-        if both.position != self._position + 1:
-            self._add("seal missing", both.place, f"no seal between {self._position} and it")
-        mac = mac_of(
-            self._mac,
-            both.position,
-            both.sealed_id,
-            both.sealed_at,
-            bytes(both.digest),
-            self._vault,
+        follows = unit.position == self._position + (unit.sealed_rows or 1)
+        if not follows:
+            self._add("seal missing", unit.place, f"no seal between {self._position} and it")
+        mac = link_mac(
+            self._mac, unit.position, unit.place, unit.sealed_at, bytes(unit.digest), self._vault
         )
-        if both.position == self._position + 1 and mac != bytes(both.mac):
-            self._add("seal altered", both.sealed_id)
-        self._position, self._mac = both.position, bytes(both.mac)
+        if follows and mac != bytes(unit.mac):
+            self._add("seal altered", unit.place)
+        self._position, self._mac = unit.position, bytes(unit.mac)
         self._head_seen = self._head_seen or self._mac.hex() == self._head
 
-    def _compare(self, both: Row[Any]) -> None:
-        if both.id is None:
-            dropped = self._start.dropped_before
-            if dropped is None or not self._start.signed or both.sealed_at >= dropped:
-                self._add("removed", both.sealed_id)
+    def _compare_batch(self, unit: Row[Any], within: dict[int, Row[Any]]) -> None:
+        if unit.position is None and unit.place <= self._last:
+            for id_ in within:  # whole again, after its neighbours had been sealed without it
+                self._add("inserted", id_)
             return
-        digest = digest_of(both[: len(SEALED_COLUMNS)], self._vault)
-        if digest == bytes(both.digest) or self._rewritten(both, digest):
-            self._sound += 1
-            self._erased += both.rewrite == "erased"
-            return
-        if len(self._edited) <= MAX_COMPARED:  # beyond the limit, no row is compared
-            self._edited[both.id] = _values(both[: len(SEALED_COLUMNS)])
-            self._digests.add(bytes(both.digest))
-        self._add("edited", both.id)
+        digests = bytes(unit.digests)
+        at = (unit.at - _EPOCH) // _TICK
+        mac = batch_mac(unit.place, unit.rows, at, digests, self._vault)
+        sealed = mac if unit.position is None else bytes(unit.digest)
+        if mac != bytes(unit.batch_mac) or mac != sealed:
+            self._add("seal altered", unit.place, "the digests of its batch")
+        first, sound = unit.place - unit.rows + 1, 0
+        for place, digest in enumerate(iter_digests(digests)):
+            expected = _Expected(first + place, unit.at + place * _TICK, digest)
+            sound += self._matches(within.get(expected.id), expected)
+        if unit.position is None:
+            self._unsealed += sound
+        else:
+            self._sound += sound
 
-    def _rewritten(self, both: Row[Any], digest: bytes) -> bool:
-        """Return whether an erasure or a key rotation left the row as it is."""
-        if both.rewrite is None or bytes(both.rewritten) != digest:
+    def _matches(self, row: Row[Any] | None, expected: _Expected) -> bool:
+        if row is None:
+            self._missing(expected.id, expected.at)
             return False
-        mac = rewrite_mac(both.id, both.rewrite, both.digest, digest, self._vault)
-        return mac == bytes(both.rewrite_mac)
+        digest = content_digest(row[_CONTENT:_WIDTH], self._vault)
+        if row.at == expected.at and self._permitted(row, digest, expected.digest):
+            return True
+        self._differs(row, expected.digest)
+        return False
+
+    def _compare_former(self, unit: Row[Any], row: Row[Any] | None) -> None:
+        if row is None:
+            self._missing(unit.place, unit.sealed_at)
+        elif self._permitted(row, former_digest(row[:_WIDTH], self._vault), bytes(unit.digest)):
+            self._sound += 1
+        else:
+            self._differs(row, bytes(unit.digest))
+
+    def _lost_batch(self, unit: Row[Any], first: int, within: dict[int, Row[Any]]) -> None:
+        """Judge a seal whose batch is gone: dropped by age with its rows, or removed."""
+        for id_ in range(first, unit.place + 1):
+            if id_ not in within:
+                self._missing(id_, unit.sealed_at + (id_ - first) * _TICK)
+        if within:
+            self._add("seal missing", unit.place, "the digests of its batch")
+
+    def _missing(self, audit_id: int, at: datetime) -> None:
+        dropped = self._start.dropped_before
+        if dropped is None or not self._start.signed or at >= dropped:
+            self._add("removed", audit_id)
+
+    def _permitted(self, row: Row[Any], digest: bytes, sealed: bytes) -> bool:
+        """Return whether a row is as written, or as an erasure or a key rotation left it."""
+        if digest != sealed:
+            if row.rewrite is None or bytes(row.rewritten) != digest:
+                return False
+            mac = rewrite_mac(row.id, row.rewrite, sealed, digest, self._vault)
+            if mac != bytes(row.rewrite_mac):
+                return False
+        self._erased += row.rewrite == "erased"
+        return True
+
+    def _differs(self, row: Row[Any], sealed: bytes) -> None:
+        if len(self._edited) <= MAX_COMPARED:  # beyond the limit, no row is compared
+            self._edited[row.id] = row
+            self._digests[sealed] = row.id
+        self._add("edited", row.id)
 
     def _tell_swaps(self) -> None:
         """Reclassify edited rows that hold each other's content as swapped."""
@@ -407,17 +480,37 @@ class _Verifier:
             return
         for number, finding in enumerate(self._found):
             if finding.wrong == "edited":
-                others = (id_ for id_ in self._edited if id_ != finding.audit_id)
-                held = next((id_ for id_ in others if self._holds(finding.audit_id, id_)), None)
-                if held is not None:
+                held = self._held(self._edited[finding.audit_id])
+                if held is not None and held != finding.audit_id:
                     self._found[number] = Finding(
                         wrong="swapped", audit_id=finding.audit_id, detail=f"it holds {held}"
                     )
 
-    def _holds(self, audit_id: int, other: int) -> bool:
-        """Return whether the row ``audit_id`` holds the content sealed for the row ``other``."""
-        values = [other, *self._edited[audit_id][1:]]
-        return self._vault.audit_mac(b"row" + _encoder.encode(values)) in self._digests
+    def _held(self, row: Row[Any]) -> int | None:
+        """Return whose content an edited row holds, None if no other edited row's."""
+        content = content_digest(row[_CONTENT:_WIDTH], self._vault)
+        if content in self._digests:
+            return self._digests[content]
+        for id_ in self._edited:
+            former = former_digest((id_, *row[_AT:_WIDTH]), self._vault)
+            if id_ != row.id and former in self._digests:
+                return id_
+        return None
 
     def _add(self, wrong: Wrong, audit_id: int, detail: str = "") -> None:
         self._found.append(Finding(wrong=wrong, audit_id=audit_id, detail=detail))
+
+
+class _Rows:
+    """Rows in the order of ids, taken part by part."""
+
+    def __init__(self, rows: Iterator[Row[Any]]) -> None:
+        self._rows, self._next = rows, next(rows, None)
+
+    def below(self, id_: int | None) -> list[Row[Any]]:
+        """Take the rows with ids below ``id_``; None takes all."""
+        taken = []
+        while self._next is not None and (id_ is None or self._next.id < id_):
+            taken.append(self._next)
+            self._next = next(self._rows, None)
+        return taken

@@ -87,7 +87,10 @@ def drop_old(
 def _unsealed(connection: Connection, month: Month) -> bool:
     found: bool = connection.execute(
         text(f"""SELECT EXISTS (SELECT 1 FROM ml_connector.{month.table} a
-                                LEFT JOIN ml_connector.audit_seals s ON s.audit_id = a.id
-                                WHERE s.audit_id IS NULL)""")  # noqa: S608 -- names are matched above
+                                LEFT JOIN LATERAL (
+                                    SELECT audit_id - coalesce(rows, 1) AS before
+                                    FROM ml_connector.audit_seals WHERE audit_id >= a.id
+                                    ORDER BY audit_id LIMIT 1) s ON s.before < a.id
+                                WHERE s.before IS NULL)""")  # noqa: S608 -- names are matched above
     ).scalar_one()
     return found

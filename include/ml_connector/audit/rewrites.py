@@ -1,8 +1,8 @@
 """Lawful rewrites of audit rows: destroy personal data, or re-encrypt payloads.
 
-The chain of seals stays untouched. A rewritten row gets a second digest, bound to its seal by a
-keyed hash. So the verifier can distinguish it from an edited row. A row that did not match its seal
-before gets no second digest: a rewrite never hides an edit.
+Batches and seals stay untouched. A rewritten row gets a second digest, bound to its first one by a
+keyed hash. So the verifier can distinguish it from an edited row. A row that did not match its
+digest before gets no second one: a rewrite never hides an edit.
 """
 
 from collections.abc import Sequence
@@ -10,11 +10,17 @@ from typing import Any, Literal, NamedTuple
 
 from sqlalchemy import Connection, Row, text
 
-from ml_connector.audit.chain import SEALED_COLUMNS, digest_of, rewrite_mac
+from ml_connector.audit.digests import (
+    DIGEST_BYTES,
+    FORMER_COLUMNS,
+    content_digest,
+    former_digest,
+    rewrite_mac,
+)
 from ml_connector.vault import Vault
 
 Kind = Literal["erased", "rotated"]
-_LISTED = ", ".join(f"a.{column}" for column in SEALED_COLUMNS)
+_LISTED = ", ".join(f"a.{column}" for column in FORMER_COLUMNS)
 
 
 class Payloads(NamedTuple):
@@ -26,12 +32,12 @@ class Payloads(NamedTuple):
 
 
 def reencrypt(connection: Connection, rows: Sequence[Payloads], *, vault: Vault) -> None:
-    """Store the payloads of sealed rows under another key."""
+    """Store the payloads of rows under another key."""
     _rewrite(connection, rows, kind="rotated", vault=vault)
 
 
 def erase(connection: Connection, ids: Sequence[int], *, vault: Vault) -> None:
-    """Destroy the personal data in sealed rows: payloads, address index and error text."""
+    """Destroy the personal data in rows: payloads, address index and error text."""
     _rewrite(connection, [Payloads(id_, None, None) for id_ in ids], kind="erased", vault=vault)
 
 
@@ -39,7 +45,7 @@ def _rewrite(connection: Connection, rows: Sequence[Payloads], *, kind: Kind, va
     if not rows:
         return
     ids = [row.id for row in rows]
-    sound = {row.id for row in _sealed(connection, ids) if _is_sound(row, vault)}
+    sound = {row.id for row in _with_digests(connection, ids) if _is_sound(row, vault)}
     connection.execute(text("SELECT set_config('ml_connector.audit_rewrite', 'on', true)"))
     forgotten = ", email_key = NULL, error = NULL" if kind == "erased" else ""
     connection.execute(
@@ -51,8 +57,8 @@ def _rewrite(connection: Connection, rows: Sequence[Payloads], *, kind: Kind, va
     )
     connection.execute(text("SELECT set_config('ml_connector.audit_rewrite', '', true)"))
     stored = []
-    for row in _sealed(connection, sorted(sound)):
-        digest = digest_of(row[: len(SEALED_COLUMNS)], vault)
+    for row in _with_digests(connection, sorted(sound)):
+        digest = _digest(row, vault)
         mac = rewrite_mac(row.id, kind, row.sealed, digest, vault)
         stored.append({"id": row.id, "at": row.at, "kind": kind, "digest": digest, "mac": mac})
     if stored:
@@ -65,20 +71,36 @@ def _rewrite(connection: Connection, rows: Sequence[Payloads], *, kind: Kind, va
         )
 
 
-def _sealed(connection: Connection, ids: Sequence[int]) -> Sequence[Row[Any]]:
+def _with_digests(connection: Connection, ids: Sequence[int]) -> Sequence[Row[Any]]:
+    """Return rows with the digest they were written with, ``sealed``, and the one of a rewrite.
+
+    A row without the first is of a former release that did not seal it; it is left out.
+    """
     return connection.execute(
-        text(f"""SELECT {_LISTED}, s.digest AS sealed, r.kind AS rewrite,
-                        r.digest AS rewritten, r.mac AS rewrite_mac
+        text(f"""SELECT {_LISTED}, coalesce(b.digest, s.digest) AS sealed,
+                        b.digest IS NULL AS former,
+                        r.kind AS rewrite, r.digest AS rewritten, r.mac AS rewrite_mac
                  FROM ml_connector.audit a
-                 JOIN ml_connector.audit_seals s ON s.audit_id = a.id
+                 LEFT JOIN ml_connector.audit_seals s ON s.audit_id = a.id AND s.rows IS NULL
                  LEFT JOIN ml_connector.audit_rewrites r ON r.audit_id = a.id
-                 WHERE a.id = ANY(:ids)"""),  # noqa: S608 -- a constant
+                 LEFT JOIN LATERAL (
+                     SELECT last_id - rows AS before,
+                            substring(digests FROM ((a.id - (last_id - rows) - 1) * {DIGEST_BYTES}
+                                                    + 1)::int FOR {DIGEST_BYTES}) AS digest
+                     FROM ml_connector.audit_batches WHERE last_id >= a.id
+                     ORDER BY last_id LIMIT 1) b ON b.before < a.id
+                 WHERE a.id = ANY(:ids) AND coalesce(b.digest, s.digest) IS NOT NULL"""),  # noqa: S608
         {"ids": list(ids)},
     ).all()
 
 
+def _digest(row: Row[Any], vault: Vault) -> bytes:
+    columns = row[: len(FORMER_COLUMNS)]
+    return former_digest(columns, vault) if row.former else content_digest(columns[2:], vault)
+
+
 def _is_sound(row: Row[Any], vault: Vault) -> bool:
-    digest = digest_of(row[: len(SEALED_COLUMNS)], vault)
+    digest = _digest(row, vault)
     if digest == bytes(row.sealed):
         return True
     if row.rewrite is None or digest != bytes(row.rewritten):

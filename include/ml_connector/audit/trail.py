@@ -1,8 +1,10 @@
 """Audit trail: one row for every attempt to change an external system, or refusal to.
 
 ``before`` and ``after`` are encrypted for the row's own ``seal_id``, which is random: two rows
-cannot trade payloads. Only lawful rewrites change a row. ``audit.chain`` seals the rows,
-``audit.partitions`` stores them by month.
+cannot trade payloads. The rows of one ``append`` are a batch. It is stored with a digest of each row
+and one keyed hash over them, so rows are protected from the moment they are written
+(``audit.digests``). Only lawful rewrites change a row. ``audit.chain`` links the batches,
+``audit.partitions`` stores the rows by month.
 """
 
 import secrets
@@ -10,24 +12,29 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 from sqlalchemy import Connection, Row, text
 
+from ml_connector.audit.digests import batch_mac, content_digest
 from ml_connector.audit.filter import Filter, conditions
 from ml_connector.errors import SettingsError
 from ml_connector.model import RunContext
 from ml_connector.store.database import NOW, copy_rows
 from ml_connector.vault import Vault
 
-_COLUMNS = {
+CONTENT = {
     "sync": "text", "system": "text", "action": "text", "reason": "text", "customer_id": "text",
     "email_key": "bytea", "outcome": "text", "error": "text", "attempts": "int4",
     "request_id": "text", "cause": "text", "dag_id": "text", "run_id": "text", "task_id": "text",
     "try_number": "int4", "actor": "text", "seal_id": "text", "before": "bytea", "after": "bytea",
     "origin": "text",
 }  # fmt: skip
+"""The columns of a row that a digest covers, in its order, with their types. The batch's keyed hash
+covers the other two, ``id`` and ``at``, by the row's place in the batch. Never add a column here:
+the digests of old rows would no longer match. A new column needs another form of digest."""
+_BATCH = {"last_id": "int8", "rows": "int4", "at": "int8", "digests": "bytea", "mac": "bytea"}
 
 SEAL_ID_BYTES = 8
 """Length of a ``seal_id``, in random bytes."""
@@ -66,24 +73,51 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True):
     origin: str | None = None
 
 
+class Batch(NamedTuple):
+    """Rows ready to be written (the columns ``CONTENT``), and the digests of all of them, joined."""
+
+    rows: Sequence[Sequence[Any]]
+    digests: bytes
+
+
 def append(
     connection: Connection, entries: Iterable[Entry], *, run: RunContext, vault: Vault
 ) -> int:
     """Write the entries; return how many. Call it in the transaction of what they record."""
-    return append_encrypted(connection, encrypted(entries, run=run, vault=vault))
+    return append_batch(connection, encrypted(entries, run=run, vault=vault), vault=vault)
 
 
-def append_encrypted(connection: Connection, rows: Sequence[Sequence[Any]]) -> int:
-    """Write rows from ``encrypted``, so that no lock is held during encryption; return how many."""
-    if not rows:
+def append_batch(connection: Connection, batch: Batch, *, vault: Vault) -> int:
+    """Write a batch from ``encrypted``, so that no lock is held during encryption; return its rows.
+
+    Call it last: appending before waiting for another lock could deadlock with a sealer.
+    """
+    if not batch.rows:
         return 0
-    first = prepare_append(connection)
-    timed = ((first + number, *row) for number, row in enumerate(rows))
-    return copy_rows(connection, "ml_connector.audit", {"at": "int8", **_COLUMNS}, timed)
+    return write_batch(connection, batch, at=prepare_append(connection), vault=vault)
 
 
-def encrypted(entries: Iterable[Entry], *, run: RunContext, vault: Vault) -> list[Sequence[Any]]:
-    """Return the entries as rows for ``append_encrypted``."""
+def write_batch(connection: Connection, batch: Batch, *, at: int, vault: Vault) -> int:
+    """Write a batch whose first row has the time ``at`` (as ``NOW``); return its rows.
+
+    The next rows are a microsecond apart, so that they stay in order. Their ids are consecutive.
+    """
+    number = len(batch.rows)
+    first = connection.execute(
+        text("SELECT ml_connector.take_audit_ids(:number)"), {"number": number}
+    ).scalar_one()
+    placed = ((first + n, at + n, *row) for n, row in enumerate(batch.rows))
+    copy_rows(connection, "ml_connector.audit", {"id": "int8", "at": "int8", **CONTENT}, placed)
+    last = first + number - 1
+    mac = batch_mac(last, number, at, batch.digests, vault)
+    copy_rows(
+        connection, "ml_connector.audit_batches", _BATCH, [(last, number, at, batch.digests, mac)]
+    )
+    return number
+
+
+def encrypted(entries: Iterable[Entry], *, run: RunContext, vault: Vault) -> Batch:
+    """Return the entries as a batch for ``append_batch``."""
     listed = list(entries)
     random = secrets.token_hex(SEAL_ID_BYTES * len(listed))
     ids = [random[at : at + 2 * SEAL_ID_BYTES] for at in range(0, len(random), 2 * SEAL_ID_BYTES)]
@@ -94,7 +128,7 @@ def encrypted(entries: Iterable[Entry], *, run: RunContext, vault: Vault) -> lis
         if value is not None
     ]
     seals = iter(vault.encrypt_each(payloads))
-    return [
+    rows = [
         (
             *_circumstances(entry, run),
             seal_id,
@@ -104,13 +138,13 @@ def encrypted(entries: Iterable[Entry], *, run: RunContext, vault: Vault) -> lis
         )
         for seal_id, entry in zip(ids, listed, strict=True)
     ]
+    return Batch(rows, b"".join([content_digest(row, vault) for row in rows]))
 
 
 def prepare_append(connection: Connection) -> int:
     """Take the append lock for the transaction; create this month's partition if needed.
 
-    Returns the time of the first row, as ``NOW``. The next rows are a microsecond apart, so that
-    they stay in order.
+    Returns the time of the first row, as ``NOW``.
     """
     row = connection.execute(
         text(f"""SELECT pg_advisory_xact_lock_shared(hashtextextended(:name, 0)),

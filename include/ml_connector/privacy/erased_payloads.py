@@ -21,13 +21,13 @@ from ml_connector.webhooks import inbox
 
 
 def erase_audit(connection: Connection, person: Person, *, vault: Vault, after: int) -> int | None:
-    """Erase the person from the next page of sealed audit rows after ``after``.
+    """Erase the person from the next page of audit rows after ``after``.
 
     Returns the id to continue from, None at the end.
     """
     rows = connection.execute(
         text("""SELECT a.id, a.at, a.sync, a.customer_id, a.email_key, a.seal_id, a.before, a.after
-                FROM ml_connector.audit a JOIN ml_connector.audit_seals s ON s.audit_id = a.id
+                FROM ml_connector.audit a
                 WHERE a.id > :after AND a.action <> 'forget'
                   AND (a.before IS NOT NULL OR a.after IS NOT NULL OR a.email_key IS NOT NULL
                        OR a.error IS NOT NULL)

@@ -312,7 +312,7 @@ class _Eraser:
     def erase_payloads(self) -> None:
         """Destroy the data that only decryption identifies."""
         person, vault = self._erasure.person, self._vault
-        chain.seal(self._database, vault)  # an unsealed row, rewritten, would look edited
+        chain.seal(self._database, vault)  # rows of a former release have no digest before
         place: int | None = 0
         while place is not None:
             with self._database.begin() as connection:

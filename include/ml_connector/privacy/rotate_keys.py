@@ -108,10 +108,9 @@ def _store(
 def _audit_page(
     connection: Connection, *, vault: Vault, after: tuple[Any, ...] | None, page: int = PAGE
 ) -> RotatedPage:
-    """Re-encrypt a page of sealed audit rows; unsealed rows follow in a later round."""
+    """Re-encrypt a page of audit rows."""
     rows = connection.execute(
         text(f"""SELECT a.id, a.seal_id, a.before, a.after FROM ml_connector.audit a
-                 JOIN ml_connector.audit_seals s ON s.audit_id = a.id
                  WHERE a.id > :after AND ({_AUDIT_STALE})
                  ORDER BY a.id LIMIT :page FOR UPDATE OF a SKIP LOCKED"""),  # noqa: S608
         {"after": after[0] if after else 0, "page": page, "newest": vault.newest},
@@ -195,7 +194,7 @@ def rotate(
             return
         if number:
             sleep(PAUSE)
-        chain.seal(database, vault)  # only sealed audit rows can be rewritten
+        chain.seal(database, vault)  # rows of a former release have no digest before
         closed = sum(_round(database, vault, step, page) for _, step in steps())
         left = count_remaining(database, vault)
         left = Remaining(former=left.former, total=left.total, closed=closed)

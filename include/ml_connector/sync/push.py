@@ -302,7 +302,7 @@ class _Pusher:
         scope = self._scope
         now = scope.clock()
         entries = [o.entry(scope.name, self._observed(o)) for o in outcomes]
-        rows = trail.encrypted(entries, run=scope.run, vault=scope.vault)
+        batch = trail.encrypted(entries, run=scope.run, vault=scope.vault)
         settled = [outcome.settled for outcome in outcomes]
         arrived = [o.row.change.email_key for o in outcomes if o.present]
         refused = {
@@ -325,7 +325,7 @@ class _Pusher:
         deciding.mark_refused(connection, sync=scope.name, refused=refused)
         # Last: appending audit rows before waiting for the sync lock could deadlock with a sealer
         # and a planner.
-        trail.append_encrypted(connection, rows)
+        trail.append_batch(connection, batch, vault=scope.vault)
         for state, number in Counter(change.state for change in settled).items():
             self._count(state.value, number)
         return [outcome.row.change.customer_id for outcome in outcomes if outcome.rose]

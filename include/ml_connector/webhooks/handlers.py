@@ -166,12 +166,13 @@ def _drop_forgotten(
             reason="forgotten",
             run=scope.run,
             sync=scope.name,
+            vault=scope.vault,
         )
         inbox.erase(connection, {each.id: each.dedupe_key for each in forgotten}, vault=scope.vault)
         for event in unreadable:
             # A postponement since then may have left another reason.
             reason = event.reason if event.reason in UNREADABLE else UNREADABLE[0]
-            inbox.quarantine(connection, [event], reason=reason, run=scope.run)
+            inbox.quarantine(connection, [event], reason=reason, run=scope.run, vault=scope.vault)
     return known, [opened[event] for event in known]
 
 

@@ -14,13 +14,14 @@ to another changes nothing, and the row count shows it.
 """
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Literal
 
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection, Row, text
 
-from ml_connector.audit.trail import prepare_append
+from ml_connector.audit import trail
+from ml_connector.audit.trail import Entry
 from ml_connector.model import RunContext
 from ml_connector.vault import Vault
 from ml_connector.wire.webhook_event import WebhookEvent
@@ -78,26 +79,42 @@ def deliver(connection: Connection, events: Sequence[WebhookEvent], *, vault: Va
         )
     }
     columns["payload"] = [vault.encrypt(event.payload, identity(key)) for key, event in ordered]
-    if any(event.state != "pending" for _, event in ordered):
-        prepare_append(connection)
-    columns |= _who(RunContext(task_id="receiver"))
-    return int(connection.execute(_DELIVER, columns).scalar_one())
+    stored = connection.execute(_DELIVER, columns).all()
+    settled = [row for row in stored if row.state != "pending"]
+    _record(connection, settled, run=RunContext(task_id="receiver"), vault=vault)
+    return len(stored)
 
 
-# The audit row of a settled event. Its cause names the event, so it has no payload.
-_AUDIT = """
-    INSERT INTO ml_connector.audit
-        (sync, system, action, reason, customer_id, outcome, error, attempts, cause, dag_id, run_id,
-         task_id, try_number, actor, seal_id)
-    SELECT coalesce(sync, :of_sync), system, 'webhook', kind, entity_id, state, reason, attempts,
-           'webhook:' || id, :dag_id, :run_id, :task_id, :try_number, :actor,
-           left(replace(gen_random_uuid()::text, '-', ''), 16)
-"""
+_RECORDED = "id, sync, system, kind, entity_id, state, reason, attempts"
 
 
-def _who(run: RunContext | None, sync: str = "") -> dict[str, Any]:
-    """Return the audit parameters: the run that settles events, and a sync if they name none."""
-    return {**asdict(run or RunContext()), "of_sync": sync}
+def _record(
+    connection: Connection,
+    settled: Sequence[Row[Any]],
+    *,
+    run: RunContext | None,
+    vault: Vault,
+    sync: str = "",
+) -> int:
+    """Write the audit rows of settled events (columns ``_RECORDED``); return how many.
+
+    ``sync``: for events that name none. The cause names the event, so a row has no payload.
+    """
+    entries = [
+        Entry(
+            sync=sync if row.sync is None else row.sync,
+            system=row.system,
+            action="webhook",
+            reason=row.kind,
+            customer_id=row.entity_id,
+            outcome=row.state,
+            error=row.reason,
+            attempts=row.attempts,
+            cause=f"webhook:{row.id}",
+        )
+        for row in settled
+    ]
+    return trail.append(connection, entries, run=run or RunContext(), vault=vault)
 
 
 _DELIVER = text(f"""
@@ -113,10 +130,9 @@ _DELIVER = text(f"""
              AS e(system, source, sync, kind, entity_id, deleted_id, dedupe_key, payload, state,
                   reason, occurred_at)
         ON CONFLICT (dedupe_key) DO NOTHING
-        RETURNING *),
-    audited AS ({_AUDIT} FROM stored WHERE state <> 'pending'),
+        RETURNING {_RECORDED}),
     told AS (SELECT pg_notify('ml_connector_inbox', '') FROM stored WHERE state = 'pending' LIMIT 1)
-    SELECT (SELECT count(*) FROM stored) + 0 * (SELECT count(*) FROM told)
+    SELECT {_RECORDED}, (SELECT count(*) FROM told) AS told FROM stored ORDER BY id
 """)  # noqa: S608 -- the part is a constant of this module
 
 
@@ -127,6 +143,7 @@ def claim(
     lease: timedelta,
     tried: bool = False,
     run: RunContext | None = None,
+    vault: Vault | None = None,
 ) -> list[ClaimedEvent]:
     """Lease up to ``limit`` due events, longest due first. No other worker gets them.
 
@@ -136,7 +153,8 @@ def claim(
     An event with an expired lease is due again. After ``TRIES`` leases it is dead, since it may be
     what kills its workers.
     """
-    _dead_letter_expired(connection, run)
+    if vault is not None:
+        _dead_letter_expired(connection, run, vault)
     rows = connection.execute(
         text("""WITH due AS (
                     SELECT id FROM ml_connector.webhook_inbox
@@ -159,30 +177,23 @@ def claim(
     return sorted(claimed, key=lambda event: event.id)
 
 
-def _dead_letter_expired(connection: Connection, run: RunContext | None) -> None:
-    outlasted = "state = 'leased' AND lease_until <= clock_timestamp() AND attempts >= :tries"
-    found = connection.execute(
-        text(f"SELECT EXISTS (SELECT 1 FROM ml_connector.webhook_inbox WHERE {outlasted})"),  # noqa: S608
+def _dead_letter_expired(connection: Connection, run: RunContext | None, vault: Vault) -> None:
+    ended = connection.execute(
+        text(f"""UPDATE ml_connector.webhook_inbox
+                 SET state = 'dead', reason = coalesce(reason, 'lease_expired'),
+                     settled_at = clock_timestamp()
+                 WHERE state = 'leased' AND lease_until <= clock_timestamp() AND attempts >= :tries
+                 RETURNING {_RECORDED}"""),  # noqa: S608 -- a constant
         {"tries": TRIES},
-    ).scalar_one()
-    if not found:
-        return
-    prepare_append(connection)
-    connection.execute(
-        text(f"""WITH ended AS (
-                    UPDATE ml_connector.webhook_inbox
-                    SET state = 'dead', reason = coalesce(reason, 'lease_expired'),
-                        settled_at = clock_timestamp()
-                    WHERE {outlasted} RETURNING *)
-                 {_AUDIT} FROM ended"""),  # noqa: S608 -- the parts are constants
-        {"tries": TRIES, **_who(run)},
-    )
+    ).all()
+    _record(connection, ended, run=run, vault=vault)
 
 
 def settle(
     connection: Connection,
     events: Collection[ClaimedEvent],
     *,
+    vault: Vault,
     state: Literal["done", "ignored"] = "done",
     reason: str | None = None,
     run: RunContext | None = None,
@@ -192,7 +203,7 @@ def settle(
 
     Each event gets an audit row, under ``sync`` if the event names none.
     """
-    return _end(connection, events, state=state, reason=reason, who=_who(run, sync))
+    return _end(connection, events, state=state, reason=reason, run=run, sync=sync, vault=vault)
 
 
 def quarantine(
@@ -200,10 +211,11 @@ def quarantine(
     events: Collection[ClaimedEvent],
     *,
     reason: str,
+    vault: Vault,
     run: RunContext | None = None,
 ) -> int:
     """Quarantine claimed events for review; return how many were still under our lease."""
-    return _end(connection, events, state="quarantined", reason=reason, who=_who(run))
+    return _end(connection, events, state="quarantined", reason=reason, run=run, vault=vault)
 
 
 def fail(
@@ -211,6 +223,7 @@ def fail(
     events: Collection[ClaimedEvent],
     *,
     reason: str,
+    vault: Vault,
     run: RunContext | None = None,
     sync: str = "",
 ) -> int:
@@ -221,10 +234,10 @@ def fail(
     """
     again = [event for event in events if event.attempts < TRIES]
     over = [event for event in events if event.attempts >= TRIES]
-    changed = _end(connection, over, state="dead", reason=reason, who=_who(run, sync))
+    changed = 0
     for number, wait in enumerate(WAITS, start=1):
         these = [event for event in again if event.attempts == number]
-        changed += _change(
+        waiting = _change(
             connection,
             these,
             "state = 'pending', reason = :reason, lease_until = NULL,"
@@ -232,14 +245,17 @@ def fail(
             reason=reason,
             wait=timedelta(seconds=wait),
         )
-    return changed
+        changed += len(waiting)
+    return changed + _end(
+        connection, over, state="dead", reason=reason, run=run, sync=sync, vault=vault
+    )
 
 
 def postpone(
     connection: Connection, events: Collection[ClaimedEvent], *, wait: timedelta, reason: str
 ) -> int:
     """Release claimed events untried, due after ``wait``: an outage is not the event's fault."""
-    return _change(
+    released = _change(
         connection,
         events,
         "state = 'pending', reason = :reason, lease_until = NULL, next_try_at = clock_timestamp() + :wait,"
@@ -247,6 +263,7 @@ def postpone(
         reason=reason,
         wait=wait,
     )
+    return len(released)
 
 
 def requeue(connection: Connection, ids: Collection[int]) -> int:
@@ -317,44 +334,41 @@ def _end(
     *,
     state: str,
     reason: str | None,
-    who: Mapping[str, Any],
+    run: RunContext | None,
+    vault: Vault,
+    sync: str = "",
 ) -> int:
-    if events:
-        prepare_append(connection)
-    return _change(
+    ended = _change(
         connection,
         events,
         "state = :state, reason = :reason, lease_until = NULL, settled_at = clock_timestamp()",
-        then="WITH ended AS ({change} RETURNING i.*) " + _AUDIT + " FROM ended",
         state=state,
         reason=reason,
-        **who,
     )
+    return _record(connection, ended, run=run, sync=sync, vault=vault)
 
 
 def _change(
-    connection: Connection,
-    events: Collection[ClaimedEvent],
-    assignments: str,
-    *,
-    then: str = "{change}",
-    **values: Any,
-) -> int:
-    """Update the events whose lease is still the one they were claimed under."""
+    connection: Connection, events: Collection[ClaimedEvent], assignments: str, **values: Any
+) -> Sequence[Row[Any]]:
+    """Update the events whose lease is still the one they were claimed under; return them.
+
+    Their columns are ``_RECORDED``.
+    """
     if not events:
-        return 0
-    change = f"""UPDATE ml_connector.webhook_inbox i SET {assignments}
-                 FROM unnest(CAST(:ids AS bigint[]), CAST(:leases AS int[])) AS mine(id, attempts)
-                 WHERE i.id = mine.id AND i.attempts = mine.attempts
-                   AND i.state = 'leased'"""  # noqa: S608 -- assignments are written above
+        return []
+    returned = ", ".join(f"i.{column}" for column in _RECORDED.split(", "))
     return connection.execute(
-        text(then.format(change=change)),
+        text(f"""UPDATE ml_connector.webhook_inbox i SET {assignments}
+                 FROM unnest(CAST(:ids AS bigint[]), CAST(:leases AS int[])) AS mine(id, attempts)
+                 WHERE i.id = mine.id AND i.attempts = mine.attempts AND i.state = 'leased'
+                 RETURNING {returned}"""),  # noqa: S608 -- assignments are written above
         {
             "ids": [event.id for event in events],
             "leases": [event.attempts for event in events],
             **values,
         },
-    ).rowcount
+    ).all()
 
 
 def identity(dedupe_key: str) -> str:

@@ -21,6 +21,7 @@ from ml_connector.quickbooks.webhooks import SYSTEM as QUICKBOOKS
 from ml_connector.scope import OpenSync
 from ml_connector.store.activity_queue import Slice
 from ml_connector.store.database import Database
+from ml_connector.vault import Vault
 from ml_connector.webhooks import inbox
 from ml_connector.webhooks.handlers import Handled, handle_customers, handle_members
 from ml_connector.webhooks.inbox import ClaimedEvent
@@ -48,6 +49,7 @@ def process_inbox(
     database: Database,
     targets: Sequence[OpenSync],
     *,
+    vault: Vault,
     closed: Mapping[str, StopRun] | None = None,
     gather: bool = False,
 ) -> dict[str, int]:
@@ -61,7 +63,7 @@ def process_inbox(
 
     Raises the first ``StopRun`` after everything else is done. Its events wait.
     """
-    worker = _Worker(database, targets, closed or {})
+    worker = _Worker(database, targets, closed or {}, vault)
     while number := worker.next(BATCH, tried=False) or worker.next(1, tried=True):
         if gather and BURST <= number < BATCH:
             _until_quiet(database)
@@ -98,9 +100,14 @@ def _until_quiet(database: Database) -> None:
 
 class _Worker:
     def __init__(
-        self, database: Database, targets: Sequence[OpenSync], closed: Mapping[str, StopRun]
+        self,
+        database: Database,
+        targets: Sequence[OpenSync],
+        closed: Mapping[str, StopRun],
+        vault: Vault,
     ) -> None:
         self._database, self._targets, self._closed = database, targets, closed
+        self._vault = vault
         self._run = targets[0].scope.run if targets else RunContext()
         self.counts: Counter[str] = Counter()
         self.stopped: StopRun | None = None
@@ -108,10 +115,19 @@ class _Worker:
     def next(self, limit: int, *, tried: bool) -> int:
         """Claim and process up to ``limit`` events; return the number claimed."""
         with self._database.begin() as connection:
-            events = inbox.claim(connection, limit=limit, lease=LEASE, tried=tried, run=self._run)
+            events = inbox.claim(
+                connection,
+                limit=limit,
+                lease=LEASE,
+                tried=tried,
+                run=self._run,
+                vault=self._vault,
+            )
             unknown = [e for e in events if not any(_concerned(o, e) for o in self._targets)]
             orphans = [event for event in unknown if self._why_held(event) is None]
-            inbox.quarantine(connection, orphans, reason="no_sync", run=self._run)
+            inbox.quarantine(
+                connection, orphans, reason="no_sync", run=self._run, vault=self._vault
+            )
         self.counts["quarantined"] += len(orphans)
         for event in unknown:
             if error := self._why_held(event):
@@ -165,7 +181,9 @@ class _Worker:
         settled = [event for event in events if event not in lost and event not in held]
         with self._database.begin() as connection:
             for sync, these in self._by_sync(settled).items():
-                self.counts["done"] += inbox.settle(connection, these, run=self._run, sync=sync)
+                self.counts["done"] += inbox.settle(
+                    connection, these, run=self._run, sync=sync, vault=self._vault
+                )
         return results
 
     def _by_sync(self, events: Sequence[ClaimedEvent]) -> dict[str, list[ClaimedEvent]]:
@@ -212,7 +230,7 @@ class _Worker:
         with self._database.begin() as connection:
             for sync, these in self._by_sync(events).items():
                 self.counts["failed"] += inbox.fail(
-                    connection, these, reason=reason, run=self._run, sync=sync
+                    connection, these, reason=reason, run=self._run, sync=sync, vault=self._vault
                 )
 
 

@@ -1,6 +1,7 @@
 """Webhook task of ``process_webhooks``: open the syncs, process the inbox, store call counts."""
 
 import getpass
+import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
@@ -14,9 +15,10 @@ from airflow.sdk import get_current_context
 from ml_connector.errors import ConnectorError, NeedsReauth, StopRun, StorageError
 from ml_connector.model import RunContext
 from ml_connector.scope import OpenSync
-from ml_connector.settings import load_syncs, load_webhooks
+from ml_connector.settings import home, load_syncs, load_webhooks
 from ml_connector.store import plans
 from ml_connector.store.database import Database
+from ml_connector.vault import vault_from
 from ml_connector.webhooks import listen, worker
 from ml_connector_airflow import metrics
 from ml_connector_airflow.alerts.callbacks import run_succeeded
@@ -74,13 +76,17 @@ def process_due(run: RunContext, *, stays: bool = False) -> dict[str, int]:
     with closing(Database(url, connections=5)) as database:
         try:
             names, stay = list(load_syncs()), load_webhooks().stay_seconds if stays else 0
+            vault = vault_from(os.environ, home())
         except StopRun as error:
             worker.postpone_due(database, error)
             raise
         targets, closed = open_syncs(names, database, run)
         while True:
             with _booked(database, targets):
-                counts.update(worker.process_inbox(database, targets, closed=closed, gather=stays))
+                done = worker.process_inbox(
+                    database, targets, vault=vault, closed=closed, gather=stays
+                )
+                counts.update(done)
             if not stay or monotonic() > until or not listen.due_within(url, stay):
                 break
         metrics.inbox(database, counts, since=began)
