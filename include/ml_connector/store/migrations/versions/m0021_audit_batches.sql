@@ -15,8 +15,15 @@ COMMENT ON COLUMN ml_connector.audit_batches.at IS
     'Time of the first row; the next ones are a microsecond apart.';
 COMMENT ON COLUMN ml_connector.audit_batches.digests IS
     'Keyed digests of the rows, 16 bytes each.';
+COMMENT ON COLUMN ml_connector.audit_batches.mac IS
+    'Keyed hash of the digests, the ids and the times.';
 
 ALTER TABLE ml_connector.audit_seals ADD COLUMN rows INTEGER;
+COMMENT ON TABLE ml_connector.audit_seals IS 'Links of the hash chain: a batch of audit rows each.';
+COMMENT ON COLUMN ml_connector.audit_seals.position IS 'How many rows the chain has with it.';
+COMMENT ON COLUMN ml_connector.audit_seals.at IS 'The first row''s own time.';
+COMMENT ON COLUMN ml_connector.audit_seals.digest IS
+    'The batch''s keyed hash, or the keyed digest of a single row.';
 COMMENT ON COLUMN ml_connector.audit_seals.rows IS
     'Rows of the batch that this seal links; null: a single row, sealed by a former release.';
 
