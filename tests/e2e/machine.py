@@ -56,6 +56,9 @@ class Machine:
             try:
                 yield process
             finally:
+                if process.poll() is None:  # a test failed while it stays up
+                    os.killpg(process.pid, signal.SIGINT)
+                    process.communicate(timeout=60)
                 watchdog.cancel()
 
     def run(self, *arguments: str) -> tuple[int, str]:
