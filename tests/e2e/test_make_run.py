@@ -256,7 +256,7 @@ def test_commands_beside_a_scheduler_have_it_run_the_dag(stayed):
     """A run in the command's process would meet the scheduler's in the same rows."""
     update = re.compile(r"update +.* fields_changed +.* (\S+) +.* 1 ")
     assert "Would change" in stayed.preview
-    assert update.search(stayed.preview)[1] == "planned", stayed.preview
+    assert update.search(stayed.preview)[1] == "preview", stayed.preview
     assert update.search(stayed.synced)[1] == "applied", stayed.synced
     assert {"cli", "rest_api"} <= stayed.runs
     assert "test" not in stayed.runs
