@@ -9,6 +9,7 @@ os.environ.update(
     AIRFLOW_HOME=_HOME,
     AIRFLOW__CORE__LOAD_EXAMPLES="False",
     AIRFLOW__CORE__UNIT_TEST_MODE="False",
+    AIRFLOW__CORE__DAGBAG_IMPORT_TIMEOUT="300",  # Airflow's own 30 s are too few on a busy machine
     AIRFLOW__CORE__TEST_CONNECTION="Enabled",
     AIRFLOW__LOGGING__LOGGING_LEVEL="WARNING",
 )
