@@ -51,7 +51,7 @@ def read(url: str, *, sync: str, since: datetime) -> Facts:
     with psycopg.connect(url) as connection:
         changes = connection.execute(
             _query(
-                "SELECT c.kind, c.reason, c.state, count(*) FROM {schema}.changes c "
+                "SELECT c.kind, c.reason, c.state, sum(c.changes)::int FROM {schema}.change_counts c "
                 "JOIN {schema}.plans p ON p.id = c.plan_id "
                 "WHERE c.sync = %s AND p.created_at >= %s AND c.state <> 'superseded' "
                 "GROUP BY 1, 2, 3 ORDER BY 4 DESC, 1, 2"
@@ -103,7 +103,7 @@ def at_rest(url: str, *, since: datetime) -> bool:
                 "               WHERE state IN ('pending', 'leased'))"
                 "    OR EXISTS (SELECT FROM {schema}.plans"
                 "               WHERE created_at >= %(since)s AND state = 'open')"
-                "    OR EXISTS (SELECT FROM {schema}.changes c JOIN {schema}.plans p"
+                "    OR EXISTS (SELECT FROM {schema}.change_counts c JOIN {schema}.plans p"
                 "               ON p.id = c.plan_id"
                 "               WHERE p.created_at >= %(since)s AND c.state = 'pending')"
             ),

@@ -32,9 +32,19 @@ _CHANGES = text(f"""
         DELETE FROM ml_connector.archive_intents WHERE change_id IN (SELECT id FROM dropped)
     )
     SELECT count(*) FROM dropped""")  # noqa: S608 -- a constant
+_BATCHES = text(f"""
+    WITH dropped AS (
+        DELETE FROM ml_connector.change_batches WHERE id IN (
+            SELECT b.id FROM ml_connector.plans p
+            JOIN ml_connector.change_batches b ON b.plan_id = p.id
+            WHERE {_OLD} AND b.state <> 'pending' AND b.decided_at < :cutoff
+            FOR UPDATE OF b SKIP LOCKED)
+        RETURNING size
+    )
+    SELECT coalesce(sum(size), 0) FROM dropped""")  # noqa: S608 -- a constant
 _PLANS = text(f"""
     DELETE FROM ml_connector.plans p WHERE {_OLD}
-       AND NOT EXISTS (SELECT 1 FROM ml_connector.changes c WHERE c.plan_id = p.id)""")  # noqa: S608 -- a constant
+       AND NOT EXISTS (SELECT 1 FROM ml_connector.change_counts c WHERE c.plan_id = p.id)""")  # noqa: S608 -- a constant
 
 
 def maintain_audit(
@@ -92,6 +102,7 @@ def drop_old_plans(
             last = connection.execute(_CHANGES, {**old, "batch": batch}).scalar_one()
         dropped += last
     with database.begin() as connection:
+        dropped += connection.execute(_BATCHES, old).scalar_one()
         plans = connection.execute(_PLANS, old).rowcount
     if plans:
         log.info("old_plans_dropped", sync=sync, plans=plans, changes=dropped)

@@ -20,7 +20,7 @@ OTHER = "ffffffffff"
 def pending(company):
     with company.database.begin() as connection:
         return connection.execute(
-            text("SELECT count(*) FROM ml_connector.changes WHERE state = 'pending'")
+            text("SELECT count(*) FROM ml_connector.all_changes WHERE state = 'pending'")
         ).scalar_one()
 
 

@@ -87,7 +87,7 @@ def standing(company: Company) -> dict[str, Any]:
 def pending(company: Company) -> int:
     with company.database.begin() as connection:
         found = connection.execute(
-            text("SELECT count(*) FROM ml_connector.changes WHERE state = 'pending'")
+            text("SELECT count(*) FROM ml_connector.all_changes WHERE state = 'pending'")
         ).scalar_one()
     return int(found)
 
@@ -96,7 +96,7 @@ def applied(company: Company) -> list[str]:
     """Every change that counts as applied, as audit rows name their cause."""
     with company.database.begin() as connection:
         rows = connection.execute(
-            text("SELECT 'change:' || id FROM ml_connector.changes WHERE state = 'applied'")
+            text("SELECT 'change:' || id FROM ml_connector.all_changes WHERE state = 'applied'")
         ).all()
     return sorted(row[0] for row in rows)
 

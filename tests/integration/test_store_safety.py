@@ -250,6 +250,10 @@ def test_a_migration_that_has_to_give_way_to_a_run_begins_again(company):
         "ALTER TABLE ml_connector.customers DROP COLUMN opted_out",
         "ALTER TABLE ml_connector.contacts DROP COLUMN complained",
         "DROP TABLE ml_connector.former_contacts, ml_connector.observations",
+        "DROP VIEW ml_connector.all_changes, ml_connector.change_counts",
+        "DROP TABLE ml_connector.change_batches",
+        "DROP TYPE ml_connector.key_span",
+        "ALTER TABLE ml_connector.batch_intents DROP COLUMN batch_id",
         "DROP INDEX ml_connector.member_events_seen",
         "CREATE INDEX member_events_newest ON ml_connector.member_events (sync, email_key, id)",
         """ALTER TABLE ml_connector.changes ADD CONSTRAINT changes_plan_id_fkey

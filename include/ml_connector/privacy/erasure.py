@@ -15,7 +15,7 @@ from sqlalchemy import Connection, text
 
 from ml_connector.privacy.payloads import ERASURES
 from ml_connector.privacy.person import Person, PersonCustomer, find_person
-from ml_connector.store import customers
+from ml_connector.store import batches, customers
 from ml_connector.store.database import lock_sync
 from ml_connector.store.suppression import SUPPRESSED, redacted_customer
 from ml_connector.vault import Vault
@@ -81,6 +81,7 @@ def begin(connection: Connection, address: str, *, actor: str, vault: Vault) -> 
 
 def _wait_for_calls(connection: Connection, person: Person) -> None:
     pairs = _pairs(person.customers)
+    _take_out(connection, person)
     connection.execute(
         text("""SELECT id FROM ml_connector.changes
                 WHERE state = 'pending'
@@ -95,6 +96,14 @@ def _wait_for_calls(connection: Connection, person: Person) -> None:
                     SELECT * FROM unnest(CAST(:syncs AS text[]), CAST(:ids AS text[])))
                 ORDER BY sync, customer_no, customer_id FOR UPDATE"""),
         pairs,
+    )
+
+
+def _take_out(connection: Connection, person: Person) -> None:
+    """Take the person's changes out of their batches, so that they can be erased as rows."""
+    pairs = _pairs(person.customers)
+    batches.take_out_person(
+        connection, keys=person.key_bytes, syncs=pairs["syncs"], customer_ids=pairs["ids"]
     )
 
 
@@ -156,6 +165,7 @@ _ERASE_BY_KEY = (
 
 def _erase_by_key(connection: Connection, person: Person) -> None:
     values = {"keys": person.key_bytes, **_pairs(person.customers)}
+    _take_out(connection, person)
     for statement in _ERASE_BY_KEY:
         connection.execute(text(statement.format(theirs=_THEIRS)), values)
 

@@ -22,9 +22,10 @@ class Size:
 def size_of(connection: Connection, *, sync: str, plan_id: int) -> Size:
     """Return the size of a plan."""
     row = connection.execute(
-        text("""SELECT count(*) FILTER (WHERE kind = 'create') AS creates,
-                       count(*) FILTER (WHERE kind IN ('update', 'restore')) AS updates,
-                       count(*) FILTER (WHERE kind = 'archive') AS archives,
+        text("""SELECT coalesce(sum(changes) FILTER (WHERE kind = 'create'), 0)::int AS creates,
+                       coalesce(sum(changes) FILTER (WHERE kind IN ('update', 'restore')), 0)::int
+                           AS updates,
+                       coalesce(sum(changes) FILTER (WHERE kind = 'archive'), 0)::int AS archives,
                        (SELECT count(*) FROM ml_connector.contacts
                         WHERE sync = :sync
                           AND status NOT IN ('archived', 'forgotten', 'absent', 'moved')) AS audience,
@@ -36,7 +37,7 @@ def size_of(connection: Connection, *, sync: str, plan_id: int) -> Size:
                                                WHERE sync = :sync AND kind = 'sync'
                                                  AND state = 'finished' AND id < :plan_id), 0)
                        ) AS already
-                FROM ml_connector.changes WHERE plan_id = :plan_id AND state = 'pending'"""),
+                FROM ml_connector.change_counts WHERE plan_id = :plan_id AND state = 'pending'"""),
         {"sync": sync, "plan_id": plan_id},
     ).one()
     return Size(**row._mapping)  # noqa: SLF001 -- SQLAlchemy's public accessor
@@ -46,7 +47,7 @@ def samples(connection: Connection, *, plan_id: int, each: int) -> list[tuple[st
     """Return (kind, reason, up to ``each`` customer ids) of a plan's pending changes."""
     rows = connection.execute(
         text("""SELECT kind, reason, (array_agg(customer_id ORDER BY id))[1 : CAST(:each AS int)] AS customers
-                FROM ml_connector.changes WHERE plan_id = :plan_id AND state = 'pending'
+                FROM ml_connector.all_changes WHERE plan_id = :plan_id AND state = 'pending'
                 GROUP BY kind, reason ORDER BY count(*) DESC, kind, reason"""),
         {"plan_id": plan_id, "each": each},
     ).all()
@@ -63,7 +64,7 @@ def fingerprint(connection: Connection, *, plan_id: int) -> str:
         text("""SELECT count(*) || ':' || coalesce(md5(string_agg(
                     concat_ws('/', c.id, c.kind, c.decided_hash, p.fields_hash, p.email_key,
                               p.active, p.gone, p.dirty, k.status, k.owner), ',' ORDER BY c.id)), '')
-                FROM ml_connector.changes c
+                FROM ml_connector.all_changes c
                 LEFT JOIN ml_connector.customers p
                   ON p.sync = c.sync AND p.customer_id = c.customer_id
                 LEFT JOIN ml_connector.contacts k

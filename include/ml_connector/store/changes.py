@@ -3,7 +3,7 @@
 A claim is a row lock that the worker holds while its call is in flight. The claim of a killed
 worker is free at once. No run has to guess whether a worker is alive. A contact has at most one
 pending change (A35). A run that decides on the same contact waits for that lock, then reads the
-result.
+result. Like changes are one row (``store.batches``).
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -16,6 +16,7 @@ from sqlalchemy import Connection, text
 
 from ml_connector.model import ChangeState, Kind
 from ml_connector.rules.decide import CHANGE_COLUMNS
+from ml_connector.store import batches
 from ml_connector.store.database import NOW, bytea_array, copy_rows, fetch_binary, lock_sync
 from ml_connector.store.frames import unhexed
 
@@ -60,6 +61,7 @@ class ClaimedChange(msgspec.Struct, frozen=True):
     seen_at: datetime | None
     observation: bytes | None
     observed_at: datetime | None
+    batch_id: int | None
 
 
 class SettledChange(msgspec.Struct, frozen=True, kw_only=True):
@@ -96,19 +98,30 @@ def supersede(
                   AND (CAST(:plan_id AS bigint) IS NULL
                        OR plan_id = :plan_id AND NOT (kind = 'archive' AND {STARTED}))
                   AND (CAST(:kind AS text) IS NULL OR kind = :kind)"""
+    batched = """sync = :sync AND state = 'pending'
+                 AND (CAST(:plan_id AS bigint) IS NULL OR plan_id = :plan_id)
+                 AND (CAST(:kind AS text) IS NULL OR kind = :kind)"""
     # Lock order: a deciding run locks changes first, then the sync. Do the same here.
-    connection.execute(
-        text(f"""SELECT count(*) FROM (SELECT 1 FROM ml_connector.changes c
-                                       WHERE {pending} ORDER BY id FOR UPDATE) held"""),  # noqa: S608
-        which,
-    )
+    for table, such in (("changes c", pending), ("change_batches", batched)):
+        connection.execute(
+            text(f"""SELECT count(*) FROM (SELECT 1 FROM ml_connector.{table}
+                                           WHERE {such} ORDER BY id FOR UPDATE) held"""),  # noqa: S608
+            which,
+        )
     lock_sync(connection, sync=sync)
     return int(
         connection.execute(
             text(f"""
-        WITH dropped AS (
+        WITH single AS (
             UPDATE ml_connector.changes c SET state = 'superseded', settled_at = clock_timestamp()
             WHERE {pending} RETURNING email_key, customer_id
+        ), batch AS (
+            UPDATE ml_connector.change_batches
+            SET state = 'superseded', settled_at = clock_timestamp()
+            WHERE {batched} RETURNING email_keys, customer_ids
+        ), dropped AS MATERIALIZED (
+            SELECT * FROM single UNION ALL
+            SELECT u.* FROM batch, unnest(batch.email_keys, batch.customer_ids) u
         ), again AS (
             UPDATE ml_connector.customers c SET dirty = true FROM (
                 SELECT p.customer_id FROM dropped d
@@ -151,18 +164,25 @@ def supersede_at(
                    AND state = 'pending' ORDER BY id FOR UPDATE"""),  # noqa: S608 -- a constant
         {"sync": sync, "keys": bytea_array(keys)},
     ).all()
-    if not held:
-        return set()
-    # A separate statement: an archive may have started while the lock above was waiting.
-    dropped = connection.execute(
-        text(f"""UPDATE ml_connector.changes c
-                 SET state = 'superseded', settled_at = clock_timestamp()
-                 WHERE c.id = ANY(:ids) AND NOT (c.kind = 'archive' AND {STARTED})
-                 RETURNING c.id"""),  # noqa: S608 -- a constant
-        {"ids": [row.id for row in held if row.plan_id != besides_plan]},
-    ).scalars()
-    gone = set(dropped)
-    return {bytes(row.email_key) for row in held if row.id not in gone}
+    stays: set[bytes] = set()
+    if held:
+        # A separate statement: an archive may have started while the lock above was waiting.
+        dropped = connection.execute(
+            text(f"""UPDATE ml_connector.changes c
+                     SET state = 'superseded', settled_at = clock_timestamp()
+                     WHERE c.id = ANY(:ids) AND NOT (c.kind = 'archive' AND {STARTED})
+                     RETURNING c.id"""),  # noqa: S608 -- a constant
+            {"ids": [row.id for row in held if row.plan_id != besides_plan]},
+        ).scalars()
+        gone = set(dropped)
+        stays = {bytes(row.email_key) for row in held if row.id not in gone}
+    for batch_id, plan_id, at in batches.lock_at(connection, sync=sync, keys=keys):
+        if plan_id == besides_plan:
+            stays.update(at.values())
+            continue
+        batches.take_out(connection, batch_id=batch_id, ids=at)
+        settle(connection, [SettledChange(id=id_, state=ChangeState.SUPERSEDED) for id_ in at])
+    return stays
 
 
 def drop_preview(connection: Connection, *, plan_id: int) -> None:
@@ -191,19 +211,26 @@ def insert(
     """
     if changes.empty:
         return 0
-    rows = list(unhexed(changes, CHANGE_COLUMNS, hexed=("email_key", "decided_hash")))
+    decided = unhexed(changes, CHANGE_COLUMNS, hexed=("email_key", "decided_hash"))
+    rows = [row for row in decided if row[0] not in queued]
     told = origins or {}
-    now = connection.execute(text(f"SELECT {NOW}")).scalar_one()
-    return copy_rows(
-        connection,
-        "ml_connector.changes",
-        _QUEUED | _DECIDED,
-        (
-            (plan_id, sync, shard, state, told.get(row[0]), now + number, *row)
-            for number, row in enumerate(rows)
-            if row[0] not in queued
-        ),
-    )
+    # A preview is there to be looked at: a row for each change.
+    together, single = ([], rows) if state == "preview" else batches.split(rows, told)
+    for batch in together:
+        origin = told.get(batch[0][0])
+        batches.insert(connection, batch, plan_id=plan_id, sync=sync, shard=shard, origin=origin)
+    if single:
+        now = connection.execute(text(f"SELECT {NOW}")).scalar_one()
+        copy_rows(
+            connection,
+            "ml_connector.changes",
+            _QUEUED | _DECIDED,
+            (
+                (plan_id, sync, shard, state, told.get(row[0]), now + number, *row)
+                for number, row in enumerate(single)
+            ),
+        )
+    return len(rows)
 
 
 def previewed(connection: Connection, *, plan_id: int, keys: Collection[bytes]) -> set[bytes]:
@@ -217,13 +244,24 @@ def previewed(connection: Connection, *, plan_id: int, keys: Collection[bytes]) 
 
 STARTED = "EXISTS (SELECT 1 FROM ml_connector.archive_intents i WHERE i.change_id = c.id)"
 # Lock first, join second. Otherwise Postgres joins rows that other workers hold, then skips them.
-_CLAIM = """
-    WITH c AS MATERIALIZED (
-        SELECT * FROM ml_connector.changes
+_ROWS = """c AS MATERIALIZED (
+        SELECT *, CAST(NULL AS bigint) AS batch_id FROM ml_connector.changes
         WHERE plan_id = %(plan_id)s AND state = 'pending' AND kind = ANY(%(kinds)s)
           AND (CAST(%(shard)s AS int) IS NULL OR shard = %(shard)s)
           AND (CAST(%(ids)s AS bigint[]) IS NULL OR id = ANY(%(ids)s)) AND id > %(after)s
-        ORDER BY id LIMIT %(chunk)s FOR UPDATE SKIP LOCKED)
+        ORDER BY id LIMIT %(chunk)s FOR UPDATE SKIP LOCKED)"""
+_BATCH = """b AS MATERIALIZED (
+        SELECT * FROM ml_connector.change_batches
+        WHERE plan_id = %(plan_id)s AND state = 'pending' AND kind = %(kind)s
+          AND shard = %(shard)s AND id > %(after)s
+        ORDER BY id LIMIT 1 FOR UPDATE {unlocked}),
+    c AS MATERIALIZED (
+        SELECT u.*, b.sync, b.kind, b.reason, b.status, b.tag_inactive, b.attempts, b.origin,
+               b.id AS batch_id
+        FROM b, unnest(b.ids, b.email_keys, b.customer_ids, b.decided_hashes)
+             AS u(id, email_key, customer_id, decided_hash))"""
+_CLAIM = """
+    WITH {claimed}
     SELECT c.id, c.email_key, c.customer_id, c.kind, c.reason, c.status, c.decided_hash,
            c.tag_inactive, c.attempts, {started} AS started,
            {current} AS current, p.payload AS customer_payload,
@@ -232,7 +270,7 @@ _CLAIM = """
            coalesce(k.tagged_inactive, false) AS tagged_inactive,
            coalesce(k.parked_times, 0) AS parked_times, k.payload AS contact_payload,
            k.seen_tags, c.origin, k.contact_id, k.seen_at,
-           o.payload AS observation, o.observed_at
+           o.payload AS observation, o.observed_at, c.batch_id
     FROM c
     LEFT JOIN LATERAL (SELECT * FROM ml_connector.customers
                        WHERE sync = c.sync AND customer_id = c.customer_id OFFSET 0) p ON true
@@ -282,6 +320,7 @@ def claim(
     """
     archive = Kind.ARCHIVE in kinds  # only archives are ever marked as started
     query = _CLAIM.format(
+        claimed=_ROWS,
         current=_ARCHIVE_CURRENT if archive else _WRITE_CURRENT,
         started=STARTED if archive else "false",
     )
@@ -298,6 +337,26 @@ def claim(
         },
     )
     return [ClaimedChange(*row) for row in rows]
+
+
+def claim_batch(
+    connection: Connection,
+    *,
+    plan_id: int,
+    shard: int,
+    kind: str,
+    after: int = 0,
+    wait: bool = False,
+) -> list[ClaimedChange]:
+    """Lock a pending batch and return its changes; none if there is no such batch.
+
+    Skips batches up to the id ``after``. ``wait`` waits for a batch that another transaction holds,
+    instead of passing it over.
+    """
+    claimed = _BATCH.format(unlocked="" if wait else "SKIP LOCKED")
+    query = _CLAIM.format(claimed=claimed, current=_WRITE_CURRENT, started="false")
+    at = {"plan_id": plan_id, "shard": shard, "kind": kind, "after": after}
+    return [ClaimedChange(*row) for row in fetch_binary(connection, query, at)]
 
 
 class Risky(NamedTuple):
@@ -333,7 +392,7 @@ def any_older(connection: Connection, *, plan_id: int, shard: int, than: timedel
     return bool(
         connection.execute(
             text("""SELECT EXISTS (
-                        SELECT 1 FROM ml_connector.changes
+                        SELECT 1 FROM ml_connector.change_counts
                         WHERE plan_id = :plan_id AND shard = :shard AND state = 'pending'
                           AND kind IN ('create', 'restore')
                           AND decided_at < clock_timestamp() - make_interval(secs => :age))"""),
@@ -343,7 +402,7 @@ def any_older(connection: Connection, *, plan_id: int, shard: int, than: timedel
 
 
 def settle(connection: Connection, outcomes: Collection[SettledChange]) -> None:
-    """Store the outcomes of claimed changes."""
+    """Store the outcomes of claimed changes that are rows."""
     if outcomes:
         connection.execute(
             text("""UPDATE ml_connector.changes c
@@ -354,6 +413,16 @@ def settle(connection: Connection, outcomes: Collection[SettledChange]) -> None:
                     WHERE c.id = o.id"""),
             {"outcomes": msgspec.json.encode(outcomes).decode()},
         )
+
+
+def settle_apart(
+    connection: Connection, outcomes: Collection[SettledChange], *, batch_id: int
+) -> None:
+    """Take out of a claimed batch what was not simply applied, and settle it."""
+    apart = [each for each in outcomes if each.state is not ChangeState.APPLIED or each.error]
+    if apart:
+        batches.take_out(connection, batch_id=batch_id, ids=[each.id for each in apart])
+        settle(connection, apart)
 
 
 def mark_started(connection: Connection, *, change_id: int) -> None:
@@ -401,7 +470,7 @@ def take_applied_archives(connection: Connection, *, sync: str) -> list[StartedA
 def counts(connection: Connection, *, plan_id: int) -> list[tuple[str, str, str, int]]:
     """Return (kind, reason, state, changes) of a plan, without superseded changes."""
     rows = connection.execute(
-        text("""SELECT kind, reason, state, count(*) FROM ml_connector.changes
+        text("""SELECT kind, reason, state, sum(changes)::bigint FROM ml_connector.change_counts
                 WHERE plan_id = :plan_id AND state <> 'superseded'
                 GROUP BY kind, reason, state ORDER BY kind, reason, state"""),
         {"plan_id": plan_id},
@@ -417,10 +486,17 @@ def leftover_of_webhooks(
     Its worker was killed in between, or Mailchimp was unavailable.
     """
     rows = connection.execute(
-        text("""SELECT DISTINCT c.email_key FROM ml_connector.changes c
+        text("""SELECT c.email_key FROM ml_connector.changes c
                 JOIN ml_connector.plans p ON p.id = c.plan_id
                 WHERE c.sync = :sync AND c.state = 'pending' AND p.kind = 'webhooks'
-                  AND c.email_key = ANY(:keys)"""),
+                  AND c.email_key = ANY(:keys)
+                UNION
+                SELECT k.key FROM unnest(CAST(:keys AS bytea[])) AS k(key)
+                JOIN ml_connector.change_batches b
+                  ON b.sync = :sync AND b.state = 'pending' AND b.span @> k.key
+                     AND k.key = ANY(b.email_keys)
+                JOIN ml_connector.plans p ON p.id = b.plan_id
+                WHERE p.kind = 'webhooks'"""),
         {"sync": sync, "keys": bytea_array(keys)},
     ).all()
     return [bytes(row.email_key) for row in rows]
@@ -429,7 +505,7 @@ def leftover_of_webhooks(
 def pending_shards(connection: Connection, *, plan_id: int, kinds: Collection[str]) -> list[int]:
     """Return the shards that have pending changes of these kinds."""
     rows = connection.execute(
-        text("""SELECT DISTINCT shard FROM ml_connector.changes
+        text("""SELECT DISTINCT shard FROM ml_connector.change_counts
                 WHERE plan_id = :plan_id AND state = 'pending' AND kind = ANY(:kinds)
                 ORDER BY shard"""),
         {"plan_id": plan_id, "kinds": list(kinds)},

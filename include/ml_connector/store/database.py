@@ -285,6 +285,15 @@ def bytea_array(values: Iterable[bytes]) -> str:
     return "{" + ",".join([f'"\\\\x{value.hex()}"' for value in values]) + "}"
 
 
+def text_array(values: Iterable[str]) -> str:
+    """Return ``values`` as the text of a ``text[]``."""
+    return "{" + ",".join([f'"{_escaped(value)}"' for value in values]) + "}"
+
+
+def _escaped(value: str) -> str:
+    return value if value.isalnum() else value.replace("\\", "\\\\").replace('"', '\\"')
+
+
 def json_array(texts: Collection[str]) -> str:
     """Return ``texts`` as a JSON list for ``jsonb_array_elements_text``, also built at once."""
     return msgspec.json.encode(list(texts)).decode()

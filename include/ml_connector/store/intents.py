@@ -23,13 +23,22 @@ class UnknownOutcome(NamedTuple):
     origin: str | None
 
 
-def put_batch(connection: Connection, change_ids: Sequence[int], *, sync: str) -> int:
-    """Record which claimed changes are about to be sent; return the intent's id. Commit at once."""
+def put_batch(
+    connection: Connection, change_ids: Sequence[int], *, sync: str, batch_id: int | None
+) -> int:
+    """Record which claimed changes are about to be sent; return the intent's id. Commit at once.
+
+    ``batch_id``: the row of ``change_batches`` that holds them; None if they are rows themselves.
+    """
     return int(
         connection.execute(
-            text("""INSERT INTO ml_connector.batch_intents (sync, changes)
-                    VALUES (:sync, CAST(:changes AS bigint[])) RETURNING id"""),
-            {"sync": sync, "changes": "{" + ",".join(map(str, change_ids)) + "}"},
+            text("""INSERT INTO ml_connector.batch_intents (sync, changes, batch_id)
+                    VALUES (:sync, CAST(:changes AS bigint[]), :batch_id) RETURNING id"""),
+            {
+                "sync": sync,
+                "changes": "{" + ",".join(map(str, change_ids)) + "}",
+                "batch_id": batch_id,
+            },
         ).scalar_one()
     )
 
@@ -44,21 +53,42 @@ def end_batch(connection: Connection, intent_id: int) -> None:
 def take_batches(connection: Connection, *, sync: str) -> list[UnknownOutcome]:
     """Delete the intents of ``sync`` whose worker died; return their changes.
 
-    A live worker holds row locks on its changes, so a batch without a lockable change is skipped.
+    A live worker holds row locks on its changes, or on the batch that holds them. So an intent
+    without a lockable one is skipped.
     """
     rows = connection.execute(
-        text("""WITH left_behind AS MATERIALIZED (
-                    SELECT i.id, i.changes
+        text("""WITH single AS MATERIALIZED (
+                    SELECT i.id, i.changes, i.batch_id
                     FROM ml_connector.batch_intents i, LATERAL (
                         SELECT c.id FROM ml_connector.changes c WHERE c.id = ANY(i.changes)
                         LIMIT 1 FOR UPDATE SKIP LOCKED) free
-                    WHERE i.sync = :sync FOR UPDATE OF i SKIP LOCKED),
+                    WHERE i.sync = :sync
+                      -- Every change may have left the batch since.
+                      AND NOT EXISTS (SELECT 1 FROM ml_connector.change_batches b
+                                      WHERE b.id = i.batch_id)
+                    FOR UPDATE OF i SKIP LOCKED),
+                batched AS MATERIALIZED (
+                    SELECT i.id, i.changes, i.batch_id
+                    FROM ml_connector.batch_intents i
+                    JOIN ml_connector.change_batches b ON b.id = i.batch_id
+                    WHERE i.sync = :sync FOR UPDATE SKIP LOCKED),
+                left_behind AS (SELECT * FROM single UNION ALL SELECT * FROM batched),
                 ended AS (
                     DELETE FROM ml_connector.batch_intents
-                    WHERE id IN (SELECT id FROM left_behind))
-                SELECT c.id, c.kind, c.reason, c.customer_id, c.email_key, c.attempts, c.origin
-                FROM left_behind JOIN ml_connector.changes c ON c.id = ANY(left_behind.changes)
-                ORDER BY left_behind.id, c.id"""),
+                    WHERE id IN (SELECT id FROM left_behind)),
+                sent AS (
+                    SELECT l.id AS intent, c.id, c.kind, c.reason, c.customer_id, c.email_key,
+                           c.attempts, c.origin
+                    FROM left_behind l JOIN ml_connector.changes c ON c.id = ANY(l.changes)
+                    UNION ALL
+                    SELECT l.id, u.id, b.kind, b.reason, u.customer_id, u.email_key, b.attempts,
+                           b.origin
+                    FROM left_behind l JOIN ml_connector.change_batches b ON b.id = l.batch_id,
+                         unnest(b.ids, b.email_keys, b.customer_ids)
+                             AS u(id, email_key, customer_id)
+                    WHERE u.id = ANY(l.changes))
+                SELECT id, kind, reason, customer_id, email_key, attempts, origin
+                FROM sent ORDER BY intent, id"""),
         {"sync": sync},
     ).all()
     return [UnknownOutcome(*row) for row in rows]

@@ -92,7 +92,10 @@ _JUDGE = text("""
            coalesce(p.last_changed, :now) AS happened_at,
            EXISTS (SELECT 1 FROM ml_connector.changes c
                    WHERE c.sync = :sync AND c.email_key = p.email_key AND c.state = 'pending'
-                     AND c.kind <> 'archive') AS writing,
+                     AND c.kind <> 'archive')
+           OR EXISTS (SELECT 1 FROM ml_connector.change_batches b
+                      WHERE b.sync = :sync AND b.state = 'pending' AND b.span @> p.email_key
+                        AND p.email_key = ANY(b.email_keys)) AS writing,
            EXISTS (SELECT 1 FROM ml_connector.changes c
                    JOIN ml_connector.archive_intents i ON i.change_id = c.id
                    WHERE c.sync = :sync AND c.email_key = p.email_key AND c.state = 'pending'

@@ -57,8 +57,9 @@ def progress_of(connection: Connection, *, sync: str, run_id: str) -> PlanProgre
     row = connection.execute(
         text("""SELECT p.id, p.state, p.error,
                        (SELECT coalesce(sum(n::bigint), 0) FROM jsonb_each_text(p.calls) e(k, n)),
-                       count(c.id), count(c.id) FILTER (WHERE c.state <> 'pending')
-                FROM ml_connector.plans p LEFT JOIN ml_connector.changes c ON c.plan_id = p.id
+                       coalesce(sum(c.changes), 0)::int,
+                       coalesce(sum(c.changes) FILTER (WHERE c.state <> 'pending'), 0)::int
+                FROM ml_connector.plans p LEFT JOIN ml_connector.change_counts c ON c.plan_id = p.id
                 WHERE p.sync = :sync AND p.run_id = :run_id GROUP BY p.id"""),
         {"sync": sync, "run_id": run_id},
     ).one_or_none()

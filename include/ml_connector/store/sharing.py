@@ -24,7 +24,7 @@ _OWNED = f"""
     WHERE k.sync = ANY(:others) AND k.owner IS NOT NULL
       AND k.status NOT IN ('archived', 'forgotten', 'absent', 'moved')
     UNION
-    SELECT k.email_key, k.sync FROM ml_connector.changes k {_READS}
+    SELECT k.email_key, k.sync FROM ml_connector.all_changes k {_READS}
     WHERE k.sync = ANY(:others) AND k.state = 'pending' AND k.kind <> 'archive'"""  # noqa: S608 -- constants of this module
 
 

@@ -357,7 +357,7 @@ def make_plan(
     queued += decider.decide_waiting(customer_ids, shard_of=_shard_of)
     with scope.database.begin() as connection:
         if queued >= MANY_ROWS:
-            analyze(connection, "customers", "changes")
+            analyze(connection, "customers", "changes", "change_batches")
         shards = changes.pending_shards(connection, plan_id=plan_id, kinds=WRITES)
     return Planned(plan_id=plan_id, shards=tuple(shards), changes=queued)
 

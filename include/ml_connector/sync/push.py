@@ -7,7 +7,7 @@ is harmless. ``calls`` chooses the calls, ``outcomes`` turns responses into rows
 
 import threading
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import timedelta
 from functools import partial
 from typing import Any
@@ -24,6 +24,7 @@ from ml_connector.rules.addresses import normal_form
 from ml_connector.rules.tags import TagWork, tag_work
 from ml_connector.scope import Scope
 from ml_connector.store import (
+    batches,
     changes,
     contacts,
     cursors,
@@ -46,6 +47,7 @@ from ml_connector.sync.outcomes import Outcome, Row, iso, observed_state
 from ml_connector.sync.recovery import record_unknown_outcomes
 
 ROWS_A_CALL = {Kind.CREATE: 500, Kind.UPDATE: 500, Kind.RESTORE: 1}
+BATCHED = (Kind.CREATE, Kind.UPDATE)
 MAX_SINGLE_LOOKS = 5
 """Up to this many contacts are read one by one before a risky write; more as a list of changes."""
 
@@ -86,6 +88,8 @@ def push_shard(
         pusher.push_risky()
         for kind in (Kind.CREATE, Kind.UPDATE, Kind.RESTORE):
             drain(partial(pusher.push_next, kind, ROWS_A_CALL[kind]), threads)
+            while kind in BATCHED and pusher.push_batch(kind, wait=True):
+                pass  # batches that a decision held while the threads went by
         stale, pusher.stale = pusher.stale, set()
         if not again or not stale:
             break
@@ -103,34 +107,76 @@ class _Pusher:
         self._status_required = contract.get("contract") == "status_required"
         self._claiming = threading.Lock()
         self._claimed: Counter[Kind] = Counter()  # the last id claimed, by kind
+        self._batch: Counter[Kind] = Counter()  # the last batch claimed, by kind
         self._counting = threading.Lock()
         self.counts: Counter[str] = Counter()
         self.stale: set[str] = set()  # customers to decide on again; at most one shard's
 
     def push_next(self, kind: Kind, rows: int, ids: Sequence[int] | None = None) -> bool:
-        """Claim and send up to ``rows`` changes of a kind; return whether there were any."""
-        claimed: list[ClaimedChange] = []
-        risen: list[str] = []
+        """Claim and send a batch or up to ``rows`` changes; return whether there were any."""
+        if ids is None and kind in BATCHED and self.push_batch(kind):
+            return True
         if self._status_required and kind is Kind.UPDATE:
             rows = 1  # one call each: its outcome is stored before the next call
+        return bool(self._push_claimed(lambda connection: self._claim(connection, kind, rows, ids)))
+
+    def push_batch(self, kind: Kind, *, wait: bool = False) -> bool:
+        """Claim and send a batch, after waiting for its lock if need be; return if there was one."""
+        if self._status_required and kind is Kind.UPDATE:
+            with self._scope.database.begin() as connection:
+                batches.dissolve_all(
+                    connection, plan_id=self._plan_id, shard=self._shard, kind=kind
+                )
+            return False
+        return bool(self._push_claimed(lambda c: self._claim_batch(c, kind, wait=wait)))
+
+    def _push_claimed(
+        self, claim: Callable[[Connection], list[ClaimedChange]]
+    ) -> list[ClaimedChange]:
+        claimed: list[ClaimedChange] = []
+        risen: list[str] = []
+        halves: tuple[list[ClaimedChange], ...] = ()
         try:
             with self._scope.database.begin(patient=True) as connection:
-                claimed = self._claim(connection, kind, rows, ids)
-                risen = self._push(connection, claimed)
-        except SplitBatch:
-            # Halve until the bad row is alone (A26); its neighbours go through.
-            middle = len(claimed) // 2
-            for half in (claimed[:middle], claimed[middle:]):
-                self.push_next(kind, len(half), [change.id for change in half])
+                claimed = claim(connection)
+                try:
+                    risen = self._push(connection, claimed)
+                except SplitBatch:
+                    if claimed[0].batch_id is not None:
+                        batches.dissolve(connection, batch_id=claimed[0].batch_id)
+                    # Halve until the bad row is alone (A26); its neighbours go through.
+                    middle = len(claimed) // 2
+                    halves = (claimed[:middle], claimed[middle:])
         except StatusRequired:
             self._learn_contract()
+        for half in halves:
+            self.push_next(Kind(half[0].kind), len(half), [change.id for change in half])
         if risen:
             raise ConsentRaised(
                 f"Mailchimp reports a higher status than known for customer {', '.join(risen)} "
                 "after a write of ours; writing stopped. Look at these contacts in the audit, "
                 "then run the sync again: it reads every status first"
             )
-        return bool(claimed)
+        return claimed
+
+    def _claim_batch(
+        self, connection: Connection, kind: Kind, *, wait: bool
+    ) -> list[ClaimedChange]:
+        claim = partial(
+            changes.claim_batch,
+            connection,
+            plan_id=self._plan_id,
+            shard=self._shard,
+            kind=kind,
+        )
+        if wait:
+            return claim(wait=True)
+        with self._claiming:
+            claimed = claim(after=self._batch[kind])
+            if not claimed and self._batch[kind]:
+                claimed = claim()
+            self._batch[kind] = claimed[0].batch_id or 0 if claimed else 0
+            return claimed
 
     def _claim(
         self, connection: Connection, kind: Kind, rows: int, ids: Sequence[int] | None
@@ -159,18 +205,29 @@ class _Pusher:
 
         Returns the ids of customers whose status rose.
         """
+        if not claimed:
+            return []
+        batch_id = claimed[0].batch_id
         current = [change for change in claimed if change.current]
         left = self._left_by_others(connection, current)
         rows = [self._row(change, left.get(bytes(change.email_key), ())) for change in current]
-        outcomes = self._send(connection, rows) if rows else []
-        self._drop_stale(connection, [change for change in claimed if not change.current])
-        return self._settle(connection, outcomes)
+        outcomes = self._send(connection, rows, batch_id) if rows else []
+        stale = [change for change in claimed if not change.current]
+        dropped = [SettledChange(id=change.id, state=ChangeState.SUPERSEDED) for change in stale]
+        self._settle_changes(connection, dropped, batch_id)
+        self._decide_again(connection, stale)
+        risen = self._settle(connection, outcomes, batch_id)
+        if batch_id is not None:
+            batches.settle(connection, batch_id=batch_id)
+        return risen
 
-    def _send(self, connection: Connection, rows: Sequence[Row]) -> list[Outcome]:
+    def _send(
+        self, connection: Connection, rows: Sequence[Row], batch_id: int | None
+    ) -> list[Outcome]:
         """Send under an intent, so a call whose response is never stored can be found later."""
         ids = [row.change.id for row in rows]
         with self._scope.database.begin() as at_once:
-            intent = intents.put_batch(at_once, ids, sync=self._scope.name)
+            intent = intents.put_batch(at_once, ids, sync=self._scope.name, batch_id=batch_id)
         try:
             outcomes = self._calls.send(rows, status_required=self._status_required)
         except (SplitBatch, StatusRequired):  # refused as a whole: nothing was written
@@ -238,10 +295,17 @@ class _Pusher:
         contacts.mark_moved(connection, sync=scope.name, keys=keys)
         deciding.mark_dirty(connection, sync=scope.name, keys=keys)
 
-    def _drop_stale(self, connection: Connection, stale: Sequence[ClaimedChange]) -> None:
-        """Drop superseded changes and mark their customers for a new decision (A34)."""
-        settled = [SettledChange(id=change.id, state=ChangeState.SUPERSEDED) for change in stale]
-        changes.settle(connection, settled)
+    def _settle_changes(
+        self, connection: Connection, settled: Sequence[SettledChange], batch_id: int | None
+    ) -> None:
+        """Store outcomes: of rows, or of those changes of a batch that were not applied."""
+        if batch_id is None:
+            changes.settle(connection, settled)
+        else:
+            changes.settle_apart(connection, settled, batch_id=batch_id)
+
+    def _decide_again(self, connection: Connection, stale: Sequence[ClaimedChange]) -> None:
+        """Mark the customers of superseded changes for a new decision (A34)."""
         keys = [change.email_key for change in stale]
         if keys:
             deciding.mark_dirty(connection, sync=self._scope.name, keys=keys)
@@ -296,7 +360,9 @@ class _Pusher:
             vault=vault,
         )
 
-    def _settle(self, connection: Connection, outcomes: Sequence[Outcome]) -> list[str]:
+    def _settle(
+        self, connection: Connection, outcomes: Sequence[Outcome], batch_id: int | None
+    ) -> list[str]:
         if not outcomes:
             return []
         scope = self._scope
@@ -320,7 +386,7 @@ class _Pusher:
         written = [o.row.change.email_key for o in outcomes if o.member is not None]
         observations.clear(connection, sync=scope.name, keys=written)
         self._follow(connection, [outcome for outcome in outcomes if outcome.vanished])
-        changes.settle(connection, settled)
+        self._settle_changes(connection, settled, batch_id)
         deciding.mark_represented(connection, sync=scope.name, keys=arrived)
         deciding.mark_refused(connection, sync=scope.name, refused=refused)
         # Last: appending audit rows before waiting for the sync lock could deadlock with a sealer

@@ -60,6 +60,6 @@ def make_report(scope: Scope, *, plan_id: int) -> Report:
         plans.finish(connection, plan_id=plan_id, state=state, counts=report.as_json())
     if sum(number for *_, number in report.changes) >= MANY_ROWS:
         with scope.database.begin() as connection:
-            analyze(connection, "contacts", "changes")
+            analyze(connection, "contacts", "changes", "change_batches")
     log.info("sync_finished", sync=scope.name, **report.as_json())
     return report

@@ -78,9 +78,9 @@ def changes_by_day(
     return list(
         connection.execute(
             text("""SELECT (p.created_at AT TIME ZONE :zone)::date AS day, c.kind,
-                           count(*) AS changes
+                           sum(c.changes)::int AS changes
                     FROM ml_connector.plans p
-                    JOIN ml_connector.changes c ON c.plan_id = p.id AND c.state = 'applied'
+                    JOIN ml_connector.change_counts c ON c.plan_id = p.id AND c.state = 'applied'
                     WHERE p.sync = :sync AND p.created_at >= :since
                     GROUP BY 1, 2 ORDER BY 1, 2"""),
             {"sync": sync, "since": since, "zone": zone},

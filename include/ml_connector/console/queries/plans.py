@@ -24,10 +24,13 @@ def page(
                             AND (:before = 0 OR id < :before)
                           ORDER BY id DESC LIMIT :limit) p
                     CROSS JOIN LATERAL (
-                        SELECT count(*) FILTER (WHERE state <> 'superseded') AS changes,
-                               count(*) FILTER (WHERE state = 'failed') AS failed,
-                               count(*) FILTER (WHERE state = 'pending') AS pending
-                        FROM ml_connector.changes c WHERE c.plan_id = p.id) c
+                        SELECT coalesce(sum(changes) FILTER (WHERE state <> 'superseded'), 0)::int
+                                   AS changes,
+                               coalesce(sum(changes) FILTER (WHERE state = 'failed'), 0)::int
+                                   AS failed,
+                               coalesce(sum(changes) FILTER (WHERE state = 'pending'), 0)::int
+                                   AS pending
+                        FROM ml_connector.change_counts c WHERE c.plan_id = p.id) c
                     ORDER BY p.id DESC"""),
             {"sync": sync, "kind": kind, "before": before, "limit": limit},
         ).all()
@@ -52,19 +55,30 @@ def changes(
     limit: int = PAGE,
 ) -> list[Row[Any]]:
     """Return a plan's changes by id, with the encrypted payloads of customer and contact."""
+    such_batches = """c.plan_id = :plan_id
+        AND (:kind = '' OR c.kind = :kind) AND (:state = '' OR c.state = :state)"""
+    such = f"{such_batches} AND c.id > :after"
     return list(
         connection.execute(
-            text("""SELECT c.id, c.kind, c.reason, c.status, c.state, c.error, c.attempts,
+            text(f"""SELECT c.id, c.kind, c.reason, c.status, c.state, c.error, c.attempts,
                            c.customer_id, c.email_key, c.settled_at, p.payload AS customer_payload,
                            k.payload AS contact_payload
-                    FROM ml_connector.changes c
+                    FROM (
+                        (SELECT * FROM ml_connector.all_changes c
+                         WHERE batch_id IS NULL AND {such} ORDER BY id LIMIT :limit)
+                        UNION ALL
+                        (SELECT * FROM ml_connector.all_changes c
+                         -- As many batches as rows: each has one of the next ids at least.
+                         WHERE batch_id IN (SELECT id FROM ml_connector.change_batches c
+                                            WHERE last_id > :after AND {such_batches}
+                                            ORDER BY first_id LIMIT :limit)
+                           AND {such} ORDER BY id LIMIT :limit)
+                    ) c
                     LEFT JOIN ml_connector.customers p
                       ON p.sync = c.sync AND p.customer_id = c.customer_id
                     LEFT JOIN ml_connector.contacts k
                       ON k.sync = c.sync AND k.email_key = c.email_key
-                    WHERE c.plan_id = :plan_id AND c.id > :after
-                      AND (:kind = '' OR c.kind = :kind) AND (:state = '' OR c.state = :state)
-                    ORDER BY c.id LIMIT :limit"""),
+                    ORDER BY c.id LIMIT :limit"""),  # noqa: S608 -- constants
             {"plan_id": plan_id, "kind": kind, "state": state, "after": after, "limit": limit},
         ).all()
     )

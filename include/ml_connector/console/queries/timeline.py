@@ -1,6 +1,7 @@
 """Timeline of one customer and its contact, newest first. Read-only.
 
-Four tables provide it: QuickBooks notifications (``webhook_inbox``), decisions (``changes``), calls
+Tables provide it: QuickBooks notifications (``webhook_inbox``), decisions (``changes``, and the
+batches of them), calls
 and their responses (``audit``), and member events (``member_events``).
 """
 
@@ -53,11 +54,22 @@ _DECIDED = """SELECT * FROM (
                  ORDER BY c.decided_at DESC LIMIT :limit)
                 UNION
                 (SELECT {columns} WHERE c.sync = :sync AND c.email_key = ANY(:keys) {before}
+                 ORDER BY c.decided_at DESC LIMIT :limit)
+                UNION
+                (SELECT {batched} AND (u.customer_id = :id OR u.email_key = ANY(:keys)) {before}
                  ORDER BY c.decided_at DESC LIMIT :limit)) both_ways
               ORDER BY at DESC, id DESC LIMIT :limit"""
 _CHANGE = """c.id, c.plan_id, c.customer_id, c.kind, c.reason, c.status, c.state, c.attempts, c.error,
              c.settled_at, c.decided_at AS at, p.kind AS plan_kind
              FROM ml_connector.changes c JOIN ml_connector.plans p ON p.id = c.plan_id"""
+_BATCHED = """u.id, c.plan_id, u.customer_id, c.kind, c.reason, c.status, c.state, c.attempts, NULL,
+              c.settled_at, c.decided_at AS at, p.kind
+              FROM ml_connector.change_batches c JOIN ml_connector.plans p ON p.id = c.plan_id,
+                   unnest(c.ids, c.email_keys, c.customer_ids) AS u(id, email_key, customer_id)
+              WHERE c.sync = :sync
+                AND (:id = ANY(c.customer_ids)
+                     OR EXISTS (SELECT 1 FROM unnest(CAST(:keys AS bytea[])) k(key)
+                                WHERE c.span @> k.key))"""
 _CALLED = """SELECT * FROM ml_connector.audit WHERE id IN (
                 (SELECT id FROM ml_connector.audit
                  WHERE sync = :sync AND customer_id = :id {before} ORDER BY at DESC LIMIT :limit)
@@ -101,7 +113,7 @@ def read_timeline(
     change_before = "AND (CAST(:before AS timestamptz) IS NULL OR c.decided_at < :before)"
     queries = {
         "told": _TOLD,
-        "decided": _DECIDED.format(columns=_CHANGE, before=change_before),
+        "decided": _DECIDED.format(columns=_CHANGE, batched=_BATCHED, before=change_before),
         "called": _CALLED.format(before=audit_before),
         "did": _DID,
     }
