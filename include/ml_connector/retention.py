@@ -102,7 +102,7 @@ def drop_old_plans(
             last = connection.execute(_CHANGES, {**old, "batch": batch}).scalar_one()
         dropped += last
     with database.begin() as connection:
-        dropped += connection.execute(_BATCHES, old).scalar_one()
+        dropped += int(connection.execute(_BATCHES, old).scalar_one())
         plans = connection.execute(_PLANS, old).rowcount
     if plans:
         log.info("old_plans_dropped", sync=sync, plans=plans, changes=dropped)
