@@ -22,8 +22,8 @@ def record(company, **of: Status) -> None:
 def known(company) -> dict[str, str]:
     with company.database.begin() as connection:
         keys = [company.vault.email_key(address) for address in (AMY, BEN)]
-        found = contacts.frame(connection, sync="main", keys=keys)
-    return dict(zip(found.email_key, found.status, strict=True))
+        found = contacts.rows(connection, sync="main", keys=keys)
+    return {key.hex(): contact.status for key, contact in found.items()}
 
 
 def test_a_contact_that_a_webhook_recorded_while_its_batch_was_on_the_wire_is_merged(company):

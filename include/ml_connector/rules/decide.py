@@ -14,23 +14,55 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import NamedTuple
 
+import msgspec
 import pandas as pd
 
 from ml_connector.model import CONSENT_RANK, Kind, Policy, Status
 
-CUSTOMER_COLUMNS = [
-    "customer_id", "customer_no", "email_key", "email_problem", "contact_key", "fields_hash",
-    "active", "is_job", "is_project", "gone", "left_out", "decision", "reason", "linked_to",
-    "opted_out",
-]  # fmt: skip
-CONTACT_COLUMNS = [
-    "email_key", "status", "previous_status", "owner", "pushed_hash", "archived_by",
-    "tagged_inactive", "refused_hash", "refused_reason", "parked_until", "complained",
-]  # fmt: skip
+
+class CustomerRow(msgspec.Struct, frozen=True):
+    """What ``decide`` reads of a customer; keys and hashes as stored."""
+
+    customer_id: str
+    customer_no: int
+    email_key: bytes | None
+    email_problem: str | None
+    contact_key: bytes | None
+    fields_hash: bytes
+    active: bool
+    is_job: bool
+    is_project: bool
+    gone: bool
+    left_out: str | None
+    decision: str | None
+    reason: str | None
+    linked_to: str | None
+    opted_out: bool
+
+
+class ContactRow(msgspec.Struct, frozen=True):
+    """What ``decide`` reads of a contact; keys and hashes as stored."""
+
+    email_key: bytes
+    status: str
+    previous_status: str | None
+    owner: str | None
+    pushed_hash: bytes | None
+    archived_by: str | None
+    tagged_inactive: bool
+    refused_hash: bytes | None
+    refused_reason: str | None
+    parked_until: datetime | None
+    complained: bool
+
+
+CUSTOMER_COLUMNS = [*CustomerRow.__struct_fields__]
+CONTACT_COLUMNS = [*ContactRow.__struct_fields__]
 CHANGE_COLUMNS = [
     "email_key", "customer_id", "kind", "reason", "status", "decided_hash", "tag_inactive",
 ]  # fmt: skip
 
+VERDICT_COLUMNS = ["customer_id", "decision", "reason", "linked_to", "arrived"]
 RETAINED_COLUMNS = ["email_key", "status", "owner", "why"]
 
 # The statuses of an old address that follow a customer to a new one, lowest first (A11, A13b).

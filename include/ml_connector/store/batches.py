@@ -13,6 +13,7 @@ from typing import Any
 from sqlalchemy import Connection, text
 
 from ml_connector.model import Kind
+from ml_connector.rules.plain import Change
 from ml_connector.store.database import bytea_array, text_array
 
 MOST = 500
@@ -23,15 +24,12 @@ RISKY = ("address_changed", "address_returned")
 """Changes for these reasons rest on other contacts (A42). Each is looked at and sent by itself."""
 _BATCHED = (Kind.CREATE, Kind.UPDATE)
 
-Decided = tuple[bytes, str, str, str, str | None, bytes, bool]
-"""A decided change: the values of CHANGE_COLUMNS."""
-
 
 def split(
-    rows: Sequence[Decided], origins: Mapping[bytes, str]
-) -> tuple[list[list[Decided]], list[Decided]]:
+    rows: Sequence[Change], origins: Mapping[bytes, str]
+) -> tuple[list[list[Change]], list[Change]]:
     """Return ``rows`` as batches, each in ascending order of address, and those left as rows."""
-    alike: dict[tuple[Any, ...], list[Decided]] = defaultdict(list)
+    alike: dict[tuple[Any, ...], list[Change]] = defaultdict(list)
     for row in rows:
         alike[(*row[2:5], row[6], origins.get(row[0]))].append(row)
     batches, single = [], []
@@ -46,7 +44,7 @@ def split(
 
 def insert(
     connection: Connection,
-    batch: Sequence[Decided],
+    batch: Sequence[Change],
     *,
     plan_id: int,
     sync: str,

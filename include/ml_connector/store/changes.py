@@ -11,14 +11,13 @@ from datetime import datetime, timedelta
 from typing import NamedTuple
 
 import msgspec
-import pandas as pd
 from sqlalchemy import Connection, text
 
 from ml_connector.model import ChangeState, Kind
 from ml_connector.rules.decide import CHANGE_COLUMNS
+from ml_connector.rules.plain import Change
 from ml_connector.store import batches
 from ml_connector.store.database import NOW, bytea_array, copy_rows, fetch_binary, lock_sync
-from ml_connector.store.frames import unhexed
 
 _QUEUED = {
     "plan_id": "int8", "sync": "text", "shard": "int4", "state": "text", "origin": "text",
@@ -195,7 +194,7 @@ def drop_preview(connection: Connection, *, plan_id: int) -> None:
 
 def insert(
     connection: Connection,
-    changes: pd.DataFrame,
+    decided: Collection[Change],
     *,
     plan_id: int,
     sync: str,
@@ -204,14 +203,11 @@ def insert(
     queued: Collection[bytes],
     origins: Mapping[bytes, str] | None = None,
 ) -> int:
-    """Queue ``changes`` (CHANGE_COLUMNS) into a shard, except for contacts in ``queued``.
+    """Queue changes into a shard, except for contacts in ``queued``.
 
     Returns the number of changes queued. ``origins`` maps a contact to what triggered its change,
     for any trigger but the daily run.
     """
-    if changes.empty:
-        return 0
-    decided = unhexed(changes, CHANGE_COLUMNS, hexed=("email_key", "decided_hash"))
     rows = [row for row in decided if row[0] not in queued]
     told = origins or {}
     # A preview is there to be looked at: a row for each change.

@@ -9,16 +9,17 @@ import pandas as pd
 from sqlalchemy import Connection, text
 
 from ml_connector.model import Status
-from ml_connector.rules.decide import CONTACT_COLUMNS
+from ml_connector.rules.decide import CONTACT_COLUMNS, ContactRow
 from ml_connector.store.database import (
     NOW,
     bytea_array,
     copy_new,
     copy_rows,
+    fetch_binary,
     load_temp_table,
     lock_sync,
 )
-from ml_connector.store.frames import frame_of, unhexed
+from ml_connector.store.frames import unhexed
 from ml_connector.vault import Vault
 
 
@@ -58,19 +59,23 @@ def forget_audience(connection: Connection, *, sync: str) -> None:
     )
 
 
-def frame(connection: Connection, *, sync: str, keys: Collection[bytes]) -> pd.DataFrame:
-    """Return CONTACT_COLUMNS of the contacts stored under ``keys``."""
+def rows(connection: Connection, *, sync: str, keys: Collection[bytes]) -> dict[bytes, ContactRow]:
+    """Return the contacts stored under ``keys``, by key."""
     anybody = connection.execute(
         text("SELECT EXISTS (SELECT 1 FROM ml_connector.contacts WHERE sync = :sync)"),
         {"sync": sync},
     ).scalar_one()
-    return frame_of(
+    if not anybody:
+        return {}
+    found = fetch_binary(
         connection,
-        CONTACT_COLUMNS,
-        hexed=("email_key", "pushed_hash", "refused_hash"),
-        sources=["ml_connector.contacts WHERE sync = :sync AND email_key = ANY(:keys)"],
-        parameters={"sync": sync, "keys": bytea_array(keys if anybody else ())},
+        f"""SELECT {", ".join(CONTACT_COLUMNS)}
+            FROM unnest(CAST(%(keys)s AS bytea[])) AS k(key), LATERAL (
+                SELECT * FROM ml_connector.contacts
+                WHERE sync = %(sync)s AND email_key = k.key OFFSET 0) found""",  # noqa: S608
+        {"sync": sync, "keys": bytea_array(keys)},
     )
+    return {row[0]: ContactRow(*row) for row in found}
 
 
 def present(connection: Connection, *, sync: str, keys: Collection[bytes]) -> set[bytes]:

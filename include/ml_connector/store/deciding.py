@@ -1,15 +1,20 @@
 """Decision queue: which customers await a decision, its result, and where each is represented."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from datetime import datetime
 from typing import NamedTuple
 
-import pandas as pd
 from sqlalchemy import Connection, text
 
-from ml_connector.rules.decide import CUSTOMER_COLUMNS
-from ml_connector.store.database import bytea_array, json_array, load_temp_table, lock_sync
-from ml_connector.store.frames import frame_of, unhexed
+from ml_connector.rules.decide import CUSTOMER_COLUMNS, CustomerRow
+from ml_connector.rules.plain import Verdict
+from ml_connector.store.database import (
+    bytea_array,
+    fetch_binary,
+    json_array,
+    load_temp_table,
+    lock_sync,
+)
 
 _DECIDED = {
     "customer_id": "text", "decision": "text", "reason": "text", "linked_to": "text",
@@ -118,49 +123,45 @@ def next_dirty(
     return [Undecided(*row) for row in rows]
 
 
-_BY_EMAIL = """unnest(CAST(:keys AS bytea[])) AS k(key), LATERAL (
-    SELECT * FROM ml_connector.customers WHERE sync = :sync AND email_key = k.key OFFSET 0) found"""
-_BY_CONTACT = f"""unnest(CAST(:keys AS bytea[])) AS k(key), LATERAL (
+_BY_EMAIL = """unnest(CAST(%(keys)s AS bytea[])) AS k(key), LATERAL (
+    SELECT * FROM ml_connector.customers WHERE sync = %(sync)s AND email_key = k.key OFFSET 0) found"""
+_BY_CONTACT = f"""unnest(CAST(%(keys)s AS bytea[])) AS k(key), LATERAL (
     SELECT * FROM ml_connector.customers
-    WHERE sync = :sync AND contact_key = k.key AND {_MOVED} OFFSET 0) found"""  # noqa: S608
-_BY_ID = """jsonb_array_elements_text(CAST(:ids AS jsonb)) AS wanted(id), LATERAL (
+    WHERE sync = %(sync)s AND contact_key = k.key AND {_MOVED} OFFSET 0) found"""  # noqa: S608
+_BY_ID = """jsonb_array_elements_text(CAST(%(ids)s AS jsonb)) AS wanted(id), LATERAL (
     SELECT * FROM ml_connector.customers
-    WHERE sync = :sync AND customer_id = wanted.id OFFSET 0) found"""
+    WHERE sync = %(sync)s AND customer_id = wanted.id OFFSET 0) found"""
 
 
-def frame(
+def rows(
     connection: Connection, *, sync: str, keys: Collection[bytes], ids: Collection[str]
-) -> pd.DataFrame:
-    """Return CUSTOMER_COLUMNS of all customers at ``keys``, now or formerly, and of ``ids``."""
+) -> list[CustomerRow]:
+    """Return all customers at ``keys``, now or formerly, and those of ``ids``."""
 
-    def read(*sources: str, **values: object) -> pd.DataFrame:
-        return frame_of(
-            connection,
-            CUSTOMER_COLUMNS,
-            hexed=("email_key", "contact_key", "fields_hash"),
-            sources=sources,
-            parameters={"sync": sync, **values},
-        )
+    def read(*sources: str, **values: object) -> dict[str, CustomerRow]:
+        columns = ", ".join(CUSTOMER_COLUMNS)
+        query = " UNION ALL ".join(f"SELECT {columns} FROM {source}" for source in sources)  # noqa: S608
+        found = fetch_binary(connection, query, {"sync": sync, **values})
+        return {row[0]: CustomerRow(*row) for row in found}
 
     at = read(_BY_EMAIL, _BY_CONTACT, keys=bytea_array(keys))
-    at = at.drop_duplicates("customer_id", ignore_index=True)
-    elsewhere = set(ids).difference(at.customer_id)
-    if not elsewhere:
-        return at
-    return pd.concat([at, read(_BY_ID, ids=json_array(elsewhere))], ignore_index=True)
+    elsewhere = set(ids).difference(at)
+    if elsewhere:
+        at |= read(_BY_ID, ids=json_array(elsewhere))
+    return list(at.values())
 
 
 def record_decisions(
-    connection: Connection, *, sync: str, decided: pd.DataFrame, ids: Collection[str]
+    connection: Connection, *, sync: str, decided: Iterable[Verdict], ids: Collection[str]
 ) -> None:
-    """Store the decision on each customer; ``decided`` is ``Decisions.customers``.
+    """Store the decision on each customer.
 
     ``ids`` awaited the decision and leave the queue. A customer that moved meanwhile is not in
     ``decided`` and stays queued. A customer represented nowhere so far counts as represented at
     once: it has no former contact to wait for.
     """
-    told = decided.assign(waited=decided.customer_id.isin(list(ids)))
-    rows = unhexed(told, list(_DECIDED), hexed=())
+    waited = set(ids)
+    rows = [(*verdict, verdict[0] in waited) for verdict in decided]
     load_temp_table(connection, "decided_customers", _DECIDED, rows)
     connection.execute(
         text(f"""{_REMEMBER_FORMER}

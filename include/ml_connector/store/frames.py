@@ -1,31 +1,27 @@
-"""Convert database rows to pandas frames and back.
+"""Convert rows to pandas frames and back.
 
 A separate module, so that a process that only needs the database, such as the receiver, does not
 load pandas.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
+import msgspec
 import pandas as pd
-from sqlalchemy import Connection, text
 
 from ml_connector.store.database import Rows
 
 
 def frame_of(
-    connection: Connection,
-    columns: Sequence[str],
-    *,
-    hexed: Collection[str],
-    sources: Sequence[str],
-    parameters: Mapping[str, Any],
+    rows: Sequence[msgspec.Struct], columns: Sequence[str], *, hexed: Collection[str]
 ) -> pd.DataFrame:
-    """Return ``columns`` of all ``sources`` as a frame; ``hexed`` columns as hexadecimal text."""
-    chosen = ", ".join(f"encode({c}, 'hex') AS {c}" if c in hexed else c for c in columns)
-    query = " UNION ALL ".join(f"SELECT {chosen} FROM {source}" for source in sources)  # noqa: S608
-    rows = connection.execute(text(query), parameters).all()
-    return pd.DataFrame([tuple(row) for row in rows], columns=list(columns), dtype=object)
+    """Return ``rows`` as a frame of their ``columns``; ``hexed`` columns as hexadecimal text."""
+    values = [msgspec.structs.astuple(row) for row in rows]
+    frame = pd.DataFrame(values, columns=list(columns), dtype=object)
+    for name in hexed:
+        frame[name] = [None if value is None else value.hex() for value in frame[name]]
+    return frame.astype(object)
 
 
 def unhexed(frame: pd.DataFrame, columns: Sequence[str], *, hexed: Collection[str]) -> Rows:

@@ -1,11 +1,10 @@
 """Turn outcomes into rows: contact, change and audit rows of calls, archives and decisions."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import msgspec
-import pandas as pd
 
 from ml_connector.audit.trail import Entry
 from ml_connector.model import (
@@ -17,7 +16,7 @@ from ml_connector.model import (
     RowRefusal,
     Status,
 )
-from ml_connector.rules.decide import Decisions
+from ml_connector.rules.decide import CustomerRow, Decisions
 from ml_connector.rules.tags import TagWork
 from ml_connector.scope import Scope
 from ml_connector.store.changes import ClaimedChange, SettledChange, StartedArchive
@@ -240,7 +239,7 @@ _REFUSALS = (
 
 
 def decision_entries(
-    scope: Scope, people: pd.DataFrame, decisions: Decisions, plan_id: int
+    scope: Scope, people: Sequence[CustomerRow], decisions: Decisions, plan_id: int
 ) -> Iterator[Entry]:
     """Yield the audit entries of ``decisions`` on ``people`` in the plan ``plan_id``."""
     yield from _verdicts(scope, people, decisions, plan_id)
@@ -248,18 +247,16 @@ def decision_entries(
 
 
 def _verdicts(
-    scope: Scope, people: pd.DataFrame, decisions: Decisions, plan_id: int
+    scope: Scope, people: Sequence[CustomerRow], decisions: Decisions, plan_id: int
 ) -> Iterator[Entry]:
     """Yield an entry for every customer newly skipped or linked, or whose reason changed."""
-    told = ["decision", "reason", "linked_to"]
+    told = ("decision", "reason", "linked_to")
     others = decisions.customers[decisions.customers.decision != "contact"]
-    columns = people[["customer_id", "email_key", *told]]
-    past = columns[columns.customer_id.isin(others.customer_id)].itertuples(index=False, name=None)
-    known = {customer_id: (key, values) for customer_id, key, *values in past}
+    known = {person.customer_id: person for person in people}
     for row in others.itertuples(index=False):
-        key, values = known[row.customer_id]
+        person = known[row.customer_id]
         after = {name: _plain(getattr(row, name)) for name in told}
-        before = {name: _plain(value) for name, value in zip(told, values, strict=True)}
+        before = {name: getattr(person, name) for name in told}
         if after == before:
             continue
         yield Entry(
@@ -270,7 +267,7 @@ def _verdicts(
             cause=f"plan:{plan_id}",
             origin=scope.origins.get(str(row.customer_id)),
             customer_id=str(row.customer_id),
-            email_key=bytes.fromhex(key) if isinstance(key, str) else None,
+            email_key=person.email_key,
             attempts=0,
             before=before,
             after=after,

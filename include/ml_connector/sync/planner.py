@@ -6,11 +6,12 @@ address are decided in parallel.
 """
 
 import threading
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from itertools import chain, count, islice
+from typing import NamedTuple
 
 import pandas as pd
 import structlog
@@ -19,10 +20,22 @@ from sqlalchemy import Connection
 from ml_connector.audit import trail
 from ml_connector.batching import relaxed_gc
 from ml_connector.model import Kind, Status
-from ml_connector.rules.decide import NOT_IN_AUDIENCE, Decisions, decide
+from ml_connector.rules.decide import (
+    CHANGE_COLUMNS,
+    CONTACT_COLUMNS,
+    CUSTOMER_COLUMNS,
+    NOT_IN_AUDIENCE,
+    VERDICT_COLUMNS,
+    ContactRow,
+    CustomerRow,
+    Decisions,
+    decide,
+)
+from ml_connector.rules.plain import PlainDecisions, decide_plain
 from ml_connector.scope import Scope
 from ml_connector.store import changes, contacts, cursors, deciding, sharing
 from ml_connector.store.database import MANY_ROWS, analyze, lift_timeouts, lock_sync
+from ml_connector.store.frames import frame_of, unhexed
 from ml_connector.sync.outcomes import decision_entries
 from ml_connector.sync.recovery import record_unknown_outcomes, settle_archives
 
@@ -33,6 +46,7 @@ CHUNKS_PER_LOCK = 6
 """The planner releases the lock after this many chunks, about three seconds, so others can
 decide."""
 
+HEXED_OF_CHANGES = ("email_key", "decided_hash")
 _CHUNKS = "chunks"
 """Every chunk's transaction shares this lock from its start, so a run can wait for all of them."""
 
@@ -128,31 +142,34 @@ class Decider:
         """
         scope = self._scope
         ids = [waiting.customer_id for waiting in chunk]
-        keys = {*orphaned, *(key for w in chunk for key in (w.email_key, w.contact_key) if key)}
+        keys = {*orphaned, *_keys_of(chunk)}
         with scope.database.begin(patient=True) as connection:
             queued = self._queued(connection, keys, shared=taken is not None)
-            people = deciding.frame(connection, sync=scope.name, keys=keys, ids=ids)
-            elsewhere = {*people.email_key.dropna(), *people.contact_key.dropna()}
-            around = keys | {bytes.fromhex(key) for key in elsewhere}
+            people = deciding.rows(connection, sync=scope.name, keys=keys, ids=ids)
+            around = keys | _keys_of(people)
             if taken is not None:
                 taken.take(around)
-            known = contacts.frame(connection, sync=scope.name, keys=around)
-            known, foreign, awaited = _with_other_syncs(scope, connection, known, around)
-            decisions = decide(
+            known = contacts.rows(connection, sync=scope.name, keys=around)
+            elsewhere = _other_syncs(scope, connection, known, around)
+            suppressed = contacts.suppressed(connection, keys=around)
+            plain = decide_plain(
                 people,
                 known,
-                keys={key.hex() for key in keys},
-                suppressed={key.hex() for key in contacts.suppressed(connection, keys=around)},
+                keys=keys,
+                barred=suppressed | elsewhere.foreign | elsewhere.awaited,
                 policy=scope.policy,
-                now=scope.clock(),
-                foreign=foreign,
-                awaited=awaited,
             )
+            queue = plain.changes
+            rest = keys - plain.keys
+            decisions = None
+            if rest or plain.rest:
+                decisions = self._decide_frames(plain.rest, known, elsewhere, suppressed, rest)
+                queue += unhexed(decisions.changes, CHANGE_COLUMNS, hexed=HEXED_OF_CHANGES)
             if not self._preview:
-                self._keep(connection, people, decisions, ids)
+                self._keep(connection, plain, decisions, ids)
             return changes.insert(
                 connection,
-                decisions.changes,
+                queue,
                 plan_id=self._plan_id,
                 sync=scope.name,
                 state="preview" if self._preview else "pending",
@@ -160,6 +177,29 @@ class Decider:
                 queued=queued,
                 origins=self._origins(chunk),
             )
+
+    def _decide_frames(
+        self,
+        people: Sequence[CustomerRow],
+        known: Mapping[bytes, ContactRow],
+        elsewhere: "_Elsewhere",
+        suppressed: Collection[bytes],
+        keys: Collection[bytes],
+    ) -> Decisions:
+        """Decide by the general rules on ``keys`` and the customers who are or were there."""
+        near = [known[key] for key in {*keys, *_keys_of(people)} if key in known]
+        return decide(
+            frame_of(people, CUSTOMER_COLUMNS, hexed=("email_key", "contact_key", "fields_hash")),
+            elsewhere.told(
+                frame_of(near, CONTACT_COLUMNS, hexed=("email_key", "pushed_hash", "refused_hash"))
+            ),
+            keys={key.hex() for key in keys},
+            suppressed={key.hex() for key in suppressed},
+            policy=self._scope.policy,
+            now=self._scope.clock(),
+            foreign={key.hex() for key in elsewhere.foreign},
+            awaited={key.hex() for key in elsewhere.awaited},
+        )
 
     def _queued(
         self, connection: Connection, keys: Collection[bytes], *, shared: bool
@@ -191,17 +231,20 @@ class Decider:
     def _keep(
         self,
         connection: Connection,
-        people: pd.DataFrame,
-        decisions: Decisions,
+        plain: PlainDecisions,
+        decisions: Decisions | None,
         ids: Collection[str],
     ) -> None:
         scope = self._scope
-        entries = decision_entries(scope, people, decisions, self._plan_id)
-        trail.append(connection, entries, run=scope.run, vault=scope.vault)
-        deciding.record_decisions(connection, sync=scope.name, decided=decisions.customers, ids=ids)
-        contacts.hand_over(connection, sync=scope.name, owners=decisions.owners)
-        left = [bytes.fromhex(key) for key in decisions.left.email_key]
-        contacts.release(connection, sync=scope.name, keys=left)
+        decided = plain.customers
+        if decisions is not None:
+            entries = decision_entries(scope, plain.rest, decisions, self._plan_id)
+            trail.append(connection, entries, run=scope.run, vault=scope.vault)
+            contacts.hand_over(connection, sync=scope.name, owners=decisions.owners)
+            left = [bytes.fromhex(key) for key in decisions.left.email_key]
+            contacts.release(connection, sync=scope.name, keys=left)
+            decided += unhexed(decisions.customers, VERDICT_COLUMNS, hexed=())
+        deciding.record_decisions(connection, sync=scope.name, decided=decided, ids=ids)
 
 
 class _SharedIterator(Iterator[_Sharded]):
@@ -276,36 +319,61 @@ def _to_the_end_of_an_address(chunk: list[deciding.Undecided]) -> list[deciding.
     return [each for each in chunk if each.email_key != last] or chunk
 
 
-def _with_other_syncs(
-    scope: Scope, connection: Connection, known: pd.DataFrame, keys: Collection[bytes]
-) -> tuple[pd.DataFrame, set[str], set[str]]:
-    """Return the known contacts in view of the audience's other syncs, what they own and await.
+def _keys_of(people: Sequence[CustomerRow] | Sequence[deciding.Undecided]) -> set[bytes]:
+    """Return the addresses where ``people`` are or were."""
+    return {key for each in people for key in (each.email_key, each.contact_key) if key}
 
-    A contact with two owners belongs to the sync that comes first in the settings. A contact that
-    another sync archived counts as archived by the connector.
+
+class _Elsewhere(NamedTuple):
+    """What the audience's other syncs own, await and archived, by key.
+
+    ``archived`` maps to the status before.
+    """
+
+    foreign: set[bytes]
+    awaited: set[bytes]
+    archived: Mapping[bytes, str | None]
+
+    def told(self, known: pd.DataFrame) -> pd.DataFrame:
+        """Return contacts in view of the other syncs: what they archived, the connector did."""
+        if not self.archived:
+            return known
+        past = {key.hex(): status for key, status in self.archived.items()}
+        ours = (known.status == Status.ARCHIVED) & known.email_key.isin(list(past))
+        return known.assign(
+            archived_by=known.archived_by.mask(ours, "us"),
+            previous_status=known.previous_status.mask(ours, known.email_key.map(past)),
+        )
+
+
+def _other_syncs(
+    scope: Scope,
+    connection: Connection,
+    known: Mapping[bytes, ContactRow],
+    keys: Collection[bytes],
+) -> _Elsewhere:
+    """Return what the audience's other syncs have to do with ``keys``.
+
+    A contact with two owners belongs to the sync that comes first in the settings.
     """
     beside = scope.sync.beside
     if not beside:
-        return known, set(), set()
+        return _Elsewhere(set(), set(), {})
     audience = scope.sync.audience_id
-    live = known.owner.notna() & ~known.status.isin(NOT_IN_AUDIENCE)
-    mine = set(known.email_key[live])
-    foreign = {
-        each.email_key.hex()
-        for each in sharing.owned(connection, audience=audience, others=beside, keys=keys)
-        if each.email_key.hex() not in mine or beside[each.sync]
+    mine = {
+        contact.email_key
+        for contact in known.values()
+        if contact.owner is not None and contact.status not in NOT_IN_AUDIENCE
     }
-    past = {
-        each.email_key.hex(): each.previous_status
-        for each in sharing.archived(connection, audience=audience, others=beside, keys=keys)
-    }
-    ours = (known.status == Status.ARCHIVED) & known.email_key.isin(list(past))
-    known = known.assign(
-        archived_by=known.archived_by.mask(ours, "us"),
-        previous_status=known.previous_status.mask(ours, known.email_key.map(past)),
+    owned = sharing.owned(connection, audience=audience, others=beside, keys=keys)
+    archived = sharing.archived(connection, audience=audience, others=beside, keys=keys)
+    return _Elsewhere(
+        foreign={
+            each.email_key for each in owned if each.email_key not in mine or beside[each.sync]
+        },
+        awaited=sharing.waiting_elsewhere(connection, others=beside, keys=keys),
+        archived={each.email_key: each.previous_status for each in archived},
     )
-    awaited = sharing.waiting_elsewhere(connection, others=beside, keys=keys)
-    return known, foreign, {key.hex() for key in awaited}
 
 
 CHANGES_A_SHARD = 40_000
