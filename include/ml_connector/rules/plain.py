@@ -32,6 +32,11 @@ class PlainDecisions(NamedTuple):
     keys: set[bytes]
     rest: list[CustomerRow]
 
+    @property
+    def mostly(self) -> bool:
+        """Whether most customers are plain."""
+        return len(self.customers) > len(self.rest)
+
 
 def decide_plain(
     customers: Sequence[CustomerRow],

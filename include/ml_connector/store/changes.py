@@ -139,14 +139,21 @@ def supersede(
     )
 
 
+class Superseded(NamedTuple):
+    """Contacts with a pending change, by key: those whose change stays, and the others."""
+
+    stays: set[bytes]
+    dropped: set[bytes]
+
+
 def supersede_at(
     connection: Connection,
     *,
     sync: str,
     keys: Collection[bytes],
     besides_plan: int | None = None,
-) -> set[bytes]:
-    """Supersede pending changes at ``keys``; return the contacts whose change stays pending.
+) -> Superseded:
+    """Supersede pending changes at ``keys``; return the contacts whose change was or was not.
 
     Waits for calls in flight. The caller decides again on the customers of all other contacts. The
     plan ``besides_plan`` keeps its own changes. The caller holds the lock on deciding, in this
@@ -164,24 +171,26 @@ def supersede_at(
         {"sync": sync, "keys": bytea_array(keys)},
     ).all()
     stays: set[bytes] = set()
+    dropped: set[bytes] = set()
     if held:
         # A separate statement: an archive may have started while the lock above was waiting.
-        dropped = connection.execute(
+        gone = connection.execute(
             text(f"""UPDATE ml_connector.changes c
                      SET state = 'superseded', settled_at = clock_timestamp()
                      WHERE c.id = ANY(:ids) AND NOT (c.kind = 'archive' AND {STARTED})
-                     RETURNING c.id"""),  # noqa: S608 -- a constant
+                     RETURNING c.email_key"""),  # noqa: S608 -- a constant
             {"ids": [row.id for row in held if row.plan_id != besides_plan]},
         ).scalars()
-        gone = set(dropped)
-        stays = {bytes(row.email_key) for row in held if row.id not in gone}
+        dropped = {bytes(key) for key in gone}
+        stays = {bytes(row.email_key) for row in held} - dropped
     for batch_id, plan_id, at in batches.lock_at(connection, sync=sync, keys=keys):
         if plan_id == besides_plan:
             stays.update(at.values())
             continue
         batches.take_out(connection, batch_id=batch_id, ids=at)
         settle(connection, [SettledChange(id=id_, state=ChangeState.SUPERSEDED) for id_ in at])
-    return stays
+        dropped.update(at.values())
+    return Superseded(stays, dropped)
 
 
 def drop_preview(connection: Connection, *, plan_id: int) -> None:

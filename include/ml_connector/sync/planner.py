@@ -34,6 +34,7 @@ from ml_connector.rules.decide import (
 from ml_connector.rules.plain import PlainDecisions, decide_plain
 from ml_connector.scope import Scope
 from ml_connector.store import changes, contacts, cursors, deciding, sharing
+from ml_connector.store.changes import Superseded
 from ml_connector.store.database import MANY_ROWS, analyze, lift_timeouts, lock_sync
 from ml_connector.store.frames import frame_of, unhexed
 from ml_connector.sync.outcomes import decision_entries
@@ -113,12 +114,13 @@ class Decider:
             return sum(self._decide(chunk, shard=shard) for chunk, shard in chunks)
         todo, taken = _SharedIterator(chunks), _AddressClaims()
         gave_way: list[_Sharded] = []
+        rest: list[_Sharded] = []
 
         def work() -> int:
             queued = 0
             for chunk, shard in todo:
                 try:
-                    queued += self._decide(chunk, shard=shard, taken=taken)
+                    queued += self._decide(chunk, shard=shard, taken=taken, rest=rest)
                 except _AddressClaimedError:
                     gave_way.append((chunk, shard))
             return queued
@@ -126,6 +128,7 @@ class Decider:
         with ThreadPoolExecutor(self._side_by_side) as pool, todo.ended_with_us():
             begun = [pool.submit(work) for _ in range(self._side_by_side)]
             queued = sum(each.result() for each in as_completed(begun))
+        gave_way += _together(rest)
         return queued + sum(self._decide(chunk, shard=shard) for chunk, shard in gave_way)
 
     def _decide(
@@ -135,16 +138,20 @@ class Decider:
         shard: int,
         orphaned: Collection[bytes] = (),
         taken: "_AddressClaims | None" = None,
+        rest: list[_Sharded] | None = None,
     ) -> int:
         """Decide on the customers of ``chunk`` and the contacts ``orphaned`` in one transaction.
 
-        ``taken``: the addresses of the chunks under the current lock.
+        ``taken``: the addresses of the chunks under the current lock. ``rest`` takes the customers
+        that are not plain, to be decided on together with those of other chunks. It takes none if
+        they are many, or if the chunk superseded a change: then its customers do not wait, and a
+        killed run would forget them.
         """
         scope = self._scope
         ids = [waiting.customer_id for waiting in chunk]
         keys = {*orphaned, *_keys_of(chunk)}
         with scope.database.begin(patient=True) as connection:
-            queued = self._queued(connection, keys, shared=taken is not None)
+            pending = self._pending(connection, keys, shared=taken is not None)
             people = deciding.rows(connection, sync=scope.name, keys=keys, ids=ids)
             around = keys | _keys_of(people)
             if taken is not None:
@@ -160,10 +167,14 @@ class Decider:
                 policy=scope.policy,
             )
             queue = plain.changes
-            rest = keys - plain.keys
+            others = keys - plain.keys
             decisions = None
-            if rest or plain.rest:
-                decisions = self._decide_frames(plain.rest, known, elsewhere, suppressed, rest)
+            if rest is not None and not pending.dropped and plain.mostly:
+                chunk, left = _apart(chunk, plain)
+                rest.append((left, shard))
+                ids = [waiting.customer_id for waiting in chunk]
+            elif others or plain.rest:
+                decisions = self._decide_frames(plain.rest, known, elsewhere, suppressed, others)
                 queue += unhexed(decisions.changes, CHANGE_COLUMNS, hexed=HEXED_OF_CHANGES)
             if not self._preview:
                 self._keep(connection, plain, decisions, ids)
@@ -174,7 +185,7 @@ class Decider:
                 sync=scope.name,
                 state="preview" if self._preview else "pending",
                 shard=shard,
-                queued=queued,
+                queued=pending.stays,
                 origins=self._origins(chunk),
             )
 
@@ -201,22 +212,23 @@ class Decider:
             awaited={key.hex() for key in elsewhere.awaited},
         )
 
-    def _queued(
+    def _pending(
         self, connection: Connection, keys: Collection[bytes], *, shared: bool
-    ) -> set[bytes]:
-        """Wait for calls about ``keys``; return the keys whose change stays queued.
+    ) -> Superseded:
+        """Wait for calls about ``keys``; supersede their changes, but for those of this plan.
 
         Data read after this stays valid until the decision commits. A preview does not wait.
         """
         sync, plan_id = self._scope.sync, self._plan_id
         if self._preview:
-            return changes.previewed(connection, plan_id=plan_id, keys=keys)
+            found = changes.previewed(connection, plan_id=plan_id, keys=keys)
+            return Superseded(found, set())
         lock_sync(connection, sync=sync.name, at=_CHUNKS, shared=True)
-        queued = changes.supersede_at(connection, sync=sync.name, keys=keys, besides_plan=plan_id)
+        pending = changes.supersede_at(connection, sync=sync.name, keys=keys, besides_plan=plan_id)
         if sync.beside:
             lock_sync(connection, sync=sync.audience_id, at="sharing")
         lock_sync(connection, sync=sync.name, shared=shared)
-        return queued
+        return pending
 
     def _origins(self, chunk: list[deciding.Undecided]) -> dict[bytes, str]:
         origins = self._scope.origins
@@ -317,6 +329,29 @@ def _to_the_end_of_an_address(chunk: list[deciding.Undecided]) -> list[deciding.
     if len(chunk) < CUSTOMERS_A_CHUNK or last is None:
         return chunk
     return [each for each in chunk if each.email_key != last] or chunk
+
+
+def _apart(
+    chunk: list[deciding.Undecided], plain: PlainDecisions
+) -> tuple[list[deciding.Undecided], list[deciding.Undecided]]:
+    """Return the customers of ``chunk`` that were decided on, and those that were not."""
+    decided = {verdict[0] for verdict in plain.customers}
+    return (
+        [each for each in chunk if each.customer_id in decided],
+        [each for each in chunk if each.customer_id not in decided],
+    )
+
+
+def _together(chunks: list[_Sharded]) -> Iterator[_Sharded]:
+    """Yield ``chunks`` put together as far as a chunk goes. Chunks share no address."""
+    together: list[deciding.Undecided] = []
+    for chunk, shard in chunks:
+        if together and len(together) + len(chunk) > CUSTOMERS_A_CHUNK:
+            yield together, shard
+            together = []
+        together = together + chunk
+    if together:
+        yield together, chunks[-1][1]
 
 
 def _keys_of(people: Sequence[CustomerRow] | Sequence[deciding.Undecided]) -> set[bytes]:
