@@ -6,6 +6,8 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, text
 
+from ml_connector.store import batches
+
 PAGE = 50
 """Plans or changes on a page."""
 _EXPORT_CHUNK = 1000
@@ -55,31 +57,44 @@ def changes(
     limit: int = PAGE,
 ) -> list[Row[Any]]:
     """Return a plan's changes by id, with the encrypted payloads of customer and contact."""
-    such_batches = """c.plan_id = :plan_id
+    such = """c.plan_id = :plan_id
         AND (:kind = '' OR c.kind = :kind) AND (:state = '' OR c.state = :state)"""
-    such = f"{such_batches} AND c.id > :after"
     return list(
         connection.execute(
             text(f"""SELECT c.id, c.kind, c.reason, c.status, c.state, c.error, c.attempts,
                            c.customer_id, c.email_key, c.settled_at, p.payload AS customer_payload,
                            k.payload AS contact_payload
                     FROM (
-                        (SELECT * FROM ml_connector.all_changes c
-                         WHERE batch_id IS NULL AND {such} ORDER BY id LIMIT :limit)
+                        (SELECT id, plan_id, sync, email_key, customer_id, kind, reason, status,
+                                state, error, attempts, settled_at
+                         FROM ml_connector.changes c
+                         WHERE id > :after AND {such} ORDER BY id LIMIT :limit)
                         UNION ALL
-                        (SELECT * FROM ml_connector.all_changes c
-                         -- As many batches as rows: each has one of the next ids at least.
-                         WHERE batch_id IN (SELECT id FROM ml_connector.change_batches c
-                                            WHERE last_id > :after AND {such_batches}
-                                            ORDER BY first_id LIMIT :limit)
-                           AND {such} ORDER BY id LIMIT :limit)
+                        (SELECT u.id, c.plan_id, c.sync, u.email_key, u.customer_id, c.kind,
+                                c.reason, c.status, c.state, NULL, c.attempts, c.settled_at
+                         FROM (SELECT *, sum(size) OVER (ORDER BY first_id) - size AS before
+                               FROM ml_connector.change_batches c
+                               WHERE last_id > :after AND {such}) c,
+                              unnest(c.ids, c.email_keys, c.customer_ids)
+                                  AS u(id, email_key, customer_id)
+                         -- Batches decided side by side interleave, so the first few may have
+                         -- ids of the former page.
+                         WHERE c.before < :limit + :interleaved AND u.id > :after
+                         ORDER BY u.id LIMIT :limit)
                     ) c
                     LEFT JOIN ml_connector.customers p
                       ON p.sync = c.sync AND p.customer_id = c.customer_id
                     LEFT JOIN ml_connector.contacts k
                       ON k.sync = c.sync AND k.email_key = c.email_key
                     ORDER BY c.id LIMIT :limit"""),  # noqa: S608 -- constants
-            {"plan_id": plan_id, "kind": kind, "state": state, "after": after, "limit": limit},
+            {
+                "plan_id": plan_id,
+                "kind": kind,
+                "state": state,
+                "after": after,
+                "limit": limit,
+                "interleaved": 3 * batches.MOST,
+            },
         ).all()
     )
 
