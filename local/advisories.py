@@ -36,7 +36,7 @@ class Vulnerability(msgspec.Struct, frozen=True):
 
     @property
     def names(self) -> frozenset[str]:
-        """Its id in every register."""
+        """Return its id in every register."""
         return frozenset((self.id, *self.aliases))
 
 
@@ -111,7 +111,7 @@ def check(
     services: Sequence[str] = SERVICES,
     osv_url: str | None = None,
 ) -> Outcome:
-    """Ask one service after the other until one has looked at every package."""
+    """Query one service after the other until one has checked every package."""
     lines: list[str] = []
     for service in services:
         report = ask(lock, service, osv_url=osv_url)

@@ -39,7 +39,7 @@ def environment(
     syncs_file: Path,
     schedule: bool = True,
 ) -> dict[str, str]:
-    """The variables that make ``airflow`` and ``ml-connector`` use this state folder.
+    """Return the variables that make ``airflow`` and ``ml-connector`` use this state folder.
 
     Args:
         settings: The run.
@@ -111,7 +111,7 @@ def environment(
 
 
 def for_processes(variables: Mapping[str, str]) -> dict[str, str]:
-    """The whole environment of a started process: the caller's, without other Airflow settings."""
+    """Return the whole environment of a started process: the caller's, without other Airflow settings."""
     mine = {
         name: value
         for name, value in os.environ.items()
@@ -132,7 +132,7 @@ def write_shell_environment(path: Path, variables: Mapping[str, str]) -> None:
 
 
 def wanted(settings: Settings, *, connector_database: Mapping[str, Any]) -> dict[str, Any]:
-    """What the run puts into Airflow's database: connections, pools and the first token."""
+    """Return what the run puts into Airflow's database: connections, pools and the first token."""
     given = settings.credentials
     connections = [
         {

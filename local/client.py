@@ -22,7 +22,7 @@ class TaskState:
 
     @property
     def label(self) -> str:
-        """The task's name, with the number of the copy where there are several."""
+        """Return the task's name, with the number of the copy where there are several."""
         return self.task_id if self.map_index < 0 else f"{self.task_id} [{self.map_index}]"
 
 
@@ -36,7 +36,7 @@ class AirflowApi:
         self._http.trust_env = False  # a proxy of the shell must not see loopback calls
 
     def is_up(self) -> bool:
-        """Whether the server answers and takes our password."""
+        """Return whether the server answers and takes our password."""
         try:
             answer = self._http.post(
                 f"{self._url}/auth/token",
@@ -51,11 +51,11 @@ class AirflowApi:
         return True
 
     def has_dag(self, dag_id: str) -> bool:
-        """Whether the DAG was parsed."""
+        """Return whether the DAG was parsed."""
         return self._send("GET", f"/dags/{dag_id}", accept=(404,)).status_code == 200
 
     def import_errors(self) -> list[tuple[str, str]]:
-        """Files that could not be read as DAGs, with the last line of the reason."""
+        """Return files that could not be read as DAGs, with the last line of the reason."""
         found = self._get("/importErrors")["import_errors"]
         return [
             (error["filename"], (error["stack_trace"].strip().splitlines() or [""])[-1])
@@ -78,16 +78,16 @@ class AirflowApi:
         self._send("PATCH", path, {"state": "success"})
 
     def run_state(self, dag_id: str, run_id: str) -> str:
-        """State of a run: queued, running, success or failed."""
+        """Return the state of a run: queued, running, success or failed."""
         return str(self._get(f"/dags/{dag_id}/dagRuns/{quote(run_id, safe='')}")["state"])
 
     def active_run_ids(self, dag_id: str) -> list[str]:
-        """The runs of the DAG that are queued or running."""
+        """Return the runs of the DAG that are queued or running."""
         runs = self._get(f"/dags/{dag_id}/dagRuns?state=running&state=queued&limit=100")
         return [run["dag_run_id"] for run in runs["dag_runs"]]
 
     def tasks(self, dag_id: str, run_id: str) -> list[TaskState]:
-        """State of every task of a run."""
+        """Return the state of every task of a run."""
         path = f"/dags/{dag_id}/dagRuns/{quote(run_id, safe='')}/taskInstances?limit=1000"
         return [
             TaskState(

@@ -135,7 +135,7 @@ class WebhookDrill:
             time.sleep(POLL)
 
     def _settled(self) -> bool:
-        """Whether nothing is left to do; the task itself stays a while for events that follow."""
+        """Return whether nothing is left to do; the task itself stays a while for events that follow."""
         return at_rest(self._database_url, since=self._since)
 
     def _address(self, name: str) -> str:

@@ -29,7 +29,7 @@ class Process(Protocol):
 
     @property
     def returncode(self) -> int | None:
-        """The exit code once it has ended, negative for a signal."""
+        """Return the exit code once it has ended, negative for a signal."""
 
     def poll(self) -> int | None:
         """Return the exit code, None while it runs."""
@@ -138,7 +138,7 @@ class Fork:
 
     @property
     def returncode(self) -> int | None:
-        """The exit code once it has ended, negative for a signal."""
+        """Return the exit code once it has ended, negative for a signal."""
         return self._server.code_of(self._pid)
 
     def poll(self) -> int | None:

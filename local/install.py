@@ -21,7 +21,7 @@ class InstallError(Exception):
 
 
 def digest(dev: bool) -> str:
-    """What the environment depends on: the locks, our own metadata, the Python version."""
+    """Return what the environment depends on: the locks, our own metadata, the Python version."""
     total = hashlib.sha256(repr((sys.version_info[:3], dev)).encode())
     ours = ("pyproject.toml", "sandbox/pyproject.toml")
     for name in ("requirements.txt", *ours, *([LOCKS[True]] if dev else [])):
@@ -30,12 +30,12 @@ def digest(dev: bool) -> str:
 
 
 def stamp(venv: Path, *, dev: bool) -> Path:
-    """The file that says an installation is complete."""
+    """Return the file that says an installation is complete."""
     return venv / (STAMP + ("-dev" if dev else ""))
 
 
 def is_installed(venv: Path, *, dev: bool) -> bool:
-    """Whether the environment holds what the locks say. One for development will do for a run."""
+    """Return whether the environment holds what the locks say. One for development will do for a run."""
     wanted = [(stamp(venv, dev=True), digest(True))]
     if not dev:
         wanted.append((stamp(venv, dev=False), digest(False)))

@@ -41,7 +41,7 @@ def remember_sessions(home: Path, sessions: dict[int, float]) -> None:
 
 
 def remembered_sessions(home: Path) -> dict[int, float]:
-    """What the last run had started and did not take back."""
+    """Return the sessions that the last run started and did not end."""
     try:
         noted = json.loads((home / "sessions.json").read_text("utf-8"))
     except (OSError, ValueError):

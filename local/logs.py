@@ -17,7 +17,7 @@ def reason_of(log: Path) -> str:
 
 
 def last_words(log: Path, *, lines: int = 1) -> str:
-    """The last lines of a log that say something."""
+    """Return the last lines of a log that say something."""
     try:
         with log.open("rb") as file:
             file.seek(max(0, log.stat().st_size - 20_000))

@@ -10,7 +10,7 @@ from local.errors import LocalError
 
 
 def unprivileged_owner() -> pwd.struct_passwd | None:
-    """Whom the server runs as when we are root, which Postgres refuses."""
+    """Return the user that the server runs as for root, which Postgres refuses."""
     if os.geteuid() != 0:
         return None
     for name in ("postgres", "nobody"):
@@ -20,7 +20,7 @@ def unprivileged_owner() -> pwd.struct_passwd | None:
 
 
 def let_pass(owner: pwd.struct_passwd, home: Path, programs: Path) -> None:
-    """As root: let the server's user walk (not look) into its folders, and read its programs.
+    """As root, let the server's user traverse (not list) its folders and read its programs.
 
     Root's own home is closed to others by default, so without this a clone there could not start.
     Passage alone lets nobody list a folder or read a file that is closed.

@@ -90,22 +90,22 @@ class EmbeddedPostgres:
 
     @property
     def pid(self) -> int | None:
-        """Process id of the server, None while it is not running."""
+        """Return the process id of the server, None while it is not running."""
         return self._process.pid if self._process else _running_postmaster(self.data)
 
     @property
     def created(self) -> float:
-        """When the server's process was created, in seconds since the epoch; 0 if it is not."""
+        """Return when the server's process was created, in seconds since the epoch; 0 if it is not."""
         return psutil.Process(self.pid).create_time() if self.pid else 0.0
 
     def url(self, database: str, *, driver: str = "psycopg") -> str:
-        """SQLAlchemy URL of a database; with an empty driver, what ``psql`` and libpq read."""
+        """Return the SQLAlchemy URL of a database; with an empty driver, what ``psql`` and libpq read."""
         scheme = f"postgresql+{driver}" if driver else "postgresql"
         return f"{scheme}://{USER}:{quote(self.password)}@{HOST}:{self.port}/{database}"
 
     @property
     def password(self) -> str:
-        """The generated password of the one database user."""
+        """Return the generated password of the one database user."""
         return (self.home / "password").read_text("ascii").strip()
 
     def start(self) -> None:
@@ -244,7 +244,7 @@ class EmbeddedPostgres:
         fresh.rename(self.data)
 
     def _choose_port(self) -> int:
-        """The port of last time where it is still free: saved URLs stay good between runs."""
+        """Return the port of last time where it is still free: saved URLs stay good between runs."""
         remembered = self.home / "port"
         with contextlib.suppress(OSError, ValueError):
             port = int(remembered.read_text("ascii"))
@@ -289,7 +289,7 @@ class EmbeddedPostgres:
 
 @contextlib.contextmanager
 def temporary() -> Iterator[EmbeddedPostgres]:
-    """A server for a test: fast, not durable, its folder removed at the end."""
+    """Run a server for a test: fast, not durable, with its folder removed at the end."""
     folder = Path(tempfile.mkdtemp(prefix="ml-connector-postgres-"))
     try:
         with EmbeddedPostgres(folder, throwaway=True, temporary=True) as server:
@@ -300,7 +300,7 @@ def temporary() -> Iterator[EmbeddedPostgres]:
 
 @contextlib.contextmanager
 def shared(folder: Path) -> Iterator[EmbeddedPostgres]:
-    """One throwaway server for several processes: the first starts it, the last one stops it.
+    """Share a throwaway server: the first process starts it, the last one stops it.
 
     For pytest-xdist: every worker enters with the same folder, then creates its own database.
     """
@@ -326,7 +326,7 @@ def shared(folder: Path) -> Iterator[EmbeddedPostgres]:
 
 @contextlib.contextmanager
 def _users(folder: Path) -> Iterator[list[int]]:
-    """The list of processes that use a shared server, under a lock."""
+    """Hold the list of processes that use a shared server, under a lock."""
     listing = folder / "users.json"
     with (folder / "users.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
@@ -336,7 +336,7 @@ def _users(folder: Path) -> Iterator[list[int]]:
 
 
 def binaries() -> Path:
-    """Folder of the Postgres programs.
+    """Return the folder of the Postgres programs.
 
     Found without importing the package, whose import looks for a runtime folder and warns.
     """
@@ -349,14 +349,14 @@ def binaries() -> Path:
 
 
 def free_port() -> int:
-    """A TCP port on loopback that nobody listens on right now."""
+    """Return a free TCP port on loopback."""
     with socket.socket() as probe:
         probe.bind((HOST, 0))
         return int(probe.getsockname()[1])
 
 
 def port_is_free(port: int, host: str = HOST) -> bool:
-    """Whether a server could listen on the port now."""
+    """Return whether a server could listen on the port now."""
     with socket.socket() as probe:
         # As servers do: a port whose last connections are still in TIME_WAIT counts as free.
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -368,7 +368,7 @@ def port_is_free(port: int, host: str = HOST) -> bool:
 
 
 def _running_postmaster(data: Path) -> int | None:
-    """Process id of the server that runs on a data folder, by its own pid file."""
+    """Return the process id of the server that runs on a data folder, by its own pid file."""
     try:
         pid = int((data / "postmaster.pid").read_text().split("\n", 1)[0])
         name = psutil.Process(pid).name()

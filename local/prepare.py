@@ -19,7 +19,7 @@ FIELDS = ("conn_type", "description", "host", "login", "password", "schema", "po
 
 
 def digest(value: object) -> str:
-    """A fingerprint of a value that may be a secret."""
+    """Return a fingerprint of a value that may be a secret."""
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
 
 
@@ -91,7 +91,7 @@ def _read(row: Any) -> dict[str, Any]:
 
 
 def _flat(connection: Mapping[str, Any]) -> dict[str, Any]:
-    """A connection as one level of fields; empty is the same as not there."""
+    """Return a connection as one level of fields; empty is the same as not there."""
     fields = {name: connection[name] for name in FIELDS if connection.get(name)}
     return fields | {f"extra.{name}": value for name, value in connection["extra"].items()}
 

@@ -64,12 +64,12 @@ class Processes:
 
     @property
     def forking(self) -> bool:
-        """Whether components with an entry are forks."""
+        """Return whether components with an entry are forks."""
         return self._forks is not None
 
     @property
     def sessions(self) -> dict[int, float]:
-        """Session ids with the time their first process was created."""
+        """Return session ids with the time their first process was created."""
         found: dict[int, float] = {}
         for component in self._components:
             with contextlib.suppress(psutil.Error):
@@ -229,7 +229,7 @@ def _gone_within(seconds: float, sessions: Collection[int], children: Sequence[P
 
 
 def stale_sessions(recorded: Mapping[int, float]) -> list[int]:
-    """Those sessions of an earlier, killed run that still have processes.
+    """Return those sessions of an earlier, killed run that still have processes.
 
     A session id is not given away again while the session lives. If its first process is alive,
     its creation time tells whether it is still ours.

@@ -14,7 +14,7 @@ class Progress:
 
     @property
     def elapsed(self) -> float:
-        """Seconds since the start."""
+        """Return seconds since the start."""
         return time.monotonic() - self._began
 
     def say(self, text: str) -> None:

@@ -294,7 +294,7 @@ class Run:
         return path
 
     def _generation(self) -> str:
-        """Names the sandbox's memory: a sandbox that starts anew knows only the first token."""
+        """Name the sandbox's memory: a new sandbox knows only the first token."""
         if not self.sandbox:
             return "real"
         note = self.settings.home / "sandbox.generation"
@@ -351,7 +351,7 @@ def _ended(process: forks.Process) -> Iterator[None]:
 
 
 def explain(error: Exception) -> str:
-    """A plain sentence for an error that none of the steps expected."""
+    """Return a plain sentence for an error that none of the steps expected."""
     if isinstance(error, OSError) and error.errno == 28:
         return "the disk is full: free some space and start again"
     if isinstance(error, psycopg.errors.DiskFull):

@@ -60,7 +60,7 @@ class Sandbox:
                 time.sleep(0.05)
 
     def calls(self) -> dict[str, dict[str, int]]:
-        """Reads, writes and token calls since the sandbox started, for each system."""
+        """Return reads, writes and token calls of each system since the sandbox started."""
         counts = {}
         for name, url in (("QuickBooks", self._quickbooks), ("Mailchimp", self._mailchimp)):
             summary = self._get(f"{url}/_sandbox/journal/summary")
@@ -68,12 +68,12 @@ class Sandbox:
         return counts
 
     def customers(self) -> list[dict[str, Any]]:
-        """Every customer of the company, inactive ones too."""
+        """Return every customer of the company, inactive ones too."""
         found = self._get(f"{self._quickbooks}/_sandbox/customers")
         return list(found["customers"] if isinstance(found, dict) else found)
 
     def members(self, audience: str) -> list[dict[str, Any]]:
-        """Every member of the audience, archived ones too, as the Mailchimp API gives them."""
+        """Return every member of the audience, archived ones too, as the Mailchimp API gives them."""
         found: list[dict[str, Any]] = []
         for status in ("", "&status=archived"):
             offset = 0
@@ -100,7 +100,7 @@ class Sandbox:
         return str(self._tell("POST", f"{self._quickbooks}/_sandbox/customers", fields)["Id"])
 
     def customer(self, customer_id: str) -> dict[str, Any]:
-        """A customer as the QuickBooks API gives it."""
+        """Return a customer as the QuickBooks API gives it."""
         found: dict[str, Any] = self._get(f"{self._quickbooks}/_sandbox/customers/{customer_id}")
         return found
 
@@ -114,7 +114,7 @@ class Sandbox:
         self._tell("POST", f"{self._quickbooks}/_sandbox/customers/merge", order)
 
     def member(self, email: str) -> dict[str, Any] | None:
-        """A member by address, archived or not; None if there is none."""
+        """Return a member by address, archived or not; None if there is none."""
         answer = self._http.get(f"{self._mailchimp}/_sandbox/members/{quote(email)}", timeout=10)
         if answer.status_code == NOT_FOUND:
             return None
@@ -123,7 +123,7 @@ class Sandbox:
         return found
 
     def status(self, email: str) -> str:
-        """A member's status; empty if there is none."""
+        """Return a member's status; empty if there is none."""
         return str((self.member(email) or {}).get("status", ""))
 
     def act(self, email: str, action: str, given: Mapping[str, Any]) -> None:

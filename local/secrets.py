@@ -38,12 +38,12 @@ def keep(home: Path) -> Secrets:
 
 
 def passwords_file(home: Path) -> Path:
-    """The file in which Airflow's simple login looks up passwords."""
+    """Return the file in which Airflow's simple login looks up passwords."""
     return home / "airflow_passwords.json"
 
 
 def kept(path: Path, make: Callable[[], str]) -> str:
-    """The secret in a file, which is made first if it is missing.
+    """Return the secret in a file, which is made first if it is missing.
 
     Two starts at once end up with the same secret: the file appears complete or not at all, and
     the first one wins.

@@ -83,17 +83,17 @@ class Settings:
 
     @property
     def dag_id(self) -> str:
-        """The DAG of the sync."""
+        """Return the DAG of the sync."""
         return f"sync_customers__{self.sync}"
 
     @property
     def logs(self) -> Path:
-        """Where every part writes its log."""
+        """Return where every part writes its log."""
         return self.home / "logs"
 
     @property
     def ui(self) -> str:
-        """Address of Airflow's pages."""
+        """Return the address of Airflow's pages."""
         return f"http://127.0.0.1:{self.ports.airflow_port}"
 
 
@@ -133,7 +133,7 @@ def load(environ: Mapping[str, str] | None = None, *, dotenv: Path | None = None
 
 
 def sandbox_credentials(ports: Ports) -> Credentials:
-    """What the sandbox accepts. No secret: the sandbox listens on loopback and knows nobody."""
+    """Return what the sandbox accepts. Nothing secret: it listens on loopback."""
     quickbooks = f"http://127.0.0.1:{ports.quickbooks_port}"
     return Credentials(
         client_id="sandbox-client",
@@ -151,7 +151,7 @@ def sandbox_credentials(ports: Ports) -> Credentials:
 
 
 def syncs_for_audience(text: str, sync: str, audience: str) -> str:
-    """The settings file's text with another audience, for a run with real credentials."""
+    """Return the settings file's text with another audience, for a run with real credentials."""
     settings = yaml.safe_load(text)
     settings["syncs"][sync]["audience_id"] = audience
     return yaml.safe_dump(settings, sort_keys=False)
@@ -172,7 +172,7 @@ def _ports(given: Mapping[str, str]) -> Ports:
 
 
 def _is_real(given: Mapping[str, str]) -> bool:
-    """Whether real accounts are meant; half of the credentials is a mistake, not the sandbox."""
+    """Return whether real accounts are meant. Half of the credentials is a mistake."""
     present = [name for name in REQUIRED_CREDENTIALS if name in given]
     missing = [name for name in REQUIRED_CREDENTIALS if name not in given]
     if present and missing:

@@ -42,7 +42,7 @@ class Facts:
 
     @property
     def unfinished(self) -> int:
-        """Changes that were decided and not carried out."""
+        """Return changes that were decided and not carried out."""
         return sum(count for _, _, state, count in self.changes if state != "applied")
 
 
@@ -81,7 +81,7 @@ def read(url: str, *, sync: str, since: datetime) -> Facts:
 
 
 def api_usage(url: str) -> dict[str, int]:
-    """The connector's own count of calls by name: real systems keep no journal for us."""
+    """Return the connector's own count of calls by name, since real systems keep no journal."""
     with psycopg.connect(url) as connection:
         rows = connection.execute(
             _query("SELECT call, sum(calls) FROM {schema}.api_usage GROUP BY 1")
@@ -90,7 +90,7 @@ def api_usage(url: str) -> dict[str, int]:
 
 
 def at_rest(url: str, *, since: datetime) -> bool:
-    """Whether every webhook is settled, and so is every change and call that followed from one.
+    """Return whether every webhook is settled, and so is every change and call that followed from one.
 
     Args:
         url: The connector's database.
@@ -113,7 +113,7 @@ def at_rest(url: str, *, since: datetime) -> bool:
 
 
 def by_system(before: Mapping[str, int], after: Mapping[str, int]) -> dict[str, dict[str, int]]:
-    """What was called between two counts, in the columns of the summary."""
+    """Return what was called between two counts, in the columns of the summary."""
     counts: dict[str, dict[str, int]] = {}
     for name, count in after.items():
         if made := count - before.get(name, 0):

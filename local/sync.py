@@ -112,7 +112,7 @@ class FirstSync:
 
 
 def reason_in(log: Path) -> str:
-    """The exception that ended a task, from its log of JSON lines; else the log's last line."""
+    """Return the exception that ended a task from its JSON log, else the log's last line."""
     reason = ""
     for line in last_words(log, lines=200).splitlines():
         try:

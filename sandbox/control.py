@@ -164,7 +164,7 @@ class Instrumented:
             self.journal.finish(call)
 
     def _dated(self, send: Send) -> Send:
-        """Responses carry the time of the mock server's own clock."""
+        """Date responses by the mock server's own clock."""
 
         async def dated(message: Message) -> None:
             if message["type"] == "http.response.start":

@@ -37,7 +37,7 @@ class Account:
         sample.merge_fields.add({"tag": "COMPANY", "name": "Company", "type": "text"})
 
     def audience(self, list_id: str) -> Audience:
-        """The audience with this id; 404 when there is none."""
+        """Return the audience with this id; 404 if there is none."""
         if list_id not in self.audiences:
             raise problems.not_found()
         return self.audiences[list_id]
@@ -45,7 +45,7 @@ class Account:
     def add_audience(
         self, list_id: str, name: str, merge_fields: list[dict[str, Any]] | None = None
     ) -> Audience:
-        """An empty audience in place of any of the same id; by default with the usual four fields."""
+        """Create an empty audience, replacing any of the same id; by default with the usual four fields."""
         audience = Audience(
             list_id, name, clock=self.clock, settings=self.settings, changes=self.changes
         )
@@ -55,7 +55,7 @@ class Account:
         return audience
 
     def sent_campaign(self, campaign_id: str) -> Campaign:
-        """The campaign with this id; 404 when there is none, or when it was not sent yet."""
+        """Return the campaign with this id; 404 if there is none or it was not sent yet."""
         campaign = self.campaigns.get(campaign_id)
         if campaign is None or campaign.status() != "sent":
             raise problems.not_found()
@@ -70,7 +70,7 @@ class Account:
         subject: str,
         send_time: int,
     ) -> Campaign:
-        """A campaign to these members; one with a time to come is scheduled."""
+        """Create a campaign to these members; one with a future time is scheduled."""
         web_id = FIRST_CAMPAIGN + len(self.campaigns)
         campaign = Campaign(
             hashlib.md5(str(web_id).encode(), usedforsecurity=False).hexdigest()[:10],
@@ -96,7 +96,7 @@ class Account:
         return campaign
 
     def render(self) -> dict[str, Any]:
-        """The account as the API's root shows it."""
+        """Return the account as the API's root shows it."""
         return {
             "account_id": "0123456789abcdef01234567",
             "login_id": "1",

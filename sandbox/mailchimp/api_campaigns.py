@@ -25,7 +25,7 @@ class CampaignsApi:
         self._account = account
 
     def routes(self) -> list[Route]:
-        """The resources."""
+        """Return the resources."""
         report = "/reports/{campaign_id}"
         return [
             resource("/campaigns", GET=self.list),
@@ -35,7 +35,7 @@ class CampaignsApi:
         ]
 
     async def list(self, request: Request) -> Response:
-        """A page of campaigns; `since_...` means after and `before_...` before that second."""
+        """List a page of campaigns; `since_...` means after and `before_...` before that second."""
         query = request.query_params
         found = [
             each

@@ -27,7 +27,7 @@ class ListsApi:
         self._account = account
 
     def routes(self) -> list[Route]:
-        """The resources."""
+        """Return the resources."""
         one = "/lists/{list_id}"
         fields = f"{one}/merge-fields"
         return [
@@ -48,20 +48,20 @@ class ListsApi:
         ]
 
     async def ping(self, _: Request) -> Response:
-        """Whether the API is up and the key is good."""
+        """Return whether the API is up and the key is good."""
         return answer({"health_status": "Everything's Chimpy!"})
 
     async def root(self, request: Request) -> Response:
-        """The account."""
+        """Return the account."""
         return partial(request, self._account.render())
 
     async def list(self, request: Request) -> Response:
-        """All audiences."""
+        """List all audiences."""
         lists = [each.render() for each in self._account.audiences.values()]
         return collection(request, "lists", lists)
 
     async def get(self, request: Request) -> Response:
-        """One audience."""
+        """Return one audience."""
         return partial(request, self._audience(request).render())
 
     async def batch_subscribe(self, request: Request) -> Response:
@@ -75,18 +75,18 @@ class ListsApi:
         return answer(batch.run())
 
     async def search_tags(self, request: Request) -> Response:
-        """Tags whose name starts with `name`."""
+        """Find tags by the start of their `name`."""
         found = self._audience(request).tags.starting_with(request.query_params.get("name", ""))
         tags = [{"id": each.id, "name": each.name} for each in found]
         return answer({"tags": tags, "total_items": len(tags), "_links": []})
 
     async def list_abuse_reports(self, request: Request) -> Response:
-        """A page of spam complaints."""
+        """List a page of spam complaints."""
         audience = self._audience(request)
         return collection(request, "abuse_reports", audience.abuse_reports, list_id=audience.id)
 
     async def list_fields(self, request: Request) -> Response:
-        """A page of merge fields."""
+        """List a page of merge fields."""
         audience = self._audience(request)
         kind = request.query_params.get("type")
         only_required = flag(request, "required")
@@ -103,7 +103,7 @@ class ListsApi:
         return answer(audience.merge_fields.add(await read_object(request)).render(audience.id))
 
     async def get_field(self, request: Request) -> Response:
-        """One merge field."""
+        """Return one merge field."""
         audience, field = self._field(request)
         return partial(request, field.render(audience.id))
 

@@ -28,7 +28,7 @@ class MembersApi:
         self._account = account
 
     def routes(self) -> list[Route]:
-        """The resources."""
+        """Return the resources."""
         one = "/lists/{list_id}/members/{handle}"
         return [
             resource("/lists/{list_id}/members", GET=self.list, POST=self.add),
@@ -38,7 +38,7 @@ class MembersApi:
         ]
 
     async def list(self, request: Request) -> Response:
-        """A page of members."""
+        """List a page of members."""
         return answer(listing.list_members(self._audience(request), request.query_params))
 
     async def add(self, request: Request) -> Response:
@@ -49,7 +49,7 @@ class MembersApi:
         return answer(render(writes.post(audience, body, validate=validate), audience))
 
     async def get(self, request: Request) -> Response:
-        """One member, archived or not."""
+        """Return one member, archived or not."""
         audience, member = self._member(request)
         return partial(request, render(member, audience))
 
@@ -81,7 +81,7 @@ class MembersApi:
         return no_content()
 
     async def get_tags(self, request: Request) -> Response:
-        """A member's tags, all of them."""
+        """List all tags of a member."""
         audience, member = self._member(request)
         tags = [
             {"id": each, "name": audience.tags.by_id[each].name, "date_added": to_text(added)}

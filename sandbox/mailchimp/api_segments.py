@@ -26,7 +26,7 @@ class SegmentsApi:
         self._account = account
 
     def routes(self) -> list[Route]:
-        """The resources."""
+        """Return the resources."""
         return [resource("/lists/{list_id}/segments/{segment_id}", POST=self.change)]
 
     async def change(self, request: Request) -> Response:

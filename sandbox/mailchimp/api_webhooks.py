@@ -20,7 +20,7 @@ class WebhooksApi:
         self._account = account
 
     def routes(self) -> list[Route]:
-        """The resources."""
+        """Return the resources."""
         every = "/lists/{list_id}/webhooks"
         return [
             resource(every, GET=self.list, POST=self.add),
@@ -30,7 +30,7 @@ class WebhooksApi:
         ]
 
     async def list(self, request: Request) -> Response:
-        """A page of webhooks."""
+        """List a page of webhooks."""
         audience = self._audience(request)
         found = [each.render() for each in audience.webhooks.values()]
         return collection(request, "webhooks", found, list_id=audience.id)
@@ -48,7 +48,7 @@ class WebhooksApi:
         return answer(created.render() | secret)
 
     async def get(self, request: Request) -> Response:
-        """One webhook."""
+        """Return one webhook."""
         return answer(self._webhook(request).render())
 
     async def change(self, request: Request) -> Response:

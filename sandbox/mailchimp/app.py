@@ -86,7 +86,7 @@ class MailchimpSandbox(Instrumented):
 
 
 def create_app() -> MailchimpSandbox:
-    """A fresh mock server with the audience `a1b2c3d4e5` and the key `sandbox-key-us99`."""
+    """Create a mock server with the audience `a1b2c3d4e5` and the key `sandbox-key-us99`."""
     return MailchimpSandbox()
 
 

@@ -76,24 +76,24 @@ class Audience(Remembered):
         return cls(kept["id"], kept["name"], **wiring)
 
     def now(self) -> int:
-        """The current second of the mock server's clock."""
+        """Return the current second of the mock server's clock."""
         return int(self.clock.now())
 
     def find(self, handle: str) -> Member | None:
-        """A member by MD5 of the address, by the address itself, or by `contact_id`."""
+        """Find a member by MD5 of the address, by the address itself, or by `contact_id`."""
         if "@" in handle:
             return self._by_hash.get(subscriber_hash(handle))
         return self._by_hash.get(handle.lower()) or self.by_contact_id.get(handle.lower())
 
     def get(self, handle: str) -> Member:
-        """The same; 404 when there is none, or when it was deleted for ever."""
+        """Find a member likewise; 404 if there is none, or it was deleted for ever."""
         found = self.find(handle)
         if found is None:
             raise problems.not_found()
         return found
 
     def create(self, email: str, status: str, *, by: str, source: str = "API - Generic") -> Member:
-        """A new member with nothing but an address and a status."""
+        """Create a member with an address and a status."""
         now = self.now()
         web_id = self._next_web_id
         self._next_web_id += 1
@@ -115,7 +115,7 @@ class Audience(Remembered):
         self._by_hash[member.id] = member
 
     def touch(self, member: Member) -> None:
-        """The member changed now."""
+        """Set the time of the member's last change to now."""
         member.last_changed = self.now()
         self.recency.touch(member)
 
@@ -161,7 +161,7 @@ class Audience(Remembered):
         self.tell("profile", member, by=by)
 
     def report_abuse(self, member: Member, campaign_id: str) -> None:
-        """The person reported a mail as spam."""
+        """Record a spam complaint of the member."""
         self.abuse_reports.append(
             {
                 "id": len(self.abuse_reports) + 1,
@@ -184,7 +184,7 @@ class Audience(Remembered):
                 member.merge_values[new] = value
 
     def stats(self) -> dict[str, Any]:
-        """The counters; Mailchimp caches them for at least five minutes."""
+        """Return the counters; Mailchimp caches them for at least five minutes."""
         now = self.now()
         if now >= self._stats_until or not self._stats:
             self._stats = self._count()
@@ -214,7 +214,7 @@ class Audience(Remembered):
         }
 
     def render(self) -> dict[str, Any]:
-        """The audience as `GET /lists/{list_id}` shows it."""
+        """Return the audience as `GET /lists/{list_id}` shows it."""
         return {
             "id": self.id,
             "web_id": 1,

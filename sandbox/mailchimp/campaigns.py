@@ -26,7 +26,7 @@ class Activity(NamedTuple):
     ip: str = ""
 
     def render(self) -> dict[str, Any]:
-        """The entry as a report shows it, without what the action does not have."""
+        """Return the entry as a report shows it, without what the action does not have."""
         shown: dict[str, Any] = {"action": self.action}
         if self.action == "bounce":
             shown["type"] = self.type
@@ -69,11 +69,11 @@ class Campaign(Remembered):
     _bounced: set[str] = field(default_factory=set)
 
     def status(self) -> str:
-        """`schedule` until the time to send it has come."""
+        """Return `schedule` before the time to send, `sent` after it."""
         return "sent" if self.send_time <= self.audience.now() else "schedule"
 
     def reached(self) -> list[Member]:
-        """The recipients, without those who were deleted for ever since."""
+        """Return the recipients, without those who were deleted for ever since."""
         known = self.audience.by_contact_id
         return [each for contact_id, each in self.recipients.items() if contact_id in known]
 
@@ -83,7 +83,7 @@ class Campaign(Remembered):
             raise ValueError(f"{member.email_address} is no recipient of campaign {self.id}")
 
     def record(self, member: Member, entry: Activity) -> None:
-        """A recipient did something, or the mail bounced; beyond 1,000 opens or clicks nothing is kept.
+        """Record an action of a recipient or a bounce; opens or clicks beyond 1,000 are dropped.
 
         Raises:
             ValueError: the campaign was not sent to that member.
@@ -100,12 +100,12 @@ class Campaign(Remembered):
             self._bounced.add(member.contact_id)
 
     def record_opt_out(self, member: Member) -> None:
-        """The member has just left through this campaign."""
+        """Record that the member left through this campaign."""
         self.check_recipient(member)
         self.opt_outs[member.contact_id] = OptOut(self.audience.now(), member.unsubscribe_reason)
 
     def render(self) -> dict[str, Any]:
-        """The campaign as the API lists it."""
+        """Return the campaign as the API lists it."""
         status = self.status()
         sent = status == "sent"
         return {

@@ -27,7 +27,7 @@ class Control:
         self._account = account
 
     def routes(self) -> list[Route]:
-        """The control calls."""
+        """Return the control calls."""
         members = "/_sandbox/members"
         calls: list[tuple[str, str, Handler]] = [
             ("GET", "/_sandbox/audiences", self.list_audiences),
@@ -43,7 +43,7 @@ class Control:
         return [Route(path, explained(call), methods=[method]) for method, path, call in calls]
 
     async def list_audiences(self, _: Request) -> Response:
-        """Ids, names, members by status (archived and forgotten included), confirmation mails."""
+        """List ids, names, members by status (archived and forgotten included), confirmation mails."""
         return reply({"audiences": [_summary(each) for each in self._account.audiences.values()]})
 
     async def add_audience(self, request: Request) -> Response:
@@ -59,7 +59,7 @@ class Control:
         return reply(_summary(audience), 201)
 
     async def get_settings(self, _: Request) -> Response:
-        """The switches."""
+        """Return the switches."""
         return reply(self._account.settings.as_dict())
 
     async def change_settings(self, request: Request) -> Response:
@@ -68,7 +68,7 @@ class Control:
         return await self.get_settings(request)
 
     async def list_members(self, request: Request) -> Response:
-        """Everyone, archived and forgotten included; `?status=` narrows."""
+        """List all members, archived and forgotten included; `?status=` narrows."""
         audience = self._audience(request)
         everyone = [_show(audience, each) for each in audience.by_contact_id.values()]
         everyone += [_show(audience, each) for each in audience.forgotten.values()]
@@ -95,7 +95,7 @@ class Control:
         return reply(_summary(audience), 201)
 
     async def get_member(self, request: Request) -> Response:
-        """One member, archived and forgotten included."""
+        """Return one member, archived and forgotten included."""
         audience = self._audience(request)
         email = request.path_params["email"]
         member = audience.forgotten.get(subscriber_hash(email)) or audience.get(email)
@@ -141,7 +141,7 @@ def _summary(audience: Audience) -> dict[str, Any]:
 
 
 def explained(call: Handler) -> Handler:
-    """The call, answering what Mailchimp would refuse with the problem's status and detail."""
+    """Wrap a call: respond to what Mailchimp would refuse with the problem's status and detail."""
 
     async def carried_out(request: Request) -> Response:
         try:

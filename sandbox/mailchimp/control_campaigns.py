@@ -21,7 +21,7 @@ class CampaignControl:
         self._account = account
 
     def routes(self) -> list[Route]:
-        """The control calls."""
+        """Return the control calls."""
         one = "/_sandbox/campaigns/{campaign_id}"
         calls: list[tuple[str, Handler]] = [
             ("/_sandbox/campaigns", self.send),

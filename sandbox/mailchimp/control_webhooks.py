@@ -17,7 +17,7 @@ class WebhookControl:
         self._deliveries = deliveries
 
     def routes(self) -> list[Route]:
-        """The control calls."""
+        """Return the control calls."""
         path = "/_sandbox/webhooks"
         return [
             Route(f"{path}/deliveries", self.list, methods=["GET"]),
@@ -25,7 +25,7 @@ class WebhookControl:
         ]
 
     async def list(self, _: Request) -> Response:
-        """Deliveries still to make, and those that ended."""
+        """List the deliveries still to make, and those that ended."""
         return reply(
             {
                 "pending": [each.render() for each in self._deliveries.pending.values()],

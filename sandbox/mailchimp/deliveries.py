@@ -41,7 +41,7 @@ class Delivery:
     last_error: str = ""
 
     def render(self) -> dict[str, Any]:
-        """The delivery as the control API shows it."""
+        """Return the delivery as the control API shows it."""
         return {
             "number": self.number,
             "type": self.type,
@@ -154,7 +154,7 @@ class Deliveries:
 
 
 async def answers(url: str, seconds: float) -> bool:
-    """Whether the address of a webhook answers a GET with 200, as it has to at its registration."""
+    """Return whether a webhook's address responds to GET with 200, as its registration requires."""
     try:
         headers = {"User-Agent": VALIDATOR}
         return await outgoing.request("GET", url, headers=headers, seconds=seconds) == 200

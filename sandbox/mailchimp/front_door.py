@@ -56,7 +56,7 @@ class FrontDoor:
 
 
 def refuse(scope: Scope, problem: ProblemError) -> Response:
-    """A problem as an answer."""
+    """Respond with a problem."""
     headers = {"Server": "openresty"} | ({"Allow": problem.allow} if problem.allow else {})
     return JSONResponse(
         problem.body(scope[_REQUEST_ID]),

@@ -24,19 +24,19 @@ class Page:
     offset: int
 
     def of(self, items: list[Any]) -> list[Any]:
-        """The items on this page; past the end there are none."""
+        """Return the items on this page, none past the end."""
         return items[self.offset : self.offset + self.count]
 
 
 def read_page(query: Mapping[str, str]) -> Page:
-    """Paging as asked for: 10 items by default, 1000 at most."""
+    """Read the paging of a query: 10 items by default, 1000 at most."""
     return Page(
         _number(query, "count", DEFAULT_COUNT, MAX_COUNT), _number(query, "offset", 0, 10**9)
     )
 
 
 def list_members(audience: Audience, query: Mapping[str, str]) -> dict[str, Any]:
-    """One page of members; `total_items` counts the matches on all pages.
+    """List a page of members; `total_items` counts the matches on all pages.
 
     Archived members are left out unless asked for by status (seen in recorded traffic; the
     documentation does not say). `since_...` means after and `before_...` before that second.
@@ -108,7 +108,7 @@ def _filters(
 
 
 def moment(query: Mapping[str, str], key: str) -> int | None:
-    """A timestamp of the query; 400 when it is none."""
+    """Read a timestamp of the query; 400 if it is invalid."""
     text = query.get(key)
     if not text:
         return None
@@ -119,7 +119,7 @@ def moment(query: Mapping[str, str], key: str) -> int | None:
 
 
 def one_of(query: Mapping[str, str], key: str, values: tuple[str, ...]) -> str | None:
-    """A value of the query that has to be one of those; 400 when it is not."""
+    """Read a value of the query that must be one of these; 400 if it is not."""
     value = query.get(key)
     if value and value not in values:
         raise _invalid(key, "Value found was not in the enumerated list")

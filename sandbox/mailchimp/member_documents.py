@@ -50,7 +50,7 @@ _STATS = {"avg_open_rate": 0, "avg_click_rate": 0}
 
 
 def show(member: Member, audience: Audience, *, in_batch: bool = False) -> Document:
-    """The member's document; in answers to a batch it has fewer parts."""
+    """Render the member's document; in responses to a batch it has fewer parts."""
     tags = audience.tags.by_id
     unsubscribed = member.status == "unsubscribed"
     return Document(
@@ -100,13 +100,13 @@ def show(member: Member, audience: Audience, *, in_batch: bool = False) -> Docum
 
 
 def render(member: Member, audience: Audience, keys: Iterable[str] = SHOWN) -> dict[str, Any]:
-    """Those parts of the member's document that `keys` name."""
+    """Render those parts of the member's document that `keys` name."""
     document = show(member, audience)
     return {key: value for key in keys if (value := getattr(document, key)) is not UNSET}
 
 
 def render_in_full(member: Member, audience: Audience) -> dict[str, Any]:
-    """What the control API shows: the member plus what Mailchimp keeps to itself."""
+    """Render what the control API shows: the member plus what Mailchimp keeps to itself."""
     return render(member, audience) | {
         "compliance": member.compliance,
         "status_changed_by": member.status_changes[-1].by,

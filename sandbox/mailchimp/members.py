@@ -12,7 +12,7 @@ UNSUBSCRIBED_BY_ADMIN = "N/A (Unsubscribed by admin)"
 
 @lru_cache(maxsize=1024)  # a write asks several times in a row
 def subscriber_hash(email: str) -> str:
-    """The member id: MD5 of the address in lower case."""
+    """Return the member id: MD5 of the address in lower case."""
     return hashlib.md5(email.strip().lower().encode(), usedforsecurity=False).hexdigest()
 
 
@@ -87,16 +87,16 @@ class Member(Struct, eq=False, gc=False):
             self.compliance = status in ("unsubscribed", "cleaned")
 
     def full_name(self) -> str:
-        """The first and last name, as far as they are known."""
+        """Return the first and last name, as far as they are known."""
         values = self.merge_values
         return " ".join([str(values[tag]) for tag in ("FNAME", "LNAME") if tag in values])
 
     def contents(self) -> tuple[Any, ...]:
-        """All that a write can change, to tell a change from a repetition."""
+        """Return all that a write can change, to tell a change from a repetition."""
         return (self.email_address, self.status, self.profile(), frozenset(self.tags))
 
     def profile(self) -> tuple[Any, ...]:
-        """What a change of the profile can change: all but the address, the status and the tags."""
+        """Return what a profile change can change: all but the address, the status and the tags."""
         return (
             self.email_type,
             self.language,

@@ -56,7 +56,7 @@ class MergeField(Remembered):
     options: dict[str, Any] = field(default_factory=dict)
 
     def render(self, list_id: str) -> dict[str, Any]:
-        """The field as the API shows it."""
+        """Render the field as the API does."""
         return {
             "merge_id": self.merge_id,
             "tag": self.tag,
@@ -81,13 +81,13 @@ class MergeFields(Remembered):
         self._next_id = 1
 
     def replace(self, bodies: list[dict[str, Any]]) -> None:
-        """Have exactly these fields; name and type default to the tag and `text`."""
+        """Replace all fields; name and type default to the tag and `text`."""
         self.by_tag = {}
         for body in bodies:
             self.add({"name": body.get("tag"), "type": "text"} | body)
 
     def find(self, merge_id: str) -> MergeField:
-        """The definition with this number; 404 when there is none."""
+        """Find the definition with this number; 404 if there is none."""
         for each in self.by_tag.values():
             if str(each.merge_id) == merge_id:
                 return each
@@ -160,7 +160,7 @@ class MergeFields(Remembered):
     def take(
         self, stored: dict[str, Any], sent: dict[str, Any], *, validate: bool
     ) -> dict[str, Any]:
-        """The member's values after writing `sent` over `stored`.
+        """Return the member's values after writing `sent` over `stored`.
 
         Unknown tags are dropped and `""` clears. The whole record is checked, not only what was
         sent: an incomplete ADDRESS stored long ago makes every later write fail

@@ -13,7 +13,7 @@ from sandbox.mailchimp.members import Member
 
 
 def encode(change: Change) -> bytes:
-    """The form that reports the change; `fired_at` is UTC and does not say so."""
+    """Encode the form that reports the change; `fired_at` is UTC without saying so."""
     fired_at = datetime.fromtimestamp(change.at, UTC).strftime("%Y-%m-%d %H:%M:%S")
     document = {"type": change.type, "fired_at": fired_at, "data": _data(change)}
     return urlencode(list(_flat(document))).encode("ascii")

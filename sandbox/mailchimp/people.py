@@ -40,7 +40,7 @@ def seed(audience: Audience, given: dict[str, Any]) -> Member:
 
 
 def unsubscribe(audience: Audience, member: Member, given: dict[str, Any]) -> None:
-    """The person opts out (`by: self`, the default), or a marketer does it for them.
+    """Opt the person out (`by: self`, the default), or let a marketer do it for them.
 
     `abuse` says that the person reported the mail as spam.
     """
@@ -58,7 +58,7 @@ def unsubscribe(audience: Audience, member: Member, given: dict[str, Any]) -> No
 
 
 def clean(audience: Audience, member: Member, given: dict[str, Any]) -> None:
-    """The address bounces hard, or with `abuse` was complained about."""
+    """Clean the address after a hard bounce, or with `abuse` after a complaint."""
     before = member.status
     member.set_status("cleaned", by="mailchimp", at=audience.now())
     audience.touch(member)
@@ -69,12 +69,12 @@ def clean(audience: Audience, member: Member, given: dict[str, Any]) -> None:
 
 
 def archive(audience: Audience, member: Member, _: dict[str, Any]) -> None:
-    """A marketer archives the member."""
+    """Archive the member as a marketer."""
     writes.archive(audience, member, by="marketer")
 
 
 def change_email(audience: Audience, member: Member, given: dict[str, Any]) -> None:
-    """The person changes the address through the preferences form.
+    """Change the address as the person, through the preferences form.
 
     The old address is not found any more; `contact_id`, `web_id`, tags and merge fields stay.
     """
@@ -88,19 +88,19 @@ def change_email(audience: Audience, member: Member, given: dict[str, Any]) -> N
 
 
 def forget(audience: Audience, member: Member, _: dict[str, Any]) -> None:
-    """A marketer deletes the member for ever."""
+    """Delete the member for ever as a marketer."""
     audience.forget(member, by="marketer")
 
 
 def confirm(audience: Audience, member: Member, _: dict[str, Any]) -> None:
-    """The person clicks the link in the confirmation mail."""
+    """Click the link in the confirmation mail as the person."""
     if member.status != "pending":
         raise ValueError("only a pending member can confirm")
     _opt_in(audience, member, "subscribed", before="pending")
 
 
 def profile(audience: Audience, member: Member, given: dict[str, Any]) -> None:
-    """The person edits their own fields."""
+    """Edit the person's own fields."""
     member.merge_values = audience.merge_fields.take(
         member.merge_values, given.get("merge_fields") or {}, validate=False
     )
@@ -109,13 +109,13 @@ def profile(audience: Audience, member: Member, given: dict[str, Any]) -> None:
 
 
 def tag(audience: Audience, member: Member, given: dict[str, Any]) -> None:
-    """A marketer sets the tags of `add` and takes those of `remove` off."""
+    """Set the tags of `add` and remove those of `remove`, as a marketer."""
     tags = [(name, True) for name in given.get("add", [])]
     writes.set_tags(audience, member, [*tags, *((name, False) for name in given.get("remove", []))])
 
 
 def subscribe(audience: Audience, email: str) -> Member:
-    """The person signs up through a form: new, again, or after having been deleted for ever.
+    """Sign the person up through a form: new, again, or after a permanent deletion.
 
     With double opt-in on they are pending until they confirm.
     """

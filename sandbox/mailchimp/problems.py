@@ -41,7 +41,7 @@ class ProblemError(Exception):
         self.allow = allow
 
     def body(self, instance: str) -> dict[str, Any]:
-        """The document to send; `instance` is the answer's request id."""
+        """Return the problem: the document to send; `instance` is the answer's request id."""
         document: dict[str, Any] = {"type": DOCUMENTATION} if self.typed else {}
         document |= {
             "title": self.title,
@@ -55,7 +55,7 @@ class ProblemError(Exception):
 
 
 def unauthorized() -> ProblemError:
-    """A wrong key; a key sent to the wrong data centre looks the same."""
+    """Return the problem: a wrong key; a key sent to the wrong data centre looks the same."""
     return ProblemError(
         401,
         "API Key Invalid",
@@ -64,12 +64,12 @@ def unauthorized() -> ProblemError:
 
 
 def not_found() -> ProblemError:
-    """Nothing at that address, or not any more."""
+    """Return 404: nothing at that address, or no longer."""
     return ProblemError(404, "Resource Not Found", "The requested resource could not be found.")
 
 
 def wrong_method(allow: str) -> ProblemError:
-    """The address exists, the method does not."""
+    """Return the problem: the address exists, the method does not."""
     return ProblemError(
         405,
         "Method Not Allowed",
@@ -91,7 +91,7 @@ def cannot_archive() -> ProblemError:
 
 
 def too_many_connections(limit: int) -> ProblemError:
-    """More simultaneous connections than one user may hold."""
+    """Return the problem: more simultaneous connections than one user may hold."""
     return ProblemError(
         429,
         "Too Many Requests",
@@ -100,19 +100,19 @@ def too_many_connections(limit: int) -> ProblemError:
 
 
 def bad_json() -> ProblemError:
-    """The request's body is not JSON."""
+    """Return the problem: the request's body is not JSON."""
     return ProblemError(
         400, "JSON Parse Error", "We encountered an unspecified JSON parsing error."
     )
 
 
 def invalid(detail: str, errors: list[dict[str, str]] | None = None) -> ProblemError:
-    """A request that is well-formed and still not acceptable."""
+    """Return the problem: a request that is well-formed and still not acceptable."""
     return ProblemError(400, "Invalid Resource", detail, errors=errors)
 
 
 def schema(errors: list[dict[str, str]]) -> ProblemError:
-    """Fields that are missing or of the wrong type."""
+    """Return the problem: fields that are missing or of the wrong type."""
     return invalid(
         "The resource submitted could not be validated. "
         "For field-specific details, see the 'errors' array.",
@@ -126,17 +126,17 @@ def merge_fields_invalid(errors: list[dict[str, str]]) -> ProblemError:
 
 
 def bad_address() -> ProblemError:
-    """Not an e-mail address at all."""
+    """Return the problem: not an e-mail address at all."""
     return invalid("Please provide a valid email address.")
 
 
 def fake_address(email: str) -> ProblemError:
-    """An address at a domain that is known to be made up."""
+    """Return the problem: an address at a domain that is known to be made up."""
     return invalid(f"{email} looks fake or invalid, please enter a real email address.")
 
 
 def throttled(email: str) -> ProblemError:
-    """The per-address limit on sign-ups."""
+    """Return 400: the per-address limit on sign-ups."""
     return invalid(
         f"{email} has signed up to a lot of lists very recently; "
         "we're not allowing more signups for now"
@@ -144,7 +144,7 @@ def throttled(email: str) -> ProblemError:
 
 
 def exists(email: str) -> ProblemError:
-    """The address is a member already."""
+    """Return the problem: the address is a member already."""
     return ProblemError(
         400,
         "Member Exists",
@@ -154,7 +154,7 @@ def exists(email: str) -> ProblemError:
 
 
 def in_compliance_state(email: str) -> ProblemError:
-    """The person opted out, or the address bounced: the API cannot subscribe them again."""
+    """Return the problem: the person opted out, or the address bounced: the API cannot subscribe them again."""
     return ProblemError(
         400,
         "Member In Compliance State",
@@ -165,7 +165,7 @@ def in_compliance_state(email: str) -> ProblemError:
 
 
 def forgotten(email: str) -> ProblemError:
-    """The member was deleted for ever."""
+    """Return the problem: the member was deleted for ever."""
     return ProblemError(
         400,
         "Forgotten Email Not Subscribed",

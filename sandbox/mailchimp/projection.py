@@ -7,7 +7,7 @@ Tree = dict[str, "Tree"]
 
 
 def parse(paths: str | None) -> Tree:
-    """`members.id,total_items` as a tree; an empty tree means that nothing was asked for."""
+    """Parse `members.id,total_items` as a tree; an empty tree asks for nothing."""
     tree: Tree = {}
     for path in (paths or "").split(","):
         branch = tree
@@ -17,7 +17,7 @@ def parse(paths: str | None) -> Tree:
 
 
 def keys(wanted: Tree, unwanted: Tree, available: Iterable[str]) -> list[str]:
-    """Those of an object's keys that survive, so that the others need not be built at all."""
+    """Return the keys of an object that survive, so that the others need not be built."""
     return [
         key
         for key in available
@@ -26,7 +26,7 @@ def keys(wanted: Tree, unwanted: Tree, available: Iterable[str]) -> list[str]:
 
 
 def project(document: Any, wanted: Tree, unwanted: Tree) -> Any:
-    """The document with only the wanted paths and without the unwanted ones; lists are transparent."""
+    """Project the document on the wanted paths minus the unwanted ones; lists are transparent."""
     if not wanted and not unwanted:
         return document
     if isinstance(document, list):
@@ -40,5 +40,5 @@ def project(document: Any, wanted: Tree, unwanted: Tree) -> Any:
 
 
 def goes_below(wanted: Tree, unwanted: Tree) -> bool:
-    """Whether any of the paths reaches into the values of the keys."""
+    """Return whether any of the paths reaches into the values of the keys."""
     return any(wanted.values()) or any(unwanted.values())

@@ -17,14 +17,14 @@ _SPREAD_SECONDS = 2 * 24 * 3600
 
 
 def recipients(audience: Audience, addresses: list[str] | None) -> list[Member]:
-    """The members with these addresses, or everyone subscribed; 404 when one is no member."""
+    """Return the members with these addresses, or all subscribed ones; 404 for a stranger."""
     if addresses is not None:
         return [audience.get(each) for each in addresses]
     return [each for each in audience.by_contact_id.values() if each.status == "subscribed"]
 
 
 def read(given: Any, *, now: int) -> Activity:
-    """One activity as the control API takes it; by default it happens now.
+    """Read one activity as the control API takes it; by default it happens now.
 
     Raises:
         ValueError: an unknown action, a bounce without its type, or no timestamp.
@@ -47,7 +47,7 @@ def react(campaign: Campaign, member: Member, entry: Activity) -> None:
 
 
 def opt_out(campaign: Campaign, member: Member, given: dict[str, Any]) -> None:
-    """The person leaves through the campaign's link.
+    """Opt the person out through the campaign's link.
 
     Raises:
         ValueError: the campaign was not sent to them.

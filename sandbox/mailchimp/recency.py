@@ -24,7 +24,7 @@ class Recency(Remembered):
         self._view: list[Member] | None = None
 
     def touch(self, member: Member) -> None:
-        """The member was written."""
+        """Move the member to its place after a write."""
         self._members.pop(member.contact_id, None)
         self._members[member.contact_id] = member
         self._in_order = self._in_order and member.last_changed >= self._newest
@@ -32,12 +32,12 @@ class Recency(Remembered):
         self._view = None
 
     def drop(self, member: Member) -> None:
-        """The member is gone."""
+        """Remove the member."""
         self._members.pop(member.contact_id, None)
         self._view = None
 
     def between(self, after: int | None, before: int | None) -> Iterable[Member]:
-        """Members changed after and before these seconds, both excluded, the oldest first."""
+        """Return members changed after and before these seconds, both excluded, the oldest first."""
         if self._view is None:
             if not self._in_order:
                 ordered = sorted(self._members.values(), key=_last_changed)

@@ -18,7 +18,7 @@ class Remote:
         self._http = requests.Session()
 
     def reset(self) -> None:
-        """Back to a fresh account: no members, default settings, no faults, empty journal."""
+        """Reset to a fresh account: no members, default settings, no faults, empty journal."""
         self._call("POST", "reset")
 
     def settings(self, **values: Any) -> None:
@@ -39,7 +39,7 @@ class Remote:
         return Remote(self.url, list_id)
 
     def summary(self) -> dict[str, Any]:
-        """Members by status and the number of confirmation mails sent."""
+        """Return members by status and the number of confirmation mails sent."""
         audiences = self._call("GET", "audiences")["audiences"]
         found: dict[str, Any] = next(each for each in audiences if each["id"] == self.audience)
         return found
@@ -79,16 +79,16 @@ class Remote:
         return self._call("POST", "webhooks/flush", {"seconds": seconds})
 
     def member(self, email: str) -> dict[str, Any]:
-        """One member's full record, archived and forgotten included."""
+        """Return one member's full record, archived and forgotten included."""
         return self._call("GET", f"members/{quote(email)}")
 
     def members(self) -> list[dict[str, Any]]:
-        """Everyone's full record."""
+        """Return the full records of all members."""
         members: list[dict[str, Any]] = self._call("GET", "members")["members"]
         return members
 
     def journal(self) -> list[dict[str, Any]]:
-        """The API calls so far."""
+        """Return the API calls so far."""
         calls: list[dict[str, Any]] = self._call("GET", "journal")["calls"]
         return calls
 

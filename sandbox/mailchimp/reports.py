@@ -10,7 +10,7 @@ from sandbox.mailchimp.timestamps import to_text
 
 
 def email_activity(campaign: Campaign, query: Mapping[str, str]) -> dict[str, Any]:
-    """Opens, clicks and bounces by recipient.
+    """Report opens, clicks and bounces by recipient.
 
     `since` leaves the events after that second ("events that occur after a specific time", says
     the contract) and the recipients who have any; without it every recipient is listed.
@@ -31,7 +31,7 @@ def email_activity(campaign: Campaign, query: Mapping[str, str]) -> dict[str, An
 
 
 def sent_to(campaign: Campaign, query: Mapping[str, str]) -> dict[str, Any]:
-    """Every recipient, with how the delivery ended and how often the mail was opened."""
+    """Report each recipient, how the delivery ended and how often the mail was opened."""
 
     def show(member: Member) -> dict[str, Any]:
         entries = campaign.activity.get(member.contact_id, [])
@@ -51,7 +51,7 @@ def sent_to(campaign: Campaign, query: Mapping[str, str]) -> dict[str, Any]:
 
 
 def unsubscribed(campaign: Campaign, query: Mapping[str, str]) -> dict[str, Any]:
-    """Who left through this campaign; `reason` is what they gave."""
+    """Report who left through this campaign; `reason` is what they gave."""
 
     def show(member: Member) -> dict[str, Any]:
         opt_out = campaign.opt_outs[member.contact_id]

@@ -110,7 +110,7 @@ def _missing(body: Any, required: tuple[str, ...], prefix: str = "") -> list[Err
 
 
 def check_member(body: Any, *, required: tuple[str, ...] = ()) -> dict[str, Any]:
-    """The body of a single write, checked.
+    """Check the body of a single write.
 
     Raises:
         ProblemError: 400, as the module says.
@@ -123,7 +123,7 @@ def check_member(body: Any, *, required: tuple[str, ...] = ()) -> dict[str, Any]
 
 
 def check_batch(body: Any, *, status_required: bool) -> list[dict[str, Any]]:
-    """The members of a batch subscribe; one bad member refuses the whole chunk.
+    """Check the members of a batch subscribe; one bad member refuses the whole chunk.
 
     `status_required` is the older contract; the current one is content with `status_if_new`.
 
@@ -153,7 +153,7 @@ def check_batch(body: Any, *, status_required: bool) -> list[dict[str, Any]]:
 
 
 def check_tags(body: Any) -> list[tuple[str, bool]]:
-    """The tags of `POST .../tags`, as (name, active).
+    """Read the tags of `POST .../tags` as (name, active).
 
     Raises:
         ProblemError: 400, as the module says.
@@ -175,7 +175,7 @@ def check_tags(body: Any) -> list[tuple[str, bool]]:
 
 
 def check_segment(body: Any) -> tuple[list[str], list[str]]:
-    """The addresses to add to a static segment and those to take off, up to 500 each.
+    """Read the addresses to add to a static segment and those to remove, up to 500 each.
 
     Raises:
         ProblemError: 400, as the module says.

@@ -70,5 +70,5 @@ class Settings(Remembered):
             setattr(self, name, value)
 
     def as_dict(self) -> dict[str, Any]:
-        """The settings in force."""
+        """Return the settings in force."""
         return asdict(self)

@@ -23,11 +23,11 @@ class Tags(Remembered):
         self.by_id: dict[int, Tag] = {}
 
     def get(self, name: str) -> Tag | None:
-        """The tag of that name, in any spelling."""
+        """Find the tag of that name, in any spelling."""
         return self._by_key.get(name.strip().casefold())
 
     def get_or_create(self, name: str) -> Tag:
-        """The tag of that name; a new one comes into being."""
+        """Find the tag of that name, or create it."""
         found = self.get(name)
         if found is None:
             found = Tag(FIRST_ID + len(self.by_id), name.strip())
@@ -36,7 +36,7 @@ class Tags(Remembered):
         return found
 
     def starting_with(self, prefix: str) -> list[Tag]:
-        """Tags whose name starts so, for `tag-search`."""
+        """Find tags by the start of their name, for `tag-search`."""
         return [
             tag for key, tag in self._by_key.items() if key.startswith(prefix.strip().casefold())
         ]

@@ -8,7 +8,7 @@ EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 @lru_cache(maxsize=8192)
 def to_text(moment: int | None) -> str:
-    """`2026-01-31T08:00:00+00:00`, or `""` for a moment that is not known."""
+    """Return `2026-01-31T08:00:00+00:00`, or `""` for an unknown moment."""
     if moment is None:
         return ""
     return datetime.fromtimestamp(moment, UTC).isoformat()

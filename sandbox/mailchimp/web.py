@@ -14,19 +14,19 @@ Handler = Callable[[Request], Awaitable[Response]]
 
 
 def answer(content: Any) -> Response:
-    """200 with a JSON document."""
+    """Respond 200 with a JSON document."""
     return Response(
         msgspec.json.encode(content), media_type="application/json", headers={"Server": "openresty"}
     )
 
 
 def no_content() -> Response:
-    """204."""
+    """Respond 204."""
     return Response(status_code=204, headers={"Server": "openresty"})
 
 
 async def read_body(request: Request) -> Any:
-    """The JSON body; 400 when it is none."""
+    """Read the JSON body; 400 if it is none."""
     try:
         return msgspec.json.decode(await request.body())
     except msgspec.DecodeError:
@@ -34,7 +34,7 @@ async def read_body(request: Request) -> Any:
 
 
 async def read_object(request: Request) -> dict[str, Any]:
-    """The JSON body, which has to be an object."""
+    """Read the JSON body, which must be an object."""
     body = await read_body(request)
     if not isinstance(body, dict):
         raise problems.schema([{"field": "", "message": "Schema describes object"}])
@@ -42,26 +42,26 @@ async def read_object(request: Request) -> dict[str, Any]:
 
 
 def flag(request: Request, name: str) -> bool:
-    """A boolean query parameter; absent is false."""
+    """Read a boolean query parameter; absent is false."""
     return request.query_params.get(name, "").lower() in ("true", "1")
 
 
 def partial(request: Request, document: dict[str, Any]) -> Response:
-    """200 with those parts of the document that `fields` and `exclude_fields` leave."""
+    """Respond 200 with the parts that `fields` and `exclude_fields` leave."""
     wanted = projection.parse(request.query_params.get("fields"))
     unwanted = projection.parse(request.query_params.get("exclude_fields"))
     return answer(projection.project(document, wanted, unwanted))
 
 
 def collection(request: Request, name: str, items: list[dict[str, Any]], **extra: str) -> Response:
-    """A page of items; 10 unless `count` asks for more, everywhere in this API."""
+    """Respond with a page of items: 10 unless `count` asks for more, as everywhere in this API."""
     page = listing.read_page(request.query_params)
     document = {name: page.of(items), **extra, "total_items": len(items), "_links": []}
     return partial(request, document)
 
 
 def resource(path: str, **handlers: Handler) -> Route:
-    """A resource below `/3.0`, its methods by name; other methods are answered 405 with `Allow`."""
+    """Route a resource below `/3.0` to methods; others get 405 with `Allow`."""
 
     async def dispatch(request: Request) -> Response:
         method = "GET" if request.method == "HEAD" else request.method

@@ -26,12 +26,12 @@ class Webhook(Remembered):
     signing_secret: str = ""
 
     def wants(self, kind: str, by: str) -> bool:
-        """Whether to report this type of change, caused so; a bounce is nobody's doing."""
+        """Return whether to report this change by this actor; a bounce has no actor."""
         source = _SOURCE_OF.get(by)
         return self.events[kind] and (source is None or self.sources[source])
 
     def render(self) -> dict[str, Any]:
-        """The webhook as the API shows it; the secret is told once, at its creation."""
+        """Render the webhook as the API does; its secret is shown once, at creation."""
         return {
             "id": self.id,
             "url": self.url,
@@ -44,7 +44,7 @@ class Webhook(Remembered):
 
 
 def create(list_id: str, body: dict[str, Any], *, signed: bool) -> Webhook:
-    """A webhook from a checked body.
+    """Create a webhook from a checked body.
 
     What the body leaves out is off: the default is not documented, so nobody should rely on one.
     """

@@ -49,7 +49,7 @@ def post(audience: Audience, body: dict[str, Any], *, validate: bool) -> Member:
 
 
 def create(audience: Audience, body: dict[str, Any], status: str, *, validate: bool) -> Member:
-    """A new member by the API; tags in the body are set at creation."""
+    """Create a member by the API; tags in the body are set at creation."""
     email = check_address(audience, body["email_address"])
     values = audience.merge_fields.take({}, body.get("merge_fields") or {}, validate=validate)
     member = audience.create(email, status, by="api")
@@ -139,7 +139,7 @@ def set_tags(
 
 
 def check_address(audience: Audience, email: str) -> str:
-    """The address, trimmed, if the audience takes it.
+    """Return the trimmed address if the audience takes it.
 
     Raises:
         ProblemError: malformed, made up, forgotten or throttled.

@@ -36,7 +36,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     @property
     def rotate_after_seconds(self) -> float:
-        """Seconds after which a refresh brings a new refresh token."""
+        """Return seconds after which a refresh brings a new refresh token."""
         if isinstance(self.rotate, str):
             return {"daily": 86400.0, "always": 0.0}[self.rotate]
         return self.rotate

@@ -115,7 +115,7 @@ class Sender:
 
     @property
     def pending(self) -> int:
-        """The number of events that have not been acknowledged."""
+        """Return the number of events that have not been acknowledged."""
         return len(self._waiting)
 
     def listen(self, event: Event) -> None:
