@@ -59,7 +59,7 @@ def relaxed_gc() -> Iterator[None]:
     """Search for reference cycles less often while the block or the decorated function runs.
 
     A page holds tens of thousands of dictionaries without cycles, so searching them costs more than
-    the work itself. Reference counting still frees them (docs/performance.md).
+    the work itself. Reference counting still frees them (bench/diary.md).
     """
     before = gc.get_threshold()
     gc.set_threshold(GC_THRESHOLD, *before[1:])

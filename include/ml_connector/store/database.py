@@ -51,7 +51,7 @@ class Database:
                 "connect_timeout": 5,
                 "application_name": "ml-connector",
                 # A prepared plan dates from when a table was small, and these tables grow. With
-                # one, a claim from 24,000 changes read a table 500 times (docs/performance.md).
+                # one, a claim from 24,000 changes read a table 500 times (bench/diary.md).
                 "prepare_threshold": None,
             },
         )

@@ -414,7 +414,7 @@ def _other_syncs(
 CHANGES_A_SHARD = 40_000
 """Target number of changes in a shard; up to three more chunks may follow.
 
-A mapped task costs Airflow about a second (docs/performance.md).
+A mapped task costs Airflow about a second (bench/diary.md).
 """
 PUSHED_AT_ONCE = 2
 """A sync pushes in this many tasks at a time: the slots of its pool (docs/configuration.md)."""
