@@ -34,15 +34,15 @@ def main() -> int:
         upgrade(url)
         with closing(Database(url, connections=2)) as database:
             write(database, vault, options.rows)
-            began = time.monotonic()
+            written = _now()
             chain.seal(database, vault)
-            sealed, before = time.monotonic(), _peak()
+            sealed, before = _now(), _peak()
             with database.begin() as connection:
                 told = chain.verify(connection, vault)
-            took = time.monotonic() - sealed
-    sys.stdout.write(f"sealed {options.rows:,} rows in {sealed - began:.0f} s\n")
+            verified = _now()
+    sys.stdout.write(f"sealed {options.rows:,} rows in {_spent(written, sealed)}\n")
     memory = f"memory {before:.0f} to {_peak():.0f} MiB"
-    sys.stdout.write(f"verified {told.sound:,} rows in {took:.0f} s; {memory}\n")
+    sys.stdout.write(f"verified {told.sound:,} rows in {_spent(sealed, verified)}; {memory}\n")
     return int(bool(told.findings))
 
 
@@ -67,6 +67,15 @@ def write(database: Database, vault: Vault, rows: int) -> None:
         batch = trail.encrypted(entries, run=run, vault=vault)
         with database.begin() as connection:
             trail.append_batch(connection, batch, vault=vault)
+
+
+def _now() -> tuple[float, float]:
+    return time.monotonic(), time.process_time()
+
+
+def _spent(began: tuple[float, float], ended: tuple[float, float]) -> str:
+    wall, ours = (end - begin for begin, end in zip(began, ended, strict=True))
+    return f"{wall:.1f} s, {ours:.1f} s of the processor"
 
 
 def _peak() -> float:

@@ -344,14 +344,20 @@ def test_a_recipient_that_is_not_one_connection_is_refused(tmp_path, recipient):
         load_alerts(settings)
 
 
+@pytest.fixture(scope="module")
+def keys(tmp_path_factory):
+    """The home with the keys of the module's database."""
+    return tmp_path_factory.mktemp("keys")
+
+
 @pytest.fixture
-def in_a_task(database, monkeypatch, tmp_path):
-    """The context of a running task; keys of a home of its own."""
+def in_a_task(database, monkeypatch, keys):
+    """The context of a running task, with the database's keys."""
     from airflow.sdk.execution_time.context import set_current_context
 
     for name in ("ENCRYPTION_KEYS", "INDEX_KEY"):
         monkeypatch.delenv(f"ML_CONNECTOR_{name}", raising=False)
-    monkeypatch.setenv("ML_CONNECTOR_HOME", str(tmp_path))
+    monkeypatch.setenv("ML_CONNECTOR_HOME", str(keys))
     instance = SimpleNamespace(
         dag_id="d", run_id="r1", task_id="t", try_number=1, map_index=-1, log_url="http://run"
     )

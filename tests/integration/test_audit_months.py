@@ -31,13 +31,19 @@ def tables(company: Company) -> list[str]:
 def past(company: Company, months: int, number: int = 3) -> datetime:
     """Put rows into a month gone by."""
     at = partitions.month_of(NOW, later=-months) + timedelta(days=3)
+    put(company, at, number)
+    return at
+
+
+def put(company: Company, at: datetime, number: int) -> None:
+    """Write rows in one batch, the first one at a time."""
     entry = Entry(sync="main", action="create", reason="r", outcome="applied", cause="change:1")
     batch = trail.encrypted([entry] * number, run=RunContext(), vault=company.vault)
     since_2000 = (at - datetime(2000, 1, 1, tzinfo=UTC)) // timedelta(microseconds=1)
     with company.database.begin() as connection:
-        connection.execute(text("SELECT ml_connector.make_audit_partition(:at)"), {"at": at})
+        for month in (at, at + timedelta(days=1)):
+            connection.execute(text("SELECT ml_connector.make_audit_partition(:at)"), {"at": month})
         trail.write_batch(connection, batch, at=since_2000, vault=company.vault)
-    return at
 
 
 def keep(company: Company, months: int = 0) -> None:
@@ -92,6 +98,16 @@ def test_rows_of_a_dropped_month_among_newer_ones_are_no_fault(company):
     past(company, 5, number=1)
     keep(company, 3)
     assert (verify(company).sound, found(company)) == (1, [])
+
+
+def test_a_batch_across_two_months_loses_the_older_one_only(company):
+    put(company, partitions.month_of(NOW, later=-3) - timedelta(microseconds=2), 5)
+    write(company, 2)
+    keep(company, 3)
+    assert [row["id"] for row in company.audit()] == [3, 4, 5, 6, 7]
+    assert (verify(company).sound, found(company)) == (5, [])
+    tamper(company, "DELETE FROM ml_connector.audit WHERE id = 4")
+    assert found(company) == [("removed", 4)]
 
 
 def test_the_default_keeps_everything(company):

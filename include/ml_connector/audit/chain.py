@@ -34,7 +34,9 @@ from ml_connector.store.database import Database, copy_rows
 from ml_connector.vault import Vault
 
 PAGE = 5000
-"""Rows or batches sealed or verified at a time; sealing commits after each page."""
+"""Rows or batches sealed at a time, and rows verified; sealing commits after each page."""
+UNITS = 200
+"""Batches verified at a time: each holds the digests of up to 10,000 rows, 160 kB."""
 MAX_COMPARED = 300
 """Up to this many rows that do not match their digests are compared with one another, to detect
 swaps."""
@@ -324,7 +326,7 @@ class _Verifier:
         self._last = max(last, self._start.audit_id)
         self._former = _former_until(self._connection)
         rows = _Rows(self._iter_rows(page))
-        for unit in self._iter_units(page):
+        for unit in self._iter_units(min(page, UNITS)):
             first = unit.place - (unit.rows or unit.sealed_rows or 1) + 1
             self._without_batch(rows.below(first))
             within = {row.id: row for row in rows.below(unit.place + 1)}
