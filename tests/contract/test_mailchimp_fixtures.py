@@ -10,8 +10,8 @@ import requests
 from mailchimp_marketing.api_client import ApiClientError
 
 from sandbox.mailchimp.app import create_app
-from sandbox.mailchimp.remote import Remote
 from sandbox.running import serving_in_thread
+from tests.contract.mailchimp_remote import Remote
 from tests.contract.prism import PrismUnavailableError, Proxy, prism
 
 KEY = "sandbox-key-us99"

@@ -14,8 +14,8 @@ import requests
 
 from sandbox import memory
 from sandbox.mailchimp.app import create_app
-from sandbox.mailchimp.remote import Remote
 from sandbox.running import serving_in_thread
+from tests.contract.mailchimp_remote import Remote
 from tests.contract.test_mailchimp_fixtures import KEY, LIST, official_client, problem
 
 pytest_plugins = ["tests.contract.test_mailchimp_fixtures"]

@@ -1,4 +1,4 @@
-"""Drive a running mock server through its control API, from tests, benchmarks and demos."""
+"""Drive a running mock server through its control API."""
 
 from collections.abc import Sequence
 from typing import Any
