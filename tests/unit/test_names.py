@@ -14,7 +14,7 @@ PRODUCT = {"include/ml_connector": "ml_connector", "plugins/ml_connector_airflow
 # The same job for another table, system or page.
 SAME_JOB = {
     "store and inbox": {"claim", "settle", "requeue", "identity", "record", "counts", "newest",
-                        "fail", "finish", "erase", "decrypted", "encrypted", "frame"},
+                        "fail", "finish", "erase", "decrypted", "encrypted", "insert", "rows"},
     "QuickBooks and Mailchimp": {"parse_time", "read", "signature"},
     "pages and queries of the console": {"page", "replay"},
 }  # fmt: skip
