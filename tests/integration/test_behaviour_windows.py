@@ -253,6 +253,18 @@ def test_a11_a_complaint_at_the_address_that_a_member_took_in_mailchimp_travels(
     assert mailable(company) == set()
 
 
+def test_a11_a_complaint_stays_one_when_the_member_takes_another_address(company, amy):
+    company.person(OLD, "clean", abuse=True)
+    company.sync()
+    company.person(OLD, "upemail", email_address=NEW)
+    company.move(amy, NEW)
+    company.sync()
+    company.move(amy, THIRD)
+    company.sync()
+    company.sync()
+    assert mailable(company) == set()
+
+
 def test_a11_a_bounce_gives_a_corrected_address_its_chance(company, amy):
     company.person(OLD, "clean")
     company.sync()

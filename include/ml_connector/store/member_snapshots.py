@@ -82,8 +82,9 @@ _JUDGE = text("""
         ORDER BY email_key, last_changed DESC NULLS LAST
     )
     SELECT p.email_key, p.status, p.last_changed, p.contact_id, p.profile_hash, p.seen_tags,
-           p.complained OR coalesce(k.complained, false) AS complained,
-           coalesce(k.complained, false) AS complained_before,
+           p.complained OR coalesce(k.complained, false) OR coalesce(f.complained, false)
+               AS complained,
+           coalesce(k.complained, false) OR coalesce(f.complained, false) AS complained_before,
            f.email_key AS former_key, nullif(coalesce(f.alias_of, f.email_key), p.email_key) AS alias,
            k.email_key IS NULL AS is_new,
            coalesce(f.status, k.status) AS was,
