@@ -80,6 +80,19 @@ def test_a41_a_tag_of_a_marketers_own_is_no_observation(company):
     assert observations(company) == 0
 
 
+def test_a41_a_member_who_comes_back_to_an_address_is_in_the_state_before_the_next_write(company):
+    bob = company.customer("Bob", AMY)
+    company.sync()
+    company.sync()
+    company.person(AMY, "upemail", email_address="away@observed-mail.net")
+    company.person("away@observed-mail.net", "profile", merge_fields={"FNAME": "Robert"})
+    company.sync()
+    company.person("away@observed-mail.net", "upemail", email_address=AMY)
+    company.edit(bob, CompanyName="QBO Ltd")
+    company.sync()
+    assert last(company, "update")["before"]["merge_fields"]["FNAME"] == "Robert"
+
+
 def test_a41_our_write_ends_the_difference(company):
     bob = company.customer("Bob", AMY)
     company.sync()

@@ -269,8 +269,9 @@ def differing(connection: Connection, *, ours: Collection[bytes] = ()) -> set[by
     """
     rows = connection.execute(
         text("""SELECT email_key FROM judged_members
-                WHERE status <> 'archived' AND profile_hash IS NOT NULL
-                  AND (is_new OR profile_was IS DISTINCT FROM profile_hash
+                WHERE (status <> 'archived' OR NOT is_new) AND profile_hash IS NOT NULL
+                  AND (is_new OR former_key IS NOT NULL
+                       OR profile_was IS DISTINCT FROM profile_hash
                        OR EXISTS (SELECT 1 FROM unnest(CAST(:ours AS bytea[])) AS o(tag)
                                   WHERE (o.tag = ANY(seen_tags)) <> (o.tag = ANY(tags_were))))"""),
         {"ours": bytea_array(ours)},
