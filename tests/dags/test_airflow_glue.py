@@ -99,3 +99,18 @@ def test_what_airflow_does_after_each_error(error, action):
 
     decision = POLICY.evaluate(getattr(errors, error)("message"), try_number=1, max_tries=3)
     assert decision.action.name == action
+
+
+def test_a_deadlock_in_airflows_database_is_one_plain_sentence():
+    from sqlalchemy.exc import OperationalError
+
+    from ml_connector.errors import StorageError
+    from ml_connector_airflow.commands.migrate import airflows_database
+
+    deadlock = Exception("deadlock detected\nDETAIL:  Process 1 waits for ShareLock")
+    with (
+        pytest.raises(StorageError) as raised,
+        airflows_database(),
+    ):
+        raise OperationalError("UPDATE dag_run SET state = %(state)s", {"state": "x"}, deadlock)
+    assert str(raised.value) == "Airflow's database cannot be used: deadlock detected"
