@@ -5,12 +5,15 @@ worker was killed, pending changes and unsealed audit rows (``tests.data.make_re
 """
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 from sqlalchemy import text
 
 from ml_connector.audit import chain
+from ml_connector.errors import StorageError
 from ml_connector.retention import maintain_audit
 from ml_connector.store.database import Database
 from ml_connector.store.migrate import upgrade
@@ -129,6 +132,31 @@ def test_an_upgrade_given_twice_changes_nothing(upgraded):
     before = upgraded.audit(), opened(upgraded, upgraded.vault)
     upgrade(upgraded.database_url)
     assert (upgraded.audit(), opened(upgraded, upgraded.vault)) == before
+
+
+def test_an_upgrade_that_is_killed_midway_leaves_nothing_and_is_given_again(postgres):
+    """The migration waits for a reader of the audit; its connection is cut there."""
+    postgres.create_database("cut")
+    url = postgres.url("cut")
+    restore(url)
+    cut = text("""SELECT count(pg_terminate_backend(pid)) FROM pg_locks WHERE NOT granted
+                  AND database = (SELECT oid FROM pg_database WHERE datname = 'cut')""")
+    version = text("SELECT version_num FROM ml_connector.alembic_version")
+    with closing(Database(url)) as database, ThreadPoolExecutor(1) as pool:
+        with database.begin() as reader:
+            reader.execute(text("SELECT count(*) FROM ml_connector.audit"))
+            killed = pool.submit(upgrade, url)
+            while not reader.execute(cut).scalar_one():
+                assert not killed.done()
+            with pytest.raises(StorageError):
+                killed.result()
+            assert reader.execute(version).scalar_one() == "0020"
+        upgrade(url)
+        with database.begin() as connection:
+            assert chain.verify(connection, vault(OLD)).findings == []
+        with database.begin() as connection:
+            assert connection.execute(version).scalar_one() > "0020"
+    postgres.drop_database("cut")
 
 
 def test_every_encrypted_column_of_the_dump_holds_something(upgraded):
