@@ -340,8 +340,10 @@ class Machine(RuleBasedStateMachine):
         if call.writes:
             self._note_write(call, response, applied=last.applied)
         elif response is not None and response.status == 200 and call.lists_members:
+            archived = call.params.get("status") == "archived"
             for member in self.servers.audience.by_contact_id.values():
-                self._look(member.email_address)
+                if (member.status == "archived") == archived:
+                    self._look(member.email_address)
         elif response is not None and response.status in (200, 404) and call.handle:
             self._look_at(call.handle)
 
