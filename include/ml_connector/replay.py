@@ -20,7 +20,15 @@ from ml_connector.audit.trail import AuditRow, Entry
 from ml_connector.scope import OpenSync, Scope
 from ml_connector.store import activity_queue, contacts, customers, deciding, plans
 from ml_connector.store.activity_queue import Slice
-from ml_connector.sync import archive, fetch_customers, fetch_members, planner, preflight, push
+from ml_connector.sync import (
+    archive,
+    fetch_customers,
+    fetch_members,
+    follow_up,
+    planner,
+    preflight,
+    push,
+)
 from ml_connector.sync.recovery import record_unknown_outcomes, settle_archives
 from ml_connector.webhooks import inbox
 
@@ -109,13 +117,16 @@ def _requeue(
 
 
 def _write(scope: Scope, target: OpenSync, plan_id: int, ids: Sequence[str]) -> dict[str, int]:
-    if not ids or not planner.decide_on(scope, plan_id=plan_id, customer_ids=ids):
-        return {}
-    client = target.mailchimp
-    preflight.check_audience_cached(scope, client)
-    pushed = push.push_shard(scope, client, plan_id=plan_id, shard=0)
-    archived = archive.archive_contacts(scope, client, plan_id=plan_id)
-    return dict(Counter(pushed) + Counter(archived))
+    written: Counter[str] = Counter()
+    if ids and planner.decide_on(scope, plan_id=plan_id, customer_ids=ids):
+        client = target.mailchimp
+        preflight.check_audience_cached(scope, client)
+        written.update(push.push_shard(scope, client, plan_id=plan_id, shard=0))
+        written.update(archive.archive_contacts(scope, client, plan_id=plan_id))
+        written.update(follow_up.follow_up(scope, client, plan_id=plan_id))
+    elif ids:
+        written.update(follow_up.take_opt_outs_along(scope, target.mailchimp, plan_id=plan_id))
+    return dict(written)
 
 
 def _write_back(scope: Scope, target: OpenSync, ids: Sequence[str]) -> dict[str, int]:

@@ -38,7 +38,8 @@ from ml_connector.store.database import Database
 from ml_connector.store.refresh_lock import refresh_lock
 from ml_connector.sync.archive import archive_contacts
 from ml_connector.sync.fetch_customers import fetch_customers
-from ml_connector.sync.fetch_members import fetch_members, link_members
+from ml_connector.sync.fetch_members import fetch_members
+from ml_connector.sync.follow_up import follow_up
 from ml_connector.sync.planner import Planned, make_plan
 from ml_connector.sync.preflight import check_audience
 from ml_connector.sync.push import push_shard
@@ -230,6 +231,7 @@ class Company:
         ids: Sequence[str] = (),
         before_push: Callable[[], None] = lambda: None,
         before_archive: Callable[[], None] = lambda: None,
+        before_link: Callable[[], None] = lambda: None,
         before_write_back: Callable[[], None] = lambda: None,
     ) -> Report:
         """Run the daily sync once, as the DAG does."""
@@ -239,7 +241,7 @@ class Company:
             before_push()
             self.push(scope, planned)
             before_archive()
-            self.archive(scope, planned)
+            self.archive(scope, planned, before_link=before_link)
             before_write_back()
             self.write_back(scope, full_sync=full_sync)
         return self.report(scope, planned)
@@ -269,11 +271,14 @@ class Company:
                 scope, mailchimp, plan_id=plan_id, shard=shard, threads=self.threads, again=again
             )
 
-    def archive(self, scope: Scope, planned: Planned) -> None:
-        """Write a plan's archives, and read what the run created."""
+    def archive(
+        self, scope: Scope, planned: Planned, *, before_link: Callable[[], None] = lambda: None
+    ) -> None:
+        """Write a plan's archives, read what the run created, and take opt-outs along."""
         mailchimp = self.mailchimp_client(scope.calls)
         archive_contacts(scope, mailchimp, plan_id=planned.plan_id, threads=self.threads)
-        link_members(scope, mailchimp)
+        before_link()
+        follow_up(scope, mailchimp, plan_id=planned.plan_id)
 
     def report(self, scope: Scope, planned: Planned) -> Report:
         """Close a run."""

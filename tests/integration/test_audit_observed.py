@@ -119,7 +119,9 @@ def test_a41_an_archive_and_a_restore_tell_what_was_read_just_before(company):
 
 
 def test_a41_another_audience_starts_without_observations(company):
-    company.seed(AMY, merge_fields={"FNAME": "Robert"})
+    company.customer("Bob", AMY)
+    company.sync()
+    company.person(AMY, "profile", merge_fields={"FNAME": "Robert"})
     company.sync()
     assert observations(company) == 1
     fields = [{"tag": tag, "name": tag, "type": kind} for tag, kind in (
@@ -129,3 +131,82 @@ def test_a41_another_audience_starts_without_observations(company):
     company.settings["audience_id"] = "b2c3d4e5f6"
     company.sync()
     assert observations(company) == 0
+
+
+def test_a41_a_value_that_we_never_sent_stays_in_the_state_before(company):
+    company.seed(AMY, merge_fields={"PHONE": "555-0100"})
+    bob = company.customer("Bob", AMY)
+    company.sync()
+    assert company.fields(AMY) == {"FNAME": "Bob", "PHONE": "555-0100"}
+    company.edit(bob, PrimaryPhone={"FreeFormNumber": "555-0199"})
+    company.sync()
+    assert last(company, "update")["before"]["merge_fields"]["PHONE"] == "555-0100"
+
+
+def test_a41_members_who_are_no_customers_are_not_kept_and_read_when_they_become_one(company):
+    for number in range(5):
+        company.seed(f"s{number}@observed-mail.net", merge_fields={"FNAME": "Stranger"})
+    company.customer("Amy", AMY)
+    company.sync()
+    assert observations(company) == 0
+    company.customer("Zoe", "s3@observed-mail.net")
+    company.clear_journals()
+    company.sync()
+    assert last(company, "update")["before"]["merge_fields"] == {"FNAME": "Stranger"}
+    company.person("s1@observed-mail.net", "profile", merge_fields={"FNAME": "Robert"})
+    company.sync()
+    assert observations(company) == 0
+
+
+def test_a41_many_members_who_become_customers_are_read_together(company):
+    emails = [f"s{number}@observed-mail.net" for number in range(7)]
+    for email in emails:
+        company.seed(email, merge_fields={"FNAME": "Stranger"})
+    company.customer("Amy", AMY)
+    company.sync()
+    for email in emails:
+        company.customer("Zoe", email, DisplayName=email)
+    company.clear_journals()
+    company.sync()
+    rows = [row for row in company.audit() if row["reason"] == "adopted"]
+    assert len(rows) == 7
+    assert all(row["before"]["merge_fields"] == {"FNAME": "Stranger"} for row in rows)
+    singles = [c for c in company.calls("mailchimp") if c["method"] == "GET"]
+    assert len(singles) <= 6
+
+
+def test_a41_tags_are_those_that_the_contact_wore_whoever_set_them(company):
+    company.settings["tags"] = {"static": ["QuickBooks"], "from": {"currency": "Pays in {value}"}}
+    bob = company.customer("Bob", AMY, CurrencyRef={"value": "USD"})
+    company.sync()
+    company.person(AMY, "tags", add=["VIP"], remove=["QuickBooks"])
+    company.edit(bob, CompanyName="QBO Ltd")
+    company.sync()
+    row = last(company, "update")
+    assert row["before"]["tags"] == ["Pays in USD"]
+    assert row["after"]["tags"] == ["QuickBooks", "Pays in USD"]
+
+
+def test_a41_an_edit_that_was_taken_back_leaves_nothing(company):
+    company.customer("Bob", AMY)
+    company.sync()
+    company.person(AMY, "profile", merge_fields={"FNAME": "Robert"})
+    company.sync()
+    assert observations(company) == 1
+    company.person(AMY, "profile", merge_fields={"FNAME": "Bob"})
+    company.sync()
+    assert observations(company) == 0
+
+
+@pytest.mark.parametrize("act", ["archive", "forget"])
+def test_a41_a_member_who_left_the_audience_leaves_nothing(company, act):
+    bob = company.customer("Bob", AMY)
+    company.sync()
+    company.person(AMY, "profile", merge_fields={"FNAME": "Robert"})
+    company.sync()
+    assert observations(company) == 1
+    company.person(AMY, act)
+    company.told_by_mailchimp("unsubscribe", email=AMY, id="1", action="delete")
+    company.work_off()
+    assert observations(company) == 0
+    assert company.decisions()[bob]

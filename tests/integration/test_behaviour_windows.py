@@ -349,6 +349,11 @@ def aged(company: Company) -> None:
         connection.execute(
             text("UPDATE ml_connector.changes SET decided_at = decided_at - interval '1 hour'")
         )
+        connection.execute(
+            text("""UPDATE ml_connector.cursors SET value = value || jsonb_build_object(
+                        'asked_at', (value ->> 'asked_at')::timestamptz - interval '1 hour')
+                    WHERE name = 'members'""")
+        )
 
 
 def test_a42_the_audience_is_read_once_before_creations_that_waited(company):

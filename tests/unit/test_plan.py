@@ -169,6 +169,41 @@ def test_a13b_a_marketers_no_follows_as_no_contact_at_all(old):
     assert verdicts(people, [old]) == {"1": ("skipped", "opted_out_elsewhere", None)}
 
 
+def test_a43_who_left_for_an_unknown_address_is_created_nowhere_else():
+    old = contact("k1", "moved")
+    assert changes([customer(1, "k2", contact_key="k1")], [old]) == []
+
+
+@pytest.mark.parametrize("facts", [{}, {"active": False}])
+def test_a42_an_opt_out_brought_to_a_contact_of_its_own_lowers_it(facts):
+    people = [customer(1, "k2", contact_key="k1", **facts)]
+    known = [contact("k1", "unsubscribed", owner="1"), contact("k2", owner="1")]
+    found = changes(people, known, keys={"k2"}, on_inactive="keep")
+    assert found == [("update", "k2", "1", "opted_out_elsewhere", "unsubscribed")]
+
+
+def test_a13_an_opt_out_brought_to_a_member_who_signed_up_there_lowers_nothing():
+    people = [customer(1, "k2", contact_key="k1")]
+    known = [contact("k1", "unsubscribed", owner="1"), contact("k2")]
+    assert ("update", "k2", "1", "adopted", None) in changes(people, known)
+
+
+def test_a42_an_opt_out_brought_to_a_shared_contact_lowers_nothing():
+    people = [customer(1, "k2", contact_key="k1"), customer(2, "k2", contact_key="k2")]
+    known = [contact("k1", "unsubscribed"), contact("k2", owner="1", pushed_hash=SHOWN)]
+    assert changes(people, known) == []
+
+
+@pytest.mark.parametrize("facts", [
+    {"refused_hash": SHOWN, "refused_reason": "fields"},
+    {"parked_until": NOW + timedelta(days=1)},
+])  # fmt: skip
+def test_a42_refused_or_parked_data_holds_no_lowering_up(facts):
+    known = [contact("k1", owner="1", **facts)]
+    found = changes([customer(1, "k1", contact_key="k1", opted_out=True)], known)
+    assert found == [("update", "k1", "1", "opted_out_elsewhere", "unsubscribed")]
+
+
 def test_a13b_lowest_status_of_all_who_come_counts():
     people = [customer(1, "k3", contact_key="k1"), customer(2, "k3", contact_key="k2")]
     known = [contact("k1", "transactional", owner="1"), contact("k2", "unsubscribed", owner="2")]

@@ -126,7 +126,8 @@ def _withhold_customers(
             text("""UPDATE ml_connector.customers
                     SET forgotten = true, email_key = NULL, contact_key = NULL, dirty = false,
                         email_problem = :why, left_out = NULL, fields_hash = '', payload = :payload,
-                        decision = 'skipped', reason = :why, linked_to = NULL
+                        decision = 'skipped', reason = :why, linked_to = NULL,
+                        opted_out = false, opted_out_at = NULL
                     WHERE sync = :sync AND customer_id = :id"""),
             {
                 "sync": each.sync,

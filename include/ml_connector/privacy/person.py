@@ -57,6 +57,8 @@ def find_person(connection: Connection, address: str, *, vault: Vault) -> Person
                 ), theirs AS (
                     (SELECT * FROM here
                     UNION SELECT sync, customer_id FROM ml_connector.audit
+                    WHERE email_key = :key AND NOT EXISTS (SELECT 1 FROM here)
+                    UNION SELECT sync, customer_id FROM ml_connector.former_contacts
                     WHERE email_key = :key AND NOT EXISTS (SELECT 1 FROM here))
                     UNION SELECT l.sync, l.customer_id FROM theirs t
                     JOIN ml_connector.customers l
@@ -97,6 +99,8 @@ def _other_keys(connection: Connection, key: bytes, shown: Sequence[PersonCustom
             FROM ml_connector.customers c JOIN mine USING (sync, customer_id)
             UNION SELECT a.sync, a.email_key
             FROM ml_connector.audit a JOIN mine USING (sync, customer_id)
+            UNION SELECT f.sync, f.email_key
+            FROM ml_connector.former_contacts f JOIN mine USING (sync, customer_id)
             UNION SELECT k.sync, k.email_key
             FROM ml_connector.contacts k JOIN mine m ON m.sync = k.sync AND m.customer_id = k.owner
             UNION SELECT sync, CAST(:key AS bytea) FROM ml_connector.contacts WHERE email_key = :key

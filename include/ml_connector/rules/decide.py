@@ -62,19 +62,21 @@ CHANGE_COLUMNS = [
     "email_key", "customer_id", "kind", "reason", "status", "decided_hash", "tag_inactive",
 ]  # fmt: skip
 
-VERDICT_COLUMNS = ["customer_id", "decision", "reason", "linked_to", "arrived"]
+VERDICT_COLUMNS = ["customer_id", "decision", "reason", "linked_to", "arrived", "opts_out"]
 RETAINED_COLUMNS = ["email_key", "status", "owner", "why"]
 
 # The statuses of an old address that follow a customer to a new one, lowest first (A11, A13b).
 # Cleaned is not among them: a corrected address deserves its chance.
 _FORBIDDEN = "forbidden"
+_OPT_OUTS = (_FORBIDDEN, Status.UNSUBSCRIBED)
 _CARRIED = [_FORBIDDEN, Status.UNSUBSCRIBED, Status.TRANSACTIONAL, Status.PENDING]
 _CARRY_RANK = {status: rank for rank, status in enumerate(_CARRIED)}
+OPTED_OUT = "opted_out_elsewhere"
 # Reasons why an address can never be a contact of ours.
 _FINAL = (
     "archived_by_marketer",
     "forgotten",
-    "opted_out_elsewhere",
+    OPTED_OUT,
     "owned_by_another_sync",
     "suppressed",
 )
@@ -107,17 +109,17 @@ RULES = (
     Rule("A16", "wears_inactive_tag", "reactivated", Kind.UPDATE),
     Rule("A2", "shows_everything", "unchanged", None),
     Rule("A16", "is_kept_inactive", "kept_inactive", None),
-    Rule("A42", "opted_out_on_the_way", "opted_out_elsewhere", Kind.UPDATE, "lowered"),
     Rule("A1", "is_new", "new_customer", Kind.CREATE, "created"),
     Rule("A11", "is_new_and_moved", "address_changed", Kind.CREATE, "created"),
     Rule("A18", "we_archived", "reactivated", Kind.RESTORE, "restored"),
     Rule("A15", "we_archived_and_moved", "address_returned", Kind.RESTORE, "restored"),
     Rule("A23", "was_refused_as_it_is", None, None),
     Rule("A24", "is_parked", "parked", None),
-    Rule("A11a", "opted_out_elsewhere", "opted_out_elsewhere", None),
+    Rule("A11a", "opted_out_elsewhere", OPTED_OUT, None),
     Rule("A19", "marketer_archived", "archived_by_marketer", None),
     Rule("A18a", "is_forgotten", "forgotten", None),
     Rule("A28", "moved_in_mailchimp", "address_changed_in_mailchimp", None),
+    Rule("A42", "opted_out_on_the_way", OPTED_OUT, Kind.UPDATE, "lowered"),
     Rule("A39", "is_foreign", "owned_by_another_sync", None),
     Rule("A30", "is_suppressed", "suppressed", None),
 )
@@ -129,8 +131,9 @@ without a matching rule is updated, reason ``fields_changed`` (A3)."""
 class Decisions:
     """Decisions as frames.
 
-    ``changes``: CHANGE_COLUMNS. ``customers``: customer_id, decision, reason, linked_to, and
-    ``arrived`` (now represented under its address). ``owners``: email_key and owner of contacts
+    ``changes``: CHANGE_COLUMNS. ``customers``: customer_id, decision, reason, linked_to,
+    ``arrived`` (now represented under its address) and ``opts_out`` (an opt-out that it brings
+    lowers its contact). ``owners``: email_key and owner of contacts
     that change owner without a call. ``left``: email_key, status, owner and why of orphaned
     contacts that stay.
     """
@@ -158,8 +161,9 @@ def decide(
     holds the known contacts under ``keys`` and under those customers' other keys. ``foreign``: keys
     of contacts that another sync owns. ``awaited``: keys that another sync would take over.
     """
-    people = customers.assign(standing=_standing(customers, policy))
     known = contacts.set_index("email_key")
+    people = customers.assign(standing=_standing(customers, policy))
+    people = _with_past(people, known, set(suppressed))
     owners = _owners(people[people.email_key.isin(list(keys))], policy, known)
     wanted = _wanted(owners, people, known, set(suppressed), set(foreign), policy, now)
     archives, left = _unowned(people, known, keys, wanted)
@@ -207,13 +211,17 @@ def _owners(people: pd.DataFrame, policy: Policy, known: pd.DataFrame) -> pd.Dat
     return pd.concat([active, staying.drop_duplicates("email_key").assign(stays=True)])
 
 
-def _carried(people: pd.DataFrame, known: pd.DataFrame, suppressed: set[str]) -> pd.DataFrame:
-    """Return, by new address, the lowest status its customers carry over from former addresses."""
+def _with_past(people: pd.DataFrame, known: pd.DataFrame, suppressed: set[str]) -> pd.DataFrame:
+    """Add ``moves``: comes from another contact; and ``brings``: the status it brings from there.
+
+    ``brings`` is a status of the former contact or ``_FORBIDDEN``, None for who brings nothing.
+    """
     # Other former addresses never became a contact.
     left_a_contact = (
         people.contact_key.isin(known.index) | people.contact_key.isin(list(suppressed))
     ) & (people.contact_key != people.email_key)
-    movers = people[(people.standing == "ok") & (left_a_contact | people.opted_out.eq(True))]
+    moves = left_a_contact | people.opted_out.eq(True)
+    movers = people[moves]
     former = known.reindex(movers.contact_key.where(left_a_contact[movers.index]))
     # Of a member who moved on in Mailchimp, the status at the new address counts (A28b).
     elsewhere = former.status.isin([Status.ARCHIVED, Status.MOVED])
@@ -221,22 +229,29 @@ def _carried(people: pd.DataFrame, known: pd.DataFrame, suppressed: set[str]) ->
     status = status.mask(
         (status == Status.CLEANED) & former.complained.eq(True), Status.UNSUBSCRIBED
     )
+    gone = former.previous_status.isna() | former.previous_status.isin(NOT_IN_AUDIENCE)
     forbidden = (
         ((former.status == Status.ARCHIVED) & (former.archived_by != "us"))
         | (former.status == Status.FORGOTTEN)
-        | ((former.status == Status.MOVED) & former.previous_status.isin(NOT_IN_AUDIENCE))
+        | ((former.status == Status.MOVED) & gone)
     )
     forbidden = forbidden.to_numpy() | movers.contact_key.isin(list(suppressed)).to_numpy()
-    status = (
+    brings = (
         pd.Series(status.to_numpy(), index=movers.index, dtype=object)
         .mask(movers.opted_out.eq(True), Status.UNSUBSCRIBED)
         .mask(forbidden, _FORBIDDEN)
     )
+    return people.assign(moves=moves, brings=brings.reindex(people.index))
+
+
+def _carried(people: pd.DataFrame) -> pd.DataFrame:
+    """Return, by new address, the lowest status its customers carry over from former addresses."""
+    movers = people[(people.standing == "ok") & people.moves]
     carried = pd.DataFrame(
         {
             "email_key": movers.email_key,
-            "carry": status,
-            "carry_rank": status.map(_CARRY_RANK).astype(float),
+            "carry": movers.brings,
+            "carry_rank": movers.brings.map(_CARRY_RANK).astype(float),
         }
     )
     lowest = carried.sort_values("carry_rank", na_position="last").drop_duplicates("email_key")
@@ -254,16 +269,19 @@ def _wanted(
 ) -> pd.DataFrame:
     """Return one row per owned address: the kind of change (or none), its reason, its status."""
     rows = owners.rename(columns={"reason": "past_reason"}).join(known, on="email_key")
-    rows = rows.merge(_carried(people, known, suppressed), on="email_key", how="left")
+    rows = rows.merge(_carried(people), on="email_key", how="left")
     rows["tag_inactive"] = rows.stays.astype(bool) & (policy.on_inactive == "tag")
     rows["decided_hash"] = [
         desired_hash(fields, tag_inactive=tagged)
         for fields, tagged in zip(rows.fields_hash, rows.tag_inactive, strict=True)
     ]
     rows["foreign"] = rows.email_key.isin(list(foreign))
-    # Only if all customers at the address opted out: the consent of the others is their own.
-    others = people.email_key[(people.standing == "ok") & ~people.opted_out.eq(True)]
-    rows["opted_out"] = rows.opted_out.eq(True) & ~rows.email_key.isin(others)
+    # A contact of the customer's own is no sign-up: it was made before the opt-out was known. Only
+    # if all customers at the address opted out: the consent of the others is their own.
+    opts_out = people.opted_out.eq(True) | people.brings.isin(_OPT_OUTS)
+    others = people.email_key[(people.standing == "ok") & ~opts_out]
+    own = rows.brings.isin(_OPT_OUTS) & (rows.owner == rows.customer_id)
+    rows["opted_out"] = (rows.opted_out.eq(True) | own) & ~rows.email_key.isin(others)
     conditions = _conditions(rows, suppressed, policy, now)
     created = rows.carry.where(rows.carry.notna(), policy.new_contact_status)
     statuses = {
@@ -418,9 +436,12 @@ def _shared(
 
 def _verdicts(people: pd.DataFrame, wanted: pd.DataFrame) -> pd.DataFrame:
     """Return the verdict on each customer: contact, linked or skipped, with the reason."""
-    by_key = wanted.set_index("email_key")[
-        ["customer_id", "kind", "why", "there", "present"]
-    ].rename(columns={"customer_id": "owner_id"})
+    lowered = (wanted.kind == Kind.UPDATE) & (wanted.why == OPTED_OUT)
+    by_key = (
+        wanted.assign(lowered=lowered)
+        .set_index("email_key")[["customer_id", "kind", "why", "there", "present", "lowered"]]
+        .rename(columns={"customer_id": "owner_id"})
+    )
     rows = people.join(by_key, on="email_key")
     usable = (rows.standing == "ok") & rows.owner_id.notna()
     served = usable & (rows.present.eq(True) | rows.kind.notna())
@@ -437,6 +458,7 @@ def _verdicts(people: pd.DataFrame, wanted: pd.DataFrame) -> pd.DataFrame:
             "reason": reason,
             "linked_to": rows.owner_id.where(served & ~owner),
             "arrived": usable & (rows.there.eq(True) | rows.why.isin(_ARRIVED)),
+            "opts_out": rows.lowered.eq(True) & rows.brings.isin(_OPT_OUTS),
         }
     )
 

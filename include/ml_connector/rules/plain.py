@@ -17,8 +17,8 @@ _UNTAGGED = b"\x00"
 
 Change = tuple[bytes, str, str, str, str | None, bytes, bool]
 """The values of CHANGE_COLUMNS, keys and hashes as bytes."""
-Verdict = tuple[str, str, str, str | None, bool]
-"""customer_id, decision, reason, linked_to and arrived, as in ``Decisions.customers``."""
+Verdict = tuple[str, str, str, str | None, bool, bool]
+"""The values of VERDICT_COLUMNS. A plain customer brings no opt-out."""
 
 
 class PlainDecisions(NamedTuple):
@@ -71,7 +71,8 @@ def decide_plain(
             continue
         kind, reason = verdict
         found.keys.add(key)
-        found.customers.append((customer.customer_id, "contact", reason, None, kind != Kind.CREATE))
+        arrived = kind != Kind.CREATE
+        found.customers.append((customer.customer_id, "contact", reason, None, arrived, False))
         if kind is not None:
             status = policy.new_contact_status if kind is Kind.CREATE else None
             decided = customer.fields_hash + _UNTAGGED

@@ -58,17 +58,27 @@ def fingerprint(connection: Connection, *, plan_id: int) -> str:
     """Return a fingerprint of the plan's pending changes and of the data they depend on.
 
     It changes when a change is dropped or added, or when another run takes one over. It also
-    changes when the customer or contact of a change has different data.
+    changes when the customer or contact of a change has different data, or a contact that its
+    customers come from has another status.
     """
     found: str = connection.execute(
         text("""SELECT count(*) || ':' || coalesce(md5(string_agg(
                     concat_ws('/', c.id, c.kind, c.decided_hash, p.fields_hash, p.email_key,
-                              p.active, p.gone, p.dirty, k.status, k.owner), ',' ORDER BY c.id)), '')
+                              p.active, p.gone, p.dirty, k.status, k.owner, former.states),
+                    ',' ORDER BY c.id)), '')
                 FROM ml_connector.all_changes c
                 LEFT JOIN ml_connector.customers p
                   ON p.sync = c.sync AND p.customer_id = c.customer_id
                 LEFT JOIN ml_connector.contacts k
                   ON k.sync = c.sync AND k.email_key = c.email_key
+                LEFT JOIN LATERAL (
+                    SELECT string_agg(concat_ws('/', m.customer_id, m.opted_out, f.status,
+                                                f.previous_status, f.archived_by, f.complained),
+                                      ';' ORDER BY m.customer_id) AS states
+                    FROM ml_connector.customers m LEFT JOIN ml_connector.contacts f
+                      ON f.sync = m.sync AND f.email_key = m.contact_key
+                    WHERE c.reason IN ('address_changed', 'address_returned')
+                      AND m.sync = c.sync AND m.email_key = c.email_key) former ON true
                 WHERE c.plan_id = :plan_id AND c.state = 'pending'"""),
         {"plan_id": plan_id},
     ).scalar_one()

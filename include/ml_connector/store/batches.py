@@ -33,8 +33,9 @@ def split(
     for row in rows:
         alike[(*row[2:5], row[6], origins.get(row[0]))].append(row)
     batches, single = [], []
-    for (kind, reason, *_), group in alike.items():
-        if kind not in _BATCHED or reason in RISKY or len(group) < FEWEST:
+    for (kind, reason, status, *_), group in alike.items():
+        lowers = kind == Kind.UPDATE and status is not None
+        if kind not in _BATCHED or reason in RISKY or lowers or len(group) < FEWEST:
             single += group
             continue
         group.sort()

@@ -62,6 +62,11 @@ class ClaimedChange(msgspec.Struct, frozen=True):
     observed_at: datetime | None
     batch_id: int | None
 
+    @property
+    def lowers(self) -> bool:
+        """Whether the change does nothing but lower the contact's status (A42)."""
+        return self.kind == Kind.UPDATE and self.status is not None
+
 
 class SettledChange(msgspec.Struct, frozen=True, kw_only=True):
     """The outcome of a change."""
@@ -289,13 +294,20 @@ _CLAIM = """
 # The member must not have changed that address in Mailchimp meanwhile (A28).
 # The status of one that brings a customer along rests on the contacts that all customers at the
 # address come from (A42).
-_WRITE_CURRENT = """(p.email_key = c.email_key AND NOT p.gone AND NOT p.dirty
+# A write that only lowers the status rests on the opt-out alone, which another customer at the
+# address does not share.
+_WRITE_CURRENT = """(CASE WHEN c.kind = 'update' AND c.status IS NOT NULL THEN
+    p.email_key = c.email_key AND NOT p.gone AND p.opted_out AND k.status IS DISTINCT FROM 'moved'
+    AND NOT EXISTS (SELECT 1 FROM ml_connector.customers m
+                    WHERE m.sync = c.sync AND m.email_key = c.email_key AND m.active
+                      AND NOT m.gone AND NOT m.opted_out AND m.contact_key = m.email_key)
+    ELSE p.email_key = c.email_key AND NOT p.gone AND NOT p.dirty
     AND NOT (c.reason IN ('address_changed', 'address_returned')
              AND EXISTS (SELECT 1 FROM ml_connector.customers m
                          WHERE m.sync = c.sync AND m.email_key = c.email_key AND m.dirty))
     AND k.status IS DISTINCT FROM 'moved'
     AND p.fields_hash || CASE WHEN c.tag_inactive THEN '\\x01'::bytea ELSE '\\x00'::bytea END
-        = c.decided_hash)"""
+        = c.decided_hash END)"""
 # An archive is current while no active customer uses the address, and no customer that left it
 # waits for a contact elsewhere. Customers that will never have a contact do not delay it.
 _ARCHIVE_CURRENT = """NOT EXISTS (
@@ -393,7 +405,10 @@ def next_risky(
 
 
 def any_older(connection: Connection, *, plan_id: int, shard: int, than: timedelta) -> bool:
-    """Return whether a pending creation or restore was decided longer ago ``than`` this."""
+    """Return whether a pending creation or restore was decided longer ago ``than`` this.
+
+    The queue never holds two decisions about one contact, so an older one is the newest there is.
+    """
     return bool(
         connection.execute(
             text("""SELECT EXISTS (
@@ -402,6 +417,18 @@ def any_older(connection: Connection, *, plan_id: int, shard: int, than: timedel
                           AND kind IN ('create', 'restore')
                           AND decided_at < clock_timestamp() - make_interval(secs => :age))"""),
             {"plan_id": plan_id, "shard": shard, "age": than.total_seconds()},
+        ).scalar_one()
+    )
+
+
+def any_pending(connection: Connection, *, plan_id: int, shard: int, kind: str) -> bool:
+    """Return whether a shard has pending changes of a kind."""
+    return bool(
+        connection.execute(
+            text("""SELECT EXISTS (SELECT 1 FROM ml_connector.change_counts
+                                   WHERE plan_id = :plan_id AND shard = :shard
+                                     AND state = 'pending' AND kind = :kind)"""),
+            {"plan_id": plan_id, "shard": shard, "kind": kind},
         ).scalar_one()
     )
 

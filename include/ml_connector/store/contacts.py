@@ -54,7 +54,8 @@ def forget_audience(connection: Connection, *, sync: str) -> None:
         )
     connection.execute(
         text("""UPDATE ml_connector.customers
-                SET contact_key = NULL, opted_out = false, dirty = true WHERE sync = :sync"""),
+                SET contact_key = NULL, opted_out = false, opted_out_at = NULL, dirty = true
+                WHERE sync = :sync"""),
         {"sync": sync},
     )
 
@@ -102,6 +103,10 @@ def sent(
     return {key: shown.get("merge_fields", {}) for key, shown in opened}
 
 
+SOME_UNLINKED = 5
+"""Contacts without a contact id that are returned at a time."""
+
+
 class Handle(NamedTuple):
     """What to ask Mailchimp for a contact by: its contact id, or the address we wrote it to."""
 
@@ -134,11 +139,14 @@ def handles(
 def unlinked(
     connection: Connection, *, sync: str, keys: Collection[bytes] | None, vault: Vault
 ) -> list[Handle]:
-    """Return contacts in the audience without a contact id: those of ``keys``, or any one."""
-    some = "LIMIT 1" if keys is None else "AND email_key = ANY(:keys)"
+    """Return contacts in the audience without a contact id: those of ``keys``, or a few of all.
+
+    A contact that Mailchimp refused may be in no audience.
+    """
+    some = f"LIMIT {SOME_UNLINKED}" if keys is None else "AND email_key = ANY(:keys)"
     found = connection.execute(
         text(f"""SELECT email_key FROM ml_connector.contacts
-                 WHERE sync = :sync AND contact_id IS NULL
+                 WHERE sync = :sync AND contact_id IS NULL AND refused_reason IS NULL
                    AND status NOT IN ('archived', 'forgotten', 'absent', 'moved') {some}"""),  # noqa: S608
         {"sync": sync, "keys": bytea_array(keys or ())},
     ).scalars()
@@ -208,14 +216,34 @@ def requeue(connection: Connection, *, sync: str, keys: Collection[bytes]) -> No
 
 
 def mark_moved(connection: Connection, *, sync: str, keys: Collection[bytes]) -> None:
-    """Record that the members at ``keys`` have left these addresses, wherever they are now."""
+    """Record that the members at ``keys`` have left these addresses.
+
+    A contact that is not linked to where its member is now has no ``previous_status``: what the
+    person decided there is unknown.
+    """
     connection.execute(
         text("""UPDATE ml_connector.contacts
-                SET status = 'moved', previous_status = CASE WHEN status = 'moved'
-                                                             THEN previous_status ELSE status END
+                SET status = 'moved',
+                    previous_status = CASE WHEN status = 'moved' THEN previous_status END
                 WHERE sync = :sync AND email_key = ANY(:keys)"""),
         {"sync": sync, "keys": bytea_array(keys)},
     )
+
+
+def set_status(connection: Connection, *, sync: str, statuses: Mapping[bytes, Status]) -> None:
+    """Store the statuses of contacts after writes that carried nothing but a status."""
+    if statuses:
+        connection.execute(
+            text("""UPDATE ml_connector.contacts
+                    SET status = :status, previous_status = status, seen_at = clock_timestamp(),
+                        status_since = clock_timestamp(),
+                        news = news + CASE WHEN news > 0 THEN 1 ELSE 0 END
+                    WHERE sync = :sync AND email_key = :key AND status <> :status"""),
+            [
+                {"sync": sync, "key": key, "status": status.value}
+                for key, status in statuses.items()
+            ],
+        )
 
 
 def mark_unpushed(connection: Connection, *, sync: str, keys: Collection[bytes]) -> None:
@@ -367,6 +395,14 @@ def orphaned(connection: Connection, *, sync: str) -> set[bytes]:
         {"sync": sync},
     ).all()
     return {bytes(row.email_key) for row in rows}
+
+
+def count(connection: Connection, *, sync: str) -> int:
+    """Return how many members of the audience are known."""
+    found = connection.execute(
+        text("SELECT count(*) FROM ml_connector.contacts WHERE sync = :sync"), {"sync": sync}
+    )
+    return int(found.scalar_one())
 
 
 def by_status(connection: Connection, *, sync: str) -> dict[str, int]:

@@ -258,6 +258,16 @@ def at(connection: Connection, *, sync: str, keys: Collection[bytes]) -> dict[st
     return {row.customer_id: bytes(row.email_key) for row in rows}
 
 
+def any_at(connection: Connection, *, sync: str, keys: Collection[bytes]) -> set[bytes]:
+    """Return those of ``keys`` at which a customer is."""
+    rows = connection.execute(
+        text("""SELECT DISTINCT email_key FROM ml_connector.customers
+                WHERE sync = :sync AND email_key = ANY(:keys)"""),
+        {"sync": sync, "keys": bytea_array(keys)},
+    ).scalars()
+    return {bytes(key) for key in rows}
+
+
 def missing_from_load(connection: Connection, *, sync: str, seen_in: int, most: int) -> list[str]:
     """Return up to ``most`` customers that the full load ``seen_in`` has not listed so far."""
     rows = connection.execute(

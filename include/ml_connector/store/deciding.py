@@ -18,7 +18,7 @@ from ml_connector.store.database import (
 
 _DECIDED = {
     "customer_id": "text", "decision": "text", "reason": "text", "linked_to": "text",
-    "arrived": "bool", "waited": "bool",
+    "arrived": "bool", "opts_out": "bool", "waited": "bool",
 }  # fmt: skip
 
 _MOVED = "contact_key IS DISTINCT FROM email_key"
@@ -167,7 +167,8 @@ def record_decisions(
         text(f"""{_REMEMBER_FORMER}
                  FROM ml_connector.customers c JOIN decided_customers d USING (customer_id)
                  WHERE c.sync = :sync AND d.arrived AND {_LEAVES}
-                 ON CONFLICT DO NOTHING"""),
+                   AND c.customer_id = ANY(ARRAY(SELECT customer_id FROM decided_customers))
+                 ON CONFLICT DO NOTHING"""),  # noqa: S608 -- constants
         {"sync": sync},
     )
     connection.execute(
@@ -176,6 +177,7 @@ def record_decisions(
                     contact_key = CASE WHEN d.arrived OR c.contact_key IS NULL
                                             AND d.decision IN ('contact', 'linked')
                                        THEN c.email_key ELSE c.contact_key END,
+                    opted_out = c.opted_out OR d.opts_out,
                     dirty = c.dirty AND NOT d.waited
                 FROM decided_customers d
                 WHERE c.sync = :sync AND c.customer_id = d.customer_id
@@ -184,6 +186,7 @@ def record_decisions(
                   AND ((c.decision, c.reason, c.linked_to)
                         IS DISTINCT FROM (d.decision, d.reason, d.linked_to)
                        OR (d.arrived AND c.contact_key IS DISTINCT FROM c.email_key)
+                       OR (d.opts_out AND NOT c.opted_out)
                        OR (c.dirty AND d.waited))"""),
         {"sync": sync},
     )
@@ -215,7 +218,7 @@ def mark_represented(connection: Connection, *, sync: str, keys: Collection[byte
 
 
 def opted_out(connection: Connection, *, sync: str) -> list[str]:
-    """Return the customers to decide on because of an opt-out at an address they have left."""
+    """Return the waiting customers that opted out at an address they have left."""
     return list(
         connection.execute(
             text("""SELECT customer_id FROM ml_connector.customers
@@ -231,6 +234,13 @@ def mark_refused(connection: Connection, *, sync: str, refused: Mapping[bytes, s
     After a final refusal the address represents the customer all the same: a person who was deleted
     or opted out there is not mailed at a corrected address either.
     """
+    if final := [key for key, why in refused.items() if why in FINAL_REFUSALS]:
+        connection.execute(
+            text(f"""{_REMEMBER_FORMER} FROM ml_connector.customers c
+                     WHERE c.sync = :sync AND c.email_key = ANY(:keys) AND {_LEAVES}
+                       AND c.decision IN ('contact', 'linked') ON CONFLICT DO NOTHING"""),
+            {"sync": sync, "keys": bytea_array(final)},
+        )
     if refused:
         connection.execute(
             text("""UPDATE ml_connector.customers

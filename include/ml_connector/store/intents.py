@@ -55,6 +55,7 @@ def take_batches(connection: Connection, *, sync: str) -> list[UnknownOutcome]:
 
     A live worker holds row locks on its changes, or on the batch that holds them. So an intent
     without a lockable one is skipped.
+    What was sent keeps a trace in ``attempts``: the next read may find the effect.
     """
     rows = connection.execute(
         text("""WITH single AS MATERIALIZED (
@@ -86,7 +87,13 @@ def take_batches(connection: Connection, *, sync: str) -> list[UnknownOutcome]:
                     FROM left_behind l JOIN ml_connector.change_batches b ON b.id = l.batch_id,
                          unnest(b.ids, b.email_keys, b.customer_ids)
                              AS u(id, email_key, customer_id)
-                    WHERE u.id = ANY(l.changes))
+                    WHERE u.id = ANY(l.changes)),
+                tried AS (
+                    UPDATE ml_connector.changes c SET attempts = attempts + 1
+                    FROM left_behind l WHERE c.id = ANY(l.changes) AND c.state = 'pending'),
+                batch_tried AS (
+                    UPDATE ml_connector.change_batches b SET attempts = attempts + 1
+                    FROM left_behind l WHERE b.id = l.batch_id AND b.state = 'pending')
                 SELECT id, kind, reason, customer_id, email_key, attempts, origin
                 FROM sent ORDER BY intent, id"""),
         {"sync": sync},

@@ -1,6 +1,6 @@
 """Upsert audience members. Each difference from the stored row becomes a member event."""
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import NamedTuple
@@ -10,7 +10,7 @@ from sqlalchemy import Connection, text
 from ml_connector.model import Member, Status
 from ml_connector.rules import tags
 from ml_connector.store.contacts import profile_hash
-from ml_connector.store.database import bytea_array, load_temp_table, lock_sync
+from ml_connector.store.database import load_temp_table, lock_sync
 from ml_connector.vault import Vault
 
 
@@ -72,9 +72,21 @@ _OBSERVED = {
     "profile_hash": "bytea", "moved_from": "bytea", "seen_tags": "bytea[]", "complained": "bool",
 }  # fmt: skip
 
+# A webhook can name the former address of a member that was never read: it is moved all the same.
+_NAME_FORMER = text("""
+    INSERT INTO ml_connector.contacts (sync, email_key, status, contact_id, seen_at)
+    SELECT DISTINCT ON (p.moved_from) :sync, p.moved_from, 'absent', p.contact_id, clock_timestamp()
+    FROM observed_members p
+    WHERE p.moved_from IS NOT NULL AND p.moved_from <> p.email_key
+      AND NOT EXISTS (SELECT 1 FROM ml_connector.contacts k
+                      WHERE k.sync = :sync AND (k.email_key = p.moved_from
+                                                OR k.contact_id = p.contact_id))
+    ON CONFLICT DO NOTHING
+""")
 # Joins a page's rows with the stored contacts, and with the members' former addresses (A28). A
 # pending write of ours explains a change of fields, or a return. Our archive in flight explains an
-# archived status.
+# archived status. ``writer`` is the customer of a creation or restore whose outcome is unknown: the
+# contact is ours.
 _JUDGE = text("""
     CREATE TEMP TABLE judged_members ON COMMIT DROP AS
     WITH page AS (
@@ -89,7 +101,6 @@ _JUDGE = text("""
            k.email_key IS NULL AS is_new,
            coalesce(f.status, k.status) AS was,
            coalesce(f.profile_hash, k.profile_hash) AS profile_was,
-           coalesce(f.seen_tags, k.seen_tags) AS tags_were,
            coalesce(p.last_changed, :now) AS happened_at,
            EXISTS (SELECT 1 FROM ml_connector.changes c
                    WHERE c.sync = :sync AND c.email_key = p.email_key AND c.state = 'pending'
@@ -100,7 +111,13 @@ _JUDGE = text("""
            EXISTS (SELECT 1 FROM ml_connector.changes c
                    JOIN ml_connector.archive_intents i ON i.change_id = c.id
                    WHERE c.sync = :sync AND c.email_key = p.email_key AND c.state = 'pending'
-                     AND c.kind = 'archive') AS archiving
+                     AND c.kind = 'archive') AS archiving,
+           (SELECT c.customer_id FROM ml_connector.changes c
+            WHERE c.sync = :sync AND c.email_key = p.email_key AND c.state = 'pending'
+              AND c.kind IN ('create', 'restore') AND p.status <> 'archived'
+              AND (c.attempts > 0 OR EXISTS (SELECT 1 FROM ml_connector.batch_intents i
+                                             WHERE i.sync = :sync AND c.id = ANY(i.changes)))
+            LIMIT 1) AS writer
     FROM page p
     LEFT JOIN ml_connector.contacts k ON k.sync = :sync AND k.email_key = p.email_key
     LEFT JOIN LATERAL (
@@ -118,19 +135,27 @@ _JUDGE = text("""
               AND p.last_changed <= greatest(k.last_changed, k.seen_at)) IS NOT TRUE
 """)
 # An opt-out at an address that a customer left after it was represented elsewhere travels there
-# (A42). If another customer lives at the address, the opt-out may have been theirs.
+# (A42), and so does a complaint, or the deletion of a member who could be mailed. If another
+# customer lives at the address, the opt-out may have been theirs.
 _TRAVEL = text("""
-    UPDATE ml_connector.customers c SET opted_out = true, dirty = true
-    FROM judged_members j
-    LEFT JOIN ml_connector.contacts n ON n.sync = :sync AND n.email_key = j.email_key
-    JOIN ml_connector.former_contacts f
-      ON f.sync = :sync AND f.email_key IN (j.email_key, n.alias_of)
-    WHERE c.sync = :sync AND c.customer_id = f.customer_id AND NOT c.opted_out
-      AND c.email_key IS DISTINCT FROM j.email_key
-      AND j.was IS DISTINCT FROM j.status
-      AND (j.status = 'unsubscribed' OR j.status = 'cleaned' AND j.complained)
-      AND NOT EXISTS (SELECT 1 FROM ml_connector.customers o
-                      WHERE o.sync = :sync AND o.email_key = j.email_key AND o.active AND NOT o.gone)
+    UPDATE ml_connector.customers c
+    SET opted_out = true, dirty = c.dirty OR NOT c.opted_out,
+        opted_out_at = greatest(c.opted_out_at, o.at)
+    FROM (SELECT f.customer_id, j.email_key, max(j.last_changed) AS at
+          FROM judged_members j
+          LEFT JOIN ml_connector.contacts n ON n.sync = :sync AND n.email_key = j.email_key
+          JOIN ml_connector.former_contacts f
+            ON f.sync = :sync AND f.email_key IN (j.email_key, j.former_key, j.alias, n.alias_of)
+          WHERE (j.status = 'unsubscribed' AND j.was IS DISTINCT FROM j.status
+                 OR j.status = 'cleaned' AND j.complained
+                    AND (j.was IS DISTINCT FROM j.status OR NOT j.complained_before)
+                 OR j.status = 'forgotten' AND j.was IN ('subscribed', 'pending', 'transactional'))
+            AND NOT EXISTS (SELECT 1 FROM ml_connector.customers o
+                            WHERE o.sync = :sync AND o.email_key = j.email_key
+                              AND o.active AND NOT o.gone)
+          GROUP BY 1, 2) o
+    WHERE c.sync = :sync AND c.customer_id = o.customer_id
+      AND c.email_key IS DISTINCT FROM o.email_key
 """)
 # A customer on its way to another address brings the status of the one it leaves.
 _MOVERS = text("""
@@ -141,12 +166,14 @@ _MOVERS = text("""
       AND c.contact_key IS DISTINCT FROM c.email_key
       AND (j.was IS DISTINCT FROM j.status OR j.complained IS DISTINCT FROM j.complained_before)
 """)
-# A person who opts in again at the new address has the last word.
+# A person who opts in again at the new address has the last word, if that was later.
 _OPT_IN = text("""
-    UPDATE ml_connector.customers c SET opted_out = false FROM judged_members j
+    UPDATE ml_connector.customers c SET opted_out = false, opted_out_at = NULL, dirty = true
+    FROM judged_members j
     WHERE c.sync = :sync AND c.email_key = j.email_key AND c.opted_out
       AND j.status IN ('subscribed', 'pending') AND j.was IS DISTINCT FROM j.status
-      AND NOT j.writing
+      AND j.writer IS NULL
+      AND (c.opted_out_at IS NULL OR coalesce(j.last_changed > c.opted_out_at, true))
 """)
 _LEAVE = text("""
     UPDATE ml_connector.contacts o
@@ -157,9 +184,9 @@ _LEAVE = text("""
 _MERGE = text("""
     WITH written AS (
         INSERT INTO ml_connector.contacts AS known
-              (sync, email_key, status, archived_by, last_changed, seen_at, contact_id, alias_of,
-               profile_hash, seen_tags, complained, news)
-        SELECT :sync, email_key, status, CASE WHEN status = 'archived' THEN 'marketer' END,
+              (sync, email_key, status, archived_by, owner, last_changed, seen_at, contact_id,
+               alias_of, profile_hash, seen_tags, complained, news)
+        SELECT :sync, email_key, status, CASE WHEN status = 'archived' THEN 'marketer' END, writer,
                last_changed, clock_timestamp(), contact_id, alias, profile_hash, seen_tags,
                complained,
                CASE WHEN status IN ('unsubscribed', 'cleaned') THEN 1 ELSE 0 END
@@ -178,12 +205,18 @@ _MERGE = text("""
                                WHEN (SELECT archiving FROM judged_members j
                                      WHERE j.email_key = excluded.email_key) THEN 'us'
                                ELSE 'marketer' END,
-            owner = CASE WHEN known.status IN ('archived', 'forgotten', 'absent', 'moved')
+            -- A parked creation may have been made although its response did not say so.
+            owner = CASE WHEN excluded.owner IS NOT NULL THEN excluded.owner
+                         WHEN known.status = 'absent' AND known.parked_until IS NOT NULL
+                         THEN known.owner
+                         WHEN known.status IN ('archived', 'forgotten', 'absent', 'moved')
                           AND excluded.status <> 'archived' THEN NULL ELSE known.owner END,
             refused_hash = CASE WHEN known.status NOT IN ('forgotten', 'absent')
                                 THEN known.refused_hash END,
             alias_of = coalesce(excluded.alias_of, nullif(known.alias_of, known.email_key)),
-            contact_id = coalesce(excluded.contact_id, known.contact_id),
+            contact_id = CASE WHEN known.status = 'moved' AND excluded.status = 'archived'
+                              THEN known.contact_id
+                              ELSE coalesce(excluded.contact_id, known.contact_id) END,
             profile_hash = coalesce(excluded.profile_hash, known.profile_hash),
             seen_tags = coalesce(excluded.seen_tags, known.seen_tags),
             last_changed = excluded.last_changed, seen_at = excluded.seen_at
@@ -193,8 +226,8 @@ _MERGE = text("""
         WHERE c.sync = :sync AND c.email_key IN (w.email_key, w.alias_of)
           AND (w.is_new OR c.decision = 'skipped' OR w.status = 'archived')
     ), left_behind AS (
-        UPDATE ml_connector.contacts o SET previous_status = w.status, complained = w.complained
-        FROM written w
+        UPDATE ml_connector.contacts o
+        SET previous_status = w.status, complained = o.complained OR w.complained FROM written w
         WHERE o.sync = :sync AND o.email_key = w.alias_of AND o.status = 'moved'
     )
     SELECT count(*) FROM written
@@ -231,26 +264,36 @@ _TRANSITIONS = text("""
 
 
 def opt_out_of_archived(
-    connection: Connection, *, sync: str, email_key: bytes, at: datetime | None
+    connection: Connection,
+    *,
+    sync: str,
+    email_key: bytes,
+    at: datetime | None,
+    archived_at: datetime | None,
 ) -> None:
     """Record an opt-out that a webhook reports of a contact which we archived in the same moment.
 
     It was made between the read and the archive, so it shows in no status: the contact must not
     come back with more, and the opt-out travels like any other (A42). An event from long before the
-    archive says nothing new.
+    archive says nothing new. ``at`` and ``archived_at`` are by Mailchimp's clock; ours counts too,
+    because a later change of the archived member moves ``archived_at``.
     """
-    values = {"sync": sync, "key": email_key, "at": at}
+    values = {"sync": sync, "key": email_key, "at": at, "archived_at": archived_at}
     lowered = connection.execute(
         text("""UPDATE ml_connector.contacts SET previous_status = 'unsubscribed'
                 WHERE sync = :sync AND email_key = :key
                   AND status = 'archived' AND archived_by = 'us'
                   AND previous_status IN ('subscribed', 'pending', 'transactional')
-                  AND CAST(:at AS timestamptz) >= status_since - interval '10 minutes'"""),
+                  AND CAST(:at AS timestamptz)
+                      >= least(status_since, CAST(:archived_at AS timestamptz))
+                         - interval '10 minutes'"""),
         values,
     )
     if lowered.rowcount:
         connection.execute(
-            text("""UPDATE ml_connector.customers c SET opted_out = true, dirty = true
+            text("""UPDATE ml_connector.customers c
+                    SET opted_out = true, dirty = true,
+                        opted_out_at = greatest(c.opted_out_at, CAST(:at AS timestamptz))
                     FROM ml_connector.former_contacts f
                     WHERE f.sync = :sync AND f.email_key = :key AND c.sync = :sync
                       AND c.customer_id = f.customer_id AND c.email_key IS DISTINCT FROM :key
@@ -261,20 +304,25 @@ def opt_out_of_archived(
         )
 
 
-def differing(connection: Connection, *, ours: Collection[bytes] = ()) -> set[bytes]:
-    """Return the members of the last upsert that show something else than our last write left.
+def differing(connection: Connection) -> set[bytes]:
+    """Return the members of the last upsert that show other merge fields than were known.
 
-    ``ours``: the keys of the tags that we may set; a member that gained or lost one differs. Call it
-    in the transaction of ``upsert_members``.
+    Call it in the transaction of ``upsert_members``.
     """
     rows = connection.execute(
         text("""SELECT email_key FROM judged_members
                 WHERE (status <> 'archived' OR NOT is_new) AND profile_hash IS NOT NULL
                   AND (is_new OR former_key IS NOT NULL
-                       OR profile_was IS DISTINCT FROM profile_hash
-                       OR EXISTS (SELECT 1 FROM unnest(CAST(:ours AS bytea[])) AS o(tag)
-                                  WHERE (o.tag = ANY(seen_tags)) <> (o.tag = ANY(tags_were))))"""),
-        {"ours": bytea_array(ours)},
+                       OR profile_was IS DISTINCT FROM profile_hash)"""),
+    ).scalars()
+    return {bytes(key) for key in rows}
+
+
+def departed(connection: Connection) -> set[bytes]:
+    """Return the addresses that the last upsert found deleted or left."""
+    rows = connection.execute(
+        text("""SELECT email_key FROM judged_members WHERE status = 'forgotten'
+                UNION SELECT former_key FROM judged_members WHERE former_key IS NOT NULL""")
     ).scalars()
     return {bytes(key) for key in rows}
 
@@ -323,11 +371,11 @@ def upsert_members(
             for m in members
         ),
     )
-    at = {"sync": sync, "now": now}
-    connection.execute(_JUDGE, at | {"asked": asked})
+    connection.execute(_NAME_FORMER, {"sync": sync})
+    connection.execute(_JUDGE, {"sync": sync, "now": now, "asked": asked})
     connection.execute(_TRAVEL, {"sync": sync})
     connection.execute(_LEAVE, {"sync": sync})
-    connection.execute(_MERGE, at)
+    connection.execute(_MERGE, {"sync": sync})
     connection.execute(_CARRY, {"sync": sync})
     connection.execute(_MOVERS, {"sync": sync})
     connection.execute(_OPT_IN, {"sync": sync})

@@ -5,7 +5,7 @@ Most contacts show what we sent them, so most have no row. Our next write ends t
 
 from collections.abc import Collection, Mapping
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 from sqlalchemy import Connection, text
@@ -15,10 +15,33 @@ from ml_connector.vault import Vault
 
 
 class Observation(msgspec.Struct, frozen=True, kw_only=True):
-    """A member as read from Mailchimp: its mapped merge fields and the tags that we may set."""
+    """What a member was seen to show of what a sync writes: its mapped merge fields with a value.
+
+    Its tags are in ``contacts.seen_tags``.
+    """
 
     merge_fields: Mapping[str, Any]
-    tags: tuple[str, ...] = ()
+
+
+def differs(shown: Mapping[str, Any], sent: Mapping[str, Any]) -> bool:
+    """Return whether the merge fields ``shown`` are others than those ``sent``.
+
+    Empty values count as absent, and so does a country that Mailchimp added to an address.
+    """
+    filled = {tag: value for tag, value in sent.items() if value}
+    return shown.keys() != filled.keys() or any(
+        not _alike(value, filled[tag]) for tag, value in shown.items()
+    )
+
+
+def _alike(shown: Any, sent: Any) -> bool:
+    if not isinstance(shown, Mapping) or not isinstance(sent, Mapping):
+        return str(shown) == str(sent)
+    parts = {part: str(text) for part, text in shown.items() if text}
+    told = {part: str(text) for part, text in sent.items() if text}
+    if "country" not in told:
+        parts.pop("country", None)
+    return parts == told
 
 
 def identity(sync: str, email_key: bytes) -> str:
@@ -56,14 +79,59 @@ def record(
 
 
 def clear(connection: Connection, *, sync: str, keys: Collection[bytes]) -> None:
-    """Delete the observations of contacts that a write of ours has just changed."""
-    any_row = text("SELECT EXISTS (SELECT 1 FROM ml_connector.observations WHERE sync = :sync)")
-    if keys and connection.execute(any_row, {"sync": sync}).scalar_one():
+    """Delete the observations of contacts that show what we sent, or have left the audience."""
+    if keys and _any(connection, sync):
         connection.execute(
             text("""DELETE FROM ml_connector.observations
                     WHERE sync = :sync AND email_key = ANY(:keys)"""),
             {"sync": sync, "keys": bytea_array(keys)},
         )
+
+
+def drop_strangers(connection: Connection, *, sync: str) -> None:
+    """Delete the observations of members who are no customers: nothing was sent to them."""
+    if _any(connection, sync):
+        connection.execute(
+            text("""DELETE FROM ml_connector.observations o
+                    WHERE o.sync = :sync
+                      AND NOT EXISTS (SELECT 1 FROM ml_connector.customers c
+                                      WHERE c.sync = :sync AND c.email_key = o.email_key)
+                      AND NOT EXISTS (SELECT 1 FROM ml_connector.contacts k
+                                      WHERE k.sync = :sync AND k.email_key = o.email_key
+                                        AND (k.owner IS NOT NULL OR k.alias_of IS NOT NULL))"""),
+            {"sync": sync},
+        )
+
+
+def _any(connection: Connection, sync: str) -> bool:
+    found = connection.execute(
+        text("SELECT EXISTS (SELECT 1 FROM ml_connector.observations WHERE sync = :sync)"),
+        {"sync": sync},
+    )
+    return bool(found.scalar_one())
+
+
+class Unobserved(NamedTuple):
+    """A member that a pending change adopts, and of whom nothing but the status is known."""
+
+    email_key: bytes
+    contact_id: str
+
+
+def unobserved(connection: Connection, *, plan_id: int, shard: int, most: int) -> list[Unobserved]:
+    """Return up to ``most`` members that a shard is about to write for the first time."""
+    rows = connection.execute(
+        text("""SELECT k.email_key, k.contact_id FROM ml_connector.all_changes c
+                JOIN ml_connector.contacts k ON k.sync = c.sync AND k.email_key = c.email_key
+                WHERE c.plan_id = :plan_id AND c.shard = :shard AND c.state = 'pending'
+                  AND c.kind = 'update' AND c.status IS NULL
+                  AND k.payload IS NULL AND k.contact_id IS NOT NULL
+                  AND NOT EXISTS (SELECT 1 FROM ml_connector.observations o
+                                  WHERE o.sync = c.sync AND o.email_key = c.email_key)
+                LIMIT :most"""),
+        {"plan_id": plan_id, "shard": shard, "most": most},
+    ).all()
+    return [Unobserved(bytes(row.email_key), row.contact_id) for row in rows]
 
 
 def decrypted(payload: bytes, *, sync: str, email_key: bytes, vault: Vault) -> Observation:

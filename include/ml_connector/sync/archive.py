@@ -20,18 +20,20 @@ from ml_connector.batching import drain
 from ml_connector.errors import RecordRefused
 from ml_connector.mailchimp.client import MailchimpClient
 from ml_connector.model import ChangeState, Kind, Member, Status
+from ml_connector.rules.addresses import normal_form
 from ml_connector.scope import Scope
-from ml_connector.store import changes, contacts, deciding
+from ml_connector.store import changes, contacts, observations
 from ml_connector.store.changes import ClaimedChange, SettledChange
 from ml_connector.store.contacts import ContactState
-from ml_connector.sync import guard, planner
+from ml_connector.sync import guard
 from ml_connector.sync.fetch_members import (
     complaints_among,
     observation_of,
+    record_departed,
     record_members,
 )
-from ml_connector.sync.outcomes import archive_entry, observed_state
-from ml_connector.sync.push import THREADS, push_shard
+from ml_connector.sync.outcomes import archive_entry, observed_state, our_tags
+from ml_connector.sync.push import THREADS
 
 log = structlog.get_logger(__name__)
 
@@ -49,25 +51,7 @@ def archive_contacts(
         log.warning("archives_left_to_daily_run", sync=scope.name, contacts=left)
     counts: Counter[str] = Counter()
     drain(lambda: _archive_next(scope, client, plan_id, counts), threads)
-    counts.update(follow_opt_outs(scope, client, plan_id=plan_id))
     return dict(counts)
-
-
-def follow_opt_outs(
-    scope: Scope, client: MailchimpClient, *, plan_id: int | None = None
-) -> dict[str, int]:
-    """Lower the contacts of customers whose opt-out at a former address was seen just now (A42).
-
-    Returns the number of changes by final state. ``plan_id`` None opens a webhook plan if needed.
-    """
-    with scope.database.begin() as connection:
-        late = deciding.opted_out(connection, sync=scope.name)
-    if not late:
-        return {}
-    plan_id = plan_id or scope.plan_id("webhooks")
-    if not planner.decide_on(scope, plan_id=plan_id, customer_ids=late):
-        return {}
-    return push_shard(scope, client, plan_id=plan_id, shard=0)
 
 
 def _archive_next(
@@ -107,10 +91,12 @@ def _archive(
     state, error, request_id = ChangeState.APPLIED, None, None
     archived_by: str | None = "us" if change.started else "marketer"
     status = Status.ARCHIVED
+    previous = _previous(change, found)
     undone = None if change.started else "archived already, by a marketer"
     if found is None:
-        # Known before and absent now: permanently deleted, or moved to another address (A28, A30).
         status, archived_by = Status.FORGOTTEN, None
+        if moved_to := _record_left(scope, client, change, shown["email"]):
+            status, previous = Status.MOVED, moved_to.status.value
         undone = "Mailchimp has no contact at this address any more"
     elif found.status is not Status.ARCHIVED:
         undone = None
@@ -122,7 +108,6 @@ def _archive(
         except RecordRefused as refused:
             status, archived_by = found.status, None
             state, error, request_id = ChangeState.FAILED, refused.message, refused.request_id
-    previous = _previous(change, found)
     after = ContactState(
         email_key=change.email_key,
         status=status,
@@ -134,6 +119,8 @@ def _archive(
         payload=shown,
     )
     contacts.record(connection, [after], sync=scope.name, vault=scope.vault)
+    if state is ChangeState.APPLIED:  # it left the audience
+        observations.clear(connection, sync=scope.name, keys=[change.email_key])
     changes.settle(connection, [SettledChange(id=change.id, state=state, error=error)])
     entry = archive_entry(
         scope.name,
@@ -148,13 +135,38 @@ def _archive(
     return state.value
 
 
+def _record_left(
+    scope: Scope, client: MailchimpClient, change: ClaimedChange, email: str
+) -> Member | None:
+    """Record that a contact is no longer at its address; return the member if it took another one.
+
+    If it took none, it was deleted for good (A28, A30).
+    """
+    moved_to = client.get_by_id(change.contact_id) if change.contact_id else None
+    with scope.database.begin() as at_once:
+        if moved_to is None:
+            record_departed(scope, at_once, [email], source="poll")
+        else:
+            record_members(
+                scope,
+                at_once,
+                [moved_to],
+                source="poll",
+                complaints=complaints_among([moved_to], client.complainants),
+                moved_from={normal_form(moved_to.email_address): normal_form(email)},
+            )
+    return moved_to
+
+
 def _before(
     scope: Scope, shown: Mapping[str, Any], previous: str | None, found: Member | None
 ) -> dict[str, Any]:
     """Return the contact as it was just read; what we sent last, if Mailchimp has no such member."""
     if found is None:
         return {"status": previous, **shown}
-    state = observed_state(str(previous), observation_of(scope, found), at=scope.clock())
+    fields = observation_of(scope, found).merge_fields
+    tags = our_tags(scope, found.tags, shown.get("tags", ()))
+    state = observed_state(str(previous), fields, tags, at=scope.clock())
     return {**state, "email": shown.get("email")}
 
 

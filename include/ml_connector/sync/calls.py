@@ -69,20 +69,34 @@ class ContactCalls:
             if len(rows) > 1:
                 raise SplitBatch from error
             return [_refused(rows[0], error)]
-        return [self._completed(outcome) for outcome in _outcomes(rows, result)]
+        outcomes = _outcomes(rows, result)
+        if creating and status_required:
+            outcomes = [self._returned(outcome) for outcome in outcomes]
+        return [self._completed(outcome) for outcome in outcomes]
 
     def _completed(self, outcome: Outcome) -> Outcome:
         if _already_exists(outcome):
             return self._adopted(outcome)
         if outcome.created and outcome.row.change.kind == Kind.UPDATE:
-            return self._taken_back(outcome)
+            # The contact has left this address (A43).
+            created = ExtraCall("created_by_mistake", outcome.request_id)
+            return self._vanished(outcome.row, created, *self._archived_again(outcome))
         return outcome
 
-    def _taken_back(self, outcome: Outcome) -> Outcome:
-        """Archive the member that an update created: the contact has left this address (A43)."""
-        request_id = self._client.archive(outcome.row.write.email_address)
-        created = ExtraCall("created_by_mistake", outcome.request_id)
-        return self._vanished(outcome.row, created, ExtraCall("archived_again", request_id))
+    def _returned(self, outcome: Outcome) -> Outcome:
+        """Archive a member again that a creation brought back: the older contract does that (A19)."""
+        if outcome.member is None or outcome.created:
+            return outcome
+        again = self._archived_again(outcome)
+        member = replace(outcome.member, status=Status.ARCHIVED)
+        return replace(outcome, member=member, further=(*outcome.further, *again))
+
+    def _archived_again(self, outcome: Outcome) -> list[ExtraCall]:
+        try:
+            request_id = self._client.archive(outcome.row.write.email_address)
+        except RecordRefused:
+            return []  # somebody else acted on it: the next read tells
+        return [ExtraCall("archived_again", request_id)]
 
     def _vanished(self, row: Row, *further: ExtraCall) -> Outcome:
         """Return the outcome of an update whose contact left the address; look where it went."""
@@ -102,10 +116,10 @@ class ContactCalls:
     def _patched(self, row: Row, *further: ExtraCall) -> Outcome:
         updating = row.change.kind == Kind.UPDATE
         try:
-            member = self._client.patch(
-                row.write.email_address,
-                row.write.merge_fields,
-                status=row.write.status if updating else None,
+            member = (
+                self._client.unsubscribe(row.write.email_address)
+                if row.change.lowers
+                else self._client.patch(row.write.email_address, row.write.merge_fields)
             )
         except RecordRefused as error:
             if updating and error.code == "not_found":
@@ -180,7 +194,7 @@ def needs_single_call(row: Row, *, status_required: bool) -> bool:
 
     That is an update that lowers the status (A42), and under the older contract every update.
     """
-    return row.change.kind == Kind.UPDATE and (status_required or row.write.status is not None)
+    return row.change.kind == Kind.UPDATE and (status_required or row.change.lowers)
 
 
 def _with_status(write: MemberWrite) -> MemberWrite:

@@ -6,7 +6,7 @@ for archived members. Each member event is recorded once, whatever its source an
 is seen.
 """
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from functools import cache
 from typing import Any
@@ -16,15 +16,16 @@ from sqlalchemy import Connection
 
 from ml_connector.batching import prefetch
 from ml_connector.mailchimp.client import MailchimpClient
+from ml_connector.mailchimp.protocol import MAX_COUNT
 from ml_connector.model import Member, MemberEvent, Status
 from ml_connector.rules.addresses import normal_form
-from ml_connector.rules.tags import tag_key
 from ml_connector.scope import Scope
 from ml_connector.store import (
     activity_queue,
     changes,
     contacts,
     cursors,
+    customers,
     member_events,
     member_snapshots,
     observations,
@@ -38,8 +39,11 @@ from ml_connector.sync.clocks import note_skew
 OVERLAP = timedelta(minutes=10)
 """Each read repeats this much of the previous one; ``last_changed`` has 1 s resolution."""
 
-MAX_SINGLE_LINKS = 5
+MAX_SINGLE_LINKS = contacts.SOME_UNLINKED
 """Up to this many new contacts are read one by one."""
+
+MAX_LOOKED_AT = 40_000
+"""Members observed before a shard is written: a shard's changes."""
 
 _CURSOR = "members"
 log = structlog.get_logger(__name__)
@@ -78,9 +82,29 @@ def fetch_members(
     for archived in (False, True):
         audience.read(since, archived=archived)
     with scope.database.begin() as connection:
-        value = {"audience": scope.sync.audience_id, "read_at": audience.watermark.isoformat()}
+        value = {
+            "audience": scope.sync.audience_id,
+            "read_at": audience.watermark.isoformat(),
+            "asked_at": audience.asked.isoformat(),
+        }
         cursors.put(connection, sync=scope.name, name=_CURSOR, value=value)
     return audience.members
+
+
+def read_within(scope: Scope, connection: Connection, age: timedelta) -> bool:
+    """Return whether the audience was last read no longer ago than ``age``."""
+    asked = cursors.get(connection, sync=scope.name, name=_CURSOR).get("asked_at")
+    return asked is not None and server_time(connection) - datetime.fromisoformat(asked) <= age
+
+
+def fetch_archived(scope: Scope, client: MailchimpClient) -> None:
+    """Read the members that were archived since the audience was last read: one call as a rule."""
+    with scope.database.begin() as connection:
+        asked = server_time(connection)
+        read_at = cursors.get(connection, sync=scope.name, name=_CURSOR).get("read_at")
+    since = datetime.fromisoformat(read_at) - OVERLAP if read_at else None
+    audience = _Audience(scope, client, asked=asked, source="poll", on_page=None)
+    audience.read(since, archived=True)
 
 
 def link_members(
@@ -90,16 +114,21 @@ def link_members(
 
     A batch response has no contact id. Without one a member who changes the address cannot be told
     from a stranger. ``keys`` reads single contacts; None reads what changed in the audience, which
-    the next run then does not read again.
+    the next run then does not read again. Contacts that this does not show have left the address.
     """
+    read = 0
+    unlinked = _unlinked(scope, keys)
+    if unlinked and (keys is None or len(unlinked) > MAX_SINGLE_LINKS):
+        read = fetch_members(scope, client)
+        unlinked = _unlinked(scope, keys)[:MAX_SINGLE_LINKS]
+    if unlinked:
+        refresh_members(scope, client, unlinked)
+    return read + len(unlinked)
+
+
+def _unlinked(scope: Scope, keys: Collection[bytes] | None) -> list[Handle]:
     with scope.database.begin() as connection:
-        unlinked = contacts.unlinked(connection, sync=scope.name, keys=keys, vault=scope.vault)
-    if not unlinked:
-        return 0
-    if keys is None or len(unlinked) > MAX_SINGLE_LINKS:
-        return fetch_members(scope, client)
-    refresh_members(scope, client, unlinked)
-    return len(unlinked)
+        return contacts.unlinked(connection, sync=scope.name, keys=keys, vault=scope.vault)
 
 
 class _Audience:
@@ -119,7 +148,7 @@ class _Audience:
         on_page: Callable[[Sequence[Member]], None] | None,
     ) -> None:
         self._scope, self._client, self._source, self._on_page = scope, client, source, on_page
-        self._asked, self._began = asked, scope.clock()
+        self.asked, self._began = asked, scope.clock()
         self._complainants = cache(client.complainants)
         self._skew: timedelta | None = None
         self.members = self.events = 0
@@ -142,7 +171,7 @@ class _Audience:
                     source=self._source,
                     arrivals=since is not None,
                     complaints=complaints,
-                    asked=self._asked,
+                    asked=self.asked,
                 )
             if self._on_page is not None:
                 self._on_page(page)
@@ -219,15 +248,8 @@ def record_members(
         connection, keyed, sync=scope.name, now=scope.clock(), arrivals=arrivals, asked=asked
     )
     by_key = dict(zip((each.email_key for each in keyed), addresses.values(), strict=True))
-    ours = [tag_key(tag, scope.vault) for tag in (*scope.sync.tags.static, scope.sync.inactive_tag)]
-    differing = member_snapshots.differing(connection, ours=ours) if keyed else set()
-    observations.record(
-        connection,
-        {key: observation_of(scope, by_key[key]) for key in differing},
-        sync=scope.name,
-        at=scope.clock(),
-        vault=scope.vault,
-    )
+    if keyed:
+        _observe(scope, connection, by_key)
     if not seen:
         return 0
     return member_events.record(
@@ -239,17 +261,70 @@ def record_members(
     )
 
 
+def _observe(scope: Scope, connection: Connection, by_key: Mapping[bytes, Member]) -> None:
+    """Keep what members show, where it differs from what was sent to them (A41).
+
+    Of members who are no customers nothing is kept, except before the first plan: the customers are
+    read at the same time.
+    """
+    sync, vault = scope.name, scope.vault
+    differing = member_snapshots.differing(connection)
+    observations.clear(connection, sync=sync, keys=member_snapshots.departed(connection))
+    if not differing:
+        return
+    shown = {key: observation_of(scope, by_key[key]) for key in differing}
+    sent = contacts.sent(connection, sync=sync, keys=list(shown), vault=vault)
+    concerned = set(sent)
+    if cursors.get(connection, sync=sync, name="customers").get("watermark"):
+        concerned |= customers.any_at(connection, sync=sync, keys=list(shown))
+    else:
+        concerned |= set(shown)
+    kept = {
+        key: each
+        for key, each in shown.items()
+        if key in concerned
+        and (key not in sent or observations.differs(each.merge_fields, sent[key]))
+    }
+    observations.record(connection, kept, sync=sync, at=scope.clock(), vault=vault)
+    observations.clear(connection, sync=sync, keys=shown.keys() - kept.keys())
+
+
+def observe(scope: Scope, client: MailchimpClient, *, plan_id: int, shard: int) -> None:
+    """Read members that a shard is about to write for the first time, if nothing is known of them.
+
+    Reads them one by one, or lists the audience if that takes fewer calls (A41).
+    """
+    with scope.database.begin() as connection:
+        wanted = observations.unobserved(
+            connection, plan_id=plan_id, shard=shard, most=MAX_LOOKED_AT
+        )
+        pages = contacts.count(connection, sync=scope.name) // MAX_COUNT if wanted else 0
+    if not wanted:
+        return
+    if len(wanted) <= max(MAX_SINGLE_LINKS, pages):
+        members = [client.get_by_id(each.contact_id) for each in wanted]
+        pages_read: Iterable[list[Member]] = [[each for each in members if each is not None]]
+    else:
+        pages_read = prefetch(client.iter_members(since=None))
+    keys = {each.email_key for each in wanted}
+    for page in pages_read:
+        shown = {scope.vault.email_key(normal_form(each.email_address)): each for each in page}
+        found = {key: observation_of(scope, shown[key]) for key in keys & shown.keys()}
+        with scope.database.begin() as connection:
+            observations.record(
+                connection, found, sync=scope.name, at=scope.clock(), vault=scope.vault
+            )
+
+
 def observation_of(scope: Scope, member: Member) -> Observation:
-    """Return what a member shows of what the sync writes: mapped merge fields and tags."""
-    sync = scope.sync
-    ours = {tag.casefold() for tag in (*sync.tags.static, sync.inactive_tag)}
+    """Return what a member shows of what the sync writes: mapped merge fields with a value."""
+    fields = scope.sync.fields
     return Observation(
         merge_fields={
             tag: value
             for tag, value in member.merge_fields.items()
-            if tag in sync.fields and value not in ("", None)
-        },
-        tags=tuple(tag for tag in member.tags if tag.casefold() in ours),
+            if value not in ("", None) and tag in fields
+        }
     )
 
 
@@ -296,6 +371,7 @@ def _record_gone(
     seen = member_snapshots.upsert_members(
         connection, gone, sync=scope.name, now=scope.clock(), arrivals=False
     )
+    observations.clear(connection, sync=scope.name, keys=known)
     events = [
         MemberEvent(
             email_key=bytes(each.email_key),

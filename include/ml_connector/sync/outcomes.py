@@ -1,6 +1,6 @@
 """Turn outcomes into rows: contact, change and audit rows of calls, archives and decisions."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -17,11 +17,10 @@ from ml_connector.model import (
     Status,
 )
 from ml_connector.rules.decide import CustomerRow, Decisions
-from ml_connector.rules.tags import TagWork
+from ml_connector.rules.tags import TagWork, tag_key
 from ml_connector.scope import Scope
 from ml_connector.store.changes import ClaimedChange, SettledChange, StartedArchive
 from ml_connector.store.contacts import ContactState, profile_hash
-from ml_connector.store.observations import Observation
 from ml_connector.vault import Vault
 
 PARKED_FOR = (timedelta(hours=1), timedelta(days=1), timedelta(days=3), timedelta(days=7))
@@ -154,11 +153,9 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     def entry(self, sync: str, before: dict[str, Any] | None) -> Entry:
         """Return the audit row; ``before`` is the contact as last known."""
         change, write = self.row.change, self.row.write
-        after: dict[str, Any] = {
-            "email": write.email_address,
-            "merge_fields": write.merge_fields,
-            "tags": list(write.tags),
-        }
+        after: dict[str, Any] = {"email": write.email_address}
+        if not change.lowers:
+            after |= {"merge_fields": write.merge_fields, "tags": list(write.tags)}
         if self.member is not None:
             after["status"] = self.member.status
         if self.row.other_addresses:
@@ -187,14 +184,44 @@ def iso(time: datetime | None) -> str | None:
     return None if time is None else time.astimezone(UTC).isoformat(timespec="seconds")
 
 
-def observed_state(status: str, observation: Observation, *, at: datetime | None) -> dict[str, Any]:
-    """Return the audit's state of a contact as read from Mailchimp at the time ``at``."""
-    return {
-        "status": str(status),
-        "merge_fields": dict(observation.merge_fields),
-        "tags": list(observation.tags),
-        "observed_at": iso(at),
-    }
+def observed_state(
+    status: str,
+    merge_fields: Mapping[str, Any] | None,
+    tags: Sequence[str] | None,
+    *,
+    at: datetime | None,
+) -> dict[str, Any]:
+    """Return the audit's state of a contact as it was read from Mailchimp at the time ``at``.
+
+    What is None was never read, and is named in ``not_observed``.
+    """
+    parts = {"merge_fields": merge_fields, "tags": tags}
+    known = {name: value for name, value in parts.items() if value is not None}
+    missing = [name for name, value in parts.items() if value is None]
+    state = {"status": str(status), **known, "observed_at": iso(at)}
+    return {**state, "not_observed": missing} if missing else state
+
+
+def our_tags(scope: Scope, shown: Collection[str], *known: Collection[str]) -> list[str]:
+    """Return those tags among ``shown`` that are ours to set: by the settings, or ``known``."""
+    ours = {tag.casefold() for tag in _settable(scope, *known)}
+    return [tag for tag in shown if tag.casefold() in ours]
+
+
+def seen_tags(scope: Scope, change: ClaimedChange, *known: Collection[str]) -> list[str] | None:
+    """Return the tags of ours, as ``our_tags``, that a contact had when last read; None if unread."""
+    if change.seen_tags is None:
+        return None
+    seen = {bytes(key) for key in change.seen_tags}
+    tags = {tag.casefold(): tag for tag in reversed(list(_settable(scope, *known)))}
+    return [tag for tag in reversed(tags.values()) if tag_key(tag, scope.vault) in seen]
+
+
+def _settable(scope: Scope, *known: Collection[str]) -> Iterator[str]:
+    for tags in known:
+        yield from tags
+    yield from scope.sync.tags.static
+    yield scope.sync.inactive_tag
 
 
 def archive_entry(

@@ -25,6 +25,7 @@ from ml_connector.rules.decide import (
     CONTACT_COLUMNS,
     CUSTOMER_COLUMNS,
     NOT_IN_AUDIENCE,
+    OPTED_OUT,
     VERDICT_COLUMNS,
     ContactRow,
     CustomerRow,
@@ -93,6 +94,44 @@ class Decider:
             log.info("customers_decided", sync=self._scope.name, changes=queued)
         return queued
 
+    def decide_lowering(self, customer_ids: Collection[str], *, shard: int) -> int:
+        """Queue only writes that lower the contacts of ``customer_ids`` after an opt-out (A42).
+
+        All else about these customers stays undecided: it waits for a plan of its own.
+        """
+        with self._turn():
+            return sum(
+                self._lower(chunk, shard=shard)
+                for chunk in _iter_waiting(self._scope, customer_ids)
+            )
+
+    def _lower(self, chunk: list[deciding.Undecided], *, shard: int) -> int:
+        scope = self._scope
+        ids = [waiting.customer_id for waiting in chunk]
+        keys = {waiting.email_key for waiting in chunk if waiting.email_key}
+        with scope.database.begin(patient=True) as connection:
+            pending = self._pending(connection, keys, shared=False, besides_plan=None)
+            deciding.mark_dirty(connection, sync=scope.name, keys=keys)
+            people = deciding.rows(connection, sync=scope.name, keys=keys, ids=ids)
+            around = keys | _keys_of(people)
+            known = contacts.rows(connection, sync=scope.name, keys=around)
+            elsewhere = _other_syncs(scope, connection, known, around)
+            suppressed = contacts.suppressed(connection, keys=around)
+            decisions = self._decide_frames(people, known, elsewhere, suppressed, keys)
+            lowered = decisions.changes[
+                (decisions.changes.kind == Kind.UPDATE) & (decisions.changes.reason == OPTED_OUT)
+            ]
+            return changes.insert(
+                connection,
+                list(unhexed(lowered, CHANGE_COLUMNS, hexed=HEXED_OF_CHANGES)),
+                plan_id=self._plan_id,
+                sync=scope.name,
+                state="pending",
+                shard=shard,
+                queued=pending.stays,
+                origins=self._origins(chunk),
+            )
+
     @contextmanager
     def _turn(self) -> Iterator[None]:
         """Block other deciders for the length of the block. A preview takes no lock."""
@@ -151,7 +190,9 @@ class Decider:
         ids = [waiting.customer_id for waiting in chunk]
         keys = {*orphaned, *_keys_of(chunk)}
         with scope.database.begin(patient=True) as connection:
-            pending = self._pending(connection, keys, shared=taken is not None)
+            pending = self._pending(
+                connection, keys, shared=taken is not None, besides_plan=self._plan_id
+            )
             people = deciding.rows(connection, sync=scope.name, keys=keys, ids=ids)
             around = keys | _keys_of(people)
             if taken is not None:
@@ -213,9 +254,16 @@ class Decider:
         )
 
     def _pending(
-        self, connection: Connection, keys: Collection[bytes], *, shared: bool
+        self,
+        connection: Connection,
+        keys: Collection[bytes],
+        *,
+        shared: bool,
+        besides_plan: int | None,
     ) -> Superseded:
-        """Wait for calls about ``keys``; supersede their changes, but for those of this plan.
+        """Wait for calls about ``keys``; supersede their changes.
+
+        The plan ``besides_plan`` keeps its own changes.
 
         Data read after this stays valid until the decision commits. A preview does not wait.
         """
@@ -224,7 +272,9 @@ class Decider:
             found = changes.previewed(connection, plan_id=plan_id, keys=keys)
             return Superseded(found, set())
         lock_sync(connection, sync=sync.name, at=_CHUNKS, shared=True)
-        pending = changes.supersede_at(connection, sync=sync.name, keys=keys, besides_plan=plan_id)
+        pending = changes.supersede_at(
+            connection, sync=sync.name, keys=keys, besides_plan=besides_plan
+        )
         if sync.beside:
             lock_sync(connection, sync=sync.audience_id, at="sharing")
         lock_sync(connection, sync=sync.name, shared=shared)

@@ -7,7 +7,7 @@ is harmless. ``calls`` chooses the calls, ``outcomes`` turns responses into rows
 
 import threading
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
 from functools import partial
 from typing import Any
@@ -35,15 +35,19 @@ from ml_connector.store import (
     sharing,
 )
 from ml_connector.store.changes import ClaimedChange, Risky, SettledChange
+from ml_connector.store.observations import Observation
 from ml_connector.sync import planner
 from ml_connector.sync.calls import ContactCalls, SplitBatch, StatusRequired
 from ml_connector.sync.fetch_members import (
+    fetch_archived,
     fetch_members,
     observation_of,
+    observe,
+    read_within,
     record_members,
     refresh_members,
 )
-from ml_connector.sync.outcomes import Outcome, Row, iso, observed_state
+from ml_connector.sync.outcomes import Outcome, Row, observed_state, our_tags, seen_tags
 from ml_connector.sync.recovery import record_unknown_outcomes
 
 ROWS_A_CALL = {Kind.CREATE: 500, Kind.UPDATE: 500, Kind.RESTORE: 1}
@@ -86,6 +90,7 @@ def push_shard(
     pusher = _Pusher(scope, client, plan_id, shard)
     for _ in range(ROUNDS):
         pusher.push_risky()
+        observe(scope, client, plan_id=plan_id, shard=shard)
         for kind in (Kind.CREATE, Kind.UPDATE, Kind.RESTORE):
             drain(partial(pusher.push_next, kind, ROWS_A_CALL[kind]), threads)
             while kind in BATCHED and pusher.push_batch(kind, wait=True):
@@ -114,6 +119,8 @@ class _Pusher:
 
     def push_next(self, kind: Kind, rows: int, ids: Sequence[int] | None = None) -> bool:
         """Claim and send a batch or up to ``rows`` changes; return whether there were any."""
+        if self._status_required and kind is Kind.CREATE:
+            self._look_for_archived()
         if ids is None and kind in BATCHED and self.push_batch(kind):
             return True
         if self._status_required and kind is Kind.UPDATE:
@@ -246,6 +253,7 @@ class _Pusher:
         place = {"plan_id": self._plan_id, "shard": self._shard}
         with self._scope.database.begin() as connection:
             old = changes.any_older(connection, **place, than=DECISION_VALID_FOR)
+            old = old and not read_within(self._scope, connection, DECISION_VALID_FOR)
         if old:
             fetch_members(self._scope, self._client)
         after = 0
@@ -262,6 +270,18 @@ class _Pusher:
                     self.push_next(kind, len(ids), ids)
             after = risky[-1].id
 
+    def _look_for_archived(self) -> None:
+        """Read what was archived meanwhile, before creations that carry a status (A19).
+
+        Under the older contract such a creation would bring an archived member back.
+        """
+        with self._scope.database.begin() as connection:
+            due = changes.any_pending(
+                connection, plan_id=self._plan_id, shard=self._shard, kind=Kind.CREATE
+            )
+        if due:
+            fetch_archived(self._scope, self._client)
+
     def _look(self, risky: Sequence[Risky]) -> None:
         """Read the contacts that ``risky`` changes rest on, and store what they are now."""
         scope = self._scope
@@ -269,6 +289,8 @@ class _Pusher:
         few = len(keys) <= MAX_SINGLE_LOOKS
         if few:
             with scope.database.begin() as connection:
+                # Of a member who took another address, the status there counts (A28b).
+                keys |= set(contacts.aliases(connection, sync=scope.name, keys=keys))
                 found = contacts.handles(connection, sync=scope.name, keys=keys, vault=scope.vault)
             few = all(handle.contact_id or handle.email for handle in found)
         if few:
@@ -332,6 +354,10 @@ class _Pusher:
             customer_id=change.customer_id,
             vault=scope.vault,
         )
+        if change.lowers:
+            address, status = customer.addresses[0], Status.UNSUBSCRIBED
+            write = MemberWrite(email_address=address, merge_fields={}, status=status)
+            return Row(change, write)
         filled: dict[str, MergeValue] = {
             tag: value
             for tag, value in customer.merge_fields.items()
@@ -376,15 +402,16 @@ class _Pusher:
             for o in outcomes
             if o.refusal is not None and o.row.change.kind == Kind.CREATE
         }
+        full = [o for o in outcomes if not o.row.change.lowers]
         contacts.record(  # takes the sync lock: one thread at a time from here
             connection,
-            [outcome.written(now, scope.vault) for outcome in outcomes if not outcome.vanished],
+            [outcome.written(now, scope.vault) for outcome in full if not outcome.vanished],
             sync=scope.name,
             vault=scope.vault,
             unknown=all(outcome.row.change.known_status is None for outcome in outcomes),
         )
-        written = [o.row.change.email_key for o in outcomes if o.member is not None]
-        observations.clear(connection, sync=scope.name, keys=written)
+        self._lowered(connection, [o for o in outcomes if o.row.change.lowers])
+        self._observe(connection, full)
         self._follow(connection, [outcome for outcome in outcomes if outcome.vanished])
         self._settle_changes(connection, settled, batch_id)
         deciding.mark_represented(connection, sync=scope.name, keys=arrived)
@@ -396,26 +423,56 @@ class _Pusher:
             self._count(state.value, number)
         return [outcome.row.change.customer_id for outcome in outcomes if outcome.rose]
 
+    def _lowered(self, connection: Connection, outcomes: Sequence[Outcome]) -> None:
+        """Store lowered statuses. What else changed at these customers is decided afterwards."""
+        scope = self._scope
+        statuses = {
+            o.row.change.email_key: o.member.status for o in outcomes if o.member is not None
+        }
+        if statuses:
+            contacts.set_status(connection, sync=scope.name, statuses=statuses)
+            deciding.mark_dirty(connection, sync=scope.name, keys=statuses)
+            with self._counting:
+                self.stale.update(o.row.change.customer_id for o in outcomes)
+
+    def _observe(self, connection: Connection, outcomes: Sequence[Outcome]) -> None:
+        """Keep what contacts show after a write where it is not all ours, else end the difference."""
+        scope = self._scope
+        written = {o.row.change.email_key: o for o in outcomes if o.member is not None}
+        kept: dict[bytes, Observation] = {}
+        for key, outcome in written.items():
+            shown = observation_of(scope, outcome.member) if outcome.member else None
+            if shown and shown.merge_fields:  # a response need not list them
+                sent = outcome.row.write.merge_fields
+                if observations.differs(shown.merge_fields, sent):
+                    kept[key] = shown
+        observations.clear(connection, sync=scope.name, keys=written.keys() - kept.keys())
+        observations.record(connection, kept, sync=scope.name, at=scope.clock(), vault=scope.vault)
+
     def _observed(self, outcome: Outcome) -> dict[str, Any] | None:
         """Return the contact as last observed before the write; None if it was in no audience."""
-        change, scope = outcome.row.change, self._scope
+        row, scope = outcome.row, self._scope
+        change = row.change
+        past = self._shown(change)
+        fields: Mapping[str, Any] | None
+        tags: list[str] | None
         if outcome.observed is not None:
-            found = outcome.observed
-            return observed_state(found.status, observation_of(scope, found), at=scope.clock())
+            fields = observation_of(scope, outcome.observed).merge_fields
+            tags = our_tags(scope, outcome.observed.tags, past.get("tags", ()), row.tags.wanted)
+            return observed_state(outcome.observed.status, fields, tags, at=scope.clock())
         if change.known_status is None:
             return None
+        tags = seen_tags(scope, change, past.get("tags", ()), row.tags.wanted)
         if change.observation is not None:
-            observation = observations.decrypted(
+            fields = observations.decrypted(
                 change.observation,
                 sync=scope.name,
                 email_key=bytes(change.email_key),
                 vault=scope.vault,
-            )
-            return observed_state(change.known_status, observation, at=change.observed_at)
-        shown = self._shown(change)
-        if not shown:
-            return {"status": change.known_status, "not_observed": ["merge_fields", "tags"]}
-        return {"status": change.known_status, **shown, "observed_at": iso(change.seen_at)}
+            ).merge_fields
+            return observed_state(change.known_status, fields, tags, at=change.observed_at)
+        fields = past.get("merge_fields")
+        return observed_state(change.known_status, fields, tags, at=change.seen_at)
 
     def _shown(self, change: ClaimedChange) -> dict[str, Any]:
         """Return what the contact shows since our last write; empty if there was none."""
@@ -443,6 +500,4 @@ def _statuses(change: ClaimedChange) -> dict[str, Status]:
         return {"status": Status(change.status or Status.UNSUBSCRIBED)}
     if change.kind == Kind.CREATE:
         return {"status_if_new": Status(change.status or Status.UNSUBSCRIBED)}
-    if change.status is not None:
-        return {"status": Status(change.status)}
     return {"status_if_new": Status.UNSUBSCRIBED}  # if the audience no longer has the address

@@ -16,7 +16,15 @@ from ml_connector.rules.addresses import normal_form
 from ml_connector.scope import OpenSync, Scope
 from ml_connector.store import changes, contacts, customers, deciding, member_snapshots
 from ml_connector.store.database import lock_sync, server_time
-from ml_connector.sync import archive, fetch_customers, fetch_members, planner, preflight, push
+from ml_connector.sync import (
+    archive,
+    fetch_customers,
+    fetch_members,
+    follow_up,
+    planner,
+    preflight,
+    push,
+)
 from ml_connector.webhooks import inbox
 from ml_connector.webhooks.inbox import ClaimedEvent
 
@@ -76,7 +84,9 @@ def handle_customers(target: OpenSync, events: Sequence[ClaimedEvent]) -> Handle
             written.update(
                 archive.archive_contacts(scope, client, plan_id=plan_id, threads=THREADS)
             )
-            fetch_members.link_members(scope, client, keys=told)
+            written.update(follow_up.follow_up(scope, client, plan_id=plan_id, keys=told))
+        elif pending.moving:
+            follow_up.take_opt_outs_along(scope, target.mailchimp, plan_id=plan_id)
     return Handled(customer_ids=ids, missing=frozenset(missing), origins=origins)
 
 
@@ -86,23 +96,28 @@ def handle_members(target: OpenSync, events: Sequence[ClaimedEvent]) -> Handled:
     events, documents = _drop_forgotten(scope, events)
     told = _present_addresses(documents)
     to_read = set(told)
+    complaints = {_address(each) for each in documents if each["data"].get("reason") == "abuse"}
     if len(told) > MAX_SINGLE_READS:
         brought: set[str] = set()
 
         def see(page: Sequence[Member]) -> None:
-            brought.update(told.keys() & {normal_form(member.email_address) for member in page})
+            brought.update(
+                normal_form(member.email_address)
+                for member in page
+                if member.status is not Status.ARCHIVED
+            )
 
         fetch_members.fetch_members(scope, client, source="webhook", on_page=see)
-        # Lists show neither permanently deleted members nor former addresses.
+        # Lists show neither permanently deleted members nor former addresses, and no opt-out of an
+        # archived member.
         leaving = {_address(each) for each in documents if each["type"] == "unsubscribe"}
-        to_read = leaving - brought | {now for now, former in told.items() if former}
+        to_read = leaving - brought | complaints | {new for new, former in told.items() if former}
     with scope.database.begin() as connection:
         asked = server_time(connection)
     found = {address: client.get(address) for address in sorted(to_read)}
     members = [member for member in found.values() if member is not None]
-    complaints = {_address(each) for each in documents if each["data"].get("reason") == "abuse"}
-    if any(each.status is Status.CLEANED for each in members) and not complaints:
-        complaints = fetch_members.complaints_among(members, client.complainants)
+    unexplained = [each for each in members if normal_form(each.email_address) not in complaints]
+    complaints |= fetch_members.complaints_among(unexplained, client.complainants)
     with scope.database.begin() as connection:
         fetch_members.record_members(
             scope,
@@ -110,18 +125,21 @@ def handle_members(target: OpenSync, events: Sequence[ClaimedEvent]) -> Handled:
             members,
             source="webhook",
             complaints=complaints,
-            moved_from={now: former for now, former in told.items() if former},
+            moved_from={new: former for new, former in told.items() if former},
             asked=asked,
         )
         # The status of an archived member does not show an opt-out made in the same moment.
-        archived = [a for a, m in found.items() if m is not None and m.status is Status.ARCHIVED]
+        archived = {a: m for a, m in found.items() if m and m.status is Status.ARCHIVED}
         for event, document in zip(events, documents, strict=True):
-            if _address(document) in archived and document["data"].get("action") == "unsub":
+            address, data = _address(document), document["data"]
+            opt_out = data.get("action") == "unsub" or data.get("reason") == "abuse"
+            if address in archived and opt_out:
                 member_snapshots.opt_out_of_archived(
                     connection,
                     sync=scope.name,
-                    email_key=scope.vault.email_key(_address(document)),
+                    email_key=scope.vault.email_key(address),
                     at=event.occurred_at,
+                    archived_at=archived[address].last_changed,
                 )
         left = [address for address, member in found.items() if member is None]
         fetch_members.record_departed(scope, connection, left, source="webhook")
@@ -131,7 +149,7 @@ def handle_members(target: OpenSync, events: Sequence[ClaimedEvent]) -> Handled:
         }
         found_at = customers.at(connection, sync=scope.name, keys=list(by_key))
         origins = {customer_id: by_key[key] for customer_id, key in found_at.items()}
-    scope.written["mailchimp"].update(archive.follow_opt_outs(scope, client))
+    scope.written["mailchimp"].update(follow_up.take_opt_outs_along(scope, client))
     return Handled(customer_ids=set(origins), origins=origins)
 
 

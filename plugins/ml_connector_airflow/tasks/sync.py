@@ -18,7 +18,7 @@ from ml_connector.scope import Scope
 from ml_connector.settings import load_audit, load_webhooks
 from ml_connector.store import changes, plans
 from ml_connector.store.activity_queue import Slice
-from ml_connector.sync import archive, guard, planner, preflight, push, report
+from ml_connector.sync import archive, follow_up, guard, planner, preflight, push, report
 from ml_connector.sync import fetch_customers as fetch
 from ml_connector.sync import fetch_members as members
 from ml_connector_airflow import metrics
@@ -149,7 +149,8 @@ def fetch_activity(sync: str, params: Params) -> list[dict[str, int]]:
         if params["preview"] or rejected:
             return []
         full_sync, client = params["full_sync"], mailchimp_client(scope)
-        members.link_members(scope, client)
+        done = follow_up.follow_up(scope, client, plan_id=scope.plan_id())
+        metrics.writes(sync, "mailchimp", done)
         engagement.fetch_engagement(scope, client, full_sync=full_sync)
         shards = queue.shards_for(queue.queue_activity(scope))
         return [{"shard": shard, "shards": shards} for shard in range(shards)]
