@@ -29,6 +29,7 @@ from ml_connector.audit.chain import seal
 from ml_connector.sync.archive import archive_contacts
 from ml_connector.sync.fetch_customers import fetch_customers
 from ml_connector.sync.fetch_members import fetch_members
+from ml_connector.sync.follow_up import follow_up
 from ml_connector.sync.planner import Planned, make_plan
 from ml_connector.sync.preflight import check_audience
 from ml_connector.sync.push import push_shard
@@ -104,6 +105,7 @@ def _load(url: str, sandbox: Any, pid: int, customers: int, run: str, *, hours: 
             push_shard(scope, mailchimp, plan_id=planned.plan_id, shard=shard, threads=1)
 
     step("push", push)
+    step("follow", lambda: follow_up(scope, mailchimp, plan_id=planned.plan_id))
 
     def report() -> None:
         archive_contacts(scope, mailchimp, plan_id=planned.plan_id)
