@@ -221,6 +221,8 @@ def _with_past(people: pd.DataFrame, known: pd.DataFrame, suppressed: set[str]) 
         people.contact_key.isin(known.index) | people.contact_key.isin(list(suppressed))
     ) & (people.contact_key != people.email_key)
     moves = left_a_contact | people.opted_out.eq(True)
+    if not moves.any():  # by far the most common case
+        return people.assign(moves=False, brings=None)
     movers = people[moves]
     former = known.reindex(movers.contact_key.where(left_a_contact[movers.index]))
     # Of a member who moved on in Mailchimp, the status at the new address counts (A28b).

@@ -438,15 +438,17 @@ class _Pusher:
     def _observe(self, connection: Connection, outcomes: Sequence[Outcome]) -> None:
         """Keep what contacts show after a write where it is not all ours, else end the difference."""
         scope = self._scope
-        written = {o.row.change.email_key: o for o in outcomes if o.member is not None}
+        # A member that did not exist before shows what it was made of.
+        written = [o for o in outcomes if o.member is not None and not o.created]
+        keys = {outcome.row.change.email_key for outcome in written}
         kept: dict[bytes, Observation] = {}
-        for key, outcome in written.items():
+        for outcome in written:
             shown = observation_of(scope, outcome.member) if outcome.member else None
             if shown and shown.merge_fields:  # a response need not list them
                 sent = outcome.row.write.merge_fields
                 if observations.differs(shown.merge_fields, sent):
-                    kept[key] = shown
-        observations.clear(connection, sync=scope.name, keys=written.keys() - kept.keys())
+                    kept[outcome.row.change.email_key] = shown
+        observations.clear(connection, sync=scope.name, keys=keys - kept.keys())
         observations.record(connection, kept, sync=scope.name, at=scope.clock(), vault=scope.vault)
 
     def _observed(self, outcome: Outcome) -> dict[str, Any] | None:
