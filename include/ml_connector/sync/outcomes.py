@@ -213,8 +213,10 @@ def seen_tags(scope: Scope, change: ClaimedChange, *known: Collection[str]) -> l
     if change.seen_tags is None:
         return None
     seen = {bytes(key) for key in change.seen_tags}
-    tags = {tag.casefold(): tag for tag in reversed(list(_settable(scope, *known)))}
-    return [tag for tag in reversed(tags.values()) if tag_key(tag, scope.vault) in seen]
+    tags: dict[str, str] = {}
+    for tag in _settable(scope, *known):
+        tags.setdefault(tag.casefold(), tag)
+    return [tag for tag in tags.values() if tag_key(tag, scope.vault) in seen]
 
 
 def _settable(scope: Scope, *known: Collection[str]) -> Iterator[str]:
