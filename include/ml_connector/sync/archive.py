@@ -119,7 +119,7 @@ def _archive(
         payload=shown,
     )
     contacts.record(connection, [after], sync=scope.name, vault=scope.vault)
-    if state is ChangeState.APPLIED:  # it left the audience
+    if found is None:
         observations.clear(connection, sync=scope.name, keys=[change.email_key])
     changes.settle(connection, [SettledChange(id=change.id, state=state, error=error)])
     entry = archive_entry(
