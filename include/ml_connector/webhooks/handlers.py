@@ -97,21 +97,26 @@ def handle_members(target: OpenSync, events: Sequence[ClaimedEvent]) -> Handled:
     told = _present_addresses(documents)
     to_read = set(told)
     complaints = {_address(each) for each in documents if each["data"].get("reason") == "abuse"}
+    opted_out = complaints | {
+        _address(each) for each in documents if each["data"].get("action") == "unsub"
+    }
     if len(told) > MAX_SINGLE_READS:
-        brought: set[str] = set()
+        brought: dict[str, Status] = {}
 
         def see(page: Sequence[Member]) -> None:
-            brought.update(
-                normal_form(member.email_address)
-                for member in page
-                if member.status is not Status.ARCHIVED
-            )
+            statuses = {normal_form(member.email_address): member.status for member in page}
+            brought.update({each: status for each, status in statuses.items() if each in told})
 
         fetch_members.fetch_members(scope, client, source="webhook", on_page=see)
         # Lists show neither permanently deleted members nor former addresses, and no opt-out of an
         # archived member.
         leaving = {_address(each) for each in documents if each["type"] == "unsubscribe"}
-        to_read = leaving - brought | complaints | {new for new, former in told.items() if former}
+        leaving -= {
+            address
+            for address, status in brought.items()
+            if status is not Status.ARCHIVED or address not in opted_out
+        }
+        to_read = leaving | complaints | {new for new, former in told.items() if former}
     with scope.database.begin() as connection:
         asked = server_time(connection)
     found = {address: client.get(address) for address in sorted(to_read)}
@@ -131,9 +136,8 @@ def handle_members(target: OpenSync, events: Sequence[ClaimedEvent]) -> Handled:
         # The status of an archived member does not show an opt-out made in the same moment.
         archived = {a: m for a, m in found.items() if m and m.status is Status.ARCHIVED}
         for event, document in zip(events, documents, strict=True):
-            address, data = _address(document), document["data"]
-            opt_out = data.get("action") == "unsub" or data.get("reason") == "abuse"
-            if address in archived and opt_out:
+            address = _address(document)
+            if address in archived and address in opted_out:
                 member_snapshots.opt_out_of_archived(
                     connection,
                     sync=scope.name,
