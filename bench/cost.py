@@ -92,7 +92,7 @@ def _load(url: str, sandbox: Any, pid: int, customers: int, run: str, *, hours: 
     def plan() -> Planned:
         planned = make_plan(scope)
         if planned.changes:
-            check_audience(scope.sync, mailchimp)
+            check_audience(scope, mailchimp)
         return planned
 
     _told(f"{run}: microseconds a customer, ours and Postgres'")

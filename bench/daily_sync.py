@@ -142,7 +142,7 @@ def main(setting: Setting) -> None:
     done("members")
     planned = make_plan(scope)
     if planned.changes:
-        check_audience(scope.sync, mailchimp)
+        check_audience(scope, mailchimp)
     done("plan")
     calls, peaks = Counter(scope.calls), [peak_kib()]
     # Two tasks at a time, as the pool of Airflow lets them.

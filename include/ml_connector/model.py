@@ -71,7 +71,7 @@ class Customer(msgspec.Struct, frozen=True, kw_only=True):
 
     ``addresses`` are valid and normalised, in the order found. Without one, ``email_problem`` is
     ``no_email`` or ``invalid_email``, and ``email_detail`` says why. ``merge_fields`` have Mailchimp's form: ``""`` clears a
-    field, an absent key is not sent. ``tags`` are those the contact carries, None in rows staged
+    field, an absent key is not sent. ``unfit`` says why a field has no value that fits. ``tags`` are those the contact carries, None in rows staged
     before tags existed. ``left_out`` is the reason why the settings exclude the customer.
     """
 
@@ -86,6 +86,7 @@ class Customer(msgspec.Struct, frozen=True, kw_only=True):
     email_problem: str | None
     merge_fields: dict[str, MergeValue]
     email_detail: str = ""
+    unfit: dict[str, str] = {}
     notes: str = ""
     tags: tuple[str, ...] | None = None
     left_out: str | None = None
@@ -175,12 +176,19 @@ class BatchResult:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MergeField:
-    """A merge field of the audience. ``type`` is Mailchimp's (text, address, phone ...)."""
+    """A merge field of the audience. ``type`` is Mailchimp's (text, address, phone ...).
+
+    ``phone_format`` is ``US`` or ``none``. ``date_format`` is ``MM/DD/YYYY``, ``DD/MM`` and alike.
+    ``choices`` are those of a dropdown or radio field.
+    """
 
     tag: str
     name: str
     type: str
     required: bool
+    phone_format: str = ""
+    date_format: str = ""
+    choices: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

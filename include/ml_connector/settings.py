@@ -31,6 +31,7 @@ M = TypeVar("M", bound=BaseModel)
 # PyYAML's C loader, if built: each task reads the file, and 200 syncs take 0.04 s instead of 0.4 s.
 _LOADER: type[Any] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _SYNC_NAME = re.compile(r"^[a-z][a-z0-9_]{0,39}$")
+_COUNTRY = re.compile(r"^[A-Z]{2}$")
 _TAG_NAME = re.compile(r"^[A-Z][A-Z0-9_]{0,9}$")
 _PATH = re.compile(r"^[A-Z][A-Za-z0-9]*(\.[A-Za-z0-9]+)*$")
 
@@ -136,6 +137,7 @@ class Sync(_Strict):
     exclude: dict[Attribute, Annotated[tuple[str, ...], BeforeValidator(_as_list)]] = Field(
         default_factory=dict
     )
+    default_country: str = ""
     include_jobs: bool = True
     on_inactive: Literal["archive", "keep", "tag"] = "archive"
     inactive_tag: str = "Inactive"
@@ -155,6 +157,13 @@ class Sync(_Strict):
         for attribute, names in value.items():
             if not names:
                 raise ValueError(f"{attribute} needs at least one name")
+        return value
+
+    @field_validator("default_country")
+    @classmethod
+    def _known_country(cls, value: str) -> str:
+        if value and not _COUNTRY.match(value):
+            raise ValueError(f"{value!r} is no country code; two capitals by ISO 3166-1, like DE")
         return value
 
     @field_validator("timezone")

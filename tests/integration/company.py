@@ -44,6 +44,7 @@ from ml_connector.sync.planner import Planned, make_plan
 from ml_connector.sync.preflight import check_audience
 from ml_connector.sync.push import push_shard
 from ml_connector.sync.report import Report, make_report
+from ml_connector.sync.targets import learn_fields
 from ml_connector.vault import Vault
 from ml_connector.webhooks import inbox
 from ml_connector.webhooks.worker import process_inbox
@@ -216,6 +217,7 @@ class Company:
         self.mailchimp_pace()  # a test may set it while a client is at work
 
     def fetch(self, scope: Scope, *, full_sync: bool = False, ids: Sequence[str] = ()) -> Any:
+        learn_fields(scope, self.mailchimp_client(scope.calls))
         return fetch_customers(
             scope, self.quickbooks_client(scope.calls), full_sync=full_sync, customer_ids=ids
         )
@@ -260,7 +262,7 @@ class Company:
         fetch_members(scope, mailchimp, full_sync=full_sync)
         planned = self.plan(scope, preview=preview, ids=ids)
         if planned.changes:
-            check_audience(scope.sync, mailchimp)
+            check_audience(scope, mailchimp)
         return planned
 
     def push(self, scope: Scope, planned: Planned, *, again: bool = True) -> None:

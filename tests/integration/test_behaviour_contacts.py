@@ -311,7 +311,7 @@ def test_a25_partial_address_is_not_sent(company):
     assert company.fields("amy@finch.org") == {"FNAME": "Amy"}
 
 
-def test_a25_partial_address_clears_only_what_we_had_set(company, contract):
+def test_a25_partial_address_wipes_no_address_that_is_there(company, contract):
     ours = company.customer("Ours", "ours@finch.org", BillAddr=ADDRESS)
     company.seed("theirs@finch.org", merge_fields={"ADDRESS": MAILCHIMP_ADDRESS})
     theirs = company.customer("Theirs", "theirs@finch.org", BillAddr=PARTIAL)
@@ -320,8 +320,15 @@ def test_a25_partial_address_clears_only_what_we_had_set(company, contract):
     company.edit(ours, BillAddr=PARTIAL)
     company.edit(theirs, BillAddr=PARTIAL, GivenName="Thea")
     company.sync()
-    assert company.fields("ours@finch.org") == {"FNAME": "Ours"}
+    assert company.fields("ours@finch.org")["ADDRESS"] == MAILCHIMP_ADDRESS
     assert company.fields("theirs@finch.org") == {"FNAME": "Thea", "ADDRESS": MAILCHIMP_ADDRESS}
+    left_out = [
+        row["after"].get("left_out") for row in company.audit() if row["customer_id"] == ours
+    ]
+    assert left_out[-1] == {"ADDRESS": "it lacks a postal code"}
+    company.edit(ours, BillAddr={})
+    company.sync()
+    assert company.fields("ours@finch.org") == {"FNAME": "Ours"}
 
 
 def test_a29_contact_who_is_no_customer_is_left_alone(company, contract):

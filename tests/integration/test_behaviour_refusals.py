@@ -84,7 +84,7 @@ def test_a23_refused_contact_is_not_tried_again_for_others_at_its_address(compan
 
 
 def test_a23_refused_merge_field_fails_alone_until_the_customer_changes(company, contract):
-    fields = [{"tag": "FNAME"}, {"tag": "BORN", "type": "birthday"}]
+    fields = [{"tag": "FNAME"}, {"tag": "BORN", "type": "birthday", "required": True}]
     company.mailchimp_control("POST", "audiences", {"id": AUDIENCE, "merge_fields": fields})
     company.settings["fields"] = {"FNAME": "GivenName", "BORN": "Title"}
     company.customer("Ben", "ben@finch.org", Title="12/24")
@@ -101,12 +101,15 @@ def test_a23_refused_merge_field_fails_alone_until_the_customer_changes(company,
 
 
 def test_a23_contact_whose_update_was_refused_can_still_be_archived(company):
-    fields = [{"tag": "FNAME"}, {"tag": "BORN", "type": "birthday"}]
+    fields = [{"tag": "FNAME"}, {"tag": "BORN", "type": "birthday", "required": True}]
     company.mailchimp_control("POST", "audiences", {"id": AUDIENCE, "merge_fields": fields})
     company.settings["fields"] = {"FNAME": "GivenName", "BORN": "Title"}
     amy = company.customer("Amy", AMY, Title="12/24")
     company.sync()
-    company.edit(amy, Title="Christmas")
+    refusal = {"email_address": AMY, "error": "Your merge fields were invalid.", "field": "BORN"}
+    answer = {"kind": "status", "status": 200, "body": {"errors": [refusal]}}
+    company.fault("mailchimp", match={"method": "POST", "path": "/lists/"}, times=1, action=answer)
+    company.edit(amy, Title="12/25")
     company.sync()
     assert outcomes(company) == ["applied", "failed"]
     company.edit(amy, Active=False)

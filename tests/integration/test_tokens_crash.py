@@ -98,7 +98,7 @@ def test_an_ended_connection_stops_nothing_that_needs_no_call_to_quickbooks(comp
     mailchimp = company.mailchimp_client(later.calls)
     fetch_members(later, mailchimp)
     planned = company.plan(later)
-    check_audience(later.sync, mailchimp)
+    check_audience(later, mailchimp)
     for shard in planned.shards:
         push_shard(later, mailchimp, plan_id=planned.plan_id, shard=shard, threads=2)
     assert len(company.members()) == 30

@@ -2,7 +2,8 @@
 
 import pytest
 
-from ml_connector.rules.fields import customer_from, merge_fields
+from ml_connector.rules.fields import Target, customer_from, merge_fields
+from ml_connector.rules.unfit import Unfit
 
 ADDRESS = {
     "Line1": "4581 Finch St.",
@@ -14,7 +15,8 @@ WHOLE = {"addr1": "4581 Finch St.", "city": "Bayshore", "state": "CA", "zip": "9
 
 
 def one(raw, *paths):
-    return merge_fields(raw, {"FIELD": paths})["FIELD"]
+    values, unfit = merge_fields(raw, {"FIELD": paths})
+    return Unfit(unfit["FIELD"]) if unfit else values["FIELD"]
 
 
 def without(*parts):
@@ -79,11 +81,13 @@ def test_suffix_of_an_inactive_name_is_left_out(expected, active, name):
         (WHOLE, ADDRESS),
         ("", {}),
         ("", None),
-        ("", without("Line1")),
-        ("", without("City")),
-        ("", without("CountrySubDivisionCode")),
-        ("", without("PostalCode")),
-        ("", ADDRESS | {"PostalCode": " "}),
+        (Unfit("it lacks a street"), without("Line1")),
+        (Unfit("it lacks a city"), without("City")),
+        (Unfit("it lacks a state"), without("CountrySubDivisionCode")),
+        (Unfit("it lacks a postal code"), without("PostalCode")),
+        (Unfit("it lacks a postal code"), ADDRESS | {"PostalCode": " "}),
+        (Unfit("it lacks a city, a state, a postal code"), {"Line1": "4581 Finch St."}),
+        ("", {"Line1": " ", "Country": "US", "Lat": "INVALID"}),
         (WHOLE | {"addr2": "Flat 2"}, ADDRESS | {"Line2": "Flat 2"}),
         (
             WHOLE | {"addr2": "Flat 2, Attn. Amy"},
@@ -95,11 +99,62 @@ def test_suffix_of_an_inactive_name_is_left_out(expected, active, name):
         (WHOLE | {"country": "DE"}, ADDRESS | {"Country": "Germany"}),
         (WHOLE | {"country": "DE"}, ADDRESS | {"Country": "de"}),
         (WHOLE | {"country": "DE"}, ADDRESS | {"Country": "DEU"}),
-        ("", ADDRESS | {"Country": "Middle-earth"}),
+        (Unfit("its country is unknown"), ADDRESS | {"Country": "Middle-earth"}),
+        (
+            {
+                "addr1": "Way 133",
+                "city": "Muscat",
+                "state": "Muscat",
+                "zip": "133",
+                "country": "OM",
+            },
+            {"Line1": "Way 133", "City": "Muscat", "PostalCode": "133", "Country": "Oman"},
+        ),
+        (
+            {
+                "addr1": "1 Bay",
+                "city": "Panama",
+                "state": "Panama",
+                "zip": "00000",
+                "country": "PA",
+            },
+            {"Line1": "1 Bay", "City": "Panama", "Country": "Panama"},
+        ),
+        (
+            {
+                "addr1": "1 Mall",
+                "city": "London",
+                "state": "London",
+                "zip": "SW1A",
+                "country": "GB",
+            },
+            {"Line1": "1 Mall", "City": "London", "PostalCode": "SW1A", "Country": "England"},
+        ),
+        (
+            {
+                "addr1": "1 Bay",
+                "city": "Singapore",
+                "state": "Singapore",
+                "zip": "018956",
+                "country": "SG",
+            },
+            {"Line1": "1 Bay", "PostalCode": "018956", "Country": "Singapore"},
+        ),
+        (
+            WHOLE | {"addr1": "Flat 2"},
+            without("Line1") | {"Line2": "Flat 2"},
+        ),
     ],
 )
 def test_address_is_sent_whole_or_not_at_all(expected, address):
     assert one({"BillAddr": address}, "BillAddr") == expected
+
+
+def test_an_address_without_a_country_is_in_the_companys_own():
+    raw = {"BillAddr": {"Line1": "1 Mall", "City": "London", "PostalCode": "SW1A"}}
+    values, unfit = merge_fields(raw, {"ADDRESS": ("BillAddr",)}, Target(home="GB"))
+    assert unfit == {}
+    assert values["ADDRESS"]["country"] == "GB"
 
 
 def test_second_address_stands_in_for_a_partial_first():

@@ -283,11 +283,15 @@ def parse_email_activity(document: Mapping[str, Any]) -> EmailActivity:
 
 def parse_merge_field(document: Mapping[str, Any]) -> MergeField:
     """Return a merge field of the audience."""
+    options = document.get("options") or {}
     return MergeField(
         tag=str(document.get("tag") or ""),
         name=str(document.get("name") or ""),
         type=str(document.get("type") or ""),
         required=bool(document.get("required")),
+        phone_format=str(options.get("phone_format") or ""),
+        date_format=str(options.get("date_format") or ""),
+        choices=tuple(str(choice) for choice in options.get("choices") or ()),
     )
 
 

@@ -255,6 +255,11 @@ class QuickBooksClient:
         document = self._call("companyinfo", request)
         return str(document.get("CompanyInfo", {}).get("CompanyName", ""))
 
+    def company_country(self) -> str:
+        """Return the country of the company as QuickBooks writes it; ``""`` if it names none."""
+        request = protocol.company_info_request(self._base_url, self._realm)
+        return protocol.read_country(self._call("companyinfo", request))
+
     def write_batch(self, items: Sequence[BatchItem], *, operation_id: str) -> BatchResponse:
         """Write up to 30 independent ``items`` in one call.
 

@@ -237,6 +237,13 @@ def read_types(document: Mapping[str, Any]) -> dict[str, str]:
     return {str(row["Id"]): str(row.get("Name") or "") for row in rows}
 
 
+def read_country(document: Mapping[str, Any]) -> str:
+    """Return the country of a company, from its own attribute or its address."""
+    company = document.get("CompanyInfo") or {}
+    address = company.get("CompanyAddr") or {}
+    return str(company.get("Country") or address.get("Country") or "")
+
+
 def updated(row: Mapping[str, Any]) -> datetime:
     """Return a row's LastUpdatedTime as aware UTC."""
     return parse_time(row["MetaData"]["LastUpdatedTime"])

@@ -1,20 +1,21 @@
 """Map merge fields to QuickBooks attributes: ranked rules, as data.
 
 A rule is a merge field and a list of attribute paths (``PrimaryPhone.FreeFormNumber``). The first
-path with a value wins. A path to an address gives a complete Mailchimp address or none, because
-Mailchimp refuses partial ones (behaviour A25).
+path with a value that fits wins.
 """
 
-import unicodedata
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import datetime
 from functools import lru_cache
 from typing import Any
 
-import pycountry
-
-from ml_connector.model import Customer, MergeValue
+from ml_connector.model import Customer, MergeField, MergeValue
 from ml_connector.rules.addresses import split_addresses
+from ml_connector.rules.postal import postal_address
+from ml_connector.rules.texts import as_text, printable
+from ml_connector.rules.typed import fit
+from ml_connector.rules.unfit import Unfit
 
 TEXT_BYTES = 255
 """Mailchimp cuts text merge fields at 255 bytes. The connector cuts first, between characters."""
@@ -28,16 +29,34 @@ INACTIVE_SUFFIX = " (deleted)"
 FieldRules = Mapping[str, tuple[str, ...]]
 
 
+@dataclass(frozen=True, slots=True)
+class Target:
+    """What a value must fit.
+
+    ``fields``: the audience's merge fields by tag; one that is missing takes any text. ``home``: the
+    country of an address that names none, as ISO 3166-1 alpha-2, ``""`` if unknown.
+    """
+
+    fields: Mapping[str, MergeField] = field(default_factory=dict)
+    home: str = ""
+
+
+ANY = Target()
+"""Takes every value: nothing is known of the audience."""
+
+
 def customer_from(
     raw: Mapping[str, Any],
     rules: FieldRules,
     *,
+    target: Target = ANY,
     tags: tuple[str, ...] | None = None,
     left_out: str | None = None,
 ) -> Customer:
     """Return the customer in a QuickBooks API object (query row, CDC row or webhook read)."""
-    addresses = split_addresses(_string(picked(raw, "PrimaryEmailAddr.Address")))
+    addresses = split_addresses(as_text(picked(raw, "PrimaryEmailAddr.Address")))
     active = bool(raw.get("Active", True))
+    values, unfit = merge_fields(raw, rules, target)
     return Customer(
         id=str(raw["Id"]),
         sync_token=str(raw.get("SyncToken", "0")),
@@ -45,32 +64,64 @@ def customer_from(
         is_job=bool(raw.get("Job", False)),
         is_project=bool(raw.get("IsProject", False)),
         last_updated=datetime.fromisoformat(raw["MetaData"]["LastUpdatedTime"]),
-        display_name=_without_suffix(_printable(_string(raw.get("DisplayName"))), active=active),
+        display_name=_without_suffix(printable(as_text(raw.get("DisplayName"))), active=active),
         addresses=addresses.valid,
         email_problem=addresses.problem,
         email_detail=addresses.detail,
-        merge_fields=merge_fields(raw, rules),
-        notes=_string(raw.get("Notes")),
+        merge_fields=values,
+        unfit=unfit,
+        notes=as_text(raw.get("Notes")),
         tags=tags,
         left_out=left_out,
     )
 
 
-def merge_fields(raw: Mapping[str, Any], rules: FieldRules) -> dict[str, MergeValue]:
-    """Return a value for every merge field in ``rules``; ``""`` if QuickBooks has none."""
+def merge_fields(
+    raw: Mapping[str, Any], rules: FieldRules, target: Target = ANY
+) -> tuple[dict[str, MergeValue], dict[str, str]]:
+    """Return the value of each merge field in ``rules``, and why others have none.
+
+    A value is ``""`` if QuickBooks has none, which clears the field. A field whose value does not
+    fit is in the second part only: what the contact has there stays.
+    """
     active = bool(raw.get("Active", True))
-    return {tag: _first(raw, paths, active) for tag, paths in rules.items()}
+    values: dict[str, MergeValue] = {}
+    unfit: dict[str, str] = {}
+    for tag, paths in rules.items():
+        found = _first(raw, paths, active, target.fields.get(tag), target.home)
+        if isinstance(found, Unfit):
+            unfit[tag] = found.reason
+        else:
+            values[tag] = found
+    return values, unfit
 
 
-def _first(raw: Mapping[str, Any], paths: tuple[str, ...], active: bool) -> MergeValue:
+def _first(
+    raw: Mapping[str, Any],
+    paths: tuple[str, ...],
+    active: bool,
+    field: MergeField | None,
+    home: str,
+) -> MergeValue | Unfit:
+    unfit: Unfit | None = None
     for path in paths:
         found = picked(raw, path)
         if found is None:
             continue
-        value = _address(found) if isinstance(found, dict) else _text(found, active=active)
-        if value:
+        value = (
+            postal_address(found, home)
+            if isinstance(found, dict)
+            else _fitted(_text(found, active=active), field)
+        )
+        if isinstance(value, Unfit):
+            unfit = unfit or value
+        elif value:
             return value
-    return ""
+    return unfit or ""
+
+
+def _fitted(text: str, field: MergeField | None) -> str | Unfit:
+    return text if field is None else fit(text, field)
 
 
 def picked(raw: Mapping[str, Any], path: str) -> Any:
@@ -91,67 +142,11 @@ def _parts(path: str) -> tuple[str, ...]:
 def _text(value: object, *, active: bool) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
-    text = _without_suffix(_printable(_string(value)).strip(), active=active)
+    text = _without_suffix(printable(as_text(value)).strip(), active=active)
     if len(text) * BYTES_A_CHARACTER <= TEXT_BYTES:
         return text
     return text.encode()[:TEXT_BYTES].decode(errors="ignore")
 
 
-def _string(value: object) -> str:
-    """Return a value as text; ``""`` for a list or an object, which has no text of its own."""
-    return "" if value is None or isinstance(value, Mapping | list) else str(value)
-
-
-def _printable(text: str) -> str:
-    """Return text without control characters; line ends and tabs become blanks."""
-    if text.isprintable():
-        return text
-    return "".join(
-        " " if each in "\t\n\r" else each
-        for each in text
-        if each in "\t\n\r" or unicodedata.category(each) not in ("Cc", "Cs")
-    )
-
-
 def _without_suffix(text: str, *, active: bool) -> str:
     return text if active else text.removesuffix(INACTIVE_SUFFIX)
-
-
-def _address(parts: Mapping[str, Any]) -> dict[str, str] | None:
-    """Return a Mailchimp address; None if it is partial or its country is unknown."""
-    whole = {name: _part(parts, ours) for name, ours in _WHOLE.items()}
-    if not all(whole.values()):
-        return None
-    rest = [line for name in _FURTHER_LINES if name in parts and (line := _part(parts, name))]
-    if rest:
-        whole["addr2"] = ", ".join(rest)
-    written = _part(parts, "Country")
-    if written:
-        country = _country_code(written)
-        if country is None:
-            return None
-        whole["country"] = country
-    return whole
-
-
-_WHOLE = {
-    "addr1": "Line1",
-    "city": "City",
-    "state": "CountrySubDivisionCode",
-    "zip": "PostalCode",
-}
-_FURTHER_LINES = ("Line2", "Line3", "Line4", "Line5")
-
-
-def _part(parts: Mapping[str, Any], name: str) -> str:
-    return _printable(_string(parts.get(name))).strip()
-
-
-@lru_cache(maxsize=512)
-def _country_code(written: str) -> str | None:
-    """Return the ISO 3166-1 alpha-2 code of a country as people write it; None if unknown."""
-    try:
-        found = pycountry.countries.lookup({"UK": "GB"}.get(written.upper(), written))
-    except LookupError:
-        return None
-    return str(found.alpha_2)

@@ -8,6 +8,7 @@ import msgspec
 from sqlalchemy import Connection, text
 
 from ml_connector.model import Customer
+from ml_connector.store import problems
 from ml_connector.store.database import (
     Columns,
     bytea_array,
@@ -147,6 +148,7 @@ def stage(
     """
     lock_sync(connection, sync=sync)
     rows = _allowed(connection, page, sync, vault)
+    problems.note(connection, sync=sync, unfit={c.customer.id: c.customer.unfit for c in page})
     ids = [row[0] for row in rows]
     twice = len(set(ids)) < len(ids)
     if unknown and not twice and copy_new(connection, *_anew(sync, seen_in, rows)):

@@ -26,7 +26,7 @@ from ml_connector.scope import Scope
 from ml_connector.store import cursors, customers
 from ml_connector.store.customers import EncryptedCustomer, Staged
 from ml_connector.store.database import analyze
-from ml_connector.sync import preflight
+from ml_connector.sync import preflight, targets
 from ml_connector.sync.clocks import WORTH_LOGGING, note_skew
 from ml_connector.sync.staging import fetch_types, map_rows, renames, stage_rows
 
@@ -74,6 +74,7 @@ def fetch_customers(
     with scope.database.begin() as connection:
         cursors.check_index_key(connection, scope.vault)
     preflight.pin_company(scope, client)
+    targets.learn_home(scope, client)
     with scope.database.begin() as connection:
         cursor = cursors.get(connection, sync=scope.name, name=_CURSOR)
     if customer_ids:
@@ -97,6 +98,7 @@ def _mapping(scope: Scope, connection: Connection) -> str:
     further = [sync.tags.derived, sync.include, sync.exclude]
     if any(further):  # if empty, left out: rows staged before these rules existed stay valid
         rules += [*further, renames(scope, connection)]
+    rules += targets.staged_by(scope, connection)
     return scope.vault.fields_hash(rules).hex()
 
 

@@ -13,6 +13,7 @@ from ml_connector.model import (
     Kind,
     Member,
     MemberWrite,
+    MergeValue,
     RowRefusal,
     Status,
 )
@@ -34,12 +35,18 @@ _TERMINAL = {"forgotten": Status.FORGOTTEN, "compliance": Status.UNSUBSCRIBED}
 
 
 class Row(msgspec.Struct, frozen=True):
-    """A claimed change and the write it calls for."""
+    """A claimed change and the write it calls for.
+
+    ``unfit``: merge fields that are left out, with the reason. ``kept``: what we sent of these
+    earlier, which the contact still shows.
+    """
 
     change: ClaimedChange
     write: MemberWrite
     other_addresses: tuple[str, ...] = ()
     tags: TagWork = TagWork()
+    unfit: Mapping[str, str] = {}
+    kept: Mapping[str, MergeValue] = {}
 
 
 class ExtraCall(msgspec.Struct, frozen=True):
@@ -105,8 +112,15 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def settled(self) -> SettledChange:
         """The change with its final state, ready to settle."""
-        error = self.refusal.message if self.refusal else None
-        return SettledChange(id=self.row.change.id, state=self.state, error=error)
+        return SettledChange(id=self.row.change.id, state=self.state, error=self.error)
+
+    @property
+    def error(self) -> str | None:
+        """Why the row was refused, with the fields that were left out of it; None if it was not."""
+        if self.refusal is None:
+            return None
+        left_out = [f"{tag} was left out: {reason}" for tag, reason in self.row.unfit.items()]
+        return "; ".join([self.refusal.message, *left_out])
 
     def written(self, now: datetime, vault: Vault) -> ContactState:
         """Return the contact row after this write."""
@@ -114,6 +128,7 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
         if self.member is None:
             return self._refused(now)
         filled = {tag for tag, value in write.merge_fields.items() if value}
+        filled |= self.row.unfit.keys() & set(change.sent_fields)  # what was sent stays there
         return ContactState(
             email_key=change.email_key,
             status=self.member.status,
@@ -126,7 +141,7 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
             seen_tags=self.row.tags.seen,
             payload={
                 "email": write.email_address,
-                "merge_fields": write.merge_fields,
+                "merge_fields": {**self.row.kept, **write.merge_fields},
                 "tags": list(self.row.tags.ours),
             },
         )
@@ -158,6 +173,8 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
             after |= {"merge_fields": write.merge_fields, "tags": list(write.tags)}
         if self.member is not None:
             after["status"] = self.member.status
+        if self.row.unfit:
+            after["left_out"] = dict(self.row.unfit)
         if self.row.other_addresses:
             after["other_addresses"] = list(self.row.other_addresses)
         if self.further:
@@ -170,7 +187,7 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
             cause=f"change:{change.id}",
             customer_id=change.customer_id,
             email_key=change.email_key,
-            error=self.refusal.message if self.refusal else None,
+            error=self.error,
             attempts=change.attempts + 1,
             request_id=self.request_id,
             before=before,

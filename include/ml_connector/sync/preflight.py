@@ -15,18 +15,20 @@ from ml_connector.quickbooks.client import QuickBooksClient
 from ml_connector.scope import Scope
 from ml_connector.settings import Sync
 from ml_connector.store import cursors, customers
+from ml_connector.sync import targets
 
 CHECK_TTL = timedelta(hours=1)
 _CURSOR = "audience_ready"
-_ADDRESSES = ("BillAddr", "ShipAddr")
 
 
-def check_audience(sync: Sync, client: MailchimpClient) -> None:
-    """Check the audience's merge fields against the settings.
+def check_audience(scope: Scope, client: MailchimpClient) -> None:
+    """Check the audience's merge fields against the settings, and store what values must fit.
 
     Raises ``AudienceNotReady``, which names every merge field that is missing or does not fit.
     """
-    problems = [problem for _, problem in iter_problems(sync, client.merge_fields())]
+    sync, found = scope.sync, client.merge_fields()
+    targets.store_fields(scope, found)
+    problems = [problem for _, problem in iter_problems(sync, found)]
     if problems:
         raise AudienceNotReady(
             f"audience {sync.audience_id} is not ready, nothing was written: "
@@ -43,7 +45,7 @@ def check_audience_cached(scope: Scope, client: MailchimpClient) -> None:
         last = cursors.get(connection, sync=scope.name, name=_CURSOR)
     if last.get("rules") == rules and now - datetime.fromisoformat(last["at"]) < CHECK_TTL:
         return
-    check_audience(scope.sync, client)
+    check_audience(scope, client)
     with scope.database.begin() as connection:
         value = {"rules": rules, "at": now.isoformat()}
         cursors.put(connection, sync=scope.name, name=_CURSOR, value=value)
@@ -56,7 +58,7 @@ def iter_problems(sync: Sync, fields: list[MergeField]) -> Iterator[tuple[str, s
         field = existing.get(tag)
         if field is None:
             yield tag, f"merge field {tag} is missing"
-        elif any(path in _ADDRESSES for path in paths) != (field.type == "address"):
+        elif any(path in targets.ADDRESSES for path in paths) != (field.type == "address"):
             wanted = "an address" if field.type != "address" else "no address"
             yield (
                 tag,
@@ -80,7 +82,7 @@ def missing_fields(sync: Sync, fields: list[MergeField]) -> list[tuple[str, str]
     """Return (merge field, type) for each mapped merge field that the audience lacks."""
     existing = {field.tag for field in fields}
     return [
-        (tag, "address" if any(path in _ADDRESSES for path in paths) else "text")
+        (tag, "address" if any(path in targets.ADDRESSES for path in paths) else "text")
         for tag, paths in sync.fields.items()
         if tag not in existing
     ]

@@ -370,7 +370,9 @@ class _Pusher:
             tags=tags.wanted,
             **_statuses(change),
         )
-        return Row(change, write, customer.addresses[1:], tags)
+        shown = self._shown(change).get("merge_fields", {}) if customer.unfit else {}
+        kept = {tag: shown[tag] for tag in customer.unfit if tag in shown}
+        return Row(change, write, customer.addresses[1:], tags, unfit=customer.unfit, kept=kept)
 
     def _tags(self, change: ClaimedChange, customer: Customer, left: Sequence[str]) -> TagWork:
         sync, vault = self._scope.sync, self._scope.vault

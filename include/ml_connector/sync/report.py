@@ -7,7 +7,15 @@ import structlog
 
 from ml_connector.audit import trail
 from ml_connector.scope import Scope
-from ml_connector.store import approvals, changes, contacts, deciding, member_events, plans
+from ml_connector.store import (
+    approvals,
+    changes,
+    contacts,
+    deciding,
+    member_events,
+    plans,
+    problems,
+)
 from ml_connector.store.database import MANY_ROWS, analyze
 
 log = structlog.get_logger(__name__)
@@ -19,6 +27,7 @@ class Report:
 
     ``changes``: (kind, reason, state, number). ``others``: (decision, reason, number). ``events``:
     member events by kind. ``written_back``: writes to QuickBooks customers by outcome.
+    ``unfit``: values that merge fields cannot take.
     """
 
     plan_id: int
@@ -28,6 +37,7 @@ class Report:
     events: dict[str, int] = field(default_factory=dict)
     written_back: dict[str, int] = field(default_factory=dict)
     calls: dict[str, int] = field(default_factory=dict)
+    unfit: list[problems.UnfitCount] = field(default_factory=list)
 
     def as_json(self) -> dict[str, Any]:
         """Return the report as lists and dicts."""
@@ -39,6 +49,7 @@ class Report:
             "events": self.events,
             "written_back": self.written_back,
             "calls": self.calls,
+            "unfit": [list(row) for row in self.unfit],
         }
 
 
@@ -54,6 +65,7 @@ def make_report(scope: Scope, *, plan_id: int) -> Report:
             events=member_events.counts(connection, sync=scope.name, since=since),
             written_back=trail.counts(connection, run=scope.run, system="quickbooks", since=since),
             calls=plans.calls_of(connection, plan_id=plan_id),
+            unfit=problems.unfit_counts(connection, sync=scope.name),
         )
         rejected = approvals.approval_of(connection, plan_id=plan_id)[0] == "rejected"
         state = "rejected" if rejected else "finished"

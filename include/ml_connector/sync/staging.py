@@ -16,6 +16,7 @@ from ml_connector.rules.fields import customer_from
 from ml_connector.scope import Scope
 from ml_connector.store import cursors, customers
 from ml_connector.store.customers import EncryptedCustomer, Staged
+from ml_connector.sync import targets
 
 _CURSOR = "customer_types"
 
@@ -37,6 +38,7 @@ def map_rows(
     counts as a rename.
     """
     sync, page = scope.sync, list(rows)
+    target = targets.target(scope, connection)
     types = {}
     if sync.needs_customer_types:
         types = _stored_types(scope, connection)
@@ -48,6 +50,7 @@ def map_rows(
             customer_from(
                 row,
                 sync.fields,
+                target=target,
                 tags=tags_of(row, sync.tags, types),
                 left_out=left_out(row, sync, types),
             )

@@ -14,7 +14,7 @@ from ml_connector.model import RunContext
 from ml_connector.privacy import erasure
 from ml_connector.scope import Scope
 from ml_connector.settings import load_sync, load_syncs, settings_file
-from ml_connector.store import cursors, customers
+from ml_connector.store import cursors, customers, problems
 from ml_connector.sync import preflight
 from ml_connector.sync.preflight import iter_problems, missing_fields
 from ml_connector.sync.push import CONTRACT_CURSOR
@@ -136,10 +136,18 @@ def _merge_fields(scope: Scope, *, fix: bool) -> str:
             added.append(tag)
             _record(scope, "create_merge_field", after={"tag": tag, "type": kind})
         existing = client.merge_fields() if added else existing
-    problems = [problem for _, problem in iter_problems(scope.sync, existing)]
-    if problems:
-        raise ConnectorError("; ".join(problems) + "; `ml-connector check --fix` adds missing ones")
-    return f"{', '.join(scope.sync.fields)} are there" + (f", added {added}" if added else "")
+    wrong = [problem for _, problem in iter_problems(scope.sync, existing)]
+    if wrong:
+        raise ConnectorError("; ".join(wrong) + "; `ml-connector check --fix` adds missing ones")
+    with scope.database.begin() as connection:
+        unfit = problems.unfit_counts(connection, sync=scope.name)
+        known = customers.count_known(connection, sync=scope.name)
+    return "; ".join(
+        [
+            f"{', '.join(scope.sync.fields)} are there" + (f", added {added}" if added else ""),
+            *(each.sentence(known) for each in unfit),
+        ]
+    )
 
 
 def _contract(scope: Scope) -> str:

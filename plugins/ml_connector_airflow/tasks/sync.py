@@ -18,7 +18,7 @@ from ml_connector.scope import Scope
 from ml_connector.settings import load_audit, load_webhooks
 from ml_connector.store import changes, plans
 from ml_connector.store.activity_queue import Slice
-from ml_connector.sync import archive, follow_up, guard, planner, preflight, push, report
+from ml_connector.sync import archive, follow_up, guard, planner, preflight, push, report, targets
 from ml_connector.sync import fetch_customers as fetch
 from ml_connector.sync import fetch_members as members
 from ml_connector_airflow import metrics
@@ -57,6 +57,7 @@ def _step(sync: str) -> Iterator[Scope]:
 def fetch_customers(sync: str, params: Params) -> dict[str, Any]:
     """Stage what QuickBooks has; return counts."""
     with _step(sync) as scope:
+        targets.learn_fields(scope, mailchimp_client(scope))
         fetched = fetch.fetch_customers(
             scope,
             quickbooks_client(scope),
@@ -81,7 +82,7 @@ def make_plan(sync: str, params: Params) -> list[int]:
         )
         metrics.plan_size(sync, planned.changes)
         if planned.changes:
-            preflight.check_audience(scope.sync, client)
+            preflight.check_audience(scope, client)
         return list(planned.shards)
 
 

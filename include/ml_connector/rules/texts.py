@@ -1,0 +1,20 @@
+"""Texts as QuickBooks sends them: what is text, and what of it can be shown."""
+
+import unicodedata
+from collections.abc import Mapping
+
+
+def as_text(value: object) -> str:
+    """Return a value as text; ``""`` for a list or an object, which has no text of its own."""
+    return "" if value is None or isinstance(value, Mapping | list) else str(value)
+
+
+def printable(text: str) -> str:
+    """Return text without control characters; line ends and tabs become blanks."""
+    if text.isprintable():
+        return text
+    return "".join(
+        " " if each in "\t\n\r" else each
+        for each in text
+        if each in "\t\n\r" or unicodedata.category(each) not in ("Cc", "Cs")
+    )
