@@ -658,6 +658,7 @@ SHOWN = {
     "new_contact_status": ("pending", STATUS["pending"]),
     "fields": ({"CITY": "BillAddr.City"}, "CITY BillAddr.City"),
     "tags.static": (["Books"], "Tags Books"),
+    "default_country": ("NZ", "without one NZ"),
     "tags.from": ({"customer_type": "Type {value}"}, "Type {value} from customer_type"),
     "include": ({"customer_type": ["Retail"]}, "Only customer_type: Retail"),
     "exclude": ({"currency": ["EUR", "USD"]}, "Left out currency: EUR, USD"),

@@ -46,6 +46,7 @@ HARMLESS = {
     "contacts": {"sync"},
     "former_contacts": {"sync", "customer_id"},
     "observations": {"sync"},
+    "unfit_values": {"sync", "customer_id", "merge_field", "reason"},  # words that quote no value
     "member_events": {"sync"},
     "plans": {"sync", "run_id", "kind", "state", "calls", "counts", "error"},
     "changes": {"sync", "customer_id", "kind", "reason", "status", "state", "origin"},

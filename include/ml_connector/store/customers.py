@@ -147,8 +147,9 @@ def stage(
     customer staged a moment ago, so the lookup is skipped.
     """
     lock_sync(connection, sync=sync)
-    rows = _allowed(connection, page, sync, vault)
-    problems.note(connection, sync=sync, unfit={c.customer.id: c.customer.unfit for c in page})
+    allowed = redact(connection, [each.customer for each in page], sync=sync, vault=vault)
+    rows = _allowed(page, allowed, sync, vault)
+    problems.note(connection, sync=sync, unfit={each.id: each.unfit for each in allowed})
     ids = [row[0] for row in rows]
     twice = len(set(ids)) < len(ids)
     if unknown and not twice and copy_new(connection, *_anew(sync, seen_in, rows)):
@@ -175,9 +176,9 @@ def _anew(
 
 
 def _allowed(
-    connection: Connection, page: Sequence[EncryptedCustomer], sync: str, vault: Vault
+    page: Sequence[EncryptedCustomer], allowed: Sequence[Customer], sync: str, vault: Vault
 ) -> list[tuple[Any, ...]]:
-    allowed = redact(connection, [each.customer for each in page], sync=sync, vault=vault)
+    """Return the staging rows of ``page``; those of forgotten people as ``allowed`` has them."""
     pairs = list(zip(page, allowed, strict=True))
     rest = iter(
         encrypted(
