@@ -6,7 +6,7 @@ import requests
 from ml_connector.console.access import Right
 from ml_connector.console.app import PAGES, PREFIX
 
-EXAMPLES = {"{id:int}": "1", "{id}": "1", "{key}": "00", "{system}": "quickbooks"}
+EXAMPLES = {"{id:row}": "1", "{id}": "1", "{key}": "00", "{system}": "quickbooks"}
 ROLES = ("anonymous", "viewer", "user", "admin")
 MAY = {
     Right.READ: {"viewer", "user", "op", "admin"},
@@ -16,7 +16,7 @@ MAY = {
 }
 OURS = {"X-Console": "1", "Sec-Fetch-Site": "same-origin"}
 # Would start something; that they do is shown in the browser.
-STARTS = {"/audit/{id:int}/replay", "/audit/replay"}
+STARTS = {"/audit/{id:row}/replay", "/audit/replay"}
 
 
 @pytest.mark.parametrize("role", ROLES)
