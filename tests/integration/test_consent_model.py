@@ -64,7 +64,7 @@ CUSTOMERS = 3
 MOST_CUSTOMERS = 5
 LIVE = ("subscribed", "pending", "transactional", "unsubscribed", "cleaned")
 
-SEQUENCES = int(os.environ.get("CONSENT_SEQUENCES", "200"))
+SEQUENCES = int(os.environ.get("CONSENT_SEQUENCES", "40"))
 """Of each batch contract in CI; `make torture` takes more."""
 ENOUGH = 200
 """From this many sequences on, whatever never fired fails the check."""
