@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
 
+from ml_connector.errors import ConnectorError
 from ml_connector.wire.transport import Request, Response, Transport
 from sandbox.control import Instrumented
 from sandbox.mailchimp.app import MailchimpSandbox
@@ -89,7 +90,7 @@ class Watched:
         self.before(call)
         try:
             response = self.transport.send(request)
-        except Exception:
+        except ConnectorError:
             self.after(call, None)
             raise
         self.after(call, response)

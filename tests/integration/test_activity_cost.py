@@ -30,6 +30,7 @@ def beyond_the_delta(company) -> list[str]:
     return [each["body"] for each in reads(company) if "LastUpdatedTime >= " not in each["body"]]
 
 
+@pytest.mark.endurance
 @pytest.mark.parametrize(("settings", "calls"), [({}, 40), ({"batch_size": 30}, 34)])
 def test_1000_customers_cost_40_batches_and_no_read_beyond_the_delta(
     company, thousand, settings, calls
@@ -41,6 +42,7 @@ def test_1000_customers_cost_40_batches_and_no_read_beyond_the_delta(
     assert shown(company) == CUSTOMERS
 
 
+@pytest.mark.endurance
 def test_2_percent_changed_meanwhile_cost_one_read_and_one_batch_more(company, thousand):
     def edits() -> None:
         company.clear_journals()

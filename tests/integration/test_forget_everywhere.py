@@ -195,6 +195,7 @@ def exports(company: Company) -> dict[str, str]:
     return {path: answer.text.lower() for path, answer in answers.items()}
 
 
+@pytest.mark.endurance
 @pytest.mark.timeout(200)
 def test_fifty_people_leave_no_trace_and_never_come_back(company, capfd):
     ids = history(company)

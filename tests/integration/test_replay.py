@@ -234,6 +234,7 @@ def test_more_rows_than_are_replayed_at_a_time_are_refused_with_what_to_narrow_t
             trail.select(connection, failed, most=1)
 
 
+@pytest.mark.endurance
 def test_replaying_a_thousand_rows_twice_gives_the_same_end_state(company):
     """Among them opt-outs, suppressed people, changed and departed customers."""
     emails = [f"c{number}@finch.org" for number in range(1000)]

@@ -1,5 +1,7 @@
 """`ml-connector preview`, `sync` and `process-webhooks`: what DAGs do, in the process of the command."""
 
+import pytest
+
 AMY, BEN = "amy@finch.org", "ben@finch.org"
 
 
@@ -21,6 +23,7 @@ def test_a_sync_of_one_customer_leaves_the_others_alone(company, run):
     assert company.statuses() == {BEN: "subscribed"}
 
 
+@pytest.mark.endurance
 def test_a_plan_above_the_guard_waits_until_it_is_approved(company, run):
     ids = [company.customer(f"C{n}", f"c{n}@finch.org") for n in range(30)]
     assert run("sync")[0] == 0
