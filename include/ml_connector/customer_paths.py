@@ -1,11 +1,14 @@
 """Allow-list of the customer attributes that may leave QuickBooks.
 
-Money, tax and payment terms are not on it, so no setting can send them on, and decoding drops them
+A source in the settings is a path (``BillAddr.City``), a custom field (``CustomField[Region]``) or a
+template with such paths in braces (``"{GivenName} {FamilyName}"``). Money, tax and payment terms are not on it, so no setting can send them on, and decoding drops them
 before anything is stored (behaviour A47). Attributes:
 https://developer.intuit.com/app/developer/qbo/docs/api/accounting/all-entities/customer
 """
 
-from collections.abc import Mapping
+import re
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from functools import lru_cache
 from typing import Any
 
 _PHONE = frozenset({"FreeFormNumber"})
@@ -59,20 +62,89 @@ ATTRIBUTES = frozenset({*PATHS, "SyncToken", "status"})
 """Attributes that are decoded: those, and two that only the connector itself uses."""
 
 
+CUSTOM_FIELDS = "CustomField"
+"""The attribute with a customer's custom fields. Only those that the settings name are decoded."""
+
+_CUSTOM = re.compile(r"CustomField\[(.+)\]")
+_PLACE = re.compile(r"\{([^{}]*)\}")
+
+
+def check_source(source: str) -> None:
+    """Raise ``ValueError`` with the reason if settings may not send a source on."""
+    if not is_template(source):
+        check_path(source)
+        return
+    if {"{", "}"} & set(_PLACE.sub("", source)):
+        raise ValueError(f"{source!r} has a brace without its pair")
+    for path in paths_of(source):
+        check_path(path)
+        if PATHS.get(path):
+            raise ValueError(f"{path} has parts, so a template names one: {_known(path)}")
+
+
 def check_path(path: str) -> None:
     """Raise ``ValueError`` with the reason if settings may not send a customer's ``path`` on."""
+    if custom_field(path):
+        return
     name, _, part = path.partition(".")
     parts = PATHS.get(name)
     if parts is None:
+        hint = "; a custom field is written CustomField[Its name]" if "Custom" in name else ""
         raise ValueError(
             f"{path} may not leave QuickBooks: only names, addresses, phones, notes and types are"
             " sent on, never money, tax or terms. The list: docs/configuration.md, Attributes"
+            + hint
         )
     if part and part not in parts:
-        known = ", ".join(f"{name}.{each}" for each in sorted(parts)) or name
-        raise ValueError(f"{path} is not an attribute of a QuickBooks customer; known: {known}")
+        raise ValueError(
+            f"{path} is not an attribute of a QuickBooks customer; known: {_known(name)}"
+        )
 
 
-def allowed(row: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a customer as QuickBooks sent it, without the attributes that stay there."""
-    return {name: value for name, value in row.items() if name in ATTRIBUTES}
+def _known(name: str) -> str:
+    return ", ".join(f"{name}.{each}" for each in sorted(PATHS[name])) or name
+
+
+def is_template(source: str) -> bool:
+    """Return whether a source is a template."""
+    return "{" in source or "}" in source
+
+
+def pieces(template: str) -> list[str]:
+    """Return a template's texts and paths in turn; the first and the last are texts."""
+    return _PLACE.split(template)
+
+
+def paths_of(source: str) -> tuple[str, ...]:
+    """Return the paths that a source names."""
+    return tuple(_PLACE.findall(source)) if is_template(source) else (source,)
+
+
+@lru_cache(maxsize=1024)
+def custom_field(path: str) -> str:
+    """Return the name of the custom field that a path names; ``""`` if it names none."""
+    found = _CUSTOM.fullmatch(path)
+    return found[1].strip() if found else ""
+
+
+def custom_fields(sources: Iterable[str]) -> Iterator[str]:
+    """Yield the names of the custom fields in ``sources``."""
+    for source in sources:
+        yield from filter(None, map(custom_field, paths_of(source)))
+
+
+def allowed(row: Mapping[str, Any], custom: Collection[str] = ()) -> dict[str, Any]:
+    """Return a customer as QuickBooks sent it, without what stays there.
+
+    ``custom``: the names of the custom fields to keep, in lower case.
+    """
+    kept = {name: value for name, value in row.items() if name in ATTRIBUTES}
+    if custom and isinstance(fields := row.get(CUSTOM_FIELDS), list):
+        kept[CUSTOM_FIELDS] = [each for each in fields if field_name(each) in custom]
+    return kept
+
+
+def field_name(field: Any) -> str:
+    """Return the name of a custom field as QuickBooks sent it, in lower case; ``""`` if it has none."""
+    name = field.get("Name") if isinstance(field, Mapping) else None
+    return name.strip().casefold() if isinstance(name, str) else ""

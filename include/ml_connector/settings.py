@@ -23,7 +23,7 @@ from pydantic import (
     model_validator,
 )
 
-from ml_connector.customer_paths import check_path
+from ml_connector.customer_paths import check_path, check_source
 from ml_connector.errors import SettingsError
 
 DEFAULT_FILE = Path(__file__).resolve().parents[1] / "config" / "syncs.yaml"
@@ -192,8 +192,8 @@ class Sync(_Strict):
                 )
             if not sources:
                 raise ValueError(f"{tag} needs at least one QuickBooks attribute")
-            for path in sources:
-                check_path(path)
+            for source in sources:
+                check_source(source)
         return value
 
 

@@ -3,6 +3,7 @@
 import pytest
 import requests
 
+from ml_connector.errors import AudienceNotReady
 from ml_connector.store import problems
 from tests.integration.company import AUDIENCE
 
@@ -102,3 +103,32 @@ def test_a25_an_address_without_a_country_is_in_the_companys_or_the_settings(com
     company.sync()
     asked = [call for call in company.calls("quickbooks") if "companyinfo" in call["path"]]
     assert len(asked) == (0 if country else 1)
+
+
+def test_a51_templates_fill_text_fields_and_an_edit_reaches_them(company):
+    company.settings["fields"] = {
+        "FNAME": "{GivenName} {FamilyName}",
+        "ADDRLINE": "{BillAddr.Line1}, {BillAddr.PostalCode} {BillAddr.City}, {BillAddr.Country}",
+    }
+    audience(company, {"tag": "ADDRLINE"})
+    muscat = {"Line1": "Way 3001", "City": "Muscat", "PostalCode": "133", "Country": "Oman"}
+    amy = company.customer("Amy", AMY, FamilyName="Al Said", BillAddr=muscat)
+    company.sync()
+    assert company.fields(AMY) == {
+        "FNAME": "Amy Al Said",
+        "ADDRLINE": "Way 3001, 133 Muscat, Oman",
+    }
+    company.edit(amy, FamilyName=None, BillAddr={"City": "Muscat"})
+    company.sync()
+    assert company.fields(AMY) == {"FNAME": "Amy", "ADDRLINE": "Muscat"}
+    company.edit(amy, BillAddr=None)
+    company.sync()
+    assert company.fields(AMY) == {"FNAME": "Amy"}
+
+
+def test_a51_a_template_for_an_address_field_stops_the_run_before_its_first_write(company):
+    company.settings["fields"] = {"ADDRESS": "{BillAddr.Line1}, {BillAddr.City}"}
+    company.customer("Amy", AMY, BillAddr=BERLIN)
+    with pytest.raises(AudienceNotReady, match="gives no address"):
+        company.sync()
+    assert company.statuses() == {}

@@ -1,7 +1,7 @@
 """Map merge fields to QuickBooks attributes: ranked rules, as data.
 
-A rule is a merge field and a list of attribute paths (``PrimaryPhone.FreeFormNumber``). The first
-path with a value that fits wins.
+A rule is a merge field and a list of sources: attribute paths (``PrimaryPhone.FreeFormNumber``),
+custom fields (``CustomField[Region]``) or templates. The first with a value that fits wins.
 """
 
 from collections.abc import Mapping
@@ -10,9 +10,11 @@ from datetime import datetime
 from functools import lru_cache
 from typing import Any
 
+from ml_connector.customer_paths import CUSTOM_FIELDS, custom_field, field_name
 from ml_connector.model import Customer, MergeField, MergeValue
 from ml_connector.rules.addresses import split_addresses
 from ml_connector.rules.postal import postal_address
+from ml_connector.rules.templates import filled
 from ml_connector.rules.texts import as_text, printable
 from ml_connector.rules.typed import fit
 from ml_connector.rules.unfit import Unfit
@@ -105,7 +107,7 @@ def _first(
 ) -> MergeValue | Unfit:
     unfit: Unfit | None = None
     for path in paths:
-        found = picked(raw, path)
+        found = text_of(raw, path, active=active) if "{" in path else picked(raw, path)
         if found is None:
             continue
         value = (
@@ -126,12 +128,31 @@ def _fitted(text: str, field: MergeField | None) -> str | Unfit:
 
 def picked(raw: Mapping[str, Any], path: str) -> Any:
     """Return the value at a path into a QuickBooks customer; None if there is none."""
+    if "[" in path:
+        return _custom(raw, custom_field(path).casefold())
     value: Any = raw
     for part in _parts(path):
         if not isinstance(value, dict):
             return None
         value = value.get(part)
     return value
+
+
+_VALUES = ("StringValue", "NumberValue", "DateValue", "BooleanValue")
+
+
+def _custom(raw: Mapping[str, Any], name: str) -> Any:
+    for each in raw.get(CUSTOM_FIELDS) or ():
+        if field_name(each) == name:
+            return next((each[key] for key in _VALUES if each.get(key) is not None), None)
+    return None
+
+
+def text_of(raw: Mapping[str, Any], source: str, *, active: bool) -> str:
+    """Return what a path or a template gives as text; ``""`` if nothing."""
+    if "{" not in source:
+        return _text(picked(raw, source), active=active)
+    return filled(source, lambda path: _text(picked(raw, path), active=active))
 
 
 @lru_cache(maxsize=1024)
@@ -145,7 +166,7 @@ def _text(value: object, *, active: bool) -> str:
     text = _without_suffix(printable(as_text(value)).strip(), active=active)
     if len(text) * BYTES_A_CHARACTER <= TEXT_BYTES:
         return text
-    return text.encode()[:TEXT_BYTES].decode(errors="ignore")
+    return text.encode()[:TEXT_BYTES].decode(errors="ignore").rstrip()
 
 
 def _without_suffix(text: str, *, active: bool) -> str:
