@@ -83,6 +83,19 @@ _NAME_FORMER = text("""
                                                 OR k.contact_id = p.contact_id))
     ON CONFLICT DO NOTHING
 """)
+# By far the most members that a run created show what was sent to them: only their ids are new.
+_LINK = text("""
+    UPDATE ml_connector.contacts k
+    SET contact_id = p.contact_id, last_changed = p.last_changed, seen_at = clock_timestamp()
+    FROM observed_members p
+    WHERE k.sync = :sync AND k.email_key = p.email_key AND k.contact_id IS NULL
+      AND k.status = p.status AND k.status <> 'archived' AND k.profile_hash = p.profile_hash AND k.seen_tags = p.seen_tags
+      AND k.last_changed IS NULL AND k.alias_of IS NULL AND p.moved_from IS NULL
+      AND k.complained = p.complained
+      AND (k.seen_at <= CAST(:asked AS timestamptz) OR p.last_changed > k.seen_at)
+      AND NOT EXISTS (SELECT 1 FROM ml_connector.contacts f
+                      WHERE f.sync = :sync AND f.contact_id = p.contact_id)
+""")
 # Joins a page's rows with the stored contacts, and with the members' former addresses (A28). A
 # pending write of ours explains a change of fields, or a return. Our archive in flight explains an
 # archived status. ``writer`` is the customer of a creation or restore whose outcome is unknown: the
@@ -261,6 +274,15 @@ _TRANSITIONS = text("""
     WHERE profile_was <> profile_hash AND NOT writing AND status <> 'archived'
     ORDER BY happened_at, kind
 """)
+_DIFFERING = text("""
+    SELECT email_key FROM judged_members
+    WHERE (status <> 'archived' OR NOT is_new) AND profile_hash IS NOT NULL
+      AND (is_new OR former_key IS NOT NULL OR profile_was IS DISTINCT FROM profile_hash)
+""")
+_DEPARTED = text("""
+    SELECT email_key FROM judged_members WHERE status = 'forgotten'
+    UNION SELECT former_key FROM judged_members WHERE former_key IS NOT NULL
+""")
 
 
 def opt_out_of_archived(
@@ -304,27 +326,15 @@ def opt_out_of_archived(
         )
 
 
-def differing(connection: Connection) -> set[bytes]:
-    """Return the members of the last upsert that show other merge fields than were known.
+class Upserted(NamedTuple):
+    """What an upsert found: the members' transitions, and two sets of addresses.
 
-    Call it in the transaction of ``upsert_members``.
+    ``differing`` show other merge fields than were known. ``departed`` were deleted or left.
     """
-    rows = connection.execute(
-        text("""SELECT email_key FROM judged_members
-                WHERE (status <> 'archived' OR NOT is_new) AND profile_hash IS NOT NULL
-                  AND (is_new OR former_key IS NOT NULL
-                       OR profile_was IS DISTINCT FROM profile_hash)"""),
-    ).scalars()
-    return {bytes(key) for key in rows}
 
-
-def departed(connection: Connection) -> set[bytes]:
-    """Return the addresses that the last upsert found deleted or left."""
-    rows = connection.execute(
-        text("""SELECT email_key FROM judged_members WHERE status = 'forgotten'
-                UNION SELECT former_key FROM judged_members WHERE former_key IS NOT NULL""")
-    ).scalars()
-    return {bytes(key) for key in rows}
+    transitions: list[Transition]
+    differing: set[bytes]
+    departed: set[bytes]
 
 
 def upsert_members(
@@ -335,8 +345,8 @@ def upsert_members(
     now: datetime,
     arrivals: bool,
     asked: datetime | None = None,
-) -> list[Transition]:
-    """Upsert members as read; return their transitions since the last read.
+) -> Upserted:
+    """Upsert members as read; return what changed about them since the last read.
 
     If a contact was read or written after ``asked`` by the database's clock, only later changes
     count. The next read catches earlier ones, because it begins before this one ends.
@@ -353,7 +363,7 @@ def upsert_members(
     """
     lock_sync(connection, sync=sync)
     connection.execute(text("DROP TABLE IF EXISTS judged_members"))
-    load_temp_table(
+    loaded = load_temp_table(
         connection,
         "observed_members",
         _OBSERVED,
@@ -371,6 +381,8 @@ def upsert_members(
             for m in members
         ),
     )
+    if connection.execute(_LINK, {"sync": sync, "asked": asked}).rowcount == loaded:
+        return Upserted([], set(), set())
     connection.execute(_NAME_FORMER, {"sync": sync})
     connection.execute(_JUDGE, {"sync": sync, "now": now, "asked": asked})
     connection.execute(_TRAVEL, {"sync": sync})
@@ -379,6 +391,9 @@ def upsert_members(
     connection.execute(_CARRY, {"sync": sync})
     connection.execute(_MOVERS, {"sync": sync})
     connection.execute(_OPT_IN, {"sync": sync})
-    return [
-        Transition(*row) for row in connection.execute(_TRANSITIONS, {"arrivals": arrivals}).all()
-    ]
+    found = connection.execute(_TRANSITIONS, {"arrivals": arrivals}).all()
+    return Upserted(
+        [Transition(*row) for row in found],
+        set(map(bytes, connection.execute(_DIFFERING).scalars())),
+        set(map(bytes, connection.execute(_DEPARTED).scalars())),
+    )

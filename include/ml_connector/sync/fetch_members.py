@@ -248,31 +248,29 @@ def record_members(
         connection, keyed, sync=scope.name, now=scope.clock(), arrivals=arrivals, asked=asked
     )
     by_key = dict(zip((each.email_key for each in keyed), addresses.values(), strict=True))
-    if keyed:
-        _observe(scope, connection, by_key)
-    if not seen:
+    observations.clear(connection, sync=scope.name, keys=seen.departed)
+    _observe(scope, connection, {key: by_key[key] for key in seen.differing})
+    if not seen.transitions:
         return 0
     return member_events.record(
         connection,
-        _events(scope, connection, seen, by_key),
+        _events(scope, connection, seen.transitions, by_key),
         sync=scope.name,
         source=source,
         vault=scope.vault,
     )
 
 
-def _observe(scope: Scope, connection: Connection, by_key: Mapping[bytes, Member]) -> None:
-    """Keep what members show, where it differs from what was sent to them (A41).
+def _observe(scope: Scope, connection: Connection, differing: Mapping[bytes, Member]) -> None:
+    """Keep what members show that differ from what was known, where it was not sent to them (A41).
 
     Of members who are no customers nothing is kept, except before the first plan: the customers are
     read at the same time.
     """
     sync, vault = scope.name, scope.vault
-    differing = member_snapshots.differing(connection)
-    observations.clear(connection, sync=sync, keys=member_snapshots.departed(connection))
     if not differing:
         return
-    shown = {key: observation_of(scope, by_key[key]) for key in differing}
+    shown = {key: observation_of(scope, member) for key, member in differing.items()}
     sent = contacts.sent(connection, sync=sync, keys=list(shown), vault=vault)
     concerned = set(sent)
     if cursors.get(connection, sync=sync, name="customers").get("watermark"):
@@ -380,7 +378,7 @@ def _record_gone(
             after=each.after,
             happened_at=each.happened_at,
         )
-        for each in seen
+        for each in seen.transitions
     ]
     return member_events.record(
         connection, events, sync=scope.name, source=source, vault=scope.vault
