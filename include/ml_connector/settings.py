@@ -14,6 +14,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 import yaml
 from croniter import croniter
 from pydantic import (
+    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -23,7 +24,7 @@ from pydantic import (
     model_validator,
 )
 
-from ml_connector.customer_paths import check_path, check_source
+from ml_connector.customer_paths import check_path, check_source, custom_field, custom_fields
 from ml_connector.errors import SettingsError
 
 DEFAULT_FILE = Path(__file__).resolve().parents[1] / "config" / "syncs.yaml"
@@ -39,7 +40,16 @@ NAMED_ATTRIBUTES = ("customer_type", "job", "currency")
 """Attributes with a name of their own, beside paths into the customer."""
 
 
-Attribute = Literal["customer_type", "currency"]
+def _filterable(attribute: str) -> str:
+    if attribute not in ("customer_type", "currency") and not custom_field(attribute):
+        raise ValueError(
+            f"{attribute!r} is no attribute to filter by: customer_type, currency or"
+            " CustomField[Its name]"
+        )
+    return attribute
+
+
+Attribute = Annotated[str, AfterValidator(_filterable)]
 MAX_OF_A_TAG = 100
 """Mailchimp accepts tag names of up to this many characters."""
 MIN_RETENTION_DAYS = 7
@@ -78,7 +88,7 @@ class Tags(_Strict):
     """The tags of a contact: ``static`` for every contact, ``from`` by customer attribute.
 
     ``from`` maps an attribute to a tag. An attribute is ``customer_type``, ``job``, ``currency`` or
-    a path as in ``fields``. ``{value}`` in the tag stands for the attribute's value.
+    a path as in ``fields``, custom fields included. ``{value}`` in the tag stands for the attribute's value.
     """
 
     static: tuple[str, ...] = ()
@@ -96,12 +106,13 @@ class Tags(_Strict):
     @classmethod
     def _known_attributes(cls, value: dict[str, str]) -> dict[str, str]:
         for attribute, tag in value.items():
-            if attribute not in NAMED_ATTRIBUTES and not _PATH.match(attribute):
+            named = attribute in NAMED_ATTRIBUTES or bool(custom_field(attribute))
+            if not named and not _PATH.match(attribute):
                 raise ValueError(
                     f"{attribute!r} is no attribute: customer_type, job, currency, or a path like "
-                    "BillAddr.City"
+                    "BillAddr.City or CustomField[Region]"
                 )
-            if attribute not in NAMED_ATTRIBUTES:
+            if not named:
                 check_path(attribute)
             if not tag.strip() or len(tag) > MAX_OF_A_TAG:
                 raise ValueError(f"{tag!r} is no tag: 1 to {MAX_OF_A_TAG} characters")
@@ -144,6 +155,17 @@ class Sync(_Strict):
     activity: Activity = Activity()
     guard: Guard = Guard()
     beside: dict[str, bool] = Field(default_factory=dict)
+
+    @property
+    def sources(self) -> Iterator[str]:
+        """Yield every source that the settings name: attributes, paths and templates."""
+        yield from (source for sources in self.fields.values() for source in sources)
+        yield from (*self.tags.derived, *self.include, *self.exclude)
+
+    @property
+    def custom_fields(self) -> tuple[str, ...]:
+        """Return the names of the custom fields that matter. Each read of customers asks for them."""
+        return tuple(dict.fromkeys(custom_fields(self.sources)))
 
     @property
     def needs_customer_types(self) -> bool:

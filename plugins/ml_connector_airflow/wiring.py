@@ -127,6 +127,7 @@ def quickbooks_client(scope: Scope) -> QuickBooksClient:
             )
         ),
         calls=scope.calls,
+        custom_fields=scope.sync.custom_fields,
     )
 
 

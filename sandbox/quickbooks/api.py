@@ -16,6 +16,7 @@ from sandbox.quickbooks.state import State
 from sandbox.quickbooks.times import to_text_ms
 
 LONGEST_REQUEST_ID = 50
+CUSTOM_FIELDS_TOO = "enhancedAllCustomFields"
 WRITABLE_ENTITIES = frozenset({"customer", "attachable"})
 
 
@@ -61,14 +62,15 @@ class Api:
         method, rest = request.method, request.path_params["rest"]
         entity, _, object_id = rest.partition("/")
         asked = request.query_params
-        if method == "GET" and rest == "query":
-            return self._operations.query(_required(asked.get("query"), "query"))
-        if method == "POST" and rest == "query":
-            return self._operations.query(_statement(request, body))
+        custom = asked.get("include") == CUSTOM_FIELDS_TOO
+        if method in ("GET", "POST") and rest == "query":
+            get = method == "GET"
+            text = _required(asked.get("query"), "query") if get else _statement(request, body)
+            return self._operations.query(text, custom_fields=custom)
         if method == "GET" and rest == "cdc":
             return cdc.answer(self._state.company, asked.get("entities"), asked.get("changedSince"))
         if method == "GET" and object_id:
-            return self._operations.read(entity, object_id)
+            return self._operations.read(entity, object_id, custom_fields=custom)
         if method == "POST" and rest in WRITABLE_ENTITIES | {"batch"}:
             return self._once(request, body)
         raise problems.unsupported(request.url.path)

@@ -26,15 +26,16 @@ class Operations:
         self._state = state
         self.queries = Queries(state.company, state.attachables, state.company_info)
 
-    def query(self, text: str) -> bytes:
+    def query(self, text: str, *, custom_fields: bool = False) -> bytes:
         """Run a query."""
-        return b'"QueryResponse":' + self.queries.answer(text)
+        return b'"QueryResponse":' + self.queries.answer(text, custom_fields=custom_fields)
 
-    def read(self, entity: str, object_id: str) -> bytes:
+    def read(self, entity: str, object_id: str, *, custom_fields: bool = False) -> bytes:
         """Read one object by id."""
         if entity == "customer":
             row = self._state.company.find(object_id)
-            return _customer(row, ahead=self._state.settings.read_ahead_seconds)
+            ahead = self._state.settings.read_ahead_seconds
+            return _customer(row, ahead=ahead, custom_fields=custom_fields)
         if entity == "attachable":
             return _member("Attachable", self._state.attachables.find(object_id))
         if entity == "companyinfo" and object_id == self._state.realm:
@@ -98,8 +99,8 @@ def _member(name: str, body: Json) -> bytes:
     return b'"%s":' % name.encode() + msgspec.json.encode(body)
 
 
-def _customer(row: Row, ahead: int = 0) -> bytes:
-    body = row.body()
+def _customer(row: Row, ahead: int = 0, *, custom_fields: bool = False) -> bytes:
+    body = msgspec.json.decode(row.shown(custom_fields=custom_fields))
     body.setdefault("DefaultTaxCodeRef", _TAX_CODE)
     if ahead:
         body["MetaData"]["LastUpdatedTime"] = to_text(row.updated + ahead)

@@ -27,8 +27,10 @@ class Queries:
         self._attachables = attachables
         self._company_info = company_info
 
-    def answer(self, text: str) -> bytes:
+    def answer(self, text: str, *, custom_fields: bool = False) -> bytes:
         """Run a query and return the encoded value of ``QueryResponse``.
+
+        Customers come with their custom fields only if those are asked for.
 
         Raises:
             FaultError: 4000 or 4001.
@@ -38,17 +40,17 @@ class Queries:
         if entity is None:
             raise problems.query_invalid(f"invalid context declaration: {statement.entity}")
         if entity == "Customer":
-            return self._customers(statement)
+            return self._customers(statement, custom_fields=custom_fields)
         return _page(entity, statement, self._objects(entity, statement))
 
-    def _customers(self, statement: Statement) -> bytes:
+    def _customers(self, statement: Statement, *, custom_fields: bool) -> bytes:
         result = customer_query.run(self._company.rows, statement)
         if statement.count:
             return msgspec.json.encode({"totalCount": result.total})
         if statement.columns:
             rows = [msgspec.json.encode(_project(row, statement.columns)) for row in result.rows]
         else:
-            rows = [row.raw for row in result.rows]
+            rows = [row.shown(custom_fields=custom_fields) for row in result.rows]
         return _envelope("Customer", rows, statement.start)
 
     def _objects(self, entity: str, statement: Statement) -> list[Json]:

@@ -15,11 +15,15 @@ from sandbox.memory import Remembered
 from sandbox.quickbooks.times import to_text
 
 Json = dict[str, Any]
+CUSTOM_FIELDS = "CustomField"
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One customer; ``raw`` is the JSON a query returns, the rest what queries filter and sort by."""
+    """One customer; ``raw`` is the JSON a query returns, the rest what queries filter and sort by.
+
+    ``custom`` is the JSON of the custom fields, which only come if they are asked for.
+    """
 
     id: int
     sync_token: int
@@ -30,10 +34,17 @@ class Row:
     created: int
     updated: int
     raw: bytes
+    custom: bytes = b""
+
+    def shown(self, *, custom_fields: bool) -> bytes:
+        """Return the JSON of an answer, with the custom fields if they are asked for."""
+        if not custom_fields or not self.custom:
+            return self.raw
+        return b'%s,"%s":%s}' % (self.raw[:-1], CUSTOM_FIELDS.encode(), self.custom)
 
     def body(self) -> Json:
-        """Decode the customer's JSON; the caller may change the result."""
-        body: Json = msgspec.json.decode(self.raw)
+        """Decode the customer's JSON, custom fields included; the caller may change the result."""
+        body: Json = msgspec.json.decode(self.shown(custom_fields=True))
         return body
 
 
@@ -43,6 +54,8 @@ def encode(body: Json, *, row_id: int, sync_token: int, created: int, updated: i
     body["SyncToken"] = str(sync_token)
     body["MetaData"] = {"CreateTime": to_text(created), "LastUpdatedTime": to_text(updated)}
     parent = body.get("ParentRef")
+    custom = body.get(CUSTOM_FIELDS)
+    without = {name: value for name, value in body.items() if name != CUSTOM_FIELDS}
     return Row(
         id=row_id,
         sync_token=sync_token,
@@ -52,7 +65,8 @@ def encode(body: Json, *, row_id: int, sync_token: int, created: int, updated: i
         parent=int(parent["value"]) if parent else None,
         created=created,
         updated=updated,
-        raw=msgspec.json.encode(body),
+        raw=msgspec.json.encode(without),
+        custom=msgspec.json.encode(custom) if custom else b"",
     )
 
 

@@ -68,9 +68,10 @@ class QuickBooksSandbox:
             self.url + TOKEN_PATH, data=form, auth=CLIENT, headers=headers, timeout=10
         )
 
-    def query(self, statement: str) -> requests.Response:
+    def query(self, statement: str, **params: str) -> requests.Response:
         return self.session.post(
             f"{self.company_url}/query",
+            params=params,
             data=statement.encode(),
             headers={"Content-Type": "application/text"},
             timeout=10,

@@ -159,3 +159,20 @@ def test_made_up_customers_are_odd_in_every_way_that_matters(quickbooks):
     assert any(c["Job"] and not c["IsProject"] for c in customers)
     assert any(c["DisplayName"].endswith(" (deleted)") and not c["Active"] for c in customers)
     assert any("PostalCode" not in c.get("BillAddr", {"PostalCode": 1}) for c in customers)
+
+
+CUSTOM = [{"DefinitionId": "1", "Name": "Region", "Type": "StringType", "StringValue": "North"}]
+
+
+@pytest.mark.parametrize("asked", [True, False])
+def test_custom_fields_come_only_if_they_are_asked_for(quickbooks, asked):
+    quickbooks.control.patch("customers/1", CustomField=CUSTOM)
+    params = {"include": "enhancedAllCustomFields"} if asked else {}
+    found = quickbooks.query("select * from Customer where Id = '1'", **params).json()
+    read = quickbooks.get("customer/1", **params).json()["Customer"]
+    changed = quickbooks.get(
+        "cdc", entities="Customer", changedSince="2024-01-01T00:00:00Z", **params
+    )
+    rows = [found["QueryResponse"]["Customer"][0], read]
+    assert [row.get("CustomField") for row in rows] == [CUSTOM if asked else None] * 2
+    assert "CustomField" not in changed.text

@@ -195,6 +195,7 @@ class Company:
             pace_batch=self.pace_batch,
             retries=self.retries(),
             calls=calls,
+            custom_fields=self.sync_settings().custom_fields,
         )
 
     def mailchimp_client(self, calls: Counter[str]) -> MailchimpClient:

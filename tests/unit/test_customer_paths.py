@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ml_connector.customer_paths import PATHS
 from ml_connector.errors import SettingsError
 from ml_connector.quickbooks import protocol
 from ml_connector.settings import load_syncs
@@ -67,6 +68,7 @@ SENT_ON = [
     "CurrencyRef.value",
     "MetaData.CreateTime",
 ]
+CUSTOM = ["CustomField[Region]", "CustomField[Sales rep. [new]]"]
 
 
 def load(tmp_path, rule):
@@ -80,7 +82,14 @@ def load(tmp_path, rule):
 
 
 @pytest.mark.parametrize("path", MONEY_TAX_AND_TERMS)
-@pytest.mark.parametrize("rule", ["fields: {COMPANY: %s}", 'tags: {from: {%s: "owes {value}"}}'])
+@pytest.mark.parametrize(
+    "rule",
+    [
+        "fields: {COMPANY: %s}",
+        'fields: {COMPANY: "{DisplayName} owes {%s}"}',
+        'tags: {from: {%s: "owes {value}"}}',
+    ],
+)
 def test_a47_a_setting_that_names_money_tax_or_terms_is_refused_with_the_reason(
     tmp_path, rule, path
 ):
@@ -88,9 +97,12 @@ def test_a47_a_setting_that_names_money_tax_or_terms_is_refused_with_the_reason(
         load(tmp_path, rule % path)
 
 
-@pytest.mark.parametrize("path", SENT_ON)
+@pytest.mark.parametrize("path", [*SENT_ON, *CUSTOM])
 def test_a47_a_setting_may_name_what_describes_a_person(tmp_path, path):
-    assert load(tmp_path, f"fields: {{COMPANY: {path}}}")["main"].fields == {"COMPANY": (path,)}
+    assert load(tmp_path, f'fields: {{COMPANY: "{path}"}}')["main"].fields == {"COMPANY": (path,)}
+    if not PATHS.get(path):
+        template = f"{{{path}}}!"
+        assert load(tmp_path, f'fields: {{COMPANY: "{template}"}}')
 
 
 @given(
@@ -113,3 +125,25 @@ def test_a47_what_is_not_on_the_list_is_dropped_while_decoding(kept, money, brok
     assert protocol.read_rows(document) == [kept]
     assert protocol.read_changes(document) == [kept]
     assert protocol.read_batch(document) == {"1": kept}
+
+
+@given(
+    names=st.lists(
+        st.sampled_from(["Region", "REGION", " Tier ", "Credit", "", None, 7]), max_size=8
+    ),
+    wanted=st.sets(st.sampled_from(["region", "tier", "other"])),
+    asked=st.booleans(),
+)
+def test_a52_of_the_custom_fields_only_those_that_the_settings_name_are_decoded(
+    names, wanted, asked
+):
+    fields = [{"Name": name, "StringValue": "x", "DefinitionId": "1"} for name in names]
+    body = {"QueryResponse": {"Customer": [{"Id": "1", "CustomField": [*fields, 7, None]}]}}
+    response = Response(status=200, headers={}, body=msgspec.json.encode(body))
+    document = protocol.read(response, custom_fields=asked)
+    row = protocol.read_rows(document, wanted)[0]
+    expected = [each for each in fields if str(each["Name"]).strip().casefold() in wanted]
+    assert row.get("CustomField", []) == (expected if asked and wanted else [])
+    assert protocol.read_rows(document)[0] == {"Id": "1"}
+    if not asked:
+        assert "CustomField" not in document["QueryResponse"]["Customer"][0]

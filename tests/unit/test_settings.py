@@ -177,6 +177,10 @@ def test_the_environment_names_the_file_and_the_home():
         ("tags: {from: {BillAddr.Lat: Here}}", 4, "known: BillAddr.City"),
         ("include: {customer_type: []}", 4, "customer_type needs at least one name"),
         ("exclude: {colour: [Blue]}", 4, "exclude.colour"),
+        ("include: {GivenName: [Amy]}", 4, "include.GivenName"),
+        ("include: {CustomField: [Amy]}", 4, "'CustomField' is no attribute to filter by"),
+        ("include: {'CustomField[]': [Amy]}", 4, "is no attribute to filter by"),
+        ("tags: {from: {CustomField: Here}}", 4, "is written CustomField[Its name]"),
         ("beside: {other: true}", 4, "beside: is not a known setting"),
     ],
 )
@@ -236,3 +240,14 @@ def test_a_wrong_time_to_keep_webhook_events_is_named_with_its_line(tmp_path, gi
     path = written(tmp_path, SMALLEST + f"webhooks: {{keep_days: {given}}}\n")
     with pytest.raises(SettingsError, match=r"line 6: webhooks\.keep_days: "):
         load_syncs(path)
+
+
+def test_the_custom_fields_of_all_settings_are_known_each_once(tmp_path):
+    text = SMALLEST.replace("GivenName", '"{CustomField[Tier]} {GivenName}"') + (
+        "    tags: {from: {'CustomField[Region]': '{value}'}}\n"
+        "    include: {'CustomField[Region]': [North]}\n"
+        "    exclude: {'CustomField[Old customer]': ['yes']}\n"
+    )
+    sync = load_sync("main", written(tmp_path, text))
+    assert sync.custom_fields == ("Tier", "Region", "Old customer")
+    assert load_sync("main", written(tmp_path, SMALLEST)).custom_fields == ()

@@ -47,6 +47,7 @@ REASON = {
     "job_excluded": "it is a job or sub-customer, and the settings leave those out",
     "customer_type_excluded": "the settings leave customers of its type out",
     "currency_excluded": "the settings leave customers with its currency out",
+    "custom_field_excluded": "the settings leave customers out by a custom field",
     "project": "it is a project, and projects are never contacts",
     "shared_address": "several customers share the address, and another one of them is shown",
     "parked": "Mailchimp asked to wait with this address",

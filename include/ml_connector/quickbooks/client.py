@@ -6,7 +6,7 @@ limits-and-throttles). Pages therefore have the maximum size, and no row is read
 
 import hashlib
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
@@ -35,6 +35,9 @@ CDC_CAP = 1000
 PAGES_AT_A_TIME = 3
 """Of the ten calls that a realm may have in flight. More pages than the reader can process would
 only wait: https://developer.intuit.com/app/developer/qbo/docs/learn/limits-and-throttles"""
+
+MAX_NAMES = 100
+"""Names of custom fields that a client remembers. QuickBooks has 12 a company at most."""
 
 TICK = timedelta(seconds=1)
 """QuickBooks shows update times to the second, whatever it stores internally."""
@@ -86,7 +89,8 @@ class QuickBooksClient:
 
     ``base_url`` has no path. ``pace`` is called before every call and may wait. ``pace_batch`` is
     called before a batch, which has a rate limit of its own. ``calls`` counts every call sent, by
-    kind: ``quickbooks.query``, ``.cdc``, ``.companyinfo``, ``.batch``.
+    kind: ``quickbooks.query``, ``.cdc``, ``.companyinfo``, ``.batch``. ``custom_fields``: the names
+    of those that customers are read with.
     """
 
     def __init__(
@@ -102,6 +106,7 @@ class QuickBooksClient:
         page_size: int = statements.MAX_RESULTS,
         pace_batch: Callable[[], None] = lambda: None,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+        custom_fields: Collection[str] = (),
     ) -> None:
         self._transport = transport
         self._base_url = base_url
@@ -113,6 +118,9 @@ class QuickBooksClient:
         self._page_size = page_size
         self._pace_batch = pace_batch
         self._clock = clock
+        self._custom_fields = frozenset(name.casefold() for name in custom_fields)
+        self.custom_fields_seen: set[str] = set()
+        """Names of all custom fields that customers were read with, if any were asked for."""
         self.server_time: datetime | None = None
         """QuickBooks' clock at the last response; None if no response told it."""
 
@@ -283,13 +291,19 @@ class QuickBooksClient:
         return list(rows)
 
     def _rows(self, statement: str) -> list[Row]:
-        return protocol.read_rows(self._query(statement))
+        document = self._query(statement, custom_fields=bool(self._custom_fields))
+        if self._custom_fields and len(self.custom_fields_seen) < MAX_NAMES:
+            self.custom_fields_seen |= protocol.custom_field_names(document)
+        return protocol.read_rows(document, self._custom_fields)
 
     def _total(self, statement: str) -> int:
         return int(self._query(statement).get("QueryResponse", {}).get("totalCount", 0))
 
-    def _query(self, statement: str) -> Row:
-        return self._call("query", protocol.query_request(self._base_url, self._realm, statement))
+    def _query(self, statement: str, *, custom_fields: bool = False) -> Row:
+        request = protocol.query_request(
+            self._base_url, self._realm, statement, custom_fields=custom_fields
+        )
+        return self._call("query", request)
 
     def _call(self, kind: str, request: Request) -> Row:
         return self._answer(kind, request)[0]
@@ -328,7 +342,9 @@ class QuickBooksClient:
         headers = {**request.headers, "Authorization": f"Bearer {token}"}
         response = self._transport.send(replace(request, headers=headers))
         self.server_time = response_time(response.headers) or self.server_time
-        return protocol.read(response), response.headers.get("intuit_tid")
+        full = "include" in request.params
+        document = protocol.read(response, custom_fields=full)
+        return document, response.headers.get("intuit_tid")
 
 
 def _second(time: datetime) -> datetime:

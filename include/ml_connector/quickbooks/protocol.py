@@ -5,14 +5,14 @@ https://developer.intuit.com/app/developer/qbo/docs/api/accounting/all-entities/
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, TypedDict
 
 import msgspec
 
-from ml_connector.customer_paths import ATTRIBUTES, allowed
+from ml_connector.customer_paths import ATTRIBUTES, CUSTOM_FIELDS, allowed
 from ml_connector.errors import (
     CallRefused,
     ConnectorError,
@@ -33,6 +33,10 @@ PRODUCTION_URL = "https://quickbooks.api.intuit.com"
 MINOR_VERSION = "75"
 """The only minor version left:
 https://blogs.intuit.com/2025/01/21/changes-to-our-accounting-api-that-may-impact-your-application/"""
+
+CUSTOM_FIELDS_TOO = "enhancedAllCustomFields"
+"""Value of ``include`` on reads that asks for custom fields:
+https://developer.intuit.com/app/developer/qbo/docs/workflows/create-custom-fields"""
 
 MAX_BATCH_ITEMS = 30
 """Items in one batch at most:
@@ -63,13 +67,19 @@ class BatchItem:
     entity: str = "Customer"
 
 
-def query_request(base_url: str, realm: str, statement: str) -> Request:
-    """Return a query by POST, which avoids limits on URL length and lost plus signs."""
+def query_request(
+    base_url: str, realm: str, statement: str, *, custom_fields: bool = False
+) -> Request:
+    """Return a query by POST, which avoids limits on URL length and lost plus signs.
+
+    With ``custom_fields`` the customers come with theirs.
+    """
     return _request(
         "POST",
         base_url,
         realm,
         "query",
+        params={"include": CUSTOM_FIELDS_TOO} if custom_fields else {},
         content_type="application/text",
         body=statement.encode(),
     )
@@ -151,6 +161,9 @@ def _request(
 
 # Decoding skips attributes that stay in QuickBooks, which is cheaper than dropping them afterwards.
 _Customer = TypedDict("_Customer", dict.fromkeys(ATTRIBUTES, Any), total=False)  # type: ignore[misc]
+_CustomerInFull = TypedDict(  # type: ignore[misc]
+    "_CustomerInFull", dict.fromkeys({*ATTRIBUTES, CUSTOM_FIELDS}, Any), total=False
+)
 
 
 class _Rows(TypedDict, total=False):
@@ -180,6 +193,18 @@ class _Response(TypedDict, total=False):
     time: Any
 
 
+class _RowsInFull(_Rows, total=False):
+    """Rows of a response, customers with their custom fields."""
+
+    Customer: list[_CustomerInFull]
+
+
+class _ResponseInFull(_Response, total=False):
+    """What is read of a response that was asked for custom fields."""
+
+    QueryResponse: _RowsInFull
+
+
 @dataclass(frozen=True, slots=True)
 class _Fault:
     code: str = ""
@@ -188,10 +213,10 @@ class _Fault:
     element: str = ""
 
 
-def read(response: Response) -> dict[str, Any]:
+def read(response: Response, *, custom_fields: bool = False) -> dict[str, Any]:
     """Return the response's document, or raise the error that its fault or status means."""
     request_id = response.headers.get("intuit_tid")
-    document = decode_document(response.body, _Response)
+    document = decode_document(response.body, _ResponseInFull if custom_fields else _Response)
     fault = _json_fault(document) if document is not None else _xml_fault(response.body)
     if fault is None and document is not None and 200 <= response.status < 300:
         return document
@@ -211,9 +236,25 @@ def read_batch(
     return results
 
 
-def read_rows(document: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Return the customers of a query response; empty past the end."""
-    return _customers(document.get("QueryResponse", {}))
+def read_rows(
+    document: Mapping[str, Any], custom_fields: Collection[str] = ()
+) -> list[dict[str, Any]]:
+    """Return the customers of a query response; empty past the end.
+
+    Of their custom fields only those named in ``custom_fields``, in lower case, are kept.
+    """
+    return _customers(document.get("QueryResponse", {}), custom_fields)
+
+
+def custom_field_names(document: Mapping[str, Any]) -> set[str]:
+    """Return the names of all custom fields in a query response."""
+    return {
+        str(field["Name"])
+        for row in document.get("QueryResponse", {}).get("Customer", [])
+        if isinstance(row, dict)
+        for field in row.get(CUSTOM_FIELDS) or ()
+        if isinstance(field, dict) and field.get("Name")
+    }
 
 
 def read_changes(document: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -226,9 +267,9 @@ def read_changes(document: Mapping[str, Any]) -> list[dict[str, Any]]:
     ]
 
 
-def _customers(part: Mapping[str, Any]) -> list[dict[str, Any]]:
+def _customers(part: Mapping[str, Any], custom: Collection[str] = ()) -> list[dict[str, Any]]:
     # Dropped once more: a response of another shape was decoded whole.
-    return [allowed(row) for row in part.get("Customer", []) if isinstance(row, dict)]
+    return [allowed(row, custom) for row in part.get("Customer", []) if isinstance(row, dict)]
 
 
 def read_types(document: Mapping[str, Any]) -> dict[str, str]:

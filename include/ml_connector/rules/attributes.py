@@ -1,13 +1,14 @@
 """Derive from a customer's attributes its contact's tags, and whether the settings exclude it.
 
-An attribute is ``customer_type``, ``job``, ``currency``, or a path into the QuickBooks customer as
-in ``fields``. QuickBooks gives a customer's type by id; ``types`` maps ids to names.
+An attribute is ``customer_type``, ``job``, ``currency``, a path into the QuickBooks customer as in
+``fields``, or a custom field. QuickBooks gives a customer's type by id; ``types`` maps ids to names.
 """
 
 from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any
 
+from ml_connector.customer_paths import custom_field
 from ml_connector.rules.fields import picked
 from ml_connector.settings import MAX_OF_A_TAG, Sync, Tags
 
@@ -38,11 +39,15 @@ def left_out(raw: Mapping[str, Any], sync: Sync, types: Mapping[str, str]) -> st
     """Return why the settings exclude a customer; None if they do not."""
     for attribute, names in sync.include.items():
         if _value(raw, attribute, types).casefold() not in _folded(names):
-            return f"{attribute}_excluded"
+            return _excluded(attribute)
     for attribute, names in sync.exclude.items():
         if _value(raw, attribute, types).casefold() in _folded(names):
-            return f"{attribute}_excluded"
+            return _excluded(attribute)
     return None
+
+
+def _excluded(attribute: str) -> str:
+    return f"{'custom_field' if custom_field(attribute) else attribute}_excluded"
 
 
 def _value(raw: Mapping[str, Any], attribute: str, types: Mapping[str, str]) -> str:

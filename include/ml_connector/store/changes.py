@@ -317,7 +317,8 @@ _ARCHIVE_CURRENT = """NOT EXISTS (
            OR m.contact_key = c.email_key AND m.contact_key IS DISTINCT FROM m.email_key
               AND m.reason NOT IN ('archived_by_marketer', 'forgotten', 'opted_out_elsewhere',
                                    'suppressed', 'job_excluded', 'customer_type_excluded',
-                                   'currency_excluded', 'owned_by_another_sync', 'project',
+                                   'currency_excluded', 'custom_field_excluded',
+                                   'owned_by_another_sync', 'project',
                                    'no_email')))"""
 
 

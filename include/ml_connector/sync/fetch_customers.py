@@ -28,6 +28,7 @@ from ml_connector.store.customers import EncryptedCustomer, Staged
 from ml_connector.store.database import analyze
 from ml_connector.sync import preflight, targets
 from ml_connector.sync.clocks import WORTH_LOGGING, note_skew
+from ml_connector.sync.custom_fields import CustomFields
 from ml_connector.sync.staging import fetch_types, map_rows, renames, stage_rows
 
 OVERLAP = timedelta(minutes=10)
@@ -69,7 +70,8 @@ def fetch_customers(
     customers.
 
     Raises ``IncompleteRead`` if a full load is short. Raises ``SettingsError`` if the connection
-    now points to another company (A40).
+    now points to another company (A40), or if QuickBooks lacks a custom field that the settings
+    name (A52).
     """
     with scope.database.begin() as connection:
         cursors.check_index_key(connection, scope.vault)
@@ -113,6 +115,7 @@ def _fetch_by_ids(
     """Stage the given customers; mark the ones that QuickBooks does not return as gone."""
     rows = client.fetch_by_ids(list(ids))
     fetch_types(scope, client, rows)
+    CustomFields(scope, client).check(rows)
     staged = _stage(scope, rows, seen_in=seen_in)
     absent = set(ids) - {str(row["Id"]) for row in rows}
     with scope.database.begin() as connection:
@@ -141,17 +144,19 @@ def fetch_named(
         if cursor and not cursor.get("told"):
             told = {**cursor, "told": True}
             cursors.put(connection, sync=scope.name, name=_CURSOR, value=told)
-    wanted = set(ids) - set(merged)
+    wanted, custom_fields = set(ids) - set(merged), CustomFields(scope, client)
     if since is not None and len(wanted) > IDS_PER_QUERY:
         pages = client.iter_changed(since=since - OVERLAP, until=scope.clock())
         for page in islice(pages, len(wanted) // IDS_PER_QUERY):
             fetch_types(scope, client, page)
+            custom_fields.check(page)
             _stage(scope, page)
             wanted -= {str(row["Id"]) for row in page}
             if not wanted:
                 break
     rows = client.fetch_by_ids(sorted(wanted))
     fetch_types(scope, client, rows)
+    custom_fields.check(rows)
     _stage(scope, rows)
     absent = wanted - {str(row["Id"]) for row in rows}
     with scope.database.begin() as connection:
@@ -168,6 +173,7 @@ class _Reader:
         self, scope: Scope, client: QuickBooksClient, *, seen_in: int = 0, unknown: bool = False
     ) -> None:
         self._scope, self._client, self._seen_in = scope, client, seen_in
+        self.custom_fields = CustomFields(scope, client)
         self.unknown = unknown  # no customer is staged yet
         self.staged = Staged()
         self.watermark: datetime | None = None
@@ -196,6 +202,10 @@ class _Reader:
             log.info("customers_read", sync=scope.name, rows=self.staged.read)
 
     def _mapped(self, rows: Sequence[Mapping[str, Any]]) -> list[EncryptedCustomer]:
+        if self._seen_in:  # a full load is judged at its end
+            self.custom_fields.look(rows)
+        else:
+            self.custom_fields.check(rows)
         with self._scope.database.begin() as connection:
             return map_rows(self._scope, connection, rows)
 
@@ -231,6 +241,8 @@ def _everything(scope: Scope, client: QuickBooksClient, cursor: dict[str, Any]) 
             f"QuickBooks answers that it has no customers, but {known} are known; nothing was "
             "planned. Check that the connection still names the right company"
         )
+    if listed:
+        reader.custom_fields.demand()
     with scope.database.begin() as connection:
         analyze(connection, "customers")
     gone = _ask_for_unlisted(scope, client, load)

@@ -16,6 +16,7 @@ from ml_connector.scope import Scope
 from ml_connector.settings import load_sync, load_syncs, settings_file
 from ml_connector.store import cursors, customers, problems
 from ml_connector.sync import preflight
+from ml_connector.sync.custom_fields import CustomFields
 from ml_connector.sync.preflight import iter_problems, missing_fields
 from ml_connector.sync.push import CONTRACT_CURSOR
 from ml_connector.webhooks.endpoint import PREFIX
@@ -64,6 +65,7 @@ def _of_sync(scope: Scope, *, fix: bool) -> Iterator[Line]:
         ("database", lambda: _database(scope)),
         ("erasures", lambda: _erasures(scope)),
         ("QuickBooks", lambda: _quickbooks(scope)),
+        *([("custom fields", lambda: _custom_fields(scope))] if scope.sync.custom_fields else []),
         ("Mailchimp", lambda: _mailchimp(scope)),
         ("audience", lambda: _audience(scope)),
         ("merge fields", lambda: _merge_fields(scope, fix=fix)),
@@ -108,6 +110,11 @@ def _quickbooks(scope: Scope) -> str:
     client = quickbooks_client(scope)
     preflight.check_company(scope, client)
     return f"connected to the company {client.company_name()!r}"
+
+
+def _custom_fields(scope: Scope) -> str:
+    CustomFields(scope, quickbooks_client(scope)).search()
+    return f"customers have {', '.join(scope.sync.custom_fields)}"
 
 
 def _mailchimp(scope: Scope) -> str:

@@ -6,7 +6,7 @@ the Variable ``quickbooks_token__<conn_id>``.
 """
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -49,8 +49,9 @@ class QuickBooksHook(SessionHook):
         pace_batch: Callable[[], None] = lambda: None,
         calls: Counter[str] | None = None,
         retries: Retries | None = None,
+        custom_fields: Collection[str] = (),
     ) -> QuickBooksClient:
-        """Return a client. Raises ``SettingsError`` if the connection has no realm id."""
+        """Return a client that reads customers with these custom fields. Raises ``SettingsError`` if the connection has no realm id."""
         connection: Connection = self.get_connection(self.quickbooks_conn_id)
         realm = str(connection.extra_dejson.get("realm_id") or "")
         if not realm.isdecimal():
@@ -67,6 +68,7 @@ class QuickBooksHook(SessionHook):
             pace_batch=pace_batch,
             retries=retries or Retries(),
             calls=calls if calls is not None else Counter(),
+            custom_fields=custom_fields,
         )
 
     def token_manager(self, database: "Database") -> TokenManager:
