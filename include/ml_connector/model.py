@@ -196,6 +196,7 @@ class Policy:
     """A sync's settings that affect decisions."""
 
     new_contact_status: str
+    create: str = "all"
     include_jobs: bool = True
     on_inactive: str = "archive"
 

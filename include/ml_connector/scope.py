@@ -44,6 +44,7 @@ class Scope:
         """Return the settings that affect decisions."""
         return Policy(
             new_contact_status=self.sync.new_contact_status,
+            create=self.sync.create,
             include_jobs=self.sync.include_jobs,
             on_inactive=self.sync.on_inactive,
         )

@@ -149,6 +149,7 @@ class Sync(_Strict):
         default_factory=dict
     )
     default_country: str = ""
+    create: Literal["all", "never"] = "all"
     include_jobs: bool = True
     on_inactive: Literal["archive", "keep", "tag"] = "archive"
     inactive_tag: str = "Inactive"

@@ -116,6 +116,7 @@ def test_plain_customers_are_decided_as_the_general_rules_decide(seed):
     suppressed, foreign, awaited = world.few(), world.few(), world.few()
     policy = Policy(
         new_contact_status=world.choice(["subscribed", "pending"]),
+        create=world.choice(["all", "all", "never"]),
         include_jobs=world.choice([True, False]),
         on_inactive=world.choice(["archive", "keep", "tag"]),
     )

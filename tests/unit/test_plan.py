@@ -317,3 +317,44 @@ def calls_of_pandas(rows):
     finally:
         sys.setprofile(None)
     return seen
+
+
+@pytest.mark.parametrize("status", ["absent", None])
+def test_a49_with_create_never_no_contact_is_created(status):
+    known = [contact("k1", status)] if status else []
+    assert changes([customer(1, "k1")], known, create="never") == []
+    assert verdicts([customer(1, "k1")], known, create="never") == {
+        "1": ("skipped", "creation_off", None)
+    }
+
+
+def test_a49_with_create_never_members_are_updated_and_what_we_archived_is_restored():
+    people = [customer(1, "k1"), customer(2, "k2"), customer(3, "k3"), customer(4, "k4")]
+    known = [
+        contact("k1"),
+        contact("k2", "archived", "2", archived_by="us", previous_status="transactional"),
+        contact("k3", "archived", "3", archived_by="marketer"),
+        contact("k4", "forgotten", "4"),
+    ]
+    assert changes(people, known, create="never") == [
+        ("update", "k1", "1", "adopted", None),
+        ("restore", "k2", "2", "reactivated", "transactional"),
+    ]
+
+
+def test_a49_with_create_never_a_customer_that_moves_keeps_the_former_contact():
+    mover = customer(1, "new", contact_key="old")
+    assert changes([mover], [contact("old", owner="1")], create="never") == []
+    there = [contact("old", owner="1"), contact("new")]
+    assert [row[:2] for row in changes([mover], there, create="never")] == [
+        ("update", "new"),
+        ("archive", "old"),
+    ]
+
+
+@pytest.mark.parametrize("create", ["all", "never"])
+def test_a49_an_opt_out_on_the_way_bars_creation_whatever_the_setting(create):
+    mover = customer(1, "new", contact_key="old")
+    known = [contact("old", "archived", "1", archived_by="marketer")]
+    assert changes([mover], known, create=create) == []
+    assert verdicts([mover], known, create=create)["1"][1] == "opted_out_elsewhere"

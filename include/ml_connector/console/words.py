@@ -48,6 +48,7 @@ REASON = {
     "customer_type_excluded": "the settings leave customers of its type out",
     "currency_excluded": "the settings leave customers with its currency out",
     "custom_field_excluded": "the settings leave customers out by a custom field",
+    "creation_off": "it is not in the audience, and the settings create no contacts",
     "project": "it is a project, and projects are never contacts",
     "shared_address": "several customers share the address, and another one of them is shown",
     "parked": "Mailchimp asked to wait with this address",

@@ -72,6 +72,7 @@ _OPT_OUTS = (_FORBIDDEN, Status.UNSUBSCRIBED)
 _CARRIED = [_FORBIDDEN, Status.UNSUBSCRIBED, Status.TRANSACTIONAL, Status.PENDING]
 _CARRY_RANK = {status: rank for rank, status in enumerate(_CARRIED)}
 OPTED_OUT = "opted_out_elsewhere"
+CREATION_OFF = "creation_off"
 # Reasons why an address can never be a contact of ours.
 _FINAL = (
     "archived_by_marketer",
@@ -111,6 +112,7 @@ RULES = (
     Rule("A16", "is_kept_inactive", "kept_inactive", None),
     Rule("A1", "is_new", "new_customer", Kind.CREATE, "created"),
     Rule("A11", "is_new_and_moved", "address_changed", Kind.CREATE, "created"),
+    Rule("A49", "may_not_be_created", CREATION_OFF, None),
     Rule("A18", "we_archived", "reactivated", Kind.RESTORE, "restored"),
     Rule("A15", "we_archived_and_moved", "address_returned", Kind.RESTORE, "restored"),
     Rule("A23", "was_refused_as_it_is", None, None),
@@ -327,6 +329,7 @@ def _conditions(
         "opted_out_on_the_way": rows.opted_out & rows.status.map(CONSENT_RANK).gt(0),
         "is_new": ~exists,
         "is_new_and_moved": ~exists & moved,
+        "may_not_be_created": ~exists & (policy.create == "never"),
         "we_archived": ours,
         "we_archived_and_moved": ours & moved,
         "was_refused_as_it_is": rows.refused_hash == rows.decided_hash,

@@ -65,7 +65,7 @@ def decide_plain(
             and _may_be_a_contact(customer, policy)
             and customer.contact_key in (None, key)
         ):
-            verdict = _verdict(customer, contacts.get(key))
+            verdict = _verdict(customer, contacts.get(key), policy)
         if key is None or verdict is None:
             found.rest.append(customer)
             continue
@@ -95,10 +95,12 @@ def _may_be_a_contact(customer: CustomerRow, policy: Policy) -> bool:
     )
 
 
-def _verdict(customer: CustomerRow, known: ContactRow | None) -> tuple[Kind | None, str] | None:
+def _verdict(
+    customer: CustomerRow, known: ContactRow | None, policy: Policy
+) -> tuple[Kind | None, str] | None:
     """Return the change and its reason; None if the contact is not a plain one."""
     if known is None:
-        return Kind.CREATE, "new_customer"
+        return (Kind.CREATE, "new_customer") if policy.create == "all" else None
     if (
         known.status in _BARRED_STATUSES
         or known.owner != customer.customer_id

@@ -524,6 +524,8 @@ def _shard_of(number: int, queued: int) -> int:
 def _invalidate_on_policy_change(scope: Scope, connection: Connection, *, preview: bool) -> None:
     """Mark all customers for a new decision if the policy differs from the last run's."""
     rules = asdict(scope.policy) | {"inactive_tag": scope.sync.inactive_tag}
+    if scope.policy.create == "all":
+        del rules["create"]  # as stored before this setting existed
     past = cursors.get(connection, sync=scope.name, name=_POLICY_CURSOR)
     if past not in ({}, rules):
         deciding.mark_dirty(connection, sync=scope.name)
