@@ -7,9 +7,8 @@ VAULT = Vault(encryption_keys=[bytes(32)], index_key=bytes(32))
 
 
 def work(wanted, past=(), seen=()):
-    keys = None if seen is None else shown_tag_keys(seen, VAULT)
-    seen = None if keys is None else tuple(keys)
-    return tag_work(tuple(wanted), past=tuple(past), seen=seen, vault=VAULT)
+    keys = None if seen is None else shown_tag_keys(tuple(seen), VAULT)
+    return tag_work(tuple(wanted), past=tuple(past), seen=keys, vault=VAULT)
 
 
 def test_a_new_tag_is_ours():

@@ -355,10 +355,12 @@ def _objects(document: Mapping[str, Any], name: str) -> list[Mapping[str, Any]]:
 
 def _key(address: object) -> str:
     """Return the form by which a response's row is matched, however it spells the address."""
-    local, at, domain = str(address or "").strip().lower().rpartition("@")
-    if not domain.isascii():
-        with suppress(idna.IDNAError):
-            domain = idna.encode(domain, uts46=True).decode()
+    spelled = str(address or "").strip().lower()
+    if spelled.isascii():
+        return spelled
+    local, at, domain = spelled.rpartition("@")
+    with suppress(idna.IDNAError):
+        domain = idna.encode(domain, uts46=True).decode()
     return f"{local}{at}{domain}"
 
 

@@ -4,7 +4,6 @@ A tag is ours if the connector set it and it was not there before. A tag that a 
 stays the marketer's, even if the connector wants it too. Mailchimp ignores case in tags.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -62,10 +61,11 @@ def tag_work(
     )
 
 
-def shown_tag_keys(tags: Sequence[str], vault: Vault) -> list[bytes]:
+@lru_cache(maxsize=1024)
+def shown_tag_keys(tags: tuple[str, ...], vault: Vault) -> tuple[bytes, ...]:
     """Return the keys of a member's tags as listed, with a mark if the listing may omit some."""
     more = {_MORE} if len(tags) >= TAGS_SHOWN else set()
-    return sorted({tag_key(tag, vault) for tag in tags} | more)
+    return tuple(sorted({tag_key(tag, vault) for tag in tags} | more))
 
 
 @lru_cache(maxsize=1024)

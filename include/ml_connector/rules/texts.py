@@ -6,6 +6,8 @@ from collections.abc import Mapping
 
 def as_text(value: object) -> str:
     """Return a value as text; ``""`` for a list or an object, which has no text of its own."""
+    if type(value) is str:  # by far the most common case, and the checks below are slow
+        return value
     return "" if value is None or isinstance(value, Mapping | list) else str(value)
 
 

@@ -160,13 +160,16 @@ def lock_sync(
     )
 
 
+TRANSACTION_TIMEOUT_SINCE = 170_000
+"""The version of Postgres, as libpq counts it, that first has ``transaction_timeout``."""
+
+
 def lift_timeouts(connection: Connection) -> None:
     """Let the transaction keep its locks during other work, whatever the server's time limits."""
-    connection.execute(
-        text("""SELECT set_config(name, '0', true) FROM pg_settings
-                WHERE name IN ('idle_in_transaction_session_timeout', 'statement_timeout',
-                               'transaction_timeout')""")
-    )
+    names = ["idle_in_transaction_session_timeout", "statement_timeout"]
+    if _raw(connection).info.server_version >= TRANSACTION_TIMEOUT_SINCE:
+        names.append("transaction_timeout")
+    connection.execute(text("; ".join(f"SET LOCAL {name} = 0" for name in names)))
 
 
 MANY_ROWS = 5_000

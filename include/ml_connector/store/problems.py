@@ -5,6 +5,8 @@ from typing import NamedTuple
 
 from sqlalchemy import Connection, text
 
+from ml_connector.store.database import text_array
+
 
 class UnfitCount(NamedTuple):
     """How many customers have a value that a merge field cannot take, for one reason."""
@@ -26,8 +28,8 @@ def note(connection: Connection, *, sync: str, unfit: Mapping[str, Mapping[str, 
         return
     connection.execute(
         text("""DELETE FROM ml_connector.unfit_values
-                WHERE sync = :sync AND customer_id = ANY(:ids)"""),
-        {"sync": sync, "ids": list(unfit)},
+                WHERE sync = :sync AND customer_id = ANY(CAST(:ids AS text[]))"""),
+        {"sync": sync, "ids": text_array(unfit)},
     )
     rows = [(each, tag, why) for each, fields in unfit.items() for tag, why in fields.items()]
     if rows:

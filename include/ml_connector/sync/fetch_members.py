@@ -14,7 +14,7 @@ from typing import Any
 import structlog
 from sqlalchemy import Connection
 
-from ml_connector.batching import prefetch
+from ml_connector.batching import prefetch, relaxed_gc
 from ml_connector.mailchimp.client import MailchimpClient
 from ml_connector.mailchimp.protocol import MAX_COUNT
 from ml_connector.model import Member, MemberEvent, Status
@@ -49,6 +49,7 @@ _CURSOR = "members"
 log = structlog.get_logger(__name__)
 
 
+@relaxed_gc()
 def fetch_members(
     scope: Scope,
     client: MailchimpClient,
