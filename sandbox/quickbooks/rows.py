@@ -6,7 +6,7 @@ hundred thousand customers fit in some 150 MB.
 
 from bisect import bisect_left, bisect_right, insort
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import msgspec
@@ -35,6 +35,11 @@ class Row:
     updated: int
     raw: bytes
     custom: bytes = b""
+
+    def __setstate__(self, kept: list[Any]) -> None:
+        """Fill a row from a state file; one that an older version wrote has no custom fields."""
+        for each, value in zip(fields(self), [*kept, b""], strict=False):
+            object.__setattr__(self, each.name, value)
 
     def shown(self, *, custom_fields: bool) -> bytes:
         """Return the JSON of an answer, with the custom fields if they are asked for."""
