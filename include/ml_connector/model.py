@@ -72,7 +72,8 @@ class Customer(msgspec.Struct, frozen=True, kw_only=True):
     ``addresses`` are valid and normalised, in the order found. Without one, ``email_problem`` is
     ``no_email`` or ``invalid_email``, and ``email_detail`` says why. ``merge_fields`` have Mailchimp's form: ``""`` clears a
     field, an absent key is not sent. ``unfit`` says why a field has no value that fits. ``tags`` are those the contact carries, None in rows staged
-    before tags existed. ``left_out`` is the reason why the settings exclude the customer.
+    before tags existed. ``left_out`` is the reason why the settings exclude the customer. ``groups`` are ids of
+    interests by category. ``language`` is Mailchimp's code.
     """
 
     id: str
@@ -90,13 +91,16 @@ class Customer(msgspec.Struct, frozen=True, kw_only=True):
     notes: str = ""
     tags: tuple[str, ...] | None = None
     left_out: str | None = None
+    groups: dict[str, str] = {}
+    language: str = ""
 
 
 class Member(msgspec.Struct, frozen=True, kw_only=True):
     """A Mailchimp audience member as the API returns it.
 
     ``unsubscribe_reason`` is set only for unsubscribed members. ``last_changed`` has a resolution
-    of 1 s, UTC. ``request_id`` is that of the write whose response this is.
+    of 1 s, UTC. ``interests`` are the ids of its groups; None if the response names none, and
+    ``language`` likewise. ``request_id`` is that of the write whose response this is.
     """
 
     email_address: str
@@ -106,6 +110,8 @@ class Member(msgspec.Struct, frozen=True, kw_only=True):
     unsubscribe_reason: str = ""
     merge_fields: dict[str, Any] = {}
     tags: tuple[str, ...] = ()
+    interests: tuple[str, ...] | None = None
+    language: str | None = None
     request_id: str | None = None
 
 
@@ -145,7 +151,7 @@ class MemberWrite(msgspec.Struct, frozen=True, kw_only=True):
 
     ``status_if_new`` applies on creation only. ``status`` always applies. It is sent only to echo
     what was read moments before (older contracts) and to restore (behaviour A18). ``tags`` are
-    added, never removed.
+    added, never removed. ``interests`` are joined or left, by id; others stay.
     """
 
     email_address: str
@@ -153,6 +159,8 @@ class MemberWrite(msgspec.Struct, frozen=True, kw_only=True):
     tags: tuple[str, ...] = ()
     status_if_new: Status | None = None
     status: Status | None = None
+    interests: dict[str, bool] = {}
+    language: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -37,6 +37,7 @@ _TAG_NAME = re.compile(r"^[A-Z][A-Z0-9_]{0,9}$")
 _PATH = re.compile(r"^[A-Z][A-Za-z0-9]*(\.[A-Za-z0-9]+)*$")
 
 NAMED_ATTRIBUTES = ("customer_type", "job", "currency")
+CUSTOMER_TYPES = {"customer_type", "CustomerTypeRef"}
 """Attributes with a name of their own, beside paths into the customer."""
 
 
@@ -153,6 +154,8 @@ class Sync(_Strict):
     include_jobs: bool = True
     on_inactive: Literal["archive", "keep", "tag"] = "archive"
     inactive_tag: str = "Inactive"
+    groups: dict[str, str] = Field(default_factory=dict)
+    language: str = ""
     activity: Activity = Activity()
     guard: Guard = Guard()
     beside: dict[str, bool] = Field(default_factory=dict)
@@ -162,6 +165,13 @@ class Sync(_Strict):
         """Yield every source that the settings name: attributes, paths and templates."""
         yield from (source for sources in self.fields.values() for source in sources)
         yield from (*self.tags.derived, *self.include, *self.exclude)
+        yield from (*self.groups.values(), self.language)
+
+    @property
+    def member_fields(self) -> tuple[str, ...]:
+        """Return which parts of a member matter besides those that always do."""
+        used = {"interests": self.groups, "language": self.language}
+        return tuple(part for part, setting in used.items() if setting)
 
     @property
     def custom_fields(self) -> tuple[str, ...]:
@@ -171,8 +181,8 @@ class Sync(_Strict):
     @property
     def needs_customer_types(self) -> bool:
         """Return whether the names of customer types matter, which costs one more read per run."""
-        named = {*self.include, *self.exclude, *self.tags.derived}
-        return "customer_type" in named
+        named = {*self.include, *self.exclude, *self.tags.derived, *self.groups.values()}
+        return not named.isdisjoint(CUSTOMER_TYPES)
 
     @field_validator("include", "exclude")
     @classmethod
@@ -180,6 +190,23 @@ class Sync(_Strict):
         for attribute, names in value.items():
             if not names:
                 raise ValueError(f"{attribute} needs at least one name")
+        return value
+
+    @field_validator("groups")
+    @classmethod
+    def _grouped(cls, value: dict[str, str]) -> dict[str, str]:
+        for title, source in value.items():
+            if not title.strip():
+                raise ValueError("a category of groups has a name")
+            if source not in NAMED_ATTRIBUTES:
+                check_source(source)
+        return value
+
+    @field_validator("language")
+    @classmethod
+    def _spoken(cls, value: str) -> str:
+        if value:
+            check_source(value)
         return value
 
     @field_validator("default_country")

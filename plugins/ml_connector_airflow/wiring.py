@@ -139,7 +139,10 @@ def mailchimp_client(scope: Scope) -> MailchimpClient:
         on_retry=metrics.retries("mailchimp", rate_limits.on_retry_callback(scope, "mailchimp"))
     )
     return MailchimpHook(conn_id).get_client(
-        scope.sync.audience_id, retries=retries, calls=scope.calls
+        scope.sync.audience_id,
+        retries=retries,
+        calls=scope.calls,
+        member_fields=scope.sync.member_fields,
     )
 
 

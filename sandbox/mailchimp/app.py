@@ -9,6 +9,7 @@ from sandbox.clock import Clock
 from sandbox.control import CONTROL_PREFIX, Conventions, Instrumented, Receive, Scope, Send
 from sandbox.mailchimp.account import Account
 from sandbox.mailchimp.api_campaigns import CampaignsApi
+from sandbox.mailchimp.api_interests import InterestsApi
 from sandbox.mailchimp.api_lists import ListsApi
 from sandbox.mailchimp.api_members import MembersApi
 from sandbox.mailchimp.api_segments import SegmentsApi
@@ -24,6 +25,7 @@ _IDS = (
     (re.compile(r"(/lists/)[^/]+"), r"\1{list_id}"),
     (re.compile(r"(/members/)[^/]+"), r"\1{subscriber_hash}"),
     (re.compile(r"(/merge-fields/)[^/]+"), r"\1{merge_id}"),
+    (re.compile(r"(/interest-categories/)[^/]+"), r"\1{category_id}"),
     (re.compile(r"(/segments/)[^/]+"), r"\1{segment_id}"),
     (re.compile(r"(/webhooks/)[^/]+"), r"\1{webhook_id}"),
     (re.compile(r"(/reports/)[^/]+"), r"\1{campaign_id}"),
@@ -45,6 +47,7 @@ class MailchimpSandbox(Instrumented):
         api = Starlette(
             routes=[
                 *ListsApi(self.account).routes(),
+                *InterestsApi(self.account).routes(),
                 *MembersApi(self.account).routes(),
                 *SegmentsApi(self.account).routes(),
                 *CampaignsApi(self.account).routes(),

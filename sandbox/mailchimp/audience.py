@@ -7,6 +7,7 @@ from typing import Any, Self
 from sandbox.clock import Clock
 from sandbox.mailchimp import problems
 from sandbox.mailchimp.changes import Change, Changes
+from sandbox.mailchimp.interests import Interests
 from sandbox.mailchimp.members import Member, StatusChange, subscriber_hash
 from sandbox.mailchimp.merge_fields import MergeFields
 from sandbox.mailchimp.recency import Recency
@@ -32,6 +33,7 @@ class Audience(Remembered):
 
     Attributes:
         abuse_reports: spam complaints, oldest first, as the API shows them.
+        permissions: texts of the marketing permissions by id; none where GDPR fields are off.
         forgotten: members deleted for ever, by subscriber hash; the API never sees them again.
         confirmation_mails: how many people a `pending` status has mailed.
     """
@@ -58,6 +60,8 @@ class Audience(Remembered):
         self.merge_fields = MergeFields()
         self.merge_fields.replace(NEW_AUDIENCE_FIELDS)
         self.tags = Tags()
+        self.interests = Interests()
+        self.permissions: dict[str, str] = {}
         self.recency = Recency()
         self.by_contact_id: dict[str, Member] = {}
         self.forgotten: dict[str, Member] = {}
@@ -183,6 +187,14 @@ class Audience(Remembered):
             if new is not None and value is not None:
                 member.merge_values[new] = value
 
+    def ask_permissions(self, texts: list[str]) -> None:
+        """Turn GDPR fields on with these permissions, or off with none."""
+        ids = (
+            hashlib.md5(f"permission {text}".encode(), usedforsecurity=False).hexdigest()[:10]
+            for text in texts
+        )
+        self.permissions = dict(zip(ids, texts, strict=True))
+
     def stats(self) -> dict[str, Any]:
         """Return the counters; Mailchimp caches them for at least five minutes."""
         now = self.now()
@@ -244,7 +256,7 @@ class Audience(Remembered):
             "email_type_option": False,
             "double_optin": self.settings.double_optin,
             "has_welcome": False,
-            "marketing_permissions": False,
+            "marketing_permissions": bool(self.permissions),
             "visibility": "prv",
             "modules": [],
             "stats": self.stats(),

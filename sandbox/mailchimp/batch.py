@@ -67,6 +67,8 @@ class BatchSubscribe:
         return self._render(outcome)
 
     def _write(self, email: str, body: dict[str, Any], outcome: _Outcome) -> None:
+        # The batch endpoint has no such property.
+        body = {key: value for key, value in body.items() if key != "marketing_permissions"}
         if self._status_required:
             body = {key: value for key, value in body.items() if key != "status_if_new"}
         try:

@@ -32,6 +32,8 @@ class Control:
         calls: list[tuple[str, str, Handler]] = [
             ("GET", "/_sandbox/audiences", self.list_audiences),
             ("POST", "/_sandbox/audiences", self.add_audience),
+            ("PUT", "/_sandbox/groups", self.set_groups),
+            ("PUT", "/_sandbox/permissions", self.set_permissions),
             ("GET", "/_sandbox/settings", self.get_settings),
             ("PUT", "/_sandbox/settings", self.change_settings),
             ("GET", members, self.list_members),
@@ -57,6 +59,20 @@ class Control:
         for each in body.get("members", []):
             people.seed(audience, each)
         return reply(_summary(audience), 201)
+
+    async def set_groups(self, request: Request) -> Response:
+        """Replace the groups, `{"Customer type": ["Retail"]}`: names by category."""
+        audience = self._audience(request)
+        audience.interests.replace(await read_json(request))
+        return reply(
+            {each.title: each.interests for each in audience.interests.categories.values()}
+        )
+
+    async def set_permissions(self, request: Request) -> Response:
+        """Turn GDPR fields on, `{"permissions": ["Email"]}`, or off with an empty list."""
+        audience = self._audience(request)
+        audience.ask_permissions((await read_json(request))["permissions"])
+        return reply(audience.permissions)
 
     async def get_settings(self, _: Request) -> Response:
         """Return the switches."""

@@ -27,6 +27,7 @@ class Document(Struct, gc=False):
     unsubscribe_reason: str | UnsetType
     consents_to_one_to_one_messaging: bool | UnsetType
     merge_fields: dict[str, Any]
+    interests: dict[str, bool] | UnsetType
     stats: dict[str, int]
     ip_signup: str
     timestamp_signup: str
@@ -38,6 +39,7 @@ class Document(Struct, gc=False):
     vip: bool
     email_client: str
     location: dict[str, Any]
+    marketing_permissions: list[dict[str, Any]] | UnsetType
     source: str | UnsetType
     tags_count: int
     tags: list[dict[str, Any]]
@@ -65,6 +67,9 @@ def show(member: Member, audience: Audience, *, in_batch: bool = False) -> Docum
         unsubscribe_reason=(member.unsubscribe_reason if unsubscribed and not in_batch else UNSET),
         consents_to_one_to_one_messaging=UNSET if in_batch else member.status == "subscribed",
         merge_fields=audience.merge_fields.render(member.merge_values),
+        interests=(
+            audience.interests.render(member.interests) if audience.interests.categories else UNSET
+        ),
         stats=_STATS,
         ip_signup=member.ip_signup,
         timestamp_signup=to_text(member.timestamp_signup),
@@ -84,6 +89,18 @@ def show(member: Member, audience: Audience, *, in_batch: bool = False) -> Docum
             "timezone": "",
             "region": "",
         },
+        marketing_permissions=(
+            [
+                {
+                    "marketing_permission_id": each,
+                    "text": said,
+                    "enabled": each in member.permissions,
+                }
+                for each, said in audience.permissions.items()
+            ]
+            if audience.permissions and not in_batch
+            else UNSET
+        ),
         source=UNSET if in_batch else member.source,
         tags_count=len(member.tags),
         tags=[{"id": each, "name": tags[each].name} for each in islice(member.tags, TAGS_SHOWN)],

@@ -35,6 +35,8 @@ class Member(Struct, eq=False, gc=False):
     Attributes:
         merge_values: values by merge tag, without the unset ones.
         tags: tag id to the second it was added.
+        interests: ids of the groups the member is in.
+        permissions: ids of the marketing permissions the member gave.
         compliance: the person opted out or the address bounced; the API cannot subscribe them
             until they come back by themselves, even after an archive.
         status_changes: the first entry is the creation; the last one tells who set the status.
@@ -63,6 +65,8 @@ class Member(Struct, eq=False, gc=False):
     merge_values: dict[str, Any] = field(default_factory=dict)
     tags: dict[int, int] = field(default_factory=dict)
     status_changes: list[StatusChange] = field(default_factory=list)
+    interests: frozenset[str] = frozenset()
+    permissions: frozenset[str] = frozenset()
 
     def rekey(self, email: str) -> None:
         """Take another address; `contact_id` and `web_id` stay."""
@@ -108,4 +112,6 @@ class Member(Struct, eq=False, gc=False):
             self.latitude,
             self.longitude,
             dict(self.merge_values),
+            self.interests,
+            self.permissions,
         )

@@ -100,10 +100,23 @@ def confirm(audience: Audience, member: Member, _: dict[str, Any]) -> None:
 
 
 def profile(audience: Audience, member: Member, given: dict[str, Any]) -> None:
-    """Edit the person's own fields."""
+    """Edit the person's own fields, groups and permissions by name, and language."""
     member.merge_values = audience.merge_fields.take(
         member.merge_values, given.get("merge_fields") or {}, validate=False
     )
+    named = {
+        interest_id: name
+        for each in audience.interests.categories.values()
+        for interest_id, name in each.interests.items()
+    }
+    for name, on in (given.get("groups") or {}).items():
+        ids = {each: on for each, its in named.items() if its == name}
+        member.interests = audience.interests.take(member.interests, ids)
+    texts = {text: each for each, text in audience.permissions.items()}
+    for text, on in (given.get("permissions") or {}).items():
+        chosen = {texts[text]}
+        member.permissions = member.permissions | chosen if on else member.permissions - chosen
+    member.language = given.get("language", member.language)
     audience.touch(member)
     audience.tell("profile", member, by="self")
 

@@ -73,6 +73,7 @@ _MEMBER: dict[str, Callable[[Any], str]] = {
     "email_type": _of(str, "string"),
     "merge_fields": _merge_fields,
     "interests": _of(dict, "object"),
+    "marketing_permissions": _of(list, "array"),
     "language": _of(str, "string"),
     "vip": _of(bool, "boolean"),
     "location": _of(dict, "object"),

@@ -52,8 +52,11 @@ def create(audience: Audience, body: dict[str, Any], status: str, *, validate: b
     """Create a member by the API; tags in the body are set at creation."""
     email = check_address(audience, body["email_address"])
     values = audience.merge_fields.take({}, body.get("merge_fields") or {}, validate=validate)
+    interests = audience.interests.take(frozenset(), body.get("interests"))
+    permissions = _permissions(audience, frozenset(), body)
     member = audience.create(email, status, by="api")
     member.merge_values = values
+    member.interests, member.permissions = interests, permissions
     _write_plain(member, body)
     for name in body.get("tags") or []:
         member.tags[audience.tags.get_or_create(name).id] = audience.now()
@@ -80,10 +83,13 @@ def update(audience: Audience, member: Member, body: dict[str, Any], *, validate
     values = audience.merge_fields.take(
         member.merge_values, body.get("merge_fields") or {}, validate=validate
     )
+    interests = audience.interests.take(member.interests, body.get("interests"))
+    permissions = _permissions(audience, member.permissions, body)
     before, old = member.contents(), (member.email_address, member.status, member.profile())
     if rekeyed:
         audience.rekey(member, email)
     member.merge_values = values
+    member.interests, member.permissions = interests, permissions
     _write_plain(member, body)
     if status is not None and status != member.status:
         member.set_status(status, by="api", at=audience.now())
@@ -181,6 +187,16 @@ def _write_plain(member: Member, body: dict[str, Any]) -> None:
     location = body.get("location") or {}
     member.latitude = location.get("latitude", member.latitude)
     member.longitude = location.get("longitude", member.longitude)
+
+
+def _permissions(audience: Audience, given: frozenset[str], body: dict[str, Any]) -> frozenset[str]:
+    """Return a member's permissions after writing the body; unknown ids are ignored."""
+    taken = set(given)
+    for each in body.get("marketing_permissions") or []:
+        permission = each.get("marketing_permission_id")
+        if permission in audience.permissions:
+            (taken.add if each.get("enabled") else taken.discard)(permission)
+    return frozenset(taken)
 
 
 def _mail_if_pending(audience: Audience, status: str) -> None:

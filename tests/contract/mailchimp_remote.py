@@ -56,6 +56,14 @@ class Remote:
         """Do as the person or a marketer would, and return the member as it is then."""
         return self._call("POST", f"members/{quote(email)}/{action}", payload)
 
+    def set_groups(self, groups: dict[str, list[str]]) -> dict[str, dict[str, str]]:
+        """Replace the groups, names by category; return the names by id."""
+        return self._call("PUT", "groups", groups)
+
+    def ask_permissions(self, *texts: str) -> dict[str, str]:
+        """Turn GDPR fields on with these permissions; return their texts by id."""
+        return self._call("PUT", "permissions", {"permissions": list(texts)})
+
     def send_campaign(self, **given: Any) -> str:
         """Send a campaign to everyone subscribed, or to `recipients`; returns its id."""
         campaign_id: str = self._call("POST", "campaigns", given)["id"]

@@ -207,6 +207,7 @@ class Company:
             pace=self._pace_mailchimp,
             retries=self.retries("mailchimp"),
             calls=calls,
+            member_fields=self.sync_settings().member_fields,
         )
 
     def _transport(self, system: str) -> Transport:

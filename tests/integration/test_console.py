@@ -661,6 +661,8 @@ SHOWN = {
     "tags.static": (["Books"], "Tags Books"),
     "default_country": ("NZ", "without one NZ"),
     "tags.from": ({"customer_type": "Type {value}"}, "Type {value} from customer_type"),
+    "groups": ({"Kind": "CustomerTypeRef"}, "Groups Kind from CustomerTypeRef"),
+    "language": ("Locale", "Language from Locale"),
     "include": ({"customer_type": ["Retail"]}, "Only customer_type: Retail"),
     "exclude": ({"currency": ["EUR", "USD"]}, "Left out currency: EUR, USD"),
     "include_jobs": (False, "are left out"),

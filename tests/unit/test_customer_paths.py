@@ -7,8 +7,12 @@ from hypothesis import strategies as st
 
 from ml_connector.customer_paths import PATHS
 from ml_connector.errors import SettingsError
+from ml_connector.mailchimp.protocol import member_body
+from ml_connector.model import MemberWrite
 from ml_connector.quickbooks import protocol
-from ml_connector.settings import load_syncs
+from ml_connector.rules.attributes import groups_of, language_of, left_out, tags_of
+from ml_connector.rules.fields import customer_from
+from ml_connector.settings import Sync, load_syncs
 from ml_connector.wire.transport import Response
 
 # https://developer.intuit.com/app/developer/qbo/docs/api/accounting/all-entities/customer
@@ -68,6 +72,7 @@ SENT_ON = [
     "CurrencyRef.value",
     "MetaData.CreateTime",
 ]
+NEVER_NAMED = [*MONEY_TAX_AND_TERMS, "V4IDPseudonym", "Source", "domain", "sparse", "DefinitionId"]
 CUSTOM = ["CustomField[Region]", "CustomField[Sales rep. [new]]"]
 
 
@@ -147,3 +152,82 @@ def test_a52_of_the_custom_fields_only_those_that_the_settings_name_are_decoded(
     assert protocol.read_rows(document)[0] == {"Id": "1"}
     if not asked:
         assert "CustomField" not in document["QueryResponse"]["Customer"][0]
+
+
+SECRET = "owes-9,876.54"
+SOURCES = [
+    *SENT_ON,
+    *CUSTOM,
+    *(f"a {{{each}}}, {{DisplayName}}" for each in SENT_ON if not PATHS.get(each)),
+]
+
+
+def whole_customer(odd):
+    """A customer with every attribute of the schema; what may not leave QuickBooks is SECRET."""
+    row = {
+        name: {part: f"{name} {part}" for part in parts} or name for name, parts in PATHS.items()
+    }
+    for parts in row.values():
+        if isinstance(parts, dict):
+            parts.update({"Balance": SECRET, "Lat": SECRET, "Tag": SECRET})
+    fields = [("Region", "North"), ("Credit", SECRET), ("region limit", SECRET)]
+    custom = [
+        {"Name": name, "DefinitionId": SECRET, "StringValue": value} for name, value in fields
+    ]
+    money = {name: odd(SECRET) for name in NEVER_NAMED}
+    times = {"CreateTime": "2026-01-01T00:00:00Z", "LastUpdatedTime": "2026-01-01T00:00:00Z"}
+    return {**row, "MetaData": times, "CustomField": custom, **money}
+
+
+@given(
+    fields=st.dictionaries(
+        st.sampled_from(["A", "B", "C"]), st.lists(st.sampled_from(SOURCES), min_size=1, max_size=3)
+    ),
+    tags=st.dictionaries(
+        st.sampled_from([*SENT_ON, *CUSTOM, "customer_type", "job"]), st.just("t")
+    ),
+    groups=st.dictionaries(st.sampled_from(["X", "Y"]), st.sampled_from([*SOURCES, "currency"])),
+    language=st.sampled_from(["", *SOURCES]),
+    odd=st.sampled_from(
+        [
+            str,
+            lambda text: {"value": text, "name": text},
+            lambda text: [text],
+            lambda text: {"Name": [text]},
+        ]
+    ),
+)
+def test_a47_no_attribute_off_the_list_reaches_mailchimp_by_any_setting(
+    fields, tags, groups, language, odd
+):
+    sync = Sync.model_validate(
+        {
+            "name": "main", "audience_id": "a", "new_contact_status": "pending",
+            "fields": fields, "tags": {"from": {each: "t {value}" if each != "job" else "t" for each in tags}},
+            "groups": groups, "language": language,
+            "include": {"CustomField[Region]": "North"},
+        }
+    )  # fmt: skip
+    body = msgspec.json.encode({"QueryResponse": {"Customer": [whole_customer(odd)]}})
+    document = protocol.read(Response(status=200, headers={}, body=body), custom_fields=True)
+    names = {name.casefold() for name in sync.custom_fields}
+    row = protocol.read_rows(document, names)[0]
+    known = {title: {SECRET.casefold(): SECRET} for title in groups}
+    customer = customer_from(
+        row,
+        sync.fields,
+        tags=tags_of(row, sync.tags, {}),
+        left_out=left_out(row, sync, {}),
+        groups=groups_of(row, sync.groups, {}, known),
+        language=language_of(row, sync.language),
+    )
+    write = MemberWrite(
+        email_address="amy@finch.org",
+        merge_fields=customer.merge_fields,
+        tags=customer.tags or (),
+        interests=dict.fromkeys(customer.groups.values(), True),
+        language=customer.language,
+    )
+    assert SECRET not in str(member_body(write))
+    assert SECRET not in str(customer)
+    assert customer.left_out is None

@@ -177,6 +177,11 @@ def test_the_environment_names_the_file_and_the_home():
         ("tags: {from: {BillAddr.Lat: Here}}", 4, "known: BillAddr.City"),
         ("include: {customer_type: []}", 4, "customer_type needs at least one name"),
         ("exclude: {colour: [Blue]}", 4, "exclude.colour"),
+        ("groups: {Owes: Balance}", 4, "Balance may not leave QuickBooks"),
+        ("groups: {Owes: '{GivenName} {Balance}'}", 4, "Balance may not leave QuickBooks"),
+        ("groups: {' ': Locale}", 4, "a category of groups has a name"),
+        ("groups: {Region: [Locale]}", 4, "groups.Region"),
+        ("language: Balance", 4, "Balance may not leave QuickBooks"),
         ("include: {GivenName: [Amy]}", 4, "include.GivenName"),
         ("include: {CustomField: [Amy]}", 4, "'CustomField' is no attribute to filter by"),
         ("include: {'CustomField[]': [Amy]}", 4, "is no attribute to filter by"),
@@ -247,7 +252,8 @@ def test_the_custom_fields_of_all_settings_are_known_each_once(tmp_path):
         "    tags: {from: {'CustomField[Region]': '{value}'}}\n"
         "    include: {'CustomField[Region]': [North]}\n"
         "    exclude: {'CustomField[Old customer]': ['yes']}\n"
+        "    groups: {Area: '{CustomField[Area]}'}\n    language: CustomField[Speaks]\n"
     )
     sync = load_sync("main", written(tmp_path, text))
-    assert sync.custom_fields == ("Tier", "Region", "Old customer")
+    assert sync.custom_fields == ("Tier", "Region", "Old customer", "Area", "Speaks")
     assert load_sync("main", written(tmp_path, SMALLEST)).custom_fields == ()

@@ -54,7 +54,8 @@ class MailchimpClient:
 
     ``base_url`` ends in ``/3.0`` (``protocol.base_url_of``). ``auth`` holds the headers
     (``protocol.auth_headers``). ``pace`` is called before every call and may wait. ``calls`` counts
-    every call sent, by kind: ``mailchimp.members``, ``.batch``, ``.put`` ...
+    every call sent, by kind: ``mailchimp.members``, ``.batch``, ``.put`` ... ``member_fields``:
+    parts of a member to list besides those that always are, ``interests`` or ``language``.
     """
 
     def __init__(
@@ -68,6 +69,7 @@ class MailchimpClient:
         retries: Retries,
         calls: Counter[str],
         page_size: int = protocol.MAX_COUNT,
+        member_fields: Sequence[str] = (),
     ) -> None:
         self._transport = transport
         self._base_url = base_url
@@ -77,6 +79,7 @@ class MailchimpClient:
         self._retries = retries
         self._calls = calls
         self._page_size = page_size
+        self._member_fields = member_fields
         self._tag_ids: dict[str, int] = {}
         self.server_time: datetime | None = None
         """Mailchimp's clock at the last response; None if no response told it."""
@@ -106,6 +109,27 @@ class MailchimpClient:
         body = {"tag": tag, "name": name, "type": type, "required": False, "public": False}
         document = self._in_audience("create_merge_field", "POST", "/merge-fields", body=body)
         return protocol.parse_merge_field(document)
+
+    def interest_categories(self) -> dict[str, str]:
+        """Return the ids of the audience's categories of groups by title.
+
+        https://mailchimp.com/developer/marketing/api/interest-categories/
+        """
+        params = {"count": str(protocol.MAX_COUNT)}
+        document = self._in_audience("groups", "GET", "/interest-categories", params=params)
+        return {str(each["title"]): str(each["id"]) for each in document.get("categories", [])}
+
+    def interests(self, category_id: str) -> dict[str, str]:
+        """Return the ids of a category's groups by name."""
+        params = {"count": str(protocol.MAX_COUNT)}
+        path = f"/interest-categories/{category_id}/interests"
+        document = self._in_audience("groups", "GET", path, params=params)
+        return {str(each["name"]): str(each["id"]) for each in document.get("interests", [])}
+
+    def create_interest_category(self, title: str) -> None:
+        """Add a category of groups that is not shown on sign-up forms."""
+        body = {"title": title, "type": "hidden"}
+        self._in_audience("create_group_category", "POST", "/interest-categories", body=body)
 
     # ── members ───────────────────────────────────────────────────────────────────────────────
 
@@ -155,7 +179,11 @@ class MailchimpClient:
 
     def _page(self, since: datetime | None, archived: bool, offset: int) -> list[Member]:
         params = protocol.members_params(
-            since=since, archived=archived, offset=offset, count=self._page_size
+            since=since,
+            archived=archived,
+            offset=offset,
+            count=self._page_size,
+            further=self._member_fields,
         )
         document = self._in_audience(
             "members", "GET", "/members", params=params, shape=protocol.MembersPage
@@ -263,12 +291,18 @@ class MailchimpClient:
         )
         return structs.replace(protocol.parse_member(document), request_id=request_id)
 
-    def patch(self, email: str, merge_fields: Mapping[str, MergeValue]) -> Member:
+    def patch(
+        self,
+        email: str,
+        merge_fields: Mapping[str, MergeValue],
+        *,
+        further: Mapping[str, Any] | None = None,
+    ) -> Member:
         """Update the merge fields of a known member; ``not_found`` if there is none.
 
-        PATCH never creates a member.
+        ``further``: more of the body (``protocol.further_body``). PATCH never creates a member.
         """
-        body: Document = {"merge_fields": merge_fields}
+        body: Document = {"merge_fields": merge_fields, **(further or {})}
         document, request_id = self._answer("patch", "PATCH", self._member(email), body=body)
         return structs.replace(protocol.parse_member(document), request_id=request_id)
 

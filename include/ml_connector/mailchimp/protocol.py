@@ -66,10 +66,17 @@ class _ListedMember(_BatchMember, total=False):
     tags: Any
 
 
+class _FurtherMember(_ListedMember, total=False):
+    """Fields read of a member in a listing if they are asked for."""
+
+    interests: Any
+    language: Any
+
+
 class MembersPage(TypedDict, total=False):
     """Fields read of a page of members."""
 
-    members: list[_ListedMember]
+    members: list[_FurtherMember]
 
 
 class BatchDocument(TypedDict, total=False):
@@ -142,9 +149,16 @@ def request(
 
 
 def members_params(
-    *, since: datetime | None, archived: bool, offset: int, count: int = MAX_COUNT
+    *,
+    since: datetime | None,
+    archived: bool,
+    offset: int,
+    count: int = MAX_COUNT,
+    further: Sequence[str] = (),
 ) -> dict[str, str]:
     """Return the query of one page of members, longest unchanged first.
+
+    ``further``: fields of a member to list besides those that always are.
 
     A listing without a status omits archived members, so these need a listing of their own.
     """
@@ -153,7 +167,9 @@ def members_params(
         "offset": str(offset),
         "sort_field": "last_changed",
         "sort_dir": "ASC",
-        "fields": ",".join(["total_items", *(f"members.{name}" for name in _MEMBER_FIELDS)]),
+        "fields": ",".join(
+            ["total_items", *(f"members.{name}" for name in (*_MEMBER_FIELDS, *further))]
+        ),
     }
     if since is not None:
         params["since_last_changed"] = format_time(since)
@@ -191,11 +207,18 @@ def member_body(row: MemberWrite) -> dict[str, Any]:
         body["merge_fields"] = row.merge_fields
     if row.tags:
         body["tags"] = list(row.tags)
+    body |= further_body(row)
     if row.status_if_new is not None:
         body["status_if_new"] = row.status_if_new
     if row.status is not None:
         body["status"] = row.status
     return body
+
+
+def further_body(row: MemberWrite) -> dict[str, Any]:
+    """Return the part of a member's body that most rows do not have: groups and language."""
+    body: dict[str, Any] = {"interests": row.interests} if row.interests else {}
+    return body | ({"language": row.language} if row.language else {})
 
 
 def batch_body(rows: Sequence[MemberWrite], *, update_existing: bool = True) -> dict[str, Any]:
@@ -249,6 +272,7 @@ def parse_member(document: Mapping[str, Any]) -> Member:
             f"Mailchimp: a member has the status {status!r}, which this version does not know;"
             " nothing more is written until it is taught what that status allows"
         )
+    interests = document.get("interests")
     return Member(
         email_address=str(document.get("email_address") or ""),
         status=known,
@@ -257,6 +281,12 @@ def parse_member(document: Mapping[str, Any]) -> Member:
         unsubscribe_reason=str(document.get("unsubscribe_reason") or ""),
         merge_fields=document.get("merge_fields") or {},
         tags=tuple([str(tag.get("name", "")) for tag in document.get("tags") or ()]),
+        interests=(
+            tuple([str(each) for each, on in interests.items() if on])
+            if isinstance(interests, dict)
+            else None
+        ),
+        language=document.get("language"),
     )
 
 

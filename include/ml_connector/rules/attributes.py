@@ -8,11 +8,13 @@ from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any
 
-from ml_connector.customer_paths import custom_field
-from ml_connector.rules.fields import picked
-from ml_connector.settings import MAX_OF_A_TAG, Sync, Tags
+from ml_connector.customer_paths import custom_field, is_template
+from ml_connector.rules.fields import picked, text_of
+from ml_connector.rules.languages import language_code
+from ml_connector.rules.unfit import Unfit
+from ml_connector.settings import CUSTOMER_TYPES, MAX_OF_A_TAG, Sync, Tags
 
-_PATHS = {"job": "Job", "currency": "CurrencyRef.value"}
+_PATHS = {"job": "Job", "currency": "CurrencyRef.value", "CurrencyRef": "CurrencyRef.value"}
 
 
 def type_id(raw: Mapping[str, Any]) -> str:
@@ -35,6 +37,32 @@ def _each_once(tags: tuple[str, ...]) -> tuple[str, ...]:
     return tuple({tag.casefold(): tag for tag in reversed(tags)}.values())[::-1]
 
 
+def groups_of(
+    raw: Mapping[str, Any],
+    groups: Mapping[str, str],
+    types: Mapping[str, str],
+    known: Mapping[str, Mapping[str, str]],
+) -> dict[str, str | Unfit]:
+    """Return by category the id of the group that a customer belongs to, or why there is none.
+
+    ``known``: the ids of the groups in each category by name in lower case. A customer without a
+    value is in none.
+    """
+    values = {title: _value(raw, source, types) for title, source in groups.items()}
+    return {
+        title: known.get(title, {}).get(value.casefold())
+        or Unfit("Mailchimp has no group of this name in the category")
+        for title, value in values.items()
+        if value
+    }
+
+
+def language_of(raw: Mapping[str, Any], source: str) -> str | Unfit:
+    """Return the language that a source names, as Mailchimp's code; ``""`` for none."""
+    value = _value(raw, source, {}) if source else ""
+    return language_code(value) or (Unfit("Mailchimp has no such language") if value else "")
+
+
 def left_out(raw: Mapping[str, Any], sync: Sync, types: Mapping[str, str]) -> str | None:
     """Return why the settings exclude a customer; None if they do not."""
     for attribute, names in sync.include.items():
@@ -52,8 +80,10 @@ def _excluded(attribute: str) -> str:
 
 def _value(raw: Mapping[str, Any], attribute: str, types: Mapping[str, str]) -> str:
     """Return an attribute as text; ``""`` if it is missing, empty or false."""
-    if attribute == "customer_type":
+    if attribute in CUSTOMER_TYPES:
         return types.get(type_id(raw), "")
+    if is_template(attribute):
+        return text_of(raw, attribute, active=bool(raw.get("Active", True)))
     value = picked(raw, _PATHS.get(attribute, attribute))
     if value is None or isinstance(value, Mapping | list):
         return ""

@@ -36,13 +36,16 @@ class Target:
     """What a value must fit.
 
     ``fields``: the audience's merge fields by tag; one that is missing takes any text. ``home``: the
-    country of an address that names none, as ISO 3166-1 alpha-2, ``""`` if unknown.
+    country of an address that names none, as ISO 3166-1 alpha-2, ``""`` if unknown. ``groups``: by
+    category, the ids of its groups by name in lower case.
     """
 
     fields: Mapping[str, MergeField] = field(default_factory=dict)
     home: str = ""
+    groups: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
 
+NONE: Mapping[str, Any] = {}
 ANY = Target()
 """Takes every value: nothing is known of the audience."""
 
@@ -54,11 +57,18 @@ def customer_from(
     target: Target = ANY,
     tags: tuple[str, ...] | None = None,
     left_out: str | None = None,
+    groups: Mapping[str, str | Unfit] = NONE,
+    language: str | Unfit = "",
 ) -> Customer:
     """Return the customer in a QuickBooks API object (query row, CDC row or webhook read)."""
     addresses = split_addresses(as_text(picked(raw, "PrimaryEmailAddr.Address")))
     active = bool(raw.get("Active", True))
     values, unfit = merge_fields(raw, rules, target)
+    if isinstance(language, Unfit):
+        unfit["language"] = language.reason
+    for title, found in groups.items():
+        if isinstance(found, Unfit):
+            unfit[f"group {title}"] = found.reason
     return Customer(
         id=str(raw["Id"]),
         sync_token=str(raw.get("SyncToken", "0")),
@@ -75,6 +85,8 @@ def customer_from(
         notes=as_text(raw.get("Notes")),
         tags=tags,
         left_out=left_out,
+        groups={title: found for title, found in groups.items() if isinstance(found, str)},
+        language="" if isinstance(language, Unfit) else language,
     )
 
 

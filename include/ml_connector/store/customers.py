@@ -202,9 +202,19 @@ def _row(customer: Customer, vault: Vault) -> tuple[Any, ...]:
         vault.email_key(address) if address else None,
         customer.email_problem,
         customer.left_out,
-        vault.fields_hash([customer.merge_fields, list(customer.tags or ())]),
+        vault.fields_hash(
+            [
+                customer.merge_fields,
+                list(customer.tags or ()),
+                *([customer.groups, customer.language] if _has_further(customer) else []),
+            ]
+        ),
         customer.last_updated,
     )
+
+
+def _has_further(customer: Customer) -> bool:
+    return bool(customer.groups or customer.language)
 
 
 def decrypted(payload: bytes, *, sync: str, customer_id: str, vault: Vault) -> Customer:

@@ -1,6 +1,6 @@
 """Upsert audience members. Each difference from the stored row becomes a member event."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import NamedTuple
@@ -40,8 +40,13 @@ def keyed(
     vault: Vault,
     moved_from: bytes | None = None,
     complained: bool = False,
+    further: Collection[bytes] = (),
 ) -> KeyedMember:
-    """Return the member under the blind index of its normalised ``address``."""
+    """Return the member under the blind index of its normalised ``address``.
+
+    ``further``: keys of its groups and language, kept beside those of its tags.
+    """
+    seen = tags.shown_tag_keys(member.tags, vault)
     return KeyedMember(
         email_key=vault.email_key(address),
         status=member.status,
@@ -49,7 +54,7 @@ def keyed(
         contact_id=member.contact_id or None,
         profile_hash=profile_hash(member.merge_fields, vault),
         moved_from=moved_from,
-        seen_tags=tags.shown_tag_keys(member.tags, vault),
+        seen_tags=sorted({*seen, *further}) if further else seen,
         complained=complained,
     )
 

@@ -19,6 +19,7 @@ from msgspec.structs import replace
 
 from ml_connector.errors import CallRefused, RecordRefused
 from ml_connector.mailchimp.client import MailchimpClient, requires_status
+from ml_connector.mailchimp.protocol import further_body
 from ml_connector.model import BatchResult, Kind, Member, MemberWrite, RowRefusal, Status
 from ml_connector.sync.outcomes import MOVED, ExtraCall, Outcome, Row
 
@@ -119,7 +120,11 @@ class ContactCalls:
             member = (
                 self._client.unsubscribe(row.write.email_address)
                 if row.change.lowers
-                else self._client.patch(row.write.email_address, row.write.merge_fields)
+                else self._client.patch(
+                    row.write.email_address,
+                    row.write.merge_fields,
+                    further=further_body(row.write),
+                )
             )
         except RecordRefused as error:
             if updating and error.code == "not_found":

@@ -97,7 +97,8 @@ def _mapping(scope: Scope, connection: Connection) -> str:
         {tag: list(paths) for tag, paths in sync.fields.items()},
         list(sync.tags.static),
     ]
-    further = [sync.tags.derived, sync.include, sync.exclude]
+    further: list[Any] = [sync.tags.derived, sync.include, sync.exclude]
+    further += [sync.groups, sync.language] if sync.groups or sync.language else []
     if any(further):  # if empty, left out: rows staged before these rules existed stay valid
         rules += [*further, renames(scope, connection)]
     rules += targets.staged_by(scope, connection)

@@ -35,6 +35,7 @@ from ml_connector.store.database import lock_sync, server_time
 from ml_connector.store.member_snapshots import KeyedMember, Transition
 from ml_connector.store.observations import Observation
 from ml_connector.sync.clocks import note_skew
+from ml_connector.sync.further import member_keys
 
 OVERLAP = timedelta(minutes=10)
 """Each read repeats this much of the previous one; ``last_changed`` has 1 s resolution."""
@@ -76,8 +77,9 @@ def fetch_members(
             activity_queue.clear_shown(connection, sync=scope.name)
             cursors.put(connection, sync=scope.name, name=_CURSOR, value={})
             cursor = {}
-    since = None
-    if cursor.get("read_at") and not full_sync:
+    since, parts = None, set(scope.sync.member_fields)
+    # What was not asked for so far is learned of everyone once: an unchanged member is not listed.
+    if cursor.get("read_at") and not full_sync and parts <= set(cursor.get("with", ())):
         since = datetime.fromisoformat(cursor["read_at"]) - OVERLAP
     audience = _Audience(scope, client, asked=asked, source=source, on_page=on_page)
     for archived in (False, True):
@@ -87,6 +89,7 @@ def fetch_members(
             "audience": scope.sync.audience_id,
             "read_at": audience.watermark.isoformat(),
             "asked_at": audience.asked.isoformat(),
+            **({"with": sorted(parts)} if parts else {}),
         }
         cursors.put(connection, sync=scope.name, name=_CURSOR, value=value)
     return audience.members
@@ -242,6 +245,7 @@ def record_members(
             vault=scope.vault,
             moved_from=_key(scope, (moved_from or {}).get(address)),
             complained=address in complaints,
+            further=member_keys(scope, member) if scope.sync.member_fields else (),
         )
         for address, member in addresses.items()
     ]

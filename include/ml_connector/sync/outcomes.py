@@ -38,7 +38,8 @@ class Row(msgspec.Struct, frozen=True):
     """A claimed change and the write it calls for.
 
     ``unfit``: merge fields that are left out, with the reason. ``kept``: what we sent of these
-    earlier, which the contact still shows.
+    earlier, which the contact still shows. ``further``: what is stored of groups and language.
+    ``after``: how the audit shows these.
     """
 
     change: ClaimedChange
@@ -47,6 +48,8 @@ class Row(msgspec.Struct, frozen=True):
     tags: TagWork = TagWork()
     unfit: Mapping[str, str] = {}
     kept: Mapping[str, MergeValue] = {}
+    further: Mapping[str, Any] = {}
+    after: Mapping[str, Any] = {}
 
 
 class ExtraCall(msgspec.Struct, frozen=True):
@@ -143,8 +146,15 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
                 "email": write.email_address,
                 "merge_fields": {**self.row.kept, **write.merge_fields},
                 "tags": list(self.row.tags.ours),
+                **self.row.further,
+                # A creation that met a member: its groups may be the person's own choice.
+                **({"groups": []} if self.row.further and self._met_a_member else {}),
             },
         )
+
+    @property
+    def _met_a_member(self) -> bool:
+        return self.row.change.kind == Kind.CREATE and not self.created
 
     def _refused(self, now: datetime) -> ContactState:
         change = self.row.change
@@ -171,6 +181,7 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
         after: dict[str, Any] = {"email": write.email_address}
         if not change.lowers:
             after |= {"merge_fields": write.merge_fields, "tags": list(write.tags)}
+            after |= self.row.after
         if self.member is not None:
             after["status"] = self.member.status
         if self.row.unfit:
@@ -207,12 +218,14 @@ def observed_state(
     tags: Sequence[str] | None,
     *,
     at: datetime | None,
+    further: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Return the audit's state of a contact as it was read from Mailchimp at the time ``at``.
 
-    What is None was never read, and is named in ``not_observed``.
+    What is None was never read, and is named in ``not_observed``. ``further``: groups and language,
+    if the settings use them.
     """
-    parts = {"merge_fields": merge_fields, "tags": tags}
+    parts: dict[str, Any] = {"merge_fields": merge_fields, "tags": tags, **(further or {})}
     known = {name: value for name, value in parts.items() if value is not None}
     missing = [name for name, value in parts.items() if value is None]
     state = {"status": str(status), **known, "observed_at": iso(at)}

@@ -15,20 +15,22 @@ from ml_connector.quickbooks.client import QuickBooksClient
 from ml_connector.scope import Scope
 from ml_connector.settings import Sync
 from ml_connector.store import cursors, customers
-from ml_connector.sync import targets
+from ml_connector.sync import groups, targets
 
 CHECK_TTL = timedelta(hours=1)
 _CURSOR = "audience_ready"
 
 
 def check_audience(scope: Scope, client: MailchimpClient) -> None:
-    """Check the audience's merge fields against the settings, and store what values must fit.
+    """Check the audience's merge fields and groups, and store what values must fit.
 
-    Raises ``AudienceNotReady``, which names every merge field that is missing or does not fit.
+    Raises ``AudienceNotReady``, which names each merge field or category that is missing or does not
+    fit.
     """
     sync, found = scope.sync, client.merge_fields()
     targets.store_fields(scope, found)
     problems = [problem for _, problem in iter_problems(sync, found)]
+    problems += [missing_category(title) for title in groups.store_groups(scope, client)]
     if problems:
         raise AudienceNotReady(
             f"audience {sync.audience_id} is not ready, nothing was written: "
@@ -41,6 +43,7 @@ def check_audience_cached(scope: Scope, client: MailchimpClient) -> None:
     """Run ``check_audience`` unless the same settings passed it within the hour."""
     now = scope.clock()
     rules = {"audience": scope.sync.audience_id, "fields": sorted(scope.sync.fields)}
+    rules |= {"groups": sorted(scope.sync.groups)} if scope.sync.groups else {}
     with scope.database.begin() as connection:
         last = cursors.get(connection, sync=scope.name, name=_CURSOR)
     if last.get("rules") == rules and now - datetime.fromisoformat(last["at"]) < CHECK_TTL:
@@ -76,6 +79,11 @@ def iter_problems(sync: Sync, fields: list[MergeField]) -> Iterator[tuple[str, s
                     "make it optional in Mailchimp"
                 ),
             )
+
+
+def missing_category(title: str) -> str:
+    """Return the problem of a category of groups that the audience lacks."""
+    return f"group category {title!r} is missing"
 
 
 def missing_fields(sync: Sync, fields: list[MergeField]) -> list[tuple[str, str]]:

@@ -47,6 +47,7 @@ from ml_connector.sync.fetch_members import (
     record_members,
     refresh_members,
 )
+from ml_connector.sync.further import Further
 from ml_connector.sync.outcomes import Outcome, Row, observed_state, our_tags, seen_tags
 from ml_connector.sync.recovery import record_unknown_outcomes
 
@@ -108,6 +109,7 @@ class _Pusher:
         self._plan_id, self._shard = plan_id, shard
         with scope.database.begin() as connection:
             contract = cursors.get(connection, sync=scope.name, name=CONTRACT_CURSOR)
+            self._further = Further.of(scope, connection)
         self._calls = ContactCalls(client)
         self._status_required = contract.get("contract") == "status_required"
         self._claiming = threading.Lock()
@@ -355,30 +357,40 @@ class _Pusher:
             vault=scope.vault,
         )
         if change.lowers:
-            address, status = customer.addresses[0], Status.UNSUBSCRIBED
-            write = MemberWrite(email_address=address, merge_fields={}, status=status)
+            write = MemberWrite(
+                email_address=customer.addresses[0], merge_fields={}, status=Status.UNSUBSCRIBED
+            )
             return Row(change, write)
         filled: dict[str, MergeValue] = {
             tag: value
             for tag, value in customer.merge_fields.items()
             if value or tag in change.sent_fields  # clear only the fields that the connector filled
         }
-        tags = self._tags(change, customer, left)
+        shown = self._shown(change)
+        tags = self._tags(change, customer, left, shown)
+        status_if_new, status = _statuses(change)
         write = MemberWrite(
             email_address=customer.addresses[0],
             merge_fields=filled,
             tags=tags.wanted,
-            **_statuses(change),
+            status_if_new=status_if_new,
+            status=status,
         )
-        shown = self._shown(change).get("merge_fields", {}) if customer.unfit else {}
-        kept = {tag: shown[tag] for tag in customer.unfit if tag in shown}
-        return Row(change, write, customer.addresses[1:], tags, unfit=customer.unfit, kept=kept)
+        past = shown.get("merge_fields", {})
+        kept = {tag: past[tag] for tag in customer.unfit if tag in past}
+        row = Row(change, write, customer.addresses[1:], tags, unfit=customer.unfit, kept=kept)
+        return self._further.added(row, customer, shown) if self._further else row
 
-    def _tags(self, change: ClaimedChange, customer: Customer, left: Sequence[str]) -> TagWork:
+    def _tags(
+        self,
+        change: ClaimedChange,
+        customer: Customer,
+        left: Sequence[str],
+        shown: Mapping[str, Any],
+    ) -> TagWork:
         sync, vault = self._scope.sync, self._scope.vault
         wanted = sync.tags.static if customer.tags is None else customer.tags
         inactive = [sync.inactive_tag]
-        shown = self._shown(change)
         known = change.known_status not in (None, Status.ABSENT)
         seen = change.seen_tags if known else ()
         return tag_work(
@@ -463,10 +475,14 @@ class _Pusher:
         if outcome.observed is not None:
             fields = observation_of(scope, outcome.observed).merge_fields
             tags = our_tags(scope, outcome.observed.tags, past.get("tags", ()), row.tags.wanted)
-            return observed_state(outcome.observed.status, fields, tags, at=scope.clock())
+            further = self._further.of_member(outcome.observed) if self._further else None
+            return observed_state(
+                outcome.observed.status, fields, tags, at=scope.clock(), further=further
+            )
         if change.known_status is None:
             return None
         tags = seen_tags(scope, change, past.get("tags", ()), row.tags.wanted)
+        further = self._further.seen(change) if self._further else None
         if change.observation is not None:
             fields = observations.decrypted(
                 change.observation,
@@ -474,9 +490,10 @@ class _Pusher:
                 email_key=bytes(change.email_key),
                 vault=scope.vault,
             ).merge_fields
-            return observed_state(change.known_status, fields, tags, at=change.observed_at)
+            at = change.observed_at
+            return observed_state(change.known_status, fields, tags, at=at, further=further)
         fields = past.get("merge_fields")
-        return observed_state(change.known_status, fields, tags, at=change.seen_at)
+        return observed_state(change.known_status, fields, tags, at=change.seen_at, further=further)
 
     def _shown(self, change: ClaimedChange) -> dict[str, Any]:
         """Return what the contact shows since our last write; empty if there was none."""
@@ -498,10 +515,14 @@ class _Pusher:
             self.counts[what] += number
 
 
-def _statuses(change: ClaimedChange) -> dict[str, Status]:
-    """Return a row's status fields. ``status_if_new`` never changes a known member's status."""
+def _statuses(change: ClaimedChange) -> tuple[Status | None, Status | None]:
+    """Return a row's ``status_if_new`` and ``status``.
+
+    ``status_if_new`` never changes a known member's status.
+    """
+    status = Status(change.status or Status.UNSUBSCRIBED)
     if change.kind == Kind.RESTORE:
-        return {"status": Status(change.status or Status.UNSUBSCRIBED)}
+        return None, status
     if change.kind == Kind.CREATE:
-        return {"status_if_new": Status(change.status or Status.UNSUBSCRIBED)}
-    return {"status_if_new": Status.UNSUBSCRIBED}  # if the audience no longer has the address
+        return status, None
+    return Status.UNSUBSCRIBED, None  # if the audience no longer has the address

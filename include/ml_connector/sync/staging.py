@@ -11,8 +11,8 @@ from sqlalchemy import Connection
 
 from ml_connector.errors import SettingsError
 from ml_connector.quickbooks.client import QuickBooksClient
-from ml_connector.rules.attributes import left_out, tags_of, type_id
-from ml_connector.rules.fields import customer_from
+from ml_connector.rules.attributes import groups_of, language_of, left_out, tags_of, type_id
+from ml_connector.rules.fields import NONE, customer_from
 from ml_connector.scope import Scope
 from ml_connector.store import cursors, customers
 from ml_connector.store.customers import EncryptedCustomer, Staged
@@ -53,6 +53,8 @@ def map_rows(
                 target=target,
                 tags=tags_of(row, sync.tags, types),
                 left_out=left_out(row, sync, types),
+                groups=groups_of(row, sync.groups, types, target.groups) if sync.groups else NONE,
+                language=language_of(row, sync.language),
             )
             for row in page
         ),

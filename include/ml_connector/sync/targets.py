@@ -19,6 +19,7 @@ from ml_connector.rules.typed import takes_any
 from ml_connector.scope import Scope
 from ml_connector.settings import Sync
 from ml_connector.store import cursors, problems
+from ml_connector.sync.groups import groups_by_name, learn_groups
 
 ADDRESSES = ("BillAddr", "ShipAddr")
 """Attributes that give an address field its value."""
@@ -29,7 +30,7 @@ log = structlog.get_logger(__name__)
 
 
 def learn_fields(scope: Scope, client: MailchimpClient) -> None:
-    """Read and store the audience's merge fields, if customers depend on reading them now.
+    """Read and store the audience's merge fields and groups, if customers depend on them now.
 
     They do if the fields were never read for these settings, or if a value did not fit: the field
     may have changed. Otherwise the read before the next write is early enough (``store_fields``).
@@ -39,6 +40,7 @@ def learn_fields(scope: Scope, client: MailchimpClient) -> None:
         unfit = problems.any_noted(connection, sync=scope.name)
     if unfit or _key(scope.sync) != known.get("for"):
         store_fields(scope, client.merge_fields())
+    learn_groups(scope, client, again=unfit)
 
 
 def store_fields(scope: Scope, found: list[MergeField]) -> None:
@@ -75,6 +77,7 @@ def target(scope: Scope, connection: Connection) -> Target:
     return Target(
         fields={each["tag"]: msgspec.convert(each, MergeField) for each in known.get("fields", ())},
         home=scope.sync.default_country or home.get("country", ""),
+        groups=groups_by_name(scope, connection),
     )
 
 
@@ -82,7 +85,8 @@ def staged_by(scope: Scope, connection: Connection) -> list[Any]:
     """Return what of the target customers are staged by; empty if nothing is known of it."""
     known = target(scope, connection)
     fields = [_stored(each) for each in known.fields.values()]
-    return [fields, known.home] if fields or known.home else []
+    staged = [fields, known.home] if fields or known.home else []
+    return [*staged, known.groups] if known.groups else staged
 
 
 def _stored(field: MergeField) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from ml_connector.settings import load_sync, load_syncs, settings_file
 from ml_connector.store import cursors, customers, problems
 from ml_connector.sync import preflight
 from ml_connector.sync.custom_fields import CustomFields
+from ml_connector.sync.groups import group_names, store_groups
 from ml_connector.sync.preflight import iter_problems, missing_fields
 from ml_connector.sync.push import CONTRACT_CURSOR
 from ml_connector.webhooks.endpoint import PREFIX
@@ -69,6 +70,7 @@ def _of_sync(scope: Scope, *, fix: bool) -> Iterator[Line]:
         ("Mailchimp", lambda: _mailchimp(scope)),
         ("audience", lambda: _audience(scope)),
         ("merge fields", lambda: _merge_fields(scope, fix=fix)),
+        *([("groups", lambda: _groups(scope, fix=fix))] if scope.sync.groups else []),
         ("batch contract", lambda: _contract(scope)),
         ("webhooks", lambda: _webhooks(scope)),
     ]
@@ -155,6 +157,22 @@ def _merge_fields(scope: Scope, *, fix: bool) -> str:
             *(each.sentence(known) for each in unfit),
         ]
     )
+
+
+def _groups(scope: Scope, *, fix: bool) -> str:
+    client = mailchimp_client(scope)
+    missing = store_groups(scope, client)
+    if fix and missing:
+        for title in missing:
+            client.create_interest_category(title)
+            _record(scope, "create_group_category", after={"title": title})
+        missing = store_groups(scope, client)
+    if missing:
+        wrong = "; ".join(map(preflight.missing_category, missing))
+        raise ConnectorError(f"{wrong}; `ml-connector check --fix` adds missing ones")
+    with scope.database.begin() as connection:
+        names = group_names(scope, connection)
+    return f"{', '.join(scope.sync.groups)} are there, with {len(names)} groups"
 
 
 def _contract(scope: Scope) -> str:

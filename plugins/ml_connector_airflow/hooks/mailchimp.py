@@ -5,6 +5,7 @@ key's suffix); extra: ``webhook_secret``, ``webhook_signing_secret``.
 """
 
 from collections import Counter
+from collections.abc import Sequence
 
 from airflow.sdk import Connection
 
@@ -34,8 +35,12 @@ class MailchimpHook(SessionHook):
         *,
         calls: Counter[str] | None = None,
         retries: Retries | None = None,
+        member_fields: Sequence[str] = (),
     ) -> MailchimpClient:
-        """Return a client. Raises ``SettingsError`` if the connection has no password."""
+        """Return a client that lists these parts of members too.
+
+        Raises ``SettingsError`` if the connection has no password.
+        """
         connection: Connection = self.get_connection(self.mailchimp_conn_id)
         key = connection.password or ""
         if not key:
@@ -50,6 +55,7 @@ class MailchimpHook(SessionHook):
             pace=lambda: None,  # Mailchimp limits connections, not calls: the pool enforces it
             retries=retries or Retries(),
             calls=calls if calls is not None else Counter(),
+            member_fields=member_fields,
         )
 
     def test_connection(self) -> tuple[bool, str]:

@@ -40,7 +40,7 @@ from ml_connector.quickbooks.webhooks import SYSTEM as QUICKBOOKS
 from ml_connector.scope import Scope
 from ml_connector.settings import Sync, home, load_syncs
 from ml_connector.store.database import Database
-from ml_connector.sync import preflight
+from ml_connector.sync import groups, preflight
 from ml_connector.vault import vault_from
 from ml_connector.webhooks.endpoint import PREFIX as WEBHOOKS
 from ml_connector_airflow import connecting
@@ -216,6 +216,7 @@ class AirflowServices:
         with _scope(sync) as scope:
             client = mailchimp_client(scope)
             found, existing = client.audience(), client.merge_fields()
+            lacking = groups.store_groups(scope, client)
         members = found.get("stats", {}).get("member_count", "?")
         problems = dict(preflight.iter_problems(sync, existing))
         double = bool(found.get("double_optin")) and sync.new_contact_status == "subscribed"
@@ -239,6 +240,17 @@ class AirflowServices:
                     else "",
                 )
                 for tag in dict.fromkeys([*sync.fields, *problems])
+            ),
+            *(
+                StatusLine(
+                    name=title,
+                    said=preflight.missing_category(title)
+                    if title in lacking
+                    else "is there, groups",
+                    ok=title not in lacking,
+                    fix="`ml-connector check --fix` adds missing ones." if title in lacking else "",
+                )
+                for title in sync.groups
             ),
         ]
 
