@@ -1,7 +1,5 @@
 """Refresh the tokens of every QuickBooks connection, whether or not syncs run."""
 
-from datetime import timedelta
-
 import pendulum
 from airflow.sdk import DAG, TriggerRule, task
 
@@ -15,7 +13,7 @@ with DAG(
     dag_id="refresh_quickbooks_tokens",
     dag_display_name="Refresh QuickBooks tokens",
     description="Refresh QuickBooks tokens before they expire",
-    schedule=timedelta(minutes=50),  # an access token lives an hour
+    schedule=tokens.EVERY,
     start_date=pendulum.datetime(2026, 1, 1, tz="UTC"),
     doc_md=doc("refresh_quickbooks_tokens"),
     **DAG_DEFAULTS,
@@ -23,7 +21,7 @@ with DAG(
 
     @task(pool="quickbooks_api", map_index_template=NAMES)
     def refresh(conn_ids: list[str]) -> list[dict]:
-        """Refresh the tokens of a group of connections. Alert before a refresh token ends."""
+        """Refresh connections whose turn it is. Alert before a refresh token ends."""
         return tokens.refresh_tokens(conn_ids)
 
     @task(trigger_rule=TriggerRule.ALL_DONE)

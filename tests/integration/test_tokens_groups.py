@@ -75,16 +75,42 @@ def test_the_error_of_a_group_names_the_connections_and_is_retried_if_one_may_wo
     assert message in str(error)
 
 
-def test_connections_are_grouped_and_every_one_is_in_one_group(tmp_path, monkeypatch):
-    from ml_connector_airflow.tasks import tokens
-
+def connected_to(number: int, tmp_path, monkeypatch) -> None:
     settings = tmp_path / "many.yaml"
-    syncs = (f"  s{n:03}: {SYNC}, quickbooks_conn_id: qb_{n:03}}}\n" for n in range(60))
+    syncs = (f"  s{n:03}: {SYNC}, quickbooks_conn_id: qb_{n:03}}}\n" for n in range(number))
     settings.write_text("syncs:\n" + "".join(syncs))
     monkeypatch.setenv("ML_CONNECTOR_SYNCS", str(settings))
+
+
+@pytest.mark.parametrize(("number", "tasks", "most"), [(1, 1, 1), (25, 1, 25), (60, 1, 25)])
+def test_every_connection_is_refreshed_within_seven_runs(
+    number, tasks, most, tmp_path, monkeypatch
+):
+    from ml_connector_airflow.tasks import tokens
+
+    connected_to(number, tmp_path, monkeypatch)
     groups = tokens.connection_groups()
-    assert [len(group) for group in groups] == [25, 25, 10]
-    assert [conn_id for group in groups for conn_id in group] == [f"qb_{n:03}" for n in range(60)]
+    assert len(groups) == tasks
+    start = datetime(2026, 11, 30, tzinfo=UTC)
+    runs = [[tokens.due(ids, start + n * tokens.EVERY) for ids in groups] for n in range(7)]
+    assert max(len(ids) for run in runs for ids in run) == most
+    refreshed = {conn_id for run in runs for ids in run for conn_id in ids}
+    assert refreshed == {f"qb_{n:03}" for n in range(number)}
+
+
+def test_ten_thousand_connections_are_58_tasks_a_run_and_all_are_refreshed_within_seven(
+    monkeypatch,
+):
+    from ml_connector_airflow.tasks import tokens
+
+    names = [f"qb_{n:05}" for n in range(10_000)]
+    monkeypatch.setattr(tokens, "quickbooks_connections", lambda: names)
+    groups = tokens.connection_groups()
+    start = datetime(2026, 11, 30, tzinfo=UTC)
+    runs = [[tokens.due(ids, start + n * tokens.EVERY) for ids in groups] for n in range(7)]
+    assert {len(run) for run in runs} == {58}
+    assert sorted({conn_id for run in runs for ids in run for conn_id in ids}) == names
+    assert tokens.due(names, None) == names, "a run that somebody triggered refreshes all"
 
 
 def test_the_report_shows_the_tokens_that_end_first_and_a_bounded_number_of_them():

@@ -21,7 +21,14 @@ from ml_connector_airflow.wiring import database_url
 
 WARN_BEFORE = timedelta(days=14)
 GROUP = 25
-"""Connections of one task. A task costs Airflow a second, a refresh some hundredths of it."""
+"""Connections that one task refreshes: the task costs Airflow a second, a refresh much less."""
+
+TURNS = 7
+"""Runs after which each of very many connections was refreshed: six hours. A refresh token lasts
+for 100 days, and whoever finds an access token too old refreshes it."""
+
+EVERY = timedelta(minutes=50)
+"""An access token lives an hour."""
 
 log = structlog.get_logger(__name__)
 
@@ -32,19 +39,40 @@ def needs_reauth(conn_id: str) -> str:
 
 
 def connection_groups() -> list[list[str]]:
-    """Return the QuickBooks connections of all syncs, ``GROUP`` to a task."""
+    """Return the QuickBooks connections of all syncs by task, ``TURNS`` groups to each.
+
+    A task refreshes one group a run. So the tasks of a run stay few with many connections, and up
+    to ``GROUP`` connections are refreshed in every run.
+    """
     found = quickbooks_connections()
-    return [found[start : start + GROUP] for start in range(0, len(found), GROUP)]
+    return [found[start : start + TURNS * GROUP] for start in range(0, len(found), TURNS * GROUP)]
+
+
+def due(conn_ids: Sequence[str], at: datetime | None) -> Sequence[str]:
+    """Return those of a task's connections whose turn it is in a run at ``at``; None means all."""
+    if at is None:
+        return conn_ids
+    turns = -(-len(conn_ids) // GROUP)
+    turn = int(at.timestamp() // EVERY.total_seconds()) % turns
+    return conn_ids[turn * GROUP : (turn + 1) * GROUP]
+
+
+def _scheduled_at() -> datetime | None:
+    run = get_current_context()["dag_run"]
+    return run.run_after if run.run_type == "scheduled" else None
 
 
 def refresh_tokens(conn_ids: Sequence[str]) -> list[dict[str, Any]]:
-    """Refresh the tokens of a group of connections; return expiry times and no token.
+    """Refresh the connections whose turn it is; return expiry times and no token.
+
+    A run that somebody triggered refreshes all.
 
     A failed connection holds up no other one. A retry of the task refreshes those that are left.
 
     Raises, after the whole group, an error that names the failed connections: ``RetryLater`` if one
     of them may work later, else ``StopRun`` or the kind of error that all of them share.
     """
+    conn_ids = due(conn_ids, _scheduled_at())
     since = get_current_context()["dag_run"].start_date
     done, failed = list[dict[str, Any]](), dict[str, ConnectorError]()
     with closing(Database(database_url(), connections=3)) as database:
@@ -112,7 +140,7 @@ def report(refreshed: Sequence[Any]) -> list[dict[str, Any]]:
     lists = [each if isinstance(each, list) else [each] for each in refreshed]
     connections = [connection for each in lists for connection in each]
     log.info("tokens_refreshed", number=len(connections))
-    if len(connections) == len(quickbooks_connections()):
+    if len(lists) == len(connection_groups()):  # a task that failed has no result
         with closing(Database(database_url(), connections=2)) as database:
             run_succeeded(database, "refresh_quickbooks_tokens")
     return heapq.nsmallest(GROUP, connections, key=lambda each: each["refresh_token_ends"] or "~")
