@@ -12,6 +12,9 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 Address = tuple[str, int | None]
 
+ABORT = "sandbox.abort"
+"""An ASGI extension: the function by which a caller without a connection is hung up on."""
+
 _transports: dict[tuple[Address | None, Address | None], asyncio.Transport] = {}
 
 
@@ -35,6 +38,9 @@ def abort(scope: MutableMapping[str, Any]) -> None:
     Raises:
         RuntimeError: the app is not served by a server that tracks its connections.
     """
+    hang_up = scope.get("extensions", {}).get(ABORT)
+    if hang_up is not None:
+        hang_up()
     key = (_address(scope["client"]), _address(scope["server"]))
     transport = _transports.get(key)
     if transport is None:

@@ -15,13 +15,16 @@ GC_THRESHOLD = 100_000
 Item = TypeVar("Item")
 
 
-def prefetch(items: Iterable[Item]) -> Iterator[Item]:
-    """Yield ``items`` in order while a thread fetches the next one.
+def prefetch(items: Iterable[Item], *, threads: bool = True) -> Iterator[Item]:
+    """Yield ``items`` in order while a thread fetches the next one; without ``threads``, in turn.
 
     At most two items are in memory. An error of ``items`` is raised where the item would have been
     yielded. Closing the iterator waits for the fetch in flight.
     """
     source = iter(items)
+    if not threads:
+        yield from source
+        return
 
     def fetch() -> list[Item]:
         return list(islice(source, 1))

@@ -21,7 +21,7 @@ class Scope:
 
     ``written`` counts the writes that webhooks caused, by system and outcome, until the metrics
     report them. ``origins`` maps a customer to what triggered the run for it: ``webhook:9``,
-    ``replay:3``.
+    ``replay:3``. ``threads``: whether a step may use several threads at once.
     """
 
     sync: Sync
@@ -33,6 +33,7 @@ class Scope:
     clock: Callable[[], datetime] = lambda: datetime.now(UTC)
     origins: Mapping[str, str] = field(default_factory=dict)
     skews: dict[str, timedelta] = field(default_factory=dict)
+    threads: bool = True
 
     @property
     def name(self) -> str:

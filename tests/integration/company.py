@@ -132,6 +132,8 @@ class Company:
         self.pace: Callable[[], None] = lambda: None
         self.pace_batch: Callable[[], None] = lambda: None
         self.mailchimp_pace: Callable[[], None] = lambda: None
+        self.control = control
+        self.sender: Callable[[str], Transport] = self._session
         self.around: Callable[[str, Transport], Transport] = lambda _system, transport: transport
 
     def close(self) -> None:
@@ -163,6 +165,7 @@ class Company:
             vault=self.vault,
             run=RunContext(dag_id="sync_customers__main", run_id=run_id, task_id="test"),
             clock=self.clock,
+            threads=self.threads > 1,
         )
         return self.current
 
@@ -211,9 +214,12 @@ class Company:
         )
 
     def _transport(self, system: str) -> Transport:
-        """A session of its own; ``around`` may put something between it and the client."""
-        sender = RequestsTransport(requests.Session(), system=system, timeout=(5, self.timeout))
-        return self.around(system.lower(), sender)
+        """What ``sender`` opens; ``around`` may put something between it and the client."""
+        return self.around(system.lower(), self.sender(system))
+
+    def _session(self, system: str) -> Transport:
+        """A session of its own."""
+        return RequestsTransport(requests.Session(), system=system, timeout=(5, self.timeout))
 
     def _pace_mailchimp(self) -> None:
         self.mailchimp_pace()  # a test may set it while a client is at work
@@ -390,22 +396,22 @@ class Company:
         body: dict[str, Any] = {"DisplayName": name, "GivenName": name, **fields}
         if email is not None:
             body["PrimaryEmailAddr"] = {"Address": email}
-        return str(control(self.quickbooks, "POST", "customers", body)["Id"])
+        return str(self.quickbooks_control("POST", "customers", body)["Id"])
 
     def edit(self, customer_id: str, **fields: Any) -> None:
-        control(self.quickbooks, "PATCH", f"customers/{customer_id}", fields)
+        self.quickbooks_control("PATCH", f"customers/{customer_id}", fields)
 
     def move(self, customer_id: str, email: str | None) -> None:
         """Give a customer another address."""
         self.edit(customer_id, PrimaryEmailAddr={"Address": email or ""})
 
     def quickbooks_control(self, method: str, path: str, body: object = None) -> Any:
-        return control(self.quickbooks, method, path, body)
+        return self.control(self.quickbooks, method, path, body)
 
     # ── the newsletter editor and the people ──────────────────────────────────────────────────
 
     def mailchimp_control(self, method: str, path: str, body: object = None) -> Any:
-        return control(self.mailchimp, method, path, body)
+        return self.control(self.mailchimp, method, path, body)
 
     def person(self, email: str, action: str, **body: Any) -> None:
         """What a person or the marketer does: unsubscribe, clean, archive, forget ..."""

@@ -41,6 +41,14 @@ def test_nothing_is_left_running_when_the_reader_stops_early():
     assert not [t for t in threading.enumerate() if t.name.startswith("prefetch")]
 
 
+def test_without_threads_an_item_is_fetched_when_it_is_asked_for():
+    fetched = []
+    reading = prefetch(map(fetched.append, range(3)), threads=False)
+    next(reading)
+    assert fetched == [0]
+    assert len(list(reading)) == 2
+
+
 def test_empty_pages_are_pages():
     assert list(prefetch([[], None, [1]])) == [[], None, [1]]
 

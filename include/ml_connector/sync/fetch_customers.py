@@ -183,12 +183,13 @@ class _Reader:
         """Stage the customers that were updated from ``since`` to ``until``."""
         # Three stages overlap: one page is on the wire, one is mapped and encrypted, one is merged
         # by Postgres.
-        self.stage(prefetch(self._client.iter_changed(since=since, until=until)))
+        pages = self._client.iter_changed(since=since, until=until)
+        self.stage(prefetch(pages, threads=self._scope.threads))
 
     def stage(self, pages: Iterable[Sequence[Mapping[str, Any]]]) -> None:
         """Stage ``pages`` and advance the watermark."""
-        for page in prefetch(map(self._mapped, pages)):
-            scope = self._scope
+        scope = self._scope
+        for page in prefetch(map(self._mapped, pages), threads=scope.threads):
             with scope.database.begin() as connection:
                 self.staged += customers.stage(
                     connection,

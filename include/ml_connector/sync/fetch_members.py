@@ -165,7 +165,7 @@ class _Audience:
     def read(self, since: datetime | None, *, archived: bool) -> None:
         """Store all members changed about ``since`` or later; either archived ones or the rest."""
         scope = self._scope
-        for page in prefetch(self._pages(since, archived=archived)):
+        for page in prefetch(self._pages(since, archived=archived), threads=scope.threads):
             complaints = complaints_among(page, self._complainants)
             with scope.database.begin() as connection:
                 self.events += record_members(
@@ -308,7 +308,7 @@ def observe(scope: Scope, client: MailchimpClient, *, plan_id: int, shard: int) 
         members = [client.get_by_id(each.contact_id) for each in wanted]
         pages_read: Iterable[list[Member]] = [[each for each in members if each is not None]]
     else:
-        pages_read = prefetch(client.iter_members(since=None))
+        pages_read = prefetch(client.iter_members(since=None), threads=scope.threads)
     keys = {each.email_key for each in wanted}
     for page in pages_read:
         shown = {scope.vault.email_key(normal_form(each.email_address)): each for each in page}

@@ -65,7 +65,7 @@ class Decider:
         """Bind a plan. With ``preview`` changes are stored for viewing, nothing else is written."""
         self._scope, self._plan_id, self._preview = scope, plan_id, preview
         # Reading what the audience's other syncs own requires an exclusive lock.
-        self._side_by_side = 1 if scope.sync.beside else PARALLEL_CHUNKS
+        self._side_by_side = PARALLEL_CHUNKS if scope.threads and not scope.sync.beside else 1
 
     def decide_orphaned(self) -> int:
         """Decide on our orphaned contacts; queue the changes in shard 0."""
