@@ -4,13 +4,16 @@ Times are timezone-aware datetimes. An ``email_key`` is the 32-byte blind index 
 address (``vault.Vault.email_key``). The address itself appears only inside encrypted payloads.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
-from typing import Any
+from typing import Any, Generic, TypeVar, overload
 
 import msgspec
+
+T = TypeVar("T")
 
 MergeValue = str | dict[str, str]
 MergeFields = Mapping[str, MergeValue]
@@ -113,6 +116,76 @@ class Member(msgspec.Struct, frozen=True, kw_only=True):
     interests: tuple[str, ...] | None = None
     language: str | None = None
     request_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unreadable:
+    """A record of a response that cannot be used. It alone is skipped (A55).
+
+    ``digest``: ``row:`` and a hash of it. ``record``: its id, or its digest if it tells none.
+    ``reason``: why, in words that quote none of its values. ``updated``: its last change, if it
+    tells one. ``email_address``: of a member, if it tells one.
+    """
+
+    record: str
+    reason: str
+    digest: str
+    updated: datetime | None = None
+    email_address: str = field(default="", repr=False)
+
+    @property
+    def has_id(self) -> bool:
+        """Whether the record told its id, so that it can be read again."""
+        return self.record != self.digest
+
+
+def unreadable_record(
+    row: object,
+    reason: str,
+    *,
+    id_: str = "",
+    updated: datetime | None = None,
+    email_address: str = "",
+) -> Unreadable:
+    """Return a record as unreadable; one without an id is named by its digest."""
+    hashed = hashlib.blake2b(repr(row).encode("utf-8", "replace"), digest_size=12).hexdigest()
+    digest = f"row:{hashed}"
+    return Unreadable(
+        record=id_ or digest,
+        reason=reason,
+        digest=digest,
+        updated=updated,
+        email_address=email_address,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Page(Sequence[T], Generic[T]):
+    """The records of one response, and those of it that cannot be used."""
+
+    rows: Sequence[T]
+    unreadable: Sequence[Unreadable] = ()
+
+    @overload
+    def __getitem__(self, index: int) -> T: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[T]: ...
+    def __getitem__(self, index: int | slice) -> T | Sequence[T]:
+        """Return a record, or several."""
+        return self.rows[index]
+
+    def __len__(self) -> int:
+        """Return the number of records that can be used."""
+        return len(self.rows)
+
+
+def page_of(found: Iterable[T | Unreadable]) -> Page[T]:
+    """Return records apart from those that cannot be used."""
+    listed = list(found)
+    return Page(
+        [each for each in listed if not isinstance(each, Unreadable)],
+        [each for each in listed if isinstance(each, Unreadable)],
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -37,6 +37,7 @@ ERASED = {
     "write_intents": {"digest"},
     "audit": {"email_key", "before", "after", "error"},
     "webhook_inbox": {"payload"},
+    "unreadable_records": {"record", "email_keys"},
     "erasures": {"payload"},
     "suppressions": {"email_key"},  # a keyed hash stays: it is what keeps them out
 }  # fmt: skip
@@ -47,6 +48,7 @@ HARMLESS = {
     "former_contacts": {"sync", "customer_id"},
     "observations": {"sync"},
     "unfit_values": {"sync", "customer_id", "merge_field", "reason"},  # words that quote no value
+    "unreadable_records": {"sync", "system", "reason"},
     "member_events": {"sync"},
     "plans": {"sync", "run_id", "kind", "state", "calls", "counts", "error"},
     "changes": {"sync", "customer_id", "kind", "reason", "status", "state", "origin"},

@@ -242,7 +242,7 @@ def test_deadlocks_do_not_pass_for_a_broken_database(company):
 
 def test_a_migration_that_has_to_give_way_to_a_run_begins_again(company):
     as_it_was = (  # at 0016: what later versions did, undone
-        "DROP TABLE ml_connector.unfit_values",
+        "DROP TABLE ml_connector.unfit_values, ml_connector.unreadable_records",
         "DROP TABLE ml_connector.audit_batches",
         "DROP FUNCTION ml_connector.take_audit_ids",
         "ALTER TABLE ml_connector.audit_seals DROP COLUMN rows",

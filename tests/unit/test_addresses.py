@@ -5,8 +5,8 @@ from email_validator import EmailNotValidError, validate_email
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from ml_connector.mailchimp.problems import impersonal
 from ml_connector.rules.addresses import addresses_in, normalised, split_addresses
+from ml_connector.wire.formats import impersonal
 
 
 @pytest.mark.parametrize(

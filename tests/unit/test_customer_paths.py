@@ -1,5 +1,7 @@
 """Money, tax and terms never leave QuickBooks: row A47 of docs/behaviour.md."""
 
+from datetime import UTC, datetime
+
 import msgspec
 import pytest
 from hypothesis import given
@@ -8,7 +10,7 @@ from hypothesis import strategies as st
 from ml_connector.customer_paths import PATHS
 from ml_connector.errors import SettingsError
 from ml_connector.mailchimp.protocol import member_body
-from ml_connector.model import MemberWrite
+from ml_connector.model import MemberWrite, Unreadable
 from ml_connector.quickbooks import protocol
 from ml_connector.rules.attributes import groups_of, language_of, left_out, tags_of
 from ml_connector.rules.fields import customer_from
@@ -111,7 +113,15 @@ def test_a47_a_setting_may_name_what_describes_a_person(tmp_path, path):
 
 
 @given(
-    kept=st.dictionaries(st.sampled_from([path.partition(".")[0] for path in SENT_ON]), st.text()),
+    kept=st.fixed_dictionaries(
+        {
+            "Id": st.just("1"),
+            "SyncToken": st.just("0"),
+            "MetaData": st.just({"LastUpdatedTime": "2026-01-01T00:00:00Z"}),
+        },
+        optional={name: st.text() for name in ("DisplayName", "GivenName", "Notes", "Title")}
+        | {"BillAddr": st.fixed_dictionaries({}, optional={"Line1": st.text(), "City": st.text()})},
+    ),
     money=st.dictionaries(
         st.sampled_from(MONEY_TAX_AND_TERMS),
         st.one_of(st.floats(allow_nan=False), st.text(), st.dictionaries(st.text(), st.text())),
@@ -127,8 +137,9 @@ def test_a47_what_is_not_on_the_list_is_dropped_while_decoding(kept, money, brok
     }
     body = msgspec.json.encode(responses)
     document = protocol.read(Response(status=200, headers={}, body=body))
-    assert protocol.read_rows(document) == [kept]
-    assert protocol.read_changes(document) == [kept]
+    read = protocol.read_rows(document, latest=datetime.now(UTC))
+    assert [row for row in read if not isinstance(row, Unreadable)] == [kept]
+    assert protocol.read_changes(document) == [{"Id": "1"}]
     assert protocol.read_batch(document) == {"1": kept}
 
 
@@ -143,14 +154,22 @@ def test_a52_of_the_custom_fields_only_those_that_the_settings_name_are_decoded(
     names, wanted, asked
 ):
     fields = [{"Name": name, "StringValue": "x", "DefinitionId": "1"} for name in names]
-    body = {"QueryResponse": {"Customer": [{"Id": "1", "CustomField": [*fields, 7, None]}]}}
+    bare = {
+        "Id": "1",
+        "SyncToken": "0",
+        "MetaData": {"LastUpdatedTime": "2026-01-01T00:00:00Z"},
+    }
+    body = {"QueryResponse": {"Customer": [{**bare, "CustomField": [*fields, 7, None]}]}}
     response = Response(status=200, headers={}, body=msgspec.json.encode(body))
     document = protocol.read(response, custom_fields=asked)
-    row = protocol.read_rows(document, wanted)[0]
+    (row,) = protocol.read_rows(document, wanted, latest=datetime.now(UTC))
+    assert isinstance(row, dict)
     expected = [each for each in fields if str(each["Name"]).strip().casefold() in wanted]
     assert row.get("CustomField", []) == (expected if asked and wanted else [])
-    assert protocol.read_rows(document)[0] == {"Id": "1"}
+    (row,) = protocol.read_rows(document, latest=datetime.now(UTC))
+    assert isinstance(row, dict)
     if not asked:
+        assert row == bare
         assert "CustomField" not in document["QueryResponse"]["Customer"][0]
 
 
@@ -176,7 +195,8 @@ def whole_customer(odd):
     ]
     money = {name: odd(SECRET) for name in NEVER_NAMED}
     times = {"CreateTime": "2026-01-01T00:00:00Z", "LastUpdatedTime": "2026-01-01T00:00:00Z"}
-    return {**row, "MetaData": times, "CustomField": custom, **money}
+    flags = {"SyncToken": "0", "Active": True, "Job": True, "IsProject": False}
+    return {**row, **flags, "MetaData": times, "CustomField": custom, **money}
 
 
 @given(
@@ -211,7 +231,8 @@ def test_a47_no_attribute_off_the_list_reaches_mailchimp_by_any_setting(
     body = msgspec.json.encode({"QueryResponse": {"Customer": [whole_customer(odd)]}})
     document = protocol.read(Response(status=200, headers={}, body=body), custom_fields=True)
     names = {name.casefold() for name in sync.custom_fields}
-    row = protocol.read_rows(document, names)[0]
+    (row,) = protocol.read_rows(document, names, latest=datetime.now(UTC))
+    assert isinstance(row, dict)
     known = {title: {SECRET.casefold(): SECRET} for title in groups}
     customer = customer_from(
         row,

@@ -219,6 +219,7 @@ class Company:
             customers = [
                 {
                     "Id": str(id_),
+                    "SyncToken": "0",
                     "MetaData": {
                         "LastUpdatedTime": (time - timedelta(hours=7)).strftime(
                             "%Y-%m-%dT%H:%M:%S-07:00"

@@ -2,6 +2,7 @@
 
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -17,6 +18,7 @@ from ml_connector.errors import (
     TokenExpired,
     Unavailable,
 )
+from ml_connector.model import Unreadable, page_of
 from ml_connector.quickbooks import protocol, statements
 from ml_connector.wire.transport import Response
 
@@ -98,10 +100,16 @@ def test_the_code_and_the_field_of_a_refusal_are_kept() -> None:
 
 
 def test_rows_of_a_query_and_of_its_empty_end() -> None:
-    rows = protocol.read_rows(protocol.read(answer(200, "query.json")))
+    rows, unreadable = read(answer(200, "query.json"))
+    assert not unreadable
     assert [row["DisplayName"] for row in rows] == ["Amy's Bird Sanctuary"]
     assert protocol.updated(rows[0]) == datetime(2024, 6, 18, 20, 39, 32, tzinfo=UTC)
-    assert protocol.read_rows(protocol.read(answer(200, "query_empty.json"))) == []
+    assert read(answer(200, "query_empty.json")) == ([], [])
+
+
+def read(response: Response) -> tuple[list[dict[str, Any]], list[Unreadable]]:
+    page = page_of(protocol.read_rows(protocol.read(response), latest=datetime.now(UTC)))
+    return list(page.rows), list(page.unreadable)
 
 
 def test_batch_items_succeed_and_fail_by_their_own_id() -> None:

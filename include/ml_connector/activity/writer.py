@@ -41,6 +41,7 @@ from ml_connector.scope import Scope
 from ml_connector.store import activity_queue, customers, intents, member_events
 from ml_connector.store.activity_queue import NO_CONTACT, ClaimedBlock, SettledActivity, Slice
 from ml_connector.sync import preflight
+from ml_connector.sync.fetch_customers import ids_of
 from ml_connector.sync.staging import stage_rows
 
 TRIES = 5
@@ -121,7 +122,7 @@ class _Writer:
             ids = [due.customer_id for due in rows]
             found = self._client.fetch_by_ids(ids)
             stage_rows(scope, connection, found)
-            gone = set(ids) - {str(row["Id"]) for row in found}
+            gone = set(ids) - ids_of(found)
             customers.mark_gone(connection, sync=scope.name, ids=gone)
             again = [self._kept(due, state="due") for due in rows]
             activity_queue.settle(connection, again, sync=scope.name)
@@ -229,7 +230,7 @@ class _Writer:
             for item, result in page.written
             if item.entity == "Customer" and isinstance(result, dict)
         ]
-        stage_rows(scope, connection, rows)
+        stage_rows(scope, connection, self._client.checked(rows))
         for page, outcome in zip(pages, outcomes, strict=True):
             if outcome.state == "shown":
                 keys = [bytes(key) for key in (page.due.email_key, page.due.alias_of) if key]

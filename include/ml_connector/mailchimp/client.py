@@ -7,7 +7,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any, Literal
 
 from msgspec import structs
@@ -18,9 +18,11 @@ from ml_connector.errors import (
     QuotaExhausted,
     RecordRefused,
     ResponseLost,
+    StopRun,
     Unavailable,
 )
-from ml_connector.mailchimp import protocol
+from ml_connector.mailchimp import listing, protocol
+from ml_connector.mailchimp.listing import Listed
 from ml_connector.model import (
     BatchResult,
     EmailActivity,
@@ -28,23 +30,26 @@ from ml_connector.model import (
     MemberWrite,
     MergeField,
     MergeValue,
+    Page,
     Status,
+    Unreadable,
+    page_of,
 )
-from ml_connector.wire.formats import response_time
+from ml_connector.wire.formats import plain_text, response_time
 from ml_connector.wire.retries import Retries
 from ml_connector.wire.transport import Request, Transport
 
 TICK = timedelta(seconds=1)
 """The resolution of ``last_changed``."""
 
+CLOCKS_DIFFER = timedelta(days=1)
+"""A change that lies further in the future was not made then."""
+
 LOST_ANSWER_WAIT = 5.0
 """Seconds: a call that timed out here may still occupy one of the account's 10 connections."""
 
 MAX_REREADS = 20
 """How often in a row the client rereads a page because rows before it moved away."""
-
-_START = datetime.min.replace(tzinfo=UTC)
-_NOWHERE = ("", _START)
 
 Document = dict[str, Any]
 
@@ -102,7 +107,8 @@ class MailchimpClient:
         document = self._in_audience(
             "merge_fields", "GET", "/merge-fields", params={"count": str(protocol.MAX_COUNT)}
         )
-        return [protocol.parse_merge_field(found) for found in document.get("merge_fields", [])]
+        found = protocol.objects(document, "merge_fields")
+        return [protocol.parse_merge_field(each) for each in found]
 
     def create_merge_field(self, tag: str, name: str, type: str) -> MergeField:  # noqa: A002
         """Add a merge field that is optional and not shown on sign-up forms."""
@@ -135,7 +141,7 @@ class MailchimpClient:
 
     def iter_members(
         self, *, since: datetime | None, archived: bool = False
-    ) -> Iterator[list[Member]]:
+    ) -> Iterator[Page[Member]]:
         """Yield pages of members, longest unchanged first, changed about ``since`` or later.
 
         ``since`` None means all. A listing contains either all members but the archived ones, or
@@ -148,36 +154,46 @@ class MailchimpClient:
         overlap. A row that left the list shows as a shift of the overlap. The client then goes back
         page by page until a page begins with a row that was there before.
         """
-        offset, anchor, shifts = 0, _NOWHERE, 0
-        reached = _START
+        offset, anchor, shifts = 0, listing.NOWHERE, 0
+        reached = listing.START
         delivered: dict[str, datetime] = {}
         while True:
             page = self._page(since, archived, offset)
-            if anchor != _NOWHERE:
-                follows = bool(page) and _place(page[0]) == anchor
+            if anchor != listing.NOWHERE:
+                follows = bool(page) and listing.place(page[0]) == anchor
             else:
-                follows = offset == 0 or (bool(page) and _was_there(page[0], delivered, reached))
+                follows = offset == 0 or (
+                    bool(page) and listing.was_there(page[0], delivered, reached)
+                )
             if not follows:
-                offset, anchor, shifts = max(0, offset - self._page_size), _NOWHERE, shifts + 1
+                offset, anchor, shifts = (
+                    max(0, offset - self._page_size),
+                    listing.NOWHERE,
+                    shifts + 1,
+                )
                 if shifts > MAX_REREADS:
                     raise Unavailable("Mailchimp: the list of members does not keep its order")
                 continue
-            if fresh := [m for m in page if delivered.get(_key(m)) != _changed(m)]:
+            if fresh := [m for m in page if delivered.get(listing.key(m)) != listing.changed(m)]:
                 shifts = 0
-                yield fresh
+                yield page_of(fresh)
             if len(page) < self._page_size:
                 return
-            reached = max(reached, _changed(page[-1]))
-            restart = _changed(page[-1]) - TICK if _changed(page[-1]) > _START else _START
+            reached = max(reached, listing.changed(page[-1]))
+            restart = (
+                listing.changed(page[-1]) - TICK
+                if listing.changed(page[-1]) > listing.START
+                else listing.START
+            )
             delivered = {key: time for key, time in delivered.items() if time >= restart}
-            delivered |= {_key(member): _changed(member) for member in page}
-            again = sum(_changed(member) >= restart for member in page)
-            if again <= self._page_size // 2 and restart > (since or _START):
-                since, offset, anchor = restart, 0, _NOWHERE
+            delivered |= {listing.key(member): listing.changed(member) for member in page}
+            again = sum(listing.changed(member) >= restart for member in page)
+            if again <= self._page_size // 2 and restart > (since or listing.START):
+                since, offset, anchor = restart, 0, listing.NOWHERE
             else:
-                offset, anchor = offset + len(page) - 1, _place(page[-1])
+                offset, anchor = offset + len(page) - 1, listing.place(page[-1])
 
-    def _page(self, since: datetime | None, archived: bool, offset: int) -> list[Member]:
+    def _page(self, since: datetime | None, archived: bool, offset: int) -> list[Listed]:
         params = protocol.members_params(
             since=since,
             archived=archived,
@@ -188,30 +204,43 @@ class MailchimpClient:
         document = self._in_audience(
             "members", "GET", "/members", params=params, shape=protocol.MembersPage
         )
-        return [protocol.parse_member(found) for found in document.get("members", [])]
+        latest = self._latest()
+        page = [
+            protocol.parse_member(found, latest=latest) for found in document.get("members") or ()
+        ]
+        if len(page) >= self._page_size and all(isinstance(each, Unreadable) for each in page):
+            raise StopRun(
+                f"Mailchimp: not one of {len(page)} members can be read; nothing more is written."
+                " The console lists the reasons; update ml-connector or ask Mailchimp"
+            )
+        return page
 
-    def get(self, email: str) -> Member | None:
+    def _latest(self) -> datetime | None:
+        return None if self.server_time is None else self.server_time + CLOCKS_DIFFER
+
+    def get(self, email: str) -> Listed | None:
         """Return a member, archived ones included; None if Mailchimp does not know the address."""
-        try:
-            return protocol.parse_member(self._call("get", "GET", self._member(email)))
-        except RecordRefused as error:
-            if error.code == "not_found":
-                return None
-            raise
+        member = self._read(self._member(email))
+        # It was asked for by its address, whatever it says itself.
+        return replace(member, email_address=email) if isinstance(member, Unreadable) else member
 
-    def get_by_id(self, contact_id: str) -> Member | None:
+    def get_by_id(self, contact_id: str) -> Listed | None:
         """Return the member with this contact id, whatever its address is now; None if gone.
 
         A member keeps its contact id when it takes another address.
         https://mailchimp.com/developer/marketing/api/list-members/get-member-info/
         """
-        path = f"{self._list()}/members/{contact_id}"
+        member = self._read(f"{self._list()}/members/{contact_id}")
+        return replace(member, record=contact_id) if isinstance(member, Unreadable) else member
+
+    def _read(self, path: str) -> Listed | None:
         try:
-            return protocol.parse_member(self._call("get", "GET", path))
+            found = self._call("get", "GET", path)
         except RecordRefused as error:
             if error.code == "not_found":
                 return None
             raise
+        return protocol.parse_member(found, latest=self._latest())
 
     def complainants(self) -> set[str]:
         """Return the addresses that reported a mail to this audience as spam.
@@ -229,7 +258,8 @@ class MailchimpClient:
             }
             page = self._in_audience("abuse_reports", "GET", "/abuse-reports", params=params)
             rows = page.get("abuse_reports") or []
-            found |= {str(row.get("email_address") or "").strip().lower() for row in rows}
+            reports = protocol.objects(page, "abuse_reports")
+            found |= {plain_text(row.get("email_address")).strip().lower() for row in reports}
             if len(rows) < protocol.MAX_COUNT:
                 return found
             offset += len(rows)
@@ -289,7 +319,7 @@ class MailchimpClient:
         document, request_id = self._answer(
             "put", "PUT", self._member(row.email_address), body=protocol.member_body(row)
         )
-        return structs.replace(protocol.parse_member(document), request_id=request_id)
+        return _written(document, request_id)
 
     def patch(
         self,
@@ -304,7 +334,7 @@ class MailchimpClient:
         """
         body: Document = {"merge_fields": merge_fields, **(further or {})}
         document, request_id = self._answer("patch", "PATCH", self._member(email), body=body)
-        return structs.replace(protocol.parse_member(document), request_id=request_id)
+        return _written(document, request_id)
 
     def unsubscribe(self, email: str) -> Member:
         """Lower a known member to ``unsubscribed`` (A42); ``not_found`` if there is none.
@@ -320,7 +350,7 @@ class MailchimpClient:
             params={"skip_merge_validation": "true"},
             body={"status": Status.UNSUBSCRIBED.value},
         )
-        return structs.replace(protocol.parse_member(document), request_id=request_id)
+        return _written(document, request_id)
 
     def restore(self, row: MemberWrite) -> Member:
         """Restore an archived member with ``row.status``: the only write that sets a status."""
@@ -340,7 +370,7 @@ class MailchimpClient:
             # A retry after a lost response also ends here.
             if error.code == "method_not_allowed":
                 member = self.get(email)
-                if member is not None and member.status is Status.ARCHIVED:
+                if isinstance(member, Member) and member.status is Status.ARCHIVED:
                     return error.request_id
             raise
 
@@ -382,13 +412,15 @@ class MailchimpClient:
             if error.code == "not_found":
                 return None, set()
             return None, {email.lower() for email in emails}
-        left = [each.get("email_addresses") or () for each in document.get("errors") or ()]
-        return request_id, {str(email).lower() for emails in left for email in emails}
+        left = [each.get("email_addresses") for each in protocol.objects(document, "errors")]
+        named = [each for each in left if isinstance(each, list)]
+        return request_id, {str(email).lower() for emails in named for email in emails}
 
     def _find_tag(self, name: str) -> int | None:
         found = self._in_audience("tag_search", "GET", "/tag-search", params={"name": name})
-        for tag in found.get("tags") or ():
-            self._tag_ids[str(tag["name"]).casefold()] = int(tag["id"])
+        for tag in protocol.objects(found, "tags"):
+            if plain_text(tag.get("id")).isdecimal():
+                self._tag_ids[plain_text(tag.get("name")).casefold()] = int(tag["id"])
         return self._tag_ids.get(name.casefold())
 
     # ── campaigns ─────────────────────────────────────────────────────────────────────────────
@@ -398,9 +430,10 @@ class MailchimpClient:
         found: list[str] = []
         while True:
             params = protocol.campaigns_params(self._audience_id, since, len(found))
-            page = self._call("campaigns", "GET", "campaigns", params=params).get("campaigns", [])
-            found += [str(campaign["id"]) for campaign in page]
-            if len(page) < protocol.MAX_COUNT:
+            page = self._call("campaigns", "GET", "campaigns", params=params)
+            campaigns = [plain_text(each.get("id")) for each in protocol.objects(page, "campaigns")]
+            found += filter(None, campaigns)
+            if len(page.get("campaigns") or ()) < protocol.MAX_COUNT:
                 return found
 
     def iter_email_activity(
@@ -415,13 +448,15 @@ class MailchimpClient:
             params = protocol.email_activity_params(since, offset)
             path = f"reports/{campaign}/email-activity"
             try:
-                emails = self._call("email_activity", "GET", path, params=params).get("emails", [])
+                page = self._call("email_activity", "GET", path, params=params)
             except RecordRefused as error:
                 if error.code == "not_found":
                     return
                 raise
-            if emails:
-                yield [protocol.parse_email_activity(found) for found in emails]
+            emails = page.get("emails") or ()
+            read = [protocol.parse_email_activity(found) for found in emails]
+            if known := [each for each in read if each is not None]:
+                yield known
             if len(emails) < protocol.MAX_COUNT:
                 return
             offset += len(emails)
@@ -432,7 +467,7 @@ class MailchimpClient:
         """Return the audience's webhooks: ``id``, ``url``, ``events``, ``sources`` ..."""
         params = {"count": str(protocol.MAX_COUNT)}
         found = self._in_audience("webhooks", "GET", "/webhooks", params=params)
-        return list(found.get("webhooks", []))
+        return [dict(each) for each in protocol.objects(found, "webhooks")]
 
     def create_webhook(self, settings: Mapping[str, Any]) -> Document:
         """Add a webhook. Only this response has its ``signing_secret``. Mailchimp calls ``url``."""
@@ -535,20 +570,12 @@ def requires_status(error: CallRefused) -> bool:
     return re.search(r"\bstatus(_if_new)?\b", error.message) is not None
 
 
-def _key(member: Member) -> str:
-    return member.contact_id or member.email_address
+def _written(document: Document, request_id: str | None) -> Member:
+    """Return the member that a write's response shows.
 
-
-def _was_there(member: Member, delivered: Mapping[str, datetime], reached: datetime) -> bool:
-    """Return whether all rows before an unchanged member were read up to ``reached``."""
-    changed = _changed(member)
-    return changed < reached or delivered.get(_key(member)) == changed
-
-
-def _place(member: Member) -> tuple[str, datetime]:
-    # With the time: a row that moved to the end may later appear in the same place again.
-    return _key(member), _changed(member)
-
-
-def _changed(member: Member) -> datetime:
-    return member.last_changed or _START
+    Raises ``RecordRefused`` with ``unanswered`` if the response does not show it (A24a).
+    """
+    member = protocol.parse_member(document)
+    if isinstance(member, Unreadable):
+        raise RecordRefused(protocol.NO_OUTCOME, code="unanswered", request_id=request_id)
+    return structs.replace(member, request_id=request_id)

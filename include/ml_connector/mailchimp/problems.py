@@ -16,7 +16,7 @@ from ml_connector.errors import (
     SettingsError,
     Unavailable,
 )
-from ml_connector.wire.formats import retry_after
+from ml_connector.wire.formats import impersonal, retry_after
 from ml_connector.wire.transport import Response
 
 # Mailchimp's messages about one contact, with our code and our words. The first match counts.
@@ -32,7 +32,6 @@ _REFUSALS: tuple[tuple[str, str, str], ...] = (
     ("invalid_email", "must contain a single @", "not an address Mailchimp accepts"),
     ("invalid_email", "of the email address", "not an address Mailchimp accepts"),
 )
-_WORD = re.compile(r"[^\s\"'<>(),:;]+")
 
 
 def error_of(
@@ -139,19 +138,6 @@ def classify_row_error(error: str, error_code: str = "", field: str = "") -> str
     if field.lower() in {"email", "email_address", "email address"}:
         return "invalid_email"
     return "merge_fields" if "merge field" in words or field else "invalid"
-
-
-def impersonal(text: str, email: str = "") -> str:
-    """Return a vendor message with every address replaced by "the address"."""
-    if email:
-        text = re.sub(re.escape(email), "the address", text, flags=re.IGNORECASE)
-    # Word by word: one pattern for addresses would search long texts in quadratic time.
-    return _WORD.sub(_without_address, text)
-
-
-def _without_address(word: re.Match[str]) -> str:
-    bare = word[0].rstrip(".")
-    return f"the address{word[0][len(bare) :]}" if "@" in bare[1:-1] else word[0]
 
 
 def explained(code: str, words: str, fields: Sequence[tuple[str, str]], email: str = "") -> str:

@@ -11,16 +11,12 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
-from typing import Any, TypedDict
+from typing import Annotated, Any, TypedDict
 
 import idna
 import msgspec
 
-from ml_connector.errors import (
-    CredentialsError,
-    StopRun,
-    Unavailable,
-)
+from ml_connector.errors import CredentialsError, Unavailable
 from ml_connector.mailchimp import problems
 from ml_connector.model import (
     BatchResult,
@@ -30,8 +26,10 @@ from ml_connector.model import (
     MergeField,
     RowRefusal,
     Status,
+    Unreadable,
+    unreadable_record,
 )
-from ml_connector.wire.formats import decode_document, format_time
+from ml_connector.wire.formats import decode_document, decode_shaped, format_time, plain_text
 from ml_connector.wire.transport import Request, Response
 
 MAX_ROWS = 500
@@ -46,31 +44,48 @@ TAGS_SHOWN = 50
 """Tags that a listing shows of a member:
 https://mailchimp.com/developer/marketing/api/list-members/list-members-info/"""
 
+EARLIEST, LATEST = datetime(1970, 1, 1, tzinfo=UTC), datetime(9000, 1, 1, tzinfo=UTC)
+"""Other times are nonsense. These leave room to add to and to subtract from."""
+
+NO_OUTCOME = "Mailchimp's response does not say what became of this row"
+
 DATA_CENTRE = re.compile(r"[a-z]{2,4}\d{1,3}")
 
 
+Text = str | int | float | None
+Handle = Annotated[str, msgspec.Meta(pattern=r"\A[^\x00-\x1f\x7f]{0,64}\Z")] | None
+"""Stored as text, which takes no NUL in Postgres."""
+
+
+class _Tag(TypedDict, total=False):
+    name: Text
+
+
+class _Member(TypedDict, total=False):
+    """Fields read of a member; decoding skips the rest."""
+
+    email_address: str | None
+    status: str
+    merge_fields: dict[str, Any] | None
+    contact_id: Handle
+    last_changed: str | None
+    unsubscribe_reason: Text
+    tags: list[_Tag] | None
+
+
 class _BatchMember(TypedDict, total=False):
-    """Fields read of a member in a batch response; decoding skips the rest."""
+    """Fields read of a member in a batch response."""
 
     email_address: Any
     status: Any
     merge_fields: Any
 
 
-class _ListedMember(_BatchMember, total=False):
-    """Fields read of a member in a listing."""
-
-    contact_id: Any
-    last_changed: Any
-    unsubscribe_reason: Any
-    tags: Any
-
-
-class _FurtherMember(_ListedMember, total=False):
+class _FurtherMember(_Member, total=False):
     """Fields read of a member in a listing if they are asked for."""
 
-    interests: Any
-    language: Any
+    interests: dict[str, Any] | None
+    language: Text
 
 
 class MembersPage(TypedDict, total=False):
@@ -87,7 +102,7 @@ class BatchDocument(TypedDict, total=False):
     errors: Any
 
 
-_MEMBER_FIELDS = tuple(_ListedMember.__annotations__)
+_MEMBER_FIELDS = tuple(_Member.__annotations__)
 
 _STATUSES = {status.value: status for status in Status}
 
@@ -242,7 +257,8 @@ def read(response: Response, shape: Any = Any) -> dict[str, Any]:
     """
     request_id = response.headers.get("x-request-id")
     good = 200 <= response.status < 300
-    document = decode_document(response.body, shape if good else Any)
+    document = decode_shaped(response.body, shape) if good and shape is not Any else None
+    document = decode_document(response.body) if document is None else document
     if good:
         if document is not None and _has_lists(document):
             return document
@@ -260,43 +276,77 @@ def parse_time(text: str) -> datetime | None:
     return time.replace(tzinfo=UTC) if time.tzinfo is None else time.astimezone(UTC)
 
 
-def parse_member(document: Mapping[str, Any]) -> Member:
-    """Return a member; rows of a batch response lack some of its fields.
+def _time(text: object) -> datetime | None:
+    """Return a time that can be true; None for anything else."""
+    try:
+        time = parse_time(text) if isinstance(text, str) else None
+    except (ValueError, OverflowError):
+        return None
+    return time if time is not None and EARLIEST <= time < LATEST else None
 
-    Raises ``StopRun`` for an unknown status: what it allows cannot be guessed.
+
+def parse_member(row: object, *, latest: datetime | None = None) -> Member | Unreadable:
+    """Return a member, or why it cannot be read; rows of a batch response lack some of its fields.
+
+    ``latest``: a change later than this lies in the future. It would hide every later change.
+    What an unknown status allows cannot be guessed, so such a member is not read.
     """
-    status = str(document.get("status") or "")
-    known = _STATUSES.get(status)
-    if known is None:
-        raise StopRun(
-            f"Mailchimp: a member has the status {status!r}, which this version does not know;"
-            " nothing more is written until it is taught what that status allows"
+    try:
+        found = msgspec.convert(row, _FurtherMember)
+    except msgspec.ValidationError as error:
+        place = _PLACE.search(str(error))
+        return _unreadable(row, f"its {place[1]} has another form than it should" if place else "")
+    status = _STATUSES.get(found.get("status", ""))
+    if status is None:
+        return _unreadable(
+            row, "this version does not know its status" if "status" in found else ""
         )
-    interests = document.get("interests")
+    said = found.get("last_changed") or None
+    last_changed = _time(said)
+    if said and (last_changed is None or (latest is not None and last_changed > latest)):
+        return _unreadable(row, "its last_changed is not a time in the past", timed=False)
+    interests, language = found.get("interests"), found.get("language")
     return Member(
-        email_address=str(document.get("email_address") or ""),
-        status=known,
-        contact_id=str(document.get("contact_id") or ""),
-        last_changed=parse_time(document.get("last_changed") or ""),
-        unsubscribe_reason=str(document.get("unsubscribe_reason") or ""),
-        merge_fields=document.get("merge_fields") or {},
-        tags=tuple([str(tag.get("name", "")) for tag in document.get("tags") or ()]),
+        email_address=found.get("email_address") or "",
+        status=status,
+        contact_id=found.get("contact_id") or "",
+        last_changed=last_changed,
+        unsubscribe_reason=plain_text(found.get("unsubscribe_reason")),
+        merge_fields=found.get("merge_fields") or {},
+        tags=tuple([plain_text(tag.get("name")) for tag in found.get("tags") or ()]),
         interests=(
-            tuple([str(each) for each, on in interests.items() if on])
-            if isinstance(interests, dict)
-            else None
+            None if interests is None else tuple([each for each, on in interests.items() if on])
         ),
-        language=document.get("language"),
+        language=None if language is None else plain_text(language),
     )
 
 
-def parse_email_activity(document: Mapping[str, Any]) -> EmailActivity:
-    """Return a recipient's latest open or click, soft bounce and hard bounce in a report."""
+def _unreadable(row: object, reason: str, *, timed: bool = True) -> Unreadable:
+    """Return a member as unreadable. ``reason`` is empty if it is no object, or has no status."""
+    told = row if isinstance(row, Mapping) else {}
+    contact_id, email = told.get("contact_id"), told.get("email_address")
+    return unreadable_record(
+        row,
+        reason or ("it has no status" if told else "it is not an object"),
+        id_=contact_id if isinstance(contact_id, str) and _HANDLE.fullmatch(contact_id) else "",
+        updated=_time(told.get("last_changed")) if timed else None,
+        email_address=email if isinstance(email, str) else "",
+    )
+
+
+def parse_email_activity(row: object) -> EmailActivity | None:
+    """Return a recipient's latest open or click, soft bounce and hard bounce in a report.
+
+    None if the recipient cannot be read. Entries that cannot be read do not count.
+    """
+    found = _mapping(row)
+    if not isinstance(found.get("email_address"), str):
+        return None
     engaged: list[datetime] = []
     soft: list[datetime] = []
     hard: list[datetime] = []
-    for each in document.get("activity") or ():
-        time = parse_time(each.get("timestamp") or "")
+    for each in objects(found, "activity"):
+        time = _time(each.get("timestamp"))
         if time is None:
             continue
         if each.get("action") in ("open", "click"):
@@ -304,7 +354,7 @@ def parse_email_activity(document: Mapping[str, Any]) -> EmailActivity:
         elif each.get("action") == "bounce":
             (hard if each.get("type") == "hard" else soft).append(time)
     return EmailActivity(
-        email_address=str(document.get("email_address") or ""),
+        email_address=found["email_address"],
         engaged_at=max(engaged, default=None),
         soft_bounce_at=max(soft, default=None),
         hard_bounce_at=max(hard, default=None),
@@ -313,15 +363,16 @@ def parse_email_activity(document: Mapping[str, Any]) -> EmailActivity:
 
 def parse_merge_field(document: Mapping[str, Any]) -> MergeField:
     """Return a merge field of the audience."""
-    options = document.get("options") or {}
+    options = _mapping(document.get("options"))
+    choices = options.get("choices")
     return MergeField(
-        tag=str(document.get("tag") or ""),
-        name=str(document.get("name") or ""),
-        type=str(document.get("type") or ""),
-        required=bool(document.get("required")),
-        phone_format=str(options.get("phone_format") or ""),
-        date_format=str(options.get("date_format") or ""),
-        choices=tuple(str(choice) for choice in options.get("choices") or ()),
+        tag=plain_text(document.get("tag")),
+        name=plain_text(document.get("name")),
+        type=plain_text(document.get("type")),
+        required=document.get("required") is True,
+        phone_format=plain_text(options.get("phone_format")),
+        date_format=plain_text(options.get("date_format")),
+        choices=tuple(map(plain_text, choices)) if isinstance(choices, list) else (),
     )
 
 
@@ -335,21 +386,22 @@ def parse_batch(
     """
     sent = {_key(row.email_address): row.email_address for row in rows}
     named = Counter(
-        _key(each.get("email_address")) for kind in _RESULTS for each in _objects(document, kind)
+        _key(each.get("email_address")) for kind in _RESULTS for each in objects(document, kind)
     )
 
     def once(kind: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
-        for each in _objects(document, kind):
+        for each in objects(document, kind):
             key = _key(each.get("email_address"))
             if named[key] == 1 and key in sent:
                 yield sent[key], each
 
     def members(kind: str) -> tuple[Member, ...]:
+        read = [(address, parse_member(each)) for address, each in once(kind)]
         return tuple(
             [
-                msgspec.structs.replace(parse_member(each), email_address=address)
-                for address, each in once(kind)
-                if each.get("status") in _STATUSES
+                msgspec.structs.replace(member, email_address=address)
+                for address, member in read
+                if isinstance(member, Member)
             ]
         )
 
@@ -361,7 +413,7 @@ def parse_batch(
         RowRefusal(
             email_address=row.email_address,
             code="unanswered",
-            message="Mailchimp's response does not say what became of this row",
+            message=NO_OUTCOME,
         )
         for row in rows
         if row.email_address not in answered
@@ -374,13 +426,24 @@ def parse_batch(
 _RESULTS = ("new_members", "updated_members", "errors")
 
 
+_LISTS = ("members", "emails", "campaigns", "abuse_reports", *_RESULTS)
+_HANDLE = re.compile(r"[^\x00-\x1f\x7f]{1,64}")
+_PLACE = re.compile(r"at `\$\.(\w+)")
+
+
 def _has_lists(document: Mapping[str, Any]) -> bool:
     """Return whether the lists of members are lists, whatever is in them."""
-    return all(isinstance(document.get(name) or [], list) for name in ("members", *_RESULTS))
+    return all(isinstance(document.get(name) or [], list) for name in _LISTS)
 
 
-def _objects(document: Mapping[str, Any], name: str) -> list[Mapping[str, Any]]:
-    return [each for each in document.get(name) or () if isinstance(each, Mapping)]
+def objects(document: Mapping[str, Any], name: str) -> list[Mapping[str, Any]]:
+    """Return the objects of a list in a response, without what else is in it."""
+    found = document.get(name)
+    return [each for each in found if isinstance(each, Mapping)] if isinstance(found, list) else []
+
+
+def _mapping(found: object) -> Mapping[str, Any]:
+    return found if isinstance(found, Mapping) else {}
 
 
 def _key(address: object) -> str:
@@ -395,9 +458,9 @@ def _key(address: object) -> str:
 
 
 def _refusal(address: str, row: Mapping[str, Any]) -> RowRefusal:
-    words, field = str(row.get("error") or ""), str(row.get("field") or "")
-    code = problems.classify_row_error(words, str(row.get("error_code") or ""), field)
-    fields = [(field, str(row.get("field_message") or ""))] if field else []
+    words, field = plain_text(row.get("error")), plain_text(row.get("field"))
+    code = problems.classify_row_error(words, plain_text(row.get("error_code")), field)
+    fields = [(field, plain_text(row.get("field_message")))] if field else []
     return RowRefusal(
         email_address=address,
         code=code,

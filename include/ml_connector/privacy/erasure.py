@@ -155,6 +155,7 @@ _ERASE_BY_KEY = (
     "DELETE FROM ml_connector.contacts WHERE email_key = ANY(:keys)",
     "UPDATE ml_connector.contacts SET alias_of = NULL WHERE alias_of = ANY(:keys)",
     "DELETE FROM ml_connector.observations WHERE email_key = ANY(:keys)",
+    "DELETE FROM ml_connector.unreadable_records WHERE email_keys && CAST(:keys AS bytea[])",
     "DELETE FROM ml_connector.former_contacts WHERE email_key = ANY(:keys) OR {theirs}",
     "DELETE FROM ml_connector.member_events WHERE email_key = ANY(:keys)",
     "DELETE FROM ml_connector.activity_blocks WHERE {theirs}",

@@ -162,16 +162,22 @@ class _Eraser:
             action = "delete_contact" if delete_contact else "archive"
             client = target.mailchimp
             found = client.get(address)
+            status = found.status if isinstance(found, Member) else None
             unknown_outcome = self._erasure.calling == f"{mark}/{action}"
-            if found is None or (found.status is Status.ARCHIVED and not delete_contact):
+            if found is None or (status is Status.ARCHIVED and not delete_contact):
                 if unknown_outcome:
                     self._wrote(target.scope, "mailchimp", [(action, "applied")], None)
                 continue
             self._calling(f"{mark}/{action}")
-            self._leave(target, client, found, address, action)
+            self._leave(target, client, status, address, action)
 
     def _leave(
-        self, target: OpenSync, client: MailchimpClient, found: Member, address: str, action: str
+        self,
+        target: OpenSync,
+        client: MailchimpClient,
+        status: Status | None,
+        address: str,
+        action: str,
     ) -> None:
         name = target.scope.name
         call = client.delete_for_good if action == "delete_contact" else client.archive
@@ -186,7 +192,7 @@ class _Eraser:
             refused = [(action, "refused")]
             self._wrote(target.scope, "mailchimp", refused, error.request_id)
             self._left.append(
-                f"{name}: Mailchimp archives no {found.status} contact; give the command again with"
+                f"{name}: Mailchimp archives no {status or 'such'} contact; give the command again with"
                 " --delete-contact, or delete it there"
             )
             return
@@ -210,6 +216,11 @@ class _Eraser:
         mark = f"quickbooks/{scope.name}/{shown.customer_id}"
         for _ in range(TRIES):
             rows = client.fetch_by_ids([shown.customer_id])
+            if rows.unreadable:
+                self._left.append(
+                    f"{scope.name}: QuickBooks' customer {shown.customer_id} cannot be read"
+                    f" ({rows.unreadable[0].reason}); delete our lines from its notes by hand"
+                )
             if not rows:
                 return
             notes = str(rows[0].get("Notes") or "")

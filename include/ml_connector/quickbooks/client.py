@@ -22,9 +22,10 @@ from ml_connector.errors import (
     QuotaExhausted,
     TokenExpired,
 )
+from ml_connector.model import Page, Unreadable, page_of
 from ml_connector.quickbooks import protocol, statements
 from ml_connector.quickbooks.protocol import BatchItem
-from ml_connector.wire.formats import response_time
+from ml_connector.wire.formats import plain_text, response_time
 from ml_connector.wire.retries import Retries
 from ml_connector.wire.transport import Request, Transport
 
@@ -32,6 +33,9 @@ IDS_PER_QUERY = 100
 CDC_LOOK_BACK = timedelta(days=30)
 CDC_MARGIN = timedelta(hours=1)
 CDC_CAP = 1000
+CLOCKS_DIFFER = timedelta(days=1)
+"""An update that lies further in the future was not made then."""
+
 PAGES_AT_A_TIME = 3
 """Of the ten calls that a realm may have in flight. More pages than the reader can process would
 only wait: https://developer.intuit.com/app/developer/qbo/docs/learn/limits-and-throttles"""
@@ -129,7 +133,7 @@ class QuickBooksClient:
         """The company's realm id."""
         return self._realm
 
-    def iter_changed(self, *, since: datetime | None, until: datetime) -> Iterator[list[Row]]:
+    def iter_changed(self, *, since: datetime | None, until: datetime) -> Iterator[Page[Row]]:
         """Yield pages of the customers last updated from ``since`` to ``until``, both included.
 
         ``since`` None means all. ``until`` lies in the past. Update times only move forward to now,
@@ -145,21 +149,22 @@ class QuickBooksClient:
         floor, delivered = since, set[str]()
         while floor is None or floor <= until:
             page, times = self._page(floor, until, 1)
-            if fresh := _without_delivered(page, times, floor, delivered):
+            fresh = page_of(
+                row for row in page if not (_key(row) in delivered and _time(row) in (None, floor))
+            )
+            if fresh or fresh.unreadable:
                 yield fresh
             if len(page) < self._page_size:
                 return
             last = _second(times[-1])
-            seen = {
-                row["Id"] for row, time in zip(page, times, strict=True) if _second(time) == last
-            }
+            seen = {_key(row) for row in page if _time(row) in (None, last)}
             if _second(times[0]) == last:
                 yield from self._iter_second(last, until, seen)
                 floor, delivered = last + TICK, set()
             else:
                 floor, delivered = last, seen
 
-    def iter_listed(self, *, until: datetime, total: int) -> Iterator[list[Row]]:
+    def iter_listed(self, *, until: datetime, total: int) -> Iterator[Page[Row]]:
         """Yield pages of all customers last updated up to ``until``; read the pages in parallel.
 
         ``total``: the number of customers, from ``count``. Pages overlap by one row. Rows only
@@ -171,44 +176,50 @@ class QuickBooksClient:
         rows of one second.
         """
         starts = range(1, total + 1, max(1, self._page_size - 1))
-        last: Row | None = None
+        last: Row | Unreadable | None = None
+        reached: datetime | None = None
         with ThreadPoolExecutor(PAGES_AT_A_TIME, thread_name_prefix="pages") as pool:
             coming = [
                 pool.submit(self._page, None, until, start) for start in starts[:PAGES_AT_A_TIME]
             ]
             further = iter(starts[PAGES_AT_A_TIME:])
             while coming:
-                page = coming.pop(0).result()[0]
+                page, times = coming.pop(0).result()
                 coming += [
                     pool.submit(self._page, None, until, start) for start in islice(further, 1)
                 ]
-                if last is not None and [row["Id"] for row in page[:1]] != [last["Id"]]:
+                if last is not None and [_key(row) for row in page[:1]] != [_key(last)]:
                     break
-                fresh = page if last is None else page[1:]
-                if fresh:
+                fresh = page_of(page if last is None else page[1:])
+                if fresh or fresh.unreadable:
                     yield fresh
                 if len(page) < self._page_size:
                     return
-                last = page[-1]
+                last, reached = page[-1], _second(times[-1])
         if last is not None:
-            yield from self.iter_changed(since=_second(protocol.updated(last)), until=until)
+            yield from self.iter_changed(since=reached, until=until)
 
     def _page(
         self, since: datetime | None, until: datetime, start: int
-    ) -> tuple[list[Row], list[datetime]]:
-        """Return the page from position ``start`` on, and its rows' update times."""
+    ) -> tuple[list[Row | Unreadable], list[datetime]]:
+        """Return the page from position ``start`` on, and the update times that its rows tell."""
         page = self._rows(statements.changed_statement(since, until, start, self._page_size))
-        times = [protocol.updated(row) for row in page]
+        times = [time for row in page if (time := _updated(row)) is not None]
         if any(later < earlier for earlier, later in pairwise(times)):
             raise IncompleteRead(
                 "QuickBooks: the list is not in the order asked for, so its pages cannot be"
                 " joined; nothing was planned"
             )
+        if len(page) >= self._page_size and not times:
+            raise IncompleteRead(
+                f"QuickBooks: not one of {len(page)} customers can be read; nothing was planned."
+                " The console lists the reasons; update ml-connector or ask Intuit"
+            )
         return page, times
 
     def _iter_second(
         self, second: datetime, until: datetime, delivered: set[str]
-    ) -> Iterator[list[Row]]:
+    ) -> Iterator[Page[Row]]:
         # One second has more rows than a page, as after a bulk import. Only offsets are left. The
         # set can only shrink, so read it from its end: a row that leaves moves no unread row to a
         # position already read.
@@ -219,21 +230,32 @@ class QuickBooksClient:
             statement = statements.changed_statement(
                 second, until, start, self._page_size, before=before
             )
-            fresh = [row for row in self._rows(statement) if row["Id"] not in delivered]
-            delivered.update(row["Id"] for row in fresh)
+            fresh = [row for row in self._rows(statement) if _key(row) not in delivered]
+            delivered.update(_key(row) for row in fresh)
             if fresh:
-                yield fresh
+                yield page_of(fresh)
 
     def count(self) -> int:
         """Return the number of customers, inactive ones included."""
         return self._total(statements.count_statement())
 
-    def fetch_by_ids(self, ids: Sequence[str]) -> list[Row]:
+    def fetch_by_ids(self, ids: Sequence[str]) -> Page[Row]:
         """Return these customers, inactive ones included; omit ids that are gone."""
-        rows: list[Row] = []
+        rows: list[Row | Unreadable] = []
         for first in range(0, len(ids), IDS_PER_QUERY):
-            rows += self._rows(statements.ids_statement(ids[first : first + IDS_PER_QUERY]))
-        return rows
+            rows += self._named(ids[first : first + IDS_PER_QUERY])
+        return page_of(rows)
+
+    def _named(self, ids: Sequence[str]) -> list[Row | Unreadable]:
+        """Return customers by id. One that tells no id is asked for alone: it is not gone."""
+        found = self._rows(statements.ids_statement(ids))
+        if all(row.has_id for row in found if isinstance(row, Unreadable)):
+            return found
+        if len(ids) == 1:
+            return [replace(row, record=ids[0]) for row in found if isinstance(row, Unreadable)]
+        known = [row for row in found if not isinstance(row, Unreadable) or row.has_id]
+        there = {_key(row) for row in known}
+        return [*known, *(row for each in ids if each not in there for row in self._named([each]))]
 
     def customer_types(self) -> dict[str, str]:
         """Return the names of customer types by id."""
@@ -249,19 +271,18 @@ class QuickBooksClient:
             return UNKNOWN_TOMBSTONES
         document = self._call("cdc", protocol.cdc_request(self._base_url, self._realm, since))
         rows = protocol.read_changes(document)
-        gone = tuple(row["Id"] for row in rows if row.get("status") == "Deleted")
-        time = document.get("time")
+        deleted = [plain_text(row.get("Id")) for row in rows if row.get("status") == "Deleted"]
         return Tombstones(
-            ids=gone,
-            server_time=statements.parse_time(time) if time else None,
-            truncated=len(rows) >= CDC_CAP,
+            ids=tuple(filter(None, deleted)),
+            server_time=protocol.read_time(document),
+            truncated=len(rows) >= CDC_CAP or not all(deleted),
         )
 
     def company_name(self) -> str:
         """Return the company's name: the cheapest proof that keys, host and realm are right."""
         request = protocol.company_info_request(self._base_url, self._realm)
-        document = self._call("companyinfo", request)
-        return str(document.get("CompanyInfo", {}).get("CompanyName", ""))
+        company = protocol.read_company(self._call("companyinfo", request))
+        return plain_text(company.get("CompanyName"))
 
     def company_country(self) -> str:
         """Return the country of the company as QuickBooks writes it; ``""`` if it names none."""
@@ -284,20 +305,26 @@ class QuickBooksClient:
         document, request_id = self._answer("batch", request)
         return BatchResponse(protocol.read_batch(document, request_id), request_id)
 
+    def checked(self, rows: Sequence[Row]) -> Page[Row]:
+        """Return the customers of a batch apart from those that cannot be read."""
+        return protocol.check_rows(rows, latest=self._latest())
+
     def notes_of(self, customer_id: str) -> list[Row]:
         """Return the attachments of a customer."""
         statement = statements.attachables_statement(customer_id)
-        rows = self._query(statement).get("QueryResponse", {}).get("Attachable", [])
-        return list(rows)
+        return protocol.read_attachables(self._query(statement))
 
-    def _rows(self, statement: str) -> list[Row]:
+    def _rows(self, statement: str) -> list[Row | Unreadable]:
         document = self._query(statement, custom_fields=bool(self._custom_fields))
         if self._custom_fields and len(self.custom_fields_seen) < MAX_NAMES:
             self.custom_fields_seen |= protocol.custom_field_names(document)
-        return protocol.read_rows(document, self._custom_fields)
+        return protocol.read_rows(document, self._custom_fields, latest=self._latest())
+
+    def _latest(self) -> datetime:
+        return max(self._clock(), self.server_time or self._clock()) + CLOCKS_DIFFER
 
     def _total(self, statement: str) -> int:
-        return int(self._query(statement).get("QueryResponse", {}).get("totalCount", 0))
+        return protocol.read_total(self._query(statement))
 
     def _query(self, statement: str, *, custom_fields: bool = False) -> Row:
         request = protocol.query_request(
@@ -351,12 +378,15 @@ def _second(time: datetime) -> datetime:
     return time.replace(microsecond=0)
 
 
-def _without_delivered(
-    page: list[Row], times: list[datetime], floor: datetime | None, delivered: set[str]
-) -> list[Row]:
-    """Return ``page`` without the rows of second ``floor`` that were already delivered."""
-    return [
-        row
-        for row, time in zip(page, times, strict=True)
-        if not (row["Id"] in delivered and _second(time) == floor)
-    ]
+def _key(row: Row | Unreadable) -> str:
+    return row.record if isinstance(row, Unreadable) else str(row["Id"])
+
+
+def _updated(row: Row | Unreadable) -> datetime | None:
+    return row.updated if isinstance(row, Unreadable) else protocol.updated(row)
+
+
+def _time(row: Row | Unreadable) -> datetime | None:
+    """Return the second of a row's last update; None if it tells none."""
+    updated = _updated(row)
+    return None if updated is None else _second(updated)

@@ -12,7 +12,7 @@ from typing import Any, TypedDict
 
 import msgspec
 
-from ml_connector.customer_paths import ATTRIBUTES, CUSTOM_FIELDS, allowed
+from ml_connector.customer_paths import CUSTOM_FIELDS, allowed
 from ml_connector.errors import (
     CallRefused,
     ConnectorError,
@@ -25,8 +25,17 @@ from ml_connector.errors import (
     TokenExpired,
     Unavailable,
 )
+from ml_connector.model import Page, Unreadable, page_of
+from ml_connector.quickbooks import rows
 from ml_connector.quickbooks.statements import parse_time
-from ml_connector.wire.formats import decode_document, format_time, retry_after
+from ml_connector.wire.formats import (
+    decode_document,
+    decode_shaped,
+    format_time,
+    impersonal,
+    plain_text,
+    retry_after,
+)
 from ml_connector.wire.transport import Request, Response
 
 PRODUCTION_URL = "https://quickbooks.api.intuit.com"
@@ -48,6 +57,8 @@ THROTTLE_WAIT = 60.0
 # Details of these faults name properties, limits or query tokens. Details of others can quote
 # personal data.
 _IMPERSONAL_DETAILS = frozenset({"500", "610", "1040", "2010", "2020", "2050", "4000", "4001"})
+
+_CODE = re.compile(r"[\w.-]{1,40}")
 
 
 # ── requests ──────────────────────────────────────────────────────────────────────────────────
@@ -97,7 +108,7 @@ def batch_request(
         raise ValueError(f"a batch takes {MAX_BATCH_ITEMS} items, not {len(items)}")
     if any(len(item.b_id) > 10 for item in items):
         raise ValueError("a bId has at most 10 characters")
-    rows = [
+    written = [
         {"bId": item.b_id, "operation": item.operation, item.entity: item.payload} for item in items
     ]
     return _request(
@@ -106,7 +117,7 @@ def batch_request(
         realm,
         "batch",
         requestid=_checked(requestid, 36),
-        body=msgspec.json.encode({"BatchItemRequest": rows}),
+        body=msgspec.json.encode({"BatchItemRequest": written}),
     )
 
 
@@ -159,33 +170,22 @@ def _request(
 # ── responses ─────────────────────────────────────────────────────────────────────────────────
 
 
-# Decoding skips attributes that stay in QuickBooks, which is cheaper than dropping them afterwards.
-_Customer = TypedDict("_Customer", dict.fromkeys(ATTRIBUTES, Any), total=False)  # type: ignore[misc]
-_CustomerInFull = TypedDict(  # type: ignore[misc]
-    "_CustomerInFull", dict.fromkeys({*ATTRIBUTES, CUSTOM_FIELDS}, Any), total=False
-)
-
-
+# Decoding checks every customer, and skips attributes that stay in QuickBooks: both are cheaper
+# than afterwards.
 class _Rows(TypedDict, total=False):
     """Rows of a response by entity."""
 
-    Customer: list[_Customer]
+    Customer: list[rows.Customer]
     CustomerType: Any
     Attachable: Any
     totalCount: Any
-
-
-class _Part(TypedDict, total=False):
-    """One entity's part of a change data capture."""
-
-    QueryResponse: list[_Rows]
 
 
 class _Response(TypedDict, total=False):
     """What is read of a response."""
 
     QueryResponse: _Rows
-    CDCResponse: list[_Part]
+    CDCResponse: Any
     BatchItemResponse: Any
     CompanyInfo: Any
     Fault: Any
@@ -196,7 +196,7 @@ class _Response(TypedDict, total=False):
 class _RowsInFull(_Rows, total=False):
     """Rows of a response, customers with their custom fields."""
 
-    Customer: list[_CustomerInFull]
+    Customer: list[rows.CustomerInFull]
 
 
 class _ResponseInFull(_Response, total=False):
@@ -216,11 +216,23 @@ class _Fault:
 def read(response: Response, *, custom_fields: bool = False) -> dict[str, Any]:
     """Return the response's document, or raise the error that its fault or status means."""
     request_id = response.headers.get("intuit_tid")
-    document = decode_document(response.body, _ResponseInFull if custom_fields else _Response)
+    shape = _ResponseInFull if custom_fields else _Response
+    document = decode_shaped(response.body, shape)
+    if document is None:
+        document = _each_fit(decode_document(response.body), in_full=custom_fields)
     fault = _json_fault(document) if document is not None else _xml_fault(response.body)
     if fault is None and document is not None and 200 <= response.status < 300:
         return document
     raise _error(response.status, fault or _Fault(), response.headers, request_id)
+
+
+def _each_fit(document: dict[str, Any] | None, *, in_full: bool) -> dict[str, Any] | None:
+    """Check the customers of a response that does not have the right form one by one."""
+    found = _mapping((document or {}).get("QueryResponse")).get("Customer")
+    if document is None or not isinstance(found, list):
+        return document
+    fit = [rows.read_customer(row, in_full=in_full) for row in found]
+    return {**document, "QueryResponse": {**document["QueryResponse"], "Customer": fit}}
 
 
 def read_batch(
@@ -228,61 +240,113 @@ def read_batch(
 ) -> dict[str, dict[str, Any] | ConnectorError]:
     """Return each item's object or error by its bId."""
     results: dict[str, dict[str, Any] | ConnectorError] = {}
-    for item in document.get("BatchItemResponse", []):
+    for item in _objects(document.get("BatchItemResponse")):
         fault = _json_fault(item)
         entity, body = next((each for each in item.items() if each[0] != "bId"), ("", {}))
-        body = allowed(body) if entity == "Customer" else body
-        results[str(item.get("bId", ""))] = _error(400, fault, {}, request_id) if fault else body
+        body = allowed(_mapping(body)) if entity == "Customer" else body
+        results[str(item.get("bId", ""))] = (
+            _error(400, fault, {}, request_id) if fault else dict(_mapping(body))
+        )
     return results
 
 
 def read_rows(
-    document: Mapping[str, Any], custom_fields: Collection[str] = ()
-) -> list[dict[str, Any]]:
-    """Return the customers of a query response; empty past the end.
+    document: Mapping[str, Any], custom_fields: Collection[str] = (), *, latest: datetime
+) -> list[dict[str, Any] | Unreadable]:
+    """Return the customers of a query response in their order; empty past the end.
 
     Of their custom fields only those named in ``custom_fields``, in lower case, are kept.
+    ``latest``: the latest time that an update can have.
     """
-    return _customers(document.get("QueryResponse", {}), custom_fields)
+    found = _mapping(document.get("QueryResponse")).get("Customer") or []
+    checked = [
+        row if isinstance(row, Unreadable) else rows.checked(row, latest=latest) for row in found
+    ]
+    return [
+        allowed(row, custom_fields) if isinstance(row, dict) and CUSTOM_FIELDS in row else row
+        for row in checked
+    ]
 
 
 def custom_field_names(document: Mapping[str, Any]) -> set[str]:
     """Return the names of all custom fields in a query response."""
+    found = _mapping(document.get("QueryResponse")).get("Customer") or []
     return {
-        str(field["Name"])
-        for row in document.get("QueryResponse", {}).get("Customer", [])
-        if isinstance(row, dict)
-        for field in row.get(CUSTOM_FIELDS) or ()
-        if isinstance(field, dict) and field.get("Name")
-    }
+        plain_text(field.get("Name"))
+        for row in found
+        if not isinstance(row, Unreadable)
+        for field in _objects(row.get(CUSTOM_FIELDS))
+    } - {""}
 
 
-def read_changes(document: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Return the customers of a change data capture, deleted ones included."""
+def check_rows(found: Sequence[Mapping[str, Any]], *, latest: datetime) -> Page[dict[str, Any]]:
+    """Return customers that another call than a query brought, such as a batch."""
+    fitted = [rows.read_customer(row) for row in found]
+    return page_of(
+        row if isinstance(row, Unreadable) else rows.checked(row, latest=latest) for row in fitted
+    )
+
+
+def read_changes(document: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """Return the customers of a change data capture, deleted ones included: id and status."""
     return [
-        row
-        for answer in document.get("CDCResponse", [])
-        for part in answer.get("QueryResponse", [])
-        for row in _customers(part)
+        {name: row[name] for name in ("Id", "status") if name in row}
+        for answer in _objects(document.get("CDCResponse"))
+        for part in _objects(answer.get("QueryResponse"))
+        for row in _objects(part.get("Customer"))
     ]
 
 
-def _customers(part: Mapping[str, Any], custom: Collection[str] = ()) -> list[dict[str, Any]]:
-    # Dropped once more: a response of another shape was decoded whole.
-    return [allowed(row, custom) for row in part.get("Customer", []) if isinstance(row, dict)]
+def _mapping(found: object) -> Mapping[str, Any]:
+    return found if isinstance(found, Mapping) else {}
+
+
+def _objects(found: object) -> list[Mapping[str, Any]]:
+    return [row for row in found if isinstance(row, Mapping)] if isinstance(found, list) else []
 
 
 def read_types(document: Mapping[str, Any]) -> dict[str, str]:
     """Return the customer types of a query response: names by id."""
-    rows = document.get("QueryResponse", {}).get("CustomerType", [])
-    return {str(row["Id"]): str(row.get("Name") or "") for row in rows}
+    found = _objects(_mapping(document.get("QueryResponse")).get("CustomerType"))
+    return {
+        plain_text(row["Id"]): plain_text(row.get("Name"))
+        for row in found
+        if plain_text(row.get("Id"))
+    }
+
+
+def read_total(document: Mapping[str, Any]) -> int:
+    """Return the number of a count query; 0 if the response names none."""
+    total = _mapping(document.get("QueryResponse")).get("totalCount", 0)
+    if isinstance(total, bool) or not isinstance(total, int):
+        raise Unavailable("QuickBooks: the response to a count has no number")
+    return total
+
+
+def read_attachables(document: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return the attachments of a query response."""
+    found = _mapping(document.get("QueryResponse")).get("Attachable")
+    return [dict(row) for row in _objects(found)]
+
+
+def read_company(document: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the company of a response; empty if it has none."""
+    return _mapping(document.get("CompanyInfo"))
 
 
 def read_country(document: Mapping[str, Any]) -> str:
     """Return the country of a company, from its own attribute or its address."""
-    company = document.get("CompanyInfo") or {}
-    address = company.get("CompanyAddr") or {}
-    return str(company.get("Country") or address.get("Country") or "")
+    company = read_company(document)
+    address = _mapping(company.get("CompanyAddr"))
+    return plain_text(company.get("Country") or address.get("Country"))
+
+
+def read_time(document: Mapping[str, Any]) -> datetime | None:
+    """Return QuickBooks' clock in a change data capture; None if it tells none."""
+    try:
+        return parse_time(plain_text(document.get("time")))
+    except (ValueError, OverflowError):
+        return None
 
 
 def updated(row: Mapping[str, Any]) -> datetime:
@@ -295,11 +359,11 @@ def _json_fault(document: Mapping[str, Any]) -> _Fault | None:
     found = document.get("Fault") or document.get("fault")
     if not isinstance(found, dict):
         return None
-    errors = found.get("Error") or found.get("error") or [{}]
-    first = {key.lower(): str(value or "") for key, value in errors[0].items()}
+    errors = _objects(found.get("Error") or found.get("error"))
+    first = {str(key).lower(): plain_text(value) for key, value in (errors or [{}])[0].items()}
     return _fault(
         code=first.get("code", ""),
-        type_=str(found.get("type") or ""),
+        type_=plain_text(found.get("type")),
         message=first.get("message", ""),
         detail=first.get("detail", ""),
         element=first.get("element", ""),
@@ -329,7 +393,12 @@ def _found(pattern: str, text: str) -> str:
 
 def _fault(*, code: str, type_: str, message: str, detail: str, element: str) -> _Fault:
     said = f"{message}: {detail}" if detail and code in _IMPERSONAL_DETAILS else message
-    return _Fault(code=code, type=type_, message=said, element=element)
+    return _Fault(
+        code=code if _CODE.fullmatch(code) else "unknown" if code else "",
+        type=type_,
+        message=impersonal(said),
+        element=element if _CODE.fullmatch(element) else "",
+    )
 
 
 def _error(

@@ -163,6 +163,23 @@ def aliases(connection: Connection, *, sync: str, keys: Collection[bytes]) -> li
     return [bytes(key) for key in rows]
 
 
+def keys_of_ids(
+    connection: Connection, *, sync: str, ids: Collection[str]
+) -> dict[str, set[bytes]]:
+    """Return the addresses at which the members with these contact ids are known."""
+    if not ids:
+        return {}
+    found: dict[str, set[bytes]] = {}
+    rows = connection.execute(
+        text("""SELECT contact_id, email_key FROM ml_connector.contacts
+                WHERE sync = :sync AND contact_id = ANY(:ids)"""),
+        {"sync": sync, "ids": list(ids)},
+    )
+    for row in rows:
+        found.setdefault(row.contact_id, set()).add(bytes(row.email_key))
+    return found
+
+
 def any_suppressed(connection: Connection) -> bool:
     """Return whether any person was ever forgotten."""
     anybody = text("SELECT EXISTS (SELECT 1 FROM ml_connector.suppressions)")

@@ -8,7 +8,7 @@ import msgspec
 from sqlalchemy import Connection, text
 
 from ml_connector.model import Customer
-from ml_connector.store import problems
+from ml_connector.store import problems, unreadable
 from ml_connector.store.database import (
     Columns,
     bytea_array,
@@ -225,6 +225,7 @@ def decrypted(payload: bytes, *, sync: str, customer_id: str, vault: Vault) -> C
 def mark_gone(connection: Connection, *, sync: str, ids: Collection[str]) -> int:
     """Mark customers that QuickBooks merged or deleted; return how many are newly marked."""
     lock_sync(connection, sync=sync)
+    unreadable.clear_unreadable(connection, sync=sync, system=unreadable.QUICKBOOKS, records=ids)
     return connection.execute(
         text("""UPDATE ml_connector.customers SET gone = true, dirty = true
                 WHERE sync = :sync AND NOT gone AND customer_id = ANY(:ids)"""),
@@ -285,7 +286,10 @@ def missing_from_load(connection: Connection, *, sync: str, seen_in: int, most: 
     """Return up to ``most`` customers that the full load ``seen_in`` has not listed so far."""
     rows = connection.execute(
         text("""SELECT customer_id FROM ml_connector.customers
-                WHERE sync = :sync AND NOT gone AND seen_in <> :seen_in LIMIT :most"""),
+                WHERE sync = :sync AND NOT gone AND seen_in <> :seen_in AND NOT EXISTS (
+                    SELECT 1 FROM ml_connector.unreadable_records u
+                    WHERE u.sync = :sync AND u.system = 'quickbooks'
+                      AND u.record = customer_id AND u.seen_in = :seen_in) LIMIT :most"""),
         {"sync": sync, "seen_in": seen_in, "most": most},
     ).all()
     return [row.customer_id for row in rows]

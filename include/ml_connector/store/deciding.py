@@ -8,6 +8,7 @@ from sqlalchemy import Connection, text
 
 from ml_connector.rules.decide import CUSTOMER_COLUMNS, CustomerRow
 from ml_connector.rules.plain import Verdict
+from ml_connector.store import unreadable
 from ml_connector.store.database import (
     bytea_array,
     fetch_binary,
@@ -101,12 +102,16 @@ def next_dirty(
     ids: Collection[str] | None,
     after: Undecided | None,
     chunk: int,
+    held: bool = False,
 ) -> list[Undecided]:
     """Return up to ``chunk`` customers awaiting a decision, starting after ``after``.
 
-    Customers at one address are adjacent, because each decision depends on the others.
+    Customers at one address are adjacent, because each decision depends on the others. Customers
+    whose consent rests on a member that cannot be read go on waiting, unless ``held`` (A55).
     """
     only = "" if ids is None else "AND customer_id = ANY(:ids)"
+    if not held and unreadable.any_unreadable(connection, sync=sync, system=unreadable.MAILCHIMP):
+        only += f" AND (email_key IS NULL OR NOT {unreadable.HELD})"
     rows = connection.execute(
         text(f"""SELECT customer_id, email_key, contact_key FROM ml_connector.customers
                  WHERE sync = :sync AND dirty {only}

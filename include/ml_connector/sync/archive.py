@@ -19,7 +19,7 @@ from ml_connector.audit import trail
 from ml_connector.batching import drain
 from ml_connector.errors import RecordRefused
 from ml_connector.mailchimp.client import MailchimpClient
-from ml_connector.model import ChangeState, Kind, Member, Status
+from ml_connector.model import ChangeState, Kind, Member, Page, Status, Unreadable
 from ml_connector.rules.addresses import normal_form
 from ml_connector.scope import Scope
 from ml_connector.store import changes, contacts, observations
@@ -34,6 +34,7 @@ from ml_connector.sync.fetch_members import (
 )
 from ml_connector.sync.outcomes import archive_entry, observed_state, our_tags
 from ml_connector.sync.push import THREADS
+from ml_connector.sync.unreadable_members import record_unreadable
 
 log = structlog.get_logger(__name__)
 
@@ -79,6 +80,8 @@ def _archive(
         change.contact_payload, contacts.identity(scope.name, bytes(change.email_key))
     )
     found = client.get(shown["email"])
+    if isinstance(found, Unreadable):
+        return _left_unread(scope, connection, change, shown, found)
     if found is not None and found.status.value != change.known_status:
         with scope.database.begin() as at_once:
             record_members(
@@ -95,7 +98,11 @@ def _archive(
     undone = None if change.started else "archived already, by a marketer"
     if found is None:
         status, archived_by = Status.FORGOTTEN, None
-        if moved_to := _record_left(scope, client, change, shown["email"]):
+        moved_to = client.get_by_id(change.contact_id) if change.contact_id else None
+        if isinstance(moved_to, Unreadable):
+            return _left_unread(scope, connection, change, shown, moved_to)
+        _record_left(scope, client, moved_to, shown["email"])
+        if moved_to is not None:
             status, previous = Status.MOVED, moved_to.status.value
         undone = "Mailchimp has no contact at this address any more"
     elif found.status is not Status.ARCHIVED:
@@ -135,14 +142,39 @@ def _archive(
     return state.value
 
 
-def _record_left(
-    scope: Scope, client: MailchimpClient, change: ClaimedChange, email: str
-) -> Member | None:
-    """Record that a contact is no longer at its address; return the member if it took another one.
+def _left_unread(
+    scope: Scope,
+    connection: Connection,
+    change: ClaimedChange,
+    shown: Mapping[str, Any],
+    found: Unreadable,
+) -> str:
+    """Leave a contact that cannot be read as it is, with the reason (A55)."""
+    error = f"the member in Mailchimp cannot be read: {found.reason}"
+    with scope.database.begin() as at_once:
+        record_unreadable(scope, at_once, Page((), [found]))
+    settled = SettledChange(id=change.id, state=ChangeState.FAILED, error=error)
+    changes.settle(connection, [settled])
+    entry = archive_entry(
+        scope.name,
+        change,
+        outcome=ChangeState.FAILED.value,
+        before={"status": change.known_status, **shown},
+        status=Status(str(change.known_status)),
+        error=error,
+    )
+    trail.append(connection, [entry], run=scope.run, vault=scope.vault)
+    return ChangeState.FAILED.value
 
-    If it took none, it was deleted for good (A28, A30).
+
+def _record_left(
+    scope: Scope, client: MailchimpClient, moved_to: Member | None, email: str
+) -> None:
+    """Record that a contact is no longer at its address.
+
+    ``moved_to`` is the member if it took another one. If it took none, it was deleted for good
+    (A28, A30).
     """
-    moved_to = client.get_by_id(change.contact_id) if change.contact_id else None
     with scope.database.begin() as at_once:
         if moved_to is None:
             record_departed(scope, at_once, [email], source="poll")
@@ -155,7 +187,6 @@ def _record_left(
                 complaints=complaints_among([moved_to], client.complainants),
                 moved_from={normal_form(moved_to.email_address): normal_form(email)},
             )
-    return moved_to
 
 
 def _before(

@@ -20,7 +20,15 @@ from msgspec.structs import replace
 from ml_connector.errors import CallRefused, RecordRefused
 from ml_connector.mailchimp.client import MailchimpClient, requires_status
 from ml_connector.mailchimp.protocol import further_body
-from ml_connector.model import BatchResult, Kind, Member, MemberWrite, RowRefusal, Status
+from ml_connector.model import (
+    BatchResult,
+    Kind,
+    Member,
+    MemberWrite,
+    RowRefusal,
+    Status,
+    Unreadable,
+)
 from ml_connector.sync.outcomes import MOVED, ExtraCall, Outcome, Row
 
 MAX_SINGLE_UNTAGS = 2
@@ -103,6 +111,8 @@ class ContactCalls:
         """Return the outcome of an update whose contact left the address; look where it went."""
         contact_id = row.change.contact_id
         moved_to = self._client.get_by_id(contact_id) if contact_id else None
+        if isinstance(moved_to, Unreadable):
+            return Outcome(row=row, refusal=_unreadable(row, moved_to), further=further)
         refusal = RowRefusal(
             email_address=row.write.email_address,
             code=MOVED,
@@ -151,6 +161,8 @@ class ContactCalls:
             if found is None:
                 # Permanently deleted meanwhile. A write would create a new contact.
                 return Outcome(row=row, refusal=_forgotten(row))
+            if isinstance(found, Unreadable):
+                return Outcome(row=row, refusal=_unreadable(row, found))
             if found.status is not Status.ARCHIVED:
                 return replace(self._patched(row), observed=found)
             member = self._client.restore(row.write)
@@ -237,6 +249,14 @@ def _forgotten(row: Row) -> RowRefusal:
         email_address=row.write.email_address,
         code="forgotten",
         message="Mailchimp has this contact no more: it was deleted for good",
+    )
+
+
+def _unreadable(row: Row, member: Unreadable) -> RowRefusal:
+    return RowRefusal(
+        email_address=row.write.email_address,
+        code="unreadable",
+        message=f"the member in Mailchimp cannot be read: {member.reason}",
     )
 
 

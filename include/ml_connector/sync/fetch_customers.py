@@ -6,7 +6,7 @@ until the list is known to be complete.
 """
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from itertools import islice
 from typing import Any
@@ -16,6 +16,7 @@ from sqlalchemy import Connection
 
 from ml_connector.batching import prefetch, relaxed_gc
 from ml_connector.errors import IncompleteRead
+from ml_connector.model import Page
 from ml_connector.quickbooks.client import (
     CDC_CAP,
     IDS_PER_QUERY,
@@ -23,13 +24,20 @@ from ml_connector.quickbooks.client import (
     QuickBooksClient,
 )
 from ml_connector.scope import Scope
-from ml_connector.store import cursors, customers
-from ml_connector.store.customers import EncryptedCustomer, Staged
-from ml_connector.store.database import analyze
+from ml_connector.store import cursors, customers, unreadable
+from ml_connector.store.customers import Staged
+from ml_connector.store.database import analyze, server_time
 from ml_connector.sync import preflight, targets
 from ml_connector.sync.clocks import WORTH_LOGGING, note_skew
 from ml_connector.sync.custom_fields import CustomFields
-from ml_connector.sync.staging import fetch_types, map_rows, renames, stage_rows
+from ml_connector.sync.staging import (
+    MappedPage,
+    fetch_types,
+    map_rows,
+    renames,
+    stage_mapped,
+    stage_rows,
+)
 
 OVERLAP = timedelta(minutes=10)
 """Each delta rereads this much: update times have 1 s resolution and may become visible late."""
@@ -39,6 +47,9 @@ TOMBSTONES_AT_LEAST = timedelta(days=7)
 change of the surviving customer. Change data capture reaches back only 30 days."""
 
 UNLISTED_AT_A_TIME = 1_000
+
+RETRIED_AT_ONCE = IDS_PER_QUERY
+"""Customers that could not be read are read again by every run: this many, in one query."""
 
 _CURSOR = "customers"
 log = structlog.get_logger(__name__)
@@ -53,6 +64,7 @@ class Fetched:
     new: int
     changed: int
     gone: int
+    unreadable: int = 0
 
 
 @relaxed_gc()
@@ -80,14 +92,21 @@ def fetch_customers(
     with scope.database.begin() as connection:
         cursor = cursors.get(connection, sync=scope.name, name=_CURSOR)
     if customer_ids:
-        return _fetch_by_ids(scope, client, customer_ids)
+        return _counted(scope, _fetch_by_ids(scope, client, customer_ids))
     fetch_types(scope, client)
     with scope.database.begin() as connection:
         stale = cursor.get("mapping") != _mapping(scope, connection)
-    if full_sync or stale:
-        return _everything(scope, client, cursor)
-    fetched = _changed(scope, client, cursor)
-    return fetched or _everything(scope, client, cursor)
+    fetched = None if full_sync or stale else _changed(scope, client, cursor)
+    return _counted(scope, fetched or _everything(scope, client, cursor))
+
+
+def _counted(scope: Scope, fetched: Fetched) -> Fetched:
+    with scope.database.begin() as connection:
+        counts = unreadable.counts(connection, sync=scope.name)
+    of_customers = [each for each in counts if each.system == unreadable.QUICKBOOKS]
+    for each in of_customers:
+        log.warning("customers_unreadable", sync=scope.name, reason=each.reason, rows=each.records)
+    return replace(fetched, unreadable=sum(each.records for each in of_customers))
 
 
 def _mapping(scope: Scope, connection: Connection) -> str:
@@ -105,7 +124,7 @@ def _mapping(scope: Scope, connection: Connection) -> str:
     return scope.vault.fields_hash(rules).hex()
 
 
-def _stage(scope: Scope, rows: Iterable[Mapping[str, Any]], *, seen_in: int = 0) -> Staged:
+def _stage(scope: Scope, rows: Page[dict[str, Any]], *, seen_in: int = 0) -> Staged:
     with scope.database.begin() as connection:
         return stage_rows(scope, connection, rows, seen_in=seen_in)
 
@@ -118,10 +137,15 @@ def _fetch_by_ids(
     fetch_types(scope, client, rows)
     CustomFields(scope, client).check(rows)
     staged = _stage(scope, rows, seen_in=seen_in)
-    absent = set(ids) - {str(row["Id"]) for row in rows}
+    absent = set(ids) - ids_of(rows)
     with scope.database.begin() as connection:
         gone = customers.mark_gone(connection, sync=scope.name, ids=absent)
     return Fetched(full=False, read=staged.read, new=staged.new, changed=staged.changed, gone=gone)
+
+
+def ids_of(page: Page[dict[str, Any]]) -> set[str]:
+    """Return the customers that a response shows, whether they can be read or not."""
+    return {str(row["Id"]) for row in page} | {each.record for each in page.unreadable}
 
 
 def fetch_named(
@@ -152,14 +176,14 @@ def fetch_named(
             fetch_types(scope, client, page)
             custom_fields.check(page)
             _stage(scope, page)
-            wanted -= {str(row["Id"]) for row in page}
+            wanted -= ids_of(page)
             if not wanted:
                 break
     rows = client.fetch_by_ids(sorted(wanted))
     fetch_types(scope, client, rows)
     custom_fields.check(rows)
     _stage(scope, rows)
-    absent = wanted - {str(row["Id"]) for row in rows}
+    absent = wanted - ids_of(rows)
     with scope.database.begin() as connection:
         known = customers.known(connection, sync=scope.name, ids=absent)
         customers.mark_gone(connection, sync=scope.name, ids=known | set(merged))
@@ -186,24 +210,19 @@ class _Reader:
         pages = self._client.iter_changed(since=since, until=until)
         self.stage(prefetch(pages, threads=self._scope.threads))
 
-    def stage(self, pages: Iterable[Sequence[Mapping[str, Any]]]) -> None:
+    def stage(self, pages: Iterable[Page[dict[str, Any]]]) -> None:
         """Stage ``pages`` and advance the watermark."""
         scope = self._scope
         for page in prefetch(map(self._mapped, pages), threads=scope.threads):
             with scope.database.begin() as connection:
-                self.staged += customers.stage(
-                    connection,
-                    page,
-                    sync=scope.name,
-                    vault=scope.vault,
-                    seen_in=self._seen_in,
-                    unknown=self.unknown,
+                self.staged += stage_mapped(
+                    scope, connection, page, seen_in=self._seen_in, unknown=self.unknown
                 )
-            times = [each.customer.last_updated for each in page]
+            times = [each.customer.last_updated for each in page.customers]
             self.watermark = max(filter(None, [self.watermark, *times]), default=None)
             log.info("customers_read", sync=scope.name, rows=self.staged.read)
 
-    def _mapped(self, rows: Sequence[Mapping[str, Any]]) -> list[EncryptedCustomer]:
+    def _mapped(self, rows: Page[dict[str, Any]]) -> MappedPage:
         if self._seen_in:  # a full load is judged at its end
             self.custom_fields.look(rows)
         else:
@@ -249,6 +268,9 @@ def _everything(scope: Scope, client: QuickBooksClient, cursor: dict[str, Any]) 
         analyze(connection, "customers")
     gone = _ask_for_unlisted(scope, client, load)
     with scope.database.begin() as connection:
+        unreadable.clear_unlisted(
+            connection, sync=scope.name, system=unreadable.QUICKBOOKS, seen_in=load
+        )
         _advance(scope, cursor, reader.watermark, started, load=load, connection=connection)
     staged = reader.staged
     return Fetched(full=True, read=staged.read, new=staged.new, changed=staged.changed, gone=gone)
@@ -272,7 +294,23 @@ def _ask_for_unlisted(scope: Scope, client: QuickBooksClient, load: int) -> int:
 
 def _listed(scope: Scope, load: int) -> int:
     with scope.database.begin() as connection:
-        return customers.count_known(connection, sync=scope.name, seen_in=load)
+        listed = customers.count_known(connection, sync=scope.name, seen_in=load)
+        return listed + unreadable.count_unstaged(connection, sync=scope.name, seen_in=load)
+
+
+def _read_again(scope: Scope, client: QuickBooksClient, *, before: datetime) -> Fetched:
+    """Read customers again that could not be read before: not every repair is a change."""
+    with scope.database.begin() as connection:
+        ids = unreadable.ids(
+            connection,
+            sync=scope.name,
+            system=unreadable.QUICKBOOKS,
+            most=RETRIED_AT_ONCE,
+            before=before,
+        )
+    if not ids:
+        return Fetched(full=False, read=0, new=0, changed=0, gone=0)
+    return _fetch_by_ids(scope, client, ids)
 
 
 def _changed(scope: Scope, client: QuickBooksClient, cursor: dict[str, Any]) -> Fetched | None:
@@ -282,12 +320,15 @@ def _changed(scope: Scope, client: QuickBooksClient, cursor: dict[str, Any]) -> 
     tombstones_at = _time(cursor.get("tombstones_at"))
     if watermark is None or tombstones_at is None:
         return None
+    with scope.database.begin() as connection:
+        asked = server_time(connection)
     reader = _Reader(scope, client)
     reader.read(watermark - OVERLAP, max(started, watermark))
     if _now(scope, client) - started > WORTH_LOGGING:
         # QuickBooks' clock is ahead of ours: the window ended too early.
         reader.read(started - OVERLAP, _now(scope, client))
-    staged = reader.staged
+    again = _read_again(scope, client, before=asked)
+    staged = reader.staged + Staged(read=again.read, new=again.new, changed=again.changed)
     gone = 0
     delta = staged.new + staged.changed + staged.touched
     if delta or cursor.get("told") or started - tombstones_at > TOMBSTONES_AT_LEAST:
@@ -299,11 +340,13 @@ def _changed(scope: Scope, client: QuickBooksClient, cursor: dict[str, Any]) -> 
         if tombstones.truncated:
             with scope.database.begin() as connection:
                 known = customers.count_known(connection, sync=scope.name)
+                known += unreadable.count_unstaged(connection, sync=scope.name)
             if client.count() < known:
                 return None
         tombstones_at = tombstones.server_time or _now(scope, client)
         with scope.database.begin() as connection:
             gone = customers.mark_gone(connection, sync=scope.name, ids=tombstones.ids)
+    gone += again.gone
     with scope.database.begin() as connection:
         latest = max(filter(None, [watermark, reader.watermark]))
         _advance(scope, cursor, latest, tombstones_at, load=None, connection=connection)

@@ -17,7 +17,7 @@ from sqlalchemy import Connection
 from ml_connector.batching import prefetch, relaxed_gc
 from ml_connector.mailchimp.client import MailchimpClient
 from ml_connector.mailchimp.protocol import MAX_COUNT
-from ml_connector.model import Member, MemberEvent, Status
+from ml_connector.model import Member, MemberEvent, Page, Status, page_of
 from ml_connector.rules.addresses import normal_form
 from ml_connector.scope import Scope
 from ml_connector.store import (
@@ -29,6 +29,7 @@ from ml_connector.store import (
     member_events,
     member_snapshots,
     observations,
+    unreadable,
 )
 from ml_connector.store.contacts import Handle
 from ml_connector.store.database import lock_sync, server_time
@@ -36,12 +37,16 @@ from ml_connector.store.member_snapshots import KeyedMember, Transition
 from ml_connector.store.observations import Observation
 from ml_connector.sync.clocks import note_skew
 from ml_connector.sync.further import member_keys
+from ml_connector.sync.unreadable_members import record_unreadable
 
 OVERLAP = timedelta(minutes=10)
 """Each read repeats this much of the previous one; ``last_changed`` has 1 s resolution."""
 
 MAX_SINGLE_LINKS = contacts.SOME_UNLINKED
 """Up to this many new contacts are read one by one."""
+
+MAX_RETRIED = 20
+"""Members that could not be read are read again by every run: up to this many, one by one."""
 
 MAX_LOOKED_AT = 40_000
 """Members observed before a shard is written: a shard's changes."""
@@ -84,6 +89,7 @@ def fetch_members(
     audience = _Audience(scope, client, asked=asked, source=source, on_page=on_page)
     for archived in (False, True):
         audience.read(since, archived=archived)
+    _read_again(scope, client, before=asked, all_listed=since is None)
     with scope.database.begin() as connection:
         value = {
             "audience": scope.sync.audience_id,
@@ -177,6 +183,7 @@ class _Audience:
                     complaints=complaints,
                     asked=self.asked,
                 )
+                record_unreadable(scope, connection, page)
             if self._on_page is not None:
                 self._on_page(page)
             self.members += len(page)
@@ -188,7 +195,7 @@ class _Audience:
                 events=self.events,
             )
 
-    def _pages(self, since: datetime | None, *, archived: bool) -> Iterator[list[Member]]:
+    def _pages(self, since: datetime | None, *, archived: bool) -> Iterator[Page[Member]]:
         pages = self._client.iter_members(since=since, archived=archived)
         for page in pages:
             self._measure()
@@ -236,7 +243,13 @@ def record_members(
     """
     lock_sync(connection, sync=scope.name)  # no erasure can commit from here on
     addresses = _without_forgotten(
-        scope, connection, {normal_form(member.email_address): member for member in members}
+        scope,
+        connection,
+        {
+            normal_form(member.email_address): member
+            for member in members
+            if member.email_address.strip()  # an SMS-only member has none
+        },
     )
     keyed = [
         member_snapshots.keyed(
@@ -264,6 +277,31 @@ def record_members(
         source=source,
         vault=scope.vault,
     )
+
+
+def _read_again(
+    scope: Scope, client: MailchimpClient, *, before: datetime, all_listed: bool
+) -> None:
+    """Read members again that could not be read before: not every repair is a change.
+
+    ``all_listed``: what was not seen since ``before`` is in the audience no more.
+    """
+    sync, system = scope.name, unreadable.MAILCHIMP
+    with scope.database.begin() as connection:
+        if all_listed:
+            unreadable.clear_unlisted(connection, sync=sync, system=system, before=before)
+        due = unreadable.ids(connection, sync=sync, system=system, most=MAX_RETRIED, before=before)
+    for contact_id in due:
+        found = client.get_by_id(contact_id)
+        page = page_of([] if found is None else [found])
+        complaints = complaints_among(page, client.complainants)
+        with scope.database.begin() as connection:
+            if found is None:
+                unreadable.clear_unreadable(
+                    connection, sync=sync, system=system, records=[contact_id]
+                )
+            record_members(scope, connection, page, source="poll", complaints=complaints)
+            record_unreadable(scope, connection, page)
 
 
 def _observe(scope: Scope, connection: Connection, differing: Mapping[bytes, Member]) -> None:
@@ -306,7 +344,7 @@ def observe(scope: Scope, client: MailchimpClient, *, plan_id: int, shard: int) 
         return
     if len(wanted) <= max(MAX_SINGLE_LINKS, pages):
         members = [client.get_by_id(each.contact_id) for each in wanted]
-        pages_read: Iterable[list[Member]] = [[each for each in members if each is not None]]
+        pages_read: Iterable[Page[Member]] = [page_of([each for each in members if each])]
     else:
         pages_read = prefetch(client.iter_members(since=None), threads=scope.threads)
     keys = {each.email_key for each in wanted}
@@ -344,12 +382,13 @@ def refresh_members(scope: Scope, client: MailchimpClient, handles: Sequence[Han
         else client.get(handle.email or "")
         for handle in handles
     }
-    members = [member for member in found.values() if member is not None]
+    members = page_of([member for member in found.values() if member is not None])
     complaints = complaints_among(members, client.complainants)
     with scope.database.begin() as connection:
         record_members(
             scope, connection, members, source="poll", complaints=complaints, asked=asked
         )
+        record_unreadable(scope, connection, members)
         gone = [key for key, member in found.items() if member is None]
         gone += contacts.aliases(connection, sync=scope.name, keys=gone)
         _record_gone(scope, connection, gone, source="poll")

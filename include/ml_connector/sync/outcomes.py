@@ -30,7 +30,7 @@ PARKED_FOR = (timedelta(hours=1), timedelta(days=1), timedelta(days=3), timedelt
 MOVED = "moved_in_mailchimp"
 """Refusal of an update whose contact has left the address in Mailchimp (A43)."""
 
-_PARKING = ("signup_throttled", "unanswered")
+_PARKING = ("signup_throttled", "unanswered", "unreadable")
 _TERMINAL = {"forgotten": Status.FORGOTTEN, "compliance": Status.UNSUBSCRIBED}
 
 

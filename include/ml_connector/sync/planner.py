@@ -102,7 +102,7 @@ class Decider:
         with self._turn():
             return sum(
                 self._lower(chunk, shard=shard)
-                for chunk in _iter_waiting(self._scope, customer_ids)
+                for chunk in _iter_waiting(self._scope, customer_ids, held=True)
             )
 
     def _lower(self, chunk: list[deciding.Undecided], *, shard: int) -> int:
@@ -351,7 +351,7 @@ class _AddressClaims:
 
 
 def _iter_waiting(
-    scope: Scope, customer_ids: Collection[str]
+    scope: Scope, customer_ids: Collection[str], *, held: bool = False
 ) -> Iterator[list[deciding.Undecided]]:
     after: deciding.Undecided | None = None
     while True:
@@ -362,6 +362,7 @@ def _iter_waiting(
                 ids=customer_ids or None,
                 after=after,
                 chunk=CUSTOMERS_A_CHUNK,
+                held=held,
             )
         if not chunk:
             return

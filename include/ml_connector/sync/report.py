@@ -15,8 +15,10 @@ from ml_connector.store import (
     member_events,
     plans,
     problems,
+    unreadable,
 )
 from ml_connector.store.database import MANY_ROWS, analyze
+from ml_connector.store.unreadable import UnreadableCount
 
 log = structlog.get_logger(__name__)
 
@@ -27,7 +29,7 @@ class Report:
 
     ``changes``: (kind, reason, state, number). ``others``: (decision, reason, number). ``events``:
     member events by kind. ``written_back``: writes to QuickBooks customers by outcome.
-    ``unfit``: values that merge fields cannot take.
+    ``unfit``: values that merge fields cannot take. ``unreadable``: records that were skipped.
     """
 
     plan_id: int
@@ -38,6 +40,7 @@ class Report:
     written_back: dict[str, int] = field(default_factory=dict)
     calls: dict[str, int] = field(default_factory=dict)
     unfit: list[problems.UnfitCount] = field(default_factory=list)
+    unreadable: list[UnreadableCount] = field(default_factory=list)
 
     def as_json(self) -> dict[str, Any]:
         """Return the report as lists and dicts."""
@@ -50,6 +53,7 @@ class Report:
             "written_back": self.written_back,
             "calls": self.calls,
             "unfit": [list(row) for row in self.unfit],
+            "unreadable": [list(row) for row in self.unreadable],
         }
 
 
@@ -66,6 +70,7 @@ def make_report(scope: Scope, *, plan_id: int) -> Report:
             written_back=trail.counts(connection, run=scope.run, system="quickbooks", since=since),
             calls=plans.calls_of(connection, plan_id=plan_id),
             unfit=problems.unfit_counts(connection, sync=scope.name),
+            unreadable=unreadable.counts(connection, sync=scope.name),
         )
         rejected = approvals.approval_of(connection, plan_id=plan_id)[0] == "rejected"
         state = "rejected" if rejected else "finished"

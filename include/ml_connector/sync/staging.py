@@ -4,40 +4,71 @@ A row names its customer type by id. The run reads the names once, and only if t
 them. Between runs the last names read apply.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 from sqlalchemy import Connection
 
 from ml_connector.errors import SettingsError
+from ml_connector.model import Page, Unreadable
 from ml_connector.quickbooks.client import QuickBooksClient
 from ml_connector.rules.attributes import groups_of, language_of, left_out, tags_of, type_id
 from ml_connector.rules.fields import NONE, customer_from
 from ml_connector.scope import Scope
-from ml_connector.store import cursors, customers
+from ml_connector.store import cursors, customers, unreadable
 from ml_connector.store.customers import EncryptedCustomer, Staged
 from ml_connector.sync import targets
 
 _CURSOR = "customer_types"
 
 
+class MappedPage(NamedTuple):
+    """Customers ready for staging, and those that cannot be read."""
+
+    customers: list[EncryptedCustomer]
+    unreadable: Sequence[Unreadable]
+
+
 def stage_rows(
-    scope: Scope, connection: Connection, rows: Iterable[Mapping[str, Any]], *, seen_in: int = 0
+    scope: Scope, connection: Connection, rows: Page[dict[str, Any]], *, seen_in: int = 0
 ) -> Staged:
     """Stage QuickBooks rows; ``seen_in`` as in ``customers.stage``."""
-    page = map_rows(scope, connection, rows)
-    return customers.stage(connection, page, sync=scope.name, vault=scope.vault, seen_in=seen_in)
+    return stage_mapped(scope, connection, map_rows(scope, connection, rows), seen_in=seen_in)
 
 
-def map_rows(
-    scope: Scope, connection: Connection, rows: Iterable[Mapping[str, Any]]
-) -> list[EncryptedCustomer]:
+def stage_mapped(
+    scope: Scope,
+    connection: Connection,
+    page: MappedPage,
+    *,
+    seen_in: int = 0,
+    unknown: bool = False,
+) -> Staged:
+    """Stage a mapped page, and note what of it cannot be read: that stays staged as it was (A55)."""
+    staged = customers.stage(
+        connection,
+        page.customers,
+        sync=scope.name,
+        vault=scope.vault,
+        seen_in=seen_in,
+        unknown=unknown,
+    )
+    sync, system = scope.name, unreadable.QUICKBOOKS
+    well = [each.customer.id for each in page.customers]
+    unreadable.clear_unreadable(connection, sync=sync, system=system, records=well)
+    unreadable.note_unreadable(
+        connection, sync=sync, system=system, records=page.unreadable, seen_in=seen_in
+    )
+    return staged
+
+
+def map_rows(scope: Scope, connection: Connection, rows: Page[dict[str, Any]]) -> MappedPage:
     """Return QuickBooks rows mapped and encrypted for staging.
 
     A type without a known name counts as no type. Its id is stored, so that learning its name later
     counts as a rename.
     """
-    sync, page = scope.sync, list(rows)
+    sync, page = scope.sync, rows.rows
     target = targets.target(scope, connection)
     types = {}
     if sync.needs_customer_types:
@@ -45,7 +76,7 @@ def map_rows(
         nameless = {type_id(row) for row in page} - {"", *types}
         if nameless:
             _store_types(scope, connection, types | dict.fromkeys(nameless, ""))
-    return customers.encrypted(
+    mapped = customers.encrypted(
         (
             customer_from(
                 row,
@@ -61,6 +92,7 @@ def map_rows(
         sync=scope.name,
         vault=scope.vault,
     )
+    return MappedPage(mapped, rows.unreadable)
 
 
 def fetch_types(

@@ -11,7 +11,7 @@ from typing import Any
 import structlog
 
 from ml_connector.mailchimp.webhooks import UNREADABLE
-from ml_connector.model import Member, Status
+from ml_connector.model import Member, Status, page_of
 from ml_connector.rules.addresses import normal_form
 from ml_connector.scope import OpenSync, Scope
 from ml_connector.store import changes, contacts, customers, deciding, member_snapshots
@@ -25,6 +25,7 @@ from ml_connector.sync import (
     preflight,
     push,
 )
+from ml_connector.sync.unreadable_members import record_unreadable
 from ml_connector.webhooks import inbox
 from ml_connector.webhooks.inbox import ClaimedEvent
 
@@ -120,7 +121,7 @@ def handle_members(target: OpenSync, events: Sequence[ClaimedEvent]) -> Handled:
     with scope.database.begin() as connection:
         asked = server_time(connection)
     found = {address: client.get(address) for address in sorted(to_read)}
-    members = [member for member in found.values() if member is not None]
+    members = page_of([member for member in found.values() if member is not None])
     unexplained = [each for each in members if normal_form(each.email_address) not in complaints]
     complaints |= fetch_members.complaints_among(unexplained, client.complainants)
     with scope.database.begin() as connection:
@@ -133,8 +134,13 @@ def handle_members(target: OpenSync, events: Sequence[ClaimedEvent]) -> Handled:
             moved_from={new: former for new, former in told.items() if former},
             asked=asked,
         )
+        record_unreadable(scope, connection, members)
         # The status of an archived member does not show an opt-out made in the same moment.
-        archived = {a: m for a, m in found.items() if m and m.status is Status.ARCHIVED}
+        archived = {
+            address: member
+            for address, member in found.items()
+            if isinstance(member, Member) and member.status is Status.ARCHIVED
+        }
         for event, document in zip(events, documents, strict=True):
             address = _address(document)
             if address in archived and address in opted_out:

@@ -14,7 +14,7 @@ from ml_connector.model import RunContext
 from ml_connector.privacy import erasure
 from ml_connector.scope import Scope
 from ml_connector.settings import load_sync, load_syncs, settings_file
-from ml_connector.store import cursors, customers, problems
+from ml_connector.store import cursors, customers, problems, unreadable
 from ml_connector.sync import preflight
 from ml_connector.sync.custom_fields import CustomFields
 from ml_connector.sync.groups import group_names, store_groups
@@ -151,10 +151,12 @@ def _merge_fields(scope: Scope, *, fix: bool) -> str:
     with scope.database.begin() as connection:
         unfit = problems.unfit_counts(connection, sync=scope.name)
         known = customers.count_known(connection, sync=scope.name)
+        skipped = unreadable.counts(connection, sync=scope.name)
     return "; ".join(
         [
             f"{', '.join(scope.sync.fields)} are there" + (f", added {added}" if added else ""),
             *(each.sentence(known) for each in unfit),
+            *(each.sentence for each in skipped),
         ]
     )
 

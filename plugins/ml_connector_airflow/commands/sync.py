@@ -19,7 +19,7 @@ from rich.table import Table
 from ml_connector.errors import SettingsError
 from ml_connector.scope import Scope
 from ml_connector.settings import load_sync
-from ml_connector.store import changes, customers, plans, problems
+from ml_connector.store import changes, customers, plans, problems, unreadable
 from ml_connector.store.plans import PlanProgress
 from ml_connector_airflow.commands.migrate import airflows_database
 from ml_connector_airflow.commands.scheduled import is_scheduled, run_by_scheduler
@@ -81,6 +81,7 @@ def show_outcome(outcome: RunOutcome, sync_name: str, *, preview: bool) -> None:
             calls = plans.calls_of(connection, plan_id=outcome.plan_id)
             unfit = problems.unfit_counts(connection, sync=scope.name)
             known = customers.count_known(connection, sync=scope.name)
+            skipped = unreadable.counts(connection, sync=scope.name)
         scope.database.close()
         table = Table(
             "change", "reason", "state", "contacts", title="Would change" if preview else None
@@ -93,6 +94,8 @@ def show_outcome(outcome: RunOutcome, sync_name: str, *, preview: bool) -> None:
             console.print("Nothing to change.")
         for each in unfit:
             console.print(each.sentence(known))
+        for count in skipped:
+            console.print(count.sentence)
         console.print("Calls: " + ", ".join(f"{name} {n}" for name, n in calls.items()))
     if outcome.rejected:
         console.print(

@@ -1,7 +1,7 @@
 """Overview page: the sync's health, its counts, its activity, and what needs attention."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -25,6 +25,8 @@ HOURS = 48
 """Hours in the chart of member events."""
 SOON = timedelta(days=14)
 """A token that ends within this time is reported."""
+SKIPPED_SHOWN = 50
+"""Records that cannot be read are listed up to this many, newest first."""
 OVERDUE = timedelta(minutes=10)
 """A webhook event that waits longer than this is reported."""
 _UNMETERED = ("quickbooks.batch",)
@@ -67,10 +69,14 @@ def overview(visit: PageRequest) -> Response:
             "decisions": overview_queries.customers_by_decision(connection, sync=sync.name),
             "engagement": overview_queries.engagement(connection, sync=sync.name),
             "usage": _usage(visit, connection),
+            "skipped": overview_queries.unreadable_records(
+                connection, sync=sync.name, limit=SKIPPED_SHOWN
+            ),
         }
     concerns = [
         *(Concern(alert.message, "", since=alert.raised_at) for alert in alerts),
         *_concerns(visit, inbox, waiting, unfinished, ends),
+        *_skipped(values["skipped"]),
     ]
     return visit.page(
         "overview.html",
@@ -130,6 +136,13 @@ def _concerns(
             "the reason is in the audit",
             "/audit?system=quickbooks&outcome=failed",
         )
+
+
+def _skipped(records: Sequence[Any]) -> Iterable[Concern]:
+    if records:
+        number = records[0].every
+        what = "1 record was skipped" if number == 1 else f"{number:,} records were skipped"
+        yield Concern(what, "what QuickBooks or Mailchimp sent cannot be read; see the list below")
 
 
 def _usage(visit: PageRequest, connection: Connection) -> dict[str, Any]:

@@ -113,6 +113,22 @@ def open_alerts(connection: Connection) -> list[Row[Any]]:
     )
 
 
+def unreadable_records(connection: Connection, *, sync: str, limit: int) -> list[Row[Any]]:
+    """Return the records that cannot be read, newest first, with the number of all as ``every``."""
+    return list(
+        connection.execute(
+            text("""SELECT u.system, u.record, u.reason, u.first_seen_at, u.last_seen_at,
+                           count(*) OVER () AS every, c.customer_id IS NOT NULL AS staged
+                    FROM ml_connector.unreadable_records u
+                    LEFT JOIN ml_connector.customers c
+                      ON u.system = 'quickbooks' AND c.sync = u.sync AND c.customer_id = u.record
+                    WHERE u.sync = :sync
+                    ORDER BY u.first_seen_at DESC, u.system, u.record LIMIT :limit"""),
+            {"sync": sync, "limit": limit},
+        ).all()
+    )
+
+
 def usage(connection: Connection, *, accounts: Sequence[str], month: str) -> list[Row[Any]]:
     """Return (account, call, calls) of a month (``2026-11``)."""
     return list(
