@@ -156,6 +156,7 @@ class Sync(_Strict):
     inactive_tag: str = "Inactive"
     groups: dict[str, str] = Field(default_factory=dict)
     language: str = ""
+    marketing_permissions: dict[str, str] = Field(default_factory=dict)
     activity: Activity = Activity()
     guard: Guard = Guard()
     beside: dict[str, bool] = Field(default_factory=dict)
@@ -200,6 +201,16 @@ class Sync(_Strict):
                 raise ValueError("a category of groups has a name")
             if source not in NAMED_ATTRIBUTES:
                 check_source(source)
+        return value
+
+    @field_validator("marketing_permissions")
+    @classmethod
+    def _founded(cls, value: dict[str, str]) -> dict[str, str]:
+        for text, basis in value.items():
+            if not text.strip() or not basis.strip():
+                raise ValueError(
+                    f"{text!r} needs its legal basis in words, like 'consent: box in our order form'"
+                )
         return value
 
     @field_validator("language")

@@ -662,6 +662,7 @@ SHOWN = {
     "default_country": ("NZ", "without one NZ"),
     "tags.from": ({"customer_type": "Type {value}"}, "Type {value} from customer_type"),
     "groups": ({"Kind": "CustomerTypeRef"}, "Groups Kind from CustomerTypeRef"),
+    "marketing_permissions": ({"Email": "order form"}, "permissions Email (order form)"),
     "language": ("Locale", "Language from Locale"),
     "include": ({"customer_type": ["Retail"]}, "Only customer_type: Retail"),
     "exclude": ({"currency": ["EUR", "USD"]}, "Left out currency: EUR, USD"),

@@ -352,6 +352,32 @@ class MailchimpClient:
         )
         return _written(document, request_id)
 
+    def permissions_of(self, email: str = "") -> dict[str, str]:
+        """Return the ids of the audience's marketing permissions by text, as a member shows them.
+
+        Without ``email`` any member serves; the result is empty if there is none.
+        https://mailchimp.com/developer/marketing/docs/marketing-permissions/
+        """
+        if email:
+            members = [self._call("get", "GET", self._member(email))]
+        else:
+            params = {"count": "1", "fields": "members.marketing_permissions"}
+            members = self._in_audience("members", "GET", "/members", params=params)["members"]
+        return {
+            str(each["text"]): str(each["marketing_permission_id"])
+            for member in members
+            for each in member.get("marketing_permissions") or ()
+        }
+
+    def give_permissions(self, email: str, ids: Sequence[str]) -> str | None:
+        """Give a member marketing permissions; return the request id.
+
+        Only for a contact created a moment ago: this raises what a person agreed to.
+        """
+        given = [{"marketing_permission_id": each, "enabled": True} for each in ids]
+        body = {"marketing_permissions": given}
+        return self._answer("patch", "PATCH", self._member(email), body=body)[1]
+
     def restore(self, row: MemberWrite) -> Member:
         """Restore an archived member with ``row.status``: the only write that sets a status."""
         if row.status is None:

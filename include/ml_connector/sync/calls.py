@@ -30,6 +30,7 @@ from ml_connector.model import (
     Unreadable,
 )
 from ml_connector.sync.outcomes import MOVED, ExtraCall, Outcome, Row
+from ml_connector.sync.permissions import Permissions
 
 MAX_SINGLE_UNTAGS = 2
 """Up to this many contacts lose tags one by one. Removal by tag needs an extra call to find each
@@ -47,8 +48,9 @@ class SplitBatch(Exception):
 class ContactCalls:
     """Sender for rows of one kind."""
 
-    def __init__(self, client: MailchimpClient) -> None:
-        self._client = client
+    def __init__(self, client: MailchimpClient, permissions: Permissions | None = None) -> None:
+        """Bind a client; ``permissions``: those given to contacts that a call creates."""
+        self._client, self._permissions = client, permissions
 
     def send(self, rows: Sequence[Row], *, status_required: bool) -> list[Outcome]:
         """Send ``rows``, all of one kind; return one outcome per row.
@@ -81,7 +83,10 @@ class ContactCalls:
         outcomes = _outcomes(rows, result)
         if creating and status_required:
             outcomes = [self._returned(outcome) for outcome in outcomes]
-        return [self._completed(outcome) for outcome in outcomes]
+        done = [self._completed(outcome) for outcome in outcomes]
+        if self._permissions is None or not creating:
+            return done
+        return [self._permissions.given(self._client, outcome) for outcome in done]
 
     def _completed(self, outcome: Outcome) -> Outcome:
         if _already_exists(outcome):

@@ -15,7 +15,7 @@ from ml_connector.quickbooks.client import QuickBooksClient
 from ml_connector.scope import Scope
 from ml_connector.settings import Sync
 from ml_connector.store import cursors, customers
-from ml_connector.sync import groups, targets
+from ml_connector.sync import groups, permissions, targets
 
 CHECK_TTL = timedelta(hours=1)
 _CURSOR = "audience_ready"
@@ -31,6 +31,7 @@ def check_audience(scope: Scope, client: MailchimpClient) -> None:
     targets.store_fields(scope, found)
     problems = [problem for _, problem in iter_problems(sync, found)]
     problems += [missing_category(title) for title in groups.store_groups(scope, client)]
+    problems += permissions.check_permissions(scope, client, again=False)
     if problems:
         raise AudienceNotReady(
             f"audience {sync.audience_id} is not ready, nothing was written: "
@@ -43,6 +44,8 @@ def check_audience_cached(scope: Scope, client: MailchimpClient) -> None:
     """Run ``check_audience`` unless the same settings passed it within the hour."""
     now = scope.clock()
     rules = {"audience": scope.sync.audience_id, "fields": sorted(scope.sync.fields)}
+    if sync_permissions := scope.sync.marketing_permissions:
+        rules |= {"permissions": sorted(sync_permissions)}
     rules |= {"groups": sorted(scope.sync.groups)} if scope.sync.groups else {}
     with scope.database.begin() as connection:
         last = cursors.get(connection, sync=scope.name, name=_CURSOR)

@@ -17,7 +17,7 @@ from sqlalchemy import Connection
 
 from ml_connector.audit import trail
 from ml_connector.batching import drain, relaxed_gc
-from ml_connector.errors import ConsentRaised
+from ml_connector.errors import AudienceNotReady, ConsentRaised
 from ml_connector.mailchimp.client import MailchimpClient
 from ml_connector.model import ChangeState, Customer, Kind, MemberWrite, MergeValue, Status
 from ml_connector.rules.addresses import normal_form
@@ -49,6 +49,7 @@ from ml_connector.sync.fetch_members import (
 )
 from ml_connector.sync.further import Further
 from ml_connector.sync.outcomes import Outcome, Row, observed_state, our_tags, seen_tags
+from ml_connector.sync.permissions import Permissions
 from ml_connector.sync.recovery import record_unknown_outcomes
 
 ROWS_A_CALL = {Kind.CREATE: 500, Kind.UPDATE: 500, Kind.RESTORE: 1}
@@ -110,7 +111,8 @@ class _Pusher:
         with scope.database.begin() as connection:
             contract = cursors.get(connection, sync=scope.name, name=CONTRACT_CURSOR)
             self._further = Further.of(scope, connection)
-        self._calls = ContactCalls(client)
+            self._permissions = Permissions.of(scope, connection)
+        self._calls = ContactCalls(client, self._permissions)
         self._status_required = contract.get("contract") == "status_required"
         self._claiming = threading.Lock()
         self._claimed: Counter[Kind] = Counter()  # the last id claimed, by kind
@@ -127,11 +129,14 @@ class _Pusher:
             return True
         if self._status_required and kind is Kind.UPDATE:
             rows = 1  # one call each: its outcome is stored before the next call
+        elif self._permissions and kind is Kind.CREATE and ids is None:
+            rows = self._permissions.rows
         return bool(self._push_claimed(lambda connection: self._claim(connection, kind, rows, ids)))
 
     def push_batch(self, kind: Kind, *, wait: bool = False) -> bool:
         """Claim and send a batch, after waiting for its lock if need be; return if there was one."""
-        if self._status_required and kind is Kind.UPDATE:
+        one_by_one = self._status_required and kind is Kind.UPDATE
+        if one_by_one or (self._permissions and kind is Kind.CREATE):
             with self._scope.database.begin() as connection:
                 batches.dissolve_all(
                     connection, plan_id=self._plan_id, shard=self._shard, kind=kind
@@ -158,6 +163,11 @@ class _Pusher:
                     halves = (claimed[:middle], claimed[middle:])
         except StatusRequired:
             self._learn_contract()
+        if self._permissions and claimed and self._permissions.problem:
+            raise AudienceNotReady(
+                f"audience {self._scope.sync.audience_id} is not ready:"
+                f" {self._permissions.problem}; correct marketing_permissions in syncs.yaml"
+            )
         for half in halves:
             self.push_next(Kind(half[0].kind), len(half), [change.id for change in half])
         if risen:

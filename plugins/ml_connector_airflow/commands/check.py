@@ -15,7 +15,7 @@ from ml_connector.privacy import erasure
 from ml_connector.scope import Scope
 from ml_connector.settings import load_sync, load_syncs, settings_file
 from ml_connector.store import cursors, customers, problems, unreadable
-from ml_connector.sync import preflight
+from ml_connector.sync import permissions, preflight
 from ml_connector.sync.custom_fields import CustomFields
 from ml_connector.sync.groups import group_names, store_groups
 from ml_connector.sync.preflight import iter_problems, missing_fields
@@ -71,6 +71,7 @@ def _of_sync(scope: Scope, *, fix: bool) -> Iterator[Line]:
         ("audience", lambda: _audience(scope)),
         ("merge fields", lambda: _merge_fields(scope, fix=fix)),
         *([("groups", lambda: _groups(scope, fix=fix))] if scope.sync.groups else []),
+        ("marketing permissions", lambda: _permissions(scope)),
         ("batch contract", lambda: _contract(scope)),
         ("webhooks", lambda: _webhooks(scope)),
     ]
@@ -133,6 +134,15 @@ def _audience(scope: Scope) -> str:
             "(use pending to have people confirm)"
         )
     return f"{found.get('name')!r}, {members} members{warning}"
+
+
+def _permissions(scope: Scope) -> str:
+    if problems := permissions.check_permissions(scope, mailchimp_client(scope)):
+        raise SettingsError(f"{'; '.join(problems)}; correct marketing_permissions in syncs.yaml")
+    with scope.database.begin() as connection:
+        warning = permissions.warning(scope.sync, connection)
+    given = ", ".join(scope.sync.marketing_permissions)
+    return warning or (f"new contacts get {given}" if given else "the audience has no GDPR fields")
 
 
 def _merge_fields(scope: Scope, *, fix: bool) -> str:

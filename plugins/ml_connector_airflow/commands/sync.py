@@ -21,6 +21,7 @@ from ml_connector.scope import Scope
 from ml_connector.settings import load_sync
 from ml_connector.store import changes, customers, plans, problems, unreadable
 from ml_connector.store.plans import PlanProgress
+from ml_connector.sync import permissions
 from ml_connector_airflow.commands.migrate import airflows_database
 from ml_connector_airflow.commands.scheduled import is_scheduled, run_by_scheduler
 from ml_connector_airflow.wiring import open_scope
@@ -82,6 +83,7 @@ def show_outcome(outcome: RunOutcome, sync_name: str, *, preview: bool) -> None:
             unfit = problems.unfit_counts(connection, sync=scope.name)
             known = customers.count_known(connection, sync=scope.name)
             skipped = unreadable.counts(connection, sync=scope.name)
+            warning = permissions.warning(scope.sync, connection)
         scope.database.close()
         table = Table(
             "change", "reason", "state", "contacts", title="Would change" if preview else None
@@ -96,6 +98,8 @@ def show_outcome(outcome: RunOutcome, sync_name: str, *, preview: bool) -> None:
             console.print(each.sentence(known))
         for count in skipped:
             console.print(count.sentence)
+        if warning:
+            console.print(f"Warning: {warning}.", style="bold yellow")
         console.print("Calls: " + ", ".join(f"{name} {n}" for name, n in calls.items()))
     if outcome.rejected:
         console.print(

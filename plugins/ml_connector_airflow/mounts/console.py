@@ -40,7 +40,7 @@ from ml_connector.quickbooks.webhooks import SYSTEM as QUICKBOOKS
 from ml_connector.scope import Scope
 from ml_connector.settings import Sync, home, load_syncs
 from ml_connector.store.database import Database
-from ml_connector.sync import groups, preflight
+from ml_connector.sync import groups, permissions, preflight
 from ml_connector.vault import vault_from
 from ml_connector.webhooks.endpoint import PREFIX as WEBHOOKS
 from ml_connector_airflow import connecting
@@ -217,6 +217,9 @@ class AirflowServices:
             client = mailchimp_client(scope)
             found, existing = client.audience(), client.merge_fields()
             lacking = groups.store_groups(scope, client)
+            wrong = permissions.check_permissions(scope, client)
+            with scope.database.begin() as connection:
+                warning = permissions.warning(scope.sync, connection)
         members = found.get("stats", {}).get("member_count", "?")
         problems = dict(preflight.iter_problems(sync, existing))
         double = bool(found.get("double_optin")) and sync.new_contact_status == "subscribed"
@@ -251,6 +254,15 @@ class AirflowServices:
                     fix="`ml-connector check --fix` adds missing ones." if title in lacking else "",
                 )
                 for title in sync.groups
+            ),
+            *(
+                StatusLine(
+                    name="Marketing permissions",
+                    said=said,
+                    ok=False,
+                    fix="Set marketing_permissions in syncs.yaml, each with its legal basis.",
+                )
+                for said in (*wrong, *([warning] if warning else []))
             ),
         ]
 

@@ -12,6 +12,7 @@ from ml_connector.console.queries import plans
 from ml_connector.console.sheet import iter_csv
 from ml_connector.console.visit import PageRequest, number
 from ml_connector.store import changes, contacts, customers
+from ml_connector.sync import permissions
 
 _HEADER = (
     "change", "kind", "reason", "reason in words", "state", "error", "customer_id", "customer",
@@ -59,12 +60,14 @@ def plan(visit: PageRequest) -> Response:
             limit=plans.PAGE + 1,
         )
         counts = changes.counts(connection, plan_id=row.id)
+        warning = permissions.warning(visit.sync, connection)
     page = rows[: plans.PAGE]
     return visit.page(
         "plan.html",
         plan=row,
         rows=[(each, *_who(visit, each)) for each in page],
         counts=counts,
+        warning=warning,
         kind=kind,
         state=state,
         newer=page[-1].id if len(rows) > len(page) else 0,
