@@ -123,14 +123,14 @@ class MailchimpClient:
         """
         params = {"count": str(protocol.MAX_COUNT)}
         document = self._in_audience("groups", "GET", "/interest-categories", params=params)
-        return {str(each["title"]): str(each["id"]) for each in document.get("categories", [])}
+        return protocol.parse_named(document.get("categories"), "title", "id")
 
     def interests(self, category_id: str) -> dict[str, str]:
         """Return the ids of a category's groups by name."""
         params = {"count": str(protocol.MAX_COUNT)}
         path = f"/interest-categories/{category_id}/interests"
         document = self._in_audience("groups", "GET", path, params=params)
-        return {str(each["name"]): str(each["id"]) for each in document.get("interests", [])}
+        return protocol.parse_named(document.get("interests"), "name", "id")
 
     def create_interest_category(self, title: str) -> None:
         """Add a category of groups that is not shown on sign-up forms."""
@@ -362,12 +362,12 @@ class MailchimpClient:
             members = [self._call("get", "GET", self._member(email))]
         else:
             params = {"count": "1", "fields": "members.marketing_permissions"}
-            members = self._in_audience("members", "GET", "/members", params=params)["members"]
-        return {
-            str(each["text"]): str(each["marketing_permission_id"])
-            for member in members
-            for each in member.get("marketing_permissions") or ()
-        }
+            found = self._in_audience("members", "GET", "/members", params=params)
+            members = found.get("members") or []
+        listed = [
+            each.get("marketing_permissions") for each in members if isinstance(each, Mapping)
+        ]
+        return protocol.parse_named(next(iter(listed), []), "text", "marketing_permission_id")
 
     def give_permissions(self, email: str, ids: Sequence[str]) -> str | None:
         """Give a member marketing permissions; return the request id.

@@ -361,6 +361,15 @@ def parse_email_activity(row: object) -> EmailActivity | None:
     )
 
 
+def parse_named(listed: Any, name: str, identity: str) -> dict[str, str]:
+    """Return ids by name of what a response lists; entries without a name or an id are left out."""
+    return {
+        str(each[name]): str(each[identity])
+        for each in (listed if isinstance(listed, list) else ())
+        if isinstance(each, Mapping) and each.get(name) and each.get(identity)
+    }
+
+
 def parse_merge_field(document: Mapping[str, Any]) -> MergeField:
     """Return a merge field of the audience."""
     options = _mapping(document.get("options"))
