@@ -24,7 +24,7 @@ export ML_CONNECTOR_HOME ML_CONNECTOR_SYNCS ML_CONNECTOR_DAGS_FOLDER SYNC RUN_TI
 export PYTHONPATH := $(CURDIR)/include:$(CURDIR)/plugins:$(CURDIR)
 
 .DEFAULT_GOAL := help
-.PHONY: help install install-dev run test test-unit test-e2e test-endurance test-all lint lock audit bench torture distributed companies clean
+.PHONY: help install install-dev run test test-unit test-e2e test-endurance test-all lint schema lock audit bench torture distributed companies clean
 
 help: ## Show what can be made
 	@sed -n 's/^\([a-z0-9-]*\): .*## /\1\t/p' Makefile | expand -t 16
@@ -61,6 +61,9 @@ lint: install-dev ## Check style, types and the walls between rooms
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
+
+schema: install ## Write the JSON schema of syncs.yaml, by which editors complete and check it
+	@$(BIN)/python -m ml_connector.settings_schema > include/config/syncs.schema.json
 
 lock: install-dev ## Compile requirements.txt and requirements-dev.txt from pyproject.toml
 	@UV_CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/uv pip compile --quiet --universal \
