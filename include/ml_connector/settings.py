@@ -51,6 +51,7 @@ def _filterable(attribute: str) -> str:
 
 
 Attribute = Annotated[str, AfterValidator(_filterable)]
+EditRule = Literal["keep", "restore", "suggest"]
 MAX_OF_A_TAG = 100
 """Mailchimp accepts tag names of up to this many characters."""
 MIN_RETENTION_DAYS = 7
@@ -156,12 +157,21 @@ class Sync(_Strict):
     include_jobs: bool = True
     on_inactive: Literal["archive", "keep", "tag"] = "archive"
     inactive_tag: str = "Inactive"
+    on_member_edit: EditRule | dict[str, EditRule] = "keep"
+    adopt: Literal["fill_empty", "overwrite", "skip"] = "fill_empty"
     groups: dict[str, str] = Field(default_factory=dict)
     language: str = ""
     marketing_permissions: dict[str, str] = Field(default_factory=dict)
     activity: Activity = Activity()
     guard: Guard = Guard()
     beside: dict[str, bool] = Field(default_factory=dict)
+
+    @property
+    def edit_rules(self) -> dict[str, str]:
+        """Return ``on_member_edit`` of every mapped merge field."""
+        rule = self.on_member_edit
+        named = rule if isinstance(rule, dict) else dict.fromkeys(self.fields, rule)
+        return {tag: named.get(tag, "keep") for tag in self.fields}
 
     @property
     def sources(self) -> Iterator[str]:
@@ -221,6 +231,13 @@ class Sync(_Strict):
         if value:
             check_source(value)
         return value
+
+    @model_validator(mode="after")
+    def _edits_of_mapped_fields(self) -> Self:
+        if isinstance(self.on_member_edit, dict):
+            for tag in self.on_member_edit.keys() - self.fields.keys():
+                raise ValueError(f"on_member_edit names {tag}, which is not in fields")
+        return self
 
     @field_validator("default_country")
     @classmethod

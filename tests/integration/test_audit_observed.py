@@ -99,7 +99,7 @@ def test_a41_our_write_ends_the_difference(company):
     company.person(AMY, "profile", merge_fields={"FNAME": "Robert"})
     company.sync()
     assert observations(company) == 1
-    company.edit(bob, CompanyName="QBO Ltd")
+    company.edit(bob, GivenName="Bobby")
     company.sync()
     assert observations(company) == 0
 
@@ -144,6 +144,7 @@ def test_a41_a_value_that_we_never_sent_stays_in_the_state_before(company):
 
 
 def test_a41_members_who_are_no_customers_are_not_kept_and_read_when_they_become_one(company):
+    company.settings["adopt"] = "overwrite"
     for number in range(5):
         company.seed(f"s{number}@observed-mail.net", merge_fields={"FNAME": "Stranger"})
     company.customer("Amy", AMY)

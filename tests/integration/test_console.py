@@ -661,6 +661,8 @@ SHOWN = {
     "tags.static": (["Books"], "Tags Books"),
     "default_country": ("NZ", "without one NZ"),
     "tags.from": ({"customer_type": "Type {value}"}, "Type {value} from customer_type"),
+    "on_member_edit": ({"CITY": "restore"}, "CITY: QuickBooks' value comes back"),
+    "adopt": ("overwrite", "their fields are overwritten"),
     "groups": ({"Kind": "CustomerTypeRef"}, "Groups Kind from CustomerTypeRef"),
     "marketing_permissions": ({"Email": "order form"}, "permissions Email (order form)"),
     "language": ("Locale", "Language from Locale"),

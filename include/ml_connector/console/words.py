@@ -107,6 +107,12 @@ ACTION = {
     "forget": "Erased the person",
     "delete_contact": "Deleted the contact for good",
 }
+EDIT_RULE = {
+    "keep": "the edit stays",
+    "restore": "QuickBooks' value comes back",
+    "suggest": "the edit stays and is suggested to QuickBooks",
+}
+
 EVENT = {
     "subscribed": "Subscribed",
     "pending": "Asked to subscribe, not confirmed yet",

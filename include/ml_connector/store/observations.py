@@ -3,7 +3,7 @@
 Most contacts show what we sent them, so most have no row. Our next write ends the difference.
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from datetime import datetime
 from typing import Any, NamedTuple
 
@@ -17,31 +17,54 @@ from ml_connector.vault import Vault
 class Observation(msgspec.Struct, frozen=True, kw_only=True):
     """What a member was seen to show of what a sync writes: its mapped merge fields with a value.
 
-    Its tags are in ``contacts.seen_tags``.
+    ``since``: for fields that differ from what was last sent, the time when a person changed them
+    (ISO 8601); ``""`` for a value that was there before us. Tags are in ``contacts.seen_tags``.
     """
 
     merge_fields: Mapping[str, Any]
+    since: Mapping[str, str] = {}
+
+    @property
+    def adopted(self) -> list[str]:
+        """Return the fields whose value was there before us."""
+        return [tag for tag, time in self.since.items() if not time]
 
 
-def differs(shown: Mapping[str, Any], sent: Mapping[str, Any]) -> bool:
-    """Return whether the merge fields ``shown`` are others than those ``sent``.
+def stored(
+    connection: Connection, *, sync: str, keys: Collection[bytes], vault: Vault
+) -> dict[bytes, Observation]:
+    """Return the stored observations of contacts, by key."""
+    if not keys:
+        return {}
+    rows = connection.execute(
+        text("""SELECT email_key, payload FROM ml_connector.observations
+                WHERE sync = :sync AND email_key = ANY(:keys)"""),
+        {"sync": sync, "keys": bytea_array(keys)},
+    ).all()
+    return {
+        bytes(key): decrypted(payload, sync=sync, email_key=bytes(key), vault=vault)
+        for key, payload in rows
+    }
 
-    Empty values count as absent, and so does a country that Mailchimp added to an address.
-    """
-    filled = {tag: value for tag, value in sent.items() if value}
-    return shown.keys() != filled.keys() or any(
-        not _alike(value, filled[tag]) for tag, value in shown.items()
-    )
+
+PAGE = 1000
+"""Observations read at a time."""
 
 
-def _alike(shown: Any, sent: Any) -> bool:
-    if not isinstance(shown, Mapping) or not isinstance(sent, Mapping):
-        return str(shown) == str(sent)
-    parts = {part: str(text) for part, text in shown.items() if text}
-    told = {part: str(text) for part, text in sent.items() if text}
-    if "country" not in told:
-        parts.pop("country", None)
-    return parts == told
+def pages(connection: Connection, *, sync: str, vault: Vault) -> Iterator[dict[bytes, Observation]]:
+    """Yield all observations of a sync by key, a page at a time."""
+    after = b""
+    while True:
+        keys = connection.execute(
+            text("""SELECT email_key FROM ml_connector.observations
+                    WHERE sync = :sync AND email_key > :after ORDER BY email_key LIMIT :page"""),
+            {"sync": sync, "after": after, "page": PAGE},
+        ).scalars()
+        page = [bytes(key) for key in keys]
+        if not page:
+            return
+        yield stored(connection, sync=sync, keys=page, vault=vault)
+        after = page[-1]
 
 
 def identity(sync: str, email_key: bytes) -> str:

@@ -26,9 +26,9 @@ from ml_connector.store import changes, contacts, observations
 from ml_connector.store.changes import ClaimedChange, SettledChange
 from ml_connector.store.contacts import ContactState
 from ml_connector.sync import guard
+from ml_connector.sync.edits import observation_of
 from ml_connector.sync.fetch_members import (
     complaints_among,
-    observation_of,
     record_departed,
     record_members,
 )

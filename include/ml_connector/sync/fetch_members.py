@@ -34,8 +34,9 @@ from ml_connector.store import (
 from ml_connector.store.contacts import Handle
 from ml_connector.store.database import lock_sync, server_time
 from ml_connector.store.member_snapshots import KeyedMember, Transition
-from ml_connector.store.observations import Observation
+from ml_connector.sync import edits
 from ml_connector.sync.clocks import note_skew
+from ml_connector.sync.edits import observation_of
 from ml_connector.sync.further import member_keys
 from ml_connector.sync.unreadable_members import record_unreadable
 
@@ -315,19 +316,25 @@ def _observe(scope: Scope, connection: Connection, differing: Mapping[bytes, Mem
         return
     shown = {key: observation_of(scope, member) for key, member in differing.items()}
     sent = contacts.sent(connection, sync=sync, keys=list(shown), vault=vault)
-    concerned = set(sent)
-    if cursors.get(connection, sync=sync, name="customers").get("watermark"):
-        concerned |= customers.any_at(connection, sync=sync, keys=list(shown))
-    else:
-        concerned |= set(shown)
-    kept = {
-        key: each
-        for key, each in shown.items()
-        if key in concerned
-        and (key not in sent or observations.differs(each.merge_fields, sent[key]))
+    before = observations.stored(connection, sync=sync, keys=list(sent), vault=vault)
+    edited = {
+        key: edits.noticed(
+            shown[key],
+            sent=past,
+            before=before.get(key),
+            at=differing[key].last_changed or scope.clock(),
+        )
+        for key, past in sent.items()
     }
+    if cursors.get(connection, sync=sync, name="customers").get("watermark"):
+        concerned = customers.any_at(connection, sync=sync, keys=list(shown))
+    else:
+        concerned = set(shown)
+    kept = {key: each for key, each in shown.items() if key in concerned and key not in sent}
+    kept |= {key: each for key, each in edited.items() if each is not None}
     observations.record(connection, kept, sync=sync, at=scope.clock(), vault=vault)
     observations.clear(connection, sync=sync, keys=shown.keys() - kept.keys())
+    edits.mark_to_restore(scope, connection, edits.to_restore(scope, kept))
 
 
 def observe(scope: Scope, client: MailchimpClient, *, plan_id: int, shard: int) -> None:
@@ -355,18 +362,6 @@ def observe(scope: Scope, client: MailchimpClient, *, plan_id: int, shard: int) 
             observations.record(
                 connection, found, sync=scope.name, at=scope.clock(), vault=scope.vault
             )
-
-
-def observation_of(scope: Scope, member: Member) -> Observation:
-    """Return what a member shows of what the sync writes: mapped merge fields with a value."""
-    fields = scope.sync.fields
-    return Observation(
-        merge_fields={
-            tag: value
-            for tag, value in member.merge_fields.items()
-            if value not in ("", None) and tag in fields
-        }
-    )
 
 
 def refresh_members(scope: Scope, client: MailchimpClient, handles: Sequence[Handle]) -> None:

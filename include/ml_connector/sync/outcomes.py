@@ -22,6 +22,7 @@ from ml_connector.rules.tags import TagWork, tag_key
 from ml_connector.scope import Scope
 from ml_connector.store.changes import ClaimedChange, SettledChange, StartedArchive
 from ml_connector.store.contacts import ContactState, profile_hash
+from ml_connector.store.observations import Observation
 from ml_connector.vault import Vault
 
 PARKED_FOR = (timedelta(hours=1), timedelta(days=1), timedelta(days=3), timedelta(days=7))
@@ -37,8 +38,10 @@ _TERMINAL = {"forgotten": Status.FORGOTTEN, "compliance": Status.UNSUBSCRIBED}
 class Row(msgspec.Struct, frozen=True):
     """A claimed change and the write it calls for.
 
-    ``unfit``: merge fields that are left out, with the reason. ``kept``: what we sent of these
-    earlier, which the contact still shows. ``further``: what is stored of groups and language.
+    ``unfit``: merge fields that do not fit and are left out, with the reason. ``edited``: merge
+    fields left out because a person's value stays, with the reason. ``kept``: QuickBooks' values
+    last taken into account, of fields left out. ``replaced``: values of a person that the write
+    replaces. ``seen``: what the contact was last observed to show. ``further``: what is stored of groups and language.
     ``after``: how the audit shows these.
     """
 
@@ -48,6 +51,9 @@ class Row(msgspec.Struct, frozen=True):
     tags: TagWork = TagWork()
     unfit: Mapping[str, str] = {}
     kept: Mapping[str, MergeValue] = {}
+    edited: Mapping[str, str] = {}
+    replaced: Mapping[str, Any] = {}
+    seen: Observation | None = None
     further: Mapping[str, Any] = {}
     after: Mapping[str, Any] = {}
 
@@ -131,7 +137,8 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
         if self.member is None:
             return self._refused(now)
         filled = {tag for tag, value in write.merge_fields.items() if value}
-        filled |= self.row.unfit.keys() & set(change.sent_fields)  # what was sent stays there
+        out = self.row.unfit.keys() | self.row.edited.keys()
+        filled |= out & set(change.sent_fields)  # what was sent stays there
         return ContactState(
             email_key=change.email_key,
             status=self.member.status,
@@ -186,6 +193,10 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
             after["status"] = self.member.status
         if self.row.unfit:
             after["left_out"] = dict(self.row.unfit)
+        if self.row.edited:
+            after["kept"] = dict(self.row.edited)
+        if self.row.replaced and self.refusal is None:
+            after["replaced"] = dict(self.row.replaced)
         if self.row.other_addresses:
             after["other_addresses"] = list(self.row.other_addresses)
         if self.further:

@@ -38,6 +38,7 @@ from ml_connector.store import changes, contacts, cursors, deciding, sharing
 from ml_connector.store.changes import Superseded
 from ml_connector.store.database import MANY_ROWS, analyze, lift_timeouts, lock_sync
 from ml_connector.store.frames import frame_of, unhexed
+from ml_connector.sync import edits
 from ml_connector.sync.outcomes import decision_entries
 from ml_connector.sync.recovery import record_unknown_outcomes, settle_archives
 
@@ -504,6 +505,7 @@ def make_plan(
             changes.supersede(connection, sync=scope.name)  # leftovers of an earlier run
         deciding.mark_parked_due(connection, sync=scope.name, now=scope.clock())
         _invalidate_on_policy_change(scope, connection, preview=preview)
+        edits.apply_new_rules(scope, connection, preview=preview)
         audience, others = scope.sync.audience_id, scope.sync.beside
         sharing.mark_released(connection, sync=scope.name, audience=audience, others=others)
     decider = Decider(scope, plan_id=plan_id, preview=preview)

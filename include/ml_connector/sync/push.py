@@ -35,13 +35,12 @@ from ml_connector.store import (
     sharing,
 )
 from ml_connector.store.changes import ClaimedChange, Risky, SettledChange
-from ml_connector.store.observations import Observation
-from ml_connector.sync import planner
+from ml_connector.sync import edits, planner
 from ml_connector.sync.calls import ContactCalls, SplitBatch, StatusRequired
+from ml_connector.sync.edits import observation_of
 from ml_connector.sync.fetch_members import (
     fetch_archived,
     fetch_members,
-    observation_of,
     observe,
     read_within,
     record_members,
@@ -389,6 +388,7 @@ class _Pusher:
         past = shown.get("merge_fields", {})
         kept = {tag: past[tag] for tag in customer.unfit if tag in past}
         row = Row(change, write, customer.addresses[1:], tags, unfit=customer.unfit, kept=kept)
+        row = edits.respected(scope, row, past=past if change.contact_payload else None)
         return self._further.added(row, customer, shown) if self._further else row
 
     def _tags(
@@ -464,15 +464,10 @@ class _Pusher:
         scope = self._scope
         # A member that did not exist before shows what it was made of.
         written = [o for o in outcomes if o.member is not None and not o.created]
-        keys = {outcome.row.change.email_key for outcome in written}
-        kept: dict[bytes, Observation] = {}
-        for outcome in written:
-            shown = observation_of(scope, outcome.member) if outcome.member else None
-            if shown and shown.merge_fields:  # a response need not list them
-                sent = outcome.row.write.merge_fields
-                if observations.differs(shown.merge_fields, sent):
-                    kept[outcome.row.change.email_key] = shown
-        observations.clear(connection, sync=scope.name, keys=keys - kept.keys())
+        shown = edits.still_differing(scope, written)
+        kept = {key: each for key, each in shown.items() if each is not None}
+        cleared = {o.row.change.email_key for o in written} - shown.keys()
+        observations.clear(connection, sync=scope.name, keys=cleared)
         observations.record(connection, kept, sync=scope.name, at=scope.clock(), vault=scope.vault)
 
     def _observed(self, outcome: Outcome) -> dict[str, Any] | None:
@@ -494,12 +489,8 @@ class _Pusher:
         tags = seen_tags(scope, change, past.get("tags", ()), row.tags.wanted)
         further = self._further.seen(change) if self._further else None
         if change.observation is not None:
-            fields = observations.decrypted(
-                change.observation,
-                sync=scope.name,
-                email_key=bytes(change.email_key),
-                vault=scope.vault,
-            ).merge_fields
+            seen = row.seen or edits.seen_by(scope, change)
+            fields = seen.merge_fields if seen else None
             at = change.observed_at
             return observed_state(change.known_status, fields, tags, at=at, further=further)
         fields = past.get("merge_fields")

@@ -1,0 +1,95 @@
+"""Decide per merge field whether a write touches a value that differs in Mailchimp. Pure.
+
+Three values matter: QuickBooks' value now, QuickBooks' value that was last taken into account, and
+what the contact was observed to show.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+from ml_connector.model import MergeValue
+
+CHANGED = "changed_in_mailchimp"
+"""Why a field is left alone: a person changed it in Mailchimp (A44)."""
+FILLED = "filled_before_the_sync"
+"""Why a field is left alone: it had a value when the member was adopted (A45)."""
+SKIPPED = "member_before_the_sync"
+"""Why a field is left alone: ``adopt: skip`` (A45)."""
+
+
+class FieldPlan(NamedTuple):
+    """What to do with each merge field of a contact.
+
+    ``write``: the fields to send. ``kept``: the fields that are left alone, with the reason.
+    ``replaced``: other values of a person that ``write`` replaces.
+    """
+
+    write: dict[str, MergeValue]
+    kept: dict[str, str]
+    replaced: dict[str, Any]
+
+
+def alike(shown: Any, sent: Any) -> bool:
+    """Return whether a value ``shown`` is the one ``sent``.
+
+    A country that Mailchimp added to an address does not count.
+    """
+    if not isinstance(shown, Mapping) or not isinstance(sent, Mapping):
+        return str(shown or "") == str(sent or "")
+    parts = {part: str(text) for part, text in shown.items() if text}
+    told = {part: str(text) for part, text in sent.items() if text}
+    if "country" not in told:
+        parts.pop("country", None)
+    return parts == told
+
+
+def differing(shown: Mapping[str, Any], sent: Mapping[str, Any]) -> list[str]:
+    """Return the merge fields that show another value than the one ``sent``."""
+    tags = dict.fromkeys((*shown, *sent))
+    return [tag for tag in tags if not alike(shown.get(tag, ""), sent.get(tag, ""))]
+
+
+def plan_adoption(
+    wanted: Mapping[str, MergeValue], shown: Mapping[str, Any], *, adopt: str
+) -> FieldPlan:
+    """Decide on the fields of a member who existed before us, by the setting ``adopt`` (A45)."""
+    plan = FieldPlan({}, {}, {})
+    for tag, value in wanted.items():
+        there = shown.get(tag, "")
+        if adopt == "skip":
+            plan.kept[tag] = SKIPPED
+        elif adopt == "fill_empty" and there and not alike(there, value):
+            plan.kept[tag] = FILLED
+        else:
+            plan.write[tag] = value
+            if there and not alike(there, value):
+                plan.replaced[tag] = there
+    return plan
+
+
+def plan_update(
+    wanted: Mapping[str, MergeValue],
+    shown: Mapping[str, Any],
+    *,
+    past: Mapping[str, Any],
+    adopted: Sequence[str],
+    rules: Mapping[str, str],
+) -> FieldPlan:
+    """Decide on the fields of a contact that shows other values than those last sent (A44).
+
+    ``past``: QuickBooks' values that were last taken into account. ``adopted``: fields whose value
+    was there before us. ``rules``: ``on_member_edit`` by field.
+    """
+    plan = FieldPlan({}, {}, {})
+    for tag, value in wanted.items():
+        there, before = shown.get(tag, ""), past.get(tag, "")
+        if alike(there, value) or alike(there, before):
+            plan.write[tag] = value
+        elif value == before and tag in adopted:
+            plan.kept[tag] = FILLED
+        elif value == before and rules.get(tag) != "restore":
+            plan.kept[tag] = CHANGED
+        else:
+            plan.write[tag] = value
+            plan.replaced[tag] = there
+    return plan

@@ -1,0 +1,158 @@
+"""A44 and A45: values that people changed in Mailchimp, and those that were there before us."""
+
+import pytest
+
+from tests.integration.company import Company
+
+AMY = "amy@edited-mail.net"
+
+pytestmark = pytest.mark.usefixtures("contract")
+
+
+def bob_is_robert(company: Company, rule: object = None) -> str:
+    """A customer Bob, whose first name somebody changed to Robert in Mailchimp."""
+    if rule is not None:
+        company.settings["on_member_edit"] = rule
+    bob = company.customer("Bob", AMY, FamilyName="Ross")
+    company.sync()
+    company.person(AMY, "profile", merge_fields={"FNAME": "Robert"})
+    return bob
+
+
+def last(company: Company) -> dict:
+    return [row for row in company.audit() if row["system"] == "mailchimp"][-1]
+
+
+@pytest.mark.parametrize("rule", [None, "suggest"])
+def test_a44_an_edit_stays_when_another_field_changes_in_quickbooks(company, rule):
+    bob = bob_is_robert(company, rule)
+    company.edit(bob, CompanyName="QBO Ltd")
+    company.sync()
+    company.edit(bob, CompanyName="QBO Inc")
+    company.sync()
+    assert company.fields(AMY) == {"FNAME": "Robert", "LNAME": "Ross", "COMPANY": "QBO Inc"}
+    row = last(company)
+    assert row["after"]["kept"] == {"FNAME": "changed_in_mailchimp"}
+    assert "FNAME" not in row["after"]["merge_fields"]
+    assert row["before"]["merge_fields"]["FNAME"] == "Robert"
+
+
+def test_a44_an_edit_ends_when_quickbooks_own_value_changes(company):
+    bob = bob_is_robert(company)
+    company.edit(bob, CompanyName="QBO Ltd")
+    company.sync()
+    company.edit(bob, GivenName="Bobby")
+    company.sync()
+    assert company.fields(AMY)["FNAME"] == "Bobby"
+    assert last(company)["after"]["replaced"] == {"FNAME": "Robert"}
+
+
+def test_a44_a_value_cleared_in_mailchimp_stays_cleared(company):
+    bob = company.customer("Bob", AMY, FamilyName="Ross")
+    company.sync()
+    company.person(AMY, "profile", merge_fields={"FNAME": ""})
+    company.edit(bob, CompanyName="QBO Ltd")
+    company.sync()
+    assert company.fields(AMY) == {"LNAME": "Ross", "COMPANY": "QBO Ltd"}
+
+
+def test_a44_restore_brings_quickbooks_value_back_once_and_says_what_it_replaced(company):
+    bob_is_robert(company, "restore")
+    company.sync()
+    assert company.fields(AMY)["FNAME"] == "Bob"
+    row = last(company)
+    assert (row["action"], row["outcome"]) == ("update", "applied")
+    assert row["after"]["replaced"] == {"FNAME": "Robert"}
+    company.clear_journals()
+    company.sync()
+    assert company.writes() == []
+
+
+def test_a44_the_rule_holds_by_field(company):
+    bob_is_robert(company, {"LNAME": "restore"})
+    company.person(AMY, "profile", merge_fields={"LNAME": "Rossi"})
+    company.sync()
+    assert company.fields(AMY) == {"FNAME": "Robert", "LNAME": "Ross"}
+
+
+def test_a44_a_new_rule_restore_takes_back_what_was_kept(company):
+    bob_is_robert(company)
+    company.sync()
+    assert company.fields(AMY)["FNAME"] == "Robert"
+    company.settings["on_member_edit"] = "restore"
+    company.sync()
+    assert company.fields(AMY)["FNAME"] == "Bob"
+
+
+def test_a44_an_edit_told_by_a_webhook_is_kept_or_restored(company):
+    bob = bob_is_robert(company, {"LNAME": "restore"})
+    company.person(AMY, "profile", merge_fields={"LNAME": "Rossi"})
+    company.told_by_mailchimp("profile", email=AMY, id="1")
+    company.work_off()
+    company.edit(bob, CompanyName="QBO Ltd")
+    company.told_by_quickbooks(("updated", bob))
+    company.work_off()
+    assert company.fields(AMY) == {"FNAME": "Robert", "LNAME": "Ross", "COMPANY": "QBO Ltd"}
+
+
+def test_a44_an_edit_survives_an_archive_and_a_restore(company):
+    bob = bob_is_robert(company)
+    company.sync()
+    company.edit(bob, Active=False)
+    company.sync()
+    company.edit(bob, Active=True, DisplayName="Bob")
+    company.sync()
+    assert company.statuses()[AMY] == "subscribed"
+    assert company.fields(AMY)["FNAME"] == "Robert"
+
+
+def test_a45_adopting_fills_empty_fields_and_leaves_the_others(company):
+    company.seed(AMY, merge_fields={"FNAME": "Robert"})
+    bob = company.customer("Bob", AMY, CompanyName="QBO Ltd")
+    company.sync()
+    assert company.fields(AMY) == {"FNAME": "Robert", "COMPANY": "QBO Ltd"}
+    assert last(company)["after"]["kept"] == {"FNAME": "filled_before_the_sync"}
+    company.edit(bob, CompanyName="QBO Inc")
+    company.sync()
+    assert company.fields(AMY) == {"FNAME": "Robert", "COMPANY": "QBO Inc"}
+    company.edit(bob, GivenName="Bobby")
+    company.sync()
+    assert company.fields(AMY)["FNAME"] == "Bobby"
+
+
+def test_a45_a_value_from_before_us_is_no_edit_to_restore(company):
+    company.settings["on_member_edit"] = "restore"
+    company.seed(AMY, merge_fields={"FNAME": "Robert"})
+    company.customer("Bob", AMY, FamilyName="Ross")
+    company.sync()
+    company.person(AMY, "profile", merge_fields={"LNAME": "Rossi"})
+    company.sync()
+    assert company.fields(AMY) == {"FNAME": "Robert", "LNAME": "Ross"}
+
+
+@pytest.mark.parametrize(
+    ("adopt", "shown"),
+    [
+        ("overwrite", {"FNAME": "Bob", "COMPANY": "QBO Ltd"}),
+        ("skip", {"FNAME": "Robert"}),
+    ],
+)
+def test_a45_the_setting_says_what_happens_to_members_from_before_us(company, adopt, shown):
+    company.settings["adopt"] = adopt
+    company.seed(AMY, merge_fields={"FNAME": "Robert"})
+    bob = company.customer("Bob", AMY, CompanyName="QBO Ltd")
+    company.sync()
+    assert company.fields(AMY) == shown
+    assert company.tags(AMY) == {"QuickBooks"}
+    company.edit(bob, FamilyName="Ross")
+    company.sync()
+    assert company.fields(AMY) == {**shown, "LNAME": "Ross"}
+
+
+def test_a45_a_customer_who_meets_a_member_later_leaves_filled_fields(company):
+    company.seed(AMY, merge_fields={"FNAME": "Robert"})
+    company.customer("Zoe", "zoe@edited-mail.net")
+    company.sync()
+    company.customer("Bob", AMY, CompanyName="QBO Ltd")
+    company.sync()
+    assert company.fields(AMY) == {"FNAME": "Robert", "COMPANY": "QBO Ltd"}
