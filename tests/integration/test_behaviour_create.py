@@ -2,6 +2,8 @@
 
 import pytest
 
+from tests.integration.test_console import Visitor
+
 AMY, BEN, NEW = "amy@finch.org", "ben@finch.org", "amy@new.org"
 
 
@@ -21,6 +23,8 @@ def test_a49_members_are_updated_and_nobody_is_created(company, contract):
     assert company.fields(AMY) == {"FNAME": "Amy"}
     assert company.decisions()[ben] == ("skipped", "creation_off", None)
     assert company.told(ben) == [("skip", "creation_off", "skipped")]
+    shown = Visitor(company, "admin").page(f"/main/customers/{ben}")
+    assert "it is not in the audience, and the settings create no contacts" in shown
     company.clear_journals()
     company.edit(ben, GivenName="Benjamin")
     company.sync()

@@ -4,6 +4,7 @@ import pytest
 
 from ml_connector.errors import AudienceNotReady
 from ml_connector.sync import permissions
+from tests.integration.test_console import Visitor
 
 AMY, BEN, NEW = "amy@finch.org", "ben@finch.org", "amy@new.org"
 BASIS = "consent: box ticked in our order form"
@@ -113,8 +114,9 @@ def test_a48a_a_permission_that_is_missing_stops_the_run_as_soon_as_a_member_sho
 def test_a48a_gdpr_fields_without_a_setting_are_a_warning_from_the_first_plan_on(company):
     company.customer("Amy", AMY)
     company.mailchimp_control("PUT", "permissions", {"permissions": ["Email"]})
-    company.sync(preview=True)
+    plan = company.sync(preview=True).plan_id
     assert "names none" in warned(company)
+    assert "The audience has GDPR fields" in Visitor(company, "admin").page(f"/main/plans/{plan}")
     company.sync()
     assert given(company, AMY) == set()
     company.settings["marketing_permissions"] = {"Email": BASIS}

@@ -60,7 +60,9 @@ def groups_of(
 def language_of(raw: Mapping[str, Any], source: str) -> str | Unfit:
     """Return the language that a source names, as Mailchimp's code; ``""`` for none."""
     value = _value(raw, source, {}) if source else ""
-    return language_code(value) or (Unfit("Mailchimp has no such language") if value else "")
+    if not value:
+        return ""
+    return language_code(value) or Unfit("Mailchimp has no such language")
 
 
 def left_out(raw: Mapping[str, Any], sync: Sync, types: Mapping[str, str]) -> str | None:
