@@ -80,6 +80,7 @@ class Activity(_Strict):
 
     write_to: Literal["notes", "attachment", "both", "none"] = "notes"
     batch_size: int = Field(default=25, ge=1, le=30)
+    values: bool = True
 
 
 class Guard(_Strict):

@@ -74,7 +74,8 @@ def test_b1_a_changed_profile_names_the_fields_that_differ(company, amy):
     company.person("amy@birds-sanctuary.com", "profile", merge_fields={"FNAME": "Amelie"})
     company.sync()
     assert events(company) == [("profile_changed", "poll", "written")]
-    assert "changed their details in Mailchimp: FNAME" in notes(company, amy)
+    said = "changed their details in Mailchimp: First Name from Amy to Amelie"
+    assert said in notes(company, amy)
     assert company.fields("amy@birds-sanctuary.com")["FNAME"] == "Amelie"
 
 

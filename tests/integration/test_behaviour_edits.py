@@ -156,3 +156,43 @@ def test_a45_a_customer_who_meets_a_member_later_leaves_filled_fields(company):
     company.customer("Bob", AMY, CompanyName="QBO Ltd")
     company.sync()
     assert company.fields(AMY) == {"FNAME": "Robert", "COMPANY": "QBO Ltd"}
+
+
+def test_a44_an_edit_goes_along_with_a_member_who_takes_another_address(company):
+    bob = bob_is_robert(company)
+    company.person(AMY, "upemail", email_address="away@edited-mail.net")
+    company.sync()
+    company.edit(bob, FamilyName="Rossi", PrimaryEmailAddr={"Address": "away@edited-mail.net"})
+    company.sync()
+    assert company.fields("away@edited-mail.net") == {"FNAME": "Robert", "LNAME": "Rossi"}
+
+
+def notes(company: Company, customer_id: str) -> str:
+    return str(company.quickbooks_control("GET", f"customers/{customer_id}").get("Notes", ""))
+
+
+def test_b1_an_edit_names_old_and_new_value_on_the_customer(company):
+    bob = bob_is_robert(company)
+    company.sync()
+    assert "FNAME from Bob to Robert" in notes(company, bob).replace("First Name", "FNAME")
+
+
+def test_b1_without_values_an_edit_names_the_field_alone(company):
+    company.settings["activity"] = {"values": False}
+    bob = bob_is_robert(company)
+    company.sync()
+    said = notes(company, bob)
+    assert "changed their details in Mailchimp" in said
+    assert "Robert" not in said
+
+
+def test_a44_a_suggestion_stands_on_the_customer_until_quickbooks_changes(company):
+    bob = bob_is_robert(company, "suggest")
+    company.sync()
+    assert " in Mailchimp: Robert (20" in notes(company, bob)
+    company.edit(bob, CompanyName="QBO Ltd")
+    company.sync()
+    assert " in Mailchimp: Robert (20" in notes(company, bob)
+    company.edit(bob, GivenName="Robert")
+    company.sync()
+    assert " in Mailchimp: Robert (20" not in notes(company, bob)

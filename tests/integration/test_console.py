@@ -673,6 +673,7 @@ SHOWN = {
     "inactive_tag": ("Gone", "the tag Gone"),
     "activity.write_to": ("attachment", "in an attached note"),
     "activity.batch_size": (17, "17 customers a call"),
+    "activity.values": (False, "without changed values"),
     "guard.max_archives": (41, "41 archives"),
     "guard.max_archive_share": (0.23, "23"),
     "guard.max_updates": (321, "321 updates"),

@@ -40,7 +40,7 @@ from ml_connector.rules.notes_block import MAX_EVENTS, ContactSummary, render_li
 from ml_connector.scope import Scope
 from ml_connector.store import activity_queue, customers, intents, member_events
 from ml_connector.store.activity_queue import NO_CONTACT, ClaimedBlock, SettledActivity, Slice
-from ml_connector.sync import preflight
+from ml_connector.sync import edits, preflight, targets
 from ml_connector.sync.fetch_customers import ids_of
 from ml_connector.sync.staging import stage_rows
 
@@ -84,6 +84,8 @@ class _Writer:
         self._scope, self._client, self._part = scope, client, part
         self._write_to = scope.sync.activity.write_to
         self._zone = ZoneInfo(scope.sync.timezone)
+        with scope.database.begin() as connection:
+            self._names = targets.field_names(scope.sync, connection)
         self._announced: dict[str, datetime] = {}
         size = scope.sync.activity.batch_size
         self._most = max(1, size // 2) if self._write_to == "both" else size
@@ -160,7 +162,7 @@ class _Writer:
         )
         page = _CustomerWrite(due, customer, events)
         markers = markers_of(scope, due.customer_id)
-        lines = render_lines(_summary(due, events), self._zone)
+        lines = render_lines(self._summary(connection, due, events), self._zone)
         wanted = customer.notes
         fitted = markers.into(customer.notes, lines) if self._write_to != "attachment" else None
         wanted = markers.out_of(customer.notes) if fitted is None else fitted
@@ -170,6 +172,26 @@ class _Writer:
         if fitted is None or self._write_to == "both":
             page.note = markers.block(lines)
         return page
+
+    def _summary(
+        self, connection: Connection, due: ClaimedBlock, events: Sequence[MemberEvent]
+    ) -> ContactSummary:
+        scope = self._scope
+        moved = (each for each in events if each.kind == "address_changed" and each.detail)
+        address = next((each.detail["email"] for each in moved if each.detail), None)
+        return ContactSummary(
+            status=Status(due.status) if due.status else None,
+            since=due.status_since,
+            engagement=due.engagement,
+            last_engaged=due.last_engaged_at,
+            address=address if due.alias_of else None,
+            events=events,
+            suggestions=edits.suggestions(scope, connection, bytes(due.email_key), self._names)
+            if due.email_key
+            else (),
+            names=self._names,
+            values=scope.sync.activity.values,
+        )
 
     def _with_note(self, connection: Connection, page: _CustomerWrite) -> bool:
         """Add the attached note's item; return False if the customer must be claimed again first.
@@ -374,16 +396,3 @@ class _Writer:
                 )
             )
         return entries
-
-
-def _summary(due: ClaimedBlock, events: Sequence[MemberEvent]) -> ContactSummary:
-    moved = (each for each in events if each.kind == "address_changed" and each.detail)
-    address = next((each.detail["email"] for each in moved if each.detail), None)
-    return ContactSummary(
-        status=Status(due.status) if due.status else None,
-        since=due.status_since,
-        engagement=due.engagement,
-        last_engaged=due.last_engaged_at,
-        address=address if due.alias_of else None,
-        events=events,
-    )

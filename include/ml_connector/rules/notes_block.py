@@ -6,9 +6,10 @@ resembles a marker, or a block copied from another customer, is therefore users'
 """
 
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
+from typing import Any, NamedTuple
 from zoneinfo import ZoneInfo
 
 from ml_connector.model import MemberEvent, Status
@@ -51,12 +52,21 @@ _ENGAGEMENT = {
 }
 
 
+class Suggestion(NamedTuple):
+    """A value that a person gave a merge field in Mailchimp: the field's name, the value, when."""
+
+    name: str
+    value: Any
+    since: datetime
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ContactSummary:
     """What a customer's block shows of its contact; ``events`` newest first.
 
     ``status`` None: there is no contact. ``address``: the member's address in Mailchimp if it
-    differs from the customer's.
+    differs from the customer's. ``names``: of the merge fields, by tag. ``values``: whether
+    changed fields show their values.
     """
 
     status: Status | None
@@ -65,6 +75,9 @@ class ContactSummary:
     last_engaged: datetime | None = None
     address: str | None = None
     events: Sequence[MemberEvent] = ()
+    suggestions: Sequence[Suggestion] = ()
+    names: Mapping[str, str] = field(default_factory=dict)
+    values: bool = True
 
 
 def render_lines(standing: ContactSummary, zone: ZoneInfo) -> list[str]:
@@ -83,22 +96,45 @@ def render_lines(standing: ContactSummary, zone: ZoneInfo) -> list[str]:
     lines = [f"{status}."]
     if standing.address:
         lines.append(_plain(f"In Mailchimp the address is now {standing.address}."))
+    lines += [
+        _plain(f"{each.name} in Mailchimp: {said_of(each.value)} ({_day(each.since, zone)})")
+        for each in standing.suggestions
+    ]
     return lines + [
-        _plain(f"{_day(event.happened_at, zone)} {_event(event)}")
+        _plain(f"{_day(event.happened_at, zone)} {_event(event, standing)}")
         for event in standing.events[:MAX_EVENTS]
     ]
 
 
-def _event(event: MemberEvent) -> str:
+def said_of(value: Any) -> str:
+    """Return a merge field's value as one text; "empty" for none."""
+    parts = value.values() if isinstance(value, Mapping) else [value]
+    return ", ".join(str(part) for part in parts if part) or "empty"
+
+
+def _event(event: MemberEvent, standing: ContactSummary) -> str:
     said = _EVENTS.get(event.kind, event.kind.replace("_", " "))
     detail = event.detail or {}
     if detail.get("reason"):
         return f"{said}: {detail['reason']}"
     if detail.get("fields"):
-        return f"{said}: {', '.join(detail['fields'])}"
+        return f"{said}: {changed_fields(detail, standing.names, values=standing.values)}"
     if detail.get("email"):
         return f"{said} to {detail['email']}"
     return said
+
+
+def changed_fields(detail: Mapping[str, Any], names: Mapping[str, str], *, values: bool) -> str:
+    """Return the fields that a profile change touched, with old and new value if ``values``."""
+    told = detail.get("values", {}) if values else {}
+    said = []
+    for tag in detail["fields"]:
+        name = names.get(tag, tag)
+        if tag in told:
+            old, new = map(said_of, told[tag])
+            name = f"{name} from {old} to {new}"
+        said.append(name)
+    return ", ".join(said)
 
 
 def _day(time: datetime, zone: ZoneInfo) -> str:

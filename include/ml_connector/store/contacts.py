@@ -103,6 +103,25 @@ def sent(
     return {key: shown.get("merge_fields", {}) for key, shown in opened}
 
 
+def sent_before_move(
+    connection: Connection, *, sync: str, keys: Collection[bytes], vault: Vault
+) -> dict[bytes, dict[str, Any]]:
+    """Return the merge fields that were sent to members at the address they left for one of ``keys``."""
+    rows = connection.execute(
+        text("""SELECT k.email_key, o.email_key AS former, o.payload
+                FROM ml_connector.contacts k
+                JOIN ml_connector.contacts o ON o.sync = k.sync AND o.email_key = k.alias_of
+                WHERE k.sync = :sync AND k.email_key = ANY(:keys) AND o.payload IS NOT NULL"""),
+        {"sync": sync, "keys": bytea_array(keys)},
+    ).all()
+    return {
+        bytes(row.email_key): vault.decrypt(row.payload, identity(sync, bytes(row.former))).get(
+            "merge_fields", {}
+        )
+        for row in rows
+    }
+
+
 SOME_UNLINKED = 5
 """Contacts without a contact id that are returned at a time."""
 
@@ -260,6 +279,16 @@ def set_status(connection: Connection, *, sync: str, statuses: Mapping[bytes, St
                 {"sync": sync, "key": key, "status": status.value}
                 for key, status in statuses.items()
             ],
+        )
+
+
+def show_again(connection: Connection, *, sync: str, keys: Collection[bytes]) -> None:
+    """Let the customers of contacts show their activity anew although there is no new event."""
+    if keys:
+        connection.execute(
+            text("""UPDATE ml_connector.contacts SET news = news + 1
+                    WHERE sync = :sync AND email_key = ANY(:keys) AND news > 0"""),
+            {"sync": sync, "keys": bytea_array(keys)},
         )
 
 

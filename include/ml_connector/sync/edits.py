@@ -5,18 +5,21 @@ A contact without an observation shows what was sent, and costs nothing here.
 
 from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 from msgspec import structs
 from sqlalchemy import Connection
 
 from ml_connector.model import Member
-from ml_connector.rules.edits import alike, differing, plan_adoption, plan_update
+from ml_connector.rules.edits import CHANGED, alike, differing, plan_adoption, plan_update
+from ml_connector.rules.notes_block import Suggestion
 from ml_connector.scope import Scope
+from ml_connector.settings import Sync
 from ml_connector.store import contacts, cursors, deciding, observations
 from ml_connector.store.changes import ClaimedChange
 from ml_connector.store.observations import Observation
 from ml_connector.sync.outcomes import Outcome, Row, iso
+from ml_connector.vault import Vault
 
 
 def observation_of(scope: Scope, member: Member) -> Observation:
@@ -31,6 +34,103 @@ def observation_of(scope: Scope, member: Member) -> Observation:
     )
 
 
+class Known(NamedTuple):
+    """What was known of contacts before a read, by key.
+
+    ``sent``: QuickBooks' values that were last taken into account. ``seen``: the observations.
+    """
+
+    sent: Mapping[bytes, Mapping[str, Any]]
+    seen: Mapping[bytes, Observation]
+
+    def shown(self, key: bytes) -> Mapping[str, Any] | None:
+        """Return the merge fields that a contact of ours was known to show."""
+        seen = self.seen.get(key)
+        return seen.merge_fields if seen else self.sent.get(key)
+
+
+def known_of(scope: Scope, connection: Connection, keys: Collection[bytes]) -> Known:
+    """Return what is known of contacts."""
+    if not keys:
+        return Known({}, {})
+    sync, vault = scope.name, scope.vault
+    sent = contacts.sent(connection, sync=sync, keys=keys, vault=vault)
+    return Known(sent, observations.stored(connection, sync=sync, keys=list(sent), vault=vault))
+
+
+def profile_detail(
+    scope: Scope, member: Member, before: Mapping[str, Any] | None
+) -> dict[str, Any]:
+    """Return which mapped merge fields a member's profile change touched.
+
+    ``before``: what the contact was known to show. With ``activity.values``, ``values`` holds old
+    and new value by field.
+    """
+    shown = observation_of(scope, member).merge_fields
+    tags = sorted(differing(shown, before)) if before is not None else []
+    detail: dict[str, Any] = {"fields": tags}
+    if before is not None and tags and scope.sync.activity.values:
+        detail["values"] = {tag: [before.get(tag, ""), shown.get(tag, "")] for tag in tags}
+    return detail
+
+
+class Edit(NamedTuple):
+    """A merge field whose value in Mailchimp stays although QuickBooks has another one.
+
+    ``since``: None if the value was there before us. ``rule``: ``on_member_edit`` of the field.
+    """
+
+    tag: str
+    value: Any
+    since: datetime | None
+    rule: str
+
+
+def edits_of(connection: Connection, sync: Sync, key: bytes, *, vault: Vault) -> list[Edit]:
+    """Return the values of people that stay in a contact."""
+    rules = sync.edit_rules
+    seen = observations.stored(connection, sync=sync.name, keys=[key], vault=vault).get(key)
+    if seen is None:
+        return []
+    return [
+        Edit(tag, seen.merge_fields.get(tag, ""), datetime.fromisoformat(at) if at else None, rule)
+        for tag, at in seen.since.items()
+        if (rule := rules.get(tag))
+    ]
+
+
+def suggestions(
+    scope: Scope, connection: Connection, key: bytes, names: Mapping[str, str]
+) -> list[Suggestion]:
+    """Return the edits of a contact that the rule ``suggest`` shows, by name of the field."""
+    if "suggest" not in scope.sync.edit_rules.values():
+        return []
+    return [
+        Suggestion(names.get(each.tag, each.tag), each.value, each.since)
+        for each in edits_of(connection, scope.sync, key, vault=scope.vault)
+        if each.since and each.rule == "suggest"
+    ]
+
+
+def no_longer_suggested(
+    scope: Scope, written: Sequence[Outcome], shown: Mapping[bytes, Observation | None]
+) -> list[bytes]:
+    """Return the written contacts with an edit that the customer need not show any more."""
+    rules = scope.sync.edit_rules
+
+    def suggested(seen: Observation | None) -> set[str]:
+        since = seen.since.items() if seen else ()
+        return {tag for tag, at in since if at and rules.get(tag) == "suggest"}
+
+    found = []
+    for outcome in written:
+        row, key = outcome.row, outcome.row.change.email_key
+        now = row.seen if key in shown and shown[key] is None else shown.get(key)
+        if suggested(row.seen) - suggested(now):
+            found.append(key)
+    return found
+
+
 def seen_by(scope: Scope, change: ClaimedChange) -> Observation | None:
     """Return the stored observation of a change's contact."""
     if change.observation is None:
@@ -38,6 +138,16 @@ def seen_by(scope: Scope, change: ClaimedChange) -> Observation | None:
     return observations.decrypted(
         change.observation, sync=scope.name, email_key=bytes(change.email_key), vault=scope.vault
     )
+
+
+def brought(
+    scope: Scope, connection: Connection, claimed: Sequence[ClaimedChange]
+) -> dict[bytes, dict[str, Any]]:
+    """Return what was sent to members of ours who took another address, by their key there."""
+    keys = [c.email_key for c in claimed if c.observation and c.contact_payload is None]
+    if not keys:
+        return {}
+    return contacts.sent_before_move(connection, sync=scope.name, keys=keys, vault=scope.vault)
 
 
 def respected(scope: Scope, row: Row, *, past: Mapping[str, Any] | None) -> Row:
@@ -79,9 +189,12 @@ def still_differing(scope: Scope, written: Sequence[Outcome]) -> dict[bytes, Obs
             continue
         if tags := differing(shown, sent):
             past = row.seen.since if row.seen else {}
-            adopted = row.change.contact_payload is None
-            left = [tag for tag in tags if tag in row.edited and (adopted or tag in past)]
-            since = {tag: "" if adopted else past[tag] for tag in left}
+            new = {CHANGED: iso(row.change.observed_at) or ""}
+            since = {
+                tag: past.get(tag, new.get(row.edited[tag], ""))
+                for tag in tags
+                if tag in row.edited
+            }
             found[key] = Observation(merge_fields=shown, since=since)
     return found
 

@@ -268,12 +268,13 @@ def record_members(
     )
     by_key = dict(zip((each.email_key for each in keyed), addresses.values(), strict=True))
     observations.clear(connection, sync=scope.name, keys=seen.departed)
-    _observe(scope, connection, {key: by_key[key] for key in seen.differing})
+    known = edits.known_of(scope, connection, seen.differing)
+    _observe(scope, connection, {key: by_key[key] for key in seen.differing}, known)
     if not seen.transitions:
         return 0
     return member_events.record(
         connection,
-        _events(scope, connection, seen.transitions, by_key),
+        _events(scope, seen.transitions, by_key, known),
         sync=scope.name,
         source=source,
         vault=scope.vault,
@@ -305,8 +306,10 @@ def _read_again(
             record_unreadable(scope, connection, page)
 
 
-def _observe(scope: Scope, connection: Connection, differing: Mapping[bytes, Member]) -> None:
-    """Keep what members show that differ from what was known, where it was not sent to them (A41).
+def _observe(
+    scope: Scope, connection: Connection, differing: Mapping[bytes, Member], known: edits.Known
+) -> None:
+    """Keep what members show that differs from what was known, where it was not sent to them (A41).
 
     Of members who are no customers nothing is kept, except before the first plan: the customers are
     read at the same time.
@@ -315,13 +318,12 @@ def _observe(scope: Scope, connection: Connection, differing: Mapping[bytes, Mem
     if not differing:
         return
     shown = {key: observation_of(scope, member) for key, member in differing.items()}
-    sent = contacts.sent(connection, sync=sync, keys=list(shown), vault=vault)
-    before = observations.stored(connection, sync=sync, keys=list(sent), vault=vault)
+    sent = known.sent
     edited = {
         key: edits.noticed(
             shown[key],
             sent=past,
-            before=before.get(key),
+            before=known.seen.get(key),
             at=differing[key].last_changed or scope.clock(),
         )
         for key, past in sent.items()
@@ -437,10 +439,11 @@ def _key(scope: Scope, address: str | None) -> bytes | None:
 
 
 def _events(
-    scope: Scope, connection: Connection, seen: Sequence[Transition], by_key: Mapping[bytes, Member]
+    scope: Scope,
+    seen: Sequence[Transition],
+    by_key: Mapping[bytes, Member],
+    known: edits.Known,
 ) -> list[MemberEvent]:
-    changed = [bytes(each.email_key) for each in seen if each.kind == "profile_changed"]
-    sent = contacts.sent(connection, sync=scope.name, keys=changed, vault=scope.vault)
     return [
         MemberEvent(
             email_key=key,
@@ -448,20 +451,21 @@ def _events(
             before=each.before,
             after=each.after,
             happened_at=each.happened_at,
-            detail=_detail(each.kind, by_key[key], sent.get(key, {})),
+            detail=_detail(scope, each.kind, by_key[key], known.shown(key)),
         )
         for each in seen
         for key in [bytes(each.email_key)]
     ]
 
 
-def _detail(kind: str, member: Member, sent: Mapping[str, Any]) -> dict[str, Any] | None:
+def _detail(
+    scope: Scope, kind: str, member: Member, before: Mapping[str, Any] | None
+) -> dict[str, Any] | None:
     """Return the details of an event that a marketer wants to see beyond its kind."""
     if kind == "address_changed":
         return {"email": member.email_address}
     if kind == Status.UNSUBSCRIBED and member.unsubscribe_reason:
         return {"reason": member.unsubscribe_reason}
     if kind == "profile_changed":
-        shown = member.merge_fields
-        return {"fields": sorted(tag for tag in sent if str(sent[tag]) != str(shown.get(tag, "")))}
+        return edits.profile_detail(scope, member, before)
     return None

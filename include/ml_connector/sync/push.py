@@ -228,7 +228,10 @@ class _Pusher:
         batch_id = claimed[0].batch_id
         current = [change for change in claimed if change.current]
         left = self._left_by_others(connection, current)
-        rows = [self._row(change, left.get(bytes(change.email_key), ())) for change in current]
+        brought = edits.brought(self._scope, connection, current)
+        rows = [
+            self._row(change, left.get(bytes(change.email_key), ()), brought) for change in current
+        ]
         outcomes = self._send(connection, rows, batch_id) if rows else []
         stale = [change for change in claimed if not change.current]
         dropped = [SettledChange(id=change.id, state=ChangeState.SUPERSEDED) for change in stale]
@@ -357,7 +360,12 @@ class _Pusher:
             return {}
         return sharing.leftover_tags(connection, others=beside, keys=taken, vault=self._scope.vault)
 
-    def _row(self, change: ClaimedChange, left: Sequence[str]) -> Row:
+    def _row(
+        self,
+        change: ClaimedChange,
+        left: Sequence[str],
+        brought: Mapping[bytes, Mapping[str, Any]],
+    ) -> Row:
         scope = self._scope
         customer = customers.decrypted(
             change.customer_payload or b"",
@@ -388,7 +396,8 @@ class _Pusher:
         past = shown.get("merge_fields", {})
         kept = {tag: past[tag] for tag in customer.unfit if tag in past}
         row = Row(change, write, customer.addresses[1:], tags, unfit=customer.unfit, kept=kept)
-        row = edits.respected(scope, row, past=past if change.contact_payload else None)
+        known = past if change.contact_payload else brought.get(bytes(change.email_key))
+        row = edits.respected(scope, row, past=known)
         return self._further.added(row, customer, shown) if self._further else row
 
     def _tags(
@@ -467,6 +476,8 @@ class _Pusher:
         shown = edits.still_differing(scope, written)
         kept = {key: each for key, each in shown.items() if each is not None}
         cleared = {o.row.change.email_key for o in written} - shown.keys()
+        ended = edits.no_longer_suggested(scope, written, shown)
+        contacts.show_again(connection, sync=scope.name, keys=ended)
         observations.clear(connection, sync=scope.name, keys=cleared)
         observations.record(connection, kept, sync=scope.name, at=scope.clock(), vault=scope.vault)
 

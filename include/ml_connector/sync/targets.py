@@ -49,11 +49,18 @@ def store_fields(scope: Scope, found: list[MergeField]) -> None:
     value = {
         "for": _key(scope.sync),
         "fields": [_stored(each) for each in sorted(strict, key=lambda f: f.tag)],
+        "names": {each.tag: each.name for each in found if each.tag in scope.sync.fields},
     }
     with scope.database.begin() as connection:
         if cursors.get(connection, sync=scope.name, name=_FIELDS) != value:
             cursors.put(connection, sync=scope.name, name=_FIELDS, value=value)
             log.info("merge_fields_learned", sync=scope.name, strict=[each.tag for each in strict])
+
+
+def field_names(sync: Sync, connection: Connection) -> dict[str, str]:
+    """Return the names of the mapped merge fields in the audience, by tag."""
+    known = cursors.get(connection, sync=sync.name, name=_FIELDS).get("names", {})
+    return {tag: str(known.get(tag) or tag) for tag in sync.fields}
 
 
 def learn_home(scope: Scope, client: QuickBooksClient) -> None:

@@ -12,7 +12,9 @@ from ml_connector.console.queries import customers as customer_queries
 from ml_connector.console.queries import timeline as timeline_queries
 from ml_connector.console.visit import PageRequest
 from ml_connector.rules.addresses import normalised
+from ml_connector.rules.notes_block import said_of
 from ml_connector.store import customers
+from ml_connector.sync import edits, targets
 
 LONGEST = 200
 """A search term has at most this many characters."""
@@ -97,6 +99,7 @@ def customer(visit: PageRequest) -> Response:
             if row.email_key
             else [],
             block=customer_queries.block_row(connection, sync=sync, customer_id=customer_id),
+            edits=_edits(visit, connection, own),
             why=why.of_customer(visit, connection, row, own),
             **_timeline(visit, connection, customer_id, keys),
         )
@@ -127,9 +130,25 @@ def contact(visit: PageRequest) -> Response:
             contact=row,
             shows=customer_queries.contact_shows(row, sync=sync, vault=vault),
             sharers=customer_queries.by_key(connection, sync=sync, key=key, vault=vault),
+            edits=_edits(visit, connection, row),
             why=why.of_contact(visit, connection, row),
             **_timeline(visit, connection, None, keys),
         )
+
+
+def _edits(
+    visit: PageRequest, connection: Connection, contact: Row[Any] | None
+) -> list[dict[str, Any]]:
+    """Return the values of people that stay in the contact, for display."""
+    if contact is None:
+        return []
+    names = targets.field_names(visit.sync, connection)
+    found = edits.edits_of(
+        connection, visit.sync, bytes(contact.email_key), vault=visit.services.vault
+    )
+    return [
+        {**each._asdict(), "name": names[each.tag], "value": said_of(each.value)} for each in found
+    ]
 
 
 def _contact_of(row: Row[Any], known: Sequence[Row[Any]]) -> Row[Any] | None:

@@ -7,6 +7,7 @@ from datetime import datetime
 from ml_connector.console import words
 from ml_connector.console.difference import Field, compare
 from ml_connector.console.queries.timeline import TimelineRow
+from ml_connector.rules.notes_block import changed_fields
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,7 +111,8 @@ def _called(happening: TimelineRow, own: str | None) -> TimelineEntry:
 
 def _did(happening: TimelineRow, _own: str | None) -> TimelineEntry:
     row, detail = happening.row, happening.after or {}
-    said = detail.get("reason") or ", ".join(detail.get("fields", ())) or detail.get("email", "")
+    fields = changed_fields(detail, {}, values=True) if detail.get("fields") else ""
+    said = detail.get("reason") or fields or detail.get("email", "")
     return TimelineEntry(
         at=happening.at,
         kind="did",
