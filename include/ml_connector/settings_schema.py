@@ -28,6 +28,8 @@ DESCRIPTIONS = {
     "include_jobs": "Whether sub-customers and jobs become contacts.",
     "on_inactive": "What happens to the contact of a customer made inactive.",
     "inactive_tag": "The tag for on_inactive: tag.",
+    "on_member_edit": "What happens to a field that people edited in Mailchimp, or a rule by field.",
+    "adopt": "What happens to the fields of a member who was in the audience before us.",
     "groups": "Category of groups to the attribute that names the group.",
     "language": "The attribute that names the contact's language, as a rule Locale.",
     "marketing_permissions": "GDPR permission that new contacts get, to its legal basis in words.",

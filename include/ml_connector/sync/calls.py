@@ -126,8 +126,10 @@ class ContactCalls:
         return Outcome(row=row, refusal=refusal, moved_to=moved_to, further=further)
 
     def _adopted(self, outcome: Outcome) -> Outcome:
-        """Update an existing member that was taken for new, without a status."""
-        return self._patched(outcome.row, ExtraCall("refused_as_known", outcome.request_id))
+        """Update an existing member that was taken for new, without a status or a language."""
+        row = outcome.row
+        row = replace(row, write=replace(row.write, language=""))
+        return self._patched(row, ExtraCall("refused_as_known", outcome.request_id))
 
     def _patched(self, row: Row, *further: ExtraCall) -> Outcome:
         updating = row.change.kind == Kind.UPDATE
