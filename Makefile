@@ -1,6 +1,7 @@
 # Everything needs Python 3.11 or newer with venv and pip, and nothing else.
 #   make run                  everything on this machine, until Ctrl-C
 #   make run ONCE=1           sync once, check the result, print a summary, exit 0 or 1
+#   make run ONCE=1 APPROVE=1 the same, and approve the first plan of real accounts
 #   make run AIRFLOW_PORT=... QUICKBOOKS_PORT MAILCHIMP_PORT LOG_SERVER_PORT TRIGGERER_LOG_PORT
 VENV ?= .venv
 PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3.11; do \
@@ -19,7 +20,7 @@ SIDE_BY_SIDE = $(PYTEST) -n 2 --dist worksteal --durations=25
 
 # So that variables given to make reach the programs; an empty one counts as not given.
 export AIRFLOW_PORT QUICKBOOKS_PORT MAILCHIMP_PORT LOG_SERVER_PORT TRIGGERER_LOG_PORT
-export ML_CONNECTOR_HOME ML_CONNECTOR_SYNCS ML_CONNECTOR_DAGS_FOLDER SYNC RUN_TIMEOUT VENV
+export ML_CONNECTOR_HOME ML_CONNECTOR_SYNCS ML_CONNECTOR_DAGS_FOLDER SYNC RUN_TIMEOUT VENV APPROVE
 # This checkout, whichever one the environment's own link points to.
 export PYTHONPATH := $(CURDIR)/include:$(CURDIR)/plugins:$(CURDIR)
 

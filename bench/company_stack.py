@@ -122,6 +122,7 @@ def _syncs(companies: Sequence[Company], *, own_pools: bool) -> dict[str, Any]:
             **(_pools_of(company) if own_pools else {}),
             "audience_id": company.name,
             "new_contact_status": "subscribed",
+            "first_run": "write",
             "fields": FIELDS,
             "tags": ["QuickBooks"],
         }

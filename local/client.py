@@ -1,5 +1,6 @@
 """Airflow's public REST API, as far as the local run needs it."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
@@ -66,9 +67,9 @@ class AirflowApi:
         """Let runs of the DAG start."""
         self._send("PATCH", f"/dags/{dag_id}", {"is_paused": False})
 
-    def trigger(self, dag_id: str) -> str:
+    def trigger(self, dag_id: str, conf: Mapping[str, Any] | None = None) -> str:
         """Start a run now; return its id."""
-        body: dict[str, Any] = {"logical_date": None, "conf": {}}
+        body: dict[str, Any] = {"logical_date": None, "conf": dict(conf or {})}
         run = self._send("POST", f"/dags/{dag_id}/dagRuns", body).json()
         return str(run["dag_run_id"])
 

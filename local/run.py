@@ -80,7 +80,7 @@ class Run:
                     self.progress,
                     database_url=self.database_url,
                 )
-            self._first_sync(api, secrets)
+            self._first_sync(api, secrets, once=once)
             self.synced = True
             if registration:
                 registration.finish()
@@ -207,18 +207,27 @@ class Run:
         stack.callback(registration.abandon)
         return registration
 
-    def _first_sync(self, api: AirflowApi, secrets: keys.Secrets) -> None:
+    def _first_sync(self, api: AirflowApi, secrets: keys.Secrets, *, once: bool) -> None:
         since = datetime.now(UTC)
         before = self.sandbox.calls() if self.sandbox else {}
         usage = summary.api_usage(self.database_url)
         began = time.monotonic()
+        if self.sandbox:
+            self.progress.say("the first plan is approved by itself: these are mock servers")
         FirstSync(
             api,
             self.settings,
             self.processes,
             self.progress,
+            # Nobody answers once the run is over, and a person's accounts are theirs to write to.
+            conf={"approved": True} if self.settings.approve else {"attended": not once},
             beside=self._drill.begin if self._drill else None,
         ).run()
+        if held := summary.held_plan(self.database_url, sync=self.settings.sync, since=since):
+            summary.show_held(
+                self.progress.console, self.settings, held, password=secrets.admin_password
+            )
+            return
         seconds = time.monotonic() - began
         facts = summary.read(self.database_url, sync=self.settings.sync, since=since)
         summary.show(
@@ -287,7 +296,10 @@ class Run:
         if not self.settings.audience:
             return self.settings.syncs_file
         text = syncs_for_audience(
-            SHIPPED_SYNCS.read_text("utf-8"), self.settings.sync, self.settings.audience
+            SHIPPED_SYNCS.read_text("utf-8"),
+            self.settings.sync,
+            self.settings.audience,
+            self.settings.new_contact_status or "",
         )
         path = self.settings.home / "syncs.yaml"
         keys.write_private(path, text)

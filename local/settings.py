@@ -17,6 +17,13 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 SHIPPED_SYNCS = REPOSITORY / "include" / "config" / "syncs.yaml"
 SANDBOX_AUDIENCE = "a1b2c3d4e5"
 
+STATUSES = ("subscribed", "pending", "transactional")
+CONSENT = """what do new contacts agree to? Set NEW_CONTACT_STATUS in .env to one of
+  subscribed     every customer agreed to your newsletter; they are mailed from now on
+  pending        Mailchimp asks each of them by e-mail; those who confirm are mailed
+  transactional  they are in the audience and get no newsletter
+Whoever opted out in Mailchimp stays opted out, whatever you choose"""
+
 # Without all of these there is nothing to talk to; the rest has a default.
 REQUIRED_CREDENTIALS = (
     "QUICKBOOKS_CLIENT_ID",
@@ -66,6 +73,8 @@ class Settings:
         sync: The sync that is run, by its name in the settings file.
         syncs_file: The settings file in force.
         timeout: Seconds the first sync may take before the run gives up.
+        new_contact_status: What real accounts' new contacts agree to, with the shipped settings.
+        approve: Whether the first sync's plan is approved, whatever it is.
         dags_folder: Where Airflow looks for DAGs.
         forking: Whether Airflow's components are forks of one process, where the system allows it.
     """
@@ -78,6 +87,8 @@ class Settings:
     syncs_file: Path
     audience: str | None
     timeout: float
+    new_contact_status: str | None
+    approve: bool
     dags_folder: Path
     forking: bool = True
 
@@ -116,6 +127,11 @@ def load(environ: Mapping[str, str] | None = None, *, dotenv: Path | None = None
             "the shipped settings name the sandbox's audience: "
             "set MAILCHIMP_AUDIENCE_ID in .env, or ML_CONNECTOR_SYNCS to a settings file of yours"
         )
+    status = given.get("NEW_CONTACT_STATUS")
+    if status and status not in STATUSES:
+        raise LocalError(f"NEW_CONTACT_STATUS is {status!r}; {CONSENT}")
+    if real and not syncs and not status:
+        raise LocalError(CONSENT)
     if syncs and not (REPOSITORY / syncs).is_file():
         raise LocalError(f"ML_CONNECTOR_SYNCS names {syncs}, which is not a file")
     return Settings(
@@ -127,6 +143,8 @@ def load(environ: Mapping[str, str] | None = None, *, dotenv: Path | None = None
         syncs_file=(REPOSITORY / syncs).resolve() if syncs else SHIPPED_SYNCS,
         audience=audience if real and not syncs else None,
         timeout=_seconds(given, "RUN_TIMEOUT", 600.0),
+        new_contact_status=status,
+        approve=not real or given.get("APPROVE", "0") != "0",
         dags_folder=Path(given.get("ML_CONNECTOR_DAGS_FOLDER", REPOSITORY / "dags")).resolve(),
         forking=given.get("ML_CONNECTOR_FORK", "1") != "0",
     )
@@ -150,10 +168,10 @@ def sandbox_credentials(ports: Ports) -> Credentials:
     )
 
 
-def syncs_for_audience(text: str, sync: str, audience: str) -> str:
-    """Return the settings file's text with another audience, for a run with real credentials."""
+def syncs_for_audience(text: str, sync: str, audience: str, status: str) -> str:
+    """Return the settings file's text for real accounts: their audience, and the consent given."""
     settings = yaml.safe_load(text)
-    settings["syncs"][sync]["audience_id"] = audience
+    settings["syncs"][sync] |= {"audience_id": audience, "new_contact_status": status}
     return yaml.safe_dump(settings, sort_keys=False)
 
 

@@ -1,5 +1,6 @@
 """What a run did, read from the connector's tables: the facts, then the page that shows them."""
 
+import importlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -78,6 +79,47 @@ def read(url: str, *, sync: str, since: datetime) -> Facts:
         customers=[(str(d), str(r), int(n)) for d, r, n in customers],
         decisions={str(who): (str(what), str(why)) for who, what, why in decisions},
     )
+
+
+@dataclass(frozen=True)
+class HeldPlan:
+    """A plan that a person has to approve: its id, why, and what it would do in sentences."""
+
+    id: int
+    why: str
+    sentences: list[str]
+
+
+def held_plan(url: str, *, sync: str, since: datetime) -> HeldPlan | None:
+    """Return the newest plan since a moment, if it was held and not approved."""
+    with psycopg.connect(url) as connection:
+        row = connection.execute(
+            _query(
+                "SELECT id, state, counts ->> 'why', counts -> 'forecast' FROM {schema}.plans "
+                "WHERE sync = %s AND created_at >= %s AND kind = 'sync' ORDER BY id DESC LIMIT 1"
+            ),
+            (sync, since),
+        ).fetchone()
+    if row is None or row[1] not in ("waiting", "rejected") or not row[2]:
+        return None
+    forecast: Any = importlib.import_module("ml_connector.sync.forecast")
+    expected = forecast.shown(row[3])
+    return HeldPlan(int(row[0]), str(row[2]), list(expected.sentences()) if expected else [])
+
+
+def show_held(console: Console, settings: Settings, plan: HeldPlan, *, password: str) -> None:
+    """Print what a plan would do, where to look at it and how to approve it."""
+    page = f"{settings.ui}/ml-connector/console/{settings.sync}/plans/{plan.id}"
+    lines = [
+        "",
+        f"Nothing was written: {plan.why}.",
+        "The plan:",
+        *(f"  {sentence}" for sentence in plan.sentences),
+        f"Contact by contact: {page} while `make run` is up (user {ADMIN}, password {password})",
+        "To write it: make run ONCE=1 APPROVE=1",
+    ]
+    for line in lines:
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
 def api_usage(url: str) -> dict[str, int]:

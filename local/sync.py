@@ -2,8 +2,9 @@
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import requests
 
@@ -23,7 +24,7 @@ ASKS_A_PERSON = {"awaiting_input", "deferred"}
 class FirstSync:
     """Triggers the sync's DAG and waits for it, with a line for every task that moves on.
 
-    ``beside`` is called while it runs, until it returns true.
+    ``conf`` is the run's configuration. ``beside`` is called while it runs, until it returns true.
     """
 
     def __init__(
@@ -33,24 +34,27 @@ class FirstSync:
         processes: Processes,
         progress: Progress,
         *,
+        conf: Mapping[str, Any],
         beside: Callable[[], bool] | None = None,
     ) -> None:
+        self._conf = conf
         self._beside = beside
+        self._asked = False
         self._api = api
         self._settings = settings
         self._processes = processes
         self._progress = progress
         self._shown: dict[str, str] = {}
 
-    def run(self) -> None:
-        """Run the sync to its end.
+    def run(self) -> bool:
+        """Run the sync to its end; return False if it waits for a person to approve its plan.
 
         Raises:
             LocalError: A task failed, Airflow died, or the time is up.
         """
         dag_id = self._settings.dag_id
         # Triggered before it may run: then a run that the schedule adds can only come second.
-        run_id = self._api.trigger(dag_id)
+        run_id = self._api.trigger(dag_id, self._conf)
         self._api.unpause(dag_id)
         self._progress.say(f"{dag_id} started")
         deadline = time.monotonic() + self._settings.timeout
@@ -61,7 +65,9 @@ class FirstSync:
                 raise self._failure(run_id)
             if state == "success" and not self._api.active_run_ids(dag_id):
                 self._progress.say(f"{dag_id} finished")
-                return
+                return True
+            if self._asked:
+                return False
             if time.monotonic() > deadline:
                 raise LocalError(
                     f"{dag_id} is still {state or 'unknown'} after {self._settings.timeout:.0f} s "
@@ -91,6 +97,7 @@ class FirstSync:
             self._progress.say(f"  {task.label}: {task.state}")
         if task.state in ASKS_A_PERSON:
             self._progress.say(f"  a person has to decide: {self._settings.ui}/required_actions")
+            self._asked = True
 
     def _failure(self, run_id: str) -> LocalError:
         tasks = self._api.tasks(self._settings.dag_id, run_id)

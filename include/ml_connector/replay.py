@@ -24,6 +24,7 @@ from ml_connector.sync import (
     archive,
     fetch_customers,
     fetch_members,
+    first_run,
     follow_up,
     planner,
     preflight,
@@ -64,6 +65,7 @@ class Replayed:
 
 def replay(target: OpenSync, rows: Sequence[AuditRow]) -> Replayed:
     """Evaluate the records behind ``rows``; return counts."""
+    first_run.check_known(target.scope)
     told = [row for row in rows if row.action == "webhook"]
     records = [row for row in rows if row.action not in ("webhook", *WITHOUT_RECORD)]
     with target.scope.database.begin() as connection:

@@ -145,6 +145,7 @@ class Sync(_Strict):
     schedule: str = "0 2 * * *"
     timezone: str = "UTC"
     new_contact_status: Literal["subscribed", "pending", "transactional"]
+    first_run: Literal["ask", "write"] = "ask"
     fields: dict[str, Annotated[tuple[str, ...], AS_LIST]]
     tags: Annotated[
         Tags, BeforeValidator(_as_tags, json_schema_input_type=Tags | tuple[str, ...])

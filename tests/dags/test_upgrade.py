@@ -140,7 +140,7 @@ def test_an_open_question_is_understood_when_it_is_answered():
     (question,) = STORED["hitl_details"]
     assert question["options"] == [plan_approval.APPROVE, plan_approval.REJECT]
     assert question["defaults"] == [plan_approval.REJECT]
-    assert f"({plan_approval.PLANS}/" in question["body"]
+    assert f"({plan_approval.CONSOLE}/" in question["body"]
 
 
 def source(mapped: Any) -> str:

@@ -150,6 +150,7 @@ class Company:
             "ADDRESS": "BillAddr",
         }
         values = {"name": "main", "audience_id": AUDIENCE, "fields": fields, "tags": ["QuickBooks"]}
+        values["first_run"] = "write"
         return Sync.model_validate({**values, **self.settings})
 
     def clock(self) -> datetime:

@@ -656,6 +656,7 @@ SHOWN = {
     "schedule": ("17 3 * * *", "17 3 * * *"),
     "timezone": ("Europe/Berlin", "in Europe/Berlin"),
     "new_contact_status": ("pending", STATUS["pending"]),
+    "first_run": ("write", "First run writes without asking"),
     "create": ("never", "only existing members are updated"),
     "fields": ({"CITY": "BillAddr.City"}, "CITY BillAddr.City"),
     "tags.static": (["Books"], "Tags Books"),

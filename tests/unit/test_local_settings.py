@@ -12,6 +12,7 @@ REAL = {
     "QUICKBOOKS_REFRESH_TOKEN": "token",
     "MAILCHIMP_API_KEY": "key-us1",
     "MAILCHIMP_AUDIENCE_ID": "abc",
+    "NEW_CONTACT_STATUS": "pending",
 }
 
 
@@ -52,6 +53,8 @@ def test_the_shell_wins_over_dotenv_and_empty_counts_as_not_set(tmp_path):
         ({"ML_CONNECTOR_SYNCS": "nowhere.yaml"}, "names nowhere.yaml, which is not a file"),
         ({"MAILCHIMP_API_KEY": "key"}, "MAILCHIMP_API_KEY set, but QUICKBOOKS_CLIENT_ID"),
         (REAL | {"MAILCHIMP_AUDIENCE_ID": ""}, "set MAILCHIMP_AUDIENCE_ID in .env"),
+        (REAL | {"NEW_CONTACT_STATUS": ""}, "Set NEW_CONTACT_STATUS in .env to one of"),
+        (REAL | {"NEW_CONTACT_STATUS": "yes"}, "NEW_CONTACT_STATUS is 'yes'"),
     ],
 )
 def test_a_wrong_setting_is_named_with_the_fix(tmp_path, environ, words):
@@ -64,5 +67,12 @@ def test_credentials_are_not_shown_by_printing_the_settings(tmp_path):
 
 
 def test_another_audience_takes_the_shipped_ones_place():
-    text = "syncs:\n  main:\n    audience_id: old\n    schedule: daily\n"
-    assert syncs_for_audience(text, "main", "new") == text.replace("old", "new")
+    text = "syncs:\n  main:\n    audience_id: old\n    new_contact_status: any\n"
+    wanted = text.replace("old", "new").replace("any", "pending")
+    assert syncs_for_audience(text, "main", "new", "pending") == wanted
+
+
+def test_real_accounts_are_written_to_only_if_that_is_said(tmp_path):
+    assert settings(tmp_path).approve
+    assert not settings(tmp_path, **REAL).approve
+    assert settings(tmp_path, **REAL, APPROVE="1").approve

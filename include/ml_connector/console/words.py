@@ -175,7 +175,7 @@ _TONES = {
     "bad": {"failed", "dead", "refused", "consent_raised", "cleaned", "bounced", "quarantined"},
     "warn": {
         "unsubscribed", "pending", "parked", "conflict", "leased", "due", "stale", "bouncing", "open",
-        "moved",
+        "moved", "waiting",
     },
     "info": {"transactional", "linked", "preview"},
 }  # fmt: skip

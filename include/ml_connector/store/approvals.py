@@ -18,6 +18,11 @@ class Size:
     audience: int
     already: int
 
+    @property
+    def changes(self) -> int:
+        """Return the number of changes of any kind."""
+        return self.creates + self.updates + self.archives
+
 
 def size_of(connection: Connection, *, sync: str, plan_id: int) -> Size:
     """Return the size of a plan."""
@@ -41,6 +46,31 @@ def size_of(connection: Connection, *, sync: str, plan_id: int) -> Size:
         {"sync": sync, "plan_id": plan_id},
     ).one()
     return Size(**row._mapping)  # noqa: SLF001 -- SQLAlchemy's public accessor
+
+
+def creates_by_status(connection: Connection, *, plan_id: int) -> dict[str, int]:
+    """Return the plan's pending creations by the status they would get."""
+    rows = connection.execute(
+        text("""SELECT status, count(*) FROM ml_connector.all_changes
+                WHERE plan_id = :plan_id AND kind = 'create' AND state IN ('pending', 'preview')
+                GROUP BY status ORDER BY status"""),
+        {"plan_id": plan_id},
+    ).all()
+    return {str(status): number for status, number in rows}
+
+
+def matched_by_status(connection: Connection, *, sync: str) -> dict[str, int]:
+    """Return the audience's members who are customers of the sync, by the status they have."""
+    rows = connection.execute(
+        text("""SELECT k.status, count(*) FROM ml_connector.contacts k
+                WHERE k.sync = :sync AND k.status NOT IN ('forgotten', 'absent', 'moved')
+                  AND EXISTS (SELECT 1 FROM ml_connector.customers c
+                              WHERE c.sync = :sync AND c.email_key = k.email_key
+                                AND c.active AND NOT c.gone)
+                GROUP BY k.status ORDER BY k.status"""),
+        {"sync": sync},
+    ).all()
+    return {str(status): number for status, number in rows}
 
 
 def samples(connection: Connection, *, plan_id: int, each: int) -> list[tuple[str, str, list[str]]]:

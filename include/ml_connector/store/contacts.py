@@ -443,6 +443,16 @@ def orphaned(connection: Connection, *, sync: str) -> set[bytes]:
     return {bytes(row.email_key) for row in rows}
 
 
+def any_written(connection: Connection, *, sync: str) -> bool:
+    """Return whether the sync ever wrote a contact."""
+    found = connection.execute(
+        text("""SELECT EXISTS (SELECT 1 FROM ml_connector.contacts
+                               WHERE sync = :sync AND pushed_hash IS NOT NULL)"""),
+        {"sync": sync},
+    )
+    return bool(found.scalar_one())
+
+
 def count(connection: Connection, *, sync: str) -> int:
     """Return how many members of the audience are known."""
     found = connection.execute(

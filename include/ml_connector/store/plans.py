@@ -94,13 +94,24 @@ def calls_of(connection: Connection, *, plan_id: int) -> dict[str, int]:
     return {str(name): int(number) for name, number in sorted(found.items())}
 
 
+def note(connection: Connection, *, plan_id: int, why: str, forecast: Mapping[str, object]) -> None:
+    """Store why a plan waits for approval and what it would do."""
+    connection.execute(
+        text("""UPDATE ml_connector.plans SET counts = counts || CAST(:told AS jsonb)
+                WHERE id = :plan_id"""),
+        {"plan_id": plan_id, "told": json.dumps({"why": why, "forecast": forecast})},
+    )
+
+
 def finish(
     connection: Connection, *, plan_id: int, state: str, counts: Mapping[str, object]
 ) -> None:
     """Close the plan with its summary."""
     connection.execute(
         text("""UPDATE ml_connector.plans
-                SET state = :state, error = NULL, counts = CAST(:counts AS jsonb), finished_at = clock_timestamp()
+                SET state = :state, error = NULL, finished_at = clock_timestamp(),
+                    counts = CAST(:counts AS jsonb) || jsonb_strip_nulls(jsonb_build_object(
+                        'why', counts -> 'why', 'forecast', counts -> 'forecast'))
                 WHERE id = :plan_id"""),
         {"plan_id": plan_id, "state": state, "counts": json.dumps(counts)},
     )

@@ -1,4 +1,4 @@
-"""Size guard: a plan above the configured limits waits for approval (A31)."""
+"""Guard: a plan above the configured limits waits for approval (A31), and so does a first (A46)."""
 
 from dataclasses import dataclass, replace
 
@@ -9,8 +9,10 @@ from ml_connector.audit.trail import Entry
 from ml_connector.errors import PlanOutdated
 from ml_connector.model import Kind
 from ml_connector.scope import Scope
-from ml_connector.store import approvals, changes
+from ml_connector.store import approvals, changes, plans
 from ml_connector.store.approvals import Size
+from ml_connector.sync import first_run
+from ml_connector.sync.forecast import Forecast, forecast
 
 SAMPLES = 5
 
@@ -19,17 +21,24 @@ SAMPLES = 5
 class HeldPlan:
     """A plan that waits for approval.
 
-    ``limits``: the exceeded limits, in words. ``samples``: (kind, reason, customer ids).
+    ``first``: why it waits whatever its size, in words; ``""`` if it need not. ``limits``: the
+    exceeded limits, in words. ``samples``: (kind, reason, customer ids).
     """
 
     plan_id: int
-    size: Size
+    forecast: Forecast
+    first: str
     limits: tuple[str, ...]
     samples: tuple[tuple[str, str, tuple[str, ...]], ...]
 
+    @property
+    def why(self) -> str:
+        """Return why the plan waits, in one sentence."""
+        return self.limits[0] if self.limits else f"nothing was written yet: {self.first}"
+
 
 def hold_plan(scope: Scope, *, plan_id: int) -> HeldPlan | None:
-    """Hold a plan that exceeds a limit and return the reasons; return None if it may proceed."""
+    """Hold a first plan, or one that exceeds a limit; return None if it may proceed."""
     guard = scope.sync.guard
     with scope.database.begin() as connection:
         size = approvals.size_of(connection, sync=scope.name, plan_id=plan_id)
@@ -40,8 +49,9 @@ def hold_plan(scope: Scope, *, plan_id: int) -> HeldPlan | None:
             limits.append(
                 f"{size.updates} contacts would be changed, {guard.max_updates} are allowed"
             )
+        first = first_run.why_ask(scope, connection) if size.changes else None
         state, seen = approvals.approval_of(connection, plan_id=plan_id)
-        if not limits:
+        if not limits and first is None:
             if state != "open":  # replanned: the earlier answer was about another plan
                 approvals.set_state(connection, plan_id=plan_id, state="open")
             return None
@@ -50,8 +60,16 @@ def hold_plan(scope: Scope, *, plan_id: int) -> HeldPlan | None:
             return None  # retry after the approval: do not ask twice
         approvals.set_state(connection, plan_id=plan_id, state="waiting", fingerprint=found_now)
         found = approvals.samples(connection, plan_id=plan_id, each=SAMPLES)
+        expected = forecast(scope, connection, plan_id=plan_id)
+        plans.note(connection, plan_id=plan_id, why=first or limits[0], forecast=expected.as_json())
     samples = tuple((kind, reason, tuple(ids)) for kind, reason, ids in found)
-    return HeldPlan(plan_id=plan_id, size=size, limits=tuple(limits), samples=samples)
+    return HeldPlan(
+        plan_id=plan_id,
+        forecast=expected,
+        first=first or "",
+        limits=tuple(limits),
+        samples=samples,
+    )
 
 
 def leave_to_daily_run(scope: Scope, *, plan_id: int) -> int:
@@ -96,6 +114,8 @@ def approve(scope: Scope, *, plan_id: int, person: str) -> None:
         if moved:
             changes.supersede(connection, sync=scope.name, plan_id=plan_id)
         state = "outdated" if moved else "approved"
+        if not moved:
+            first_run.remember(scope, connection)
         approvals.set_state(connection, plan_id=plan_id, state=state)
         _audit(scope, connection, plan_id, state, person)
     if moved:

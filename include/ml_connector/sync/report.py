@@ -19,6 +19,7 @@ from ml_connector.store import (
 )
 from ml_connector.store.database import MANY_ROWS, analyze
 from ml_connector.store.unreadable import UnreadableCount
+from ml_connector.sync import first_run
 
 log = structlog.get_logger(__name__)
 
@@ -72,6 +73,8 @@ def make_report(scope: Scope, *, plan_id: int) -> Report:
             unfit=problems.unfit_counts(connection, sync=scope.name),
             unreadable=unreadable.counts(connection, sync=scope.name),
         )
+        if first_run.why_ask(scope, connection) is None:
+            first_run.remember(scope, connection)
         rejected = approvals.approval_of(connection, plan_id=plan_id)[0] == "rejected"
         state = "rejected" if rejected else "finished"
         plans.finish(connection, plan_id=plan_id, state=state, counts=report.as_json())

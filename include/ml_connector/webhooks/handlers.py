@@ -20,6 +20,7 @@ from ml_connector.sync import (
     archive,
     fetch_customers,
     fetch_members,
+    first_run,
     follow_up,
     planner,
     preflight,
@@ -70,7 +71,7 @@ def handle_customers(target: OpenSync, events: Sequence[ClaimedEvent]) -> Handle
             changes.supersede_at(connection, sync=scope.name, keys=left_behind)
             deciding.mark_dirty(connection, sync=scope.name, keys=left_behind)
         pending = deciding.pending_of(connection, sync=scope.name, ids=ids)
-    if pending.waiting:
+    if pending.waiting and first_run.may_write(scope):
         plan_id = scope.plan_id("webhooks")
         if pending.moving:
             # An opt-out at an address that a customer leaves must be known first (A13b).
@@ -159,7 +160,8 @@ def handle_members(target: OpenSync, events: Sequence[ClaimedEvent]) -> Handled:
         }
         found_at = customers.at(connection, sync=scope.name, keys=list(by_key))
         origins = {customer_id: by_key[key] for customer_id, key in found_at.items()}
-    scope.written["mailchimp"].update(follow_up.take_opt_outs_along(scope, client))
+    if first_run.may_write(scope):
+        scope.written["mailchimp"].update(follow_up.take_opt_outs_along(scope, client))
     return Handled(customer_ids=set(origins), origins=origins)
 
 

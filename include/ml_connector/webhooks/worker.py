@@ -21,6 +21,7 @@ from ml_connector.quickbooks.webhooks import SYSTEM as QUICKBOOKS
 from ml_connector.scope import OpenSync
 from ml_connector.store.activity_queue import Slice
 from ml_connector.store.database import Database
+from ml_connector.sync import first_run
 from ml_connector.vault import Vault
 from ml_connector.webhooks import inbox
 from ml_connector.webhooks.handlers import Handled, handle_customers, handle_members
@@ -198,7 +199,8 @@ class _Worker:
         """Write member events to the customers. A failed write stays due for the next run."""
         scope, ids = replace(target.scope, origins=done.origins), done.customer_ids
         try:
-            if ids and queue.queue_activity(scope, customer_ids=ids):
+            due = bool(ids) and first_run.may_write(scope)
+            if due and queue.queue_activity(scope, customer_ids=ids):
                 part = Slice(ids=ids)
                 written = writer.write_activity(scope, target.quickbooks, part=part)
                 scope.written["quickbooks"].update(written)

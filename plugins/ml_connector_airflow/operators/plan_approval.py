@@ -1,4 +1,4 @@
-"""Approval task: pass a plan of ordinary size, ask a person to approve a larger one."""
+"""Approval task: pass an ordinary plan, ask a person to approve a first one or a larger one."""
 
 from datetime import timedelta
 from typing import Any
@@ -6,12 +6,11 @@ from typing import Any
 from airflow.providers.standard.operators.hitl import HITLOperator
 from airflow.sdk import Context
 
-from ml_connector.store.approvals import Size
 from ml_connector.sync.guard import HeldPlan
 from ml_connector_airflow.tasks import sync as sync_tasks
 
 APPROVE, REJECT = "Approve", "Reject"
-PLANS = "/ml-connector/console/plans"
+CONSOLE = "/ml-connector/console"
 ANSWER_WITHIN = timedelta(hours=20)
 """Before the next daily run is due; no answer is a no."""
 RETRY_DELAY = timedelta(seconds=10)
@@ -28,7 +27,7 @@ class PlanApproval(HITLOperator):
         # The scheduler may lose an answer that is given at once: soon asked again.
         kwargs.setdefault("retry_delay", RETRY_DELAY)
         super().__init__(
-            subject="The plan is larger than the guard allows",
+            subject="The plan waits for your approval",
             options=[APPROVE, REJECT],
             defaults=REJECT,
             response_timeout=ANSWER_WITHIN,
@@ -47,8 +46,8 @@ class PlanApproval(HITLOperator):
         if context["params"].get("approved"):
             sync_tasks.approve_plan(self.sync, person=_starter(context))
             return sync_tasks.shards_to_push(self.sync)
-        self.subject = f"{self.sync}: {held.limits[0]}"
-        self.body = _question(held)
+        self.subject = f"{self.sync}: {held.why}"
+        self.body = _question(self.sync, held)
         shards: list[int] = super().execute(context)
         return shards
 
@@ -68,25 +67,22 @@ def _starter(context: Context) -> str:
     return str(getattr(context["dag_run"], "triggering_user_name", "") or "")
 
 
-def _sum(size: Size) -> str:
-    return (
-        f"The plan: {size.creates} new contacts, {size.updates} changed, {size.archives} archived; "
-        f"the audience has {size.audience}."
-    )
-
-
-def _question(held: HeldPlan) -> str:
-    size = held.size
+def _question(sync: str, held: HeldPlan) -> str:
+    plan = f"{CONSOLE}/{sync}/plans/{held.plan_id}"
+    limits = [f"nothing was written yet: {held.first}"] if held.first else []
     lines = [
-        *(f"- **{limit}**" for limit in held.limits),
+        *(f"- **{limit}**" for limit in (*limits, *held.limits)),
         "",
-        _sum(size),
+        "What the plan does:",
+        "",
+        *(f"- {sentence}" for sentence in held.forecast.sentences()),
+        f"- the audience has {held.forecast.size.audience:,} contacts",
         "",
         "| change | reason | for example, QuickBooks ids |",
         "|---|---|---|",
         *(f"| {kind} | {reason} | {', '.join(ids)} |" for kind, reason, ids in held.samples),
         "",
-        f"Every contact with its reason: [plan {held.plan_id}]({PLANS}/{held.plan_id}).",
+        f"Every contact with its reason: [plan {held.plan_id}]({plan}).",
         "",
         "*Approve* writes exactly this plan, *Reject* writes nothing; the next run plans anew.",
     ]

@@ -18,7 +18,17 @@ from ml_connector.scope import Scope
 from ml_connector.settings import load_audit, load_webhooks
 from ml_connector.store import changes, plans
 from ml_connector.store.activity_queue import Slice
-from ml_connector.sync import archive, follow_up, guard, planner, preflight, push, report, targets
+from ml_connector.sync import (
+    archive,
+    first_run,
+    follow_up,
+    guard,
+    planner,
+    preflight,
+    push,
+    report,
+    targets,
+)
 from ml_connector.sync import fetch_customers as fetch
 from ml_connector.sync import fetch_members as members
 from ml_connector_airflow import metrics
@@ -94,7 +104,7 @@ def hold_large_plan(sync: str) -> guard.HeldPlan | None:
         if held is None:
             end_alert(scope.database, cause=cause)
         else:
-            message = f"{sync}: {held.limits[0]}; approve or reject it in Airflow"
+            message = f"{sync}: {held.why}; approve or reject its plan in Airflow"
             raise_alert(scope.database, cause=cause, message=message)
         return held
 
@@ -147,7 +157,7 @@ def fetch_activity(sync: str, params: Params) -> list[dict[str, int]]:
     """
     with _step(sync) as scope:
         rejected = guard.plan_state(scope, plan_id=scope.plan_id()) == "rejected"
-        if params["preview"] or rejected:
+        if params["preview"] or rejected or not first_run.may_write(scope):
             return []
         full_sync, client = params["full_sync"], mailchimp_client(scope)
         done = follow_up.follow_up(scope, client, plan_id=scope.plan_id())

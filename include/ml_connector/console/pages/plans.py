@@ -12,7 +12,7 @@ from ml_connector.console.queries import plans
 from ml_connector.console.sheet import iter_csv
 from ml_connector.console.visit import PageRequest, number
 from ml_connector.store import changes, contacts, customers
-from ml_connector.sync import permissions
+from ml_connector.sync import forecast, permissions
 
 _HEADER = (
     "change", "kind", "reason", "reason in words", "state", "error", "customer_id", "customer",
@@ -65,6 +65,7 @@ def plan(visit: PageRequest) -> Response:
     return visit.page(
         "plan.html",
         plan=row,
+        expected=forecast.shown(row.counts.get("forecast")),
         rows=[(each, *_who(visit, each)) for each in page],
         counts=counts,
         warning=warning,

@@ -1,0 +1,116 @@
+"""Forecast of a plan: what a run would do to the audience, in counts without personal data.
+
+A person decides on it: in Airflow's question, on the plan's page, at the end of ``make run`` and in
+a rehearsal.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import msgspec
+from sqlalchemy import Connection
+
+from ml_connector.scope import Scope
+from ml_connector.store import approvals, customers, deciding, plans, problems
+from ml_connector.store.approvals import Size
+
+ROWS_A_BATCH = 500
+SECONDS_A_BATCH = (5, 60)
+"""What Mailchimp takes for a batch, fewest and most: it publishes no figure, and ends a call after
+120 s (https://mailchimp.com/developer/marketing/docs/fundamentals/)."""
+AT_ONCE = 6
+"""Batches on their way to Mailchimp at once."""
+
+OPT_OUTS = ("unsubscribed", "cleaned")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Forecast:
+    """What a plan would do.
+
+    ``creates``: new contacts by the status they would get. ``matched``: members of the audience who
+    are customers, by the status they have and keep. ``left_out``: customers without a contact of
+    their own by (decision, reason). ``reads``: calls to QuickBooks so far, which its plans meter.
+    ``seconds``: about how long Mailchimp takes, fewest and most.
+    """
+
+    size: Size
+    creates: dict[str, int]
+    matched: dict[str, int]
+    left_out: list[tuple[str, str, int]]
+    unfit: list[problems.UnfitCount]
+    customers: int
+    reads: int
+
+    @property
+    def opt_outs(self) -> int:
+        """Return how many customers opted out or cannot be reached; they stay as they are."""
+        return sum(self.matched.get(status, 0) for status in OPT_OUTS)
+
+    @property
+    def seconds(self) -> tuple[int, int]:
+        """Return about how long Mailchimp takes for the writes, fewest and most."""
+        batches = -(-(self.size.creates + self.size.updates) // ROWS_A_BATCH)
+        rounds = -(-batches // AT_ONCE)
+        fewest, most = SECONDS_A_BATCH
+        return rounds * fewest, rounds * most
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the forecast as lists and dicts."""
+        return {**asdict(self), "opt_outs": self.opt_outs, "seconds": list(self.seconds)}
+
+    def sentences(self) -> Iterator[str]:
+        """Yield the forecast as short sentences."""
+        size = self.size
+        yield f"{_counted(size.creates, 'new contact')}{_by_status(self.creates)}"
+        yield f"{_counted(size.updates, 'contact')} changed"
+        if size.archives:
+            yield f"{_counted(size.archives, 'contact')} archived"
+        if self.matched:
+            total = sum(self.matched.values())
+            yield f"{_counted(total, 'customer')} already in the audience{_by_status(self.matched)}"
+        if self.opt_outs:
+            yield f"{_counted(self.opt_outs, 'opt-out or bounce', 'opt-outs and bounces')} respected"
+        for _, reason, number in self.left_out:
+            yield f"{_counted(number, 'customer')} left out: {reason.replace('_', ' ')}"
+        for each in self.unfit:
+            yield each.sentence(self.customers)
+        yield f"{_counted(self.reads, 'call')} to QuickBooks so far"
+        fewest, most = self.seconds
+        if most:
+            yield f"Mailchimp takes about {_time(fewest)} to {_time(most)}"
+
+
+def forecast(scope: Scope, connection: Connection, *, plan_id: int) -> Forecast:
+    """Return what a plan would do, from counts in the store."""
+    calls = plans.calls_of(connection, plan_id=plan_id)
+    made = sum(number for name, number in calls.items() if name.startswith("quickbooks."))
+    made += sum(n for name, n in scope.calls.items() if name.startswith("quickbooks."))
+    return Forecast(
+        size=approvals.size_of(connection, sync=scope.name, plan_id=plan_id),
+        creates=approvals.creates_by_status(connection, plan_id=plan_id),
+        matched=approvals.matched_by_status(connection, sync=scope.name),
+        left_out=deciding.count_by_decision(connection, sync=scope.name),
+        unfit=problems.unfit_counts(connection, sync=scope.name),
+        customers=customers.count_known(connection, sync=scope.name),
+        reads=made,
+    )
+
+
+def shown(stored: Mapping[str, Any] | None) -> Forecast | None:
+    """Return the forecast that a plan was stored with, if it has one."""
+    return msgspec.convert(stored, Forecast, strict=False) if stored else None
+
+
+def _counted(number: int, one: str, many: str = "") -> str:
+    return f"{number:,} {one if number == 1 else many or one + 's'}"
+
+
+def _by_status(numbers: dict[str, int]) -> str:
+    told = ", ".join(f"{number:,} {status}" for status, number in sorted(numbers.items()))
+    return f" ({told})" if told else ""
+
+
+def _time(seconds: int) -> str:
+    return f"{seconds} s" if seconds < 120 else f"{round(seconds / 60)} min"

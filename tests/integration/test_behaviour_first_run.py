@@ -1,0 +1,163 @@
+"""docs/behaviour.md, A46: nothing is written for a sync before a person approved its first plan."""
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from sqlalchemy import text
+
+from ml_connector.audit import trail
+from ml_connector.audit.trail import Selection
+from ml_connector.errors import SettingsError
+from ml_connector.replay import replay
+from ml_connector.settings import Sync
+from ml_connector.store import cursors
+from ml_connector.sync import guard
+from ml_connector.sync.guard import HeldPlan
+from tests.integration.test_behaviour_guard import carry_out
+
+AMY, BEN, CY = "amy@first-run.net", "ben@first-run.net", "cy@first-run.net"
+
+
+@pytest.fixture
+def firm(company):
+    """Three customers; one is in the audience, one there opted out, one is new."""
+    company.settings["first_run"] = "ask"
+    company.seed(AMY, merge_fields={"FNAME": "Amelia"})
+    company.seed(BEN, status="unsubscribed")
+    for name, address in (("Amy", AMY), ("Ben", BEN), ("Cy", CY), ("Di", None)):
+        company.customer(name, address)
+    company.clear_journals()
+    return company
+
+
+def run(company, *, approve: bool = False) -> HeldPlan | None:
+    """Run the sync as the DAG does; return why its plan was held."""
+    scope = company.scope()
+    planned = company.decide(scope)
+    held = guard.hold_plan(scope, plan_id=planned.plan_id)
+    if held is None or approve:
+        if held:
+            guard.approve(scope, plan_id=planned.plan_id, person="admin")
+        carry_out(company, scope, planned)
+    else:
+        guard.reject(scope, plan_id=planned.plan_id, person="")
+    company.report(scope, planned)
+    return held
+
+
+def people_of(firm) -> list[str]:
+    found = firm.quickbooks_control("GET", "customers")
+    return [each["Id"] for each in found["customers"]]
+
+
+def test_who_says_nothing_is_asked():
+    fields = {"name": "main", "audience_id": "a", "new_contact_status": "pending", "fields": {}}
+    assert Sync.model_validate(fields).first_run == "ask"
+
+
+def test_a46_the_first_plan_waits_however_small_and_nothing_is_written(firm):
+    held = run(firm)
+    assert held is not None
+    assert held.first == "this is the first run of the sync"
+    assert held.limits == ()
+    assert firm.writes() == []
+    assert run(firm) is not None, "an unanswered question is asked again"
+    assert firm.writes() == []
+
+
+def test_a46_the_question_says_what_the_plan_does(firm):
+    held = run(firm)
+    assert held is not None
+    assert held.forecast.creates == {"subscribed": 1}
+    assert held.forecast.matched == {"subscribed": 1, "unsubscribed": 1}
+    assert list(held.forecast.sentences())[:5] == [
+        "1 new contact (1 subscribed)",
+        "2 contacts changed",
+        "2 customers already in the audience (1 subscribed, 1 unsubscribed)",
+        "1 opt-out or bounce respected",
+        "1 customer left out: no email",
+    ]
+
+
+def test_a46_an_approved_plan_is_written_and_later_ones_are_not_asked_about(firm):
+    assert run(firm, approve=True) is not None
+    assert firm.statuses()[CY] == "subscribed"
+    firm.customer("Eva", "eva@first-run.net")
+    assert run(firm) is None
+    assert "eva@first-run.net" in firm.statuses()
+
+
+def test_a46_first_run_write_asks_nobody(firm):
+    firm.settings["first_run"] = "write"
+    assert run(firm) is None
+    assert firm.statuses()[CY] == "subscribed"
+
+
+def test_a46_a_sync_that_wrote_before_it_could_be_asked_goes_on(firm):
+    firm.settings["first_run"] = "write"
+    run(firm)
+    with firm.database.begin() as connection:
+        connection.execute(text("DELETE FROM ml_connector.cursors WHERE name = 'approved'"))
+    firm.settings["first_run"] = "ask"
+    firm.customer("Eva", "eva@first-run.net")
+    assert run(firm) is None
+
+
+def test_a46_another_consent_of_new_contacts_is_asked_about(firm):
+    run(firm, approve=True)
+    firm.settings["new_contact_status"] = "pending"
+    firm.customer("Eva", "eva@first-run.net")
+    held = run(firm)
+    assert held is not None
+    assert held.first == "new contacts would get another status than before"
+
+
+def test_a46_another_audience_is_asked_about(firm):
+    run(firm, approve=True)
+    with firm.database.begin() as connection:
+        known = cursors.get(connection, sync="main", name="approved")
+        known["audience"] = "ffffffffff"
+        cursors.put(connection, sync="main", name="approved", value=known)
+    firm.customer("Eva", "eva@first-run.net")
+    held = run(firm)
+    assert held is not None
+    assert held.first == "the audience is another one than before"
+
+
+def test_a46_months_of_silence_are_asked_about(firm):
+    run(firm, approve=True)
+    ended = datetime.now(UTC) - timedelta(days=61)
+    with firm.database.begin() as connection:
+        known = cursors.get(connection, sync="main", name="approved")
+        known["at"] = ended.isoformat()
+        cursors.put(connection, sync="main", name="approved", value=known)
+    firm.customer("Eva", "eva@first-run.net")
+    held = run(firm)
+    assert held is not None
+    assert held.first == "the sync was silent for 61 days"
+
+
+def test_a46_webhooks_before_the_first_plan_write_nothing_to_either_side(firm):
+    firm.told_by_quickbooks(*(("updated", each) for each in people_of(firm)[:2]))
+    firm.person(AMY, "unsubscribe")
+    firm.told_by_mailchimp("unsubscribe", email=AMY, action="unsub", reason="manual")
+    firm.work_off()
+    assert firm.inbox() == {"done": 3}
+    assert firm.writes() == []
+    written = [
+        c for c in firm.calls("quickbooks") if c["method"] != "GET" and "query" not in c["path"]
+    ]
+    assert written == []
+    held = run(firm, approve=True)
+    assert held is not None
+    assert firm.statuses() == {AMY: "unsubscribed", BEN: "unsubscribed", CY: "subscribed"}
+
+
+def test_a46_a_replay_before_the_first_plan_is_refused(firm):
+    run(firm, approve=True)
+    firm.settings["new_contact_status"] = "pending"
+    scope = firm.scope()
+    with scope.database.begin() as connection:
+        rows = trail.select(connection, Selection(ids=(1,)))
+    with pytest.raises(SettingsError, match="its plan was not approved"):
+        replay(firm.open_sync(), rows)
