@@ -198,8 +198,8 @@ def connected_environment(company, airflow_environment, tmp_path) -> dict[str, s
     """The same with connections to the mock servers, and settings of this audience."""
     syncs = tmp_path / "syncs.yaml"
     shipped = (ROOT / "include/config/syncs.yaml").read_text()
-    ours = f"audience_id: {AUDIENCE}\n    first_run: write"
-    syncs.write_text(re.sub(r"audience_id: \S+", ours, shipped))
+    unasked = shipped.replace("first_run: ask", "first_run: write")
+    syncs.write_text(re.sub(r"audience_id: \S+", f"audience_id: {AUDIENCE}", unasked))
     quickbooks = {
         "conn_type": "quickbooks",
         "host": company.quickbooks,

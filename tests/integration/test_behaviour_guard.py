@@ -116,7 +116,7 @@ def test_a31_a_rejected_plan_writes_nothing_and_is_proposed_again(company, peopl
     scope, plan = planned(company)
     again = guard.hold_plan(scope, plan_id=plan.plan_id)
     assert again is not None
-    assert again.size.archives == 10
+    assert again.forecast.size.archives == 10
 
 
 @pytest.mark.parametrize("moved", ["customer", "contact", "webhook"])
@@ -191,7 +191,7 @@ def test_a31_a_mass_of_archives_told_by_webhooks_waits_for_the_daily_run(company
     scope, plan = planned(company)
     held = guard.hold_plan(scope, plan_id=plan.plan_id)
     assert held is not None
-    assert held.size.archives == 10
+    assert held.forecast.size.archives == 10
 
 
 def test_a31_in_small_portions_as_well(company, people):
@@ -236,7 +236,7 @@ def test_a31_a_mass_of_archives_told_together_with_a_move_waits_as_well(company,
     scope, plan = planned(company)
     held = guard.hold_plan(scope, plan_id=plan.plan_id)
     assert held is not None
-    assert held.size.archives == 11
+    assert held.forecast.size.archives == 11
 
 
 def test_a31_a_change_that_became_stale_brings_nobody_elses_archive_into_the_run(company, people):
@@ -277,7 +277,7 @@ def test_a31_more_archives_than_were_asked_about_are_left_to_the_next_run(compan
     scope, plan = planned(company)
     held = guard.hold_plan(scope, plan_id=plan.plan_id)
     assert held is not None
-    assert (held.size.archives, held.size.already) == (5, 3)
+    assert (held.forecast.size.archives, held.forecast.size.already) == (5, 3)
 
 
 @pytest.mark.parametrize("answer", ["approve", "reject"])

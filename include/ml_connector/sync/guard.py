@@ -61,7 +61,9 @@ def hold_plan(scope: Scope, *, plan_id: int) -> HeldPlan | None:
         approvals.set_state(connection, plan_id=plan_id, state="waiting", fingerprint=found_now)
         found = approvals.samples(connection, plan_id=plan_id, each=SAMPLES)
         expected = forecast(scope, connection, plan_id=plan_id)
-        plans.note(connection, plan_id=plan_id, why=first or limits[0], forecast=expected.as_json())
+        plans.note_waiting(
+            connection, plan_id=plan_id, why=first or limits[0], forecast=expected.as_json()
+        )
     samples = tuple((kind, reason, tuple(ids)) for kind, reason, ids in found)
     return HeldPlan(
         plan_id=plan_id,
