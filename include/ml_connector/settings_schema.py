@@ -19,6 +19,7 @@ DESCRIPTIONS = {
     "schedule": "When the sync runs: a cron expression of five fields.",
     "timezone": "Time zone of the schedule, like Europe/Berlin.",
     "new_contact_status": "Status of contacts that we create. It states the legal basis for mailing.",
+    "first_run": "Whether the first plan waits for approval, whatever its size.",
     "fields": "Merge field to QuickBooks attribute, custom field or template, or a ranked list.",
     "tags": "Tags of every contact, or {static: [...], from: {attribute: tag}}.",
     "include": "Only customers of these types, currencies or custom field values become contacts.",

@@ -94,7 +94,9 @@ def calls_of(connection: Connection, *, plan_id: int) -> dict[str, int]:
     return {str(name): int(number) for name, number in sorted(found.items())}
 
 
-def note(connection: Connection, *, plan_id: int, why: str, forecast: Mapping[str, object]) -> None:
+def note_waiting(
+    connection: Connection, *, plan_id: int, why: str, forecast: Mapping[str, object]
+) -> None:
     """Store why a plan waits for approval and what it would do."""
     connection.execute(
         text("""UPDATE ml_connector.plans SET counts = counts || CAST(:told AS jsonb)
