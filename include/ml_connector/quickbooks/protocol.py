@@ -258,7 +258,7 @@ def read_rows(
     Of their custom fields only those named in ``custom_fields``, in lower case, are kept.
     ``latest``: the latest time that an update can have.
     """
-    found = _mapping(document.get("QueryResponse")).get("Customer") or []
+    found = _listed(document)
     checked = [
         row if isinstance(row, Unreadable) else rows.checked(row, latest=latest) for row in found
     ]
@@ -270,7 +270,7 @@ def read_rows(
 
 def custom_field_names(document: Mapping[str, Any]) -> set[str]:
     """Return the names of all custom fields in a query response."""
-    found = _mapping(document.get("QueryResponse")).get("Customer") or []
+    found = _listed(document)
     return {
         plain_text(field.get("Name"))
         for row in found
@@ -295,6 +295,13 @@ def read_changes(document: Mapping[str, Any]) -> list[Mapping[str, Any]]:
         for part in _objects(answer.get("QueryResponse"))
         for row in _objects(part.get("Customer"))
     ]
+
+
+def _listed(document: Mapping[str, Any]) -> list[Any]:
+    found = _mapping(document.get("QueryResponse")).get("Customer") or []
+    if not isinstance(found, list):
+        raise Unavailable("QuickBooks: the response has no list of customers")
+    return found
 
 
 def _mapping(found: object) -> Mapping[str, Any]:
