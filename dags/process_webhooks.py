@@ -6,7 +6,7 @@ import pendulum
 from airflow.sdk import DAG, task
 
 from ml_connector_airflow.dag_docs import doc
-from ml_connector_airflow.defaults import DAG_DEFAULTS, DEFAULT_ARGS
+from ml_connector_airflow.defaults import DAG_DEFAULTS, DEFAULT_ARGS, SHORT_TIMEOUT
 from ml_connector_airflow.sensors.inbox import InboxSensor
 from ml_connector_airflow.tasks import webhooks
 
@@ -22,11 +22,14 @@ with DAG(
     **{**DAG_DEFAULTS, **FIRST},
 ):
 
-    @task(pool="webhooks")
+    @task(pool="webhooks", execution_timeout=SHORT_TIMEOUT)
     def process() -> dict:
         """Process every event that is due, in every sync it concerns."""
         return webhooks.process_webhooks()
 
     # A triggerer that goes down may fail a sensor that has nothing wrong: soon tried again.
-    wait = InboxSensor(task_id="wait", retry_delay=timedelta(seconds=10))
+    # It waits for as long as no event comes, in the triggerer and not on a worker.
+    wait = InboxSensor(
+        task_id="wait", retry_delay=timedelta(seconds=10), execution_timeout=timedelta(days=366)
+    )
     wait >> process()

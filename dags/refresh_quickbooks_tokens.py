@@ -4,7 +4,7 @@ import pendulum
 from airflow.sdk import DAG, TriggerRule, task
 
 from ml_connector_airflow.dag_docs import doc
-from ml_connector_airflow.defaults import DAG_DEFAULTS
+from ml_connector_airflow.defaults import DAG_DEFAULTS, SHORT_TIMEOUT
 from ml_connector_airflow.tasks import tokens, watches
 
 NAMES = "{{ task.op_kwargs['conn_ids'] | join(', ') | truncate(120) }}"
@@ -19,17 +19,17 @@ with DAG(
     **DAG_DEFAULTS,
 ):
 
-    @task(pool="quickbooks_api", map_index_template=NAMES)
+    @task(pool="quickbooks_api", map_index_template=NAMES, execution_timeout=SHORT_TIMEOUT)
     def refresh(conn_ids: list[str]) -> list[dict]:
         """Refresh connections whose turn it is. Alert before a refresh token ends."""
         return tokens.refresh_tokens(conn_ids)
 
-    @task(trigger_rule=TriggerRule.ALL_DONE)
+    @task(trigger_rule=TriggerRule.ALL_DONE, execution_timeout=SHORT_TIMEOUT)
     def report(refreshed: list) -> list:
         """Return which refresh tokens end first."""
         return tokens.report(list(refreshed))
 
-    @task(trigger_rule=TriggerRule.ALL_DONE)
+    @task(trigger_rule=TriggerRule.ALL_DONE, execution_timeout=SHORT_TIMEOUT)
     def watch() -> dict:
         """Alert on silent syncs and dead-lettered events."""
         return watches.watch()

@@ -44,22 +44,22 @@ def sync_dag(sync: Sync) -> DAG:
             """Create, update and restore contacts."""
             return sync_tasks.push_shard(sync.name, shard)
 
-        @task(pool=sync.mailchimp_pool, trigger_rule=TriggerRule.NONE_FAILED)
+        @task(pool=sync.mailchimp_pool, trigger_rule=TriggerRule.ALL_DONE)
         def archive() -> dict:
             """Archive orphaned contacts."""
-            return sync_tasks.archive_contacts(sync.name)
+            return sync_tasks.archive_contacts(sync.name, sync_tasks.approved())
 
-        @task(pool=sync.mailchimp_pool, trigger_rule=TriggerRule.NONE_FAILED)
+        @task(pool=sync.mailchimp_pool, trigger_rule=TriggerRule.ALL_DONE)
         def fetch_activity(params: dict) -> list[dict]:
             """Read campaign reports and queue subscriber activity for QuickBooks."""
-            return sync_tasks.fetch_activity(sync.name, params)
+            return sync_tasks.fetch_activity(sync.name, params, sync_tasks.approved())
 
         @task(pool=sync.quickbooks_pool, map_index_template="shard {{ task.op_kwargs['shard'] }}")
         def write_activity(shard: int, shards: int) -> dict:
             """Show subscriber activity on the QuickBooks customers."""
             return sync_tasks.write_activity(sync.name, shard, shards)
 
-        @task(**assets(sync), trigger_rule=TriggerRule.NONE_FAILED)
+        @task(**assets(sync), trigger_rule=TriggerRule.ALL_DONE)
         def report() -> dict:
             """Sum up the run."""
             return sync_tasks.make_report(sync.name)

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import typer
 
-from ml_connector.errors import ConnectorError, SettingsError
+from ml_connector.errors import ConnectorError, SettingsError, values_withheld
 
 DONE, FAILED, WRONG_SETTINGS, WAITING = 0, 1, 2, 3
 
@@ -40,7 +40,8 @@ def main() -> None:
     for command in sorted(entry_points(group="ml_connector.commands"), key=lambda e: e.name):
         command.load()(app)
     try:
-        app(standalone_mode=True)
+        with values_withheld():
+            app(standalone_mode=True)
     except SettingsError as error:
         _fail(error, WRONG_SETTINGS)
     except ConnectorError as error:

@@ -9,8 +9,11 @@
     │   │   └── NeedsReauth     the QuickBooks grant has ended; connect again
     │   ├── QuotaExhausted      rate limiting or a block that outlasted the retries
     │   ├── AudienceNotReady    audience or merge fields do not match the settings
+    │   ├── QueryRefused        QuickBooks refuses a query as a whole
+    │   ├── CreationRefused     Mailchimp takes no new contact at all, such as above its plan's limit
     │   ├── IncompleteRead      QuickBooks listed fewer customers than it counts
     │   ├── PlanOutdated        data changed while a large plan waited for its approval
+    │   ├── RunIncomplete       a step of the run failed; the others did their part
     │   ├── ConsentRaised       the consent check saw a status rise; writing stops at once
     │   ├── Tampered            audit rows do not match their seals
     │   └── StorageError        database or disk cannot store what must not be lost
@@ -18,6 +21,7 @@
     │   ├── RateLimited         429, or an edge block; ``retry_after`` seconds if the vendor sent it
     │   ├── Unavailable         5xx, HTML instead of JSON, refused connection
     │   └── AnswerLost          time-out or broken connection: the call may have been applied
+    ├── Defect                  this code failed; it names the place and quotes no data
     ├── TokenExpired            401 from QuickBooks: refresh once, retry once
     └── RecordRefused           this record alone is refused; the others continue
         ├── StaleObject         QuickBooks 5010: read, re-apply, write again
@@ -26,6 +30,15 @@
 Only ``*/protocol.py`` creates these from HTTP responses. Only ``ml_connector_airflow/retries.py``
 turns them into Airflow's retry decisions. Messages never contain secrets or addresses.
 """
+
+from contextlib import ContextDecorator
+from pathlib import PurePath
+from traceback import walk_tb
+from types import TracebackType
+
+PLACES = 4
+"""A defect names the innermost places in this code, up to this many."""
+_OURS = ("ml_connector", "ml_connector_airflow")
 
 
 class ConnectorError(Exception):
@@ -64,6 +77,14 @@ class AudienceNotReady(StopRun):
     """The audience or one of its merge fields does not match the settings."""
 
 
+class QueryRefused(StopRun):
+    """QuickBooks refuses a query as a whole: no record of it is read."""
+
+
+class CreationRefused(StopRun):
+    """Mailchimp refuses every new contact for one and the same reason. All else goes on."""
+
+
 class IncompleteRead(StopRun):
     """A full load returned fewer customers than QuickBooks counts."""
 
@@ -82,6 +103,48 @@ class ConsentRaised(StopRun):
 
 class StorageError(StopRun):
     """The database or the disk cannot store the data."""
+
+
+class RunIncomplete(StopRun):
+    """A step of the run failed. What the others did is reported."""
+
+
+class Defect(ConnectorError):
+    """An unexpected error, without its text: a KeyError shows its key, which may be an address."""
+
+    def __init__(self, error: Exception) -> None:
+        frames = [(PurePath(f.f_code.co_filename), n) for f, n in walk_tb(error.__traceback__)]
+        ours = [
+            f"{'/'.join(path.parts[-2:])}:{line}"
+            for path, line in frames
+            if not set(path.parts).isdisjoint(_OURS)
+        ]
+        places = " < ".join(reversed(ours[-PLACES:])) or "an unknown place"
+        super().__init__(
+            f"a defect in ml-connector: {type(error).__name__} at {places}. Report it with this line"
+        )
+
+
+class values_withheld(ContextDecorator):  # noqa: N801 -- read as a verb, like contextlib.suppress
+    """Turn an unexpected error into a ``Defect``, in a block or a function.
+
+    Errors of ours and of Airflow pass, as do signals.
+    """
+
+    def __enter__(self) -> None:
+        """Do nothing."""
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Raise a ``Defect`` in place of an unexpected error, which nobody gets to see."""
+        if not isinstance(error, Exception) or isinstance(error, ConnectorError):
+            return
+        if type(error).__module__.partition(".")[0] != "airflow":
+            raise Defect(error) from None
 
 
 class RetryLater(ConnectorError):

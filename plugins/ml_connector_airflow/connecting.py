@@ -15,6 +15,7 @@ from ml_connector_airflow.alerts.delivery import end_alert
 from ml_connector_airflow.hooks.quickbooks import QuickBooksHook
 from ml_connector_airflow.tasks.tokens import needs_reauth
 from ml_connector_airflow.token_variable import TokenVariable
+from ml_connector_airflow.typed import realm_in
 from ml_connector_airflow.wiring import connection_named, database_url
 
 
@@ -53,7 +54,7 @@ def complete_consent(conn_id: str, consent: Consent, *, redirect_uri: str) -> st
 
 def _store_realm(conn_id: str, realm_id: str) -> None:
     connection = connection_named(conn_id, "add one of type QuickBooks Online")
-    if str(connection.extra_dejson.get("realm_id") or "") == realm_id:
+    if realm_in(connection.extra_dejson) == realm_id:
         return
     with create_session() as session:
         query = select(StoredConnection).where(StoredConnection.conn_id == conn_id)

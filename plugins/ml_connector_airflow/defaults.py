@@ -1,12 +1,21 @@
 """Defaults of every DAG and task: retries, alerts, summary line, priority."""
 
+from datetime import timedelta
 from typing import Any
 
 from ml_connector_airflow.alerts.callbacks import task_failed
 from ml_connector_airflow.retries import POLICY, RETRIES, RETRY_DELAY
 from ml_connector_airflow.summary import summarise, summarise_failure
 
+EXECUTION_TIMEOUT = timedelta(hours=12)
+"""A task that works for longer is ended and retried. It resumes from what is stored. The longest
+known, 40,000 single calls under Mailchimp's older contract, takes two hours."""
+
+SHORT_TIMEOUT = timedelta(hours=1)
+"""For tasks that end after minutes by themselves."""
+
 DEFAULT_ARGS: dict[str, Any] = {
+    "execution_timeout": EXECUTION_TIMEOUT,
     "retries": RETRIES,
     "retry_delay": RETRY_DELAY,
     "retry_policy": POLICY,

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 
+from airflow.configuration import conf
 from airflow.models.dag import DagModel
 from airflow.models.pool import Pool
 from airflow.utils.session import create_session
@@ -14,6 +15,20 @@ POOLS = ("mailchimp_api", "quickbooks_api", "webhooks")
 """The pools of deploy/pools.json, which DAGs use in addition to the syncs' own pools."""
 SERVICES = ("process_webhooks", "refresh_quickbooks_tokens", "verify_audit")
 """The DAGs that serve every sync. Airflow pauses a DAG that it has not seen before."""
+
+
+def fernet_key() -> str:
+    """Report that Airflow encrypts connections and Variables.
+
+    Raises ``SettingsError`` with the command that makes a key if it stores them in clear.
+    """
+    if not (conf.get("core", "fernet_key", fallback="") or "").strip():
+        raise SettingsError(
+            "Airflow has none, so keys and tokens are stored in clear. Set AIRFLOW__CORE__FERNET_KEY"
+            " for every Airflow process to the output of `openssl rand -base64 32 | tr '+/' '-_'`,"
+            " then save the connections again and run `ml-connector connect quickbooks`"
+        )
+    return "connections and tokens are encrypted"
 
 
 def pools(syncs: Iterable[Sync]) -> str:

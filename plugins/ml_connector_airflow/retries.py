@@ -8,7 +8,7 @@ from datetime import timedelta
 
 from airflow.sdk.definitions.retry_policy import ExceptionRetryPolicy, RetryAction, RetryRule
 
-from ml_connector.errors import RetryLater, StopRun, StorageError
+from ml_connector.errors import Defect, RetryLater, StopRun, StorageError
 
 RETRIES = 3
 RETRY_DELAY = timedelta(minutes=1)
@@ -25,6 +25,11 @@ POLICY = ExceptionRetryPolicy(
             exception=StopRun,
             action=RetryAction.FAIL,
             reason="a person has to act; the error says what to do",
+        ),
+        RetryRule(
+            exception=Defect,
+            action=RetryAction.FAIL,
+            reason="the same data would fail again",
         ),
         RetryRule(
             exception=RetryLater,

@@ -1,8 +1,9 @@
 """Parse what users type in the shell and in Airflow's trigger form."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
+from typing import Any
 
 from ml_connector.errors import SettingsError
 
@@ -36,6 +37,11 @@ def parse_typed_head(said: str) -> str | None:
             "--head takes the 64 hexadecimal digits that `ml-connector audit verify` printed"
         )
     return head or None
+
+
+def realm_in(extra: Mapping[str, Any]) -> str:
+    """Return a connection's realm id without blanks: Intuit's pages show it in groups of digits."""
+    return "".join(str(extra.get("realm_id") or "").split())
 
 
 def require_rows(ids: Sequence[int], *, failed: bool) -> None:

@@ -135,6 +135,15 @@ def fake_address(email: str) -> ProblemError:
     return invalid(f"{email} looks fake or invalid, please enter a real email address.")
 
 
+def contact_limit(limit: int) -> ProblemError:
+    """Return the problem: the plan is full. The service's own wording is not documented."""
+    return ProblemError(
+        403,
+        "Contact Limit Reached",
+        f"Your plan allows {limit:,} contacts. Upgrade your plan to add more contacts.",
+    )
+
+
 def throttled(email: str) -> ProblemError:
     """Return 400: the per-address limit on sign-ups."""
     return invalid(

@@ -21,6 +21,7 @@ class Settings(Remembered):
         refuse_fake_domains: refuse example.com and the like.
         double_optin: sign-ups through a form wait for a confirmation; `subscribed` by the API
             goes past it.
+        contact_limit: contacts that the plan allows, archived ones not counted; 0 for any number.
         throttled: addresses that "signed up to a lot of lists very recently".
         stats_cache_seconds: for how long an audience's `stats` are not counted anew.
         webhook_signing: webhooks registered from now on are signed, as since 2026.
@@ -37,6 +38,7 @@ class Settings(Remembered):
     connection_limit: int = 10
     refuse_fake_domains: bool = True
     double_optin: bool = False
+    contact_limit: int = 0
     throttled: list[str] = field(default_factory=list)
     stats_cache_seconds: int = 300
     webhook_signing: bool = True

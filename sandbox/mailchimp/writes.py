@@ -51,6 +51,7 @@ def post(audience: Audience, body: dict[str, Any], *, validate: bool) -> Member:
 def create(audience: Audience, body: dict[str, Any], status: str, *, validate: bool) -> Member:
     """Create a member by the API; tags in the body are set at creation."""
     email = check_address(audience, body["email_address"])
+    _check_limit(audience)
     values = audience.merge_fields.take({}, body.get("merge_fields") or {}, validate=validate)
     interests = audience.interests.take(frozenset(), body.get("interests"))
     permissions = _permissions(audience, frozenset(), body)
@@ -160,6 +161,13 @@ def check_address(audience: Audience, email: str) -> str:
         raise problems.forgotten(email)
     _check_throttle(audience, email)
     return email
+
+
+def _check_limit(audience: Audience) -> None:
+    limit = audience.settings.contact_limit
+    members = audience.by_contact_id.values()
+    if limit and sum(each.status != "archived" for each in members) >= limit:
+        raise problems.contact_limit(limit)
 
 
 def _check_throttle(audience: Audience, email: str) -> None:

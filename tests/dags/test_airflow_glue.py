@@ -56,7 +56,13 @@ def test_the_console_reads_a_syncs_company_in_its_connection(monkeypatch):
     connection = {"conn_type": "quickbooks", "extra": {"realm_id": "9341450000000002"}}
     monkeypatch.setenv("AIRFLOW_CONN_QUICKBOOKS_WEST", json.dumps(connection))
     values = {"name": "west", "audience_id": "b2c3d4e5f6", "new_contact_status": "subscribed"}
-    for conn_id, realm in (("quickbooks_west", "9341450000000002"), ("quickbooks_gone", "")):
+    pasted = {"conn_type": "quickbooks", "extra": {"realm_id": " 9341 4500 0000\u00a00002 "}}
+    monkeypatch.setenv("AIRFLOW_CONN_QUICKBOOKS_PASTED", json.dumps(pasted))
+    for conn_id, realm in (
+        ("quickbooks_west", "9341450000000002"),
+        ("quickbooks_pasted", "9341450000000002"),
+        ("quickbooks_gone", ""),
+    ):
         sync = Sync.model_validate({**values, "quickbooks_conn_id": conn_id, "fields": {}})
         assert AirflowServices().realm(sync) == realm
 

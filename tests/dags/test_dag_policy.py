@@ -32,6 +32,15 @@ def test_every_task_retries_by_our_policy(bag):
             )
 
 
+def test_every_task_has_a_timeout_and_only_a_wait_for_events_a_long_one(bag):
+    for dag in bag.dags.values():
+        for task in dag.tasks:
+            where = f"{dag.dag_id}.{task.task_id}: set execution_timeout, or take DEFAULT_ARGS"
+            assert task.execution_timeout is not None, where
+            waits = (dag.dag_id, task.task_id) == ("process_webhooks", "wait")
+            assert waits or task.execution_timeout <= timedelta(hours=12), where
+
+
 def test_every_task_says_in_one_line_what_it_does(bag):
     for dag in bag.dags.values():
         for task in dag.tasks:

@@ -67,3 +67,12 @@ def test_pools_and_paused_dags_are_named_until_the_commands_of_the_page_were_giv
     )
     assert re.search(r"^replay_audit +False$", listed, re.MULTILINE), listed
     assert re.search(r"^sync_customers__main +True$", listed, re.MULTILINE), listed
+
+
+def test_check_fails_without_a_fernet_key_and_names_the_command_that_makes_one(airflow_environment):
+    said = typed({**airflow_environment, "AIRFLOW__CORE__FERNET_KEY": ""}, "ml-connector check")
+    assert "FAILED Fernet key: Airflow has none" in said
+    assert "openssl rand -base64 32" in said
+    assert "ok     Fernet key: connections and tokens are encrypted" in typed(
+        airflow_environment, "ml-connector check"
+    )

@@ -16,10 +16,19 @@ from ml_connector.errors import (
     SettingsError,
     Unavailable,
 )
-from ml_connector.wire.formats import impersonal, retry_after
+from ml_connector.wire.formats import impersonal, plain_text, retry_after
 from ml_connector.wire.transport import Response
 
 # Mailchimp's messages about one contact, with our code and our words. The first match counts.
+MAX_WORDS = 1_000
+"""Characters of a message that are searched for a limit."""
+CONTACT_LIMIT = "contact_limit"
+# The wording is not documented: plan and limit beside contacts.
+_LIMITS = re.compile(
+    r"\b(?:contact|member|subscriber|audience|plan)s?\b[^.]{0,40}\b(?:limit|maximum|quota)"
+    r"|\b(?:limit|maximum|quota)\b[^.]{0,40}\b(?:contact|member|subscriber|plan)s?\b"
+    r"|\b(?:upgrade|exceeds?|over) (?:your|the) (?:current )?plan\b"
+)
 _REFUSALS: tuple[tuple[str, str, str], ...] = (
     ("compliance", "in a compliance state", "opted out, bounced or under review"),
     ("forgotten", "permanently deleted", "permanently deleted; may not be imported again"),
@@ -58,9 +67,13 @@ def _refused_access(
             request_id=request_id,
         )
     if status == 403 and document is not None:
-        words = impersonal(str(document.get("detail") or document.get("title") or ""))
+        words = impersonal(plain_text(document.get("detail") or document.get("title")))
+        if classify_row_error(words) == CONTACT_LIMIT:
+            return CallRefused(
+                f"Mailchimp refused: {words}", code=CONTACT_LIMIT, request_id=request_id
+            )
         return CredentialsError(
-            f"Mailchimp refuses this account or key (403): {words}. Check in Mailchimp that the"
+            f"Mailchimp refuses this account or key (403): {words.rstrip('.')}. Check in Mailchimp that the"
             " account is active and that the key's user may manage the audience",
             request_id=request_id,
         )
@@ -105,20 +118,21 @@ def _refused(
         )
     if status == 404:
         return RecordRefused("Mailchimp: not found", code="not_found", request_id=request_id)
-    title, detail = str(document.get("title") or ""), str(document.get("detail") or "")
+    title, detail = plain_text(document.get("title")), plain_text(document.get("detail"))
     if status == 405:
         return RecordRefused(
             f"Mailchimp: {impersonal(detail)}", code="method_not_allowed", request_id=request_id
         )
+    errors = document.get("errors")
     fields = [
-        (str(error.get("field") or ""), str(error.get("message") or ""))
-        for error in document.get("errors") or ()
+        (plain_text(error.get("field")), plain_text(error.get("message")))
+        for error in (errors if isinstance(errors, list) else ())
         if isinstance(error, Mapping)
     ]
     words = f"{title} {detail} {' '.join(said for _, said in fields)}"
     code = classify_row_error(words)
     message = f"Mailchimp refused: {explained(code, detail or title, fields)}"
-    if status == 400 and code != "invalid":
+    if status == 400 and code not in ("invalid", CONTACT_LIMIT):
         return RecordRefused(message, code=code, request_id=request_id)
     return CallRefused(message, code=code, request_id=request_id)
 
@@ -126,10 +140,12 @@ def _refused(
 def classify_row_error(error: str, error_code: str = "", field: str = "") -> str:
     """Return our code for Mailchimp's message about one contact.
 
-    ``compliance``, ``forgotten``, ``signup_throttled``, ``fake_email``, ``member_exists``,
+    ``contact_limit``, ``compliance``, ``forgotten``, ``signup_throttled``, ``fake_email``, ``member_exists``,
     ``invalid_email``, ``merge_fields``, or ``invalid`` for anything else.
     """
     words = error.lower()
+    if _LIMITS.search(words[:MAX_WORDS]):
+        return CONTACT_LIMIT
     for code, phrase, _ in _REFUSALS:
         if phrase in words:
             return code

@@ -19,7 +19,9 @@ from ml_connector.errors import (
     ConnectorError,
     CredentialsError,
     IncompleteRead,
+    QueryRefused,
     QuotaExhausted,
+    RecordRefused,
     TokenExpired,
 )
 from ml_connector.model import Page, Unreadable, page_of
@@ -330,7 +332,14 @@ class QuickBooksClient:
         request = protocol.query_request(
             self._base_url, self._realm, statement, custom_fields=custom_fields
         )
-        return self._call("query", request)
+        try:
+            return self._call("query", request)
+        except RecordRefused as error:
+            raise QueryRefused(
+                f"{error.message.rstrip('.')} (code {error.code}). Nothing was planned. Run the sync"
+                " again; if it stays so, ask Intuit with the request id, and look for a newer release",
+                request_id=error.request_id,
+            ) from error
 
     def _call(self, kind: str, request: Request) -> Row:
         return self._answer(kind, request)[0]

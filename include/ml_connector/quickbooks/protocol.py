@@ -56,7 +56,9 @@ THROTTLE_WAIT = 60.0
 
 # Details of these faults name properties, limits or query tokens. Details of others can quote
 # personal data.
-_IMPERSONAL_DETAILS = frozenset({"500", "610", "1040", "2010", "2020", "2050", "4000", "4001"})
+_IMPERSONAL_DETAILS = frozenset(
+    {"500", "610", "1040", "2010", "2020", "2050", "4000", "4001", "4002", "4003"}
+)
 
 _CODE = re.compile(r"[\w.-]{1,40}")
 

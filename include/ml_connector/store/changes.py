@@ -422,6 +422,17 @@ def any_older(connection: Connection, *, plan_id: int, shard: int, than: timedel
     )
 
 
+def count_pending(connection: Connection, *, plan_id: int, kind: str) -> int:
+    """Return the number of a plan's pending changes of a kind."""
+    return int(
+        connection.execute(
+            text("""SELECT coalesce(sum(changes), 0) FROM ml_connector.change_counts
+                    WHERE plan_id = :plan_id AND state = 'pending' AND kind = :kind"""),
+            {"plan_id": plan_id, "kind": kind},
+        ).scalar_one()
+    )
+
+
 def any_pending(connection: Connection, *, plan_id: int, shard: int, kind: str) -> bool:
     """Return whether a shard has pending changes of a kind."""
     return bool(

@@ -47,6 +47,7 @@ class Database:
             parsed.set(drivername="postgresql+psycopg"),
             pool_size=connections,
             pool_pre_ping=True,
+            hide_parameters=True,  # of statements in errors: they hold personal data
             connect_args={
                 "connect_timeout": 5,
                 "application_name": "ml-connector",

@@ -32,12 +32,44 @@ def created_at(connection: Connection, *, plan_id: int) -> datetime:
     return found
 
 
-def fail(connection: Connection, *, plan_id: int, error: str) -> None:
-    """Store the message of a failed step. The run may still be retried."""
+def fail(connection: Connection, *, plan_id: int, error: str, stopped: str | None = None) -> None:
+    """Store the message of a failed step. The run may still be retried.
+
+    ``stopped`` is the step, if nothing further can succeed before a person acts.
+    """
     connection.execute(
-        text("UPDATE ml_connector.plans SET state = 'failed', error = :error WHERE id = :plan_id"),
-        {"plan_id": plan_id, "error": error},
+        text("""UPDATE ml_connector.plans SET state = 'failed', error = :error,
+                    counts = counts || jsonb_strip_nulls(
+                        jsonb_build_object('stopped', CAST(:stopped AS text)))
+                WHERE id = :plan_id"""),
+        {"plan_id": plan_id, "error": error, "stopped": stopped},
     )
+
+
+def resume(connection: Connection, *, plan_id: int, step: str) -> None:
+    """Record that a step succeeded: if it had stopped the run, others may go on."""
+    connection.execute(
+        text("""UPDATE ml_connector.plans SET counts = counts - 'stopped'
+                WHERE id = :plan_id AND counts ->> 'stopped' = :step"""),
+        {"plan_id": plan_id, "step": step},
+    )
+
+
+def stopped_by(connection: Connection, *, plan_id: int) -> str | None:
+    """Return the step that stopped the run until a person acts; None if none did."""
+    found: str | None = connection.execute(
+        text("SELECT counts ->> 'stopped' FROM ml_connector.plans WHERE id = :plan_id"),
+        {"plan_id": plan_id},
+    ).scalar_one()
+    return found
+
+
+def last_error(connection: Connection, *, plan_id: int) -> str | None:
+    """Return the message of the step that failed last."""
+    found: str | None = connection.execute(
+        text("SELECT error FROM ml_connector.plans WHERE id = :plan_id"), {"plan_id": plan_id}
+    ).scalar_one()
+    return found
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,12 +140,14 @@ def note_waiting(
 def finish(
     connection: Connection, *, plan_id: int, state: str, counts: Mapping[str, object]
 ) -> None:
-    """Close the plan with its summary."""
+    """Close the plan with its summary. A failed one keeps its approval: its steps may go on."""
     connection.execute(
         text("""UPDATE ml_connector.plans
                 SET state = :state, error = NULL, finished_at = clock_timestamp(),
-                    counts = CAST(:counts AS jsonb) || jsonb_strip_nulls(jsonb_build_object(
-                        'why', counts -> 'why', 'forecast', counts -> 'forecast'))
+                    counts = CASE WHEN :state = 'failed' THEN counts
+                                  ELSE jsonb_strip_nulls(jsonb_build_object(
+                                      'why', counts -> 'why', 'forecast', counts -> 'forecast'))
+                             END || CAST(:counts AS jsonb)
                 WHERE id = :plan_id"""),
         {"plan_id": plan_id, "state": state, "counts": json.dumps(counts)},
     )

@@ -19,6 +19,7 @@ from msgspec.structs import replace
 
 from ml_connector.errors import CallRefused, RecordRefused
 from ml_connector.mailchimp.client import MailchimpClient, requires_status
+from ml_connector.mailchimp.problems import CONTACT_LIMIT
 from ml_connector.mailchimp.protocol import further_body
 from ml_connector.model import (
     BatchResult,
@@ -32,6 +33,11 @@ from ml_connector.model import (
 from ml_connector.sync.outcomes import MOVED, ExtraCall, Outcome, Row
 from ml_connector.sync.permissions import Permissions
 
+ALL_ALIKE = 3
+"""From this many creations on, one reason for all of them is no reason of theirs."""
+
+_REASONS_OF_ALL = ("invalid", "merge_fields")
+
 MAX_SINGLE_UNTAGS = 2
 """Up to this many contacts lose tags one by one. Removal by tag needs an extra call to find each
 tag."""
@@ -39,6 +45,14 @@ tag."""
 
 class StatusRequired(Exception):
     """The account's batch endpoint has the older contract; nothing was written."""
+
+
+class EveryOneRefused(Exception):
+    """Mailchimp refused every creation of a call for one reason; nothing was written."""
+
+    def __init__(self, reason: str, *, code: str) -> None:
+        super().__init__(reason)
+        self.reason, self.code = reason, code
 
 
 class SplitBatch(Exception):
@@ -58,7 +72,8 @@ class ContactCalls:
         ``status_required``: the account's batch endpoint is known to have the older contract.
 
         Raises ``SplitBatch`` if Mailchimp refused the call as a whole. Raises ``StatusRequired`` if the
-        batch endpoint turns out to have the older contract. In both cases nothing was written.
+        batch endpoint turns out to have the older contract. Raises ``EveryOneRefused`` if Mailchimp
+        takes no new contact at all. In each case nothing was written.
         """
         if rows[0].change.kind == Kind.RESTORE:
             return self._untagged([self._restored(row) for row in rows])
@@ -77,9 +92,13 @@ class ContactCalls:
         except CallRefused as error:
             if not status_required and requires_status(error):
                 raise StatusRequired from error
+            if error.code == CONTACT_LIMIT:
+                raise EveryOneRefused(error.message, code=error.code) from error
             if len(rows) > 1:
                 raise SplitBatch from error
             return [_refused(rows[0], error)]
+        if creating:
+            _check_refusals(result)
         outcomes = _outcomes(rows, result)
         if creating and status_required:
             outcomes = [self._returned(outcome) for outcome in outcomes]
@@ -257,6 +276,17 @@ def _forgotten(row: Row) -> RowRefusal:
         code="forgotten",
         message="Mailchimp has this contact no more: it was deleted for good",
     )
+
+
+def _check_refusals(result: BatchResult) -> None:
+    """Raise ``EveryOneRefused`` if the creations were refused for a reason that is not theirs."""
+    reasons = {(each.code, each.message) for each in result.refused}
+    if result.created or result.updated or len(reasons) != 1:
+        return
+    code, message = reasons.pop()
+    alike = code in _REASONS_OF_ALL and len(result.refused) >= ALL_ALIKE
+    if alike or code == CONTACT_LIMIT:
+        raise EveryOneRefused(message, code=code)
 
 
 def _unreadable(row: Row, member: Unreadable) -> RowRefusal:

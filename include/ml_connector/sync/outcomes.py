@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 
 from ml_connector.audit.trail import Entry
+from ml_connector.mailchimp.problems import CONTACT_LIMIT
 from ml_connector.model import (
     CONSENT_RANK,
     ChangeState,
@@ -31,7 +32,7 @@ PARKED_FOR = (timedelta(hours=1), timedelta(days=1), timedelta(days=3), timedelt
 MOVED = "moved_in_mailchimp"
 """Refusal of an update whose contact has left the address in Mailchimp (A43)."""
 
-_PARKING = ("signup_throttled", "unanswered", "unreadable")
+_PARKING = ("signup_throttled", "unanswered", "unreadable", CONTACT_LIMIT)
 _TERMINAL = {"forgotten": Status.FORGOTTEN, "compliance": Status.UNSUBSCRIBED}
 
 

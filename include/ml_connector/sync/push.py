@@ -36,7 +36,7 @@ from ml_connector.store import (
 )
 from ml_connector.store.changes import ClaimedChange, Risky, SettledChange
 from ml_connector.sync import edits, planner
-from ml_connector.sync.calls import ContactCalls, SplitBatch, StatusRequired
+from ml_connector.sync.calls import ContactCalls, EveryOneRefused, SplitBatch, StatusRequired
 from ml_connector.sync.edits import observation_of
 from ml_connector.sync.fetch_members import (
     fetch_archived,
@@ -50,6 +50,7 @@ from ml_connector.sync.further import Further
 from ml_connector.sync.outcomes import Outcome, Row, observed_state, our_tags, seen_tags
 from ml_connector.sync.permissions import Permissions
 from ml_connector.sync.recovery import record_unknown_outcomes
+from ml_connector.sync.room import Room
 
 ROWS_A_CALL = {Kind.CREATE: 500, Kind.UPDATE: 500, Kind.RESTORE: 1}
 BATCHED = (Kind.CREATE, Kind.UPDATE)
@@ -83,7 +84,8 @@ def push_shard(
 
     With ``again``, superseded changes are decided again and sent in the same task.
 
-    Raises ``ConsentRaised`` if the consent check saw a status rise. Passes on ``StopRun`` and
+    Raises ``ConsentRaised`` if the consent check saw a status rise. Raises ``CreationRefused`` in the
+    end if Mailchimp takes no new contact: updates and restores are sent all the same. Passes on ``StopRun`` and
     ``RetryLater`` from the client. Everything sent before the error is settled.
     """
     with scope.database.begin() as connection:
@@ -100,6 +102,7 @@ def push_shard(
         if not again or not stale:
             break
         planner.decide_on(scope, plan_id=plan_id, customer_ids=stale, shard=shard)
+    pusher.room.demand(scope, plan_id=plan_id)
     return dict(pusher.counts)
 
 
@@ -113,6 +116,7 @@ class _Pusher:
             self._permissions = Permissions.of(scope, connection)
         self._calls = ContactCalls(client, self._permissions)
         self._status_required = contract.get("contract") == "status_required"
+        self.room = Room()
         self._claiming = threading.Lock()
         self._claimed: Counter[Kind] = Counter()  # the last id claimed, by kind
         self._batch: Counter[Kind] = Counter()  # the last batch claimed, by kind
@@ -122,6 +126,8 @@ class _Pusher:
 
     def push_next(self, kind: Kind, rows: int, ids: Sequence[int] | None = None) -> bool:
         """Claim and send a batch or up to ``rows`` changes; return whether there were any."""
+        if self.room.is_none and kind is Kind.CREATE:
+            return False
         if self._status_required and kind is Kind.CREATE:
             self._look_for_archived()
         if ids is None and kind in BATCHED and self.push_batch(kind):
@@ -134,6 +140,8 @@ class _Pusher:
 
     def push_batch(self, kind: Kind, *, wait: bool = False) -> bool:
         """Claim and send a batch, after waiting for its lock if need be; return if there was one."""
+        if self.room.is_none and kind is Kind.CREATE:
+            return False
         one_by_one = self._status_required and kind is Kind.UPDATE
         if one_by_one or (self._permissions and kind is Kind.CREATE):
             with self._scope.database.begin() as connection:
@@ -162,6 +170,8 @@ class _Pusher:
                     halves = (claimed[:middle], claimed[middle:])
         except StatusRequired:
             self._learn_contract()
+        except EveryOneRefused as error:
+            self.room.refused, claimed = error, []
         if self._permissions and claimed and self._permissions.problem:
             raise AudienceNotReady(
                 f"audience {self._scope.sync.audience_id} is not ready:"
@@ -238,6 +248,7 @@ class _Pusher:
         self._settle_changes(connection, dropped, batch_id)
         self._decide_again(connection, stale)
         risen = self._settle(connection, outcomes, batch_id)
+        self.room.look(outcomes)
         if batch_id is not None:
             batches.settle(connection, batch_id=batch_id)
         return risen
@@ -251,7 +262,7 @@ class _Pusher:
             intent = intents.put_batch(at_once, ids, sync=self._scope.name, batch_id=batch_id)
         try:
             outcomes = self._calls.send(rows, status_required=self._status_required)
-        except (SplitBatch, StatusRequired):  # refused as a whole: nothing was written
+        except (SplitBatch, StatusRequired, EveryOneRefused):  # nothing was written
             with self._scope.database.begin() as at_once:
                 intents.end_batch(at_once, intent)
             raise

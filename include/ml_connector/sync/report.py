@@ -58,8 +58,11 @@ class Report:
         }
 
 
-def make_report(scope: Scope, *, plan_id: int) -> Report:
-    """Close the plan, log one summary line, and return the report."""
+def make_report(scope: Scope, *, plan_id: int, complete: bool = True) -> Report:
+    """Close the plan, log one summary line, and return the report.
+
+    A run that is not ``complete`` counts as failed, whatever it did.
+    """
     with scope.database.begin() as connection:
         since = plans.created_at(connection, plan_id=plan_id)
         report = Report(
@@ -76,7 +79,7 @@ def make_report(scope: Scope, *, plan_id: int) -> Report:
         if first_run.why_ask(scope, connection) is None:
             first_run.remember(scope, connection)
         rejected = approvals.approval_of(connection, plan_id=plan_id)[0] == "rejected"
-        state = "rejected" if rejected else "finished"
+        state = "rejected" if rejected else "finished" if complete else "failed"
         plans.finish(connection, plan_id=plan_id, state=state, counts=report.as_json())
     if sum(number for *_, number in report.changes) >= MANY_ROWS:
         with scope.database.begin() as connection:

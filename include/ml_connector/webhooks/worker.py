@@ -14,7 +14,13 @@ from time import monotonic, sleep
 import structlog
 
 from ml_connector.activity import queue, writer
-from ml_connector.errors import ConnectorError, RetryLater, StopRun, StorageError
+from ml_connector.errors import (
+    ConnectorError,
+    RetryLater,
+    StopRun,
+    StorageError,
+    values_withheld,
+)
 from ml_connector.mailchimp.webhooks import SYSTEM as MAILCHIMP
 from ml_connector.model import RunContext
 from ml_connector.quickbooks.webhooks import SYSTEM as QUICKBOOKS
@@ -162,7 +168,8 @@ class _Worker:
             fresh = [event for event in mine if event not in held]
             try:
                 if mine:
-                    results.append((target, work(target, mine)))
+                    with values_withheld():
+                        results.append((target, work(target, mine)))
             except StorageError:
                 raise
             except (StopRun, RetryLater) as error:

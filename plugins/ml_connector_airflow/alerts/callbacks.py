@@ -7,7 +7,13 @@ from typing import Any
 
 import structlog
 
-from ml_connector.errors import ConnectorError, ConsentRaised, NeedsReauth, Tampered
+from ml_connector.errors import (
+    ConnectorError,
+    ConsentRaised,
+    NeedsReauth,
+    RunIncomplete,
+    Tampered,
+)
 from ml_connector.scope import Scope
 from ml_connector.store.database import Database
 from ml_connector_airflow.alerts.delivery import end_alert, raise_alert
@@ -19,7 +25,7 @@ log = structlog.get_logger(__name__)
 def task_failed(context: Mapping[str, Any]) -> None:
     """Raise an alert for a failed task. Airflow calls this only after the last retry."""
     instance, error = context["ti"], context.get("exception")
-    if isinstance(error, NeedsReauth | Tampered):  # alerts of their own causes
+    if isinstance(error, NeedsReauth | Tampered | RunIncomplete):  # alerts of their own causes
         return
     kind = "consent_raised" if isinstance(error, ConsentRaised) else "task_failed"
     # Other libraries' errors may contain addresses or secrets.

@@ -50,6 +50,7 @@ def run_checks(sync_name: str = "", *, fix: bool = False) -> Iterator[Line]:
         yield _failed("settings", error)
         return
     yield Line(True, "settings", f"{settings_file()}: {', '.join(sync.name for sync in syncs)}")
+    yield _tried("Fernet key", installation.fernet_key)
     yield _tried("pools", lambda: installation.pools(syncs))
     yield _tried("DAGs for every sync", installation.paused_services)
     for sync in syncs:

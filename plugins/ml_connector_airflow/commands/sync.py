@@ -67,7 +67,9 @@ def run_dag(sync_name: str, conf: dict[str, Any]) -> RunOutcome:
         succeeded=state == "success",
         rejected=progress is not None and progress.state == "rejected",
         plan_id=progress.plan_id if progress else None,
-        error=progress.error if progress else "a task failed before it reached the database",
+        error=progress.error
+        if progress and progress.error
+        else "a task failed before it reached the database; its log in Airflow says why",
         seconds=(datetime.now(UTC) - started).total_seconds(),
     )
 

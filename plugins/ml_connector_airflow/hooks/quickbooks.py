@@ -20,6 +20,7 @@ from ml_connector.wire.retries import Retries
 from ml_connector.wire.transport import RequestsTransport
 from ml_connector_airflow.hooks.session import SessionHook
 from ml_connector_airflow.token_variable import TokenVariable
+from ml_connector_airflow.typed import realm_in
 
 if TYPE_CHECKING:
     from ml_connector.store.database import Database
@@ -53,7 +54,7 @@ class QuickBooksHook(SessionHook):
     ) -> QuickBooksClient:
         """Return a client that reads customers with these custom fields. Raises ``SettingsError`` if the connection has no realm id."""
         connection: Connection = self.get_connection(self.quickbooks_conn_id)
-        realm = str(connection.extra_dejson.get("realm_id") or "")
+        realm = realm_in(connection.extra_dejson)
         if not realm.isdecimal():
             raise SettingsError(
                 f"connection {self.quickbooks_conn_id} has no realm_id (the company's number, digits "

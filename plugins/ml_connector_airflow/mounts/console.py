@@ -46,6 +46,7 @@ from ml_connector.webhooks.endpoint import PREFIX as WEBHOOKS
 from ml_connector_airflow import connecting
 from ml_connector_airflow.mounts.receiver import load_keys
 from ml_connector_airflow.token_variable import TokenVariable
+from ml_connector_airflow.typed import realm_in
 from ml_connector_airflow.wiring import (
     connection_named,
     database_url,
@@ -114,7 +115,7 @@ class AirflowServices:
             connection = connection_named(sync.quickbooks_conn_id, "")
         except SettingsError:
             return ""
-        return str(connection.extra_dejson.get("realm_id") or "")
+        return realm_in(connection.extra_dejson)
 
     def token_ends(self, conn_id: str) -> TokenExpiry:
         """Return the expiry times in the token Variable, without the tokens."""
@@ -141,7 +142,7 @@ class AirflowServices:
             connection = connection_named(conn_id, "add one of type QuickBooks Online")
         except SettingsError as error:
             return StatusLine(name="QuickBooks", said=str(error), ok=False)
-        realm = str(connection.extra_dejson.get("realm_id") or "")
+        realm = realm_in(connection.extra_dejson)
         lacking = [
             name
             for name, value in (

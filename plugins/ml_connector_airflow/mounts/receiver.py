@@ -58,7 +58,9 @@ def _quickbooks(conn_ids: set[str], fixes: dict[str, str]) -> dict[str, frozense
         extra = _extra(conn_id)
         tokens = values_in(extra, "webhook_verifier_token")
         for token in tokens:
-            realms[token] |= frozenset(values_in(extra, "realm_id"))
+            realms[token] |= frozenset(
+                "".join(each.split()) for each in values_in(extra, "realm_id")
+            )
         if not tokens:
             fixes[QUICKBOOKS] = (
                 f"no webhook verifier token is set; copy it from your Intuit app's webhooks page "

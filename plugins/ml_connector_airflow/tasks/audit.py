@@ -8,7 +8,7 @@ import structlog
 
 from ml_connector.audit import chain
 from ml_connector.audit.chain import Verified
-from ml_connector.errors import Tampered
+from ml_connector.errors import Tampered, values_withheld
 from ml_connector.retention import maintain_audit
 from ml_connector.settings import home, load_audit
 from ml_connector.store.database import Database
@@ -48,6 +48,7 @@ def verify(head: str | None) -> Iterator[str]:
         raise _tampered(told)
 
 
+@values_withheld()
 def verify_daily() -> dict[str, int]:
     """Verify rows against seals, as a task; return counts. Raises ``Tampered`` on any fault."""
     told = _verified(None)

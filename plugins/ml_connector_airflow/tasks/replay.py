@@ -12,7 +12,7 @@ from airflow.sdk import get_current_context
 
 from ml_connector.audit import trail
 from ml_connector.audit.trail import AuditRow, Selection
-from ml_connector.errors import ConnectorError, NeedsReauth
+from ml_connector.errors import ConnectorError, NeedsReauth, values_withheld
 from ml_connector.model import RunContext
 from ml_connector.replay import replay as evaluate
 from ml_connector.retention import maintain_audit
@@ -31,6 +31,7 @@ from ml_connector_airflow.wiring import database_url, open_scope, run_of
 log = structlog.get_logger(__name__)
 
 
+@values_withheld()
 def choose(params: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Return the rows selected in the trigger form by sync.
 
@@ -52,11 +53,13 @@ def choose(params: Mapping[str, Any]) -> list[dict[str, Any]]:
     return [{"sync": sync, "ids": [row.id for row in of]} for sync, of in _by_sync(rows).items()]
 
 
+@values_withheld()
 def replay(sync: str, ids: Sequence[int]) -> dict[str, Any]:
     """Evaluate one sync's selected rows, as a task; return counts."""
     return _replay(sync, ids, run_of(dict(get_current_context())))
 
 
+@values_withheld()
 def seal() -> dict[str, Any]:
     """Seal the audit; return the number of rows, the chain's length and its last hash."""
     scope = open_scope(next(iter(load_syncs())))

@@ -3,16 +3,25 @@
 Arguments and results are names, ids and counts, because they travel over XCom.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from typing import Any
 
 from airflow.sdk import get_current_context
+from airflow.sdk.exceptions import AirflowSkipException
 
 from ml_connector import retention
 from ml_connector.activity import engagement, queue, writer
-from ml_connector.errors import ConnectorError, NeedsReauth
+from ml_connector.errors import (
+    ConnectorError,
+    CreationRefused,
+    NeedsReauth,
+    RunIncomplete,
+    StopRun,
+    StorageError,
+    values_withheld,
+)
 from ml_connector.privacy import erased_payloads
 from ml_connector.scope import Scope
 from ml_connector.settings import load_audit, load_webhooks
@@ -44,11 +53,16 @@ Params = Mapping[str, Any]
 @contextmanager
 def _step(sync: str) -> Iterator[Scope]:
     """Open the sync for one task; store its call counts and any error, however it ends."""
-    scope = open_scope(sync, run=run_of(dict(get_current_context())))
+    context = dict(get_current_context())
+    scope = open_scope(sync, run=run_of(context))
+    step = f"{scope.run.task_id}/{getattr(context['ti'], 'map_index', -1)}"
     try:
         plan_id = scope.plan_id()
         try:
-            yield scope
+            with values_withheld():
+                yield scope
+            with scope.database.begin() as connection:
+                plans.resume(connection, plan_id=plan_id, step=step)
         except ConnectorError as error:
             if isinstance(error, NeedsReauth):
                 conn_id = scope.sync.quickbooks_conn_id
@@ -56,7 +70,15 @@ def _step(sync: str) -> Iterator[Scope]:
                 message = f"{conn_id}: {error}"
                 raise_alert(scope.database, cause=cause, message=message)
             with scope.database.begin() as connection:
-                plans.fail(connection, plan_id=plan_id, error=str(error))
+                stops = isinstance(error, StopRun) and not isinstance(
+                    error, StorageError | CreationRefused
+                )
+                plans.fail(
+                    connection,
+                    plan_id=plan_id,
+                    error=str(error),
+                    stopped=step if stops else None,
+                )
             raise
         finally:
             metrics.calls(sync, scope.book_calls(plan_id))
@@ -64,6 +86,7 @@ def _step(sync: str) -> Iterator[Scope]:
         scope.database.close()
 
 
+@values_withheld()
 def fetch_customers(sync: str, params: Params) -> dict[str, Any]:
     """Stage what QuickBooks has; return counts."""
     with _step(sync) as scope:
@@ -78,6 +101,7 @@ def fetch_customers(sync: str, params: Params) -> dict[str, Any]:
         return asdict(fetched)
 
 
+@values_withheld()
 def make_plan(sync: str, params: Params) -> list[int]:
     """Read what changed in the audience, then decide what has to change; return the shards of it.
 
@@ -96,6 +120,7 @@ def make_plan(sync: str, params: Params) -> list[int]:
         return list(planned.shards)
 
 
+@values_withheld()
 def hold_large_plan(sync: str) -> guard.HeldPlan | None:
     """Return why the run's plan waits for approval; None if it may proceed."""
     with _step(sync) as scope:
@@ -109,6 +134,7 @@ def hold_large_plan(sync: str) -> guard.HeldPlan | None:
         return held
 
 
+@values_withheld()
 def approve_plan(sync: str, *, person: str) -> None:
     """Approve the run's plan as it was shown."""
     with _step(sync) as scope:
@@ -116,6 +142,7 @@ def approve_plan(sync: str, *, person: str) -> None:
         guard.approve(scope, plan_id=scope.plan_id(), person=person)
 
 
+@values_withheld()
 def reject_plan(sync: str, *, person: str) -> int:
     """Drop the run's plan; return the number of changes."""
     with _step(sync) as scope:
@@ -123,6 +150,7 @@ def reject_plan(sync: str, *, person: str) -> int:
         return guard.reject(scope, plan_id=scope.plan_id(), person=person)
 
 
+@values_withheld()
 def shards_to_push(sync: str) -> list[int]:
     """Return the shards of the run's plan that have changes to push."""
     with _step(sync) as scope, scope.database.begin() as connection:
@@ -130,6 +158,7 @@ def shards_to_push(sync: str) -> list[int]:
         return changes.pending_shards(connection, plan_id=plan_id, kinds=planner.WRITES)
 
 
+@values_withheld()
 def push_shard(sync: str, shard: int) -> dict[str, int]:
     """Write one shard of the run's plan to Mailchimp; return the number of changes by state."""
     with _step(sync) as scope:
@@ -141,21 +170,51 @@ def push_shard(sync: str, shard: int) -> dict[str, int]:
         return done
 
 
-def archive_contacts(sync: str) -> dict[str, int]:
-    """Archive orphaned contacts; return the number of changes by final state."""
+def approved() -> list[int] | None:
+    """Return the shards of the run's plan, None if it was never passed or approved.
+
+    Not an argument of the tasks after the push: a run in flight keeps its order of tasks.
+    """
+    found: list[int] | None = get_current_context()["ti"].xcom_pull(task_ids="approval")
+    return None if found is None else list(found)
+
+
+def _go_on(scope: Scope, shards: Sequence[int] | None) -> None:
+    """Skip a step after the push if no plan was approved, or a person must act first.
+
+    After a defect or an outage in the push the step goes on: each archive is decided by itself, and
+    waits for a contact that was not created.
+    """
+    with scope.database.begin() as connection:
+        stopped = plans.stopped_by(connection, plan_id=scope.plan_id())
+    if shards is None or stopped is not None:
+        raise AirflowSkipException("an earlier step stopped the run; see its error")
+
+
+@values_withheld()
+def archive_contacts(sync: str, shards: Sequence[int] | None = ()) -> dict[str, int]:
+    """Archive orphaned contacts; return the number of changes by final state.
+
+    ``shards``: those of the plan, None if it was never approved.
+    """
     with _step(sync) as scope:
+        _go_on(scope, shards)
         client = mailchimp_client(scope)
         done = archive.archive_contacts(scope, client, plan_id=scope.plan_id())
         metrics.writes(sync, "mailchimp", done)
         return done
 
 
-def fetch_activity(sync: str, params: Params) -> list[dict[str, int]]:
+@values_withheld()
+def fetch_activity(
+    sync: str, params: Params, shards: Sequence[int] | None = ()
+) -> list[dict[str, int]]:
     """Read what campaigns report; return the shards of customers whose activity is to be written.
 
     All other member events were recorded when the audience was read, before the plan.
     """
     with _step(sync) as scope:
+        _go_on(scope, shards)
         rejected = guard.plan_state(scope, plan_id=scope.plan_id()) == "rejected"
         if params["preview"] or rejected or not first_run.may_write(scope):
             return []
@@ -163,10 +222,11 @@ def fetch_activity(sync: str, params: Params) -> list[dict[str, int]]:
         done = follow_up.follow_up(scope, client, plan_id=scope.plan_id())
         metrics.writes(sync, "mailchimp", done)
         engagement.fetch_engagement(scope, client, full_sync=full_sync)
-        shards = queue.shards_for(queue.queue_activity(scope))
-        return [{"shard": shard, "shards": shards} for shard in range(shards)]
+        number = queue.shards_for(queue.queue_activity(scope))
+        return [{"shard": shard, "shards": number} for shard in range(number)]
 
 
+@values_withheld()
 def write_activity(sync: str, shard: int, shards: int) -> dict[str, int]:
     """Write one shard of the queued activity to QuickBooks; return customers by outcome."""
     with _step(sync) as scope:
@@ -176,15 +236,36 @@ def write_activity(sync: str, shard: int, shards: int) -> dict[str, int]:
         return done
 
 
+@values_withheld()
 def make_report(sync: str) -> dict[str, Any]:
-    """Close the run's plan, seal the audit, apply retention, return the report (counts only)."""
+    """Close the run's plan, seal the audit, apply retention, return the report (counts only).
+
+    Raises ``RunIncomplete`` in the end if another step failed: the run is no success.
+    """
     with _step(sync) as scope:
-        told = report.make_report(scope, plan_id=scope.plan_id()).as_json()
+        failed, plan_id = _failed_steps(scope), scope.plan_id()
+        with scope.database.begin() as connection:
+            why = plans.last_error(connection, plan_id=plan_id)
+        told = report.make_report(scope, plan_id=plan_id, complete=not failed).as_json()
         months = load_audit().keep_months
         retention.maintain_audit(scope.database, scope.vault, keep_months=months)
         retention.drop_old_plans(scope.database, sync=sync, now=scope.clock(), keep_months=months)
         erased_payloads.erase_suppressed(scope.database, scope.vault)
         retention.drop_old_events(scope.database, keep_days=load_webhooks().keep_days)
+        if failed:
+            raise RunIncomplete(f"{failed} failed: {why or 'its log in Airflow says why'}")
         run_succeeded(scope.database, scope.run.dag_id)
         end_alert(scope.database, cause=f"no_success:{sync}")
         return told
+
+
+def _failed_steps(scope: Scope) -> str:
+    """Return the failed steps of the run by name; ``""`` if none failed."""
+    instance, run = get_current_context()["ti"], scope.run
+    states = instance.get_task_states(dag_id=run.dag_id, run_ids=[run.run_id])
+    failed = {
+        task.rpartition("_")[0] if task.rpartition("_")[2].isdecimal() else task
+        for task, state in states.get(run.run_id, {}).items()
+        if state == "failed"
+    }
+    return ", ".join(sorted(failed))

@@ -9,7 +9,14 @@ from typing import Any
 import structlog
 from airflow.sdk import get_current_context
 
-from ml_connector.errors import ConnectorError, NeedsReauth, RetryLater, StopRun, StorageError
+from ml_connector.errors import (
+    ConnectorError,
+    NeedsReauth,
+    RetryLater,
+    StopRun,
+    StorageError,
+    values_withheld,
+)
 from ml_connector.quickbooks.tokens import TokenPair
 from ml_connector.settings import quickbooks_connections
 from ml_connector.store.database import Database
@@ -62,6 +69,7 @@ def _scheduled_at() -> datetime | None:
     return run.run_after if run.run_type == "scheduled" else None
 
 
+@values_withheld()
 def refresh_tokens(conn_ids: Sequence[str]) -> list[dict[str, Any]]:
     """Refresh the connections whose turn it is; return expiry times and no token.
 
@@ -132,6 +140,7 @@ def refresh_token(conn_id: str) -> dict[str, Any]:
     return refreshed
 
 
+@values_withheld()
 def report(refreshed: Sequence[Any]) -> list[dict[str, Any]]:
     """Return the ``GROUP`` connections whose refresh token ends first.
 

@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 import structlog
 
 from ml_connector.alerts import causes
+from ml_connector.errors import values_withheld
 from ml_connector.settings import load_alerts, load_syncs
 from ml_connector.store.database import Database
 from ml_connector_airflow.alerts.delivery import deliver_alerts, end_alert, raise_alert
@@ -14,6 +15,7 @@ from ml_connector_airflow.wiring import database_url
 log = structlog.get_logger(__name__)
 
 
+@values_withheld()
 def watch() -> dict[str, int]:
     """Check for silent syncs and dead letters, and retry undelivered alerts; return counts.
 

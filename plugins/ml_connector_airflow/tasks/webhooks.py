@@ -12,7 +12,13 @@ from time import monotonic
 import structlog
 from airflow.sdk import get_current_context
 
-from ml_connector.errors import ConnectorError, NeedsReauth, StopRun, StorageError
+from ml_connector.errors import (
+    ConnectorError,
+    NeedsReauth,
+    StopRun,
+    StorageError,
+    values_withheld,
+)
 from ml_connector.model import RunContext
 from ml_connector.scope import OpenSync
 from ml_connector.settings import home, load_syncs, load_webhooks
@@ -26,6 +32,7 @@ from ml_connector_airflow.alerts.delivery import raise_alert
 from ml_connector_airflow.hooks.quickbooks import QuickBooksHook
 from ml_connector_airflow.tasks.tokens import needs_reauth
 from ml_connector_airflow.tasks.watches import watch_dead_letters
+from ml_connector_airflow.typed import realm_in
 from ml_connector_airflow.wiring import (
     connection_named,
     database_url,
@@ -42,6 +49,7 @@ connections, settings and code."""
 log = structlog.get_logger(__name__)
 
 
+@values_withheld()
 def process_webhooks() -> dict[str, int]:
     """Process due events and those that follow soon, as a task; return events by outcome."""
     return process_due(run_of(dict(get_current_context())), stays=True)
@@ -123,7 +131,7 @@ def open_sync(sync_name: str, database: Database, run: RunContext) -> OpenSync:
     )
     return OpenSync(
         scope=scope,
-        realm=str(connection.extra_dejson.get("realm_id") or ""),
+        realm=realm_in(connection.extra_dejson),
         open_quickbooks=partial(quickbooks_client, scope),
         open_mailchimp=partial(mailchimp_client, scope),
     )
@@ -134,7 +142,8 @@ def _booked(database: Database, targets: Sequence[OpenSync]) -> Iterator[None]:
     """Store each sync's call counts and any error, however the block ends."""
     failed: ConnectorError | None = None
     try:
-        yield
+        with values_withheld():
+            yield
     except ConnectorError as error:
         failed = error
         if isinstance(error, NeedsReauth):

@@ -1,0 +1,55 @@
+"""Room for new contacts: whether Mailchimp takes any, and one sentence for all that wait (A56)."""
+
+import re
+from collections.abc import Sequence
+
+from ml_connector.errors import CreationRefused
+from ml_connector.mailchimp.problems import CONTACT_LIMIT
+from ml_connector.model import Kind
+from ml_connector.scope import Scope
+from ml_connector.store import changes
+from ml_connector.sync.calls import EveryOneRefused
+from ml_connector.sync.outcomes import Outcome
+
+_NUMBER = re.compile(r"\b\d{1,3}(?:,\d{3})+\b|\b\d+\b")
+
+
+class Room:
+    """What a push learns about the room for new contacts."""
+
+    def __init__(self) -> None:
+        """Start with room for any number."""
+        self.refused: EveryOneRefused | None = None
+        self._parked = 0
+
+    @property
+    def is_none(self) -> bool:
+        """Whether a further creation would be refused like the others."""
+        return self.refused is not None
+
+    def look(self, outcomes: Sequence[Outcome]) -> None:
+        """Count the creations that a full plan refused beside others: they wait, like parked ones."""
+        full = [o.refusal for o in outcomes if o.refusal and o.refusal.code == CONTACT_LIMIT]
+        if full:
+            self._parked += len(full)
+            self.refused = EveryOneRefused(full[0].message, code=CONTACT_LIMIT)
+
+    def demand(self, scope: Scope, *, plan_id: int) -> None:
+        """Raise ``CreationRefused`` if Mailchimp took no new contact, or not all of them."""
+        if self.refused is None:
+            return
+        reason = self.refused.reason
+        with scope.database.begin() as connection:
+            waiting = changes.count_pending(connection, plan_id=plan_id, kind=Kind.CREATE)
+        needed = waiting + self._parked
+        if self.refused.code != CONTACT_LIMIT:
+            raise CreationRefused(
+                f"Mailchimp refuses every new contact for one reason: {reason.rstrip('.')}."
+                f" {needed:,} wait. Fix it in Mailchimp, then run the sync again"
+            )
+        allowed = _NUMBER.search(reason)
+        limit = f"allows {allowed[0]} contacts" if allowed else "allows no more contacts"
+        raise CreationRefused(
+            f"The Mailchimp plan {limit}; this run needs {needed:,} more. Change the plan or archive"
+            " contacts in Mailchimp, then run the sync again. Known contacts are kept up to date"
+        )

@@ -1,0 +1,145 @@
+"""Limits of an account told as what they are: one stop with one sentence (A56)."""
+
+import pytest
+
+from ml_connector.errors import CreationRefused, CredentialsError, QueryRefused
+from ml_connector.mailchimp.problems import classify_row_error
+
+AMY = "amy@finch.org"
+
+
+def test_a56_a_full_plan_is_one_sentence_and_known_contacts_are_kept_up_to_date(company, contract):
+    amy = company.customer("Amy", AMY)
+    company.sync()
+    company.mailchimp_control("PUT", "settings", {"contact_limit": 1})
+    company.edit(amy, GivenName="Amelia")
+    names = [f"c{number}" for number in range(5)]
+    for name in names:
+        company.customer(name, f"{name}@finch.org")
+    with pytest.raises(CreationRefused) as raised:
+        company.sync()
+    assert str(raised.value).startswith(
+        "The Mailchimp plan allows 1 contacts; this run needs 5 more."
+    )
+    assert company.fields(AMY) == {"FNAME": "Amelia"}
+    assert list(company.statuses()) == [AMY]
+    assert [entry for entry in company.audit() if entry["outcome"] == "failed"] == []
+    company.mailchimp_control("PUT", "settings", {"contact_limit": 0})
+    company.sync()
+    assert company.statuses() == dict.fromkeys(
+        [AMY, *(f"{name}@finch.org" for name in names)], "subscribed"
+    )
+
+
+def test_a56_a_plan_with_room_for_some_takes_those(company, contract):
+    company.mailchimp_control("PUT", "settings", {"contact_limit": 2})
+    for number in range(4):
+        company.customer(f"c{number}", f"c{number}@finch.org")
+    with pytest.raises(CreationRefused, match="needs 2 more"):
+        company.sync()
+    assert len(company.statuses()) == 2
+    company.mailchimp_control("PUT", "settings", {"contact_limit": 0})
+    company.pass_time(hours=2)
+    company.sync()
+    assert len(company.statuses()) == 4
+
+
+@pytest.mark.parametrize("status", [400, 403])
+def test_a56_a_full_plan_told_by_refusing_the_whole_call_is_not_bisected(company, status):
+    problem = {
+        "title": "Limit",
+        "status": status,
+        "detail": "Your plan allows 500 contacts. Upgrade your plan.",
+    }
+    action = {
+        "kind": "status",
+        "status": status,
+        "body": problem,
+        "content_type": "application/problem+json",
+    }
+    company.fault("mailchimp", match={"method": "POST", "path": "/lists/[^/]+$"}, action=action)
+    for number in range(9):
+        company.customer(f"c{number}", f"c{number}@finch.org")
+    company.clear_journals()
+    with pytest.raises(CreationRefused, match="allows 500 contacts; this run needs 9 more"):
+        company.sync()
+    assert len([call for call in company.calls("mailchimp") if call["method"] == "POST"]) <= 3
+
+
+@pytest.mark.parametrize("code", ["", "ERROR_GENERIC"])
+def test_a56_one_reason_for_every_creation_is_told_once(company, code):
+    names = [f"c{number}@finch.org" for number in range(3)]
+    errors = [
+        {"email_address": name, "error": "The audience is frozen.", "error_code": code}
+        for name in names
+    ]
+    company.fault(
+        "mailchimp", match={"method": "POST"}, action={"kind": "body", "body": {"errors": errors}}
+    )
+    for name in names:
+        company.customer(name[:2], name)
+    with pytest.raises(CreationRefused) as raised:
+        company.sync()
+    assert str(raised.value) == (
+        "Mailchimp refuses every new contact for one reason: The audience is frozen. 3 wait."
+        " Fix it in Mailchimp, then run the sync again"
+    )
+    assert company.audit() == []
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "You've reached the contact limit of your plan.",
+        "Your account has exceeded the maximum number of contacts",
+        "The limit of 500 subscribers is reached",
+        "Please upgrade your plan",
+    ],
+)
+def test_a56_words_about_a_limit(words):
+    assert classify_row_error(words) == "contact_limit"
+
+
+def test_a56_words_about_one_contact_are_about_no_limit():
+    for words in (
+        "amy@finch.org has signed up to a lot of lists very recently; we're not allowing more signups for now",
+        "Your merge fields were invalid.",
+        "amy@finch.org is already a list member",
+        "Please provide a valid email address.",
+    ):
+        assert classify_row_error(words) != "contact_limit"
+
+
+@pytest.mark.parametrize("code", ["4000", "4001", "4002", "4003"])
+def test_a56_a_query_that_quickbooks_refuses_as_a_whole_is_told_with_code_detail_and_remedy(
+    company, code
+):
+    company.customer("Amy", AMY)
+    error = {
+        "Message": "Error processing query",
+        "Detail": "QueryParserError: token 7",
+        "code": code,
+    }
+    fault = {"Fault": {"Error": [error], "type": "ValidationFault"}}
+    match = {"path": "/query", "body": "ORDERBY"}
+    company.fault(
+        "quickbooks", match=match, action={"kind": "status", "status": 400, "body": fault}
+    )
+    with pytest.raises(QueryRefused) as raised:
+        company.sync()
+    said = raised.value.message
+    assert f"Error processing query: QueryParserError: token 7 (code {code})." in said
+    assert "Run the sync again; if it stays so, ask Intuit with the request id" in said
+    assert company.statuses() == {}
+
+
+def test_a_message_that_ends_in_a_full_stop_gets_no_second_one(company):
+    problem = {"title": "Forbidden", "status": 403, "detail": "This account has been deactivated."}
+    company.fault(
+        "mailchimp",
+        match={"method": "GET"},
+        action={"kind": "status", "status": 403, "body": problem},
+    )
+    with pytest.raises(CredentialsError) as raised:
+        company.sync()
+    assert "(403): This account has been deactivated. Check" in str(raised.value)
