@@ -26,6 +26,7 @@ from ml_connector.console.pages.setup import COOKIE
 from ml_connector.console.visit import Services, Started
 from ml_connector.console.words import STATUS
 from ml_connector.settings import Sync, Tags
+from ml_connector.sync.drift import Drift
 from tests.integration.company import REALM, Company
 
 _numbers = itertools.count(1)
@@ -67,6 +68,12 @@ class FakeOutside:
 
     def audience(self, sync):
         return [StatusLine(name="FNAME", said="is there", ok=True)]
+
+    def drift(self, sync):
+        yield Drift(
+            "differs", "1", "=Amy", "amy@finch.org", "First Name", "Amy", "=Amelie", None,
+            "in Mailchimp", "keep",
+        )  # fmt: skip
 
     def base_url(self):
         return "https://airflow.example.com"
@@ -731,3 +738,13 @@ def test_a_no_on_intuits_page_is_told(visitor):
     state = re.search(r"state=([\w-]+)", visitor.post("/main/setup/connect").text)[1]
     answer = visitor.get(f"/main/setup/connected?error=access_denied&state={state}")
     assert "Access was declined" in answer.text
+
+
+def test_drift_is_read_on_request_and_its_csv_runs_no_formula(visitor):
+    assert "Read the audience now" in visitor.page("/main/drift")
+    found = words_of(visitor.post("/main/drift/read").text)
+    assert "=Amelie" in found
+    assert "the edit stays" in found
+    csv = visitor.get("/main/drift.csv")
+    assert "'=Amelie" in csv.text
+    assert ",=A" not in csv.text

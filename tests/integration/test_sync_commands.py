@@ -43,3 +43,15 @@ def test_webhooks_are_processed_once_and_then_nothing_is_due(company, run):
     assert (code, said.splitlines()[-1]) == (0, "done 1")
     code, said = run("process-webhooks")
     assert (code, said.splitlines()[-1]) == (0, "Nothing was due.")
+
+
+def test_drift_is_printed_as_text_csv_and_json(company, run):
+    company.customer("Amy", AMY)
+    assert run("sync")[0] == 0
+    company.person(AMY, "profile", merge_fields={"FNAME": "=Amelie"})
+    code, said = run("drift")
+    assert (code, "is Amy in QuickBooks, =Amelie in Mailchimp" in said) == (0, True), said
+    code, said = run("drift", "--csv")
+    assert (code, "Amy,'=Amelie" in said) == (0, True), said
+    code, said = run("drift", "--json")
+    assert (code, '"in Mailchimp": "=Amelie"' in said) == (0, True), said

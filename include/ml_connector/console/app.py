@@ -21,7 +21,7 @@ from starlette.responses import HTMLResponse, RedirectResponse, Response
 from starlette.routing import Route
 
 from ml_connector.console.access import HEADERS, Caller, Right, is_cross_site
-from ml_connector.console.pages import audit, customers, overview, plans, setup, webhooks
+from ml_connector.console.pages import audit, customers, drift, overview, plans, setup, webhooks
 from ml_connector.console.rendering import STATIC, render, version
 from ml_connector.console.visit import PageRequest, Services, readable
 from ml_connector.errors import ConnectorError
@@ -76,6 +76,9 @@ PAGES = (
     PageRoute("/plans", Right.READ, plans.list_plans),
     PageRoute("/plans/{id:row}", Right.READ, plans.plan),
     PageRoute("/plans/{id:row}.csv", Right.READ, plans.download),
+    PageRoute("/drift", Right.READ, drift.drift),
+    PageRoute("/drift/read", Right.READ, drift.read, "POST"),
+    PageRoute("/drift.csv", Right.READ, drift.download),
     PageRoute("/setup", Right.SETUP, setup.setup),
     PageRoute("/setup/ping/{system}", Right.SETUP, setup.ping, "POST"),
     PageRoute("/setup/audience", Right.SETUP, setup.audience, "POST"),

@@ -1,12 +1,13 @@
 """Interface to the console's host. The Airflow plugin implements it with Airflow's credentials."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
 from ml_connector.quickbooks.authorize import Consent
 from ml_connector.settings import Sync
+from ml_connector.sync.drift import Drift
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,6 +59,10 @@ class Host(Protocol):
 
     def audience(self, sync: Sync) -> Sequence[StatusLine]:
         """Read the audience and its merge fields; return whether they match the settings."""
+        ...
+
+    def drift(self, sync: Sync) -> Iterator[Drift]:
+        """Read the audience; yield what differs from the customers as last read."""
         ...
 
     def base_url(self) -> str:

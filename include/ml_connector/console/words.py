@@ -107,6 +107,19 @@ ACTION = {
     "forget": "Erased the person",
     "delete_contact": "Deleted the contact for good",
 }
+DRIFT = {
+    "differs": "Another value",
+    "address": "Another address",
+    "only_in_mailchimp": "Only in Mailchimp",
+    "only_in_quickbooks": "Only in QuickBooks",
+}
+DRIFT_RULE = {
+    "next_run": "the next run writes QuickBooks' value",
+    "no_customer": "no customer has the address",
+    "fill_empty": "filled before the sync, stays",
+    "overwrite": "the next run writes QuickBooks' value",
+    "skip": "member from before the sync, stays",
+}
 EDIT_RULE = {
     "keep": "the edit stays",
     "restore": "QuickBooks' value comes back",
@@ -199,3 +212,8 @@ def sentence(text: str) -> str:
 def tone(name: object) -> str:
     """Return the colour of a state: good, bad, warn, info or none."""
     return next((tone for tone, names in _TONES.items() if str(name) in names), "none")
+
+
+def drift_rule(rule: str) -> str:
+    """Return which rule decides on a difference, in words."""
+    return DRIFT_RULE.get(rule) or EDIT_RULE.get(rule) or reason(rule)

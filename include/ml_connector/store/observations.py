@@ -111,6 +111,14 @@ def clear(connection: Connection, *, sync: str, keys: Collection[bytes]) -> None
         )
 
 
+def count(connection: Connection, *, sync: str) -> int:
+    """Return how many contacts showed other values when last seen."""
+    found = connection.execute(
+        text("SELECT count(*) FROM ml_connector.observations WHERE sync = :sync"), {"sync": sync}
+    )
+    return int(found.scalar_one())
+
+
 def drop_strangers(connection: Connection, *, sync: str) -> None:
     """Delete the observations of members who are no customers: nothing was sent to them."""
     if _any(connection, sync):

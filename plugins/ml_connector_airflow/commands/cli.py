@@ -73,6 +73,20 @@ def preview(sync_name: Sync = "main", *, verbose: Verbose = False) -> None:
     _run(sync_name, conf, verbose=verbose)
 
 
+def drift(
+    sync_name: Sync = "main",
+    *,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,
+    as_csv: Annotated[bool, typer.Option("--csv", help="A CSV file.")] = False,
+) -> None:
+    """Show what differs between QuickBooks and Mailchimp; writes nothing. It holds personal data."""
+    _known(sync_name)
+    as_server()
+    from ml_connector_airflow.commands.drift import show_drift
+
+    show_drift(sync_name, as_json=as_json, as_csv=as_csv)
+
+
 def _known(sync_name: str) -> None:
     """Raise ``SettingsError`` for an unknown sync, before Airflow is imported."""
     from ml_connector.settings import load_sync

@@ -41,6 +41,7 @@ from ml_connector.scope import Scope
 from ml_connector.settings import Sync, home, load_syncs
 from ml_connector.store.database import Database
 from ml_connector.sync import groups, permissions, preflight
+from ml_connector.sync.drift import Drift, iter_drift
 from ml_connector.vault import vault_from
 from ml_connector.webhooks.endpoint import PREFIX as WEBHOOKS
 from ml_connector_airflow import connecting
@@ -266,6 +267,11 @@ class AirflowServices:
                 for said in (*wrong, *([warning] if warning else []))
             ),
         ]
+
+    def drift(self, sync: Sync) -> Iterator[Drift]:
+        """Read the audience; yield what differs from the customers as last read."""
+        with _scope(sync) as scope:
+            yield from iter_drift(scope, mailchimp_client(scope))
 
     def base_url(self) -> str:
         """Return the base URL from Airflow's configuration."""

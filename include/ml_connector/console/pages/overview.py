@@ -17,7 +17,7 @@ from ml_connector.console.queries import inbox as inbox_queries
 from ml_connector.console.queries import overview as overview_queries
 from ml_connector.console.visit import PageRequest
 from ml_connector.errors import ConnectorError
-from ml_connector.store import contacts
+from ml_connector.store import contacts, observations
 
 DAYS = 14
 """Days in the chart of changes."""
@@ -65,6 +65,7 @@ def overview(visit: PageRequest) -> Response:
         alerts = overview_queries.open_alerts(connection)
         by_status = contacts.by_status(connection, sync=sync.name)
         values: dict[str, Any] = {
+            "differing": observations.count(connection, sync=sync.name),
             "charts": _charts(visit, connection),
             "decisions": overview_queries.customers_by_decision(connection, sync=sync.name),
             "engagement": overview_queries.engagement(connection, sync=sync.name),
