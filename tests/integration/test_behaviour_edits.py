@@ -2,6 +2,9 @@
 
 import pytest
 
+from ml_connector.activity.use_edit import use_in_quickbooks
+from ml_connector.errors import StaleObject
+from ml_connector.sync.edits import ask_to_restore
 from tests.integration.company import Company
 
 AMY = "amy@edited-mail.net"
@@ -196,3 +199,50 @@ def test_a44_a_suggestion_stands_on_the_customer_until_quickbooks_changes(compan
     company.edit(bob, GivenName="Robert")
     company.sync()
     assert " in Mailchimp: Robert (20" not in notes(company, bob)
+
+
+def quickbooks_value(company: Company, customer_id: str) -> str:
+    return str(company.quickbooks_control("GET", f"customers/{customer_id}")["GivenName"])
+
+
+def use_first_name(company: Company, customer_id: str) -> None:
+    scope = company.scope()
+    client = company.quickbooks_client(scope.calls)
+    use_in_quickbooks(scope, client, customer_id=customer_id, tag="FNAME")
+
+
+def test_a44_a_suggestion_taken_over_is_written_to_quickbooks_and_ends(company):
+    bob = bob_is_robert(company, "suggest")
+    company.sync()
+    use_first_name(company, bob)
+    assert quickbooks_value(company, bob) == "Robert"
+    row = company.audit()[-1]
+    assert (row["action"], row["outcome"]) == ("use_edit", "applied")
+    assert (row["before"], row["after"]) == ({"GivenName": "Bob"}, {"GivenName": "Robert"})
+    company.sync()
+    company.edit(bob, GivenName="Rob")
+    company.sync()
+    assert company.fields(AMY)["FNAME"] == "Rob"
+    assert " in Mailchimp: Robert (20" not in notes(company, bob)
+
+
+def test_a44_a_customer_changed_in_quickbooks_meanwhile_is_not_overwritten(company):
+    bob = bob_is_robert(company, "suggest")
+    company.sync()
+    company.edit(bob, GivenName="Bobby")
+    with pytest.raises(StaleObject):
+        use_first_name(company, bob)
+    assert quickbooks_value(company, bob) == "Bobby"
+    assert company.audit()[-1]["outcome"] == "failed"
+
+
+def test_a44_an_edit_is_restored_when_a_user_asks(company):
+    bob_is_robert(company)
+    company.sync()
+    scope = company.scope()
+    key = company.vault.email_key(AMY)
+    assert ask_to_restore(scope, key=key, tag="FNAME")
+    assert not ask_to_restore(scope, key=key, tag="LNAME")
+    company.sync()
+    assert company.fields(AMY)["FNAME"] == "Bob"
+    assert last(company)["after"]["replaced"] == {"FNAME": "Robert"}

@@ -75,6 +75,9 @@ class FakeOutside:
             "in Mailchimp", "keep",
         )  # fmt: skip
 
+    def use_in_quickbooks(self, sync, customer_id, tag, *, actor):
+        self.connected.append((customer_id, tag, actor))
+
     def base_url(self):
         return "https://airflow.example.com"
 
@@ -748,3 +751,23 @@ def test_drift_is_read_on_request_and_its_csv_runs_no_formula(visitor):
     csv = visitor.get("/main/drift.csv")
     assert "'=Amelie" in csv.text
     assert ",=A" not in csv.text
+
+
+def test_a_users_value_in_mailchimp_is_shown_and_can_be_used_or_taken_back(company):
+    amy = company.customer("Amy", "amy@edits.org")
+    company.sync()
+    company.person("amy@edits.org", "profile", merge_fields={"FNAME": "Amelie"})
+    company.sync()
+    reader, editor = Visitor(company, "viewer"), Visitor(company, "admin")
+    page = editor.page(f"/main/customers/{amy}")
+    assert "First Name in Mailchimp" in page
+    assert "Use in QuickBooks" in page
+    assert "Use in QuickBooks" not in reader.page(f"/main/customers/{amy}")
+    assert reader.post(f"/main/customers/{amy}/use/FNAME").status_code == 403
+    assert "QuickBooks has the value" in editor.post(f"/main/customers/{amy}/use/FNAME").text
+    assert editor.outside.connected == [(amy, "FNAME", "admin")]
+    key = company.vault.email_key("amy@edits.org").hex()
+    asked = editor.post(f"/main/contacts/{key}/restore/FNAME")
+    assert "brings QuickBooks&#39; value back" in asked.text
+    assert company.audit()[-1]["actor"] == "admin"
+    assert editor.post(f"/main/contacts/{key}/restore/LNAME").status_code == 404

@@ -62,6 +62,8 @@ PAGES = (
     PageRoute("/customers", Right.READ, customers.search),
     PageRoute("/customers", Right.READ, customers.find, "POST"),
     PageRoute("/customers/{id}", Right.READ, customers.customer),
+    PageRoute("/customers/{id}/use/{tag}", Right.RUN, customers.use, "POST"),
+    PageRoute("/contacts/{key}/restore/{tag}", Right.RUN, customers.restore, "POST"),
     PageRoute("/contacts/{key}", Right.READ, customers.contact),
     PageRoute("/audit", Right.READ, audit.trail),
     PageRoute("/audit/address", Right.READ, audit.of_address, "POST"),

@@ -65,6 +65,10 @@ class Host(Protocol):
         """Read the audience; yield what differs from the customers as last read."""
         ...
 
+    def use_in_quickbooks(self, sync: Sync, customer_id: str, tag: str, *, actor: str) -> None:
+        """Write the value that a merge field shows in Mailchimp to the customer."""
+        ...
+
     def base_url(self) -> str:
         """Return the server's public URL without a trailing slash, empty if unknown."""
         ...

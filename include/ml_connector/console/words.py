@@ -87,8 +87,11 @@ OUTCOME = {
     "rejected": "rejected, nothing was written",
     "unanswered": "nobody answered, nothing was written",
     "outdated": "approved too late: facts had moved, nothing was written",
+    "requested": "requested",
 }
 ACTION = {
+    "use_edit": "Took the value over from Mailchimp",
+    "ask_restore": "Asked to bring QuickBooks' value back",
     "create": "Created the contact",
     "update": "Updated the contact",
     "restore": "Restored the contact",

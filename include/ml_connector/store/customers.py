@@ -255,6 +255,25 @@ def known(connection: Connection, *, sync: str, ids: Collection[str]) -> set[str
     return {row.customer_id for row in rows}
 
 
+class WithContact(NamedTuple):
+    """A customer's encrypted payload, and the key of its contact."""
+
+    payload: bytes
+    email_key: bytes
+
+
+def with_contact(connection: Connection, *, sync: str, customer_id: str) -> WithContact | None:
+    """Return a customer that owns the contact at its address; None without one."""
+    row = connection.execute(
+        text("""SELECT c.payload, c.email_key FROM ml_connector.customers c
+                JOIN ml_connector.contacts k ON k.sync = c.sync AND k.email_key = c.email_key
+                WHERE c.sync = :sync AND c.customer_id = :id AND k.owner = c.customer_id
+                  AND c.active AND NOT c.gone AND c.payload IS NOT NULL"""),
+        {"sync": sync, "id": customer_id},
+    ).one_or_none()
+    return None if row is None else WithContact(bytes(row.payload), bytes(row.email_key))
+
+
 def at(connection: Connection, *, sync: str, keys: Collection[bytes]) -> dict[str, bytes]:
     """Return the customers whose contact is at one of ``keys``, or moved there in Mailchimp.
 

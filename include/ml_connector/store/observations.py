@@ -3,7 +3,7 @@
 Most contacts show what we sent them, so most have no row. Our next write ends the difference.
 """
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 
@@ -18,11 +18,13 @@ class Observation(msgspec.Struct, frozen=True, kw_only=True):
     """What a member was seen to show of what a sync writes: its mapped merge fields with a value.
 
     ``since``: for fields that differ from what was last sent, the time when a person changed them
-    (ISO 8601); ``""`` for a value that was there before us. Tags are in ``contacts.seen_tags``.
+    (ISO 8601); ``""`` for a value that was there before us. ``restore``: fields for which a user
+    asked that QuickBooks' value comes back. Tags are in ``contacts.seen_tags``.
     """
 
     merge_fields: Mapping[str, Any]
     since: Mapping[str, str] = {}
+    restore: Sequence[str] = ()
 
     @property
     def adopted(self) -> list[str]:

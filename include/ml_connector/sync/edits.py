@@ -10,6 +10,8 @@ from typing import Any, NamedTuple
 from msgspec import structs
 from sqlalchemy import Connection
 
+from ml_connector.audit import trail
+from ml_connector.audit.trail import Entry
 from ml_connector.model import Member
 from ml_connector.rules.edits import CHANGED, alike, differing, plan_adoption, plan_update
 from ml_connector.rules.notes_block import Suggestion
@@ -17,6 +19,7 @@ from ml_connector.scope import Scope
 from ml_connector.settings import Sync
 from ml_connector.store import contacts, cursors, deciding, observations
 from ml_connector.store.changes import ClaimedChange
+from ml_connector.store.database import lock_sync
 from ml_connector.store.observations import Observation
 from ml_connector.sync.outcomes import Outcome, Row, iso
 from ml_connector.vault import Vault
@@ -162,7 +165,10 @@ def respected(scope: Scope, row: Row, *, past: Mapping[str, Any] | None) -> Row:
     if past is None:
         plan = plan_adoption(wanted, shown, adopt=sync.adopt)
     else:
-        plan = plan_update(wanted, shown, past=past, adopted=seen.adopted, rules=sync.edit_rules)
+        asked = dict.fromkeys(seen.restore, "restore")
+        adopted = [tag for tag in seen.adopted if tag not in asked]
+        rules = {**sync.edit_rules, **asked}
+        plan = plan_update(wanted, shown, past=past, adopted=adopted, rules=rules)
     return structs.replace(
         row,
         write=structs.replace(row.write, merge_fields=plan.write),
@@ -222,7 +228,8 @@ def noticed(
                 since[tag] = before.since[tag]
         else:
             since[tag] = iso(at) or ""
-    return structs.replace(shown, since=since)
+    asked = [tag for tag in before.restore if tag in since] if before else []
+    return structs.replace(shown, since=since, restore=asked)
 
 
 def to_restore(scope: Scope, observed: Mapping[bytes, Observation]) -> list[bytes]:
@@ -242,6 +249,37 @@ def mark_to_restore(scope: Scope, connection: Connection, keys: Collection[bytes
     if keys:
         contacts.mark_unpushed(connection, sync=scope.name, keys=keys)
         deciding.mark_dirty(connection, sync=scope.name, keys=keys)
+
+
+def ask_to_restore(scope: Scope, *, key: bytes, tag: str) -> bool:
+    """Have the next run bring QuickBooks' value of a field back; return whether it differs.
+
+    The request is a row of the audit, with the user who made it.
+    """
+    with scope.database.begin() as connection:
+        lock_sync(connection, sync=scope.name)
+        stored = observations.stored(connection, sync=scope.name, keys=[key], vault=scope.vault)
+        seen = stored.get(key)
+        if seen is None or tag not in seen.since:
+            return False
+        asked = structs.replace(seen, restore=sorted({*seen.restore, tag}))
+        observations.record(
+            connection, {key: asked}, sync=scope.name, at=scope.clock(), vault=scope.vault
+        )
+        mark_to_restore(scope, connection, [key])
+        entry = Entry(
+            sync=scope.name,
+            system="mailchimp",
+            action="ask_restore",
+            reason="changed_in_mailchimp",
+            outcome="requested",
+            cause="contact",
+            email_key=key,
+            attempts=0,
+            before={tag: seen.merge_fields.get(tag, "")},
+        )
+        trail.append(connection, [entry], run=scope.run, vault=scope.vault)
+    return True
 
 
 _CURSOR = "edit_rules"

@@ -5,6 +5,7 @@ import os
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any
@@ -30,11 +31,13 @@ from sqlalchemy import select
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse
 
+from ml_connector.activity import use_edit
 from ml_connector.console.access import HEADERS, Caller, Right
 from ml_connector.console.app import build_console
 from ml_connector.console.outside import StatusLine, TokenExpiry
 from ml_connector.console.visit import Services, Started
 from ml_connector.errors import ConnectorError, NeedsReauth, SettingsError
+from ml_connector.model import RunContext
 from ml_connector.quickbooks.authorize import Consent
 from ml_connector.quickbooks.webhooks import SYSTEM as QUICKBOOKS
 from ml_connector.scope import Scope
@@ -272,6 +275,13 @@ class AirflowServices:
         """Read the audience; yield what differs from the customers as last read."""
         with _scope(sync) as scope:
             yield from iter_drift(scope, mailchimp_client(scope))
+
+    def use_in_quickbooks(self, sync: Sync, customer_id: str, tag: str, *, actor: str) -> None:
+        """Write the value that a merge field shows in Mailchimp to the customer."""
+        with _scope(sync) as scope:
+            asked = replace(scope, run=RunContext(actor=actor))
+            client = quickbooks_client(asked)
+            use_edit.use_in_quickbooks(asked, client, customer_id=customer_id, tag=tag)
 
     def base_url(self) -> str:
         """Return the base URL from Airflow's configuration."""

@@ -7,12 +7,15 @@ from typing import Any
 from sqlalchemy import Connection, Row
 from starlette.responses import Response
 
+from ml_connector.activity.use_edit import attribute_of
 from ml_connector.console.pages import timeline, why
 from ml_connector.console.queries import customers as customer_queries
 from ml_connector.console.queries import timeline as timeline_queries
 from ml_connector.console.visit import PageRequest
+from ml_connector.model import RunContext
 from ml_connector.rules.addresses import normalised
 from ml_connector.rules.notes_block import said_of
+from ml_connector.scope import Scope
 from ml_connector.store import customers
 from ml_connector.sync import edits, targets
 
@@ -147,8 +150,41 @@ def _edits(
         connection, visit.sync, bytes(contact.email_key), vault=visit.services.vault
     )
     return [
-        {**each._asdict(), "name": names[each.tag], "value": said_of(each.value)} for each in found
+        {
+            **each._asdict(),
+            "name": names[each.tag],
+            "value": said_of(each.value),
+            "usable": bool(each.value) and attribute_of(visit.sync, each.tag) is not None,
+        }
+        for each in found
     ]
+
+
+def use(visit: PageRequest) -> Response:
+    """Write a value that was changed in Mailchimp to the customer in QuickBooks."""
+    visit.services.outside.use_in_quickbooks(
+        visit.sync, visit.path["id"], visit.path["tag"], actor=visit.caller.name
+    )
+    said = "QuickBooks has the value now. The next run ends the difference."
+    return visit.page("notice.html", ok=True, said=said)
+
+
+def restore(visit: PageRequest) -> Response:
+    """Have the next run bring QuickBooks' value of a field back."""
+    scope = Scope(
+        sync=visit.sync,
+        database=visit.services.database,
+        vault=visit.services.vault,
+        run=RunContext(actor=visit.caller.name),
+        clock=visit.services.clock,
+    )
+    try:
+        key = bytes.fromhex(visit.path["key"])
+    except ValueError:
+        key = b""
+    if not edits.ask_to_restore(scope, key=key, tag=visit.path["tag"]):
+        return visit.page("notice.html", status=404, ok=False, said="Nothing differs there.")
+    return visit.page("notice.html", ok=True, said="The next run brings QuickBooks' value back.")
 
 
 def _contact_of(row: Row[Any], known: Sequence[Row[Any]]) -> Row[Any] | None:

@@ -1,0 +1,112 @@
+"""Take a value that a person gave a merge field in Mailchimp over into QuickBooks (A44)."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from sqlalchemy import Connection
+
+from ml_connector.activity.notes import write_items
+from ml_connector.audit import trail
+from ml_connector.audit.trail import Entry
+from ml_connector.errors import ConnectorError, RecordRefused, StaleObject
+from ml_connector.model import Customer
+from ml_connector.quickbooks.client import QuickBooksClient
+from ml_connector.quickbooks.protocol import BatchItem
+from ml_connector.scope import Scope
+from ml_connector.settings import Sync
+from ml_connector.store import customers
+from ml_connector.sync import edits, preflight
+from ml_connector.sync.staging import stage_rows
+
+_WRITABLE = {
+    "GivenName", "MiddleName", "FamilyName", "CompanyName", "Title", "Suffix",
+    "PrimaryPhone.FreeFormNumber", "AlternatePhone.FreeFormNumber", "Mobile.FreeFormNumber",
+    "Fax.FreeFormNumber", "WebAddr.URI",
+}  # fmt: skip
+"""Attributes that can be written back: one text, without an effect on other records."""
+
+
+def attribute_of(sync: Sync, tag: str) -> str | None:
+    """Return the attribute to write a merge field back to; None if it has no single one."""
+    sources = sync.fields.get(tag, ())
+    return sources[0] if len(sources) == 1 and sources[0] in _WRITABLE else None
+
+
+def use_in_quickbooks(
+    scope: Scope, client: QuickBooksClient, *, customer_id: str, tag: str
+) -> None:
+    """Write the value that a contact's merge field shows to its customer, under the SyncToken.
+
+    Raises ``RecordRefused`` if there is nothing to write or QuickBooks refuses it, ``StaleObject``
+    if the customer was changed in QuickBooks meanwhile; it is then read again.
+    """
+    attribute = attribute_of(scope.sync, tag)
+    preflight.pin_company(scope, client)
+    with scope.database.begin(patient=True) as connection:
+        found = customers.with_contact(connection, sync=scope.name, customer_id=customer_id)
+        shown = (
+            edits.edits_of(connection, scope.sync, found.email_key, vault=scope.vault)
+            if found
+            else []
+        )
+        value = next((each.value for each in shown if each.tag == tag), None)
+        if attribute is None or found is None or not isinstance(value, str):
+            raise RecordRefused("the value cannot be written to QuickBooks", code="no_edit")
+        customer = customers.decrypted(
+            found.payload, sync=scope.name, customer_id=customer_id, vault=scope.vault
+        )
+        error = _write(scope, connection, client, customer, found.email_key, attribute, tag, value)
+    if error is not None:
+        raise error
+
+
+def _write(
+    scope: Scope,
+    connection: Connection,
+    client: QuickBooksClient,
+    customer: Customer,
+    email_key: bytes,
+    attribute: str,
+    tag: str,
+    value: str,
+) -> ConnectorError | None:
+    item = BatchItem(
+        b_id="",
+        payload={
+            "Id": customer.id,
+            "SyncToken": customer.sync_token,
+            "sparse": True,
+            **_nested(attribute, value),
+        },
+    )
+    written, request_id = write_items(client, [item], operation_id=f"edits/{scope.name}")
+    result = written[0][1]
+    error: ConnectorError | None = None
+    if isinstance(result, dict):
+        stage_rows(scope, connection, client.checked([result]))
+    else:
+        error = result or RecordRefused("QuickBooks' answer names no customer", code="unanswered")
+    if isinstance(error, StaleObject):
+        stage_rows(scope, connection, client.fetch_by_ids([customer.id]))
+    entry = Entry(
+        sync=scope.name,
+        system="quickbooks",
+        action="use_edit",
+        reason="changed_in_mailchimp",
+        outcome="applied" if error is None else "failed",
+        cause="contact",
+        customer_id=customer.id,
+        email_key=email_key,
+        error=None if error is None else str(error),
+        attempts=1,
+        request_id=request_id,
+        before={attribute: customer.merge_fields.get(tag, "")},
+        after={attribute: value},
+    )
+    trail.append(connection, [entry], run=scope.run, vault=scope.vault)
+    return error
+
+
+def _nested(attribute: str, value: str) -> Mapping[str, Any]:
+    first, _, rest = attribute.partition(".")
+    return {first: {rest: value} if rest else value}
