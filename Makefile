@@ -2,12 +2,14 @@
 #   make run                  everything on this machine, until Ctrl-C
 #   make run ONCE=1           sync once, check the result, print a summary, exit 0 or 1
 #   make run ONCE=1 APPROVE=1 the same, and approve the first plan of real accounts
+#   make run REHEARSE=1       read both accounts, print what a sync would do, write nothing
 #   make run AIRFLOW_PORT=... QUICKBOOKS_PORT MAILCHIMP_PORT LOG_SERVER_PORT TRIGGERER_LOG_PORT
 VENV ?= .venv
 PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3.11; do \
 	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null \
 	&& echo $$python && break; done)
 ONCE ?=
+REHEARSE ?=
 BIN = $(VENV)/bin
 INSTALL = $(if $(PYTHON),$(PYTHON),$(error Python 3.11 or newer is needed; set PYTHON=/path/to/it)) \
 	-m local.install --venv $(VENV)
@@ -20,7 +22,7 @@ SIDE_BY_SIDE = $(PYTEST) -n 2 --dist worksteal --durations=25
 
 # So that variables given to make reach the programs; an empty one counts as not given.
 export AIRFLOW_PORT QUICKBOOKS_PORT MAILCHIMP_PORT LOG_SERVER_PORT TRIGGERER_LOG_PORT
-export ML_CONNECTOR_HOME ML_CONNECTOR_SYNCS ML_CONNECTOR_DAGS_FOLDER SYNC RUN_TIMEOUT VENV APPROVE
+export ML_CONNECTOR_HOME ML_CONNECTOR_SYNCS ML_CONNECTOR_DAGS_FOLDER SYNC RUN_TIMEOUT VENV APPROVE REHEARSE
 # This checkout, whichever one the environment's own link points to.
 export PYTHONPATH := $(CURDIR)/include:$(CURDIR)/plugins:$(CURDIR)
 
@@ -37,7 +39,7 @@ install-dev: ## The same, with what tests and linters need
 	@$(INSTALL) --dev
 
 run: install ## Run everything here; ONCE=1 syncs once and exits
-	@$(BIN)/python -m local $(if $(filter-out 0,$(ONCE)),--once)
+	@$(BIN)/python -m local $(if $(filter-out 0,$(ONCE)$(REHEARSE)),--once)
 
 test: install-dev ## Run the tests that a change needs: unit, contract, DAGs, integration
 	@$(SIDE_BY_SIDE) -m "not endurance" $(TESTS) $(TEST_ARGS)

@@ -71,7 +71,7 @@ class Run:
             self._prepare(postgres, secrets, once=once)
             api = self._start_airflow(secrets)
             registration = self._register_webhooks(stack)
-            if once and self.sandbox:
+            if once and self.sandbox and not self.settings.rehearse:
                 self._drill = WebhookDrill(
                     api,
                     self.sandbox,
@@ -212,15 +212,14 @@ class Run:
         before = self.sandbox.calls() if self.sandbox else {}
         usage = summary.api_usage(self.database_url)
         began = time.monotonic()
-        if self.sandbox:
+        if self.sandbox and not self.settings.rehearse:
             self.progress.say("the first plan is approved by itself: these are mock servers")
         FirstSync(
             api,
             self.settings,
             self.processes,
             self.progress,
-            # Nobody answers once the run is over, and a person's accounts are theirs to write to.
-            conf={"approved": True} if self.settings.approve else {"attended": not once},
+            conf=self._conf(once=once),
             beside=self._drill.begin if self._drill else None,
         ).run()
         if held := summary.held_plan(self.database_url, sync=self.settings.sync, since=since):
@@ -241,6 +240,12 @@ class Run:
         )
         self._check_audience(facts)
         self._refuse_broken_dags(api)  # those that were read after the sync's own
+
+    def _conf(self, *, once: bool) -> dict[str, bool]:
+        if self.settings.rehearse:
+            return {"preview": True}
+        # Nobody answers once the run is over, and a person's accounts are theirs to write to.
+        return {"approved": True} if self.settings.approve else {"attended": not once}
 
     def _check_audience(self, facts: summary.Facts) -> None:
         if facts.unfinished:

@@ -74,6 +74,7 @@ class Settings:
         syncs_file: The settings file in force.
         timeout: Seconds the first sync may take before the run gives up.
         new_contact_status: What real accounts' new contacts agree to, with the shipped settings.
+        rehearse: Whether the first sync only reads, and prints what it would do.
         approve: Whether the first sync's plan is approved, whatever it is.
         dags_folder: Where Airflow looks for DAGs.
         forking: Whether Airflow's components are forks of one process, where the system allows it.
@@ -89,6 +90,7 @@ class Settings:
     timeout: float
     new_contact_status: str | None
     approve: bool
+    rehearse: bool
     dags_folder: Path
     forking: bool = True
 
@@ -145,6 +147,7 @@ def load(environ: Mapping[str, str] | None = None, *, dotenv: Path | None = None
         timeout=_seconds(given, "RUN_TIMEOUT", 600.0),
         new_contact_status=status,
         approve=not real or given.get("APPROVE", "0") != "0",
+        rehearse=given.get("REHEARSE", "0") != "0",
         dags_folder=Path(given.get("ML_CONNECTOR_DAGS_FOLDER", REPOSITORY / "dags")).resolve(),
         forking=given.get("ML_CONNECTOR_FORK", "1") != "0",
     )

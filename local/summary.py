@@ -83,7 +83,10 @@ def read(url: str, *, sync: str, since: datetime) -> Facts:
 
 @dataclass(frozen=True)
 class HeldPlan:
-    """A plan that a person has to approve: its id, why, and what it would do in sentences."""
+    """A plan that was not written: its id, why it waits, and what it would do in sentences.
+
+    ``why`` is empty for a rehearsal, which nobody has to approve.
+    """
 
     id: int
     why: str
@@ -95,16 +98,20 @@ def held_plan(url: str, *, sync: str, since: datetime) -> HeldPlan | None:
     with psycopg.connect(url) as connection:
         row = connection.execute(
             _query(
-                "SELECT id, state, counts ->> 'why', counts -> 'forecast' FROM {schema}.plans "
-                "WHERE sync = %s AND created_at >= %s AND kind = 'sync' ORDER BY id DESC LIMIT 1"
+                "SELECT id, kind, state, counts ->> 'why', counts -> 'forecast' FROM {schema}.plans "
+                "WHERE sync = %s AND created_at >= %s AND kind IN ('sync', 'preview') "
+                "ORDER BY id DESC LIMIT 1"
             ),
             (sync, since),
         ).fetchone()
-    if row is None or row[1] not in ("waiting", "rejected") or not row[2]:
+    if row is None:
+        return None
+    plan_id, kind, state, why, stored = row
+    if kind != "preview" and (state not in ("waiting", "rejected") or not why):
         return None
     forecast: Any = importlib.import_module("ml_connector.sync.forecast")
-    expected = forecast.shown(row[3])
-    return HeldPlan(int(row[0]), str(row[2]), list(expected.sentences()) if expected else [])
+    expected = forecast.shown(stored)
+    return HeldPlan(int(plan_id), str(why or ""), list(expected.sentences()) if expected else [])
 
 
 def show_held(console: Console, settings: Settings, plan: HeldPlan, *, password: str) -> None:
@@ -112,11 +119,11 @@ def show_held(console: Console, settings: Settings, plan: HeldPlan, *, password:
     page = f"{settings.ui}/ml-connector/console/{settings.sync}/plans/{plan.id}"
     lines = [
         "",
-        f"Nothing was written: {plan.why}.",
-        "The plan:",
+        f"Nothing was written: {plan.why or 'this was a rehearsal, which can only read'}.",
+        "A run would do this:",
         *(f"  {sentence}" for sentence in plan.sentences),
         f"Contact by contact: {page} while `make run` is up (user {ADMIN}, password {password})",
-        "To write it: make run ONCE=1 APPROVE=1",
+        "To write it: make run ONCE=1" + (" APPROVE=1" if plan.why or not settings.sandbox else ""),
     ]
     for line in lines:
         console.print(line, markup=False, highlight=False, soft_wrap=True)

@@ -21,7 +21,8 @@ class Scope:
 
     ``written`` counts the writes that webhooks caused, by system and outcome, until the metrics
     report them. ``origins`` maps a customer to what triggered the run for it: ``webhook:9``,
-    ``replay:3``. ``threads``: whether a step may use several threads at once.
+    ``replay:3``. ``threads``: whether a step may use several threads at once. ``read_only``: the run
+    is a preview, whose clients send nothing that could write.
     """
 
     sync: Sync
@@ -34,6 +35,7 @@ class Scope:
     origins: Mapping[str, str] = field(default_factory=dict)
     skews: dict[str, timedelta] = field(default_factory=dict)
     threads: bool = True
+    read_only: bool = False
 
     @property
     def name(self) -> str:

@@ -87,17 +87,23 @@ def _address(connection: Connection, extra: Mapping[str, Any]) -> str:
 
 
 def open_scope(
-    sync_name: str, *, run: RunContext | None = None, database: Database | None = None
+    sync_name: str,
+    *,
+    run: RunContext | None = None,
+    database: Database | None = None,
+    read_only: bool = False,
 ) -> Scope:
     """Return what a step of the sync needs. Raises ``SettingsError`` naming any missing setting.
 
-    Without a ``database`` it opens one of its own.
+    Without a ``database`` it opens one of its own. The clients of a ``read_only`` scope send no
+    call that could write.
     """
     return Scope(
         sync=load_sync(sync_name),
         database=database or Database(database_url()),
         vault=vault_from(os.environ, home()),
         run=run or RunContext(),
+        read_only=read_only,
     )
 
 
@@ -128,6 +134,7 @@ def quickbooks_client(scope: Scope) -> QuickBooksClient:
         ),
         calls=scope.calls,
         custom_fields=scope.sync.custom_fields,
+        read_only=scope.read_only,
     )
 
 
@@ -143,6 +150,7 @@ def mailchimp_client(scope: Scope) -> MailchimpClient:
         retries=retries,
         calls=scope.calls,
         member_fields=scope.sync.member_fields,
+        read_only=scope.read_only,
     )
 
 

@@ -1,5 +1,6 @@
 """docs/behaviour.md, A46: nothing is written for a sync before a person approved its first plan."""
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -11,8 +12,9 @@ from ml_connector.errors import SettingsError
 from ml_connector.replay import replay
 from ml_connector.settings import Sync
 from ml_connector.store import cursors
-from ml_connector.sync import guard
+from ml_connector.sync import forecast, guard
 from ml_connector.sync.guard import HeldPlan
+from ml_connector.wire.transport import ReadOnly
 from tests.integration.test_behaviour_guard import carry_out
 
 AMY, BEN, CY = "amy@first-run.net", "ben@first-run.net", "cy@first-run.net"
@@ -161,3 +163,30 @@ def test_a46_a_replay_before_the_first_plan_is_refused(firm):
         rows = trail.select(connection, Selection(ids=(1,)))
     with pytest.raises(SettingsError, match="its plan was not approved"):
         replay(firm.open_sync(), rows)
+
+
+def test_e1_a_preview_reads_both_systems_and_not_one_write_can_leave(firm):
+    firm.fetch(firm.scope())  # with a token: its own transport may be posted to
+    firm.around = lambda _system, transport: ReadOnly(transport)
+    firm.sync(preview=True)
+    assert firm.calls("quickbooks")
+    assert firm.calls("mailchimp")
+    scope = firm.scope()
+    planned = firm.decide(scope)
+    with pytest.raises(SettingsError, match="nothing was sent"):
+        firm.push(scope, planned)
+    assert firm.writes() == []
+
+
+def test_e1_a_preview_says_what_a_run_would_do(firm):
+    scope = replace(firm.scope(), read_only=True)
+    planned = firm.decide(scope, preview=True)
+    assert guard.hold_plan(scope, plan_id=planned.plan_id) is None
+    with firm.database.begin() as connection:
+        stored = connection.execute(
+            text("SELECT counts -> 'forecast' FROM ml_connector.plans WHERE id = :id"),
+            {"id": planned.plan_id},
+        ).scalar_one()
+    expected = forecast.shown(stored)
+    assert expected is not None
+    assert next(expected.sentences()) == "1 new contact (1 subscribed)"

@@ -42,7 +42,8 @@ def size_of(connection: Connection, *, sync: str, plan_id: int) -> Size:
                                                WHERE sync = :sync AND kind = 'sync'
                                                  AND state = 'finished' AND id < :plan_id), 0)
                        ) AS already
-                FROM ml_connector.change_counts WHERE plan_id = :plan_id AND state = 'pending'"""),
+                FROM ml_connector.change_counts
+                WHERE plan_id = :plan_id AND state IN ('pending', 'preview')"""),
         {"sync": sync, "plan_id": plan_id},
     ).one()
     return Size(**row._mapping)  # noqa: SLF001 -- SQLAlchemy's public accessor

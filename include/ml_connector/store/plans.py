@@ -126,14 +126,15 @@ def calls_of(connection: Connection, *, plan_id: int) -> dict[str, int]:
     return {str(name): int(number) for name, number in sorted(found.items())}
 
 
-def note_waiting(
-    connection: Connection, *, plan_id: int, why: str, forecast: Mapping[str, object]
+def note_forecast(
+    connection: Connection, *, plan_id: int, forecast: Mapping[str, object], why: str = ""
 ) -> None:
-    """Store why a plan waits for approval and what it would do."""
+    """Store what a plan would do, and why it waits for approval, if it does."""
+    told = {"forecast": forecast, **({"why": why} if why else {})}
     connection.execute(
         text("""UPDATE ml_connector.plans SET counts = counts || CAST(:told AS jsonb)
                 WHERE id = :plan_id"""),
-        {"plan_id": plan_id, "told": json.dumps({"why": why, "forecast": forecast})},
+        {"plan_id": plan_id, "told": json.dumps(told)},
     )
 
 

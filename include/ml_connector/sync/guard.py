@@ -41,6 +41,10 @@ def hold_plan(scope: Scope, *, plan_id: int) -> HeldPlan | None:
     """Hold a first plan, or one that exceeds a limit; return None if it may proceed."""
     guard = scope.sync.guard
     with scope.database.begin() as connection:
+        if scope.read_only:  # a preview has nothing to be approved, only to be looked at
+            told = forecast(scope, connection, plan_id=plan_id).as_json()
+            plans.note_forecast(connection, plan_id=plan_id, forecast=told)
+            return None
         size = approvals.size_of(connection, sync=scope.name, plan_id=plan_id)
         limits = []
         if (asked := _too_many_archives(scope, size)) is not None:
@@ -61,7 +65,7 @@ def hold_plan(scope: Scope, *, plan_id: int) -> HeldPlan | None:
         approvals.set_state(connection, plan_id=plan_id, state="waiting", fingerprint=found_now)
         found = approvals.samples(connection, plan_id=plan_id, each=SAMPLES)
         expected = forecast(scope, connection, plan_id=plan_id)
-        plans.note_waiting(
+        plans.note_forecast(
             connection, plan_id=plan_id, why=first or limits[0], forecast=expected.as_json()
         )
     samples = tuple((kind, reason, tuple(ids)) for kind, reason, ids in found)

@@ -66,6 +66,24 @@ class Transport(Protocol):
         ...
 
 
+class ReadOnly:
+    """A transport that refuses every call that could write: what a rehearsal sends through.
+
+    Reads are GET, and QuickBooks' queries, which are posted.
+    """
+
+    def __init__(self, transport: Transport) -> None:
+        self._transport = transport
+
+    def send(self, request: Request) -> Response:
+        """Return the response. Raises ``SettingsError`` before anything is sent that could write."""
+        if request.method != "GET" and not request.url.endswith("/query"):
+            raise SettingsError(
+                "a preview only reads, and this call could write; nothing was sent. Please report it"
+            )
+        return self._transport.send(request)
+
+
 class RequestsTransport:
     """A kept-alive ``requests`` session with a timeout on every call.
 

@@ -50,7 +50,7 @@ def sync(
         list[str] | None, typer.Option("--customer-id", help="Only this customer (repeatable).")
     ] = None,
     approve: Annotated[
-        bool, typer.Option("--approve", help="Go on even if the plan is larger than the guard.")
+        bool, typer.Option("--approve", help="Approve the plan, a first or a large one too.")
     ] = False,
     verbose: Verbose = False,
 ) -> None:

@@ -22,6 +22,7 @@ from ml_connector.settings import load_sync
 from ml_connector.store import changes, customers, plans, problems, unreadable
 from ml_connector.store.plans import PlanProgress
 from ml_connector.sync import permissions
+from ml_connector.sync.forecast import forecast
 from ml_connector_airflow.commands.migrate import airflows_database
 from ml_connector_airflow.commands.scheduled import is_scheduled, run_by_scheduler
 from ml_connector_airflow.wiring import open_scope
@@ -78,42 +79,47 @@ def show_outcome(outcome: RunOutcome, sync_name: str, *, preview: bool) -> None:
     """Print what the run did, or would do."""
     console = Console()
     if outcome.plan_id is not None:
-        scope = open_scope(sync_name)
-        with scope.database.begin() as connection:
-            rows = changes.counts(connection, plan_id=outcome.plan_id)
-            calls = plans.calls_of(connection, plan_id=outcome.plan_id)
-            unfit = problems.unfit_counts(connection, sync=scope.name)
-            known = customers.count_known(connection, sync=scope.name)
-            skipped = unreadable.counts(connection, sync=scope.name)
-            warning = permissions.warning(scope.sync, connection)
-        scope.database.close()
-        table = Table(
-            "change", "reason", "state", "contacts", title="Would change" if preview else None
-        )
-        for kind, reason, state, number in rows:
-            table.add_row(kind, reason, state, str(number))
-        if rows:
-            console.print(table)
-        elif outcome.succeeded:
-            console.print("Nothing to change.")
-        for each in unfit:
-            console.print(each.sentence(known))
-        for count in skipped:
-            console.print(count.sentence)
-        if warning:
-            console.print(f"Warning: {warning}.", style="bold yellow")
-        console.print("Calls: " + ", ".join(f"{name} {n}" for name, n in calls.items()))
+        _show_plan(console, outcome, sync_name, preview=preview)
     if outcome.rejected:
         console.print(
-            "The plan is larger than the guard in syncs.yaml allows, so nothing was written. Look at "
-            "it with `ml-connector preview`, then run `ml-connector sync --approve`, or trigger the "
-            "DAG in Airflow and approve it there.",
+            "The plan waits for approval: it is the sync's first, or larger than the guard in "
+            "syncs.yaml allows. Nothing was written. Look at it with `ml-connector preview`, then "
+            "run `ml-connector sync --approve`, or trigger the DAG in Airflow and approve it there.",
             style="bold yellow",
         )
     elif outcome.succeeded:
-        console.print(f"Done in {outcome.seconds:.1f} s.")
+        nothing = " Nothing was written: a preview can only read." if preview else ""
+        console.print(f"Done in {outcome.seconds:.1f} s.{nothing}")
     else:
         console.print(f"The run failed: {outcome.error}", style="bold red")
+
+
+def _show_plan(console: Console, outcome: RunOutcome, sync_name: str, *, preview: bool) -> None:
+    scope, plan_id = open_scope(sync_name), outcome.plan_id or 0
+    with scope.database.begin() as connection:
+        rows = changes.counts(connection, plan_id=plan_id)
+        calls = plans.calls_of(connection, plan_id=plan_id)
+        unfit = problems.unfit_counts(connection, sync=scope.name)
+        known = customers.count_known(connection, sync=scope.name)
+        expected = list(forecast(scope, connection, plan_id=plan_id).sentences())
+        skipped = unreadable.counts(connection, sync=scope.name)
+        warning = permissions.warning(scope.sync, connection)
+    scope.database.close()
+    table = Table(
+        "change", "reason", "state", "contacts", title="Would change" if preview else None
+    )
+    for kind, reason, state, number in rows:
+        table.add_row(kind, reason, state, str(number))
+    if rows:
+        console.print(table)
+    elif outcome.succeeded:
+        console.print("Nothing to change.")
+    notes = expected if preview else [each.sentence(known) for each in unfit]
+    for sentence in (*notes, *(count.sentence for count in skipped)):
+        console.print(sentence)
+    if warning:
+        console.print(f"Warning: {warning}.", style="bold yellow")
+    console.print("Calls: " + ", ".join(f"{name} {n}" for name, n in calls.items()))
 
 
 def _dag(dag_id: str) -> Any:

@@ -13,7 +13,7 @@ from ml_connector.errors import ConnectorError, SettingsError
 from ml_connector.mailchimp import protocol
 from ml_connector.mailchimp.client import MailchimpClient
 from ml_connector.wire.retries import Retries
-from ml_connector.wire.transport import RequestsTransport
+from ml_connector.wire.transport import ReadOnly, RequestsTransport
 from ml_connector_airflow.hooks.session import SessionHook
 
 
@@ -36,6 +36,7 @@ class MailchimpHook(SessionHook):
         calls: Counter[str] | None = None,
         retries: Retries | None = None,
         member_fields: Sequence[str] = (),
+        read_only: bool = False,
     ) -> MailchimpClient:
         """Return a client that lists these parts of members too.
 
@@ -47,8 +48,9 @@ class MailchimpHook(SessionHook):
             raise SettingsError(
                 f"connection {self.mailchimp_conn_id} has no password; put the Mailchimp API key there"
             )
+        transport = RequestsTransport(self.get_conn(), system="Mailchimp")
         return MailchimpClient(
-            transport=RequestsTransport(self.get_conn(), system="Mailchimp"),
+            transport=ReadOnly(transport) if read_only else transport,
             base_url=protocol.base_url_of(key, connection.host or ""),
             audience_id=audience_id,
             auth=protocol.auth_headers(key),

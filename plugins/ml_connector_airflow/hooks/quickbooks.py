@@ -17,7 +17,7 @@ from ml_connector.quickbooks.client import QuickBooksClient
 from ml_connector.quickbooks.protocol import PRODUCTION_URL
 from ml_connector.quickbooks.tokens import TokenEndpoint, TokenManager
 from ml_connector.wire.retries import Retries
-from ml_connector.wire.transport import RequestsTransport
+from ml_connector.wire.transport import ReadOnly, RequestsTransport
 from ml_connector_airflow.hooks.session import SessionHook
 from ml_connector_airflow.token_variable import TokenVariable
 from ml_connector_airflow.typed import realm_in
@@ -51,6 +51,7 @@ class QuickBooksHook(SessionHook):
         calls: Counter[str] | None = None,
         retries: Retries | None = None,
         custom_fields: Collection[str] = (),
+        read_only: bool = False,
     ) -> QuickBooksClient:
         """Return a client that reads customers with these custom fields. Raises ``SettingsError`` if the connection has no realm id."""
         connection: Connection = self.get_connection(self.quickbooks_conn_id)
@@ -60,8 +61,9 @@ class QuickBooksHook(SessionHook):
                 f"connection {self.quickbooks_conn_id} has no realm_id (the company's number, digits "
                 "only); put it into the connection's Realm ID field"
             )
+        transport = RequestsTransport(self.get_conn(), system="QuickBooks")
         return QuickBooksClient(
-            transport=RequestsTransport(self.get_conn(), system="QuickBooks"),
+            transport=ReadOnly(transport) if read_only else transport,
             base_url=(connection.host or PRODUCTION_URL).rstrip("/"),
             realm_id=realm,
             tokens=self.token_manager(database),

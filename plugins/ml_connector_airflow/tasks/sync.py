@@ -53,8 +53,9 @@ Params = Mapping[str, Any]
 @contextmanager
 def _step(sync: str) -> Iterator[Scope]:
     """Open the sync for one task; store its call counts and any error, however it ends."""
-    context = dict(get_current_context())
-    scope = open_scope(sync, run=run_of(context))
+    context: dict[str, Any] = dict(get_current_context())
+    preview = bool(context.get("params", {}).get("preview"))
+    scope = open_scope(sync, run=run_of(context), read_only=preview)
     step = f"{scope.run.task_id}/{getattr(context['ti'], 'map_index', -1)}"
     try:
         plan_id = scope.plan_id()
