@@ -49,7 +49,11 @@ class Where:
 
 @dataclass(frozen=True)
 class Disturbance:
-    """What happens at a boundary: ``act`` (by number), ``kill`` or a fault, which may ``last``."""
+    """What happens at a boundary: ``act`` (by number), ``kill`` or a fault, which may ``last``.
+
+    ``inbox``: all webhooks sent so far arrive and are processed, at the first boundary from there
+    on at which the run holds no transaction. One thread plays both, so it cannot wait for a lock.
+    """
 
     where: Where
     what: str
@@ -67,7 +71,7 @@ wheres = st.builds(
 disturbances = st.builds(
     Disturbance,
     where=wheres,
-    what=st.sampled_from(["act", "act", "kill", *FAULTS]),
+    what=st.sampled_from(["act", "act", "inbox", "kill", *FAULTS]),
     number=numbers,
     lasts=st.booleans(),
 )

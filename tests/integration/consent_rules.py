@@ -97,7 +97,6 @@ class Machine(Acts):
         if self.calm:
             self._nobody_is_mailed_more_than_allowed()
             self.model.settle(self.servers.statuses())
-            self.settled = True
 
     def _settle(self) -> None:
         """Run once, unless nothing happened since the last calm run."""
@@ -119,13 +118,14 @@ class Machine(Acts):
         self._daily_run(planned, full=full)
 
     @precondition(lambda self: self.held is None)
-    @rule(number=numbers, where=wheres, act=numbers)
+    @rule(number=numbers, where=wheres, act=numbers, told=st.booleans())
     def a_person_acts_at_the_address_that_a_customer_leaves(
-        self, number: int, where: Where, act: int
+        self, number: int, where: Where, act: int, told: bool
     ) -> None:
         self._settle()
         self._act(number, "between runs", ("move",))
-        self._daily_run([Disturbance(where, "act", act)])
+        webhooks = [Disturbance(where, "inbox")] if told else []
+        self._daily_run([Disturbance(where, "act", act), *webhooks])
 
     def _preview(self, full: bool) -> None:
         before = {email: self.servers.held(email) for email in self.servers.statuses()}
@@ -225,11 +225,20 @@ class Machine(Acts):
     def the_inbox_is_processed(self, planned: list[Disturbance]) -> None:
         self._process_inbox(planned)
 
-    def _process_inbox(self, planned: Sequence[Disturbance]) -> None:
+    def _process_inbox_inside(self) -> None:
+        letters, self.mail = self.mail, []
+        self._deliver(letters, "one by one")
+        self._prepare_inbox()
+        self.company.work_off()
+
+    def _prepare_inbox(self) -> None:
         self.company.make_due()
         for each in self.inbox:
             if each.notice is not None and each.notice.deleted_id in self.books:
                 self._is_read(each.notice.deleted_id)
+
+    def _process_inbox(self, planned: Sequence[Disturbance]) -> None:
+        self._prepare_inbox()
         with self._operation("inbox", planned):
             self.company.work_off()
         if not self.calm:

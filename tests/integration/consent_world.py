@@ -26,7 +26,7 @@ from sandbox.mailchimp.members import subscriber_hash
 from sandbox.quickbooks.company import Event
 from sandbox.quickbooks.webhook_format import Notice
 from tests.integration.company import Company
-from tests.integration.consent_boundaries import FAULTS, Disturbance, Killed, Where
+from tests.integration.consent_boundaries import FAULTS, Disturbance, Killed
 from tests.integration.consent_model import Consent, level
 from tests.integration.consent_watch import (
     Call,
@@ -37,6 +37,9 @@ from tests.integration.consent_watch import (
     written_emails,
 )
 from tests.integration.in_process import InProcess
+
+INTERRUPTIBLE = ("daily run", "full run", "plan approved", "plan approved late")
+"""Operations inside which webhooks are processed."""
 
 
 @dataclass
@@ -100,6 +103,8 @@ class World(RuleBasedStateMachine):
         self.lived: dict[str, set[str]] = {}
         self.held: tuple[Scope, Planned] | None = None
         self.settled = False
+        self.interruptible = False
+        self.open_transactions = 0
         self.audited = 0
         self.seen: dict[str, int] = {}
         self.log: list[str] = []
@@ -123,8 +128,12 @@ class World(RuleBasedStateMachine):
 
         @contextmanager
         def begin(*args: Any, **kwargs: Any) -> Iterator[Any]:
-            with self._begin(*args, **kwargs) as connection:
-                yield connection
+            self.open_transactions += 1
+            try:
+                with self._begin(*args, **kwargs) as connection:
+                    yield connection
+            finally:
+                self.open_transactions -= 1
             self._boundary(None, after=True)
 
         database.begin = begin  # type: ignore[method-assign]
@@ -163,11 +172,14 @@ class World(RuleBasedStateMachine):
     def _act(self, number: int, when: str, kinds: Sequence[str] = ()) -> None:
         raise NotImplementedError
 
+    def _process_inbox_inside(self) -> None:
+        raise NotImplementedError
+
     # ── boundaries inside a run ───────────────────────────────────────────────────────────────
 
     def _plan(self, planned: Sequence[Disturbance]) -> None:
         self.planned = list(planned)
-        self.counts: Counter[Where] = Counter()
+        self.counts: Counter[Disturbance] = Counter()
         self.calm = True
         self.reading = True
         self.fresh: dict[str, tuple[str | None, str | None]] = {}
@@ -180,10 +192,15 @@ class World(RuleBasedStateMachine):
             return
         self.time += self.tick
         for each in list(self.planned):
-            if each.what in FAULTS or not each.where.fits(call, after=after):
+            if each.what in FAULTS:
                 continue
-            self.counts[each.where] += 1
-            if self.counts[each.where] <= each.where.nth:
+            self.counts[each] += each.where.fits(call, after=after)
+            if self.counts[each] <= each.where.nth:
+                continue
+            if each.what == "inbox":
+                self._webhooks_arrive_inside(each)
+                continue
+            if not each.where.fits(call, after=after):
                 continue
             self.planned.remove(each)
             self.calm = False
@@ -193,6 +210,26 @@ class World(RuleBasedStateMachine):
             if each.what == "kill":
                 raise Killed
             self._act(each.number, "inside")
+
+    def _webhooks_arrive_inside(self, each: Disturbance) -> None:
+        """Let a worker process all webhooks here, with what it alone has looked at."""
+        if not self.interruptible or self.open_transactions or not (self.mail or self.inbox):
+            return
+        self.planned.remove(each)
+        self.calm = False
+        self.fired["inbox: inside a run"] += 1
+        ours = self.fresh, self.since_look, self.reading, self.met, self.company.current
+        self.fresh, self.since_look, self.reading = {}, {}, True
+        others, self.planned = self.planned, []
+        self.log.append("  webhooks are processed {")
+        try:
+            self._process_inbox_inside()
+        except ConnectorError as error:
+            self.fired[f"inbox inside ended by {type(error).__name__}"] += 1
+        finally:
+            self.log.append("  }")
+            self.planned = others
+            self.fresh, self.since_look, self.reading, self.met, self.company.current = ours
 
     def _before(self, call: Call) -> None:
         self._boundary(call, after=False)
@@ -352,6 +389,7 @@ class World(RuleBasedStateMachine):
         self.fired[name] += 1
         self.settled = False
         self._plan(planned)
+        self.interruptible = name in INTERRUPTIBLE
         self.servers.clear()
         known = {email: list(held) for email, held in self.observations.latest.items()}
         for each in planned:
@@ -372,6 +410,7 @@ class World(RuleBasedStateMachine):
             self._count_faults(planned)
         self._check_statuses()
         self._check_audit()
+        self.settled = self.calm and name in ("daily run", "full run")
         for each in self.planned:
             if each.what == "act":
                 self._act(each.number, "after a run")

@@ -210,3 +210,18 @@ def test_a41_a_member_who_was_deleted_leaves_nothing(company):
     company.work_off()
     assert observations(company) == 0
     assert company.decisions()[bob]
+
+
+def test_a41_an_edit_at_a_contact_that_lost_its_customer_is_in_the_state_before_the_next_write(
+    company,
+):
+    company.settings["new_contact_status"] = "pending"  # Mailchimp cannot archive it: it stays
+    bob = company.customer("Bob", AMY)
+    company.sync()
+    company.person(AMY, "profile", merge_fields={"FNAME": "Robert"})
+    company.move(bob, "bob@observed-mail.net")
+    company.sync()
+    company.sync()
+    company.customer("Amy", AMY)
+    company.sync()
+    assert last(company, "update")["before"]["merge_fields"]["FNAME"] == "Robert"

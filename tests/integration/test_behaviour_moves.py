@@ -200,6 +200,20 @@ def test_a14_there_and_back_between_two_runs_is_nothing(company):
     assert company.statuses() == {OLD: "subscribed"}
 
 
+def test_a28_who_moves_to_an_address_that_a_member_left_leaves_the_former_one_at_once(company):
+    amy = make(company, "subscribed")
+    company.seed(NEW)
+    company.sync()
+    company.person(NEW, "upemail", email_address="amelia@elsewhere-mail.net")
+    company.move(amy, NEW)
+    company.sync()
+    assert company.decisions() == {amy: ("skipped", "address_changed_in_mailchimp", None)}
+    assert company.statuses()[OLD] == "archived"
+    company.clear_journals()
+    company.sync()
+    assert company.writes() == []
+
+
 @pytest.mark.parametrize("was", ["subscribed", "unsubscribed", "transactional"])
 def test_a15_there_and_back_with_a_run_between_restores_the_first(company, contract, was):
     amy = make(company, was)

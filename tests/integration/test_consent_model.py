@@ -61,7 +61,12 @@ def missing(fired: Counter[str]) -> list[str]:
         *("kill: before a call", "kill: after a call", "kill: commit"),
         *(f"{what}: {system}" for what in FAULTS for system in ("mailchimp", "quickbooks")),
         *("daily run: calm", "full run: calm", "preview: calm", "inbox: calm", "erasure: calm"),
-        *("replay of rows: calm", "replay of failed rows", "erased people looked for"),
+        *(
+            "inbox: inside a run",
+            "replay of rows: calm",
+            "replay of failed rows",
+            "erased people looked for",
+        ),
         *("plan held", *(f"plan {answer}: calm" for answer in ANSWERS)),
         *(f"webhooks {fate}" for fate in (*FATES, *SPELLINGS)),
         *("the worker's clock is set", "1 s pass", "1500 s pass"),

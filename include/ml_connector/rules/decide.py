@@ -391,7 +391,8 @@ def _unowned(
         & ~known.status.isin(NOT_IN_AUDIENCE)
     ].reset_index()
     # A customer whose new address cannot be a contact yet keeps the former contact until it can.
-    unable = wanted[wanted.kind.isna() & ~wanted.present & ~wanted.why.isin(_FINAL)].email_key
+    settled = wanted.why.isin((*_FINAL, *_ARRIVED))
+    unable = wanted[wanted.kind.isna() & ~wanted.present & ~settled].email_key
     stuck = people[(people.standing == "invalid_email") | people.email_key.isin(unable)]
     rows = rows[~rows.email_key.isin(stuck.contact_key)]
     moved = people[people.contact_key.notna() & (people.contact_key != people.email_key)]

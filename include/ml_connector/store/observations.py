@@ -131,7 +131,8 @@ def drop_strangers(connection: Connection, *, sync: str) -> None:
                                       WHERE c.sync = :sync AND c.email_key = o.email_key)
                       AND NOT EXISTS (SELECT 1 FROM ml_connector.contacts k
                                       WHERE k.sync = :sync AND k.email_key = o.email_key
-                                        AND (k.owner IS NOT NULL OR k.alias_of IS NOT NULL))"""),
+                                        AND (k.owner IS NOT NULL OR k.alias_of IS NOT NULL
+                                             OR k.payload IS NOT NULL))"""),
             {"sync": sync},
         )
 
