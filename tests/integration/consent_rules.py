@@ -149,6 +149,7 @@ class Machine(Acts):
                 self.fired["plan held"] += 1
                 self.held = scope, planned
             else:
+                self.company.settings.pop("guard")
                 self._finish(scope, planned, again=True)
 
     def _finish(self, scope: Scope, planned: Planned, *, again: bool) -> None:
