@@ -27,7 +27,7 @@ export ML_CONNECTOR_HOME ML_CONNECTOR_SYNCS ML_CONNECTOR_DAGS_FOLDER SYNC RUN_TI
 export PYTHONPATH := $(CURDIR)/include:$(CURDIR)/plugins:$(CURDIR)
 
 .DEFAULT_GOAL := help
-.PHONY: help install install-dev run test test-unit test-e2e test-endurance test-all lint schema lock audit bench torture distributed companies clean
+.PHONY: help install install-dev run test test-unit test-e2e test-endurance test-all lint schema lock audit bench torture plants distributed companies clean
 
 help: ## Show what can be made
 	@sed -n 's/^\([a-z0-9-]*\): .*## /\1\t/p' Makefile | expand -t 16
@@ -89,6 +89,9 @@ torture: install-dev ## Stampedes, kills, mutations, 20,000 steps of consent: tw
 	@$(BIN)/python -m bench.webhook_faults
 	@CONSENT_SEQUENCES=750 CONSENT_RANDOM=1 $(PYTEST) -n 2 -m endurance \
 		tests/integration/test_consent_model.py
+
+plants: install-dev ## Plant bugs in a copy and see who catches them; PLANTS=consent, PLANTS_ARGS
+	@$(BIN)/python -m tests.plants $(PLANTS) $(PLANTS_ARGS)
 
 distributed: install-dev ## Run 20,000 customers on docker-compose.yaml's services and lose a worker
 	@$(BIN)/python -m bench.distributed $(DISTRIBUTED_ARGS)

@@ -144,8 +144,11 @@ class Company:
         self._tell("Update", row.id)
         return touched
 
-    def merge(self, survivor_id: str, loser_id: str) -> Row:
-        """Merge a customer into another: the loser is gone, its jobs move, the survivor is bumped."""
+    def merge(self, survivor_id: str, loser_id: str, *, tombstone: bool = True) -> Row:
+        """Merge a customer into another: the loser is gone, its jobs move, the survivor is bumped.
+
+        Without ``tombstone``, change data capture says nothing of the loser.
+        """
         survivor, loser = self.find(survivor_id), self.find(loser_id)
         if loser.id in {survivor.id, survivor.parent}:
             raise problems.business("A customer cannot be merged with itself or its own job")
@@ -155,7 +158,8 @@ class Company:
         self._forget_name(loser)
         if loser.parent is not None:
             self._children[loser.parent].discard(loser.id)
-        self.tombstones.append(Tombstone(id=loser.id, merged_into=survivor.id, at=self._now()))
+        if tombstone:
+            self.tombstones.append(Tombstone(id=loser.id, merged_into=survivor.id, at=self._now()))
         merged = self.bump(survivor.id)
         self._tell("Merge", survivor.id, deleted_id=loser.id)
         return merged

@@ -31,6 +31,7 @@ class MergeOrder(msgspec.Struct, forbid_unknown_fields=True):
 
     survivor: str | int
     loser: str | int
+    tombstone: bool = True
 
 
 class EditOrder(msgspec.Struct, forbid_unknown_fields=True):
@@ -102,7 +103,8 @@ class Controls:
 
     async def _merge(self, request: Request) -> Response:
         order = msgspec.convert(await read_json(request), MergeOrder)
-        return reply(self._state.company.merge(str(order.survivor), str(order.loser)).body())
+        company, ids = self._state.company, (str(order.survivor), str(order.loser))
+        return reply(company.merge(*ids, tombstone=order.tombstone).body())
 
     async def _edit_many(self, request: Request) -> Response:
         """Edit many; ``{id}`` in a text stands for the customer's id, so names can stay unique."""

@@ -15,7 +15,14 @@ MOST_CUSTOMERS = 5
 LIVE = ("subscribed", "pending", "transactional", "unsubscribed", "cleaned")
 
 EDITS = ("edit a field", "edit tags")
-ACTS_OF_THE_BOOKKEEPER = ("move", "rename", "leave or return", "merge", "new customer")
+ACTS_OF_THE_BOOKKEEPER = (
+    "move",
+    "rename",
+    "leave or return",
+    "merge",
+    "new customer",
+    "traceless merge",
+)
 ACTS_OF_PEOPLE = (
     *("unsubscribe", "bounce", "complain", "confirm", "archive", "delete"),
     *("change address", "sign up"),
@@ -74,7 +81,9 @@ class Acts(World):
             yield "rename", partial(self._rename, each)
             yield "leave or return", partial(self._activate, each, not book.active)
             others = [other for other in here if other != each and len(here) > 2]
-            yield from (("merge", partial(self._merge, each, other)) for other in others)
+            for other in others:
+                yield "merge", partial(self._merge, each, other)
+                yield "traceless merge", partial(self._merge, each, other, tombstone=False)
         if len(here) < MOST_CUSTOMERS:
             yield from (("new customer", partial(self._new_customer, e)) for e in ADDRESSES)
 
@@ -148,8 +157,10 @@ class Acts(World):
         self.company.edit(customer_id, Active=active)
         self.books[customer_id].active = active
 
-    def _merge(self, survivor: str, loser: str) -> None:
-        body = {"survivor": survivor, "loser": loser}
-        self.log.append(f"customer {loser} is merged into {survivor}")
+    def _merge(self, survivor: str, loser: str, *, tombstone: bool = True) -> None:
+        body = {"survivor": survivor, "loser": loser, "tombstone": tombstone}
+        self.log.append(f"customer {loser} is merged into {survivor}, tombstone: {tombstone}")
         self.company.quickbooks_control("POST", "customers/merge", body)
         self.books[loser].gone = True
+        if not tombstone:
+            self.traceless.add(loser)

@@ -6,6 +6,7 @@ tested elsewhere, over HTTP.
 
 import asyncio
 import json
+import threading
 from collections.abc import Mapping
 from typing import Any
 from urllib.parse import unquote, urlencode, urlsplit
@@ -21,11 +22,12 @@ class _HungUp(Exception):
 
 
 class InProcess:
-    """A transport to the applications at these base URLs. Call it from one thread only."""
+    """A transport to the applications at these base URLs, for one call at a time."""
 
     def __init__(self, apps: Mapping[str, ASGIApp]) -> None:
         self._apps = {urlsplit(base).netloc: app for base, app in apps.items()}
         self._loop = asyncio.new_event_loop()
+        self._one = threading.Lock()
 
     def close(self) -> None:
         self._loop.close()
@@ -33,7 +35,8 @@ class InProcess:
     def send(self, request: Request) -> Response:
         """Return the response. Raises ``ResponseLost`` where the server hangs up."""
         try:
-            return self._loop.run_until_complete(self._exchanged(request))
+            with self._one:
+                return self._loop.run_until_complete(self._exchanged(request))
         except _HungUp:
             raise ResponseLost("no response; the call may have been applied") from None
 

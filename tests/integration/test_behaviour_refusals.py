@@ -222,13 +222,24 @@ def test_a27_audience_that_does_not_fit_fails_the_run_before_its_first_write(
     assert company.statuses() == {AMY: "subscribed"}
 
 
-def test_referee_stops_the_run_when_a_status_rose_after_our_write(company):
+RISES = [
+    ("subscribed", "unsubscribe", "subscribe"),
+    ("transactional", "profile", "subscribe"),
+    ("pending", "profile", "confirm"),
+]
+
+
+@pytest.mark.parametrize(("setting", "before", "meanwhile"), RISES)
+def test_referee_stops_the_run_when_a_status_rose_after_our_write(
+    company, setting, before, meanwhile
+):
+    company.settings["new_contact_status"] = setting
     amy = company.customer("Amy", AMY)
     company.sync()
-    company.person(AMY, "unsubscribe")
+    company.person(AMY, before)
     company.edit(amy, GivenName="Amelia")
     with pytest.raises(ConsentRaised, match=f"customer {amy}"):
-        company.sync(before_push=lambda: company.person(AMY, "subscribe"))
+        company.sync(before_push=lambda: company.person(AMY, meanwhile))
     assert company.told(amy)[-1] == ("update", "fields_changed", "consent_raised")
 
 

@@ -38,6 +38,16 @@ def check(fresh_company: Any, mock_apps: Any, contract: str, sequences: int) -> 
         "fired": Counter(),
     }
     machine = type("Case", (Machine,), case)
+    fired: Counter[str] = machine.fired  # type: ignore[attr-defined]
+    try:
+        _play(machine, sequences)
+    except AssertionError as error:
+        error.add_note(f"sequence {fired['failed']} of {sequences} failed")
+        raise
+    return fired
+
+
+def _play(machine: Any, sequences: int) -> None:
     run_state_machine_as_test(
         machine,
         settings=settings(
@@ -49,8 +59,6 @@ def check(fresh_company: Any, mock_apps: Any, contract: str, sequences: int) -> 
             suppress_health_check=list(HealthCheck),
         ),
     )
-    fired: Counter[str] = machine.fired  # type: ignore[attr-defined]
-    return fired
 
 
 def missing(fired: Counter[str]) -> list[str]:

@@ -15,6 +15,7 @@ from ml_connector.errors import SettingsError
 from ml_connector.model import RunContext
 from ml_connector.privacy import erasure, payloads
 from ml_connector.privacy.erased_payloads import erase_suppressed
+from ml_connector.privacy.erasure import begin
 from ml_connector.privacy.forget import Forgotten, forget, person_to_erase
 from ml_connector.store.database import Database
 from ml_connector.webhooks import inbox
@@ -379,6 +380,19 @@ class DyingDatabase(Database):
         if self.lives < 0:
             raise Killed
         return super().begin()
+
+
+def test_begun_again_after_a_kill_it_covers_nobody_who_only_shared_the_address_once(company):
+    company.customer("Amy", AMY)
+    ben = company.customer("Ben", AMY)
+    company.sync()
+    company.move(ben, "ben@finch.org")
+    company.sync()
+    with company.database.begin() as connection:  # and the process is killed
+        begin(connection, AMY, actor="operator", vault=company.vault)
+    done = erase(company, delete=True)
+    assert done.customers == 1
+    assert company.statuses() == {AMY: "forgotten", "ben@finch.org": "subscribed"}
 
 
 @pytest.mark.endurance

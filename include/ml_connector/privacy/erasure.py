@@ -47,18 +47,21 @@ def syncs(connection: Connection) -> list[str]:
 def begin(connection: Connection, address: str, *, actor: str, vault: Vault) -> Erasure:
     """Suppress the person at an address and delete the data that keys identify; return the erasure.
 
-    Waits for calls in flight about the person. Continues an erasure that was begun before.
+    Waits for calls in flight about the person. Continues an erasure that was begun before: then
+    who only shared the address once is another person, for the erased customers are at none.
     """
     everywhere = syncs(connection)
     for name in everywhere:
         lock_sync(connection, sync=name, at="deciding")
+    key = vault.email_key(address)
+    before = _open(connection, key, vault)
+    formerly = before is None or not before.person.customers
     # Wait for those calls first: the search below must see what they write.
-    _wait_for_calls(connection, find_person(connection, address, vault=vault))
+    _wait_for_calls(connection, find_person(connection, address, vault=vault, formerly=formerly))
     for name in everywhere:
         lock_sync(connection, sync=name)
-    key = vault.email_key(address)
-    known = _open(connection, key, vault)
-    person = find_person(connection, address, vault=vault)
+    known = _open(connection, key, vault, lock=True)
+    person = find_person(connection, address, vault=vault, formerly=formerly)
     if known is not None:
         person = _together(known.person, person)
     connection.execute(
@@ -180,12 +183,15 @@ def _pairs(shown: Iterable[PersonCustomer]) -> dict[str, list[str]]:
 # ── progress ──────────────────────────────────────────────────────────────────────────────────
 
 
-def _open(connection: Connection, key: bytes, vault: Vault) -> Erasure | None:
-    row = connection.execute(
-        text("""SELECT id, email_key, calling, payload FROM ml_connector.erasures
-                WHERE finished_at IS NULL AND email_key = :key FOR UPDATE"""),
-        {"key": key},
-    ).one_or_none()
+_OPEN = """SELECT id, email_key, calling, payload FROM ml_connector.erasures
+           WHERE finished_at IS NULL AND email_key = :key"""
+
+
+def _open(
+    connection: Connection, key: bytes, vault: Vault, *, lock: bool = False
+) -> Erasure | None:
+    statement = text(f"{_OPEN} FOR UPDATE" if lock else _OPEN)
+    row = connection.execute(statement, {"key": key}).one_or_none()
     if row is None:
         return None
     said = vault.decrypt(row.payload, ERASURES.identity(key))

@@ -38,13 +38,15 @@ class Person(msgspec.Struct, frozen=True, kw_only=True):
         return [bytes.fromhex(key) for key in self.keys]
 
 
-def find_person(connection: Connection, address: str, *, vault: Vault) -> Person:
+def find_person(
+    connection: Connection, address: str, *, vault: Vault, formerly: bool = True
+) -> Person:
     """Return the keys, addresses and customers of the person at a normalised address.
 
-    Their customers are those at the address or, if there are none, those formerly at it. Customers
-    that were merged into these belong to the person as well. Their addresses are those the
-    customers were represented under, and those their contact moved to in Mailchimp. An address with
-    another customer is left out.
+    Their customers are those at the address or, if there are none and with ``formerly``, those
+    formerly at it. Customers that were merged into these belong to the person as well. Their
+    addresses are those the customers were represented under, and those their contact moved to in
+    Mailchimp. An address with another customer is left out.
     """
     key = vault.email_key(address)
     ids = connection.execute(
@@ -57,9 +59,9 @@ def find_person(connection: Connection, address: str, *, vault: Vault) -> Person
                 ), theirs AS (
                     (SELECT * FROM here
                     UNION SELECT sync, customer_id FROM ml_connector.audit
-                    WHERE email_key = :key AND NOT EXISTS (SELECT 1 FROM here)
+                    WHERE email_key = :key AND :formerly AND NOT EXISTS (SELECT 1 FROM here)
                     UNION SELECT sync, customer_id FROM ml_connector.former_contacts
-                    WHERE email_key = :key AND NOT EXISTS (SELECT 1 FROM here))
+                    WHERE email_key = :key AND :formerly AND NOT EXISTS (SELECT 1 FROM here))
                     UNION SELECT l.sync, l.customer_id FROM theirs t
                     JOIN ml_connector.customers l
                       ON l.sync = t.sync AND l.merged_into = t.customer_id AND l.gone
@@ -69,7 +71,7 @@ def find_person(connection: Connection, address: str, *, vault: Vault) -> Person
                 FROM theirs JOIN ml_connector.customers c USING (sync, customer_id)
                 LEFT JOIN ml_connector.activity_blocks b USING (sync, customer_id)
                 ORDER BY c.sync, c.customer_no"""),
-        {"key": key},
+        {"key": key, "formerly": formerly},
     ).all()
     shown = tuple(
         PersonCustomer(

@@ -51,7 +51,7 @@ def archive_contacts(
     if left := guard.leave_to_daily_run(scope, plan_id=plan_id):
         log.warning("archives_left_to_daily_run", sync=scope.name, contacts=left)
     counts: Counter[str] = Counter()
-    drain(lambda: _archive_next(scope, client, plan_id, counts), threads)
+    drain(lambda: _archive_next(scope, client, plan_id, counts), threads if scope.threads else 1)
     return dict(counts)
 
 

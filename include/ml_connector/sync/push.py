@@ -95,7 +95,8 @@ def push_shard(
         pusher.push_risky()
         observe(scope, client, plan_id=plan_id, shard=shard)
         for kind in (Kind.CREATE, Kind.UPDATE, Kind.RESTORE):
-            drain(partial(pusher.push_next, kind, ROWS_A_CALL[kind]), threads)
+            step = partial(pusher.push_next, kind, ROWS_A_CALL[kind])
+            drain(step, threads if scope.threads else 1)
             while kind in BATCHED and pusher.push_batch(kind, wait=True):
                 pass  # batches that a decision held while the threads went by
         stale, pusher.stale = pusher.stale, set()
