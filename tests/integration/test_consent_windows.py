@@ -373,9 +373,15 @@ def test_a42_a_customer_that_a_replay_moves_is_written_on_a_fresh_look(company, 
 # ── plans that wait ───────────────────────────────────────────────────────────────────────────
 
 
-def test_a42_an_approval_covers_what_the_former_contact_was(company, amy):
-    company.settings["guard"] = {"max_archives": 0, "max_archive_share": 0}
+@pytest.mark.parametrize("shared", [False, True])
+def test_a42_an_approval_covers_what_the_former_contact_was(company, amy, shared):
+    if shared:  # then the former contact has no change of its own in the plan
+        company.customer("Ann", OLD)
+    cem = company.customer("Cem", THIRD)
+    company.sync()
+    company.settings["guard"] = {"max_archives": 0, "max_archive_share": 0, "max_updates": 0}
     company.move(amy, NEW)
+    company.edit(cem, GivenName="Cemal")
     scope = company.scope()
     company.fetch(scope)
     client = company.mailchimp_client(scope.calls)

@@ -1,6 +1,6 @@
 """Plant each bug of a folder, run the tests meant to catch it, and say which did.
 
-A bug that they miss is tried with every short test. ``--model N`` also plays up to N sequences of
+A bug that they miss is tried with every short test, unless ``--named``. ``--model N`` also plays up to N sequences of
 the consent check on each batch contract. Ends with 1 if any bug survives.
 """
 
@@ -18,6 +18,7 @@ def main() -> int:
     parser.add_argument("kind", nargs="?", default="", help="a folder of tests/plants; all if none")
     parser.add_argument("--only", default="", help="part of a name")
     parser.add_argument("--model", type=int, default=0, metavar="N")
+    parser.add_argument("--named", action="store_true")
     given = parser.parse_args()
     chosen = [each for each in plants(given.kind) if given.only in each.name]
     if not chosen:
@@ -27,18 +28,18 @@ def main() -> int:
         copy = copied(Path(folder) / "checkout")
         for plant in chosen:
             with planted(copy, plant):
-                survivors += not _tried(copy, plant, given.model)
+                survivors += not _tried(copy, plant, given)
     sys.stdout.write(f"{len(chosen) - survivors} caught, {survivors} survived\n")
     return min(survivors, 1)
 
 
-def _tried(copy: Path, plant: Plant, sequences: int) -> bool:
+def _tried(copy: Path, plant: Plant, given: argparse.Namespace) -> bool:
     found = verdict(copy, plant.tests)
-    if found.by is None:
+    if found.by is None and not given.named:
         found = verdict(copy, ["-n", "2", *EVERYTHING])
     _tell(plant, found)
-    if sequences:
-        many = {"CONSENT_SEQUENCES": str(sequences), "CONSENT_QUICK": "1"}
+    if given.model:
+        many = {"CONSENT_SEQUENCES": str(given.model), "CONSENT_QUICK": "1"}
         model = verdict(copy, MODEL, **many)
         _tell(plant, model)
         return found.by is not None or model.by is not None
