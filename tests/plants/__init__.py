@@ -80,7 +80,7 @@ def fits(plant: Plant) -> bool:
 def _apply(tree: Path, plant: Plant, *options: str) -> None:
     # A repository around the folder would make git look for the paths from its own root.
     env = {**os.environ, "GIT_CEILING_DIRECTORIES": str(tree.parent)}
-    command = ["git", "apply", *options, str(plant.path)]
+    command = ["git", "apply", *options, str(tree / plant.path.relative_to(ROOT))]
     subprocess.run(command, cwd=tree, check=True, capture_output=True, env=env)
 
 
