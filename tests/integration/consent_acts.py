@@ -89,10 +89,11 @@ class Acts(World):
 
     def _act(self, number: int, when: str, kinds: Sequence[str] = ()) -> None:
         acts = self._acts(kinds) or self._acts()
-        kind = sorted(acts)[number % len(acts)]
+        chance = self.chance(number)
+        kind = chance.choice(sorted(acts))
         self.fired[f"{kind} ({when})"] += 1
         self.settled = False
-        acts[kind][number // len(acts) % len(acts[kind])]()
+        chance.choice(acts[kind])()
         self._remember()
 
     def _remember(self) -> None:
