@@ -6,7 +6,7 @@ nothing of the connector's store. Levels count how much mail a status allows: 3 
 """
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
 LEVEL = {"subscribed": 3, "pending": 2, "transactional": 1}
@@ -101,10 +101,12 @@ class Consent:
             each.opt_outs = self.standing_opt_outs(each)
         each.email, each.active, each.gone = email, active, gone
 
-    def wrote(self, email: str, status: str, *, heard: bool) -> None:
+    def wrote(self, email: str, status: str, *, heard: bool, unseen: Collection[str] = ()) -> None:
         """A write of ours made or found ``email`` a member of this status, and showed it.
 
         Who lives there is represented there from now on. ``heard``: the response arrived.
+        ``unseen``: opt-outs made in this run that nothing has read yet. One that was known before
+        does not lower a contact that is there on its own account (A13).
         """
         if email in self.words and self.words[email] == "moved":
             return
@@ -113,7 +115,9 @@ class Consent:
         for each in self.at(email):
             former = each.places - {email}
             for place in former:
-                if self.words.get(self.end_of(place)) in OPT_OUTS and not self.at(place):
+                on_its_way = place in unseen or email in each.places
+                opted_out = self.words.get(self.end_of(place)) in OPT_OUTS
+                if on_its_way and opted_out and not self.at(place):
                     each.opt_outs[place] = self.time  # it opted out while the call was on its way
             each.left |= former
             each.places = {email} if heard else {email, *former}

@@ -377,7 +377,7 @@ class World(RuleBasedStateMachine):
                 continue
             self.touched.add(email)
             if call.method != "DELETE" and not call.path.endswith("/tags"):
-                self.model.wrote(email, held.status, heard=response is not None)
+                self.model.wrote(email, held.status, heard=response is not None, unseen=self.unseen)
                 shown = self._shown_by(call)
                 self.edited[email] = self.edited.get(email, set()) - shown.get(email, set())
 
