@@ -146,8 +146,12 @@ def test_a43_an_update_of_an_address_that_moved_meanwhile_creates_nobody_who_can
     company, amy
 ):
     company.edit(amy, GivenName="Amelia")
+    company.clear_journals()
     company.sync(before_push=lambda: company.person(OLD, "upemail", email_address=NEW))
     assert company.statuses().get(OLD, "archived") == "archived"
+    bodies = [call["body"] for call in company.writes() if isinstance(call["body"], dict)]
+    rows = [row for body in bodies for row in body.get("members", [])]
+    assert all(row["status_if_new"] == "unsubscribed" for row in rows)
     company.sync()
     assert company.statuses().get(OLD, "archived") == "archived"
     assert company.statuses()[NEW] == "subscribed"

@@ -2,6 +2,7 @@
 
 import itertools
 from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
@@ -16,6 +17,7 @@ from ml_connector.sync import guard
 from ml_connector.sync.archive import archive_contacts
 from ml_connector.sync.fetch_members import fetch_members
 from ml_connector.sync.push import push_shard
+from ml_connector.wire.transport import Request, Response, Transport
 from tests.integration.company import Company
 from tests.integration.test_audit_sealed import tamper
 from tests.integration.test_behaviour_windows import NEW, OLD, THIRD, mailable
@@ -54,6 +56,21 @@ def before_call(company: Company, nth: int, act: Callable[[], object]) -> None:
 
     company.threads = 1
     company.mailchimp_pace = pace
+
+
+@dataclass
+class BeforeBatch:
+    """A transport before whose first batch somebody acts."""
+
+    transport: Transport
+    act: Callable[[], object]
+    acted: bool = False
+
+    def send(self, request: Request) -> Response:
+        if b'"members"' in (request.body or b"") and not self.acted:
+            self.acted = True
+            self.act()
+        return self.transport.send(request)
 
 
 def one(company: Company, query: str) -> Any:
@@ -439,15 +456,21 @@ def test_a42_a_plan_that_waited_writes_nothing_that_a_webhook_decided_anew(compa
     assert mailable(company) <= {OLD}
 
 
-def test_a42_a_marketers_archive_is_not_undone_by_a_creation(company, contract):
-    """The older contract brings an archived member back: its creation carries a status."""
+@pytest.mark.parametrize("late", [False, True])
+def test_a42_a_marketers_archive_is_not_undone_by_a_creation(company, late):
+    """The older contract brings an archived member back: its creation carries a status.
+
+    ``late``: after the listing of those who were archived meanwhile.
+    """
 
     def come_and_go() -> None:
         company.seed(OLD)
         company.person(OLD, "archive")
 
     amy = company.customer("Amy", OLD)
-    company.sync(before_push=come_and_go)
+    if late:
+        company.around = lambda _system, transport: BeforeBatch(transport, come_and_go)
+    company.sync(before_push=(lambda: None) if late else come_and_go)
     company.sync()
     assert company.statuses() == {OLD: "archived"}
     assert company.decisions()[amy][1] == "archived_by_marketer"
