@@ -89,11 +89,10 @@ class Acts(World):
 
     def _act(self, number: int, when: str, kinds: Sequence[str] = ()) -> None:
         acts = self._acts(kinds) or self._acts()
-        chance = self.chance(number)
-        kind = chance.choice(sorted(acts))
+        kind = sorted(acts)[number % len(acts)]
         self.fired[f"{kind} ({when})"] += 1
         self.settled = False
-        chance.choice(acts[kind])()
+        acts[kind][number // len(acts) % len(acts[kind])]()
         self._remember()
 
     def _remember(self) -> None:

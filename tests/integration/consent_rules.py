@@ -269,10 +269,9 @@ class Machine(Acts):
         elif what == "erasure" and self.erasing is None and self._known_addresses():
             self._begin_erasure(number, flag, planned)
         else:
-            self._replay(number, planned)
+            self._replay(number, flag, planned)
 
-    def _replay(self, number: int, planned: Sequence[Disturbance]) -> None:
-        failed = self.chance(number).random() < 0.7
+    def _replay(self, number: int, failed: bool, planned: Sequence[Disturbance]) -> None:
         with self._begin() as connection:
             ids = connection.execute(
                 text("SELECT id FROM ml_connector.audit ORDER BY id")
@@ -314,14 +313,13 @@ class Machine(Acts):
 
     @invariant()
     def nothing_is_left_open(self) -> None:
-        self.step += 1
         self.fired["steps"] += 1
         assert not self.watching
 
     def _end(self) -> None:
         """After two quiet days nothing is written, both sides agree, the erased are nowhere."""
         if self.held is not None:
-            self.the_plan_is_answered(self.chance(0).choice(ANSWERS), [])
+            self.the_plan_is_answered("unanswered", [])
         if self.erased:
             self._erase([])
         if self.traceless:  # only a full run sees that a customer is listed no longer

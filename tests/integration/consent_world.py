@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from random import Random
 from typing import Any, ClassVar
 
 import msgspec
@@ -105,7 +104,6 @@ class World(RuleBasedStateMachine):
         self.lived: dict[str, set[str]] = {}
         self.held: tuple[Scope, Planned] | None = None
         self.settled = False
-        self.step = 0
         self.traceless: set[str] = set()
         self.interruptible = False
         self.open_transactions = 0
@@ -174,10 +172,6 @@ class World(RuleBasedStateMachine):
             deleted_id=None if event.deleted_id is None else str(event.deleted_id),
         )
         self.mail.append(Letter(notice=notice))
-
-    def chance(self, number: int) -> Random:
-        """Return what chooses by ``number``, otherwise at each step of the sequence."""
-        return Random(f"{number} {self.step}")
 
     def _act(self, number: int, when: str, kinds: Sequence[str] = ()) -> None:
         raise NotImplementedError

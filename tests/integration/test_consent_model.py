@@ -23,7 +23,7 @@ from tests.integration.consent_watch import Servers
 
 SEQUENCES = int(os.environ.get("CONSENT_SEQUENCES", "100"))
 """Of each batch contract in CI; `make torture` takes more."""
-ENOUGH = 100
+ENOUGH = 200
 """From this many sequences on, whatever never fired fails the check."""
 
 STEPS = 15
