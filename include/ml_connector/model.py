@@ -67,6 +67,8 @@ class ChangeState(StrEnum):
     FAILED = "failed"
     PARKED = "parked"
     SUPERSEDED = "superseded"
+    LEFT = "left"
+    """A contact that an undo leaves as it is, with the reason."""
 
 
 class Customer(msgspec.Struct, frozen=True, kw_only=True):

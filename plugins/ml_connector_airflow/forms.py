@@ -78,3 +78,34 @@ def replay_audit() -> dict[str, Param]:
             section=FILTERS,
         ),
     }
+
+
+def undo_run() -> dict[str, Param]:
+    """Return the form of ``undo_run``; it offers the configured syncs."""
+    return {
+        "run": Param(
+            None,
+            type=["null", "string"],
+            title="Run",
+            description="The number of the run's plan, as the console shows it, or the run's id.",
+        ),
+        "dry_run": Param(
+            False,
+            type="boolean",
+            title="Dry run",
+            description="Store the plan and write nothing. The console shows it.",
+        ),
+        "approved": Param(
+            False,
+            type="boolean",
+            title="Approve a large undo",
+            description="Write the plan even if it exceeds the guard.",
+        ),
+        "sync": Param(
+            None,
+            type=["null", "string"],
+            enum=[None, *load_syncs()],
+            title="Sync",
+            description="Only if runs of several syncs have the same id.",
+        ),
+    }

@@ -13,7 +13,7 @@ from ml_connector_airflow import configured, dag_docs, defaults, forms, lineage
 from ml_connector_airflow.hooks import mailchimp, quickbooks
 from ml_connector_airflow.operators import plan_approval
 from ml_connector_airflow.sensors import inbox
-from ml_connector_airflow.tasks import audit, replay, sync, tokens, watches, webhooks
+from ml_connector_airflow.tasks import audit, replay, sync, tokens, undo, watches, webhooks
 
 AIRFLOW = (
     "airflow.providers.common.compat.assets",
@@ -50,6 +50,7 @@ __all__ = [
     "replay",
     "sync",
     "tokens",
+    "undo",
     "watches",
     "webhooks",
 ]

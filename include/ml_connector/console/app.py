@@ -77,6 +77,7 @@ PAGES = (
     PageRoute("/webhooks/{id:row}/retry", Right.RUN, webhooks.retry, "POST"),
     PageRoute("/plans", Right.READ, plans.list_plans),
     PageRoute("/plans/{id:row}", Right.READ, plans.plan),
+    PageRoute("/plans/{id:row}/undo", Right.RUN, plans.undo, "POST"),
     PageRoute("/plans/{id:row}.csv", Right.READ, plans.download),
     PageRoute("/drift", Right.READ, drift.drift),
     PageRoute("/drift/read", Right.READ, drift.read, "POST"),

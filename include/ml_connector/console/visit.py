@@ -20,7 +20,7 @@ from ml_connector.vault import Vault
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Started:
-    """A started replay: a sentence about it, and where to follow it in Airflow."""
+    """A started replay or undo: a sentence about it, and where to follow it in Airflow."""
 
     said: str
     link: str = ""
@@ -34,9 +34,20 @@ class Replay(Protocol):
         ...
 
 
+class Undo(Protocol):
+    """Starts the undo of a run, or its preview."""
+
+    def __call__(self, sync: Sync, plan_id: int, *, dry_run: bool, actor: str) -> Started:
+        """Start it on behalf of ``actor``; may raise ``ConnectorError``."""
+        ...
+
+
 @dataclass(frozen=True, kw_only=True)
 class Services:
-    """Services the console is built with. ``replay`` is None if this installation cannot replay."""
+    """Services the console is built with.
+
+    ``replay`` and ``undo`` are None if this installation can do neither.
+    """
 
     database: Database
     vault: Vault
@@ -46,6 +57,7 @@ class Services:
     clock: Callable[[], datetime]
     login_url: str = "/auth/login"
     replay: Replay | None = None
+    undo: Undo | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

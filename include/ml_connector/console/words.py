@@ -65,6 +65,15 @@ REASON = {
     "member_exists": "the address was in the audience already",
     "signup_throttled": "the person signed up to a lot of lists lately; tried again later",
     "unanswered": "Mailchimp's response did not say what became of this contact; tried again later",
+    "undo": "a person undid a run",
+    "undone": "a run was undone; written again when QuickBooks or the settings change",
+    "changed_since": "it was changed since that run",
+    "not_in_audience": "it is not in the audience any more",
+    "erased": "its data in the audit was erased",
+    "not_observed": "what it showed before was never read",
+    "consent_would_rise": "taking it back would raise consent",
+    "nothing_to_undo": "the run left it as it was",
+    "undone_already": "it is as before the run",
 }
 CHANGE_STATE = {
     "pending": "waiting",
@@ -72,6 +81,7 @@ CHANGE_STATE = {
     "failed": "failed",
     "parked": "waiting for later",
     "superseded": "dropped: facts moved, decided again",
+    "left": "left as it is",
     "preview": "preview only",
 }
 OUTCOME = {
@@ -81,6 +91,7 @@ OUTCOME = {
     "refused": "refused",
     "skipped": "skipped",
     "unheard": "outcome unknown",
+    "left": "left as it is",
     "conflict": "somebody else wrote first",
     "consent_raised": "stopped: consent would have risen",
     "approved": "approved",
@@ -106,6 +117,7 @@ ACTION = {
     "webhook": "Webhook",
     "rate_limited": "Met a rate limit",
     "replay": "Asked to evaluate it again",
+    "undo": "Left a contact in an undo",
     "large_plan": "A person was asked about a large plan",
     "forget": "Erased the person",
     "delete_contact": "Deleted the contact for good",
@@ -184,7 +196,14 @@ BLOCK = {
     "parked": "waiting for the next run",
     "refused": "refused by QuickBooks",
 }
-PLAN = {"sync": "Daily sync", "preview": "Preview", "webhooks": "Webhooks", "replay": "Replay"}
+PLAN = {
+    "sync": "Daily sync",
+    "preview": "Preview",
+    "webhooks": "Webhooks",
+    "replay": "Replay",
+    "undo": "Undo",
+    "undo_preview": "Preview of an undo",
+}
 SYSTEM = {"quickbooks": "QuickBooks", "mailchimp": "Mailchimp"}
 _TONES = {
     "good": {"subscribed", "applied", "done", "shown", "contact", "engaged", "finished"},

@@ -28,11 +28,21 @@ _DECIDED = dict(
 )
 
 
+UNDO = "undo:"
+"""The origin of a change that undoes a run: this and the run's id."""
+
+
+def cause_of(change_id: int, origin: str | None) -> str:
+    """Return the cause of a change's audit rows: the run it undoes, or the change itself."""
+    return origin if origin and origin.startswith(UNDO) else f"change:{change_id}"
+
+
 class ClaimedChange(msgspec.Struct, frozen=True):
     """A claimed change with everything its call needs, in the column order of ``_CLAIM``.
 
     Payloads are still encrypted. ``current`` is False if the customer or the contact's owner
-    changed after the decision.
+    changed after the decision. ``pushed_hash``: of our last write. ``held_hash``: of the write that
+    an undo took back.
     """
 
     id: int
@@ -60,7 +70,20 @@ class ClaimedChange(msgspec.Struct, frozen=True):
     seen_at: datetime | None
     observation: bytes | None
     observed_at: datetime | None
+    pushed_hash: bytes | None
+    held_hash: bytes | None
     batch_id: int | None
+
+    @property
+    def undoes(self) -> str | None:
+        """The run that the change undoes, None for any other change."""
+        origin = self.origin or ""
+        return origin.removeprefix(UNDO) if origin.startswith(UNDO) else None
+
+    @property
+    def cause(self) -> str:
+        """What the audit names as the change's cause."""
+        return cause_of(self.id, self.origin)
 
     @property
     def lowers(self) -> bool:
@@ -95,11 +118,11 @@ def supersede(
 
     Waits for calls in flight. Marks the customers for a new decision. With ``plan_id``, keeps an
     archive whose call may have been applied. Without that change, no run could attribute the
-    archive to us.
+    archive to us. Without ``plan_id``, keeps the changes of an undo: it may wait for approval.
     """
     which = {"sync": sync, "plan_id": plan_id, "kind": kind}
     pending = f"""sync = :sync AND state = 'pending'
-                  AND (CAST(:plan_id AS bigint) IS NULL
+                  AND (CAST(:plan_id AS bigint) IS NULL AND coalesce(origin, '') NOT LIKE '{UNDO}%'
                        OR plan_id = :plan_id AND NOT (kind = 'archive' AND {STARTED}))
                   AND (CAST(:kind AS text) IS NULL OR kind = :kind)"""
     batched = """sync = :sync AND state = 'pending'
@@ -280,7 +303,8 @@ _CLAIM = """
            coalesce(k.tagged_inactive, false) AS tagged_inactive,
            coalesce(k.parked_times, 0) AS parked_times, k.payload AS contact_payload,
            k.seen_tags, c.origin, k.contact_id, k.seen_at,
-           o.payload AS observation, o.observed_at, c.batch_id
+           o.payload AS observation, o.observed_at, k.pushed_hash,
+           CASE WHEN k.refused_reason = 'undone' THEN k.refused_hash END AS held_hash, c.batch_id
     FROM c
     LEFT JOIN LATERAL (SELECT * FROM ml_connector.customers
                        WHERE sync = c.sync AND customer_id = c.customer_id OFFSET 0) p ON true
@@ -321,6 +345,25 @@ _ARCHIVE_CURRENT = """NOT EXISTS (
                                    'owned_by_another_sync', 'project',
                                    'no_email')))"""
 
+# An undo is current while the contact is as it was when the undo was decided. A restore must not
+# bring back a person who has opted out elsewhere since.
+CONTACT_FACTS = """sha256(convert_to(CAST(ROW(k.status, k.archived_by, k.profile_hash, k.seen_tags,
+    k.pushed_hash, k.refused_hash) AS text), 'UTF8'))"""
+OPTED_OUT_SINCE = """EXISTS (
+    SELECT 1 FROM ml_connector.customers m
+    LEFT JOIN ml_connector.contacts n ON n.sync = m.sync AND n.email_key = m.email_key
+    WHERE m.sync = c.sync AND m.email_key IS DISTINCT FROM c.email_key
+      AND (m.customer_id = c.customer_id
+           OR m.customer_id IN (SELECT f.customer_id FROM ml_connector.former_contacts f
+                                WHERE f.sync = c.sync AND f.email_key = c.email_key))
+      AND (m.opted_out OR n.status IN ('unsubscribed', 'forgotten')
+           OR n.status = 'cleaned' AND n.complained
+           OR n.status = 'archived' AND n.archived_by = 'marketer'
+           OR EXISTS (SELECT 1 FROM ml_connector.suppressions s
+                      WHERE s.email_key = m.email_key)))"""
+UNDO_CURRENT = f"""({STARTED} OR {CONTACT_FACTS} = c.decided_hash
+    AND NOT (c.kind = 'restore' AND {OPTED_OUT_SINCE}))"""
+
 
 def claim(
     connection: Connection,
@@ -331,15 +374,17 @@ def claim(
     chunk: int,
     ids: Collection[int] | None = None,
     after: int = 0,
+    undo: bool = False,
 ) -> list[ClaimedChange]:
     """Lock and return up to ``chunk`` unclaimed pending changes (of ``ids``, if given).
 
-    Skips ids up to ``after``: an index still lists rows settled a moment ago.
+    Skips ids up to ``after``: an index still lists rows settled a moment ago. ``undo``: the plan
+    undoes a run.
     """
     archive = Kind.ARCHIVE in kinds  # only archives are ever marked as started
     query = _CLAIM.format(
         claimed=_ROWS,
-        current=_ARCHIVE_CURRENT if archive else _WRITE_CURRENT,
+        current=UNDO_CURRENT if undo else _ARCHIVE_CURRENT if archive else _WRITE_CURRENT,
         started=STARTED if archive else "false",
     )
     rows = fetch_binary(
@@ -494,6 +539,11 @@ class StartedArchive(NamedTuple):
     contact_payload: bytes | None
     origin: str | None
 
+    @property
+    def cause(self) -> str:
+        """What the audit names as the archive's cause."""
+        return cause_of(self.id, self.origin)
+
 
 def take_applied_archives(connection: Connection, *, sync: str) -> list[StartedArchive]:
     """Lock and return pending archives that were in flight and whose contact we archived."""
@@ -555,3 +605,13 @@ def pending_shards(connection: Connection, *, plan_id: int, kinds: Collection[st
         {"plan_id": plan_id, "kinds": list(kinds)},
     ).all()
     return [row.shard for row in rows]
+
+
+def pending_kinds(connection: Connection, *, plan_id: int) -> set[str]:
+    """Return the kinds of a plan's pending changes."""
+    rows = connection.execute(
+        text("""SELECT DISTINCT kind FROM ml_connector.change_counts
+                WHERE plan_id = :plan_id AND state = 'pending'"""),
+        {"plan_id": plan_id},
+    ).scalars()
+    return set(rows)

@@ -292,13 +292,23 @@ def show_again(connection: Connection, *, sync: str, keys: Collection[bytes]) ->
         )
 
 
-def mark_unpushed(connection: Connection, *, sync: str, keys: Collection[bytes]) -> None:
-    """Clear the hash of our last write to contacts: they were archived and show no data of ours."""
+def mark_unpushed(
+    connection: Connection, *, sync: str, keys: Collection[bytes], undone: Collection[bytes] = ()
+) -> None:
+    """Clear the hash of our last write to contacts: they were archived and show no data of ours.
+
+    ``undone``: those that an undo archived. What it took back is not written again (E3).
+    """
     lock_sync(connection, sync=sync)
     connection.execute(
-        text("""UPDATE ml_connector.contacts SET pushed_hash = NULL
+        text("""UPDATE ml_connector.contacts
+                SET pushed_hash = NULL,
+                    refused_hash = CASE WHEN email_key = ANY(:undone) AND pushed_hash IS NOT NULL
+                                        THEN pushed_hash ELSE refused_hash END,
+                    refused_reason = CASE WHEN email_key = ANY(:undone) AND pushed_hash IS NOT NULL
+                                          THEN 'undone' ELSE refused_reason END
                 WHERE sync = :sync AND email_key = ANY(:keys)"""),
-        {"sync": sync, "keys": bytea_array(keys)},
+        {"sync": sync, "keys": bytea_array(keys), "undone": bytea_array(undone)},
     )
 
 

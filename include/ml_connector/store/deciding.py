@@ -262,10 +262,13 @@ def mark_refused(connection: Connection, *, sync: str, refused: Mapping[bytes, s
 
 
 def count_by_decision(connection: Connection, *, sync: str) -> list[tuple[str, str, int]]:
-    """Return (decision, reason, customers) of every customer without a contact of its own."""
+    """Return (decision, reason, customers) of every customer without a contact of its own.
+
+    And of those whose data an undo holds back.
+    """
     rows = connection.execute(
         text("""SELECT decision, reason, count(*) FROM ml_connector.customers
-                WHERE sync = :sync AND decision IN ('linked', 'skipped')
+                WHERE sync = :sync AND (decision IN ('linked', 'skipped') OR reason = 'undone')
                 GROUP BY decision, reason ORDER BY decision, reason"""),
         {"sync": sync},
     ).all()

@@ -10,6 +10,8 @@ from typing import NamedTuple
 
 from sqlalchemy import Connection, text
 
+from ml_connector.store.changes import cause_of
+
 
 class UnknownOutcome(NamedTuple):
     """A change that a call with an unknown outcome may have written."""
@@ -21,6 +23,11 @@ class UnknownOutcome(NamedTuple):
     email_key: bytes
     attempts: int
     origin: str | None
+
+    @property
+    def cause(self) -> str:
+        """What the audit names as the call's cause."""
+        return cause_of(self.id, self.origin)
 
 
 def put_batch(

@@ -32,6 +32,14 @@ def created_at(connection: Connection, *, plan_id: int) -> datetime:
     return found
 
 
+def state_of(connection: Connection, *, plan_id: int) -> str:
+    """Return a plan's state."""
+    found: str = connection.execute(
+        text("SELECT state FROM ml_connector.plans WHERE id = :plan_id"), {"plan_id": plan_id}
+    ).scalar_one()
+    return found
+
+
 def fail(connection: Connection, *, plan_id: int, error: str, stopped: str | None = None) -> None:
     """Store the message of a failed step. The run may still be retried.
 

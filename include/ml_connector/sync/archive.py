@@ -9,7 +9,7 @@ Runs after the push, so that a customer's new contact exists before the old one 
 """
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import structlog
@@ -32,7 +32,13 @@ from ml_connector.sync.fetch_members import (
     record_departed,
     record_members,
 )
-from ml_connector.sync.outcomes import archive_entry, observed_state, our_tags
+from ml_connector.sync.outcomes import (
+    ExtraCall,
+    archive_entry,
+    hold_of,
+    observed_state,
+    our_tags,
+)
 from ml_connector.sync.push import THREADS
 from ml_connector.sync.unreadable_members import record_unreadable
 
@@ -76,12 +82,34 @@ def _archive(
     if not change.current or change.contact_payload is None:
         changes.settle(connection, [SettledChange(id=change.id, state=ChangeState.SUPERSEDED)])
         return "superseded"
-    shown = scope.vault.decrypt(
-        change.contact_payload, contacts.identity(scope.name, bytes(change.email_key))
-    )
+    shown = shown_by(scope, change)
     found = client.get(shown["email"])
     if isinstance(found, Unreadable):
-        return _left_unread(scope, connection, change, shown, found)
+        return left_unread(scope, connection, change, found)
+    return archive_one(scope, client, connection, change, found=found)
+
+
+def shown_by(scope: Scope, change: ClaimedChange) -> dict[str, Any]:
+    """Return what the contact shows since our last write."""
+    identity = contacts.identity(scope.name, bytes(change.email_key))
+    shown: dict[str, Any] = scope.vault.decrypt(change.contact_payload or b"", identity)
+    return shown
+
+
+def archive_one(
+    scope: Scope,
+    client: MailchimpClient,
+    connection: Connection,
+    change: ClaimedChange,
+    *,
+    found: Member | None,
+    untag: Sequence[str] = (),
+) -> str:
+    """Archive a contact that was just read as ``found``; return the change's final state.
+
+    ``untag``: tags of ours to take off first, which an undo does.
+    """
+    shown = shown_by(scope, change)
     if found is not None and found.status.value != change.known_status:
         with scope.database.begin() as at_once:
             record_members(
@@ -92,6 +120,7 @@ def _archive(
                 complaints=complaints_among([found], client.complainants),
             )
     state, error, request_id = ChangeState.APPLIED, None, None
+    further: list[ExtraCall] = []
     archived_by: str | None = "us" if change.started else "marketer"
     status = Status.ARCHIVED
     previous = _previous(change, found)
@@ -100,7 +129,7 @@ def _archive(
         status, archived_by = Status.FORGOTTEN, None
         moved_to = client.get_by_id(change.contact_id) if change.contact_id else None
         if isinstance(moved_to, Unreadable):
-            return _left_unread(scope, connection, change, shown, moved_to)
+            return left_unread(scope, connection, change, moved_to)
         _record_left(scope, client, moved_to, shown["email"])
         if moved_to is not None:
             status, previous = Status.MOVED, moved_to.status.value
@@ -110,20 +139,26 @@ def _archive(
         with scope.database.begin() as at_once:
             changes.mark_started(at_once, change_id=change.id)
         try:
+            if untag:
+                removed = client.add_tags(shown["email"], untag, active=False)
+                further.append(ExtraCall("removed_tags", removed, tuple(untag)))
             request_id = client.archive(shown["email"])
             archived_by = "us"
         except RecordRefused as refused:
             status, archived_by = found.status, None
             state, error, request_id = ChangeState.FAILED, refused.message, refused.request_id
+    refused_hash, refused_reason = hold_of(change) if archived_by == "us" else (None, None)
     after = ContactState(
         email_key=change.email_key,
         status=status,
+        refused_hash=refused_hash,
+        refused_reason=refused_reason,
         owner=change.customer_id if archived_by == "us" else None,
         previous_status=previous,
         sent_fields=change.sent_fields,
         tagged_inactive=change.tagged_inactive,
         archived_by=archived_by if status is Status.ARCHIVED else None,
-        payload=shown,
+        payload={**shown, "tags": _without(shown.get("tags", ()), untag)} if further else shown,
     )
     contacts.record(connection, [after], sync=scope.name, vault=scope.vault)
     if found is None:
@@ -137,19 +172,17 @@ def _archive(
         status=status,
         error=undone or error,
         request_id=request_id,
+        further=further,
     )
     trail.append(connection, [entry], run=scope.run, vault=scope.vault)
     return state.value
 
 
-def _left_unread(
-    scope: Scope,
-    connection: Connection,
-    change: ClaimedChange,
-    shown: Mapping[str, Any],
-    found: Unreadable,
+def left_unread(
+    scope: Scope, connection: Connection, change: ClaimedChange, found: Unreadable
 ) -> str:
     """Leave a contact that cannot be read as it is, with the reason (A55)."""
+    shown = shown_by(scope, change)
     error = f"the member in Mailchimp cannot be read: {found.reason}"
     with scope.database.begin() as at_once:
         record_unreadable(scope, at_once, Page((), [found]))
@@ -165,6 +198,11 @@ def _left_unread(
     )
     trail.append(connection, [entry], run=scope.run, vault=scope.vault)
     return ChangeState.FAILED.value
+
+
+def _without(tags: Sequence[str], removed: Sequence[str]) -> list[str]:
+    gone = {tag.casefold() for tag in removed}
+    return [tag for tag in tags if tag.casefold() not in gone]
 
 
 def _record_left(

@@ -30,7 +30,7 @@ from ml_connector.model import (
     Status,
     Unreadable,
 )
-from ml_connector.sync.outcomes import MOVED, ExtraCall, Outcome, Row
+from ml_connector.sync.outcomes import CHANGED_SINCE, MOVED, ExtraCall, Outcome, Row
 from ml_connector.sync.permissions import Permissions
 
 ALL_ALIKE = 3
@@ -189,6 +189,8 @@ class ContactCalls:
                 return Outcome(row=row, refusal=_forgotten(row))
             if isinstance(found, Unreadable):
                 return Outcome(row=row, refusal=_unreadable(row, found))
+            if found.status is not Status.ARCHIVED and row.undo is not None:
+                return Outcome(row=row, refusal=_changed_since(row))
             if found.status is not Status.ARCHIVED:
                 return replace(self._patched(row), observed=found)
             member = self._client.restore(row.write)
@@ -294,6 +296,14 @@ def _unreadable(row: Row, member: Unreadable) -> RowRefusal:
         email_address=row.write.email_address,
         code="unreadable",
         message=f"the member in Mailchimp cannot be read: {member.reason}",
+    )
+
+
+def _changed_since(row: Row) -> RowRefusal:
+    return RowRefusal(
+        email_address=row.write.email_address,
+        code=CHANGED_SINCE,
+        message="the contact was changed in Mailchimp since the run, so it was left as it is",
     )
 
 

@@ -188,7 +188,7 @@ def still_differing(scope: Scope, written: Sequence[Outcome]) -> dict[bytes, Obs
     for outcome in written:
         row, key = outcome.row, outcome.row.change.email_key
         shown = observation_of(scope, outcome.member).merge_fields if outcome.member else {}
-        sent = {**row.kept, **row.write.merge_fields}
+        sent = row.told
         if not shown:  # a response need not list them
             if row.edited:
                 found[key] = None

@@ -53,6 +53,7 @@ MAX_LOOKED_AT = 40_000
 """Members observed before a shard is written: a shard's changes."""
 
 _CURSOR = "members"
+SWAP_CURSOR = "audience_swapped"
 log = structlog.get_logger(__name__)
 
 
@@ -82,6 +83,8 @@ def fetch_members(
             contacts.forget_audience(connection, sync=scope.name)
             activity_queue.clear_shown(connection, sync=scope.name)
             cursors.put(connection, sync=scope.name, name=_CURSOR, value={})
+            swap = {"at": asked.isoformat()}  # no undo of what was written to the former audience
+            cursors.put(connection, sync=scope.name, name=SWAP_CURSOR, value=swap)
             cursor = {}
     since, parts = None, set(scope.sync.member_fields)
     # What was not asked for so far is learned of everyone once: an unchanged member is not listed.

@@ -19,6 +19,7 @@ from ml_connector.model import (
     Status,
 )
 from ml_connector.rules.decide import CustomerRow, Decisions
+from ml_connector.rules.edits import alike
 from ml_connector.rules.tags import TagWork, tag_key
 from ml_connector.scope import Scope
 from ml_connector.store.changes import ClaimedChange, SettledChange, StartedArchive
@@ -32,8 +33,25 @@ PARKED_FOR = (timedelta(hours=1), timedelta(days=1), timedelta(days=3), timedelt
 MOVED = "moved_in_mailchimp"
 """Refusal of an update whose contact has left the address in Mailchimp (A43)."""
 
+CHANGED_SINCE = "changed_since"
+"""Refusal of our own: an undo leaves a contact that was changed since."""
+UNDONE = "undone"
+"""Why a contact is not written: an undo took back a write of the same data (E3)."""
+
 _PARKING = ("signup_throttled", "unanswered", "unreadable", CONTACT_LIMIT)
 _TERMINAL = {"forgotten": Status.FORGOTTEN, "compliance": Status.UNSUBSCRIBED}
+
+
+class UndoneRow(msgspec.Struct, frozen=True):
+    """What the store knows of a contact after an undo: its owner, the fields and tag from us.
+
+    ``told``: QuickBooks' values last taken into account, of fields that show a person's value.
+    """
+
+    owner: str | None
+    told: Mapping[str, Any] = {}
+    filled: frozenset[str] = frozenset()
+    tagged_inactive: bool = False
 
 
 class Row(msgspec.Struct, frozen=True):
@@ -43,7 +61,7 @@ class Row(msgspec.Struct, frozen=True):
     fields left out because a person's value stays, with the reason. ``kept``: QuickBooks' values
     last taken into account, of fields left out. ``replaced``: values of a person that the write
     replaces. ``seen``: what the contact was last observed to show. ``further``: what is stored of groups and language.
-    ``after``: how the audit shows these.
+    ``after``: how the audit shows these. ``undo``: what an undo leaves of the contact.
     """
 
     change: ClaimedChange
@@ -57,6 +75,13 @@ class Row(msgspec.Struct, frozen=True):
     seen: Observation | None = None
     further: Mapping[str, Any] = {}
     after: Mapping[str, Any] = {}
+    undo: UndoneRow | None = None
+
+
+    @property
+    def told(self) -> dict[str, Any]:
+        """QuickBooks' values that are taken into account with this write."""
+        return {**self.kept, **self.write.merge_fields, **(self.undo.told if self.undo else {})}
 
 
 class ExtraCall(msgspec.Struct, frozen=True):
@@ -117,6 +142,8 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
         """The final state of the change."""
         if self.refusal is None:
             return ChangeState.APPLIED
+        if self.refusal.code == CHANGED_SINCE:
+            return ChangeState.LEFT
         return ChangeState.PARKED if self.refusal.code in _PARKING else ChangeState.FAILED
 
     @property
@@ -140,25 +167,40 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
         filled = {tag for tag, value in write.merge_fields.items() if value}
         out = self.row.unfit.keys() | self.row.edited.keys()
         filled |= out & set(change.sent_fields)  # what was sent stays there
+        undo = self.row.undo
+        refused_hash, refused_reason = hold_of(change)
         return ContactState(
             email_key=change.email_key,
             status=self.member.status,
-            owner=change.customer_id,
-            pushed_hash=change.decided_hash,
-            sent_fields=sorted(filled),
-            tagged_inactive=change.tag_inactive,
+            owner=undo.owner if undo else change.customer_id,
+            pushed_hash=change.held_hash if undo else change.decided_hash,
+            sent_fields=sorted(undo.filled if undo else filled),
+            tagged_inactive=undo.tagged_inactive if undo else change.tag_inactive,
+            refused_hash=refused_hash,
+            refused_reason=refused_reason,
             archived_by="marketer" if self.member.status is Status.ARCHIVED else None,
             profile_hash=profile_hash(self.member.merge_fields, vault),
             seen_tags=self.row.tags.seen,
             payload={
                 "email": write.email_address,
-                "merge_fields": {**self.row.kept, **write.merge_fields},
+                "merge_fields": self.row.told,
                 "tags": list(self.row.tags.ours),
                 **self.row.further,
                 # A creation that met a member: its groups may be the person's own choice.
                 **({"groups": []} if self.row.further and self._met_a_member else {}),
             },
         )
+
+    @property
+    def _shown_otherwise(self) -> dict[str, Any]:
+        """The fields that Mailchimp shows in another form than they were sent in."""
+        shown = {} if self.member is None else self.member.merge_fields
+        sent = self.row.write.merge_fields
+        return {
+            tag: shown[tag]
+            for tag, value in sent.items()
+            if tag in shown and shown[tag] != value and not alike(shown[tag], value)
+        }
 
     @property
     def _met_a_member(self) -> bool:
@@ -192,6 +234,8 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
             after |= self.row.after
         if self.member is not None:
             after["status"] = self.member.status
+        if shown := self._shown_otherwise:
+            after["shown"] = shown
         if self.row.unfit:
             after["left_out"] = dict(self.row.unfit)
         if self.row.edited:
@@ -207,7 +251,7 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
             action=change.kind,
             reason=change.reason,
             outcome="consent_raised" if self.rose else self.state.value,
-            cause=f"change:{change.id}",
+            cause=change.cause,
             customer_id=change.customer_id,
             email_key=change.email_key,
             error=self.error,
@@ -217,6 +261,15 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
             after=after,
             origin=change.origin,
         )
+
+
+def hold_of(change: ClaimedChange) -> tuple[bytes | None, str | None]:
+    """Return hash and reason by which no run writes again what an undo takes back.
+
+    An undo of the undo ends that.
+    """
+    held = change.pushed_hash if change.undoes and not change.held_hash else None
+    return held, UNDONE if held else None
 
 
 def iso(time: datetime | None) -> str | None:
@@ -277,24 +330,31 @@ def archive_entry(
     status: Status = Status.ARCHIVED,
     error: str | None = None,
     request_id: str | None = None,
+    further: Sequence[ExtraCall] = (),
 ) -> Entry:
     """Return the audit row of an archive.
 
-    ``before``: the contact before the call. ``status``: its status now.
+    ``before``: the contact before the call. ``status``: its status now. ``further``: calls that
+    took tags of ours off.
     """
+    after: dict[str, Any] = {"status": status.value, "email": before.get("email")}
+    if further:
+        gone = {tag for call in further for tag in call.tags}
+        after["tags"] = [tag for tag in before.get("tags", ()) if tag not in gone]
+        after["further_calls"] = list(map(msgspec.structs.asdict, further))
     return Entry(
         sync=sync,
         action=Kind.ARCHIVE,
         reason=change.reason,
         outcome=outcome,
-        cause=f"change:{change.id}",
+        cause=change.cause,
         customer_id=change.customer_id,
         email_key=change.email_key,
         error=error,
         attempts=change.attempts + 1,
         request_id=request_id,
         before=before,
-        after={"status": status.value, "email": before.get("email")},
+        after=after,
         origin=change.origin,
     )
 

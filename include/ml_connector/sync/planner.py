@@ -34,7 +34,7 @@ from ml_connector.rules.decide import (
 )
 from ml_connector.rules.plain import PlainDecisions, decide_plain
 from ml_connector.scope import Scope
-from ml_connector.store import changes, contacts, cursors, deciding, sharing
+from ml_connector.store import changes, contacts, cursors, deciding, sharing, undos
 from ml_connector.store.changes import Superseded
 from ml_connector.store.database import MANY_ROWS, analyze, lift_timeouts, lock_sync
 from ml_connector.store.frames import frame_of, unhexed
@@ -43,14 +43,14 @@ from ml_connector.sync.outcomes import decision_entries
 from ml_connector.sync.recovery import record_unknown_outcomes, settle_archives
 
 CUSTOMERS_A_CHUNK = 5_000
-PARALLEL_CHUNKS = 2
+PARALLELCHUNKS = 2
 """This many chunks run in parallel: Python works on one while Postgres works on the other."""
 CHUNKS_PER_LOCK = 6
 """The planner releases the lock after this many chunks, about three seconds, so others can
 decide."""
 
 HEXED_OF_CHANGES = ("email_key", "decided_hash")
-_CHUNKS = "chunks"
+CHUNKS = "chunks"
 """Every chunk's transaction shares this lock from its start, so a run can wait for all of them."""
 
 _Sharded = tuple[list[deciding.Undecided], int]
@@ -66,7 +66,7 @@ class Decider:
         """Bind a plan. With ``preview`` changes are stored for viewing, nothing else is written."""
         self._scope, self._plan_id, self._preview = scope, plan_id, preview
         # Reading what the audience's other syncs own requires an exclusive lock.
-        self._side_by_side = PARALLEL_CHUNKS if scope.threads and not scope.sync.beside else 1
+        self._side_by_side = PARALLELCHUNKS if scope.threads and not scope.sync.beside else 1
 
     def decide_orphaned(self) -> int:
         """Decide on our orphaned contacts; queue the changes in shard 0."""
@@ -145,7 +145,7 @@ class Decider:
             lock_sync(connection, sync=sync, at="deciding")
             with database.begin() as others:
                 # Wait for the chunks of a killed run: their transactions may still be committing.
-                lock_sync(others, sync=sync, at=_CHUNKS)
+                lock_sync(others, sync=sync, at=CHUNKS)
             yield
 
     def _decide_side_by_side(self, chunks: Iterator[_Sharded]) -> int:
@@ -272,7 +272,7 @@ class Decider:
         if self._preview:
             found = changes.previewed(connection, plan_id=plan_id, keys=keys)
             return Superseded(found, set())
-        lock_sync(connection, sync=sync.name, at=_CHUNKS, shared=True)
+        lock_sync(connection, sync=sync.name, at=CHUNKS, shared=True)
         pending = changes.supersede_at(
             connection, sync=sync.name, keys=keys, besides_plan=besides_plan
         )
@@ -532,6 +532,8 @@ def _invalidate_on_policy_change(scope: Scope, connection: Connection, *, previe
     past = cursors.get(connection, sync=scope.name, name=_POLICY_CURSOR)
     if past not in ({}, rules):
         deciding.mark_dirty(connection, sync=scope.name)
+        if not preview:
+            undos.release(connection, sync=scope.name, status=scope.policy.new_contact_status)
     if not preview and past != rules:
         cursors.put(connection, sync=scope.name, name=_POLICY_CURSOR, value=rules)
 

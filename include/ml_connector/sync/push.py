@@ -90,7 +90,7 @@ def push_shard(
     """
     with scope.database.begin() as connection:
         record_unknown_outcomes(scope, connection)
-    pusher = _Pusher(scope, client, plan_id, shard)
+    pusher = Pusher(scope, client, plan_id, shard)
     for _ in range(ROUNDS):
         pusher.push_risky()
         observe(scope, client, plan_id=plan_id, shard=shard)
@@ -107,7 +107,11 @@ def push_shard(
     return dict(pusher.counts)
 
 
-class _Pusher:
+class Pusher:
+    """Sends the changes of a shard. An undo has values of its own (``undo_push``)."""
+
+    _undo = False
+
     def __init__(self, scope: Scope, client: MailchimpClient, plan_id: int, shard: int) -> None:
         self._scope, self._client = scope, client
         self._plan_id, self._shard = plan_id, shard
@@ -219,6 +223,7 @@ class _Pusher:
             kinds=[kind],
             chunk=rows,
             ids=ids,
+            undo=self._undo,
         )
         if ids is not None:
             return claim()
@@ -238,21 +243,31 @@ class _Pusher:
             return []
         batch_id = claimed[0].batch_id
         current = [change for change in claimed if change.current]
-        left = self._left_by_others(connection, current)
-        brought = edits.brought(self._scope, connection, current)
-        rows = [
-            self._row(change, left.get(bytes(change.email_key), ()), brought) for change in current
-        ]
+        rows = self._rows(connection, current)
         outcomes = self._send(connection, rows, batch_id) if rows else []
         stale = [change for change in claimed if not change.current]
-        dropped = [SettledChange(id=change.id, state=ChangeState.SUPERSEDED) for change in stale]
-        self._settle_changes(connection, dropped, batch_id)
-        self._decide_again(connection, stale)
+        self._drop(connection, stale, batch_id)
         risen = self._settle(connection, outcomes, batch_id)
         self.room.look(outcomes)
         if batch_id is not None:
             batches.settle(connection, batch_id=batch_id)
         return risen
+
+    def _rows(self, connection: Connection, current: Sequence[ClaimedChange]) -> list[Row]:
+        """Return the changes with the writes they call for."""
+        left = self._left_by_others(connection, current)
+        brought = edits.brought(self._scope, connection, current)
+        return [
+            self._row(change, left.get(bytes(change.email_key), ()), brought) for change in current
+        ]
+
+    def _drop(
+        self, connection: Connection, stale: Sequence[ClaimedChange], batch_id: int | None
+    ) -> None:
+        """Settle the changes whose data changed before they were written."""
+        dropped = [SettledChange(id=change.id, state=ChangeState.SUPERSEDED) for change in stale]
+        self._settle_changes(connection, dropped, batch_id)
+        self._decide_again(connection, stale)
 
     def _send(
         self, connection: Connection, rows: Sequence[Row], batch_id: int | None
@@ -508,7 +523,9 @@ class _Pusher:
                 outcome.observed.status, fields, tags, at=scope.clock(), further=further
             )
         if change.known_status is None:
-            return None
+            # A creation that met a member: of what it was before, only the status is known.
+            met = outcome.member if not outcome.created else None
+            return None if met is None else observed_state(met.status, None, None, at=None)
         tags = seen_tags(scope, change, past.get("tags", ()), row.tags.wanted)
         further = self._further.seen(change) if self._further else None
         if change.observation is not None:

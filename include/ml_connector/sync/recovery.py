@@ -39,7 +39,10 @@ def settle_archives(scope: Scope, connection: Connection) -> int:
         connection, [SettledChange(id=each.id, state=ChangeState.APPLIED) for each in done]
     )
     contacts.mark_unpushed(
-        connection, sync=scope.name, keys=[bytes(each.email_key) for each in done]
+        connection,
+        sync=scope.name,
+        keys=[bytes(each.email_key) for each in done],
+        undone={bytes(each.email_key) for each in done if each.cause == each.origin},
     )
     trail.append(connection, entries, run=scope.run, vault=scope.vault)
     return len(done)
@@ -53,7 +56,7 @@ def record_unknown_outcomes(scope: Scope, connection: Connection) -> int:
             action=change.kind,
             reason=change.reason,
             outcome=trail.UNKNOWN_OUTCOME,
-            cause=f"change:{change.id}",
+            cause=change.cause,
             customer_id=change.customer_id,
             email_key=change.email_key,
             error="no outcome was stored: the call may have been made",

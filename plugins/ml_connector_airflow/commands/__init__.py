@@ -13,6 +13,7 @@ def register(app: typer.Typer) -> None:
     app.command()(cli.preview)
     app.command()(cli.drift)
     app.command()(cli.replay)
+    app.command()(cli.undo)
     app.command()(cli.process_webhooks)
     app.command()(cli.receiver)
     app.command()(cli.register_webhooks)

@@ -204,6 +204,28 @@ def replay(
         typer.echo(line)
 
 
+def undo(
+    *,
+    run: Annotated[str, typer.Option("--run", help="A plan's number, or a run's id.")] = "",
+    sync_name: Annotated[str, typer.Option("--sync", help="Only this sync.")] = "",
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Report, and write nothing.")] = False,
+    approve: Annotated[
+        bool, typer.Option("--approve", help="Go on even if the undo is larger than the guard.")
+    ] = False,
+) -> None:
+    """Write back what the contacts of a run showed before it; exit 3 if the guard stopped it."""
+    _known(sync_name)
+    as_server()
+    from ml_connector_airflow.tasks import undo as undo_tasks
+
+    try:
+        for line in undo_tasks.undo_now(run, sync=sync_name, dry_run=dry_run, approve=approve):
+            typer.echo(line)
+    except undo_tasks.WaitsForApproval as error:
+        typer.echo(str(error), err=True)
+        sys.exit(WAITING)
+
+
 def process_webhooks() -> None:
     """Process all due webhooks once; print the number by final state."""
     as_server()

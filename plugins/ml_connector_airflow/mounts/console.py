@@ -59,7 +59,7 @@ from ml_connector_airflow.wiring import (
     quickbooks_client,
 )
 
-REPLAY = "replay_audit"
+REPLAY, UNDO = "replay_audit", "undo_run"
 log = structlog.get_logger(__name__)
 
 
@@ -301,23 +301,37 @@ def replay(sync: Sync, ids: list[int], *, actor: str) -> Started:  # noqa: ARG00
 
     Raises ``SettingsError`` if Airflow does not know the DAG.
     """
+    rows = "1 row" if len(ids) == 1 else f"{len(ids)} rows"
+    return _started(REPLAY, {"ids": ids}, f"Replay of {rows} has started.", actor=actor)
+
+
+def undo(sync: Sync, plan_id: int, *, dry_run: bool, actor: str) -> Started:
+    """Start a run of ``undo_run`` for a run's plan in the caller's name.
+
+    Raises ``SettingsError`` if Airflow does not know the DAG.
+    """
+    said = "The preview of the undo" if dry_run else f"The undo of plan {plan_id}"
+    given = {"run": str(plan_id), "sync": sync.name, "dry_run": dry_run}
+    return _started(UNDO, given, f"{said} has started.", actor=actor)
+
+
+def _started(dag_id: str, given: dict[str, Any], said: str, *, actor: str) -> Started:
     with create_session() as session:
-        known = session.scalar(select(DagModel.is_paused).where(DagModel.dag_id == REPLAY))
+        known = session.scalar(select(DagModel.is_paused).where(DagModel.dag_id == dag_id))
         if known is None:
-            raise SettingsError(f"Airflow knows no DAG {REPLAY}; is the DAG folder complete?")
+            raise SettingsError(f"Airflow knows no DAG {dag_id}; is the DAG folder complete?")
         run = trigger_dag(
-            REPLAY,
+            dag_id,
             triggered_by=DagRunTriggeredByType.UI,
             triggering_user_name=actor,
-            conf={"ids": ids},
+            conf=given,
             session=session,
         )
         run_id = str(run.run_id) if run else ""
-    rows = "1 row" if len(ids) == 1 else f"{len(ids)} rows"
-    waits = f" It waits: the DAG {REPLAY} is paused." if known else ""
+    waits = f" It waits: the DAG {dag_id} is paused." if known else ""
     return Started(
-        said=f"Replay of {rows} has started.{waits}",
-        link=f"/dags/{REPLAY}/runs/{quote(run_id, safe='')}",
+        said=f"{said}{waits}",
+        link=f"/dags/{dag_id}/runs/{quote(run_id, safe='')}",
     )
 
 
@@ -374,6 +388,7 @@ def _build() -> Any:
             clock=lambda: datetime.now(UTC),
             login_url=get_auth_manager().get_url_login(),
             replay=replay,
+            undo=undo,
         )
     )
 

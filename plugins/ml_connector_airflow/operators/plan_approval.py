@@ -23,7 +23,9 @@ class PlanApproval(HITLOperator):
     reasons and QuickBooks ids but no personal data, because Airflow stores it unencrypted.
     """
 
-    def __init__(self, *, sync: str, **kwargs: Any) -> None:
+    template_fields = (*HITLOperator.template_fields, "sync")
+
+    def __init__(self, *, sync: Any, **kwargs: Any) -> None:
         # The scheduler may lose an answer that is given at once: soon asked again.
         kwargs.setdefault("retry_delay", RETRY_DELAY)
         super().__init__(

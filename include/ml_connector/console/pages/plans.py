@@ -1,6 +1,7 @@
 """Plan pages: what a run changed, or what a preview would change, contact by contact."""
 
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from sqlalchemy import Row
@@ -11,14 +12,25 @@ from ml_connector.console.access import HEADERS
 from ml_connector.console.queries import plans
 from ml_connector.console.sheet import iter_csv
 from ml_connector.console.visit import PageRequest, number
-from ml_connector.store import changes, contacts, customers
+from ml_connector.model import ChangeState, Kind
+from ml_connector.store import changes, contacts, customers, undos
+from ml_connector.store.undos import UNDO_KINDS
 from ml_connector.sync import forecast, permissions
 
 _HEADER = (
     "change", "kind", "reason", "reason in words", "state", "error", "customer_id", "customer",
     "email", "new status",
 )  # fmt: skip
-KINDS = ("sync", "preview", "webhooks", "replay")
+KINDS = ("sync", "preview", "webhooks", "replay", *UNDO_KINDS)
+
+
+UNDOABLE = ("sync", "webhooks", "replay", "undo")
+_BACK = {
+    Kind.CREATE: "archive",
+    Kind.UPDATE: "update",
+    Kind.RESTORE: "archive",
+    Kind.ARCHIVE: "restore",
+}
 
 
 def list_plans(visit: PageRequest) -> Response:
@@ -61,6 +73,7 @@ def plan(visit: PageRequest) -> Response:
         )
         counts = changes.counts(connection, plan_id=row.id)
         warning = permissions.warning(visit.sync, connection)
+        undone = undos.run_of_plan(connection, plan_id=row.id)
     page = rows[: plans.PAGE]
     return visit.page(
         "plan.html",
@@ -69,11 +82,41 @@ def plan(visit: PageRequest) -> Response:
         rows=[(each, *_who(visit, each)) for each in page],
         counts=counts,
         warning=warning,
+        undone=undone,
+        undoes=_undoes(visit, row, counts),
         kind=kind,
         state=state,
         newer=page[-1].id if len(rows) > len(page) else 0,
         first=not after,
     )
+
+
+def undo(visit: PageRequest) -> Response:
+    """Start the undo of a plan's run, or its preview."""
+    with visit.services.database.begin() as connection:
+        row = _plan(visit, connection)
+    if row is None or visit.services.undo is None or row.kind not in UNDOABLE:
+        return visit.page("notice.html", status=404, ok=False, said="There is nothing to undo.")
+    started = visit.services.undo(
+        visit.sync,
+        row.id,
+        dry_run=visit.query.get("preview") == "1",
+        actor=visit.caller.name,
+    )
+    return visit.page("notice.html", ok=True, said=started.said, link=started.link)
+
+
+def _undoes(
+    visit: PageRequest, row: Row[Any], counts: Sequence[tuple[str, str, str, int]]
+) -> dict[str, int]:
+    """Return how many contacts an undo would write back, archive and restore, by change."""
+    if visit.services.undo is None or row.kind not in UNDOABLE:
+        return {}
+    found: Counter[str] = Counter()
+    for kind, _, state, contacts_of in counts:
+        if state == ChangeState.APPLIED:
+            found[_BACK[Kind(kind)]] += contacts_of
+    return dict(found)
 
 
 def download(visit: PageRequest) -> Response:
