@@ -36,7 +36,13 @@ FIRST = ("dag-processor", "scheduler")
 API_SERVER = ("api-server",)
 LATER = ("triggerer",)
 # What else runs when the product stays up.
-SERVICES = ("process_webhooks", "refresh_quickbooks_tokens", "replay_audit", "verify_audit")
+SERVICES = (
+    "process_webhooks",
+    "refresh_quickbooks_tokens",
+    "replay_audit",
+    "undo_run",
+    "verify_audit",
+)
 START_TIMEOUT = 180.0  # seconds; 20 is usual on 2 cores
 PARSE_TIMEOUT = 120.0  # seconds from then on; 1 is usual, 60 was too little on cores shared by many
 

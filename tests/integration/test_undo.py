@@ -349,3 +349,16 @@ def test_e3_a_run_is_named_by_its_plan_or_its_id(three):
         assert find_run(connection, str(found.plan_id)) == found
         with pytest.raises(SettingsError, match="can be undone"):
             find_run(connection, "nothing")
+
+
+def test_e3_a_persons_value_comes_back_and_stays_the_persons(three):
+    three.person(AMY, "profile", merge_fields={"FNAME": "Amelia"})
+    three.settings["on_member_edit"] = "restore"
+    three.sync()
+    assert three.fields(AMY)["FNAME"] == "Amy"
+    three.settings["on_member_edit"] = "keep"
+    assert undo(three, last_run(three)) == {"update undo applied": 1}
+    assert three.fields(AMY)["FNAME"] == "Amelia"
+    three.edit(id_of(three, AMY), CompanyName="Finch Ltd")
+    three.sync()
+    assert (three.fields(AMY)["FNAME"], three.fields(AMY)["COMPANY"]) == ("Amelia", "Finch Ltd")

@@ -77,7 +77,6 @@ class Row(msgspec.Struct, frozen=True):
     after: Mapping[str, Any] = {}
     undo: UndoneRow | None = None
 
-
     @property
     def told(self) -> dict[str, Any]:
         """QuickBooks' values that are taken into account with this write."""

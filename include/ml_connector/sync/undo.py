@@ -149,7 +149,9 @@ class _Plan:
         self._decide(written, found)
 
     def _decide(
-        self, written: Mapping[bytes, list[Written]], shown: Mapping[bytes, Member | Unreadable | None]
+        self,
+        written: Mapping[bytes, list[Written]],
+        shown: Mapping[bytes, Member | Unreadable | None],
     ) -> None:
         """Queue what takes contacts back. Waits for calls about them, and supersedes their changes."""
         scope, name = self._scope, self._scope.name
