@@ -107,20 +107,29 @@ def audited(company: Company) -> list[str]:
     return sorted(entry["cause"] for entry in trail if entry["outcome"] == "applied")
 
 
-def killed_at(company: Company, system: str, nth: int, when: str) -> bool:
-    """Run the sync in a process and kill it at its ``nth`` call; False if it makes fewer."""
+def killed_at(
+    company: Company,
+    system: str,
+    nth: int,
+    when: str,
+    *,
+    job: Callable[..., None] = work,
+    more: tuple[str, ...] = (),
+) -> bool:
+    """Run ``job`` in a process and kill it at its ``nth`` call; False if it makes fewer."""
     base = company.quickbooks if system == "quickbooks" else company.mailchimp
     company.clear_journals()
     held = {"kind": "hang" if when == "before" else "delay", "seconds": 5}
     company.fault(system, nth=[nth], action=held)
     worker = _processes.Process(
-        target=work,
+        target=job,
         args=(
             company.mock_servers,
             company.database_url,
             str(company.folder),
             company.settings,
             company.ahead,
+            *more,
         ),
         daemon=True,
     )

@@ -1,67 +1,17 @@
 """E3: undo of a run. Contacts that are as we left them get the state before the run back."""
 
-from collections.abc import Callable
-from typing import Any
-
 import pytest
 from sqlalchemy import text
 
 from ml_connector.errors import SettingsError
 from ml_connector.sync import guard
-from ml_connector.sync.undo import find_run, plan_undo, report
+from ml_connector.sync.undo import find_run, plan_undo
 from ml_connector.sync.undo_push import write_undo
 from tests.integration.audit_journal import assert_audit_matches_journal
 from tests.integration.company import Company
+from tests.integration.undoing import audience, last_run, undo, wrong_run
 
 AMY, BOB, CAT = "amy@undo-mail.net", "bob@undo-mail.net", "cat@undo-mail.net"
-WRONG = {"FNAME": "FamilyName", "LNAME": "GivenName"}
-
-
-def undo(
-    company: Company,
-    run: str,
-    *,
-    preview: bool = False,
-    before_write: Callable[[], None] = lambda: None,
-) -> dict[str, Any]:
-    """Undo a run as the DAG does; return the contacts by what became of them."""
-    scope = company.scope()
-    client = company.mailchimp_client(scope.calls)
-    with company.database.begin() as connection:
-        undone = find_run(connection, run)
-    plan_id = plan_undo(scope, client, undone=undone, preview=preview)
-    if not preview:
-        held = guard.hold_plan(scope, plan_id=plan_id)
-        if held is not None:
-            guard.approve(scope, plan_id=plan_id, person="Ann")
-        before_write()
-        write_undo(scope, client, plan_id=plan_id, threads=company.threads)
-    told = report(scope, plan_id=plan_id)
-    counted: Any = told["changes"]
-    return {f"{kind} {reason} {state}": number for kind, reason, state, number in counted}
-
-
-def last_run(company: Company) -> str:
-    return f"run-{company.runs}"
-
-
-def audience(company: Company) -> dict[str, tuple[str, dict[str, Any], set[str]]]:
-    """What Mailchimp shows of each member, but for timestamps."""
-    return {
-        email: (
-            member["status"],
-            {tag: value for tag, value in member["merge_fields"].items() if value},
-            company.tags(email),
-        )
-        for email, member in company.members().items()
-    }
-
-
-def wrong_run(company: Company) -> str:
-    """Sync once with first and last name swapped; return the run."""
-    company.settings["fields"] = WRONG
-    company.sync()
-    return last_run(company)
 
 
 def right(company: Company) -> None:
