@@ -23,7 +23,7 @@ from ml_connector_airflow.wiring import database_url, mailchimp_client, open_sco
 
 DAG_ID = "undo_run"
 APPROVE_HINT = (
-    "The undo is larger than the guard in syncs.yaml allows, so nothing was written. Look at it"
+    "The undo waits for approval, so nothing was written. Look at it"
     " with `ml-connector undo --dry-run`, then give the command again with `--approve`."
 )
 
@@ -94,7 +94,7 @@ def undo_now(run: str, *, sync: str, dry_run: bool, approve: bool) -> Iterator[s
             sealed = maintain_audit(scope.database, scope.vault, keep_months=months)
             yield f"Sealed {sealed.rows} rows of the audit."
     if held is not None and not approve:
-        raise WaitsForApproval(f"{held.limits[0]}. {APPROVE_HINT}")
+        raise WaitsForApproval(f"{held.why}. {APPROVE_HINT}")
 
 
 class WaitsForApproval(ConnectorError):
