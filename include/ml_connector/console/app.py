@@ -81,7 +81,7 @@ PAGES = (
     PageRoute("/plans/{id:row}.csv", Right.READ, plans.download),
     PageRoute("/drift", Right.READ, drift.drift),
     PageRoute("/drift/read", Right.READ, drift.read, "POST"),
-    PageRoute("/drift.csv", Right.READ, drift.download),
+    PageRoute("/drift.csv", Right.READ, drift.download_drift),
     PageRoute("/setup", Right.SETUP, setup.setup),
     PageRoute("/setup/ping/{system}", Right.SETUP, setup.ping, "POST"),
     PageRoute("/setup/audience", Right.SETUP, setup.audience, "POST"),

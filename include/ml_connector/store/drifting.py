@@ -65,12 +65,12 @@ class MissingContact(NamedTuple):
     reason: str | None
 
 
-def begin(connection: Connection) -> None:
+def start_comparison(connection: Connection) -> None:
     """Start a comparison: it lasts as long as the transaction."""
     connection.execute(text("CREATE TEMP TABLE listed_members (email_key bytea) ON COMMIT DROP"))
 
 
-def known(
+def known_members(
     connection: Connection, keys: Collection[bytes], *, sync: str
 ) -> dict[bytes, KnownContact]:
     """Return those listed members that stand for a customer, and remember all of them."""
@@ -107,7 +107,7 @@ def known(
     return found
 
 
-def missing(connection: Connection, *, sync: str, vault: Vault) -> Iterator[MissingContact]:
+def missing_members(connection: Connection, *, sync: str, vault: Vault) -> Iterator[MissingContact]:
     """Yield the customers with an address that no listed member has, by customer id."""
     connection.execute(text("CREATE INDEX ON listed_members (email_key)"))
     connection.execute(text("ANALYZE listed_members"))

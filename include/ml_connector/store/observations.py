@@ -113,7 +113,7 @@ def clear(connection: Connection, *, sync: str, keys: Collection[bytes]) -> None
         )
 
 
-def count(connection: Connection, *, sync: str) -> int:
+def count_differing(connection: Connection, *, sync: str) -> int:
     """Return how many contacts showed other values when last seen."""
     found = connection.execute(
         text("SELECT count(*) FROM ml_connector.observations WHERE sync = :sync"), {"sync": sync}

@@ -64,12 +64,12 @@ class Drift(NamedTuple):
 def iter_drift(scope: Scope, client: MailchimpClient) -> Iterator[Drift]:
     """Yield every difference between the audience and the customers as last read."""
     with scope.database.begin(patient=True) as connection:
-        drifting.begin(connection)
+        drifting.start_comparison(connection)
         comparison = _Comparison(scope, connection)
         pages = client.iter_members(since=None)
         for page in prefetch(pages, threads=scope.threads):
             yield from comparison.page([each for each in page if each.email_address.strip()])
-        for missing in drifting.missing(connection, sync=scope.name, vault=scope.vault):
+        for missing in drifting.missing_members(connection, sync=scope.name, vault=scope.vault):
             yield _missing(missing.customer, missing.reason)
 
 
@@ -83,7 +83,7 @@ class _Comparison:
         """Yield the differences of one page of members."""
         scope, connection = self._scope, self._connection
         by_key = {scope.vault.email_key(normal_form(each.email_address)): each for each in members}
-        known = drifting.known(connection, list(by_key), sync=scope.name)
+        known = drifting.known_members(connection, list(by_key), sync=scope.name)
         strangers = [key for key in by_key if key not in known]
         hidden = self._not_ours(strangers)
         for key, member in by_key.items():

@@ -17,7 +17,7 @@ SOME = 200
 def drift(visit: PageRequest) -> Response:
     """Show how many contacts differed when last seen, and offer to read the audience."""
     with visit.services.database.begin() as connection:
-        differing = observations.count(connection, sync=visit.sync.name)
+        differing = observations.count_differing(connection, sync=visit.sync.name)
     return visit.page("drift.html", differing=differing)
 
 
@@ -32,7 +32,7 @@ def read(visit: PageRequest) -> Response:
     return visit.page("drift_found.html", rows=rows, counts=counts, some=SOME)
 
 
-def download(visit: PageRequest) -> Response:
+def download_drift(visit: PageRequest) -> Response:
     """Stream every difference as a CSV file."""
     found = visit.services.outside.drift(visit.sync)
     name = f"drift-{visit.sync.name}.csv"

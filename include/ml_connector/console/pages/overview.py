@@ -65,7 +65,7 @@ def overview(visit: PageRequest) -> Response:
         alerts = overview_queries.open_alerts(connection)
         by_status = contacts.by_status(connection, sync=sync.name)
         values: dict[str, Any] = {
-            "differing": observations.count(connection, sync=sync.name),
+            "differing": observations.count_differing(connection, sync=sync.name),
             "charts": _charts(visit, connection),
             "decisions": overview_queries.customers_by_decision(connection, sync=sync.name),
             "engagement": overview_queries.engagement(connection, sync=sync.name),
