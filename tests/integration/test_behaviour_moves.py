@@ -223,3 +223,14 @@ def test_a15_there_and_back_with_a_run_between_restores_the_first(company, contr
     company.sync()
     assert company.statuses() == {OLD: was, NEW: "archived"}
     assert ("restore", "address_returned", "applied") in company.told(amy)
+
+
+def test_a13_whoever_signs_up_at_an_address_that_a_member_left_gets_the_customers_data(company):
+    company.customer("Given", OLD)
+    company.sync()
+    company.person(OLD, "upemail", email_address=NEW)
+    company.sync()
+    company.seed(OLD)
+    company.sync()
+    company.sync()
+    assert company.fields(OLD)["FNAME"] == "Given"

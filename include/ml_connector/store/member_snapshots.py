@@ -229,6 +229,13 @@ _MERGE = text("""
                          THEN known.owner
                          WHEN known.status IN ('archived', 'forgotten', 'absent', 'moved')
                           AND excluded.status <> 'archived' THEN NULL ELSE known.owner END,
+            -- What was written to the former member is not there if another one has the address now.
+            pushed_hash = CASE WHEN known.contact_id <> excluded.contact_id THEN NULL
+                               ELSE known.pushed_hash END,
+            payload = CASE WHEN known.contact_id <> excluded.contact_id THEN NULL
+                           ELSE known.payload END,
+            sent_fields = CASE WHEN known.contact_id <> excluded.contact_id THEN '{}'
+                               ELSE known.sent_fields END,
             refused_hash = CASE WHEN known.status NOT IN ('forgotten', 'absent')
                                 THEN known.refused_hash END,
             alias_of = coalesce(excluded.alias_of, nullif(known.alias_of, known.email_key)),
