@@ -15,9 +15,9 @@ PRODUCT = {"include/ml_connector": "ml_connector", "plugins/ml_connector_airflow
 SAME_JOB = {
     "store and inbox": {"claim", "settle", "requeue", "identity", "record", "counts", "newest",
                         "fail", "finish", "erase", "decrypted", "encrypted", "insert", "rows",
-                        "begin", "count", "known", "queue", "release", "judged"},
+                        "count", "queue", "release", "judged"},
     "QuickBooks and Mailchimp": {"parse_time", "read", "signature"},
-    "pages and queries of the console": {"page", "replay", "download"},
+    "pages and queries of the console": {"page", "replay"},
 }  # fmt: skip
 # A task or a command wraps the function of the same name, with Airflow's keys.
 # They keep names of a former release for one more.
