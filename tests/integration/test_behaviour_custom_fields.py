@@ -5,8 +5,10 @@ import json
 import pytest
 from sqlalchemy import text
 
+from ml_connector.activity.use_edit import use_in_quickbooks
 from ml_connector.errors import SettingsError
 from ml_connector.store import customers
+from ml_connector.sync.fetch_members import fetch_members
 from tests.integration.company import AUDIENCE
 
 AMY, BEN = "amy@finch.org", "ben@finch.org"
@@ -138,3 +140,78 @@ def test_a52_a_field_that_only_the_changed_customers_lack_is_cleared_there(regio
     regional.clear_journals()
     regional.sync()
     assert len(regional.calls("quickbooks")) == 1, "a quiet day asks for no witness"
+
+
+def decide_and_write(company, scope):
+    """The tasks of a daily sync after its read of QuickBooks, up to its archives."""
+    fetch_members(scope, company.mailchimp_client(scope.calls))
+    planned = company.plan(scope)
+    company.push(scope, planned)
+    company.archive(scope, planned)
+
+
+def someone_opts_out(company, email):
+    """A member opts out; the webhooks' task shows it on the customer."""
+    company.person(email, "unsubscribe")
+    company.told_by_mailchimp("unsubscribe", action="unsub", email=email)
+    company.work_off()
+
+
+def test_a52_activity_written_between_fetch_and_plan_archives_nobody(company):
+    company.settings |= {"include": {"CustomField[Region]": "north"}}
+    company.customer("Amy", AMY, **custom(Region="North"))
+    ben = company.customer("Ben", BEN, **custom(Region="North"))
+    company.sync()
+    scope = company.scope()
+    company.fetch(scope)
+    someone_opts_out(company, BEN)
+    assert "Mailchimp" in company.record_of(ben)["Notes"]
+    decide_and_write(company, scope)
+    assert company.statuses() == {AMY: "subscribed", BEN: "unsubscribed"}
+    company.clear_journals()
+    company.sync()
+    assert company.writes() == []
+
+
+def test_a52_activity_written_takes_no_field_or_tag_from_another_customer_at_the_address(regional):
+    amy = regional.customer("Amy", AMY, **custom(Region="North"))
+    job = regional.customer("Amy job", AMY, **custom(Region="North"))
+    regional.sync()
+    someone_opts_out(regional, AMY)
+    assert "Mailchimp" in regional.record_of(amy)["Notes"]
+    regional.edit(job, FamilyName="Finch")
+    regional.told_by_quickbooks(("updated", job))
+    regional.work_off()
+    assert regional.fields(AMY)["REGION"] == "North (Amy)"
+    assert regional.tags(AMY) == {"Region North"}
+
+
+def test_a52_activity_written_is_staged_so_that_the_next_write_meets_no_conflict(regional):
+    amy = regional.customer("Amy", AMY, **custom(Region="North"))
+    regional.sync()
+    someone_opts_out(regional, AMY)
+    with regional.database.begin() as connection:
+        row = connection.execute(
+            text("SELECT sync_token, payload, dirty FROM ml_connector.customers")
+        ).one()
+    staged = customers.decrypted(row.payload, sync="main", customer_id=amy, vault=regional.vault)
+    there = regional.record_of(amy)
+    assert (row.sync_token, staged.notes) == (there["SyncToken"], there["Notes"])
+    assert staged.sync_token == there["SyncToken"]
+    assert not row.dirty
+
+
+def test_a52_a_value_used_in_quickbooks_between_fetch_and_plan_clears_and_archives_nobody(regional):
+    regional.settings["include"] = {"CustomField[Region]": "north"}
+    amy = regional.customer("Amy", AMY, **custom(Region="North"))
+    regional.sync()
+    regional.person(AMY, "profile", merge_fields={"FNAME": "Amelia"})
+    regional.sync()
+    scope = regional.scope()
+    regional.fetch(scope)
+    client = regional.quickbooks_client(scope.calls)
+    use_in_quickbooks(regional.scope(), client, customer_id=amy, tag="FNAME")
+    decide_and_write(regional, scope)
+    assert regional.statuses() == {AMY: "subscribed"}
+    assert regional.fields(AMY) == {"FNAME": "Amelia", "REGION": "North (Amelia)"}
+    assert regional.tags(AMY) == {"Region North"}

@@ -16,6 +16,7 @@ from ml_connector.scope import Scope
 from ml_connector.settings import Sync
 from ml_connector.store import customers
 from ml_connector.sync import edits, preflight
+from ml_connector.sync.custom_fields import CustomFields
 from ml_connector.sync.staging import stage_rows
 
 _WRITABLE = {
@@ -56,6 +57,12 @@ def use_in_quickbooks(
             found.payload, sync=scope.name, customer_id=customer_id, vault=scope.vault
         )
         error = _write(scope, connection, client, customer, found.email_key, attribute, tag, value)
+    # A batch answers without custom fields, so a customer with some is read again (A52).
+    if isinstance(error, StaleObject) or (error is None and scope.sync.custom_fields):
+        found_now = client.fetch_by_ids([customer_id])
+        CustomFields(scope, client).check(found_now)
+        with scope.database.begin(patient=True) as connection:
+            stage_rows(scope, connection, found_now)
     if error is not None:
         raise error
 
@@ -82,12 +89,10 @@ def _write(
     written, request_id = write_items(client, [item], operation_id=f"edits/{scope.name}")
     result = written[0][1]
     error: ConnectorError | None = None
-    if isinstance(result, dict):
-        stage_rows(scope, connection, client.checked([result]))
-    else:
+    if not isinstance(result, dict):
         error = result or RecordRefused("QuickBooks' answer names no customer", code="unanswered")
-    if isinstance(error, StaleObject):
-        stage_rows(scope, connection, client.fetch_by_ids([customer.id]))
+    elif not scope.sync.custom_fields:
+        stage_rows(scope, connection, client.checked([result]))
     entry = Entry(
         sync=scope.name,
         system="quickbooks",

@@ -41,8 +41,9 @@ from ml_connector.scope import Scope
 from ml_connector.store import activity_queue, customers, intents, member_events
 from ml_connector.store.activity_queue import NO_CONTACT, ClaimedBlock, SettledActivity, Slice
 from ml_connector.sync import edits, preflight, targets
+from ml_connector.sync.custom_fields import CustomFields
 from ml_connector.sync.fetch_customers import ids_of
-from ml_connector.sync.staging import stage_rows
+from ml_connector.sync.staging import stage_rows, stage_written
 
 TRIES = 5
 """Attempts per customer in one run. Then it is parked for the next run (B7)."""
@@ -123,6 +124,7 @@ class _Writer:
                 return False
             ids = [due.customer_id for due in rows]
             found = self._client.fetch_by_ids(ids)
+            CustomFields(scope, self._client).check(found)
             stage_rows(scope, connection, found)
             gone = set(ids) - ids_of(found)
             customers.mark_gone(connection, sync=scope.name, ids=gone)
@@ -252,7 +254,8 @@ class _Writer:
             for item, result in page.written
             if item.entity == "Customer" and isinstance(result, dict)
         ]
-        stage_rows(scope, connection, self._client.checked(rows))
+        copies = {page.due.customer_id: page.customer for page in pages}
+        stage_written(scope, connection, self._client.checked(rows), copies)
         for page, outcome in zip(pages, outcomes, strict=True):
             if outcome.state == "shown":
                 keys = [bytes(key) for key in (page.due.email_key, page.due.alias_of) if key]

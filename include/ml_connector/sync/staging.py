@@ -7,13 +7,16 @@ them. Between runs the last names read apply.
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+import msgspec
 from sqlalchemy import Connection
 
 from ml_connector.errors import SettingsError
-from ml_connector.model import Page, Unreadable
+from ml_connector.model import Customer, Page, Unreadable
 from ml_connector.quickbooks.client import QuickBooksClient
+from ml_connector.quickbooks.protocol import updated
 from ml_connector.rules.attributes import groups_of, language_of, left_out, tags_of, type_id
 from ml_connector.rules.fields import NONE, customer_from
+from ml_connector.rules.texts import as_text
 from ml_connector.scope import Scope
 from ml_connector.store import cursors, customers, unreadable
 from ml_connector.store.customers import EncryptedCustomer, Staged
@@ -34,6 +37,34 @@ def stage_rows(
 ) -> Staged:
     """Stage QuickBooks rows; ``seen_in`` as in ``customers.stage``."""
     return stage_mapped(scope, connection, map_rows(scope, connection, rows), seen_in=seen_in)
+
+
+def stage_written(
+    scope: Scope,
+    connection: Connection,
+    rows: Page[dict[str, Any]],
+    copies: Mapping[str, Customer],
+) -> Staged:
+    """Stage customers as a write of their Notes answered them.
+
+    ``copies``: by id, the staged copies whose SyncToken the write passed. A batch answers without
+    custom fields. If the settings name some, only what the write changed is taken from it: mapped
+    anew, the customer would look like one whose fields were emptied (A52).
+    """
+    if not scope.sync.custom_fields:
+        return stage_rows(scope, connection, rows)
+    written = (
+        msgspec.structs.replace(
+            copies[row["Id"]],
+            sync_token=row["SyncToken"],
+            last_updated=updated(row),
+            notes=as_text(row.get("Notes")),
+        )
+        for row in rows
+        if row["Id"] in copies
+    )
+    mapped = customers.encrypted(written, sync=scope.name, vault=scope.vault)
+    return stage_mapped(scope, connection, MappedPage(mapped, rows.unreadable))
 
 
 def stage_mapped(
