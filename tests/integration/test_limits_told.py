@@ -3,7 +3,7 @@
 import pytest
 
 from ml_connector.errors import CreationRefused, CredentialsError, QueryRefused
-from ml_connector.mailchimp.problems import classify_row_error
+from ml_connector.mailchimp.problems import _REFUSALS, classify_row_error
 
 AMY = "amy@finch.org"
 
@@ -108,6 +108,41 @@ def test_a56_words_about_one_contact_are_about_no_limit():
         "Please provide a valid email address.",
     ):
         assert classify_row_error(words) != "contact_limit"
+
+
+ODD_ADDRESSES = ["contact@limitless.org", "plan@quota.de", "members@quotation.org"]
+
+
+@pytest.mark.parametrize("address", ODD_ADDRESSES)
+def test_a56_no_address_reads_like_a_limit(address):
+    for code, phrase, _ in _REFUSALS:
+        for words in (f"{address} {phrase}", f"{phrase}: '{address}'.", f"{phrase} <{address}>"):
+            assert classify_row_error(words) == code
+    assert classify_row_error(f"{address} is not welcome.") == "invalid"
+    assert classify_row_error(f"Hm, {address}.", "ERROR_CONTACT_EXISTS") == "member_exists"
+
+
+@pytest.mark.parametrize(
+    ("words", "field", "code"),
+    [
+        ("CONTACT: Value exceeds the maximum length", "", "invalid"),
+        ("Value exceeds the maximum of CONTACT", "CONTACT", "merge_fields"),
+        ("Your merge fields were invalid. CONTACT: over the limit", "", "merge_fields"),
+        ("Members of quotation marks may be limitless", "", "invalid"),
+    ],
+)
+def test_a56_a_limit_of_a_field_is_no_limit_of_the_plan(words, field, code):
+    assert classify_row_error(words, "ERROR_GENERIC", field) == code
+
+
+@pytest.mark.parametrize("address", ODD_ADDRESSES)
+def test_a56_a_deleted_person_with_an_odd_address_stops_nobody_else(company, address):
+    company.seed(address)
+    company.person(address, "forget")
+    company.customer("Odd", address)
+    company.customer("Amy", AMY)
+    company.sync()
+    assert company.statuses()[AMY] == "subscribed"
 
 
 @pytest.mark.parametrize("code", ["4000", "4001", "4002", "4003"])

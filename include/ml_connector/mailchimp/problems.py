@@ -25,8 +25,9 @@ MAX_WORDS = 1_000
 CONTACT_LIMIT = "contact_limit"
 # The wording is not documented: plan and limit beside contacts.
 _LIMITS = re.compile(
-    r"\b(?:contact|member|subscriber|audience|plan)s?\b[^.]{0,40}\b(?:limit|maximum|quota)"
-    r"|\b(?:limit|maximum|quota)\b[^.]{0,40}\b(?:contact|member|subscriber|plan)s?\b"
+    r"\b(?:contact|member|subscriber|audience|plan)s?\b[^.]{0,40}"
+    r"\b(?:limits?|maximum|quota)\b(?! (?:length|size|number of characters)\b)"
+    r"|\b(?:limits?|maximum|quota)\b[^.]{0,40}\b(?:contact|member|subscriber|plan)s?\b"
     r"|\b(?:upgrade|exceeds?|over) (?:your|the) (?:current )?plan\b"
 )
 _REFUSALS: tuple[tuple[str, str, str], ...] = (
@@ -143,17 +144,19 @@ def classify_row_error(error: str, error_code: str = "", field: str = "") -> str
     ``contact_limit``, ``compliance``, ``forgotten``, ``signup_throttled``, ``fake_email``, ``member_exists``,
     ``invalid_email``, ``merge_fields``, or ``invalid`` for anything else.
     """
-    words = error.lower()
-    if _LIMITS.search(words[:MAX_WORDS]):
-        return CONTACT_LIMIT
+    # An address may read like anything: contact@limitless.org is no limit of contacts.
+    words = impersonal(error).lower()
     for code, phrase, _ in _REFUSALS:
         if phrase in words:
             return code
     if error_code == "ERROR_CONTACT_EXISTS":
         return "member_exists"
+    of_a_field = bool(field) or "merge field" in words
+    if not of_a_field and _LIMITS.search(words[:MAX_WORDS]):
+        return CONTACT_LIMIT
     if field.lower() in {"email", "email_address", "email address"}:
         return "invalid_email"
-    return "merge_fields" if "merge field" in words or field else "invalid"
+    return "merge_fields" if of_a_field else "invalid"
 
 
 def explained(code: str, words: str, fields: Sequence[tuple[str, str]], email: str = "") -> str:
