@@ -29,6 +29,10 @@ ADDRESS = "{Line1}, {Zip} {City}"
         ("{A} ({B})", {"A": "Amy", "B": "Finch Ltd"}, "Amy (Finch Ltd)"),
         ("{A} ({B})", {"A": "Amy"}, "Amy"),
         ("{A} ({B})", {"B": "Finch Ltd"}, "(Finch Ltd)"),
+        ("{A} <{B}>", {"B": "amy@finch.org"}, "<amy@finch.org>"),
+        ("{A} <{B}>", {"A": "Amy"}, "Amy"),
+        ("{A} < {B}", {"B": "2"}, "2"),
+        ("{A}>{B}", {"A": "1"}, "1"),
         ('"{A}" - "{B}"', {"A": "Amy", "B": "Ben"}, '"Amy" - "Ben"'),
         ('"{A}" - "{B}"', {"B": "Ben"}, '"Ben"'),
         ("Tel. {A}, Fax {B}", {"B": "22"}, "Fax 22"),
@@ -41,6 +45,33 @@ ADDRESS = "{Line1}, {Zip} {City}"
     ],
 )
 def test_a51_a_part_without_a_value_takes_its_text_along(template, values, text):
+    assert filled(template, lambda path: values.get(path, "")) == text
+
+
+NAMED = "{A} ({B} {C})"
+NESTED = "({A} [{B}, {C}] {D})"
+
+
+@pytest.mark.parametrize(
+    ("template", "values", "text"),
+    [
+        (NAMED, {"A": "Finch", "B": "Amy", "C": "Fox"}, "Finch (Amy Fox)"),
+        (NAMED, {"A": "Finch", "B": "Amy"}, "Finch (Amy)"),
+        (NAMED, {"A": "Finch", "C": "Fox"}, "Finch (Fox)"),
+        (NAMED, {"A": "Finch"}, "Finch"),
+        (NAMED, {"C": "Fox"}, "(Fox)"),
+        (NAMED, {"A": "Finch :)", "C": "Fox"}, "Finch :) (Fox)"),
+        ("{A} [{B}, {C}]", {"A": "Finch", "C": "Rome"}, "Finch [Rome]"),
+        ("[{A}, {B}] x {C}", {"A": "1", "C": "3"}, "[1] x 3"),
+        ("{A} ({B}, {C}) - {D}", {"A": "1", "D": "4"}, "1 - 4"),
+        (NESTED, {"C": "Rome"}, "([Rome])"),
+        (NESTED, {"A": "1", "D": "4"}, "(1 4)"),
+        ("„{A} {B}“", {"B": "Amy"}, "„Amy“"),
+        ('"{A} {B}"', {"A": "Amy"}, '"Amy"'),
+        ("1) {A} 2) {B}", {"B": "Amy"}, "2) Amy"),
+    ],
+)
+def test_a51_brackets_around_several_parts_stay_while_one_has_a_value(template, values, text):
     assert filled(template, lambda path: values.get(path, "")) == text
 
 
