@@ -84,14 +84,12 @@ def _value(raw: Mapping[str, Any], attribute: str, types: Mapping[str, str]) -> 
     """Return an attribute as text; ``""`` if it is missing, empty or false."""
     if attribute in CUSTOMER_TYPES:
         return types.get(type_id(raw), "")
-    if is_template(attribute):
-        return text_of(raw, attribute, active=bool(raw.get("Active", True)))
-    value = picked(raw, _PATHS.get(attribute, attribute))
-    if value is None or isinstance(value, Mapping | list):
-        return ""
-    if isinstance(value, bool):
-        return "true" if value else ""
-    return str(value).strip()
+    path = _PATHS.get(attribute, attribute)
+    if not is_template(path):
+        value = picked(raw, path)
+        if value is None or value is False or isinstance(value, Mapping | list):
+            return ""
+    return text_of(raw, path, active=bool(raw.get("Active", True)))
 
 
 def _folded(names: tuple[str, ...]) -> set[str]:
