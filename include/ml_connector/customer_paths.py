@@ -53,11 +53,17 @@ PATHS: Mapping[str, frozenset[str]] = {
     "BillAddr": _ADDRESS,
     "ShipAddr": _ADDRESS,
     "ParentRef": _REFERENCE,
-    "CustomerTypeRef": _REFERENCE,
+    "CustomerTypeRef": frozenset({"value"}),  # QuickBooks gives no name with it
     "CurrencyRef": _REFERENCE,
     "MetaData": frozenset({"CreateTime", "LastUpdatedTime"}),
 }
 """Attributes that settings may name, each with its own parts."""
+
+ADDRESSES = frozenset({"BillAddr", "ShipAddr"})
+"""Attributes that fill a merge field as a whole."""
+
+REFERENCES = frozenset({"CustomerTypeRef", "CurrencyRef"})
+"""Attributes that stand for the customer's type and currency in tags and groups."""
 
 ATTRIBUTES = frozenset({*PATHS, "SyncToken", "status"})
 """Attributes that are decoded: those, and two that only the connector itself uses."""
@@ -70,24 +76,30 @@ _CUSTOM = re.compile(r"CustomField\[(.+)\]")
 _PLACE = re.compile(r"\{([^{}]*)\}")
 
 
-def check_source(source: str) -> None:
-    """Raise ``ValueError`` with the reason if settings may not send a source on."""
+def check_source(source: str, wholes: Collection[str] = ()) -> None:
+    """Raise ``ValueError`` with the reason if settings may not send a source on.
+
+    ``wholes``: the attributes with parts that can stand there as a whole.
+    """
     if not is_template(source):
-        check_path(source)
+        check_path(source, wholes)
         return
     if {"{", "}"} & set(_PLACE.sub("", source)):
         raise ValueError(f"{source!r} has a brace without its pair")
     for path in paths_of(source):
-        check_path(path)
         if PATHS.get(path):
             raise ValueError(f"{path} has parts, so a template names one: {_known(path)}")
+        check_path(path)
 
 
-def check_path(path: str) -> None:
-    """Raise ``ValueError`` with the reason if settings may not send a customer's ``path`` on."""
+def check_path(path: str, wholes: Collection[str] = ()) -> None:
+    """Raise ``ValueError`` with the reason if settings may not send a customer's ``path`` on.
+
+    ``wholes`` as of ``check_source``.
+    """
     if custom_field(path):
         return
-    name, _, part = path.partition(".")
+    name, dot, part = path.partition(".")
     parts = PATHS.get(name)
     if parts is None:
         hint = "; a custom field is written CustomField[Its name]" if "Custom" in name else ""
@@ -96,7 +108,9 @@ def check_path(path: str) -> None:
             " sent on, never money, tax or terms. The list: docs/configuration.md, Attributes"
             + hint
         )
-    if part and part not in parts:
+    if parts and not dot and path not in wholes:
+        raise ValueError(f"{path} has parts, so name one: {_known(path)}")
+    if dot and part not in parts:
         raise ValueError(
             f"{path} is not an attribute of a QuickBooks customer; known: {_known(name)}"
         )

@@ -23,7 +23,14 @@ from pydantic import (
     model_validator,
 )
 
-from ml_connector.customer_paths import check_path, check_source, custom_field, custom_fields
+from ml_connector.customer_paths import (
+    ADDRESSES,
+    REFERENCES,
+    check_path,
+    check_source,
+    custom_field,
+    custom_fields,
+)
 from ml_connector.errors import SettingsError
 from ml_connector.yaml_file import Tree, line_of, read_yaml
 
@@ -118,7 +125,7 @@ class Tags(_Strict):
                     "BillAddr.City or CustomField[Region]"
                 )
             if not named:
-                check_path(attribute)
+                check_path(attribute, REFERENCES)
             if not tag.strip() or len(tag) > MAX_OF_A_TAG:
                 raise ValueError(f"{tag!r} is no tag: 1 to {MAX_OF_A_TAG} characters")
             if attribute == "job" and "{value}" in tag:
@@ -212,7 +219,7 @@ class Sync(_Strict):
             if not title.strip():
                 raise ValueError("a category of groups has a name")
             if source not in NAMED_ATTRIBUTES:
-                check_source(source)
+                check_source(source, REFERENCES)
         return value
 
     @field_validator("marketing_permissions")
@@ -273,7 +280,7 @@ class Sync(_Strict):
             if not sources:
                 raise ValueError(f"{tag} needs at least one QuickBooks attribute")
             for source in sources:
-                check_source(source)
+                check_source(source, ADDRESSES)
         return value
 
 

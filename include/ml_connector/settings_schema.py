@@ -7,7 +7,7 @@ import json
 import re
 from typing import Any
 
-from ml_connector.customer_paths import PATHS
+from ml_connector.customer_paths import ADDRESSES, PATHS, REFERENCES
 from ml_connector.settings import NAMED_ATTRIBUTES, SYNC_NAME, TAG_NAME, File, Sync
 
 DESCRIPTIONS = {
@@ -75,13 +75,13 @@ def _name_sources(properties: dict[str, Any], definitions: dict[str, Any]) -> No
     """Put the attributes into the schema, so that an editor offers them and refuses others."""
     paths = sorted(path for name in PATHS for path in _paths(name))
     custom = {"pattern": r"^CustomField\[.+\]$"}
-    whole = "|".join(re.escape(path) for path in paths if not PATHS.get(path))
+    whole = "|".join(re.escape(path) for path in paths)
     place = rf"\{{({whole}|CustomField\[[^{{}}]+\])\}}"
     template = {"pattern": rf"^[^{{}}]*({place}[^{{}}]*)+$"}
-    definitions["Source"] = _TEXT | {"anyOf": [{"enum": paths}, custom, template]}
-    definitions["Attribute"] = _TEXT | {
-        "anyOf": [{"enum": [*NAMED_ATTRIBUTES, *paths]}, custom, template]
-    }
+    fills = sorted([*paths, *ADDRESSES])
+    names = [*NAMED_ATTRIBUTES, *sorted([*paths, *REFERENCES])]
+    definitions["Source"] = _TEXT | {"anyOf": [{"enum": fills}, custom, template]}
+    definitions["Attribute"] = _TEXT | {"anyOf": [{"enum": names}, custom, template]}
     source, attribute = {"$ref": "#/$defs/Source"}, {"$ref": "#/$defs/Attribute"}
     properties["fields"] |= {
         "propertyNames": {"pattern": TAG_NAME.pattern},
@@ -92,18 +92,18 @@ def _name_sources(properties: dict[str, Any], definitions: dict[str, Any]) -> No
     properties["groups"]["additionalProperties"] = attribute
     properties["language"] = {
         **properties["language"],
-        "anyOf": [source, {"const": ""}],
+        "anyOf": [{"enum": ["", *paths]}, custom, template],
     }
     named = {"anyOf": [{"enum": ["customer_type", "currency"]}, custom]}
     for name in ("include", "exclude"):
         properties[name]["propertyNames"] = named
     definitions["Tags"]["properties"]["from"]["propertyNames"] = {
-        "anyOf": [{"enum": [*NAMED_ATTRIBUTES, *paths]}, custom]
+        "anyOf": [{"enum": names}, custom]
     }
 
 
 def _paths(name: str) -> list[str]:
-    return [name, *(f"{name}.{part}" for part in PATHS[name])]
+    return [f"{name}.{part}" for part in PATHS[name]] or [name]
 
 
 if __name__ == "__main__":

@@ -74,6 +74,7 @@ SENT_ON = [
     "CurrencyRef.value",
     "MetaData.CreateTime",
 ]
+WHOLE_ADDRESSES = ["BillAddr"]
 NEVER_NAMED = [*MONEY_TAX_AND_TERMS, "V4IDPseudonym", "Source", "domain", "sparse", "DefinitionId"]
 CUSTOM = ["CustomField[Region]", "CustomField[Sales rep. [new]]"]
 
@@ -110,6 +111,36 @@ def test_a47_a_setting_may_name_what_describes_a_person(tmp_path, path):
     if not PATHS.get(path):
         template = f"{{{path}}}!"
         assert load(tmp_path, f'fields: {{COMPANY: "{template}"}}')
+
+
+NEVER_A_VALUE = [
+    "fields: {PHONE: PrimaryPhone}",
+    "fields: {TYPE: CustomerTypeRef}",
+    "fields: {TYPE: CustomerTypeRef.name}",
+    'fields: {TYPE: "{CustomerTypeRef.name}"}',
+    "fields: {TYPE: [GivenName, CurrencyRef]}",
+    "fields: {FNAME: GivenName.}",
+    "fields: {ADDRESS: BillAddr.}",
+    'fields: {FNAME: "{GivenName.}"}',
+    "language: BillAddr",
+    "language: CustomerTypeRef",
+    "groups: {X: BillAddr}",
+    "groups: {X: CustomerTypeRef.name}",
+    "tags: {from: {BillAddr: Billed}}",
+    "tags: {from: {MetaData: Known}}",
+]
+
+
+@pytest.mark.parametrize("rule", NEVER_A_VALUE)
+def test_a47_a_source_that_can_never_have_a_value_is_refused(tmp_path, rule):
+    with pytest.raises(SettingsError, match=r"has parts, so|is not an attribute"):
+        load(tmp_path, rule)
+
+
+@pytest.mark.parametrize("name", ["CustomerTypeRef", "CurrencyRef"])
+def test_a47_a_reference_stands_for_its_value_in_tags_and_groups(tmp_path, name):
+    assert load(tmp_path, f"groups: {{X: {name}}}")["main"].groups == {"X": name}
+    assert load(tmp_path, f'tags: {{from: {{{name}: "{{value}}"}}}}')["main"].tags.derived
 
 
 @given(
@@ -174,11 +205,9 @@ def test_a52_of_the_custom_fields_only_those_that_the_settings_name_are_decoded(
 
 
 SECRET = "owes-9,876.54"
-SOURCES = [
-    *SENT_ON,
-    *CUSTOM,
-    *(f"a {{{each}}}, {{DisplayName}}" for each in SENT_ON if not PATHS.get(each)),
-]
+TEXTS = [each for each in SENT_ON if each not in WHOLE_ADDRESSES]
+TEXT_SOURCES = [*TEXTS, *CUSTOM, *(f"a {{{each}}}, {{DisplayName}}" for each in TEXTS)]
+SOURCES = [*TEXT_SOURCES, *WHOLE_ADDRESSES]
 
 
 def whole_customer(odd):
@@ -204,10 +233,12 @@ def whole_customer(odd):
         st.sampled_from(["A", "B", "C"]), st.lists(st.sampled_from(SOURCES), min_size=1, max_size=3)
     ),
     tags=st.dictionaries(
-        st.sampled_from([*SENT_ON, *CUSTOM, "customer_type", "job"]), st.just("t")
+        st.sampled_from([*TEXTS, *CUSTOM, "customer_type", "CurrencyRef", "job"]), st.just("t")
     ),
-    groups=st.dictionaries(st.sampled_from(["X", "Y"]), st.sampled_from([*SOURCES, "currency"])),
-    language=st.sampled_from(["", *SOURCES]),
+    groups=st.dictionaries(
+        st.sampled_from(["X", "Y"]), st.sampled_from([*TEXT_SOURCES, "CurrencyRef", "currency"])
+    ),
+    language=st.sampled_from(["", *TEXT_SOURCES]),
     odd=st.sampled_from(
         [
             str,

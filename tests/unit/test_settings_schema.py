@@ -9,7 +9,7 @@ import yaml
 from jsonschema import Draft202012Validator
 
 from ml_connector import settings_schema
-from ml_connector.customer_paths import PATHS, check_source
+from ml_connector.customer_paths import ADDRESSES, PATHS, REFERENCES, check_source
 from ml_connector.errors import SettingsError
 from ml_connector.settings import DEFAULT_FILE, load_alerts, load_syncs
 from tests.unit.test_customer_paths import CUSTOM, NEVER_NAMED, SENT_ON
@@ -60,21 +60,27 @@ def test_every_setting_of_a_sync_is_described_to_the_editor():
     assert all("description" in each for each in properties.values())
 
 
-@pytest.mark.parametrize("path", [*SENT_ON, *CUSTOM, *NEVER_NAMED, "BillAddr.Lat", "GivenName.x"])
+ODD = [
+    *("BillAddr.Lat", "GivenName.x", "GivenName.", "BillAddr.", "PrimaryPhone", "MetaData"),
+    *("CustomerTypeRef", "CustomerTypeRef.name", "CurrencyRef", "ShipAddr"),
+]
+
+
+@pytest.mark.parametrize("path", [*SENT_ON, *CUSTOM, *NEVER_NAMED, *ODD])
 def test_the_schema_takes_the_paths_of_the_allow_list_and_no_others(path):
-    def allowed(source):
+    def allowed(source, wholes=()):
         try:
-            check_source(source)
+            check_source(source, wholes)
         except ValueError:
             return False
         return True
 
     for source in (path, f"a {{{path}}}, {{DisplayName}}", f"{{{path}"):
-        assert accepted(fields={"FNAME": source}) == allowed(source), source
-        assert accepted(fields={"FNAME": [source]}) == allowed(source), source
-        assert accepted(groups={"X": source}) == allowed(source), source
+        assert accepted(fields={"FNAME": source}) == allowed(source, ADDRESSES), source
+        assert accepted(fields={"FNAME": [source]}) == allowed(source, ADDRESSES), source
+        assert accepted(groups={"X": source}) == allowed(source, REFERENCES), source
         assert accepted(language=source) == allowed(source), source
-    assert accepted(tags={"from": {path: "t"}}) == allowed(path)
+    assert accepted(tags={"from": {path: "t"}}) == allowed(path, REFERENCES)
     assert set(PATHS) <= {each.partition(".")[0] for each in SENT_ON}
 
 
