@@ -1,9 +1,11 @@
 """Allow-list of the customer attributes that may leave QuickBooks.
 
-A source in the settings is a path (``BillAddr.City``), a custom field (``CustomField[Region]``) or a
-template with such paths in braces (``"{GivenName} {FamilyName}"``). Money, tax and payment terms
-are not on it, so no setting can send them on, and decoding drops them before anything is stored
-(behaviour A47). A custom field holds what you put there: do not map one with amounts. Attributes:
+A source in the settings is a path (``BillAddr.City``), a custom field (``CustomField[Region]``) or
+a template with such paths in braces (``"{GivenName} {FamilyName}"``). Money, tax and payment terms
+are not on the list, so no setting can send them on, and decoding drops them before anything is
+stored (behaviour A47). A custom field holds what you put there: do not map one with amounts.
+
+The attributes of a customer:
 https://developer.intuit.com/app/developer/qbo/docs/api/accounting/all-entities/customer
 """
 

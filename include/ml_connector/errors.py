@@ -20,7 +20,7 @@
     ├── RetryLater              the same call may succeed later; every such call is idempotent
     │   ├── RateLimited         429, or an edge block; ``retry_after`` seconds if the vendor sent it
     │   ├── Unavailable         5xx, HTML instead of JSON, refused connection
-    │   └── AnswerLost          time-out or broken connection: the call may have been applied
+    │   └── ResponseLost        time-out or broken connection: the call may have been applied
     ├── Defect                  this code failed; it names the place and quotes no data
     ├── TokenExpired            401 from QuickBooks: refresh once, retry once
     └── RecordRefused           this record alone is refused; the others continue

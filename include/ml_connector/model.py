@@ -75,9 +75,10 @@ class Customer(msgspec.Struct, frozen=True, kw_only=True):
     """A QuickBooks customer, reduced to what the connector needs.
 
     ``addresses`` are valid and normalised, in the order found. Without one, ``email_problem`` is
-    ``no_email`` or ``invalid_email``, and ``email_detail`` says why. ``merge_fields`` have Mailchimp's form: ``""`` clears a
-    field, an absent key is not sent. ``unfit`` says why a field has no value that fits. ``tags`` are those the contact carries, None in rows staged
-    before tags existed. ``left_out`` is the reason why the settings exclude the customer. ``groups`` are ids of
+    ``no_email`` or ``invalid_email``, and ``email_detail`` says why. ``merge_fields`` have
+    Mailchimp's form: ``""`` clears a field, an absent key is not sent. ``unfit`` says why a field
+    has no value that fits. ``tags`` are those the contact carries, None in rows staged before tags
+    existed. ``left_out`` is the reason why the settings exclude the customer. ``groups`` are ids of
     interests by category. ``language`` is Mailchimp's code.
     """
 

@@ -67,6 +67,34 @@ def test_the_console_reads_a_syncs_company_in_its_connection(monkeypatch):
         assert AirflowServices().realm(sync) == realm
 
 
+@pytest.mark.parametrize(
+    ("base_url", "under"),
+    [
+        ("", ""),
+        ("http://localhost:8080", ""),
+        ("https://finch.org/", ""),
+        ("https://finch.org/airflow/", "/airflow"),
+    ],
+)
+def test_the_link_of_an_approval_leads_to_the_page_under_airflows_own_path(
+    monkeypatch, base_url, under
+):
+    from ml_connector_airflow.operators.plan_approval import page_of
+
+    monkeypatch.setenv("AIRFLOW__API__BASE_URL", base_url)
+    assert page_of("main", 7) == f"{under}/ml-connector/console/main/plans/7"
+
+
+def test_a_difference_to_an_empty_value_says_empty():
+    from ml_connector.sync.drift import ADDRESS, Drift
+    from ml_connector_airflow.commands import drift
+
+    amy = "amy@finch.org"
+    rule = "address_changed_in_mailchimp"
+    found = Drift(ADDRESS, "7", "Amy", amy, "Email", "", amy, None, "in Mailchimp", rule)
+    assert f"Email is empty in QuickBooks, {amy} in Mailchimp" in drift._line(found)
+
+
 def test_the_plugin_loader_does_not_run_our_package_under_bare_names():
     """Its folder is in plugins/.airflowignore; a second copy of a class would match no retry rule."""
     code = (

@@ -52,7 +52,8 @@ def _line(each: Drift) -> str:
     if not each.field:
         return f"{who}: {words.DRIFT[each.what].lower()}, {words.drift_rule(each.rule)}"
     since = f" since {each.since:%Y-%m-%d}" if each.since else ""
+    ours, theirs = each.quickbooks or "empty", each.mailchimp or "empty"
     return (
-        f"{who}: {each.field} is {each.quickbooks} in QuickBooks, {each.mailchimp} in Mailchimp"
+        f"{who}: {each.field} is {ours} in QuickBooks, {theirs} in Mailchimp"
         f" (changed {each.changed}{since}; {words.drift_rule(each.rule)})"
     )

@@ -2,9 +2,11 @@
 
 from datetime import timedelta
 from typing import Any
+from urllib.parse import urlsplit
 
 from airflow.providers.standard.operators.hitl import HITLOperator
 from airflow.sdk import Context
+from airflow.sdk.configuration import conf
 
 from ml_connector.sync.guard import HeldPlan
 from ml_connector_airflow.tasks import sync as sync_tasks
@@ -69,8 +71,13 @@ def _starter(context: Context) -> str:
     return str(getattr(context["dag_run"], "triggering_user_name", "") or "")
 
 
+def page_of(sync: str, plan_id: int) -> str:
+    """Return the path of a plan's page, below the path that Airflow is served under."""
+    served_under = urlsplit(conf.get("api", "base_url", fallback="") or "").path.rstrip("/")
+    return f"{served_under}{CONSOLE}/{sync}/plans/{plan_id}"
+
+
 def _question(sync: str, held: HeldPlan) -> str:
-    plan = f"{CONSOLE}/{sync}/plans/{held.plan_id}"
     limits = [f"nothing was written yet: {held.first}"] if held.first else []
     lines = [
         *(f"- **{limit}**" for limit in (*limits, *held.limits)),
@@ -84,7 +91,7 @@ def _question(sync: str, held: HeldPlan) -> str:
         "|---|---|---|",
         *(f"| {kind} | {reason} | {', '.join(ids)} |" for kind, reason, ids in held.samples),
         "",
-        f"Every contact with its reason: [plan {held.plan_id}]({plan}).",
+        f"Every contact with its reason: [plan {held.plan_id}]({page_of(sync, held.plan_id)}).",
         "",
         "*Approve* writes exactly this plan, *Reject* writes nothing; the next run plans anew.",
     ]
