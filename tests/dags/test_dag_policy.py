@@ -213,3 +213,38 @@ def test_runs_under_way_go_before_those_that_wait_and_webhooks_before_all(bag):
         assert task.weight_rule == "upstream", f"{task.task_id}: take weight_rule of DEFAULT_ARGS"
     most = sum(task.priority_weight for task in daily.tasks)  # of the last task, by that rule
     assert all(task.priority_weight > most for task in webhooks.tasks)
+
+
+TASKS = DAGS.parent / "plugins" / "ml_connector_airflow" / "tasks"
+
+
+def called_in_tasks(source: Path) -> set[tuple[str, str]]:
+    """The functions of our task modules that a file calls, as (module, function)."""
+    tree = ast.parse(source.read_text())
+    modules = {
+        alias.asname or alias.name: alias.name
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ImportFrom) and node.module == "ml_connector_airflow.tasks"
+        for alias in node.names
+    }
+    return {
+        (modules[call.func.value.id], call.func.attr)
+        for call in ast.walk(tree)
+        if isinstance(call, ast.Call)
+        and isinstance(call.func, ast.Attribute)
+        and isinstance(call.func.value, ast.Name)
+        and call.func.value.id in modules
+    }
+
+
+def test_every_function_that_a_task_calls_withholds_the_values_of_an_unexpected_error():
+    sources = [*DAGS.glob("*.py"), *(TASKS.parent / "operators").glob("*.py")]
+    called = set[tuple[str, str]]().union(*map(called_in_tasks, sources))
+    assert {("sync", "push_shard"), ("undo", "write"), ("audit", "verify_daily")} <= called
+    for module, name in sorted(called):
+        found = {
+            node.name: {ast.unparse(each) for each in node.decorator_list}
+            for node in ast.parse((TASKS / f"{module}.py").read_text()).body
+            if isinstance(node, ast.FunctionDef)
+        }
+        assert "values_withheld()" in found[name], f"tasks/{module}.py: {name}"

@@ -146,7 +146,8 @@ def _opened(sync: str, run: RunContext) -> Iterator[OpenSync]:
         target = open_sync(sync, database, run)
         plan_id = target.scope.plan_id("replay")
         try:
-            yield target
+            with values_withheld():
+                yield target
         except ConnectorError as error:
             if isinstance(error, NeedsReauth):
                 conn_id = target.scope.sync.quickbooks_conn_id

@@ -171,6 +171,7 @@ def push_shard(sync: str, shard: int) -> dict[str, int]:
         return done
 
 
+@values_withheld()
 def approved() -> list[int] | None:
     """Return the shards of the run's plan, None if it was never passed or approved.
 

@@ -45,6 +45,7 @@ def needs_reauth(conn_id: str) -> str:
     return f"needs_reauth:{conn_id}"
 
 
+@values_withheld()
 def connection_groups() -> list[list[str]]:
     """Return the QuickBooks connections of all syncs by task, ``TURNS`` groups to each.
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from airflow.sdk import get_current_context
 
-from ml_connector.errors import ConnectorError, SettingsError
+from ml_connector.errors import ConnectorError, SettingsError, values_withheld
 from ml_connector.model import RunContext
 from ml_connector.retention import maintain_audit
 from ml_connector.scope import Scope
@@ -28,6 +28,7 @@ APPROVE_HINT = (
 )
 
 
+@values_withheld()
 def plan(params: Mapping[str, Any]) -> str:
     """Plan the undo that the trigger form asks for; return the sync's name."""
     undone = chosen(str(params["run"] or ""), sync=params["sync"])
@@ -36,12 +37,14 @@ def plan(params: Mapping[str, Any]) -> str:
     return undone.sync
 
 
+@values_withheld()
 def write(sync: str) -> dict[str, int]:
     """Write the run's plan; return the number of changes by state."""
     with _opened(sync, run_of(dict(get_current_context()))) as scope:
         return _write(scope)
 
 
+@values_withheld()
 def report(sync: str) -> dict[str, Any]:
     """Close the plan, seal the audit, return the counts."""
     with _opened(sync, run_of(dict(get_current_context()))) as scope:
@@ -125,7 +128,8 @@ def _opened(sync: str, run: RunContext) -> Iterator[Scope]:
         scope = open_scope(sync, run=run, database=database)
         plan_id = scope.plan_id("undo") if _is_new(scope) else scope.plan_id()
         try:
-            yield scope
+            with values_withheld():
+                yield scope
         except ConnectorError as error:
             with database.begin() as connection:
                 plans.fail(connection, plan_id=plan_id, error=str(error))
