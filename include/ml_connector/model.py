@@ -5,8 +5,9 @@ address (``vault.Vault.email_key``). The address itself appears only inside encr
 """
 
 import hashlib
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import StrEnum
 from typing import Any, Generic, TypeVar, overload
@@ -160,6 +161,24 @@ def unreadable_record(
         updated=updated,
         email_address=email_address,
     )
+
+
+def numbered(found: Iterable[T | Unreadable]) -> list[T | Unreadable]:
+    """Return the records of a response, equal ones without an id told apart by a number.
+
+    A full load counts them.
+    """
+    listed: list[T | Unreadable] = []
+    equal: Counter[str] = Counter()
+    for each in found:
+        if isinstance(each, Unreadable) and not each.has_id:
+            equal[each.digest] += 1
+            if (number := equal[each.digest]) > 1:
+                name = f"{each.digest}:{number}"
+                listed.append(replace(each, record=name, digest=name))
+                continue
+        listed.append(each)
+    return listed
 
 
 @dataclass(frozen=True, slots=True)

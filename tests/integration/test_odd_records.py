@@ -1,8 +1,11 @@
 """One odd record never stops the others: row A55 of docs/behaviour.md."""
 
+from dataclasses import replace
+
 import pytest
 from sqlalchemy import text
 
+from ml_connector.errors import Unavailable
 from ml_connector.store import unreadable
 from tests.integration.odd import OddVendor, having, turned_into, without
 from tests.integration.test_console import Visitor
@@ -240,3 +243,37 @@ def test_a55_the_overview_and_check_list_what_was_skipped(company, odd):
         "1 Mailchimp member was skipped: this version does not know its status",
         "1 QuickBooks customer was skipped: it has no MetaData",
     ]
+
+
+@pytest.mark.parametrize("value", [7, {}])
+def test_a55_customers_that_are_odd_in_the_same_way_are_counted_one_by_one(company, odd, value):
+    same = {name: turned_into(value) for name in ("Ben", "Cy", "Di")}
+    everyone(company, same)
+    odd.edits |= same
+    company.sync()
+    assert company.statuses() == {AMY: "subscribed"}
+    assert len(listed(company)) == len(same)
+    company.sync(full_sync=True)
+    assert len(listed(company)) == len(same)
+    odd.well()
+    company.sync(full_sync=True)
+    assert listed(company) == []
+    assert len(company.statuses()) == len(same) + 1
+
+
+def test_a55_a_response_nested_too_deep_is_an_outage_and_no_defect(company):
+    company.customer("Amy", AMY)
+    deep = b'"DisplayName":"Amy","Deep":' + b"[" * 5_000 + b"]" * 5_000
+
+    class Deep:
+        def __init__(self, transport):
+            self._transport = transport
+
+        def send(self, request):
+            response = self._transport.send(request)
+            return replace(response, body=response.body.replace(b'"DisplayName":"Amy"', deep))
+
+    company.around = lambda _system, transport: Deep(transport)
+    with pytest.raises(Unavailable, match="not JSON"):
+        company.sync()
+    assert company.statuses() == {}

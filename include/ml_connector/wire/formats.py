@@ -74,8 +74,8 @@ def decode_shaped(body: bytes, shape: Any) -> dict[str, Any] | None:
     """
     try:
         document: dict[str, Any] = msgspec.json.decode(body, type=shape)
-    except (msgspec.DecodeError, UnicodeDecodeError):  # ValidationError is one of the former
-        return None
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None  # ValidationError is one of the former
     return document
 
 
@@ -95,7 +95,7 @@ def decode_document(body: bytes) -> dict[str, Any] | None:
 def _decode_leniently(body: bytes) -> Any:
     try:
         document = json.loads(body.decode("utf-8", errors="ignore"))
+        text = json.dumps(document, ensure_ascii=False)
     except (ValueError, RecursionError):
         return None
-    text = json.dumps(document, ensure_ascii=False)
     return json.loads(_LONE_SURROGATES.sub("", text))
