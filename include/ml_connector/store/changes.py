@@ -351,13 +351,17 @@ CONTACT_FACTS = """sha256(convert_to(CAST(ROW(k.status, k.archived_by, k.profile
     k.pushed_hash, k.refused_hash) AS text), 'UTF8'))"""
 OPTED_OUT_SINCE = """EXISTS (
     SELECT 1 FROM ml_connector.customers m
-    LEFT JOIN ml_connector.contacts n ON n.sync = m.sync AND n.email_key = m.email_key
-    WHERE m.sync = c.sync AND m.email_key IS DISTINCT FROM c.email_key
+    LEFT JOIN ml_connector.contacts n
+      ON n.sync = m.sync AND n.email_key IN (m.email_key, m.contact_key)
+         AND n.email_key <> c.email_key
+    WHERE m.sync = c.sync
       AND (m.customer_id = c.customer_id
            OR m.customer_id IN (SELECT f.customer_id FROM ml_connector.former_contacts f
                                 WHERE f.sync = c.sync AND f.email_key = c.email_key))
       AND (m.opted_out OR n.status IN ('unsubscribed', 'forgotten')
            OR n.status = 'cleaned' AND n.complained
+           OR n.status = 'moved' AND coalesce(n.previous_status, 'unsubscribed')
+                                     IN ('unsubscribed', 'forgotten')
            OR n.status = 'archived' AND n.archived_by = 'marketer'
            OR EXISTS (SELECT 1 FROM ml_connector.suppressions s
                       WHERE s.email_key = m.email_key)))"""
@@ -451,7 +455,7 @@ def next_risky(
 
 
 def any_older(connection: Connection, *, plan_id: int, shard: int, than: timedelta) -> bool:
-    """Return whether a pending creation or restore was decided longer ago ``than`` this.
+    """Return whether a pending creation, update or restore was decided longer ago ``than`` this.
 
     The queue never holds two decisions about one contact, so an older one is the newest there is.
     """
@@ -460,7 +464,7 @@ def any_older(connection: Connection, *, plan_id: int, shard: int, than: timedel
             text("""SELECT EXISTS (
                         SELECT 1 FROM ml_connector.change_counts
                         WHERE plan_id = :plan_id AND shard = :shard AND state = 'pending'
-                          AND kind IN ('create', 'restore')
+                          AND kind IN ('create', 'restore', 'update')
                           AND decided_at < clock_timestamp() - make_interval(secs => :age))"""),
             {"plan_id": plan_id, "shard": shard, "age": than.total_seconds()},
         ).scalar_one()

@@ -199,7 +199,11 @@ _LEAVE = text("""
         complained = o.complained OR j.complained
     FROM judged_members j WHERE o.sync = :sync AND o.email_key = j.former_key
 """)
-_MERGE = text("""
+# What was written to the former member is not there if another one has the address now. An archived
+# one is what an update of ours made there by mistake (A43).
+_REPLACED = """known.contact_id <> excluded.contact_id
+                AND NOT (known.status = 'moved' AND excluded.status = 'archived')"""
+_MERGE = text(f"""
     WITH written AS (
         INSERT INTO ml_connector.contacts AS known
               (sync, email_key, status, archived_by, owner, last_changed, seen_at, contact_id,
@@ -229,12 +233,11 @@ _MERGE = text("""
                          THEN known.owner
                          WHEN known.status IN ('archived', 'forgotten', 'absent', 'moved')
                           AND excluded.status <> 'archived' THEN NULL ELSE known.owner END,
-            -- What was written to the former member is not there if another one has the address now.
-            pushed_hash = CASE WHEN known.contact_id <> excluded.contact_id THEN NULL
+            pushed_hash = CASE WHEN {_REPLACED} THEN NULL
                                ELSE known.pushed_hash END,
-            payload = CASE WHEN known.contact_id <> excluded.contact_id THEN NULL
+            payload = CASE WHEN {_REPLACED} THEN NULL
                            ELSE known.payload END,
-            sent_fields = CASE WHEN known.contact_id <> excluded.contact_id THEN '{}'
+            sent_fields = CASE WHEN {_REPLACED} THEN ARRAY[]::text[]
                                ELSE known.sent_fields END,
             refused_hash = CASE WHEN known.status NOT IN ('forgotten', 'absent')
                                 THEN known.refused_hash END,
@@ -256,7 +259,7 @@ _MERGE = text("""
         WHERE o.sync = :sync AND o.email_key = w.alias_of AND o.status = 'moved'
     )
     SELECT count(*) FROM written
-""")
+""")  # noqa: S608 -- a constant
 _CARRY = text("""
     UPDATE ml_connector.contacts n
     SET engagement = o.engagement, last_engaged_at = o.last_engaged_at,

@@ -47,8 +47,9 @@ def fail(connection: Connection, *, plan_id: int, error: str, stopped: str | Non
     """
     connection.execute(
         text("""UPDATE ml_connector.plans SET state = 'failed', error = :error,
-                    counts = counts || jsonb_strip_nulls(
-                        jsonb_build_object('stopped', CAST(:stopped AS text)))
+                    counts = CASE WHEN CAST(:stopped AS text) IS NULL THEN counts
+                        ELSE jsonb_set(counts, '{stopped}', coalesce(counts -> 'stopped', '{}')
+                                       || jsonb_build_object(CAST(:stopped AS text), true)) END
                 WHERE id = :plan_id"""),
         {"plan_id": plan_id, "error": error, "stopped": stopped},
     )
@@ -57,8 +58,8 @@ def fail(connection: Connection, *, plan_id: int, error: str, stopped: str | Non
 def resume(connection: Connection, *, plan_id: int, step: str) -> None:
     """Record that a step succeeded: if it had stopped the run, others may go on."""
     connection.execute(
-        text("""UPDATE ml_connector.plans SET counts = counts - 'stopped'
-                WHERE id = :plan_id AND counts ->> 'stopped' = :step"""),
+        text("""UPDATE ml_connector.plans SET counts = counts #- ARRAY['stopped', :step]
+                WHERE id = :plan_id AND counts -> 'stopped' ? :step"""),
         {"plan_id": plan_id, "step": step},
     )
 
@@ -66,8 +67,18 @@ def resume(connection: Connection, *, plan_id: int, step: str) -> None:
 def stopped_by(connection: Connection, *, plan_id: int) -> str | None:
     """Return the step that stopped the run until a person acts; None if none did."""
     found: str | None = connection.execute(
-        text("SELECT counts ->> 'stopped' FROM ml_connector.plans WHERE id = :plan_id"),
+        text("""SELECT min(step) FROM ml_connector.plans,
+                       jsonb_object_keys(coalesce(counts -> 'stopped', '{}')) AS step
+                WHERE id = :plan_id"""),
         {"plan_id": plan_id},
+    ).scalar_one()
+    return found
+
+
+def kind_of(connection: Connection, *, plan_id: int) -> str:
+    """Return a plan's kind: ``sync``, ``preview``, ``webhooks``, ``replay``, ``undo`` ..."""
+    found: str = connection.execute(
+        text("SELECT kind FROM ml_connector.plans WHERE id = :plan_id"), {"plan_id": plan_id}
     ).scalar_one()
     return found
 

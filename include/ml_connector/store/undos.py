@@ -201,7 +201,10 @@ def return_customers(connection: Connection, *, plan_id: int) -> None:
         text("""WITH back AS (
                     UPDATE ml_connector.customers p SET contact_key = c.email_key
                     FROM ml_connector.changes c, ml_connector.contacts later
-                    WHERE c.plan_id = :plan_id AND c.kind = 'restore' AND c.state = 'applied'
+                    -- Of every attempt at this undo: a former one may have been killed here.
+                    WHERE (c.sync, c.origin) = (SELECT sync, origin FROM ml_connector.changes
+                                                WHERE plan_id = :plan_id LIMIT 1)
+                      AND c.kind = 'restore' AND c.state = 'applied'
                       AND p.sync = c.sync AND p.customer_id = c.customer_id
                       AND p.active AND NOT p.gone AND p.email_key IS DISTINCT FROM c.email_key
                       AND later.sync = p.sync AND later.email_key = p.email_key

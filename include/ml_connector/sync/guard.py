@@ -15,6 +15,8 @@ from ml_connector.sync import first_run
 from ml_connector.sync.forecast import Forecast, forecast
 
 SAMPLES = 5
+PREVIEWS = ("preview", "undo_preview")
+"""Plans that nobody has to approve, because they are only looked at."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,7 +43,7 @@ def hold_plan(scope: Scope, *, plan_id: int) -> HeldPlan | None:
     """Hold a first plan, or one that exceeds a limit; return None if it may proceed."""
     guard = scope.sync.guard
     with scope.database.begin() as connection:
-        if scope.read_only:  # a preview has nothing to be approved, only to be looked at
+        if plans.kind_of(connection, plan_id=plan_id) in PREVIEWS:
             told = forecast(scope, connection, plan_id=plan_id).as_json()
             plans.note_forecast(connection, plan_id=plan_id, forecast=told)
             return None
@@ -55,13 +57,15 @@ def hold_plan(scope: Scope, *, plan_id: int) -> HeldPlan | None:
             )
         first = first_run.why_ask(scope, connection) if size.changes else None
         state, seen = approvals.approval_of(connection, plan_id=plan_id)
-        if not limits and first is None:
-            if state != "open":  # replanned: the earlier answer was about another plan
-                approvals.set_state(connection, plan_id=plan_id, state="open")
+        held = bool(limits) or first is not None
+        if not held and state == "open":
             return None
         found_now = approvals.fingerprint(connection, plan_id=plan_id)
         if state == "approved" and seen == found_now:
             return None  # retry after the approval: do not ask twice
+        if not held:  # replanned: the earlier answer was about another plan
+            approvals.set_state(connection, plan_id=plan_id, state="open")
+            return None
         approvals.set_state(connection, plan_id=plan_id, state="waiting", fingerprint=found_now)
         found = approvals.samples(connection, plan_id=plan_id, each=SAMPLES)
         expected = forecast(scope, connection, plan_id=plan_id)
@@ -120,7 +124,7 @@ def approve(scope: Scope, *, plan_id: int, person: str) -> None:
         if moved:
             changes.supersede(connection, sync=scope.name, plan_id=plan_id)
         state = "outdated" if moved else "approved"
-        if not moved:
+        if not moved and plans.kind_of(connection, plan_id=plan_id) == "sync":
             first_run.remember(scope, connection)
         approvals.set_state(connection, plan_id=plan_id, state=state)
         _audit(scope, connection, plan_id, state, person)

@@ -19,7 +19,15 @@ from ml_connector.audit import trail
 from ml_connector.batching import drain, relaxed_gc
 from ml_connector.errors import AudienceNotReady, ConsentRaised
 from ml_connector.mailchimp.client import MailchimpClient
-from ml_connector.model import ChangeState, Customer, Kind, MemberWrite, MergeValue, Status
+from ml_connector.model import (
+    CONSENT_RANK,
+    ChangeState,
+    Customer,
+    Kind,
+    MemberWrite,
+    MergeValue,
+    Status,
+)
 from ml_connector.rules.addresses import normal_form
 from ml_connector.rules.tags import TagWork, tag_work
 from ml_connector.scope import Scope
@@ -522,7 +530,8 @@ class Pusher:
             return observed_state(
                 outcome.observed.status, fields, tags, at=scope.clock(), further=further
             )
-        if change.known_status is None:
+        known = change.known_status
+        if known is None or (known == Status.ABSENT and change.kind == Kind.CREATE):
             # A creation that met a member: of what it was before, only the status is known.
             met = outcome.member if not outcome.created else None
             return None if met is None else observed_state(met.status, None, None, at=None)
@@ -563,6 +572,9 @@ def _statuses(change: ClaimedChange) -> tuple[Status | None, Status | None]:
     """
     status = Status(change.status or Status.UNSUBSCRIBED)
     if change.kind == Kind.RESTORE:
+        if change.known_status == Status.ARCHIVED and change.previous_status:
+            # An opt-out that became known since the plan: the contact comes back with no more.
+            status = min(status, Status(change.previous_status), key=CONSENT_RANK.__getitem__)
         return None, status
     if change.kind == Kind.CREATE:
         return status, None

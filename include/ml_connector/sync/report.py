@@ -76,9 +76,10 @@ def make_report(scope: Scope, *, plan_id: int, complete: bool = True) -> Report:
             unfit=problems.unfit_counts(connection, sync=scope.name),
             unreadable=unreadable.counts(connection, sync=scope.name),
         )
-        if first_run.why_ask(scope, connection) is None:
-            first_run.remember(scope, connection)
         rejected = approvals.approval_of(connection, plan_id=plan_id)[0] == "rejected"
+        written = plans.kind_of(connection, plan_id=plan_id) == "sync" and not rejected
+        if written and complete and first_run.why_ask(scope, connection) is None:
+            first_run.remember(scope, connection)
         state = "rejected" if rejected else "finished" if complete else "failed"
         plans.finish(connection, plan_id=plan_id, state=state, counts=report.as_json())
     if sum(number for *_, number in report.changes) >= MANY_ROWS:

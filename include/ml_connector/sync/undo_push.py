@@ -98,7 +98,9 @@ class UndoPusher(Pusher):
     def _undo_row(self, change: ClaimedChange, undoing: Undoing) -> Row:
         shown, seen = self._shown(change), edits.seen_by(self._scope, change)
         tags = _tag_work(self._scope, change, undoing, shown.get("tags", ()))
-        status = Status(change.status) if change.status else None
+        status = None
+        if change.status:
+            status = rules.restored_status(undoing, change.previous_status)
         write = MemberWrite(
             email_address=undoing.email,
             merge_fields=undoing.fields,

@@ -139,7 +139,7 @@ class _Worker:
         for event in unknown:
             if error := self._why_held(event):
                 self._postpone([event], wait=BLOCKED_WAIT, error=error)
-        for system, work in ((QUICKBOOKS, handle_customers), (MAILCHIMP, handle_members)):
+        for system, work in ((MAILCHIMP, handle_members), (QUICKBOOKS, handle_customers)):
             mine = [e for e in events if e.system == system and e not in unknown]
             for target, done in self._worked_on(mine, work):
                 self._show(target, done)
