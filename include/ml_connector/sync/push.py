@@ -541,9 +541,9 @@ class Pusher:
             seen = row.seen or edits.seen_by(scope, change)
             fields = seen.merge_fields if seen else None
             at = change.observed_at
-            return observed_state(change.known_status, fields, tags, at=at, further=further)
+            return observed_state(known, fields, tags, at=at, further=further)
         fields = past.get("merge_fields")
-        return observed_state(change.known_status, fields, tags, at=change.seen_at, further=further)
+        return observed_state(known, fields, tags, at=change.seen_at, further=further)
 
     def _shown(self, change: ClaimedChange) -> dict[str, Any]:
         """Return what the contact shows since our last write; empty if there was none."""
