@@ -38,8 +38,12 @@ def dotted(name: str, separator: str = ".") -> Any:
     return getattr(importlib.import_module(module), attribute)
 
 
+NEW = {"undo_run"}
+"""DAGs that 0.1.0 did not have."""
+
+
 def test_the_samples_are_of_every_dag_and_of_both_waiting_tasks(bag):
-    assert bag.dags.keys() == SERIALIZED.keys()
+    assert bag.dags.keys() - NEW == SERIALIZED.keys()
     waiting = {(each["dag_id"], each["task_id"]) for each in STORED["task_instances"]}
     assert waiting == {("process_webhooks", "wait"), ("sync_customers__main", "approval")}
 

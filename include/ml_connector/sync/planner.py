@@ -43,7 +43,7 @@ from ml_connector.sync.outcomes import decision_entries
 from ml_connector.sync.recovery import record_unknown_outcomes, settle_archives
 
 CUSTOMERS_A_CHUNK = 5_000
-PARALLELCHUNKS = 2
+PARALLEL_CHUNKS = 2
 """This many chunks run in parallel: Python works on one while Postgres works on the other."""
 CHUNKS_PER_LOCK = 6
 """The planner releases the lock after this many chunks, about three seconds, so others can
@@ -66,7 +66,7 @@ class Decider:
         """Bind a plan. With ``preview`` changes are stored for viewing, nothing else is written."""
         self._scope, self._plan_id, self._preview = scope, plan_id, preview
         # Reading what the audience's other syncs own requires an exclusive lock.
-        self._side_by_side = PARALLELCHUNKS if scope.threads and not scope.sync.beside else 1
+        self._side_by_side = PARALLEL_CHUNKS if scope.threads and not scope.sync.beside else 1
 
     def decide_orphaned(self) -> int:
         """Decide on our orphaned contacts; queue the changes in shard 0."""
