@@ -37,5 +37,7 @@ with DAG(
         return undo_tasks.report(sync)
 
     planned = plan()
-    approval = PlanApproval(task_id="approval", sync=planned)
+    approval = PlanApproval(
+        task_id="approval", sync=planned, rejected="what the run wrote stays as it is"
+    )
     approval >> write(planned) >> report(planned)

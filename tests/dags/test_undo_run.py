@@ -23,3 +23,8 @@ def test_an_undo_is_planned_approved_written_and_reported(bag):
 def test_the_approval_learns_the_sync_from_the_plan(bag):
     approval = bag.dags["undo_run"].get_task("approval")
     assert "sync" in approval.template_fields
+
+
+def test_the_question_says_what_rejecting_an_undo_means(bag):
+    approval = bag.dags["undo_run"].get_task("approval")
+    assert approval.rejected == "what the run wrote stays as it is"

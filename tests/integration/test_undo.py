@@ -312,3 +312,18 @@ def test_e3_a_persons_value_comes_back_and_stays_the_persons(three):
     three.edit(id_of(three, AMY), CompanyName="Finch Ltd")
     three.sync()
     assert (three.fields(AMY)["FNAME"], three.fields(AMY)["COMPANY"]) == ("Amelia", "Finch Ltd")
+
+
+def test_e3_a_creation_of_a_version_whose_audit_cannot_tell_it_from_a_met_member_is_left(company):
+    company.customer("Amy", AMY)
+    bob = company.customer("Bob", BOB, FamilyName="Ross")
+    company.sync()
+    created = last_run(company)
+    with company.database.begin() as connection:
+        connection.execute(text("DELETE FROM ml_connector.audit_batches"))
+    company.edit(bob, FamilyName="Wrong")
+    company.sync()
+    assert undo(company, last_run(company)) == {"update undo applied": 1}
+    assert company.fields(BOB)["LNAME"] == "Ross"
+    assert undo(company, created) == {"create not_observed left": 2}
+    assert company.statuses() == {AMY: "subscribed", BOB: "subscribed"}

@@ -15,6 +15,9 @@ from ml_connector.vault import Vault
 _SUCH = """sync = :sync AND run_id = :run_id AND at >= :since AND system = 'mailchimp'
            AND outcome = 'applied' AND email_key IS NOT NULL
            AND action IN ('create', 'update', 'restore', 'archive')"""
+_BATCHED = """(SELECT b.last_id - b.rows < audit.id FROM ml_connector.audit_batches b
+                WHERE b.last_id >= audit.id ORDER BY b.last_id LIMIT 1)"""
+"""Whether a row is part of a batch. 0.1.0 wrote rows without."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,7 +62,8 @@ def rows_of(
         return {}
     rows = connection.execute(
         text(f"""SELECT found.* FROM unnest(CAST(:keys AS bytea[])) AS k(key), LATERAL (
-                     SELECT id, action, reason, customer_id, email_key, seal_id, before, after
+                     SELECT id, action, reason, customer_id, email_key, seal_id, before, after,
+                            {_BATCHED} AS batched
                      FROM ml_connector.audit WHERE email_key = k.key AND {_SUCH}
                      OFFSET 0) found ORDER BY found.id"""),  # noqa: S608 -- a constant
         {**dict(run), "keys": bytea_array(keys)},
@@ -78,6 +82,7 @@ def rows_of(
                 customer_id=row.customer_id,
                 before=before,
                 after=after,
+                tells_met=bool(row.batched),
             )
         )
     return found

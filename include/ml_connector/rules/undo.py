@@ -21,7 +21,10 @@ Fields = Mapping[str, Any]
 
 
 class Written(msgspec.Struct, frozen=True, kw_only=True):
-    """An audit row about a contact. ``before`` and ``after`` are as ``sync.outcomes`` made them."""
+    """An audit row about a contact. ``before`` and ``after`` are as ``sync.outcomes`` made them.
+
+    ``tells_met``: whether a creation that met a member says so. Rows of 0.1.0 do not always.
+    """
 
     id: int
     action: str
@@ -29,6 +32,7 @@ class Written(msgspec.Struct, frozen=True, kw_only=True):
     customer_id: str | None = None
     before: Mapping[str, Any] | None = None
     after: Mapping[str, Any] | None = None
+    tells_met: bool = True
 
 
 class Undoing(msgspec.Struct, frozen=True, kw_only=True):
@@ -183,11 +187,11 @@ def _parts(value: Any) -> dict[str, str]:
 
 
 def _met(first: Written) -> bool:
-    """Return whether a creation met a member who was there before us."""
+    """Return whether a creation met a member who was there before us, or may have."""
     calls = (first.after or {}).get("further_calls", ())
     known = any(call.get("did") == "refused_as_known" for call in calls)
     seen = first.before is not None and first.before.get("status") not in _OUT
-    return first.action == Kind.CREATE and (known or seen)
+    return first.action == Kind.CREATE and (known or seen or not first.tells_met)
 
 
 def _sent(rows: Sequence[Written]) -> dict[str, Any]:

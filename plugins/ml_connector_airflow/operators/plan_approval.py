@@ -23,11 +23,14 @@ class PlanApproval(HITLOperator):
 
     Waits as Airflow's human-in-the-loop tasks do, without a worker. The question contains counts,
     reasons and QuickBooks ids but no personal data, because Airflow stores it unencrypted.
+    ``rejected``: what the question says of a plan that is rejected.
     """
 
     template_fields = (*HITLOperator.template_fields, "sync")
 
-    def __init__(self, *, sync: Any, **kwargs: Any) -> None:
+    def __init__(
+        self, *, sync: Any, rejected: str = "the next run plans anew", **kwargs: Any
+    ) -> None:
         # The scheduler may lose an answer that is given at once: soon asked again.
         kwargs.setdefault("retry_delay", RETRY_DELAY)
         super().__init__(
@@ -37,7 +40,7 @@ class PlanApproval(HITLOperator):
             response_timeout=ANSWER_WITHIN,
             **kwargs,
         )
-        self.sync = sync
+        self.sync, self.rejected = sync, rejected
 
     def execute(self, context: Context) -> list[int]:
         """Return the plan's shards at once, or ask and wait."""
@@ -51,7 +54,7 @@ class PlanApproval(HITLOperator):
             sync_tasks.approve_plan(self.sync, person=_starter(context))
             return sync_tasks.shards_to_push(self.sync)
         self.subject = f"{self.sync}: {held.why}"
-        self.body = _question(self.sync, held)
+        self.body = _question(self.sync, held, self.rejected)
         shards: list[int] = super().execute(context)
         return shards
 
@@ -77,7 +80,7 @@ def page_of(sync: str, plan_id: int) -> str:
     return f"{served_under}{CONSOLE}/{sync}/plans/{plan_id}"
 
 
-def _question(sync: str, held: HeldPlan) -> str:
+def _question(sync: str, held: HeldPlan, rejected: str) -> str:
     limits = [f"nothing was written yet: {held.first}"] if held.first else []
     lines = [
         *(f"- **{limit}**" for limit in (*limits, *held.limits)),
@@ -93,6 +96,6 @@ def _question(sync: str, held: HeldPlan) -> str:
         "",
         f"Every contact with its reason: [plan {held.plan_id}]({page_of(sync, held.plan_id)}).",
         "",
-        "*Approve* writes exactly this plan, *Reject* writes nothing; the next run plans anew.",
+        f"*Approve* writes exactly this plan, *Reject* writes nothing; {rejected}.",
     ]
     return "\n".join(lines)
