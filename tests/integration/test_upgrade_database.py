@@ -12,9 +12,10 @@ from pathlib import Path
 import pytest
 from sqlalchemy import text
 
-from ml_connector.audit import chain
+from ml_connector.audit import chain, runs
 from ml_connector.errors import StorageError
 from ml_connector.retention import maintain_audit
+from ml_connector.rules.undo import ERASED, NOT_OBSERVED, NOTHING, undoing_of
 from ml_connector.store.database import Database
 from ml_connector.store.migrate import upgrade
 from ml_connector.sync.recovery import record_unknown_outcomes
@@ -69,6 +70,28 @@ def test_the_audit_of_before_is_there_row_by_row(upgraded, postgres):
             stored = was[side]
             identity = f"audit/{was['seal_id']}/{side}"
             assert now[side] == (upgraded.vault.decrypt(stored, identity) if stored else None)
+
+
+@pytest.mark.parametrize("sealed", [False, True])
+def test_no_undo_archives_what_a_run_of_before_created(upgraded, sealed):
+    """Whether a member was there before, that release's audit does not tell."""
+    if sealed:
+        write(upgraded, 1)
+        maintain_audit(upgraded.database, upgraded.vault, keep_months=24)
+    with upgraded.database.begin() as connection:
+        creations = connection.execute(
+            text("""SELECT sync, run_id, email_key, min(at) AS since FROM ml_connector.audit
+                    WHERE action = 'create' AND outcome = 'applied' AND email_key IS NOT NULL
+                    GROUP BY 1, 2, 3""")
+        ).all()
+        verdicts = set()
+        for row in creations:
+            run = runs.WrittenBy(sync=row.sync, run_id=row.run_id, since=row.since)
+            key = bytes(row.email_key)
+            found = runs.rows_of(connection, run, keys=[key], vault=upgraded.vault)
+            verdicts.add(undoing_of(found[key]))
+    assert len(creations) > 10
+    assert verdicts <= {NOT_OBSERVED, ERASED, NOTHING}
 
 
 def test_sealed_rows_of_before_stay_verifiable_and_the_chain_goes_on(upgraded):
