@@ -80,6 +80,11 @@ class FirstSync:
         try:
             for task in self._api.tasks(dag_id, run_id):
                 self._show(task, run_id)
+            # The run that the schedule adds may come first, and ours waits for its answer.
+            for other in set(self._api.active_run_ids(dag_id)) - {run_id}:
+                self._asked |= any(
+                    task.state in ASKS_A_PERSON for task in self._api.tasks(dag_id, other)
+                )
             if self._beside and self._beside():
                 self._beside = None
             return self._api.run_state(dag_id, run_id)

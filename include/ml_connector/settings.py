@@ -401,12 +401,14 @@ def secret(environ: Mapping[str, str], name: str) -> str:
 
 
 def load_syncs(path: Path | None = None) -> dict[str, Sync]:
-    """Return every sync by name.
+    """Return every sync by name. The environment's ``ML_CONNECTOR_FIRST_RUN`` goes over the file.
 
     Raises ``SettingsError``, which names the key and the line, if the file is not valid.
     """
     path = path or settings_file()
     data, tree = _parsed(path)
+    asks = os.environ.get("ML_CONNECTOR_FIRST_RUN")
+    first_run = {"first_run": asks} if asks in ("ask", "write") else {}
     syncs = {
         name: _validated(Sync, {"name": name, **body}, ("syncs", name), path, tree)
         for name, body in _named(data.syncs, path, tree)
@@ -418,11 +420,12 @@ def load_syncs(path: Path | None = None) -> dict[str, Sync]:
     return {
         name: sync.model_copy(
             update={
+                **first_run,
                 "beside": {
                     other: order[other] < order[name]
                     for other in feeders[sync.audience_id]
                     if other != name
-                }
+                },
             }
         )
         for name, sync in syncs.items()
