@@ -29,7 +29,7 @@ from local.settings import SANDBOX_AUDIENCE, SHIPPED_SYNCS
 from ml_connector.audit import trail
 from ml_connector.store.database import Database
 from ml_connector.vault import Vault
-from tests.e2e.compose import Stack
+from tests.e2e.compose import AIRFLOW, Stack
 
 DAG = "sync_customers__main"
 BATCH = f"/3.0/lists/{SANDBOX_AUDIENCE}$"
@@ -66,11 +66,10 @@ class Distributed:
         assert self.airflow.is_up()
 
     def daily_run(self) -> str:
-        """Start the daily run with its plan approved, as a first one needs; return its id."""
+        """Switch the DAG on; return the run that its schedule starts."""
         wait_for(lambda: self.airflow.has_dag(DAG), seconds=60)
-        run = self.airflow.trigger(DAG, {"approved": True})
         self.airflow.unpause(DAG)
-        return run
+        return wait_for(lambda: self.airflow.active_run_ids(DAG), seconds=60)[0]
 
     def warm(self) -> None:
         """Let tasks run as they have in an installation at work: each service's first takes seconds."""
@@ -233,6 +232,11 @@ def distributed(customers: int) -> Iterator[Distributed]:
         "SANDBOX_COMPANY": str(customers),
     }
     stack = Stack(folder, given, profiles={"proxy", "sandbox"})
+    for service in stack.services.values():
+        if service["image"].startswith(AIRFLOW):
+            service["environment"]["ML_CONNECTOR_FIRST_RUN"] = (
+                "write"  # nobody is there to be asked
+            )
     try:
         stack.start()
         yield Distributed(stack)
