@@ -75,7 +75,7 @@ def stopped_by(connection: Connection, *, plan_id: int) -> str | None:
     return found
 
 
-def kind_of(connection: Connection, *, plan_id: int) -> str:
+def plan_kind(connection: Connection, *, plan_id: int) -> str:
     """Return a plan's kind: ``sync``, ``preview``, ``webhooks``, ``replay``, ``undo`` ..."""
     found: str = connection.execute(
         text("SELECT kind FROM ml_connector.plans WHERE id = :plan_id"), {"plan_id": plan_id}

@@ -43,7 +43,7 @@ def hold_plan(scope: Scope, *, plan_id: int) -> HeldPlan | None:
     """Hold a first plan, or one that exceeds a limit; return None if it may proceed."""
     guard = scope.sync.guard
     with scope.database.begin() as connection:
-        if plans.kind_of(connection, plan_id=plan_id) in PREVIEWS:
+        if plans.plan_kind(connection, plan_id=plan_id) in PREVIEWS:
             told = forecast(scope, connection, plan_id=plan_id).as_json()
             plans.note_forecast(connection, plan_id=plan_id, forecast=told)
             return None
@@ -124,7 +124,7 @@ def approve(scope: Scope, *, plan_id: int, person: str) -> None:
         if moved:
             changes.supersede(connection, sync=scope.name, plan_id=plan_id)
         state = "outdated" if moved else "approved"
-        if not moved and plans.kind_of(connection, plan_id=plan_id) == "sync":
+        if not moved and plans.plan_kind(connection, plan_id=plan_id) == "sync":
             first_run.remember(scope, connection)
         approvals.set_state(connection, plan_id=plan_id, state=state)
         _audit(scope, connection, plan_id, state, person)

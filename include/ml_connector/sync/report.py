@@ -77,7 +77,7 @@ def make_report(scope: Scope, *, plan_id: int, complete: bool = True) -> Report:
             unreadable=unreadable.counts(connection, sync=scope.name),
         )
         rejected = approvals.approval_of(connection, plan_id=plan_id)[0] == "rejected"
-        written = plans.kind_of(connection, plan_id=plan_id) == "sync" and not rejected
+        written = plans.plan_kind(connection, plan_id=plan_id) == "sync" and not rejected
         if written and complete and first_run.why_ask(scope, connection) is None:
             first_run.remember(scope, connection)
         state = "rejected" if rejected else "finished" if complete else "failed"

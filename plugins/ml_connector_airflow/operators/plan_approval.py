@@ -74,7 +74,7 @@ def _starter(context: Context) -> str:
     return str(getattr(context["dag_run"], "triggering_user_name", "") or "")
 
 
-def page_of(sync: str, plan_id: int) -> str:
+def plan_page(sync: str, plan_id: int) -> str:
     """Return the path of a plan's page, below the path that Airflow is served under."""
     served_under = urlsplit(conf.get("api", "base_url", fallback="") or "").path.rstrip("/")
     return f"{served_under}{CONSOLE}/{sync}/plans/{plan_id}"
@@ -94,7 +94,7 @@ def _question(sync: str, held: HeldPlan, rejected: str) -> str:
         "|---|---|---|",
         *(f"| {kind} | {reason} | {', '.join(ids)} |" for kind, reason, ids in held.samples),
         "",
-        f"Every contact with its reason: [plan {held.plan_id}]({page_of(sync, held.plan_id)}).",
+        f"Every contact with its reason: [plan {held.plan_id}]({plan_page(sync, held.plan_id)}).",
         "",
         f"*Approve* writes exactly this plan, *Reject* writes nothing; {rejected}.",
     ]
