@@ -79,10 +79,10 @@ def test_the_console_reads_a_syncs_company_in_its_connection(monkeypatch):
 def test_the_link_of_an_approval_leads_to_the_page_under_airflows_own_path(
     monkeypatch, base_url, under
 ):
-    from ml_connector_airflow.operators.plan_approval import page_of
+    from ml_connector_airflow.operators.plan_approval import plan_page
 
     monkeypatch.setenv("AIRFLOW__API__BASE_URL", base_url)
-    assert page_of("main", 7) == f"{under}/ml-connector/console/main/plans/7"
+    assert plan_page("main", 7) == f"{under}/ml-connector/console/main/plans/7"
 
 
 def test_a_difference_to_an_empty_value_says_empty():
