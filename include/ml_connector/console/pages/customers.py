@@ -8,10 +8,12 @@ from sqlalchemy import Connection, Row
 from starlette.responses import Response
 
 from ml_connector.activity.use_edit import attribute_of
+from ml_connector.console import words
 from ml_connector.console.pages import timeline, why
 from ml_connector.console.queries import customers as customer_queries
 from ml_connector.console.queries import timeline as timeline_queries
 from ml_connector.console.visit import PageRequest
+from ml_connector.errors import RecordRefused
 from ml_connector.model import RunContext
 from ml_connector.rules.addresses import normalised
 from ml_connector.rules.notes_block import said_of
@@ -162,9 +164,13 @@ def _edits(
 
 def use(visit: PageRequest) -> Response:
     """Write a value that was changed in Mailchimp to the customer in QuickBooks."""
-    visit.services.outside.use_in_quickbooks(
-        visit.sync, visit.path["id"], visit.path["tag"], actor=visit.caller.name
-    )
+    try:
+        visit.services.outside.use_in_quickbooks(
+            visit.sync, visit.path["id"], visit.path["tag"], actor=visit.caller.name
+        )
+    except RecordRefused as error:
+        said = words.sentence(str(error))
+        return visit.page("notice.html", status=409, ok=False, said=said)
     said = "QuickBooks has the value now. The next run ends the difference."
     return visit.page("notice.html", ok=True, said=said)
 
