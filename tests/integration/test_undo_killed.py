@@ -1,7 +1,6 @@
 """E3: an undo killed at any call goes on, and so does one of 5,000 customers with edits meanwhile."""
 
 import itertools
-import time
 
 import pytest
 
@@ -102,13 +101,11 @@ def test_e3_a_wrong_mapping_of_5000_customers_is_taken_back_but_for_200_edits(co
             company.person(email, "profile", merge_fields={"FNAME": "Edited"})
 
     company.clear_journals()
-    began = time.monotonic()
     told = undo(company, run, before_write=edit_the_rest)
     assert told == {
         "update undo applied": NUMBER - EDITED,
         "update changed_since left": EDITED,
     }
-    assert time.monotonic() - began < 120
     assert len(company.writes()) <= NUMBER // 500 + 2, "batches of 500"
     after = audience(company)
     assert {email: after[email] for email in before if email not in kept} == {
