@@ -46,9 +46,6 @@ def assert_every_write_has_a_row(company: Company, rows: list[dict]) -> None:
         assert set(written) <= told, f"no row for {call['method']} {call['path']}"
 
 
-@pytest.mark.xfail(
-    reason="killed between taking our tags off and archiving, an undo leaves the contact (docs/undo.md)"
-)
 @pytest.mark.parametrize("contract", ["current", "status_required"])
 @pytest.mark.parametrize("when", ["before", "after"])
 def test_e3_an_undo_killed_at_any_call_is_finished_by_a_second_one(

@@ -88,6 +88,16 @@ def former_plans(connection: Connection, *, plan_id: int, undone: UndoneRun) -> 
     return list(rows)
 
 
+def take_over(connection: Connection, *, plan_id: int, former: int) -> None:
+    """Move the archives that a former plan began to ``plan_id``, with what is known of their calls."""
+    connection.execute(
+        text(f"""UPDATE ml_connector.changes c SET plan_id = :plan_id
+                 WHERE plan_id = :former AND state = 'pending' AND kind = 'archive'
+                   AND {STARTED}"""),  # noqa: S608 -- a constant
+        {"plan_id": plan_id, "former": former},
+    )
+
+
 def contacts_now(
     connection: Connection, *, sync: str, keys: Collection[bytes]
 ) -> dict[bytes, ContactNow]:

@@ -69,7 +69,7 @@ def plan_undo(
 
     Reads the contacts one by one, or lists the audience once if that takes fewer calls. With
     ``preview`` the changes are stored for viewing. What an earlier undo of this run has left undone
-    is decided on again.
+    is decided on again, and an archive that it began is this plan's.
     """
     plan = _Plan(scope, undone, preview=preview)
     with scope.database.begin() as connection:
@@ -80,6 +80,7 @@ def plan_undo(
             lock_sync(connection, sync=scope.name, at="deciding")
             for former in undos.former_plans(connection, plan_id=plan.id, undone=undone):
                 changes.supersede(connection, sync=scope.name, plan_id=former)
+                undos.take_over(connection, plan_id=plan.id, former=former)
         rows = runs.count(connection, plan.run)
         pages = contacts.count(connection, sync=scope.name) // MAX_COUNT
     if rows > max(MAX_SINGLE_LINKS, pages):
