@@ -26,7 +26,8 @@ def fernet_key() -> str:
         raise SettingsError(
             "Airflow has none, so keys and tokens are stored in clear. Set AIRFLOW__CORE__FERNET_KEY"
             " for every Airflow process to the output of `openssl rand -base64 32 | tr '+/' '-_'`,"
-            " then save the connections again and run `ml-connector connect quickbooks`"
+            " then save the connections again and run `ml-connector connect quickbooks` and"
+            " `ml-connector connect mailchimp`"
         )
     return "connections and tokens are encrypted"
 

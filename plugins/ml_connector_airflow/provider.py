@@ -60,14 +60,35 @@ _MAILCHIMP = {
     "hook-class-name": "ml_connector_airflow.hooks.mailchimp.MailchimpHook",
     "hook-name": "Mailchimp",
     "ui-field-behaviour": {
-        "hidden-fields": ["schema", "port", "login"],
+        "hidden-fields": ["schema", "port"],
         "relabeling": {
+            "login": "Client ID (for Connect Mailchimp only)",
             "password": "API key or OAuth token",
             "host": "API base URL (empty = from the key)",
         },
         "placeholders": {"host": "https://us19.api.mailchimp.com/3.0"},
     },
     "conn-fields": {
+        "client_secret": {
+            "label": "Client secret (for Connect Mailchimp only)",
+            "schema": _SECRET,
+            "description": "From your app in Mailchimp, as the client ID.",
+        },
+        "authorize_url": {
+            "label": "Authorize URL",
+            "schema": _TEXT,
+            "description": "Empty for Mailchimp's own, or beside the token URL.",
+        },
+        "token_url": {
+            "label": "Token URL",
+            "schema": _TEXT,
+            "description": "Empty for Mailchimp's own.",
+        },
+        "metadata_url": {
+            "label": "Metadata URL",
+            "schema": _TEXT,
+            "description": "Empty for Mailchimp's own, or beside the token URL.",
+        },
         "webhook_secret": {
             "label": "Webhook secret",
             "schema": _SECRET,

@@ -41,7 +41,12 @@ def parse_typed_head(said: str) -> str | None:
 
 def realm_in(extra: Mapping[str, Any]) -> str:
     """Return a connection's realm id without blanks: Intuit's pages show it in groups of digits."""
-    return "".join(str(extra.get("realm_id") or "").split())
+    return without_blanks(extra.get("realm_id"))
+
+
+def without_blanks(typed: object) -> str:
+    """Return a key, an id or a URL without the blanks that copying it brings along."""
+    return "".join(str(typed or "").split())
 
 
 def require_rows(ids: Sequence[int], *, failed: bool) -> None:

@@ -9,6 +9,7 @@ from sandbox.mailchimp import problems
 from sandbox.mailchimp.audience import Audience
 from sandbox.mailchimp.campaigns import Campaign
 from sandbox.mailchimp.changes import Changes
+from sandbox.mailchimp.grants import Grants
 from sandbox.mailchimp.members import Member
 from sandbox.mailchimp.settings import Settings
 
@@ -22,6 +23,7 @@ class Account:
     settings: Settings
     audiences: dict[str, Audience]
     campaigns: dict[str, Campaign]
+    grants: Grants
 
     def __init__(self, clock: Clock) -> None:
         self.clock = clock
@@ -33,6 +35,7 @@ class Account:
         self.settings = Settings()
         self.audiences = {}
         self.campaigns = {}
+        self.grants = Grants()
         sample = self.add_audience(DEFAULT_AUDIENCE, "Sample audience")
         sample.merge_fields.add({"tag": "COMPANY", "name": "Company", "type": "text"})
 

@@ -19,6 +19,7 @@ from sandbox.mailchimp.control_campaigns import CampaignControl
 from sandbox.mailchimp.control_webhooks import WebhookControl
 from sandbox.mailchimp.deliveries import Deliveries
 from sandbox.mailchimp.front_door import OVER_LIMIT, FrontDoor, on_problem
+from sandbox.mailchimp.oauth import PREFIX, OAuth
 from sandbox.mailchimp.problems import ProblemError
 
 _IDS = (
@@ -52,13 +53,16 @@ class MailchimpSandbox(Instrumented):
                 *SegmentsApi(self.account).routes(),
                 *CampaignsApi(self.account).routes(),
                 *WebhooksApi(self.account).routes(),
+                *OAuth(self.account).routes(),
             ],
             exception_handlers={ProblemError: on_problem, HTTPException: on_problem},
         )
         api.router.redirect_slashes = False
         super().__init__(
             FrontDoor(api, self.account),
-            conventions=Conventions(template=_without_ids),
+            conventions=Conventions(
+                template=_without_ids, is_token=lambda path: path.startswith(PREFIX)
+            ),
             clock=clock,
             routes=[
                 *Control(self.account).routes(),

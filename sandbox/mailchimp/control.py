@@ -36,6 +36,8 @@ class Control:
             ("PUT", "/_sandbox/permissions", self.set_permissions),
             ("GET", "/_sandbox/settings", self.get_settings),
             ("PUT", "/_sandbox/settings", self.change_settings),
+            ("GET", "/_sandbox/tokens", self.list_tokens),
+            ("POST", "/_sandbox/tokens/revoke", self.revoke_tokens),
             ("GET", members, self.list_members),
             ("POST", members, self.seed),
             ("POST", f"{members}/generate", self.generate),
@@ -82,6 +84,15 @@ class Control:
         """Turn some of the switches."""
         self._account.settings.change(await read_json(request))
         return await self.get_settings(request)
+
+    async def list_tokens(self, _: Request) -> Response:
+        """List the OAuth tokens that are good."""
+        return reply({"tokens": self._account.grants.tokens})
+
+    async def revoke_tokens(self, request: Request) -> Response:
+        """Take the access back that consents gave, as the user may in Mailchimp."""
+        self._account.grants.tokens = []
+        return await self.list_tokens(request)
 
     async def list_members(self, request: Request) -> Response:
         """List all members, archived and forgotten included; `?status=` narrows."""

@@ -15,6 +15,7 @@ class Settings(Remembered):
 
     Attributes:
         api_key: the only key that is good; change it to revoke the one in use.
+        deny_consent: the user says no on the consent page.
         batch_contract: `current` takes `status_if_new` in a batch subscribe;
             `status_required` is the older contract (3.0.55), which knows `status` only.
         connection_limit: simultaneous requests allowed; 0 switches the limit off.
@@ -34,6 +35,7 @@ class Settings(Remembered):
     """
 
     api_key: str = "sandbox-key-us99"
+    deny_consent: bool = False
     batch_contract: str = "current"
     connection_limit: int = 10
     refuse_fake_domains: bool = True

@@ -1,4 +1,4 @@
-"""`ml-connector connect quickbooks`, as a person does it, against the mock server's consent page."""
+"""`ml-connector connect`, as a person does it, against the mock servers' consent pages."""
 
 import json
 import re
@@ -31,8 +31,25 @@ def environment(company, airflow_environment):
     }
 
 
-def connect(environment, *options: str) -> forks.Forked:
-    command = ["ml-connector", "connect", "quickbooks", "--no-browser", "--port", str(free_port())]
+@pytest.fixture
+def mailchimp(environment, company):
+    """The same with a Mailchimp connection that has an app's client id and secret, and no key."""
+    connection = {
+        "conn_type": "mailchimp",
+        "login": "sandbox-client",
+        "extra": {
+            "client_secret": "sandbox-secret",
+            "token_url": f"{company.mailchimp}/oauth2/token",
+        },
+    }
+    add = ["airflow", "connections", "add", "mailchimp_default", "--conn-json"]
+    added = forks.run([*add, json.dumps(connection)], env=environment)
+    assert added.returncode == 0, added.stderr
+    return environment
+
+
+def connect(environment, *options: str, system: str = "quickbooks") -> forks.Forked:
+    command = ["ml-connector", "connect", system, "--no-browser", "--port", str(free_port())]
     return forks.start([*command, *options], env=environment)
 
 
@@ -135,3 +152,47 @@ def test_a_page_that_nobody_finishes_ends_the_wait(environment):
         output, _ = process.communicate(timeout=60)
     assert process.returncode == 1
     assert "nobody finished Intuit's page" in output
+
+
+def test_connecting_mailchimp_stores_the_token_and_the_data_centre(mailchimp, company):
+    with connect(mailchimp, system="mailchimp") as process:
+        answer = requests.get(page_of(process), timeout=30)
+        assert "Mailchimp is connected" in answer.text
+        output, _ = process.communicate(timeout=60)
+    assert process.returncode == 0, output
+    assert "Connected to the account 'Sample Company'" in output
+    (token,) = company.mailchimp_control("GET", "tokens")["tokens"]
+    assert token not in output
+    get = ["airflow", "connections", "get", "mailchimp_default", "-o", "json"]
+    stored = json.loads(forks.run(get, env=mailchimp).stdout)[0]
+    assert (stored["password"], stored["host"]) == (token, company.mailchimp_api)
+    again = forks.run(["ml-connector", "check"], env=mailchimp)
+    assert "ok     main: Mailchimp: connected to the account 'Sample Company'" in again.stdout
+
+
+def test_a_no_on_mailchimps_page_stores_nothing(mailchimp, company):
+    company.mailchimp_control("PUT", "settings", {"deny_consent": True})
+    with connect(mailchimp, system="mailchimp") as process:
+        requests.get(page_of(process), timeout=30)
+        output, _ = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert "access was declined on Mailchimp's page" in output
+    assert company.mailchimp_control("GET", "tokens")["tokens"] == []
+
+
+def test_nobody_is_sent_to_mailchimp_if_the_token_could_not_be_stored(environment):
+    connection = {"conn_type": "mailchimp", "login": "id", "extra": {"client_secret": "s"}}
+    environment["AIRFLOW_CONN_MAILCHIMP_DEFAULT"] = json.dumps(connection)
+    with connect(environment, "--wait", "1", system="mailchimp") as process:
+        output, _ = process.communicate(timeout=60)
+    assert process.returncode == 2
+    assert "comes from the environment or a secrets backend" in output
+    assert "http" not in output
+
+
+def test_a_copied_keys_blanks_do_no_harm(connected_environment, company):
+    key = f"  {company.mailchimp_key}\n"
+    connection = {"conn_type": "mailchimp", "host": f" {company.mailchimp_api} ", "password": key}
+    connected_environment["AIRFLOW_CONN_MAILCHIMP_DEFAULT"] = json.dumps(connection)
+    checked = forks.run(["ml-connector", "check"], env=connected_environment)
+    assert "ok     main: Mailchimp: connected to the account" in checked.stdout

@@ -22,7 +22,7 @@ from ml_connector.console.access import Caller, Right
 from ml_connector.console.app import PAGES, PREFIX, build_console
 from ml_connector.console.outside import StatusLine, TokenExpiry
 from ml_connector.console.pages import audit
-from ml_connector.console.pages.setup import COOKIE
+from ml_connector.console.pages.setup import CONSENT_PAGES, COOKIE
 from ml_connector.console.visit import Services, Started
 from ml_connector.console.words import STATUS
 from ml_connector.settings import Sync, Tags
@@ -45,7 +45,7 @@ OURS = {"X-Console": "1", "Sec-Fetch-Site": "same-origin"}
 class FakeOutside:
     """The world around the console, as a test wants it; remembers what was connected."""
 
-    connected: list[tuple[str, str, str]] = field(default_factory=list)
+    connected: list[tuple[str, ...]] = field(default_factory=list)
     realms: dict[str, str] = field(default_factory=dict)
 
     def realm(self, sync):
@@ -81,11 +81,11 @@ class FakeOutside:
     def base_url(self):
         return "https://airflow.example.com"
 
-    def consent_page(self, conn_id, *, redirect_uri, state):
-        return f"https://appcenter.intuit.com/connect/oauth2?state={state}"
+    def consent_page(self, system, conn_id, *, redirect_uri, state):
+        return f"https://consent.example.org/{conn_id}?state={state}"
 
-    def connect(self, conn_id, consent, *, redirect_uri):
-        self.connected.append((consent.code, consent.realm_id, redirect_uri))
+    def connect(self, system, conn_id, consent, *, redirect_uri):
+        self.connected.append((conn_id, consent.code, consent.realm_id, redirect_uri))
         return "Sandbox Company"
 
 
@@ -350,9 +350,11 @@ LONGEST_QUERY = 60_000
 def test_no_page_fails_on_an_odd_value_of_any_parameter(full, odd):
     assert {"before", "after", "state", "kind", "key", "since", "until", "wanted"} < PARAMETERS
     visitor = Visitor(full, "admin", replay=lambda *_, **__: Started(said="Started."))
-    visitor.http.cookies.set(COOKIE, "ours")  # so that the pages behind it are reached
-    odd_value = odd[: LONGEST_QUERY // len(PARAMETERS)]
-    given = dict.fromkeys(PARAMETERS, odd_value) | {"state": "ours"}
+    for system in CONSENT_PAGES:  # so that the pages behind them are reached
+        visitor.http.cookies.set(f"{COOKIE}_{system}", "ours")
+    odd_value = odd[: LONGEST_QUERY // (len(PARAMETERS) + 2)]
+    consent = ("code", "realmId")
+    given = dict.fromkeys((*PARAMETERS, *consent), odd_value) | {"state": "ours"}
     for page, values in itertools.product(PAGES, (given, given | {"state": odd_value})):
         usual = f"/main{page.path}"
         for name, value in EXAMPLES.items():
@@ -719,33 +721,91 @@ def test_setup_shows_every_setting_as_it_is_in_force(company):
     assert [said for _, said in SHOWN.values() if said.lower() not in page.lower()] == []
 
 
-def test_quickbooks_is_connected_by_the_browser_that_began_it(visitor):
-    page = visitor.post("/main/setup/connect").text
-    state = re.search(r"state=([\w-]+)", page)[1]
-    back = visitor.get(f"/main/setup/connected?code=c0de&state={state}&realmId=123145")
-    assert "Connect company 123145?" in words_of(back.text)
-    assert visitor.outside.connected == []
-    form = {"code": "c0de", "state": state, "realm": "123145"}
-    assert (
-        "Connected to the company Sandbox Company." in visitor.post("/main/setup/finish", form).text
-    )
+def state_of(visitor, system="quickbooks"):
+    """Press a Connect button; return the state that the consent page is asked with."""
+    answer = visitor.get(f"/main/setup/connect/{system}")
+    assert answer.status_code == 303, answer.text
+    return re.search(r"state=([\w-]+)", answer.headers["location"])[1]
+
+
+def test_quickbooks_is_connected_by_one_click_and_one_redirect(visitor):
+    state = state_of(visitor)
+    back = f"/main/setup/connected?code=c0de&state={state}&realmId=123145"
+    assert "Connected to the company Sandbox Company." in visitor.get(back).text
     redirect = f"https://airflow.example.com{PREFIX}/main/setup/connected"
-    assert visitor.outside.connected == [("c0de", "123145", redirect)]
-    assert "came from elsewhere" in visitor.post("/main/setup/finish", form).text
+    assert visitor.outside.connected == [("quickbooks_default", "c0de", "123145", redirect)]
+    assert "not the answer we are waiting for" in visitor.get(back).text
+    assert len(visitor.outside.connected) == 1
 
 
+def test_mailchimp_is_connected_by_one_click_and_one_redirect(visitor):
+    state = state_of(visitor, "mailchimp")
+    back = f"/main/setup/connected/mailchimp?code=c0de&state={state}"
+    assert "Connected to the account Sandbox Company." in visitor.get(back).text
+    redirect = f"https://airflow.example.com{PREFIX}/main/setup/connected/mailchimp"
+    assert visitor.outside.connected == [("mailchimp_default", "c0de", "", redirect)]
+
+
+def test_both_buttons_are_on_setup_with_their_redirect_addresses(visitor):
+    html = visitor.get("/main/setup").text
+    for system in ("quickbooks", "mailchimp"):
+        assert f'href="{PREFIX}/main/setup/connect/{system}"' in html
+    assert f"https://airflow.example.com{PREFIX}/main/setup/connected/mailchimp" in html
+
+
+@pytest.mark.parametrize("system", ["quickbooks", "mailchimp"])
 @pytest.mark.parametrize("query", ["state=forged", "", "state="])
-def test_an_answer_that_was_not_asked_for_connects_nothing(visitor, query):
-    visitor.post("/main/setup/connect")
-    answer = visitor.get(f"/main/setup/connected?code=c0de&realmId=1&{query}")
+def test_an_answer_that_was_not_asked_for_connects_nothing(visitor, query, system):
+    state_of(visitor, system)
+    path = "/main/setup/connected" + ("/mailchimp" if system == "mailchimp" else "")
+    answer = visitor.get(f"{path}?code=c0de&realmId=1&{query}")
     assert answer.status_code == 400
     assert "not the answer we are waiting for" in answer.text
+    assert visitor.outside.connected == []
 
 
-def test_a_no_on_intuits_page_is_told(visitor):
-    state = re.search(r"state=([\w-]+)", visitor.post("/main/setup/connect").text)[1]
+def test_the_state_of_one_system_is_none_of_the_other(visitor):
+    state = state_of(visitor, "mailchimp")
+    answer = visitor.get(f"/main/setup/connected?code=c0de&realmId=1&state={state}")
+    assert answer.status_code == 400
+    assert visitor.outside.connected == []
+
+
+@pytest.mark.parametrize("site", ["cross-site", "same-site"])
+def test_another_site_cannot_press_connect(visitor, site):
+    answer = visitor.get("/main/setup/connect/mailchimp", headers={"sec-fetch-site": site})
+    assert answer.status_code == 403
+    assert "set-cookie" not in answer.headers
+
+
+def test_a_no_on_a_consent_page_is_told(visitor):
+    state = state_of(visitor)
     answer = visitor.get(f"/main/setup/connected?error=access_denied&state={state}")
-    assert "Access was declined" in answer.text
+    assert "access was declined on Intuit&#39;s page" in answer.text
+    state = state_of(visitor, "mailchimp")
+    answer = visitor.get(f"/main/setup/connected/mailchimp?error=access_denied&state={state}")
+    assert "access was declined on Mailchimp&#39;s page" in answer.text
+
+
+class OnThisMachine(FakeOutside):
+    """A console that is reached at 127.0.0.1, as under ``make run``."""
+
+    def base_url(self):
+        return "http://127.0.0.1:8080"
+
+
+def test_on_this_machine_each_system_gets_the_name_it_accepts(company):
+    html = Visitor(company, "admin", outside=OnThisMachine()).get("/main/setup").text
+    assert f"http://localhost:8080{PREFIX}/main/setup/connected<" in html
+    assert f"http://127.0.0.1:8080{PREFIX}/main/setup/connected/mailchimp<" in html
+
+
+def test_a_redirect_to_the_machines_other_name_is_passed_on_once(company):
+    visitor = Visitor(company, "anonymous", outside=OnThisMachine())
+    back = f"{PREFIX}/main/setup/connected?code=c0de&state=s&realmId=1"
+    answer = visitor.http.get(f"http://localhost:8080{back}")
+    assert answer.headers["location"] == f"http://127.0.0.1:8080{back}&hop=1"
+    assert visitor.http.get(answer.headers["location"]).status_code == 401
 
 
 def test_drift_is_read_on_request_and_its_csv_runs_no_formula(visitor):

@@ -85,9 +85,9 @@ PAGES = (
     PageRoute("/setup", Right.SETUP, setup.setup),
     PageRoute("/setup/ping/{system}", Right.SETUP, setup.ping, "POST"),
     PageRoute("/setup/audience", Right.SETUP, setup.audience, "POST"),
-    PageRoute("/setup/connect", Right.CONNECT, setup.connect, "POST"),
+    PageRoute("/setup/connect/{system}", Right.CONNECT, setup.connect),
     PageRoute(setup.RETURN, Right.CONNECT, setup.connected),
-    PageRoute("/setup/finish", Right.CONNECT, setup.finish_connect, "POST"),
+    PageRoute(f"{setup.RETURN}/{{system}}", Right.CONNECT, setup.connected),
 )
 
 FILES = {
@@ -125,6 +125,8 @@ class _Gatekeeper:
         """Return the endpoint of a page."""
 
         async def endpoint(request: Request) -> Response:
+            if page.make is setup.connected and (other := setup.other_loopback(request)):
+                return RedirectResponse(other, status_code=303)
             caller = await self._caller(request)
             # A search is a POST too, which keeps it out of logs.
             if is_cross_site(request.method, request.headers, reads=page.right is Right.READ):

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
-from ml_connector.quickbooks.authorize import Consent
 from ml_connector.settings import Sync
 from ml_connector.sync.drift import Drift
+from ml_connector.wire.consent import Consent
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,10 +73,10 @@ class Host(Protocol):
         """Return the server's public URL without a trailing slash, empty if unknown."""
         ...
 
-    def consent_page(self, conn_id: str, *, redirect_uri: str, state: str) -> str:
-        """Return the URL of Intuit's consent page."""
+    def consent_page(self, system: str, conn_id: str, *, redirect_uri: str, state: str) -> str:
+        """Return the URL of a system's consent page."""
         ...
 
-    def connect(self, conn_id: str, consent: Consent, *, redirect_uri: str) -> str:
-        """Store the tokens that a consent grants; return the company's name."""
+    def connect(self, system: str, conn_id: str, consent: Consent, *, redirect_uri: str) -> str:
+        """Store what a consent grants; return the company's or the account's name."""
         ...

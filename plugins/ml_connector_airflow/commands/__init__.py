@@ -25,6 +25,7 @@ def register(app: typer.Typer) -> None:
     app.add_typer(trail, name="audit")
     connecting = typer.Typer(help="Connect an account.", no_args_is_help=True)
     connecting.command("quickbooks")(cli.connect_quickbooks)
+    connecting.command("mailchimp")(cli.connect_mailchimp)
     connecting.callback()(cli.connect_group)
     app.add_typer(connecting, name="connect")
     privacy.register(app)

@@ -281,17 +281,37 @@ def connect_quickbooks(
     wait: Annotated[int, typer.Option("--wait", help="Seconds to wait for you.")] = 600,
 ) -> None:
     """Connect a QuickBooks company: opens Intuit's consent page and waits for you."""
+    _connect("quickbooks", conn_id, port=port, browser=browser, wait=wait)
+
+
+def connect_mailchimp(
+    *,
+    conn_id: Annotated[
+        str, typer.Option("--conn-id", help="The Airflow connection.")
+    ] = "mailchimp_default",
+    port: Annotated[int, typer.Option("--port", help="Where the redirect comes back.")] = 9430,
+    browser: Annotated[bool, typer.Option(help="Open Mailchimp's page in a browser.")] = True,
+    wait: Annotated[int, typer.Option("--wait", help="Seconds to wait for you.")] = 600,
+) -> None:
+    """Connect a Mailchimp account: opens Mailchimp's consent page and waits for you."""
+    _connect("mailchimp", conn_id, port=port, browser=browser, wait=wait)
+
+
+def _connect(system: str, conn_id: str, *, port: int, browser: bool, wait: int) -> None:
     as_server()
-    from ml_connector.quickbooks.authorize import Callback, new_state
+    from ml_connector.wire.consent import Callback, new_state
     from ml_connector_airflow import connecting
 
-    state = new_state()
-    callback = Callback(port, state=state)
-    page = connecting.consent_page(conn_id, redirect_uri=callback.redirect_uri, state=state)
-    typer.echo(f"Redirect address, to be registered with your Intuit app: {callback.redirect_uri}")
-    typer.echo(f"Open this page and choose the company:\n{page}")
+    page, state = connecting.PAGES[system], new_state()
+    callback = Callback(page, port, state=state)
+    redirect_uri = callback.redirect_uri
+    url = connecting.consent_page(system, conn_id, redirect_uri=redirect_uri, state=state)
+    typer.echo(f"Redirect address, to be registered with your {page.owner} app: {redirect_uri}")
+    typer.echo(f"Open this page and {'choose the company' if page.names_company else 'say yes'}:")
+    typer.echo(url)
     if browser:
-        typer.launch(page)
+        typer.launch(url)
     consent = callback.wait(wait)
-    name = connecting.complete_consent(conn_id, consent, redirect_uri=callback.redirect_uri)
-    typer.echo(f"Connected to the company {name!r} ({consent.realm_id}).")
+    name = connecting.complete_consent(system, conn_id, consent, redirect_uri=redirect_uri)
+    what = f"company {name!r} ({consent.realm_id})" if consent.realm_id else f"account {name!r}"
+    typer.echo(f"Connected to the {what}.")

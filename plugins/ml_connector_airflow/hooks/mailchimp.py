@@ -1,7 +1,9 @@
 """Mailchimp hook: a connection to a client of one audience.
 
 password = API key or OAuth token; host = API base URL up to and including ``/3.0`` (empty: from the
-key's suffix); extra: ``webhook_secret``, ``webhook_signing_secret``.
+key's suffix); login and extra ``client_secret`` = the Mailchimp app's, for OAuth only; extra:
+``webhook_secret``, ``webhook_signing_secret``, and ``authorize_url``, ``token_url``,
+``metadata_url`` (empty: Mailchimp's own).
 """
 
 from collections import Counter
@@ -11,10 +13,16 @@ from airflow.sdk import Connection
 
 from ml_connector.errors import ConnectorError, SettingsError
 from ml_connector.mailchimp import protocol
+from ml_connector.mailchimp.authorize import AuthorizationServer, Endpoints
 from ml_connector.mailchimp.client import MailchimpClient
 from ml_connector.wire.retries import Retries
 from ml_connector.wire.transport import ReadOnly, RequestsTransport
 from ml_connector_airflow.hooks.session import SessionHook
+from ml_connector_airflow.typed import without_blanks
+
+CONNECT = "run `ml-connector connect mailchimp`"
+TOKEN_TIMEOUT = (10.0, 60.0)
+"""Connect and read timeouts in seconds."""
 
 
 class MailchimpHook(SessionHook):
@@ -43,15 +51,16 @@ class MailchimpHook(SessionHook):
         Raises ``SettingsError`` if the connection has no password.
         """
         connection: Connection = self.get_connection(self.mailchimp_conn_id)
-        key = connection.password or ""
+        key = without_blanks(connection.password)
         if not key:
             raise SettingsError(
-                f"connection {self.mailchimp_conn_id} has no password; put the Mailchimp API key there"
+                f"Mailchimp is not connected: connection {self.mailchimp_conn_id} has no password;"
+                f" {CONNECT}, or put an API key there"
             )
         transport = RequestsTransport(self.get_conn(), system="Mailchimp")
         return MailchimpClient(
             transport=ReadOnly(transport) if read_only else transport,
-            base_url=protocol.base_url_of(key, connection.host or ""),
+            base_url=protocol.base_url_of(key, without_blanks(connection.host)),
             audience_id=audience_id,
             auth=protocol.auth_headers(key),
             pace=lambda: None,  # Mailchimp limits connections, not calls: the pool enforces it
@@ -59,6 +68,25 @@ class MailchimpHook(SessionHook):
             calls=calls if calls is not None else Counter(),
             member_fields=member_fields,
         )
+
+    def authorization_server(self) -> AuthorizationServer:
+        """Return the authorization server with this connection's client id and secret.
+
+        Raises ``SettingsError`` if either is missing.
+        """
+        connection: Connection = self.get_connection(self.mailchimp_conn_id)
+        extra = connection.extra_dejson
+        client_id = without_blanks(connection.login)
+        client_secret = without_blanks(extra.get("client_secret"))
+        if not client_id or not client_secret:
+            raise SettingsError(
+                f"connection {self.mailchimp_conn_id} lacks the client id (login) or the client"
+                " secret (extra client_secret) of your Mailchimp app"
+            )
+        transport = RequestsTransport(
+            self.get_conn(), system="Mailchimp", timeout=TOKEN_TIMEOUT, connections=1
+        )
+        return AuthorizationServer(transport, Endpoints.of(extra), client_id, client_secret)
 
     def test_connection(self) -> tuple[bool, str]:
         """Return whether the key and data centre are right, with the account's name or the fix."""

@@ -20,7 +20,7 @@ from ml_connector.wire.retries import Retries
 from ml_connector.wire.transport import ReadOnly, RequestsTransport
 from ml_connector_airflow.hooks.session import SessionHook
 from ml_connector_airflow.token_variable import TokenVariable
-from ml_connector_airflow.typed import realm_in
+from ml_connector_airflow.typed import realm_in, without_blanks
 
 if TYPE_CHECKING:
     from ml_connector.store.database import Database
@@ -64,7 +64,7 @@ class QuickBooksHook(SessionHook):
         transport = RequestsTransport(self.get_conn(), system="QuickBooks")
         return QuickBooksClient(
             transport=ReadOnly(transport) if read_only else transport,
-            base_url=(connection.host or PRODUCTION_URL).rstrip("/"),
+            base_url=(without_blanks(connection.host) or PRODUCTION_URL).rstrip("/"),
             realm_id=realm,
             tokens=self.token_manager(database),
             pace=pace,
@@ -92,7 +92,9 @@ class QuickBooksHook(SessionHook):
         Raises ``SettingsError`` if either is missing.
         """
         connection: Connection = self.get_connection(self.quickbooks_conn_id)
-        if not connection.login or not connection.password:
+        client_id = without_blanks(connection.login)
+        client_secret = without_blanks(connection.password)
+        if not client_id or not client_secret:
             raise SettingsError(
                 f"connection {self.quickbooks_conn_id} lacks the client id (login) or the client "
                 "secret (password) of your Intuit app"
@@ -100,8 +102,8 @@ class QuickBooksHook(SessionHook):
         transport = RequestsTransport(
             self.get_conn(), system="QuickBooks", timeout=TOKEN_TIMEOUT, connections=1
         )
-        token_url = str(connection.extra_dejson.get("token_url") or "")
-        return TokenEndpoint(transport, token_url, connection.login, connection.password)
+        token_url = without_blanks(connection.extra_dejson.get("token_url"))
+        return TokenEndpoint(transport, token_url, client_id, client_secret)
 
     def test_connection(self) -> tuple[bool, str]:
         """Return whether Intuit accepts the client id and secret, with a message or the fix.

@@ -38,7 +38,6 @@ from ml_connector.console.outside import StatusLine, TokenExpiry
 from ml_connector.console.visit import Services, Started
 from ml_connector.errors import ConnectorError, NeedsReauth, SettingsError
 from ml_connector.model import RunContext
-from ml_connector.quickbooks.authorize import Consent
 from ml_connector.quickbooks.webhooks import SYSTEM as QUICKBOOKS
 from ml_connector.scope import Scope
 from ml_connector.settings import Sync, home, load_syncs
@@ -47,6 +46,7 @@ from ml_connector.sync import groups, permissions, preflight
 from ml_connector.sync.drift import Drift, iter_drift
 from ml_connector.vault import vault_from
 from ml_connector.webhooks.endpoint import PREFIX as WEBHOOKS
+from ml_connector.wire.consent import Consent
 from ml_connector_airflow import connecting
 from ml_connector_airflow.mounts.receiver import load_keys
 from ml_connector_airflow.token_variable import TokenVariable
@@ -287,13 +287,13 @@ class AirflowServices:
         """Return the base URL from Airflow's configuration."""
         return str(conf.get("api", "base_url", fallback="") or "").rstrip("/")
 
-    def consent_page(self, conn_id: str, *, redirect_uri: str, state: str) -> str:
-        """Return the URL of Intuit's consent page."""
-        return connecting.consent_page(conn_id, redirect_uri=redirect_uri, state=state)
+    def consent_page(self, system: str, conn_id: str, *, redirect_uri: str, state: str) -> str:
+        """Return the URL of a system's consent page."""
+        return connecting.consent_page(system, conn_id, redirect_uri=redirect_uri, state=state)
 
-    def connect(self, conn_id: str, consent: Consent, *, redirect_uri: str) -> str:
-        """Exchange the code and store the result; return the company's name."""
-        return connecting.complete_consent(conn_id, consent, redirect_uri=redirect_uri)
+    def connect(self, system: str, conn_id: str, consent: Consent, *, redirect_uri: str) -> str:
+        """Exchange the code and store the result; return the company's or the account's name."""
+        return connecting.complete_consent(system, conn_id, consent, redirect_uri=redirect_uri)
 
 
 def replay(sync: Sync, ids: list[int], *, actor: str) -> Started:  # noqa: ARG001 -- as asked for

@@ -1,23 +1,31 @@
 """Setup page: how the sync is connected, whether both systems respond, and the active settings."""
 
-import hmac
-import secrets
 from collections.abc import Callable, Sequence
 
-from starlette.responses import Response
+from starlette.requests import Request
+from starlette.responses import RedirectResponse, Response
 
+from ml_connector.console import words
+from ml_connector.console.access import HEADERS
 from ml_connector.console.outside import StatusLine
 from ml_connector.console.visit import PageRequest
 from ml_connector.errors import ConnectorError
-from ml_connector.quickbooks.authorize import Consent
+from ml_connector.mailchimp import authorize as mailchimp
+from ml_connector.mailchimp.webhooks import SYSTEM as MAILCHIMP
+from ml_connector.quickbooks import authorize as quickbooks
+from ml_connector.quickbooks.webhooks import SYSTEM as QUICKBOOKS
+from ml_connector.wire.consent import LOOPBACK, new_state
 
+CONSENT_PAGES = {QUICKBOOKS: quickbooks.PAGE, MAILCHIMP: mailchimp.PAGE}
 COOKIE = "ml_connector_consent"
-"""This cookie holds the state of a pending consent."""
+"""A cookie of this name, with the system's after it, holds the state of a pending consent."""
 STATE_SECONDS = 900
-"""Seconds from the Connect button to the response of Intuit's page."""
+"""Seconds from the Connect button to the response of the consent page."""
+HOP = "hop"
+"""This parameter marks a redirect that was passed on to the machine's other name."""
 
 RETURN = "/setup/connected"
-"""The path below the sync to which Intuit redirects."""
+"""The path below the sync to which Intuit redirects. Mailchimp's ends in ``/mailchimp``."""
 
 
 def setup(visit: PageRequest) -> Response:
@@ -27,7 +35,7 @@ def setup(visit: PageRequest) -> Response:
         "setup.html",
         connections=_tried(lambda: outside.connections(visit.sync)),
         webhooks=_tried(lambda: outside.webhooks(visit.sync, _base(visit))),
-        redirect=_redirect(visit),
+        redirects={system: _redirect(visit, system) for system in CONSENT_PAGES},
     )
 
 
@@ -51,64 +59,86 @@ def audience(visit: PageRequest) -> Response:
 
 
 def connect(visit: PageRequest) -> Response:
-    """Offer Intuit's consent page. Its response must bring back the state in our cookie."""
-    state = secrets.token_urlsafe(32)
+    """Redirect to a system's consent page. Its response must bring back the state in our cookie.
+
+    Another site may not start this: the browser says where the request comes from.
+    """
+    system = visit.path["system"]
+    if system not in CONSENT_PAGES:
+        return _message(visit, "There is no such system.", status=404)
+    if visit.request.headers.get("sec-fetch-site", "none") not in ("same-origin", "none"):
+        return _message(visit, "Press Connect on one of our own pages.", status=403)
+    state = new_state()
     try:
         page = visit.services.outside.consent_page(
-            visit.sync.quickbooks_conn_id, redirect_uri=_redirect(visit), state=state
+            system, _conn_id(visit, system), redirect_uri=_redirect(visit, system), state=state
         )
     except ConnectorError as error:
-        return visit.page("notice.html", ok=False, said=str(error))
-    answer = visit.page("consent.html", consent=page)
+        return _message(visit, str(error))
+    answer = RedirectResponse(page, status_code=303, headers=HEADERS)
     answer.set_cookie(
-        COOKIE,
+        f"{COOKIE}_{system}",
         state,
         max_age=STATE_SECONDS,
         path=f"{visit.here}/setup",
         httponly=True,
-        samesite="lax",  # Intuit redirects from another site
+        samesite="lax",  # the system redirects from another site
         secure=_base(visit).startswith("https"),
     )
     return answer
 
 
 def connected(visit: PageRequest) -> Response:
-    """Receive the redirect from Intuit. Nothing is stored until the user confirms by POST."""
-    query = visit.query
-    if not _ours(visit, query.get("state", "")):
-        said = "This is not the answer we are waiting for. Start again under Setup."
-        return visit.page("message.html", status=400, title="Not connected", said=said)
-    if query.get("error"):
-        said = "Access was declined on Intuit's page. Nothing was changed."
-        return visit.page("message.html", status=400, title="Not connected", said=said)
-    realm = query.get("realmId", "")
-    if not query.get("code") or not realm.isdecimal():
-        said = "Intuit sent no code or company number. Start again under Setup."
-        return visit.page("message.html", status=400, title="Not connected", said=said)
-    return visit.page("connected.html", code=query["code"], state=query["state"], realm=realm)
-
-
-def finish_connect(visit: PageRequest) -> Response:
-    """Exchange the code, store the tokens, and show which company is connected."""
-    form = visit.form
-    if not _ours(visit, form.get("state", "")) or not form.get("realm", "").isdecimal():
-        said = "This took too long, or came from elsewhere. Start again under Setup."
-        return visit.page("notice.html", ok=False, said=said)
-    consent = Consent(code=form.get("code", ""), realm_id=form["realm"])
+    """Receive the redirect: exchange the code, store the result, show what is connected."""
+    system = visit.path.get("system", QUICKBOOKS)
+    if system not in CONSENT_PAGES:
+        return _message(visit, "There is no such system.", status=404)
+    kept = visit.request.cookies.get(f"{COOKIE}_{system}", "")
     try:
-        company = visit.services.outside.connect(
-            visit.sync.quickbooks_conn_id, consent, redirect_uri=_redirect(visit)
+        consent = CONSENT_PAGES[system].read(visit.query, state=kept)
+        if consent is None:
+            said = "This is not the answer we are waiting for. Connect again under Setup."
+            return _message(visit, said)
+        name = visit.services.outside.connect(
+            system,
+            _conn_id(visit, system),
+            consent,
+            redirect_uri=_redirect(visit, system),
         )
     except ConnectorError as error:
-        return visit.page("notice.html", ok=False, said=str(error))
-    answer = visit.page("notice.html", ok=True, said=f"Connected to the company {company}.")
-    answer.delete_cookie(COOKIE, path=f"{visit.here}/setup")
+        answer = _message(visit, str(error))
+    else:
+        what = "company" if system == QUICKBOOKS else "account"
+        said = f"Connected to the {what} {name}."
+        answer = _message(visit, said, status=200, title=f"{words.SYSTEM[system]} is connected")
+    answer.delete_cookie(f"{COOKIE}_{system}", path=f"{visit.here}/setup")
     return answer
 
 
-def _ours(visit: PageRequest, state: str) -> bool:
-    kept = visit.request.cookies.get(COOKIE, "")
-    return bool(kept) and hmac.compare_digest(kept.encode(), state.encode())
+def other_loopback(request: Request) -> str | None:
+    """Return where a redirect to this machine belongs, if it came under the machine's other name.
+
+    Intuit redirects to ``localhost`` only and Mailchimp to ``127.0.0.1`` only. Login and state are
+    cookies of the name that the user came by.
+    """
+    host, url = request.url.hostname or "", request.url
+    if host not in LOOPBACK or HOP in request.query_params:
+        return None
+    if any(name.startswith(COOKIE) for name in request.cookies):
+        return None
+    other = LOOPBACK[1 - LOOPBACK.index(host)]
+    return str(url.include_query_params(**{HOP: "1"}).replace(hostname=other))
+
+
+def _message(
+    visit: PageRequest, said: str, *, status: int = 400, title: str = "Not connected"
+) -> Response:
+    return visit.page("message.html", status=status, title=title, said=said, back="/setup")
+
+
+def _conn_id(visit: PageRequest, system: str) -> str:
+    sync = visit.sync
+    return sync.quickbooks_conn_id if system == QUICKBOOKS else sync.mailchimp_conn_id
 
 
 def _base(visit: PageRequest) -> str:
@@ -117,8 +147,10 @@ def _base(visit: PageRequest) -> str:
     ).removesuffix(visit.root)
 
 
-def _redirect(visit: PageRequest) -> str:
-    return f"{_base(visit)}{visit.here}{RETURN}"
+def _redirect(visit: PageRequest, system: str) -> str:
+    """Return the redirect address to register with our app at a system."""
+    base = CONSENT_PAGES[system].accepted(_base(visit))
+    return f"{base}{visit.here}{RETURN}{'' if system == QUICKBOOKS else f'/{system}'}"
 
 
 def _tried(read: Callable[[], Sequence[StatusLine]]) -> list[StatusLine]:
