@@ -15,14 +15,17 @@ MAY = {
     Right.CONNECT: {"op", "admin"},
 }
 OURS = {"X-Console": "1", "Sec-Fetch-Site": "same-origin"}
-# Would start something; that they do is shown in the browser.
-STARTS = {"/audit/{id:row}/replay", "/audit/replay"}
+NO_ROW = "999999999"  # to whoever may act, so that the other tests find the machine as it was
+# Needs no row to start something; that it does is shown in the browser.
+STARTS = {"/audit/replay"}
 
 
 @pytest.mark.parametrize("role", ROLES)
 def test_every_page_of_the_console_asks_airflow_who_may(airflow, role):
     for page in PAGES:
         path = f"{PREFIX}/main{page.path}"
+        if page.method == "POST":
+            path = path.replace("{id:row}", NO_ROW)
         for name, value in EXAMPLES.items():
             path = path.replace(name, value)
         if role in MAY[page.right] and page.path in STARTS:
