@@ -152,6 +152,70 @@ def test_a45_the_setting_says_what_happens_to_members_from_before_us(company, ad
     assert company.fields(AMY) == {**shown, "LNAME": "Ross"}
 
 
+def company_is_mapped_later(company: Company, **settings: object) -> str:
+    """A contact of ours, in whose company field a marketer typed; then the field is mapped."""
+    company.settings["fields"] = {"FNAME": "GivenName", "LNAME": "FamilyName"}
+    bob = company.customer("Bob", AMY, FamilyName="Ross", CompanyName="QBO Ltd")
+    company.customer("Zoe", "zoe@edited-mail.net", CompanyName="Zoe Ltd")
+    company.sync()
+    company.person(AMY, "profile", merge_fields={"COMPANY": "Typed Inc"})
+    company.sync()
+    company.settings |= {"fields": {"FNAME": "GivenName", "COMPANY": "CompanyName"}, **settings}
+    return bob
+
+
+@pytest.mark.parametrize(
+    ("adopt", "shown"),
+    [("fill_empty", "Typed Inc"), ("skip", "Typed Inc"), ("overwrite", "QBO Ltd")],
+)
+def test_a45_a_field_mapped_later_is_adopted_like_those_of_a_member(company, adopt, shown):
+    bob = company_is_mapped_later(company, adopt=adopt)
+    company.sync()
+    assert company.fields(AMY)["COMPANY"] == shown
+    assert company.fields("zoe@edited-mail.net")["COMPANY"] == "Zoe Ltd"
+    assert "Typed Inc" not in notes(company, bob), "it was typed before the field was ours"
+    company.clear_journals()
+    company.sync()
+    assert company.writes() == []
+    company.edit(bob, GivenName="Bobby")
+    company.sync()
+    assert company.fields(AMY)["COMPANY"] == shown
+    company.edit(bob, CompanyName="QBO Inc")
+    company.sync()
+    assert company.fields(AMY)["COMPANY"] == "QBO Inc"
+
+
+def test_a45_a_webhook_right_after_a_field_was_mapped_overwrites_nothing(company):
+    bob = company_is_mapped_later(company)
+    company.edit(bob, GivenName="Bobby")
+    company.told_by_quickbooks(("updated", bob))
+    company.work_off()
+    assert company.fields(AMY) == {"FNAME": "Bobby", "LNAME": "Ross", "COMPANY": "Typed Inc"}
+    company.sync()
+    assert company.fields(AMY)["COMPANY"] == "Typed Inc"
+
+
+def test_a45_a_value_typed_before_the_field_was_mapped_stays_when_quickbooks_gets_one(company):
+    bob = company_is_mapped_later(company)
+    company.edit(bob, CompanyName="")
+    company.sync()
+    company.edit(bob, GivenName="Bobby")
+    company.sync()
+    company.edit(bob, CompanyName="QBO Inc")
+    company.sync()
+    assert company.fields(AMY)["COMPANY"] == "Typed Inc"
+
+
+def test_a45_a_mapping_that_stays_costs_no_further_read_of_the_audience(company):
+    company_is_mapped_later(company)
+    company.sync()
+    company.clear_journals()
+    company.sync()
+    listed = [c for c in company.calls("mailchimp") if c["path"].endswith("/members")]
+    assert listed
+    assert all("since_last_changed" in str(c) for c in listed), listed
+
+
 def test_a45_a_customer_who_meets_a_member_later_leaves_filled_fields(company):
     company.seed(AMY, merge_fields={"FNAME": "Robert"})
     company.customer("Zoe", "zoe@edited-mail.net")

@@ -74,14 +74,19 @@ def plan_update(
     past: Mapping[str, Any],
     adopted: Sequence[str],
     rules: Mapping[str, str],
+    adopt: str,
 ) -> FieldPlan:
     """Decide on the fields of a contact that shows other values than those last sent (A44).
 
     ``past``: QuickBooks' values that were last taken into account. ``adopted``: fields whose value
-    was there before us. ``rules``: ``on_member_edit`` by field.
+    was there before us. A field of these that was never sent is adopted now, by the setting
+    ``adopt``: it was mapped later than the others. ``rules``: ``on_member_edit`` by field.
     """
-    plan = FieldPlan({}, {}, {})
+    never_sent = {tag: wanted[tag] for tag in adopted if tag in wanted and tag not in past}
+    plan = plan_adoption(never_sent, shown, adopt=adopt)
     for tag, value in wanted.items():
+        if tag in never_sent:
+            continue
         there, before = shown.get(tag, ""), past.get(tag, "")
         if alike(there, value) or alike(there, before):
             plan.write[tag] = value

@@ -27,6 +27,11 @@ class Observation(msgspec.Struct, frozen=True, kw_only=True):
     restore: Sequence[str] = ()
 
     @property
+    def shown(self) -> frozenset[str]:
+        """Return the fields that have a value."""
+        return frozenset(self.merge_fields)
+
+    @property
     def adopted(self) -> list[str]:
         """Return the fields whose value was there before us."""
         return [tag for tag, time in self.since.items() if not time]
@@ -152,18 +157,24 @@ class Unobserved(NamedTuple):
     contact_id: str
 
 
-def unobserved(connection: Connection, *, plan_id: int, shard: int, most: int) -> list[Unobserved]:
-    """Return up to ``most`` members that a shard is about to write for the first time."""
+def unobserved(
+    connection: Connection, *, plan_id: int, shard: int, most: int, ours: bool = False
+) -> list[Unobserved]:
+    """Return up to ``most`` members that a shard is about to write for the first time.
+
+    ``ours``: contacts that it wrote before as well.
+    """
     rows = connection.execute(
         text("""SELECT k.email_key, k.contact_id FROM ml_connector.all_changes c
                 JOIN ml_connector.contacts k ON k.sync = c.sync AND k.email_key = c.email_key
                 WHERE c.plan_id = :plan_id AND c.shard = :shard AND c.state = 'pending'
-                  AND c.kind = 'update' AND c.status IS NULL
-                  AND k.payload IS NULL AND k.contact_id IS NOT NULL
-                  AND NOT EXISTS (SELECT 1 FROM ml_connector.observations o
-                                  WHERE o.sync = c.sync AND o.email_key = c.email_key)
+                  AND k.contact_id IS NOT NULL
+                  AND (c.kind = 'update' AND c.status IS NULL AND k.payload IS NULL
+                       AND NOT EXISTS (SELECT 1 FROM ml_connector.observations o
+                                       WHERE o.sync = c.sync AND o.email_key = c.email_key)
+                       OR :ours AND k.payload IS NOT NULL AND c.kind IN ('update', 'restore'))
                 LIMIT :most"""),
-        {"plan_id": plan_id, "shard": shard, "most": most},
+        {"plan_id": plan_id, "shard": shard, "most": most, "ours": ours},
     ).all()
     return [Unobserved(bytes(row.email_key), row.contact_id) for row in rows]
 

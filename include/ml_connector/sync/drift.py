@@ -126,7 +126,7 @@ class _Comparison:
             noted = seen.since.get(tag) if seen and alike(theirs, _shown(seen, tag)) else None
             if ours != sent.get(tag, ""):
                 since, changed, rule = known.changed_at, "in QuickBooks", NEXT_RUN
-                if known.contact_payload is None:
+                if known.contact_payload is None or (noted == "" and tag not in sent):
                     since, changed, rule = None, "before the sync", scope.sync.adopt
             elif noted == "":
                 since, changed, rule = None, "before the sync", scope.sync.adopt

@@ -12,7 +12,7 @@ from sqlalchemy import Connection
 
 from ml_connector.audit import trail
 from ml_connector.audit.trail import Entry
-from ml_connector.model import Member
+from ml_connector.model import Customer, Member, MemberWrite, MergeValue
 from ml_connector.rules.edits import CHANGED, alike, differing, plan_adoption, plan_update
 from ml_connector.rules.notes_block import Suggestion
 from ml_connector.scope import Scope
@@ -62,15 +62,19 @@ def known_of(scope: Scope, connection: Connection, keys: Collection[bytes]) -> K
 
 
 def profile_detail(
-    scope: Scope, member: Member, before: Mapping[str, Any] | None
+    scope: Scope,
+    member: Member,
+    before: Mapping[str, Any] | None,
+    *,
+    unread: Collection[str] = (),
 ) -> dict[str, Any]:
     """Return which mapped merge fields a member's profile change touched.
 
-    ``before``: what the contact was known to show. With ``activity.values``, ``values`` holds old
-    and new value by field.
+    ``before``: what the contact was known to show. ``unread``: fields that were not read before.
+    With ``activity.values``, ``values`` holds old and new value by field.
     """
     shown = observation_of(scope, member).merge_fields
-    tags = sorted(differing(shown, before)) if before is not None else []
+    tags = sorted({*differing(shown, before)}.difference(unread)) if before is not None else []
     detail: dict[str, Any] = {"fields": tags}
     if before is not None and tags and scope.sync.activity.values:
         detail["values"] = {tag: [before.get(tag, ""), shown.get(tag, "")] for tag in tags}
@@ -153,6 +157,36 @@ def brought(
     return contacts.sent_before_move(connection, sync=scope.name, keys=keys, vault=scope.vault)
 
 
+def fields_of(
+    scope: Scope,
+    change: ClaimedChange,
+    customer: Customer,
+    *,
+    past: Mapping[str, Any] | None,
+    moved: Mapping[bytes, Mapping[str, Any]],
+) -> Row:
+    """Return a change with the merge fields to write.
+
+    ``past``: QuickBooks' values that were last taken into account; None if there was no write.
+    ``moved``: as ``brought`` returns it.
+    """
+    known = past or {}
+    filled: dict[str, MergeValue] = {
+        tag: value
+        for tag, value in customer.merge_fields.items()
+        if value or tag in change.sent_fields  # clear only the fields that the connector filled
+    }
+    row = Row(
+        change,
+        MemberWrite(email_address=customer.addresses[0], merge_fields=filled),
+        customer.addresses[1:],
+        unfit=customer.unfit,
+        kept={tag: known[tag] for tag in customer.unfit if tag in known},
+    )
+    past = known if change.contact_payload else moved.get(bytes(change.email_key))
+    return respected(scope, row, past=past)
+
+
 def respected(scope: Scope, row: Row, *, past: Mapping[str, Any] | None) -> Row:
     """Return ``row`` without the merge fields in which a person's value stays.
 
@@ -168,7 +202,7 @@ def respected(scope: Scope, row: Row, *, past: Mapping[str, Any] | None) -> Row:
         asked = dict.fromkeys(seen.restore, "restore")
         adopted = [tag for tag in seen.adopted if tag not in asked]
         rules = {**sync.edit_rules, **asked}
-        plan = plan_update(wanted, shown, past=past, adopted=adopted, rules=rules)
+        plan = plan_update(wanted, shown, past=past, adopted=adopted, rules=rules, adopt=sync.adopt)
     return structs.replace(
         row,
         write=structs.replace(row.write, merge_fields=plan.write),
@@ -197,9 +231,9 @@ def still_differing(scope: Scope, written: Sequence[Outcome]) -> dict[bytes, Obs
             past = row.seen.since if row.seen else {}
             new = {CHANGED: iso(row.change.observed_at) or ""}
             since = {
-                tag: past.get(tag, new.get(row.edited[tag], ""))
+                tag: past.get(tag, new.get(row.edited.get(tag, ""), ""))
                 for tag in tags
-                if tag in row.edited
+                if tag in row.edited or (past.get(tag) == "" and tag not in sent)
             }
             found[key] = Observation(merge_fields=shown, since=since)
     return found
@@ -211,11 +245,13 @@ def noticed(
     sent: Mapping[str, Any],
     before: Observation | None,
     at: datetime | None,
+    unread: Collection[str] = (),
 ) -> Observation | None:
     """Return an observation of a contact of ours with the times of its edits; None without any.
 
     ``sent``: QuickBooks' values that were last taken into account. ``before``: the observation
-    stored so far. ``at``: when the member was last changed.
+    stored so far. ``at``: when the member was last changed. ``unread``: fields that were not read
+    before; their values were there before we could send any.
     """
     tags = differing(shown.merge_fields, sent)
     if not tags:
@@ -226,10 +262,37 @@ def noticed(
         if before is not None and alike(value, before.merge_fields.get(tag, "")):
             if tag in before.since:
                 since[tag] = before.since[tag]
+        elif tag in unread and tag not in sent:
+            since[tag] = ""
         else:
             since[tag] = iso(at) or ""
     asked = [tag for tag in before.restore if tag in since] if before else []
     return structs.replace(shown, since=since, restore=asked)
+
+
+def found_late(
+    shown: Observation,
+    *,
+    sent: Mapping[str, Any],
+    before: Observation | None,
+    unread: Collection[str],
+) -> Observation | None:
+    """Return an observation of a contact of ours with what newly mapped fields show; None if nothing.
+
+    Nothing else about the contact is news. ``sent`` and ``before`` as in ``noticed``. ``unread``:
+    the newly mapped fields.
+    """
+    found = {
+        tag: value for tag, value in shown.merge_fields.items() if tag in unread and tag not in sent
+    }
+    if not found:
+        return None
+    past = before or Observation(merge_fields={tag: value for tag, value in sent.items() if value})
+    return structs.replace(
+        past,
+        merge_fields={**past.merge_fields, **found},
+        since={**dict.fromkeys(found, ""), **past.since},
+    )
 
 
 def to_restore(scope: Scope, observed: Mapping[bytes, Observation]) -> list[bytes]:

@@ -88,7 +88,8 @@ def fetch_members(
             cursor = {}
     since, parts = None, set(scope.sync.member_fields)
     # What was not asked for so far is learned of everyone once: an unchanged member is not listed.
-    if cursor.get("read_at") and not full_sync and parts <= set(cursor.get("with", ())):
+    unread = parts.difference(cursor.get("with", ())) | _unread(scope, cursor)
+    if cursor.get("read_at") and not full_sync and not unread:
         since = datetime.fromisoformat(cursor["read_at"]) - OVERLAP
     audience = _Audience(scope, client, asked=asked, source=source, on_page=on_page)
     for archived in (False, True):
@@ -99,10 +100,19 @@ def fetch_members(
             "audience": scope.sync.audience_id,
             "read_at": audience.watermark.isoformat(),
             "asked_at": audience.asked.isoformat(),
+            "fields": sorted(scope.sync.fields),
             **({"with": sorted(parts)} if parts else {}),
         }
         cursors.put(connection, sync=scope.name, name=_CURSOR, value=value)
     return audience.members
+
+
+def _unread(scope: Scope, cursor: Mapping[str, Any]) -> set[str]:
+    """Return the merge fields that were mapped since the entire audience was read (A45).
+
+    What they show was there before the sync could send anything. Nothing is stored of it yet.
+    """
+    return set(scope.sync.fields).difference(cursor.get("fields", ()))
 
 
 def read_within(scope: Scope, connection: Connection, age: timedelta) -> bool:
@@ -271,13 +281,17 @@ def record_members(
     )
     by_key = dict(zip((each.email_key for each in keyed), addresses.values(), strict=True))
     observations.clear(connection, sync=scope.name, keys=seen.departed)
-    known = edits.known_of(scope, connection, seen.differing)
-    _observe(scope, connection, {key: by_key[key] for key in seen.differing}, known)
+    unread = _unread(scope, cursors.get(connection, sync=scope.name, name=_CURSOR))
+    late = set(by_key) - seen.differing if unread else set()
+    late = {key for key in late if unread & observation_of(scope, by_key[key]).shown}
+    known = edits.known_of(scope, connection, seen.differing | late)
+    _observe(scope, connection, {key: by_key[key] for key in seen.differing}, known, unread)
+    _observe_late(scope, connection, {key: by_key[key] for key in late}, known, unread)
     if not seen.transitions:
         return 0
     return member_events.record(
         connection,
-        _events(scope, seen.transitions, by_key, known),
+        _events(scope, seen.transitions, by_key, known, unread),
         sync=scope.name,
         source=source,
         vault=scope.vault,
@@ -310,7 +324,11 @@ def _read_again(
 
 
 def _observe(
-    scope: Scope, connection: Connection, differing: Mapping[bytes, Member], known: edits.Known
+    scope: Scope,
+    connection: Connection,
+    differing: Mapping[bytes, Member],
+    known: edits.Known,
+    unread: Collection[str],
 ) -> None:
     """Keep what members show that differs from what was known, where it was not sent to them (A41).
 
@@ -328,13 +346,11 @@ def _observe(
             sent=past,
             before=known.seen.get(key),
             at=differing[key].last_changed or scope.clock(),
+            unread=unread,
         )
         for key, past in sent.items()
     }
-    if cursors.get(connection, sync=sync, name="customers").get("watermark"):
-        concerned = customers.any_at(connection, sync=sync, keys=list(shown))
-    else:
-        concerned = set(shown)
+    concerned = _concerned(scope, connection, shown)
     kept = {key: each for key, each in shown.items() if key in concerned and key not in sent}
     kept |= {key: each for key, each in edited.items() if each is not None}
     observations.record(connection, kept, sync=sync, at=scope.clock(), vault=vault)
@@ -342,14 +358,45 @@ def _observe(
     edits.mark_to_restore(scope, connection, edits.to_restore(scope, kept))
 
 
+def _concerned(scope: Scope, connection: Connection, keys: Collection[bytes]) -> set[bytes]:
+    """Return those of ``keys`` where a customer is; all of them before the first plan."""
+    if cursors.get(connection, sync=scope.name, name="customers").get("watermark"):
+        return customers.any_at(connection, sync=scope.name, keys=list(keys))
+    return set(keys)
+
+
+def _observe_late(
+    scope: Scope,
+    connection: Connection,
+    members: Mapping[bytes, Member],
+    known: edits.Known,
+    unread: Collection[str],
+) -> None:
+    """Keep what newly mapped merge fields show of members that did not change (A45)."""
+    if not members:
+        return
+    shown = {key: observation_of(scope, member) for key, member in members.items()}
+    strangers = shown.keys() - known.sent.keys()
+    concerned = _concerned(scope, connection, strangers) if strangers else set()
+    kept = {key: shown[key] for key in concerned}
+    for key, sent in known.sent.items():
+        if key in shown:
+            before = known.seen.get(key)
+            late = edits.found_late(shown[key], sent=sent, before=before, unread=unread)
+            kept |= {key: late} if late else {}
+    observations.record(connection, kept, sync=scope.name, at=scope.clock(), vault=scope.vault)
+
+
 def observe(scope: Scope, client: MailchimpClient, *, plan_id: int, shard: int) -> None:
     """Read members that a shard is about to write for the first time, if nothing is known of them.
 
-    Reads them one by one, or lists the audience if that takes fewer calls (A41).
+    Reads them one by one, or lists the audience if that takes fewer calls (A41). After a change of
+    the mapping, contacts of ours count as well until a run has read the audience with it (A45).
     """
     with scope.database.begin() as connection:
+        unread = _unread(scope, cursors.get(connection, sync=scope.name, name=_CURSOR))
         wanted = observations.unobserved(
-            connection, plan_id=plan_id, shard=shard, most=MAX_LOOKED_AT
+            connection, plan_id=plan_id, shard=shard, most=MAX_LOOKED_AT, ours=bool(unread)
         )
         pages = contacts.count(connection, sync=scope.name) // MAX_COUNT if wanted else 0
     if not wanted:
@@ -362,11 +409,10 @@ def observe(scope: Scope, client: MailchimpClient, *, plan_id: int, shard: int) 
     keys = {each.email_key for each in wanted}
     for page in pages_read:
         shown = {scope.vault.email_key(normal_form(each.email_address)): each for each in page}
-        found = {key: observation_of(scope, shown[key]) for key in keys & shown.keys()}
+        found = {key: shown[key] for key in keys & shown.keys()}
         with scope.database.begin() as connection:
-            observations.record(
-                connection, found, sync=scope.name, at=scope.clock(), vault=scope.vault
-            )
+            known = edits.known_of(scope, connection, found)
+            _observe_late(scope, connection, found, known, unread)
 
 
 def refresh_members(scope: Scope, client: MailchimpClient, handles: Sequence[Handle]) -> None:
@@ -446,6 +492,7 @@ def _events(
     seen: Sequence[Transition],
     by_key: Mapping[bytes, Member],
     known: edits.Known,
+    unread: Collection[str],
 ) -> list[MemberEvent]:
     return [
         MemberEvent(
@@ -454,7 +501,7 @@ def _events(
             before=each.before,
             after=each.after,
             happened_at=each.happened_at,
-            detail=_detail(scope, each.kind, by_key[key], known.shown(key)),
+            detail=_detail(scope, each.kind, by_key[key], known.shown(key), unread),
         )
         for each in seen
         for key in [bytes(each.email_key)]
@@ -462,7 +509,11 @@ def _events(
 
 
 def _detail(
-    scope: Scope, kind: str, member: Member, before: Mapping[str, Any] | None
+    scope: Scope,
+    kind: str,
+    member: Member,
+    before: Mapping[str, Any] | None,
+    unread: Collection[str],
 ) -> dict[str, Any] | None:
     """Return the details of an event that a marketer wants to see beyond its kind."""
     if kind == "address_changed":
@@ -470,5 +521,5 @@ def _detail(
     if kind == Status.UNSUBSCRIBED and member.unsubscribe_reason:
         return {"reason": member.unsubscribe_reason}
     if kind == "profile_changed":
-        return edits.profile_detail(scope, member, before)
+        return edits.profile_detail(scope, member, before, unread=unread)
     return None

@@ -13,6 +13,7 @@ from functools import partial
 from typing import Any
 
 import structlog
+from msgspec import structs
 from sqlalchemy import Connection
 
 from ml_connector.audit import trail
@@ -25,7 +26,6 @@ from ml_connector.model import (
     Customer,
     Kind,
     MemberWrite,
-    MergeValue,
     Status,
 )
 from ml_connector.rules.addresses import normal_form
@@ -413,26 +413,16 @@ class Pusher:
                 email_address=customer.addresses[0], merge_fields={}, status=Status.UNSUBSCRIBED
             )
             return Row(change, write)
-        filled: dict[str, MergeValue] = {
-            tag: value
-            for tag, value in customer.merge_fields.items()
-            if value or tag in change.sent_fields  # clear only the fields that the connector filled
-        }
         shown = self._shown(change)
+        row = edits.fields_of(
+            scope, change, customer, past=shown.get("merge_fields"), moved=brought
+        )
         tags = self._tags(change, customer, left, shown)
         status_if_new, status = _statuses(change)
-        write = MemberWrite(
-            email_address=customer.addresses[0],
-            merge_fields=filled,
-            tags=tags.wanted,
-            status_if_new=status_if_new,
-            status=status,
+        write = structs.replace(
+            row.write, tags=tags.wanted, status_if_new=status_if_new, status=status
         )
-        past = shown.get("merge_fields", {})
-        kept = {tag: past[tag] for tag in customer.unfit if tag in past}
-        row = Row(change, write, customer.addresses[1:], tags, unfit=customer.unfit, kept=kept)
-        known = past if change.contact_payload else brought.get(bytes(change.email_key))
-        row = edits.respected(scope, row, past=known)
+        row = structs.replace(row, write=write, tags=tags)
         return self._further.added(row, customer, shown) if self._further else row
 
     def _tags(
