@@ -228,7 +228,9 @@ class Run:
             conf=self._conf(once=once),
             beside=self._drill.begin if self._drill else None,
         ).run()
-        if held := summary.held_plan(self.database_url, sync=self.settings.sync, since=since):
+        if held := summary.held_plan(
+            self.database_url, sync=self.settings.sync, since=since, variables=self.variables
+        ):
             summary.show_held(
                 self.progress.console, self.settings, held, password=secrets.admin_password
             )

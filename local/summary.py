@@ -2,8 +2,10 @@
 
 import importlib
 from collections.abc import Mapping
+from contextlib import closing
 from dataclasses import dataclass, field
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 import psycopg
@@ -94,12 +96,18 @@ class HeldPlan:
     sentences: list[str]
 
 
-def held_plan(url: str, *, sync: str, since: datetime) -> HeldPlan | None:
-    """Return the newest plan since a moment, if it was held and not approved."""
+def held_plan(
+    url: str, *, sync: str, since: datetime, variables: Mapping[str, str]
+) -> HeldPlan | None:
+    """Return the newest plan since a moment, if it was held and not approved.
+
+    Its sentences hold samples of personal data, for the terminal. ``variables``: those of the run,
+    with its keys and its settings file.
+    """
     with psycopg.connect(url) as connection:
         row = connection.execute(
             _query(
-                "SELECT id, kind, state, counts ->> 'why', counts -> 'forecast' FROM {schema}.plans "
+                "SELECT id, kind, state, counts ->> 'why' FROM {schema}.plans "
                 "WHERE sync = %s AND created_at >= %s AND kind IN ('sync', 'preview') "
                 "ORDER BY id DESC LIMIT 1"
             ),
@@ -107,12 +115,28 @@ def held_plan(url: str, *, sync: str, since: datetime) -> HeldPlan | None:
         ).fetchone()
     if row is None:
         return None
-    plan_id, kind, state, why, stored = row
+    plan_id, kind, state, why = row
     if kind != "preview" and (state not in ("waiting", "rejected") or not why):
         return None
-    forecast: Any = importlib.import_module("ml_connector.sync.forecast")
-    expected = forecast.shown(stored)
-    return HeldPlan(int(plan_id), str(why or ""), list(expected.sentences()) if expected else [])
+    told = _report(url, sync=sync, plan_id=int(plan_id), variables=variables)
+    return HeldPlan(int(plan_id), str(why or ""), told)
+
+
+def _report(url: str, *, sync: str, plan_id: int, variables: Mapping[str, str]) -> list[str]:
+    parts: dict[str, Any] = {
+        name: importlib.import_module(f"ml_connector.{name}")
+        for name in ("scope", "settings", "store.database", "sync.rehearsal", "vault")
+    }
+    home = Path(variables["ML_CONNECTOR_HOME"])
+    with closing(parts["store.database"].Database(url)) as database:
+        scope = parts["scope"].Scope(
+            sync=parts["settings"].load_sync(sync, Path(variables["ML_CONNECTOR_SYNCS"])),
+            database=database,
+            vault=parts["vault"].vault_from(variables, home),
+            read_only=True,
+        )
+        told: list[str] = parts["sync.rehearsal"].report_of(scope, plan_id=plan_id)
+    return told
 
 
 def show_held(console: Console, settings: Settings, plan: HeldPlan, *, password: str) -> None:

@@ -12,7 +12,7 @@ from ml_connector.errors import SettingsError
 from ml_connector.replay import replay
 from ml_connector.settings import Sync
 from ml_connector.store import cursors
-from ml_connector.sync import forecast, guard
+from ml_connector.sync import forecast, guard, rehearsal
 from ml_connector.sync.guard import HeldPlan
 from ml_connector.wire.transport import ReadOnly
 from tests.integration.test_behaviour_guard import carry_out
@@ -79,6 +79,59 @@ def test_a46_the_question_says_what_the_plan_does(firm):
         "1 opt-out or bounce respected",
         "1 customer left out: no email",
     ]
+
+
+def test_a46_the_question_counts_what_is_overwritten_and_names_no_value(firm):
+    firm.settings["adopt"] = "overwrite"
+    held = run(firm)
+    assert held is not None
+    (one,) = held.forecast.overwrites
+    assert (one.field, one.contacts) == ("First Name", 1)
+    assert "First Name: 1 value overwritten" in list(held.forecast.sentences())
+    assert "Amelia" not in str(held)
+
+
+def test_a46_what_is_left_alone_is_not_overwritten(firm):
+    held = run(firm)
+    assert held is not None
+    assert held.forecast.overwrites == [], "adopt: fill_empty keeps Amelia"
+
+
+def rehearsed(firm) -> list[str]:
+    """The report of a preview, as the terminal shows it."""
+    scope = replace(firm.scope(), read_only=True)
+    planned = firm.decide(scope, preview=True)
+    assert guard.hold_plan(scope, plan_id=planned.plan_id) is None
+    firm.report(scope, planned)
+    return rehearsal.report_of(scope, plan_id=planned.plan_id)
+
+
+def test_e1_a_rehearsal_shows_what_would_be_overwritten_with_samples(firm):
+    firm.settings["adopt"] = "overwrite"
+    amy = people_of(firm)[0]
+    told = rehearsed(firm)
+    place = told.index("First Name: 1 value overwritten")
+    assert told[place + 1] == f"  customer {amy}: Amelia -> Amy"
+    assert "1 customer left out: no email" in told
+
+
+def test_e1_a_rehearsal_of_a_later_run_shows_old_and_new_values(firm):
+    run(firm, approve=True)
+    cy = people_of(firm)[2]
+    firm.edit(cy, GivenName="Cyrus")
+    told = rehearsed(firm)
+    assert f"  customer {cy}: Cy -> Cyrus" in told
+    assert told.count("1 customer left out: no email") == 1
+
+
+def test_e1_a_first_run_after_a_rehearsal_does_what_the_rehearsal_said(firm):
+    told = rehearsed(firm)
+    held = run(firm, approve=True)
+    assert held is not None
+    assert held.first == "this is the first run of the sync"
+    said = [line for line in held.forecast.sentences() if "to QuickBooks" not in line]
+    assert said == [line for line in told if "to QuickBooks" not in line]
+    assert firm.statuses() == {AMY: "subscribed", BEN: "unsubscribed", CY: "subscribed"}
 
 
 def test_a46_an_approved_plan_is_written_and_later_ones_are_not_asked_about(firm):

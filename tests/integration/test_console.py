@@ -26,6 +26,7 @@ from ml_connector.console.pages.setup import CONSENT_PAGES, COOKIE
 from ml_connector.console.visit import Services, Started
 from ml_connector.console.words import STATUS
 from ml_connector.settings import Sync, Tags
+from ml_connector.sync import guard
 from ml_connector.sync.drift import Drift
 from tests.integration.company import REALM, Company
 
@@ -630,6 +631,18 @@ def test_all_events_of_a_state_are_tried_again(own):
     visitor = Visitor(own, "admin")
     assert "1 event is due again." in visitor.post("/main/webhooks/retry", {"state": "dead"}).text
     assert "nothing" in visitor.post("/main/webhooks/retry", {"state": "done"}).text
+
+
+def test_a_plan_that_waits_shows_what_it_would_overwrite(company):
+    company.settings |= {"first_run": "ask", "adopt": "overwrite"}
+    company.seed("amy@birds-sanctuary.com", merge_fields={"FNAME": "<Amelia>"})
+    company.customer("Amy", "amy@birds-sanctuary.com")
+    scope = company.scope()
+    planned = company.decide(scope)
+    assert guard.hold_plan(scope, plan_id=planned.plan_id) is not None
+    page = Visitor(company, "viewer").page(f"/main/plans/{planned.plan_id}")
+    assert "First Name: 1 value overwritten" in page
+    assert "First Name &lt;Amelia&gt; Amy" in page
 
 
 def test_a_plan_shows_and_exports_each_contact_with_its_reason(full, visitor):

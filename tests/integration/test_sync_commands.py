@@ -1,5 +1,7 @@
 """`ml-connector preview`, `sync` and `process-webhooks`: what DAGs do, in the process of the command."""
 
+from pathlib import Path
+
 import pytest
 
 AMY, BEN = "amy@finch.org", "ben@finch.org"
@@ -13,6 +15,51 @@ def test_a_preview_shows_the_plan_and_a_sync_carries_it_out(company, run):
     code, said = run("sync")
     assert (code, "new_customer" in said) == (0, True), said
     assert company.statuses() == {AMY: "subscribed"}
+
+
+def rewrite(environment, old: str, new: str) -> None:
+    """Change the settings file of the command."""
+    file = Path(environment["ML_CONNECTOR_SYNCS"])
+    file.write_text(file.read_text().replace(old, new))
+
+
+def test_a_rehearsal_tells_what_a_first_sync_would_do_and_writes_nothing(
+    company, run, connected_environment
+):
+    rewrite(connected_environment, "first_run: write", "first_run: ask\n    adopt: overwrite")
+    company.seed(AMY, merge_fields={"FNAME": "Amelia"})
+    amy = company.customer("Amy", AMY)
+    company.customer("Ben", BEN)
+    company.clear_journals()
+    code, said = run("rehearse")
+    assert code == 0, said
+    for line in (
+        "Nothing was written: a rehearsal can only read. A run would do this:",
+        "1 new contact (1 subscribed)",
+        "First Name: 1 value overwritten",
+        f"customer {amy}: Amelia -> Amy",
+    ):
+        assert line in said, said
+    for base in (company.quickbooks, company.mailchimp):
+        assert company.control(base, "GET", "journal?write=true")["calls"] == []
+    assert company.calls("quickbooks")
+    assert company.calls("mailchimp")
+    assert company.statuses() == {AMY: "subscribed"}
+    code, said = run("sync")
+    assert code == 3, "a rehearsal is no approval"
+    code, said = run("sync", "--approve")
+    assert code == 0, said
+    assert company.fields(AMY)["FNAME"] == "Amy"
+
+
+def test_a_rehearsal_says_that_the_audience_lacks_a_merge_field(
+    company, run, connected_environment
+):
+    rewrite(connected_environment, "LNAME: ", "NOTTHERE: ")
+    company.customer("Amy", AMY)
+    code, said = run("rehearse")
+    assert (code, "merge field NOTTHERE is missing" in said) == (0, True), said
+    assert company.statuses() == {}
 
 
 def test_a_sync_of_one_customer_leaves_the_others_alone(company, run):

@@ -6,7 +6,7 @@ pending change (A35). A run that decides on the same contact waits for that lock
 result. Like changes are one row (``store.batches``).
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
@@ -17,7 +17,14 @@ from ml_connector.model import ChangeState, Kind
 from ml_connector.rules.decide import CHANGE_COLUMNS
 from ml_connector.rules.plain import Change
 from ml_connector.store import batches
-from ml_connector.store.database import NOW, bytea_array, copy_rows, fetch_binary, lock_sync
+from ml_connector.store.database import (
+    NOW,
+    bytea_array,
+    copy_rows,
+    fetch_binary,
+    lock_sync,
+    text_array,
+)
 
 _QUEUED = {
     "plan_id": "int8", "sync": "text", "shard": "int4", "state": "text", "origin": "text",
@@ -424,6 +431,28 @@ def claim_batch(
     query = _CLAIM.format(claimed=claimed, current=_WRITE_CURRENT, started="false")
     at = {"plan_id": plan_id, "shard": shard, "kind": kind, "after": after}
     return [ClaimedChange(*row) for row in fetch_binary(connection, query, at)]
+
+
+def iter_undecided_updates(
+    connection: Connection, *, plan_id: int, customer_ids: Collection[str] | None = None
+) -> Iterator[ClaimedChange]:
+    """Yield a plan's pending or previewed updates and restores of contacts that show anything.
+
+    They are read, not claimed, a thousand at a time. ``customer_ids``: only of these.
+    """
+    claimed = """c AS (SELECT * FROM ml_connector.all_changes
+                       WHERE plan_id = :plan_id AND state IN ('pending', 'preview')
+                         AND kind IN ('update', 'restore')
+                         AND (CAST(:ids AS text[]) IS NULL OR customer_id = ANY(:ids)))"""
+    query = _CLAIM.format(claimed=claimed, current="true", started="false")
+    ids = None if customer_ids is None else text_array(customer_ids)
+    rows = connection.execute(
+        text(query), {"plan_id": plan_id, "ids": ids}, execution_options={"yield_per": 1000}
+    )
+    for row in rows:
+        change = ClaimedChange(*row)
+        if change.customer_payload and (change.contact_payload or change.observation):
+            yield change
 
 
 class Risky(NamedTuple):

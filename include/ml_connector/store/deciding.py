@@ -261,15 +261,19 @@ def mark_refused(connection: Connection, *, sync: str, refused: Mapping[bytes, s
         )
 
 
-def count_by_decision(connection: Connection, *, sync: str) -> list[tuple[str, str, int]]:
+def count_by_decision(
+    connection: Connection, *, sync: str, decided: bool = False
+) -> list[tuple[str, str, int]]:
     """Return (decision, reason, customers) of every customer without a contact of its own.
 
-    And of those whose data an undo holds back.
+    And of those whose data an undo holds back. ``decided``: only of customers that do not wait for
+    a new decision.
     """
     rows = connection.execute(
         text("""SELECT decision, reason, count(*) FROM ml_connector.customers
                 WHERE sync = :sync AND (decision IN ('linked', 'skipped') OR reason = 'undone')
+                  AND NOT (:decided AND dirty)
                 GROUP BY decision, reason ORDER BY decision, reason"""),
-        {"sync": sync},
+        {"sync": sync, "decided": decided},
     ).all()
     return [(row[0], row[1], row[2]) for row in rows]

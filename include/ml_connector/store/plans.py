@@ -4,6 +4,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 from sqlalchemy import Connection, text
 
@@ -155,6 +156,35 @@ def note_forecast(
                 WHERE id = :plan_id"""),
         {"plan_id": plan_id, "told": json.dumps(told)},
     )
+
+
+def forecast_of(connection: Connection, *, plan_id: int) -> dict[str, Any] | None:
+    """Return what ``note_forecast`` stored, if anything."""
+    found: dict[str, Any] | None = connection.execute(
+        text("SELECT counts -> 'forecast' FROM ml_connector.plans WHERE id = :plan_id"),
+        {"plan_id": plan_id},
+    ).scalar_one()
+    return found
+
+
+def note_rehearsed(connection: Connection, *, plan_id: int, **told: object) -> None:
+    """Store what a preview found out and keeps nowhere else (``left_out``, ``not_ready``)."""
+    connection.execute(
+        text("""UPDATE ml_connector.plans
+                SET counts = jsonb_set(counts, '{rehearsed}', coalesce(counts -> 'rehearsed', '{}')
+                                                              || CAST(:told AS jsonb))
+                WHERE id = :plan_id"""),
+        {"plan_id": plan_id, "told": json.dumps(told)},
+    )
+
+
+def rehearsed(connection: Connection, *, plan_id: int) -> dict[str, Any]:
+    """Return what ``note_rehearsed`` stored."""
+    found = connection.execute(
+        text("SELECT counts -> 'rehearsed' FROM ml_connector.plans WHERE id = :plan_id"),
+        {"plan_id": plan_id},
+    ).scalar_one()
+    return dict(found or {})
 
 
 def finish(

@@ -4,8 +4,9 @@ A person decides on it: in Airflow's question, on the plan's page, at the end of
 a rehearsal.
 """
 
-from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import msgspec
@@ -14,6 +15,7 @@ from sqlalchemy import Connection
 from ml_connector.scope import Scope
 from ml_connector.store import approvals, customers, deciding, plans, problems
 from ml_connector.store.approvals import Size
+from ml_connector.sync.overwrites import OverwriteCount, OverwriteSample, overwrite_counts
 
 ROWS_A_BATCH = 500
 SECONDS_A_BATCH = (5, 60)
@@ -31,8 +33,9 @@ class Forecast:
 
     ``creates``: new contacts by the status they would get. ``matched``: members of the audience who
     are customers, by the status they have and keep. ``left_out``: customers without a contact of
-    their own by (decision, reason). ``reads``: calls to QuickBooks so far, which its plans meter.
-    ``seconds``: about how long Mailchimp takes, fewest and most.
+    their own by (decision, reason). ``overwrites``: values in the audience that would be replaced.
+    ``not_ready``: why the audience cannot take the plan as it is. ``reads``: calls to QuickBooks so
+    far, which its plans meter. ``seconds``: about how long Mailchimp takes, fewest and most.
     """
 
     size: Size
@@ -42,6 +45,8 @@ class Forecast:
     unfit: list[problems.UnfitCount]
     customers: int
     reads: int
+    overwrites: list[OverwriteCount] = field(default_factory=list)
+    not_ready: str = ""
 
     @property
     def opt_outs(self) -> int:
@@ -60,8 +65,8 @@ class Forecast:
         """Return the forecast as lists and dicts."""
         return {**asdict(self), "opt_outs": self.opt_outs, "seconds": list(self.seconds)}
 
-    def sentences(self) -> Iterator[str]:
-        """Yield the forecast as short sentences."""
+    def sentences(self, samples: Sequence[OverwriteSample] = ()) -> Iterator[str]:
+        """Yield the forecast as short sentences, with ``samples`` of what it overwrites."""
         size = self.size
         yield f"{_counted(size.creates, 'new contact')}{_by_status(self.creates)}"
         yield f"{_counted(size.updates, 'contact')} changed"
@@ -72,10 +77,15 @@ class Forecast:
             yield f"{_counted(total, 'customer')} already in the audience{_by_status(self.matched)}"
         if self.opt_outs:
             yield f"{_counted(self.opt_outs, 'opt-out or bounce', 'opt-outs and bounces')} respected"
+        for each in self.overwrites:
+            yield each.sentence
+            yield from (sample.sentence for sample in samples if sample.field == each.field)
         for _, reason, number in self.left_out:
             yield f"{_counted(number, 'customer')} left out: {reason.replace('_', ' ')}"
-        for each in self.unfit:
-            yield each.sentence(self.customers)
+        for unfit in self.unfit:
+            yield unfit.sentence(self.customers)
+        if self.not_ready:
+            yield self.not_ready
         yield f"{_counted(self.reads, 'call')} to QuickBooks so far"
         fewest, most = self.seconds
         if most:
@@ -83,7 +93,9 @@ class Forecast:
 
 
 def forecast(scope: Scope, connection: Connection, *, plan_id: int) -> Forecast:
-    """Return what a plan would do, from counts in the store."""
+    """Return what a plan would do, from counts in the store and the values it would write."""
+    kind = plans.plan_kind(connection, plan_id=plan_id)
+    told = plans.rehearsed(connection, plan_id=plan_id)
     calls = plans.calls_of(connection, plan_id=plan_id)
     made = sum(number for name, number in calls.items() if name.startswith("quickbooks."))
     made += sum(n for name, n in scope.calls.items() if name.startswith("quickbooks."))
@@ -91,11 +103,31 @@ def forecast(scope: Scope, connection: Connection, *, plan_id: int) -> Forecast:
         size=approvals.size_of(connection, sync=scope.name, plan_id=plan_id),
         creates=approvals.creates_by_status(connection, plan_id=plan_id),
         matched=approvals.matched_by_status(connection, sync=scope.name),
-        left_out=deciding.count_by_decision(connection, sync=scope.name),
+        left_out=_left_out(scope, connection, told.get("left_out")),
         unfit=problems.unfit_counts(connection, sync=scope.name),
         customers=customers.count_known(connection, sync=scope.name),
         reads=made,
+        overwrites=overwrite_counts(scope, connection, plan_id=plan_id)
+        if kind in ("sync", "preview")
+        else [],
+        not_ready=told.get("not_ready", ""),
     )
+
+
+def _left_out(
+    scope: Scope, connection: Connection, previewed: Sequence[tuple[str, str, int]] | None
+) -> list[tuple[str, str, int]]:
+    """Return the customers without a contact; a preview's decisions are with its plan alone."""
+    found = Counter(
+        {
+            (decision, reason): number
+            for decision, reason, number in deciding.count_by_decision(
+                connection, sync=scope.name, decided=previewed is not None
+            )
+        }
+    )
+    found.update({(decision, reason): n for decision, reason, n in previewed or ()})
+    return [(*key, number) for key, number in sorted(found.items())]
 
 
 def shown(stored: Mapping[str, Any] | None) -> Forecast | None:

@@ -6,6 +6,7 @@ address are decided in parallel.
 """
 
 import threading
+from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
@@ -34,7 +35,7 @@ from ml_connector.rules.decide import (
 )
 from ml_connector.rules.plain import PlainDecisions, decide_plain
 from ml_connector.scope import Scope
-from ml_connector.store import changes, contacts, cursors, deciding, sharing, undos
+from ml_connector.store import changes, contacts, cursors, deciding, plans, sharing, undos
 from ml_connector.store.changes import Superseded
 from ml_connector.store.database import MANY_ROWS, analyze, lift_timeouts, lock_sync
 from ml_connector.store.frames import frame_of, unhexed
@@ -65,6 +66,8 @@ class Decider:
     def __init__(self, scope: Scope, *, plan_id: int, preview: bool = False) -> None:
         """Bind a plan. With ``preview`` changes are stored for viewing, nothing else is written."""
         self._scope, self._plan_id, self._preview = scope, plan_id, preview
+        self._counting = threading.Lock()
+        self._left_out: Counter[tuple[str, str]] = Counter()
         # Reading what the audience's other syncs own requires an exclusive lock.
         self._side_by_side = PARALLEL_CHUNKS if scope.threads and not scope.sync.beside else 1
 
@@ -218,7 +221,9 @@ class Decider:
             elif others or plain.rest:
                 decisions = self._decide_frames(plain.rest, known, elsewhere, suppressed, others)
                 queue += unhexed(decisions.changes, CHANGE_COLUMNS, hexed=HEXED_OF_CHANGES)
-            if not self._preview:
+            if self._preview:
+                self._count_left_out(plain, decisions, ids)
+            else:
                 self._keep(connection, plain, decisions, ids)
             return changes.insert(
                 connection,
@@ -290,6 +295,26 @@ class Decider:
             for key in (waiting.email_key, waiting.contact_key)
             if key
         }
+
+    @property
+    def left_out(self) -> list[tuple[str, str, int]]:
+        """Return (decision, reason, customers) of those that a preview gives no contact."""
+        return [(*key, number) for key, number in sorted(self._left_out.items())]
+
+    def _count_left_out(
+        self, plain: PlainDecisions, decisions: Decisions | None, ids: Collection[str]
+    ) -> None:
+        """Count the customers without a contact: a preview stores no decision."""
+        waited, decided = set(ids), plain.customers
+        if decisions is not None:
+            decided = decided + list(unhexed(decisions.customers, VERDICT_COLUMNS, hexed=()))
+        found = Counter(
+            (str(decision), str(reason))
+            for customer_id, decision, reason, *_ in decided
+            if customer_id in waited and decision in ("linked", "skipped")
+        )
+        with self._counting:
+            self._left_out.update(found)
 
     def _keep(
         self,
@@ -514,6 +539,8 @@ def make_plan(
     with scope.database.begin() as connection:
         if queued >= MANY_ROWS:
             analyze(connection, "customers", "changes", "change_batches")
+        if preview:
+            plans.note_rehearsed(connection, plan_id=plan_id, left_out=decider.left_out)
         shards = changes.pending_shards(connection, plan_id=plan_id, kinds=WRITES)
     return Planned(plan_id=plan_id, shards=tuple(shards), changes=queued)
 

@@ -11,6 +11,7 @@ def register(app: typer.Typer) -> None:
     app.command()(cli.check)
     app.command()(cli.sync)
     app.command()(cli.preview)
+    app.command()(cli.rehearse)
     app.command()(cli.drift)
     app.command()(cli.replay)
     app.command()(cli.undo)

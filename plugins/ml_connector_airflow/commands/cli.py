@@ -14,6 +14,8 @@ Verbose = Annotated[
     bool, typer.Option("--verbose", help="Show Airflow's own log of a run in this process.")
 ]
 
+_PREVIEW = {"full_sync": False, "preview": True, "customer_ids": []}
+
 
 def migrate() -> None:
     """Create or update the connector's tables, and Airflow's own."""
@@ -69,8 +71,18 @@ def sync(
 def preview(sync_name: Sync = "main", *, verbose: Verbose = False) -> None:
     """Show what the next sync would change, without writing anything."""
     _known(sync_name)
-    conf = {"full_sync": False, "preview": True, "customer_ids": []}
-    _run(sync_name, conf, verbose=verbose)
+    _run(sync_name, _PREVIEW, verbose=verbose)
+
+
+def rehearse(sync_name: Sync = "main", *, verbose: Verbose = False) -> None:
+    """Read both systems and show what a sync would do; it cannot write. Shows personal data."""
+    _known(sync_name)
+    as_server(log_level="INFO" if verbose else "CRITICAL")
+    from ml_connector_airflow.commands.sync import run_dag, show_rehearsal
+
+    outcome = run_dag(sync_name, _PREVIEW)
+    show_rehearsal(outcome, sync_name)
+    sys.exit(DONE if outcome.succeeded else FAILED)
 
 
 def drift(

@@ -5,7 +5,7 @@ A live scheduler that works on the DAG runs it. Otherwise it runs in this proces
 
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
@@ -23,6 +23,7 @@ from ml_connector.store import changes, customers, plans, problems, unreadable
 from ml_connector.store.plans import PlanProgress
 from ml_connector.sync import permissions
 from ml_connector.sync.forecast import forecast
+from ml_connector.sync.rehearsal import report_of
 from ml_connector_airflow.commands.migrate import airflows_database
 from ml_connector_airflow.commands.scheduled import is_scheduled, run_by_scheduler
 from ml_connector_airflow.wiring import open_scope
@@ -92,6 +93,21 @@ def show_outcome(outcome: RunOutcome, sync_name: str, *, preview: bool) -> None:
         console.print(f"Done in {outcome.seconds:.1f} s.{nothing}")
     else:
         console.print(f"The run failed: {outcome.error}", style="bold red")
+
+
+def show_rehearsal(outcome: RunOutcome, sync_name: str) -> None:
+    """Print what a sync would do, with samples of what it would overwrite."""
+    console = Console(highlight=False, soft_wrap=True)
+    if not outcome.succeeded or outcome.plan_id is None:
+        console.print(f"The rehearsal failed: {outcome.error}", style="bold red", markup=False)
+        return
+    scope = open_scope(sync_name)
+    with closing(scope.database):
+        lines = report_of(scope, plan_id=outcome.plan_id)
+    console.print("Nothing was written: a rehearsal can only read. A run would do this:")
+    for line in lines:
+        console.print(f"  {line}", markup=False)
+    console.print(f"Contact by contact: plan {outcome.plan_id} in the console.")
 
 
 def _show_plan(console: Console, outcome: RunOutcome, sync_name: str, *, preview: bool) -> None:

@@ -14,6 +14,7 @@ from airflow.sdk.exceptions import AirflowSkipException
 from ml_connector import retention
 from ml_connector.activity import engagement, queue, writer
 from ml_connector.errors import (
+    AudienceNotReady,
     ConnectorError,
     CreationRefused,
     NeedsReauth,
@@ -22,6 +23,7 @@ from ml_connector.errors import (
     StorageError,
     values_withheld,
 )
+from ml_connector.mailchimp.client import MailchimpClient
 from ml_connector.privacy import erased_payloads
 from ml_connector.scope import Scope
 from ml_connector.settings import load_audit, load_webhooks
@@ -117,8 +119,19 @@ def make_plan(sync: str, params: Params) -> list[int]:
         )
         metrics.plan_size(sync, planned.changes)
         if planned.changes:
-            preflight.check_audience(scope, client)
+            _check_audience(scope, client, planned)
         return list(planned.shards)
+
+
+def _check_audience(scope: Scope, client: MailchimpClient, planned: planner.Planned) -> None:
+    """Stop a run whose audience is not ready; a preview only says so."""
+    try:
+        preflight.check_audience(scope, client)
+    except AudienceNotReady as error:
+        if not scope.read_only:
+            raise
+        with scope.database.begin() as connection:
+            plans.note_rehearsed(connection, plan_id=planned.plan_id, not_ready=str(error))
 
 
 @values_withheld()
@@ -256,8 +269,9 @@ def make_report(sync: str) -> dict[str, Any]:
         retention.drop_old_events(scope.database, keep_days=load_webhooks().keep_days)
         if failed:
             raise RunIncomplete(f"{failed} failed: {why or 'its log in Airflow says why'}")
-        run_succeeded(scope.database, scope.run.dag_id)
-        end_alert(scope.database, cause=f"no_success:{sync}")
+        if not scope.read_only:  # a preview is no sync: the watch for one goes on
+            run_succeeded(scope.database, scope.run.dag_id)
+            end_alert(scope.database, cause=f"no_success:{sync}")
         return told
 
 

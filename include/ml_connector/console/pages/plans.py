@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from sqlalchemy import Row
+from sqlalchemy import Connection, Row
 from starlette.responses import Response, StreamingResponse
 
 from ml_connector.console import words
@@ -13,9 +13,11 @@ from ml_connector.console.queries import plans
 from ml_connector.console.sheet import iter_csv
 from ml_connector.console.visit import PageRequest, number
 from ml_connector.model import ChangeState, Kind
+from ml_connector.scope import Scope
 from ml_connector.store import changes, contacts, customers, undos
 from ml_connector.store.undos import UNDO_KINDS
 from ml_connector.sync import forecast, permissions
+from ml_connector.sync.overwrites import OverwriteSample, overwrite_samples
 
 _HEADER = (
     "change", "kind", "reason", "reason in words", "state", "error", "customer_id", "customer",
@@ -74,11 +76,14 @@ def plan(visit: PageRequest) -> Response:
         counts = changes.counts(connection, plan_id=row.id)
         warning = permissions.warning(visit.sync, connection)
         undone = undos.run_of_plan(connection, plan_id=row.id)
+        expected = forecast.shown(row.counts.get("forecast"))
+        overwritten = _overwritten(visit, connection, row, expected)
     page = rows[: plans.PAGE]
     return visit.page(
         "plan.html",
         plan=row,
-        expected=forecast.shown(row.counts.get("forecast")),
+        expected=expected,
+        overwritten=overwritten,
         rows=[(each, *_who(visit, each)) for each in page],
         counts=counts,
         warning=warning,
@@ -89,6 +94,17 @@ def plan(visit: PageRequest) -> Response:
         newer=page[-1].id if len(rows) > len(page) else 0,
         first=not after,
     )
+
+
+def _overwritten(
+    visit: PageRequest, connection: Connection, row: Row[Any], expected: forecast.Forecast | None
+) -> list[OverwriteSample]:
+    """Return samples of what the plan would overwrite, as long as it is not written."""
+    if expected is None or not (row.kind == "preview" or row.state == "waiting"):
+        return []
+    services = visit.services
+    scope = Scope(sync=visit.sync, database=services.database, vault=services.vault, read_only=True)
+    return overwrite_samples(scope, connection, plan_id=row.id, counts=expected.overwrites)
 
 
 def undo(visit: PageRequest) -> Response:
