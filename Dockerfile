@@ -2,7 +2,7 @@
 ARG AIRFLOW_VERSION=3.3.2
 FROM apache/airflow:${AIRFLOW_VERSION}-python3.12
 
-COPY --chown=airflow:0 requirements.txt pyproject.toml README.md /opt/ml-connector/
+COPY --chown=airflow:0 requirements.txt pyproject.toml setup.py README.md /opt/ml-connector/
 COPY --chown=airflow:0 include /opt/ml-connector/include
 COPY --chown=airflow:0 plugins /opt/ml-connector/plugins
 COPY --chown=airflow:0 dags /opt/ml-connector/dags

@@ -52,7 +52,7 @@ IMPORTS = {
     "provider, its connection types and the plugin": """
 import ml_connector_airflow.provider
 ml_connector_airflow.provider.get_provider_info()
-import ml_connector_plugin
+import ml_connector_airflow.plugin
 """,
     "what a task or a DAG file needs, once in the process that forks them": PRELOADED,
     "the hooks of both connection types": """

@@ -23,7 +23,7 @@ class InstallError(Exception):
 def digest(dev: bool) -> str:
     """Return what the environment depends on: the locks, our own metadata, the Python version."""
     total = hashlib.sha256(repr((sys.version_info[:3], dev)).encode())
-    ours = ("pyproject.toml", "sandbox/pyproject.toml")
+    ours = ("pyproject.toml", "setup.py", "sandbox/pyproject.toml")
     for name in ("requirements.txt", *ours, *([LOCKS[True]] if dev else [])):
         total.update((REPOSITORY / name).read_bytes())
     return total.hexdigest()

@@ -10,7 +10,7 @@ from ml_connector.webhooks.endpoint import PREFIX
 
 
 def mounted() -> TestClient:
-    from ml_connector_plugin import MlConnectorPlugin
+    from ml_connector_airflow.plugin import MlConnectorPlugin
 
     app = FastAPI()
     for each in MlConnectorPlugin.fastapi_apps:

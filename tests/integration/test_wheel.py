@@ -1,4 +1,4 @@
-"""The wheel that a user installs: our two packages, whole, and nothing of this checkout."""
+"""The wheel that a user installs: two packages with the DAGs and the plugin, and nothing else."""
 
 import shutil
 import subprocess
@@ -10,7 +10,27 @@ from zipfile import ZipFile
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-PACKAGES = {"ml_connector": "include", "ml_connector_airflow": "plugins"}
+PLACES = {
+    "include/ml_connector/": "ml_connector/",
+    "include/config/syncs.schema.json": "ml_connector/config/syncs.schema.json",
+    "plugins/ml_connector_airflow/": "ml_connector_airflow/",
+    "dags/": "ml_connector_airflow/dags/",
+}
+"""Folders and files of the checkout, each with its place in the wheel."""
+DAG_IDS = {
+    "process_webhooks",
+    "refresh_quickbooks_tokens",
+    "replay_audit",
+    "sync_customers__main",
+    "undo_run",
+    "verify_audit",
+}
+PARSED = """
+from airflow.dag_processing.dagbag import BundleDagBag
+bag = BundleDagBag(dag_folder={folder!r}, bundle_path={folder!r}, bundle_name="dags-folder")
+print(sorted(bag.dags), bag.import_errors)
+"""
+"""What Airflow's DAG processor does with a DAG folder."""
 # With -I -S: no other folder than this one and the standard library's.
 AS_INSTALLED = "import sys; sys.path.insert(0, {folder!r}); sys.argv[0] = 'ml-connector'; {code}"
 
@@ -60,7 +80,9 @@ def site(wheel, tmp_path_factory) -> Path:
     return folder
 
 
-def run(site: Path, code: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+def run(
+    site: Path, code: str, *arguments: str, **environment: str
+) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [
             *(sys.executable, "-I", "-S", "-c"),
@@ -68,7 +90,7 @@ def run(site: Path, code: str, *arguments: str) -> subprocess.CompletedProcess[s
             *arguments,
         ],
         cwd=site,
-        env={"PATH": "/usr/bin:/bin", "HOME": str(site), "COLUMNS": "100"},
+        env={"PATH": "/usr/bin:/bin", "HOME": str(site), "COLUMNS": "100"} | environment,
         capture_output=True,
         text=True,
         check=False,
@@ -76,16 +98,15 @@ def run(site: Path, code: str, *arguments: str) -> subprocess.CompletedProcess[s
     )
 
 
-def test_it_holds_our_two_packages_file_for_file_and_nothing_else(wheel):
+def test_it_holds_two_packages_file_for_file_and_nothing_else(wheel):
     with ZipFile(wheel) as archive:
         names = [name for name in archive.namelist() if not name.endswith("/")]
     metadata = f"{'-'.join(wheel.name.split('-')[:2])}.dist-info"
-    assert {name.partition("/")[0] for name in names} == {*PACKAGES, metadata}
     wanted = {
-        file.removeprefix(f"{folder}/")
+        place + file.removeprefix(source)
         for file in tracked()
-        for package, folder in PACKAGES.items()
-        if file.startswith(f"{folder}/{package}/")
+        for source, place in PLACES.items()
+        if file.startswith(source)
     }
     assert {name for name in names if not name.startswith(metadata)} == wanted
 
@@ -94,8 +115,97 @@ def test_its_commands_are_listed_without_the_sandbox(site):
     listed = run(site, "from ml_connector.cli import main; main()", "--help")
     assert listed.returncode == 0, listed.stderr
     commands = {line.split()[0] for line in listed.stdout.splitlines() if line.startswith("  ")}
-    assert {"check", "migrate", "sync"} <= commands
+    assert {"check", "dags", "migrate", "sync"} <= commands
     assert "sandbox" not in commands
+
+
+@pytest.fixture
+def dag_folder(site, tmp_path) -> Path:
+    """A user's DAG folder with the file that ``ml-connector dags`` prints."""
+    printed = run(site, "from ml_connector.cli import main; main()", "dags")
+    assert printed.returncode == 0, printed.stderr
+    folder = tmp_path / "dags"
+    folder.mkdir()
+    (folder / "ml_connector_dags.py").write_text(printed.stdout)
+    return folder
+
+
+def parsed(site: Path, folder: Path, code: str = PARSED) -> str:
+    found = run(
+        site,
+        code.format(folder=str(folder)),
+        AIRFLOW_HOME=str(folder.parent / "airflow"),
+        AIRFLOW__CORE__LOAD_EXAMPLES="False",
+        ML_CONNECTOR_SYNCS=str(ROOT / "include/config/syncs.yaml"),
+    )
+    assert found.returncode == 0, found.stderr
+    return found.stdout.strip().splitlines()[-1]
+
+
+def test_one_file_in_the_users_dag_folder_makes_all_dags_appear(site, dag_folder):
+    assert parsed(site, dag_folder) == f"{sorted(DAG_IDS)} {{}}"
+
+
+def test_a_task_loads_the_dags_of_its_own_file_only(site, dag_folder):
+    """Two hundred syncs take 2.5 s to build, and each webhook would wait for them."""
+    of_a_task = "import os; os.environ['_AIRFLOW_PARSING_CONTEXT_DAG_ID'] = 'process_webhooks'"
+    assert parsed(site, dag_folder, of_a_task + PARSED) == "['process_webhooks'] {}"
+
+
+def test_airflow_finds_plugin_and_connection_types_by_the_packages_entry_points(site):
+    code = (
+        "from importlib.metadata import distribution;"
+        "points = distribution('ml-connector').entry_points;"
+        "print(*(f'{p.group}={p.value}' for p in points if 'airflow' in p.group), sep='\\n');"
+        "[p.load() for p in points]"
+    )
+    found = run(site, code, AIRFLOW_HOME=str(site / "airflow"))
+    assert found.returncode == 0, found.stderr
+    assert set(found.stdout.split()) == {
+        "airflow.plugins=ml_connector_airflow.plugin:MlConnectorPlugin",
+        "apache_airflow_provider=ml_connector_airflow.provider:get_provider_info",
+    }
+
+
+def test_the_plugin_is_registered_once_where_its_folder_is_used_as_well(site):
+    code = "from airflow.plugins_manager import _get_plugins; print(_get_plugins())"
+    found = run(
+        site,
+        code,
+        AIRFLOW_HOME=str(site / "airflow"),
+        AIRFLOW__CORE__PLUGINS_FOLDER=str(ROOT / "plugins"),
+    )
+    assert found.returncode == 0, found.stderr
+    assert "already registered" not in found.stdout + found.stderr
+    assert found.stdout.count("MlConnectorPlugin") == 1
+
+
+@pytest.mark.endurance
+def test_it_installs_beside_the_locked_airflow_and_its_dags_appear(wheel, dag_folder, tmp_path):
+    """A fresh environment: nothing of this one's."""
+    uv, python = Path(sysconfig.get_path("scripts")) / "uv", tmp_path / "venv/bin/python"
+    installing = [uv, "pip", "install", "--quiet", "--system-certs", "--python", python, wheel]
+    for command in (
+        [uv, "venv", "--quiet", "--python", sys.executable, tmp_path / "venv"],
+        [*installing, "--constraints", ROOT / "requirements.txt"],
+    ):
+        subprocess.run(list(map(str, command)), check=True, timeout=250)
+    found = subprocess.run(
+        [python, "-c", PARSED.format(folder=str(dag_folder))],
+        cwd=tmp_path,
+        env={
+            "PATH": "/usr/bin:/bin",
+            "AIRFLOW_HOME": str(tmp_path / "airflow"),
+            "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
+            "ML_CONNECTOR_SYNCS": str(ROOT / "include/config/syncs.yaml"),
+        },
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+    assert found.returncode == 0, found.stderr
+    assert found.stdout.strip().splitlines()[-1] == f"{sorted(DAG_IDS)} {{}}"
 
 
 def test_a_user_has_no_module_of_this_checkout(site):

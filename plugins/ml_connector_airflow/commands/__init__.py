@@ -9,6 +9,7 @@ def register(app: typer.Typer) -> None:
     """Add the commands."""
     app.command()(cli.migrate)
     app.command()(cli.check)
+    app.command()(cli.dags)
     app.command()(cli.sync)
     app.command()(cli.preview)
     app.command()(cli.rehearse)

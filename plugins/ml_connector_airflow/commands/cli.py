@@ -44,6 +44,20 @@ def check(
     sys.exit(exit_code)
 
 
+DAG_FILE = """\
+# The Airflow DAGs of ml-connector, as `ml-connector dags` printed them.
+from ml_connector_airflow.dag_files import load_dags
+
+globals().update(load_dags())
+"""
+"""What a user's DAG folder holds. Airflow parses a file only if it names both ``airflow`` and ``dag``."""
+
+
+def dags() -> None:
+    """Print the file that makes the DAGs appear in your DAG folder."""
+    typer.echo(DAG_FILE, nl=False)
+
+
 def sync(
     sync_name: Sync = "main",
     *,

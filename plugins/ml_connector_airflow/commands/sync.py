@@ -9,7 +9,6 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 from rich.console import Console
@@ -26,10 +25,10 @@ from ml_connector.sync.forecast import forecast
 from ml_connector.sync.rehearsal import report_of
 from ml_connector_airflow.commands.migrate import airflows_database
 from ml_connector_airflow.commands.scheduled import is_scheduled, run_by_scheduler
+from ml_connector_airflow.dag_files import dags_folder
 from ml_connector_airflow.wiring import open_scope
 
 POLL_SECONDS = 0.3
-DAGS = Path(__file__).resolve().parents[3] / "dags"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -141,12 +140,13 @@ def _show_plan(console: Console, outcome: RunOutcome, sync_name: str, *, preview
 def _dag(dag_id: str) -> Any:
     from airflow.dag_processing.dagbag import BundleDagBag
 
-    bag = BundleDagBag(dag_folder=DAGS, bundle_path=DAGS, bundle_name="dags-folder")
+    folder = dags_folder()
+    bag = BundleDagBag(dag_folder=folder, bundle_path=folder, bundle_name="dags-folder")
     if bag.import_errors:
         message = next(iter(bag.import_errors.values())).strip().splitlines()[-1]
         raise SettingsError(f"the DAG files do not load: {message}")
     if dag_id not in bag.dags:
-        raise SettingsError(f"{DAGS} has no DAG {dag_id}: run the command of this checkout")
+        raise SettingsError(f"{folder} has no DAG {dag_id}: run the command of this installation")
     return bag.dags[dag_id]
 
 
