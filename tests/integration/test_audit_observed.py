@@ -118,6 +118,21 @@ def test_a41_an_archive_and_a_restore_tell_what_was_read_just_before(company):
     assert (before["status"], before["merge_fields"]["FNAME"]) == ("archived", "Robert")
 
 
+def test_a41_an_archive_whose_answer_was_lost_tells_what_the_contact_showed(company):
+    bob = company.customer("Bob", AMY)
+    company.sync()
+    company.edit(bob, Active=False)
+    lost = {"kind": "drop", "when": "after"}
+    company.fault("mailchimp", match={"method": "DELETE"}, times=4, action=lost)
+    company.told_by_quickbooks(("updated", bob))
+    company.person(AMY, "profile", merge_fields={"FNAME": "Robert"})
+    company.work_off()
+    company.sync()
+    before = last(company, "archive")["before"]
+    assert (before["status"], before["merge_fields"]["FNAME"]) == ("subscribed", "Robert")
+    assert before["observed_at"]
+
+
 def test_a41_another_audience_starts_without_observations(company):
     company.customer("Bob", AMY)
     company.sync()

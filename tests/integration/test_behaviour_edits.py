@@ -3,7 +3,7 @@
 import pytest
 
 from ml_connector.activity.use_edit import use_in_quickbooks
-from ml_connector.errors import StaleObject
+from ml_connector.errors import RetryLater, StaleObject
 from ml_connector.sync.edits import ask_to_restore
 from tests.integration.company import Company
 
@@ -298,6 +298,19 @@ def test_a44_a_customer_changed_in_quickbooks_meanwhile_is_not_overwritten(compa
         use_first_name(company, bob)
     assert quickbooks_value(company, bob) == "Bobby"
     assert company.audit()[-1]["outcome"] == "failed"
+
+
+def test_a44_a_suggestion_taken_over_whose_answer_was_lost_has_its_row(company):
+    bob = bob_is_robert(company, "suggest")
+    company.sync()
+    lost = {"kind": "drop", "when": "after"}
+    company.fault("quickbooks", match={"path": "batch"}, times=9, action=lost)
+    with pytest.raises(RetryLater):
+        use_first_name(company, bob)
+    assert quickbooks_value(company, bob) == "Robert"
+    row = company.audit()[-1]
+    assert (row["action"], row["outcome"]) == ("use_edit", "unheard")
+    assert row["after"] == {"GivenName": "Robert"}
 
 
 def test_a44_an_edit_is_restored_when_a_user_asks(company):

@@ -8,7 +8,7 @@ from sqlalchemy import Connection
 from ml_connector.activity.notes import write_items
 from ml_connector.audit import trail
 from ml_connector.audit.trail import Entry
-from ml_connector.errors import ConnectorError, RecordRefused, StaleObject
+from ml_connector.errors import ConnectorError, RecordRefused, RetryLater, StaleObject
 from ml_connector.model import Customer
 from ml_connector.quickbooks.client import QuickBooksClient
 from ml_connector.quickbooks.protocol import BatchItem
@@ -39,7 +39,8 @@ def use_in_quickbooks(
     """Write the value that a contact's merge field shows to its customer, under the SyncToken.
 
     Raises ``RecordRefused`` if there is nothing to write or QuickBooks refuses it, ``StaleObject``
-    if the customer was changed in QuickBooks meanwhile; it is then read again.
+    if the customer was changed in QuickBooks meanwhile; it is then read again. Raises ``RetryLater``
+    if no answer came: the audit then says that the call may have been made.
     """
     attribute = attribute_of(scope.sync, tag)
     preflight.pin_company(scope, client)
@@ -86,19 +87,25 @@ def _write(
             **_nested(attribute, value),
         },
     )
-    written, request_id = write_items(client, [item], operation_id=f"edits/{scope.name}")
-    result = written[0][1]
     error: ConnectorError | None = None
-    if not isinstance(result, dict):
-        error = result or RecordRefused("QuickBooks' answer names no customer", code="unanswered")
-    elif not scope.sync.custom_fields:
-        stage_rows(scope, connection, client.checked([result]))
+    outcome = "applied"
+    try:
+        written, request_id = write_items(client, [item], operation_id=f"edits/{scope.name}")
+    except RetryLater as unheard:  # the call may have been made
+        error, request_id, outcome = unheard, unheard.request_id, trail.UNKNOWN_OUTCOME
+    else:
+        result = written[0][1]
+        if not isinstance(result, dict):
+            unnamed = RecordRefused("QuickBooks' answer names no customer", code="unanswered")
+            error, outcome = result or unnamed, "failed"
+        elif not scope.sync.custom_fields:
+            stage_rows(scope, connection, client.checked([result]))
     entry = Entry(
         sync=scope.name,
         system="quickbooks",
         action="use_edit",
         reason="changed_in_mailchimp",
-        outcome="applied" if error is None else "failed",
+        outcome=outcome,
         cause="contact",
         customer_id=customer.id,
         email_key=email_key,

@@ -571,6 +571,10 @@ class StartedArchive(NamedTuple):
     previous_status: str | None
     contact_payload: bytes | None
     origin: str | None
+    seen_tags: Sequence[bytes] | None
+    seen_at: datetime | None
+    observation: bytes | None
+    observed_at: datetime | None
 
     @property
     def cause(self) -> str:
@@ -582,9 +586,11 @@ def take_applied_archives(connection: Connection, *, sync: str) -> list[StartedA
     """Lock and return pending archives that were in flight and whose contact we archived."""
     rows = connection.execute(
         text("""SELECT c.id, c.email_key, c.customer_id, c.reason, c.attempts, k.previous_status,
-                       k.payload, c.origin
+                       k.payload, c.origin, k.seen_tags, k.seen_at, o.payload, o.observed_at
                 FROM ml_connector.changes c
                 JOIN ml_connector.contacts k ON k.sync = c.sync AND k.email_key = c.email_key
+                LEFT JOIN ml_connector.observations o
+                     ON o.sync = c.sync AND o.email_key = c.email_key
                 WHERE c.sync = :sync AND c.state = 'pending' AND c.kind = 'archive'
                   AND EXISTS (SELECT 1 FROM ml_connector.archive_intents i WHERE i.change_id = c.id)
                   AND k.status = 'archived' AND k.archived_by = 'us'

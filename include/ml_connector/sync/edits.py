@@ -18,7 +18,7 @@ from ml_connector.rules.notes_block import Suggestion
 from ml_connector.scope import Scope
 from ml_connector.settings import Sync
 from ml_connector.store import contacts, cursors, deciding, observations
-from ml_connector.store.changes import ClaimedChange
+from ml_connector.store.changes import ClaimedChange, StartedArchive
 from ml_connector.store.database import lock_sync
 from ml_connector.store.observations import Observation
 from ml_connector.sync.outcomes import Outcome, Row, iso
@@ -138,7 +138,7 @@ def no_longer_suggested(
     return found
 
 
-def seen_by(scope: Scope, change: ClaimedChange) -> Observation | None:
+def seen_by(scope: Scope, change: ClaimedChange | StartedArchive) -> Observation | None:
     """Return the stored observation of a change's contact."""
     if change.observation is None:
         return None

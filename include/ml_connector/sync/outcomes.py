@@ -302,7 +302,9 @@ def our_tags(scope: Scope, shown: Collection[str], *known: Collection[str]) -> l
     return [tag for tag in shown if tag.casefold() in ours]
 
 
-def seen_tags(scope: Scope, change: ClaimedChange, *known: Collection[str]) -> list[str] | None:
+def seen_tags(
+    scope: Scope, change: ClaimedChange | StartedArchive, *known: Collection[str]
+) -> list[str] | None:
     """Return the tags of ours, as ``our_tags``, that a contact had when last read; None if unread."""
     if change.seen_tags is None:
         return None

@@ -5,6 +5,8 @@ archive is settled: the contact is gone by then, so there is nothing left to dec
 step the archive would not be attributed to the connector (A18).
 """
 
+from typing import Any
+
 from sqlalchemy import Connection
 
 from ml_connector.audit import trail
@@ -12,8 +14,9 @@ from ml_connector.audit.trail import Entry
 from ml_connector.model import ChangeState
 from ml_connector.scope import Scope
 from ml_connector.store import changes, contacts, intents
-from ml_connector.store.changes import SettledChange
-from ml_connector.sync.outcomes import archive_entry
+from ml_connector.store.changes import SettledChange, StartedArchive
+from ml_connector.sync.edits import seen_by
+from ml_connector.sync.outcomes import archive_entry, observed_state, seen_tags
 
 
 def settle_archives(scope: Scope, connection: Connection) -> int:
@@ -22,19 +25,10 @@ def settle_archives(scope: Scope, connection: Connection) -> int:
     The audience shows whether they took effect, so fetch members first.
     """
     done = changes.take_applied_archives(connection, sync=scope.name)
-    entries = []
-    for change in done:
-        identity = contacts.identity(scope.name, bytes(change.email_key))
-        payload = change.contact_payload
-        shown = scope.vault.decrypt(payload, identity) if payload else {}
-        entries.append(
-            archive_entry(
-                scope.name,
-                change,
-                outcome=ChangeState.APPLIED,
-                before={"status": change.previous_status, **shown},
-            )
-        )
+    entries = [
+        archive_entry(scope.name, each, outcome=ChangeState.APPLIED, before=_before(scope, each))
+        for each in done
+    ]
     changes.settle(
         connection, [SettledChange(id=each.id, state=ChangeState.APPLIED) for each in done]
     )
@@ -66,3 +60,17 @@ def record_unknown_outcomes(scope: Scope, connection: Connection) -> int:
         for change in intents.take_batches(connection, sync=scope.name)
     ]
     return trail.append(connection, entries, run=scope.run, vault=scope.vault)
+
+
+def _before(scope: Scope, change: StartedArchive) -> dict[str, Any]:
+    """Return the contact as last observed. An archive leaves its fields and tags as they were."""
+    payload, identity = change.contact_payload, contacts.identity(scope.name, change.email_key)
+    sent = scope.vault.decrypt(payload, identity) if payload else {}
+    seen = seen_by(scope, change)
+    state = observed_state(
+        str(change.previous_status),
+        seen.merge_fields if seen else sent.get("merge_fields"),
+        seen_tags(scope, change, sent.get("tags", ())),
+        at=change.observed_at if seen else change.seen_at,
+    )
+    return {**state, "email": sent.get("email")}
