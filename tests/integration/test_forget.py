@@ -265,6 +265,45 @@ def test_somebody_who_left_the_address_is_found_by_it(company):
     assert traces(company, "Finchley", addresses=(AMY, "amy@former-birds.org")) == []
 
 
+def test_somebody_who_took_another_address_in_mailchimp_is_found_there(company):
+    """No webhook and no run has told us of the new address."""
+    company.customer("Amy", AMY, FamilyName="Finchley")
+    company.sync()
+    company.person(AMY, "upemail", email_address="amy@new-birds.org")
+    done = erase(company)
+    assert done.contacts == {"archived": 1}
+    company.sync(full_sync=True)
+    assert company.statuses() == {"amy@new-birds.org": "archived"}
+    assert traces(company, "Finchley", addresses=(AMY, "amy@new-birds.org")) == []
+
+
+def test_somebody_who_takes_another_address_before_it_is_given_again_is_found_there(company):
+    company.customer("Amy", AMY, FamilyName="Finchley")
+    company.sync()
+    company.fault(
+        "mailchimp", match={"method": "DELETE"}, times=9, action={"kind": "status", "status": 500}
+    )
+    assert not erase(company).finished
+    company.clear_faults(company.mailchimp)
+    company.person(AMY, "upemail", email_address="amy@new-birds.org")
+    company.work_off()
+    assert erase(company).contacts == {"archived": 1}
+    company.sync(full_sync=True)
+    assert company.statuses() == {"amy@new-birds.org": "archived"}
+    assert traces(company, "Finchley", addresses=(AMY, "amy@new-birds.org")) == []
+
+
+def test_a_new_address_that_another_customer_has_stays_theirs(company):
+    company.customer("Amy", AMY)
+    company.sync()
+    company.person(AMY, "upemail", email_address="ben@finch.org")
+    company.customer("Ben", "ben@finch.org")
+    company.sync()
+    assert erase(company).contacts == {}
+    company.sync(full_sync=True)
+    assert company.statuses() == {"ben@finch.org": "subscribed"}
+
+
 def test_others_keep_what_is_theirs(company):
     """Who shared an address once, or lists the person's behind their own."""
     amy = company.customer("Amy", "house@finch.org")

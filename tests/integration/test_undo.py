@@ -7,7 +7,7 @@ from ml_connector.errors import SettingsError
 from ml_connector.sync import guard
 from ml_connector.sync.undo import find_run, plan_undo
 from ml_connector.sync.undo_push import write_undo
-from tests.integration.audit_journal import assert_audit_matches_journal
+from tests.integration.audit_journal import assert_audit_matches_journal, journal
 from tests.integration.company import Company
 from tests.integration.undoing import audience, last_run, undo, wrong_run
 
@@ -290,6 +290,22 @@ def test_e3_the_guard_holds_a_large_undo(three):
     three.sync()  # a daily run meanwhile does not drop the undo
     guard.approve(scope, plan_id=plan_id, person="Ann")
     assert write_undo(scope, client, plan_id=plan_id) == {"applied": 3}
+
+
+def test_e3_contacts_that_left_the_audience_are_not_asked_for_one_by_one(company):
+    emails = [f"c{number}@undo-mail.net" for number in range(120)]
+    for email in emails:
+        company.customer(email[:4], email, FamilyName="Undone")
+    company.sync()
+    company.sync()
+    run = wrong_run(company)
+    for email in emails[:80]:
+        company.person(email, "forget")
+    company.clear_journals()
+    told = undo(company, run)
+    assert told == {"update undo applied": 40, "update not_in_audience left": 80}
+    calls = journal(company, "mailchimp")
+    assert len([call for call in calls if "/members/" in call["path"]]) == 0
 
 
 def test_e3_a_run_is_named_by_its_plan_or_its_id(three):

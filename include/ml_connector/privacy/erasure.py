@@ -14,7 +14,12 @@ import msgspec
 from sqlalchemy import Connection, text
 
 from ml_connector.privacy.payloads import ERASURES
-from ml_connector.privacy.person import Person, PersonCustomer, find_person
+from ml_connector.privacy.person import (
+    Person,
+    PersonCustomer,
+    find_person,
+    has_another_customer,
+)
 from ml_connector.store import batches, customers
 from ml_connector.store.database import lock_sync
 from ml_connector.store.suppression import SUPPRESSED, redacted_customer
@@ -64,13 +69,7 @@ def begin(connection: Connection, address: str, *, actor: str, vault: Vault) -> 
     person = find_person(connection, address, vault=vault, formerly=formerly)
     if known is not None:
         person = _together(known.person, person)
-    connection.execute(
-        text("""INSERT INTO ml_connector.suppressions (email_key, reason)
-                SELECT unnest(CAST(:keys AS bytea[])), :reason ON CONFLICT DO NOTHING"""),
-        {"keys": person.key_bytes, "reason": REASON},
-    )
-    _withhold_customers(connection, person.customers, vault)
-    _erase_by_key(connection, person)
+    _cover(connection, person, vault)
     if known is not None:
         save(connection, known._replace(person=person), vault=vault)
         return known._replace(person=person)
@@ -80,6 +79,37 @@ def begin(connection: Connection, address: str, *, actor: str, vault: Vault) -> 
         {"key": key, "actor": actor, "payload": _payload(key, person, vault)},
     ).scalar_one()
     return Erasure(int(id_), key, None, person)
+
+
+def add_address(connection: Connection, erasure: Erasure, address: str, *, vault: Vault) -> Erasure:
+    """Cover an address that a contact of the person was found to have taken in Mailchimp.
+
+    Returns ``erasure`` itself if another customer is at that address: it is then theirs.
+    """
+    everywhere = syncs(connection)
+    for name in everywhere:
+        lock_sync(connection, sync=name, at="deciding")
+    key = vault.email_key(address)
+    moved = Person(keys=(key.hex(),), addresses=(address,))
+    _wait_for_calls(connection, moved)
+    for name in everywhere:
+        lock_sync(connection, sync=name)
+    if has_another_customer(connection, key, erasure.person.customers):
+        return erasure
+    wider = erasure._replace(person=_together(erasure.person, moved))
+    _cover(connection, wider.person, vault)
+    save(connection, wider, vault=vault)
+    return wider
+
+
+def _cover(connection: Connection, person: Person, vault: Vault) -> None:
+    connection.execute(
+        text("""INSERT INTO ml_connector.suppressions (email_key, reason)
+                SELECT unnest(CAST(:keys AS bytea[])), :reason ON CONFLICT DO NOTHING"""),
+        {"keys": person.key_bytes, "reason": REASON},
+    )
+    _withhold_customers(connection, person.customers, vault)
+    _erase_by_key(connection, person)
 
 
 def _wait_for_calls(connection: Connection, person: Person) -> None:
@@ -205,6 +235,7 @@ def _together(before: Person, now: Person) -> Person:
         keys=tuple(dict.fromkeys((*before.keys, *now.keys))),
         addresses=tuple(sorted({*before.addresses, *now.addresses})),
         customers=tuple(known.values()),
+        contacts=tuple(dict.fromkeys((*before.contacts, *now.contacts))),
     )
 
 

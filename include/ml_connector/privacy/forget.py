@@ -156,7 +156,11 @@ class _Eraser:
     # ── Mailchimp ─────────────────────────────────────────────────────────────────────────────
 
     def leave_mailchimp(self, target: OpenSync, *, delete_contact: bool) -> None:
-        """Archive or delete the person's contacts in a sync's audience."""
+        """Archive or delete the person's contacts in a sync's audience.
+
+        A contact may have taken another address in Mailchimp that nobody told us.
+        """
+        self._look_where_contacts_are(target)
         for address in self._erasure.person.addresses:
             mark = f"mailchimp/{target.scope.name}/{self._vault.email_key(address).hex()}"
             action = "delete_contact" if delete_contact else "archive"
@@ -170,6 +174,18 @@ class _Eraser:
                 continue
             self._calling(f"{mark}/{action}")
             self._leave(target, client, status, address, action)
+
+    def _look_where_contacts_are(self, target: OpenSync) -> None:
+        for contact in self._erasure.person.contacts:
+            if contact.sync != target.scope.name:
+                continue
+            found = target.mailchimp.get_by_id(contact.contact_id)
+            address = normal_form(found.email_address) if found is not None else ""
+            if address and address not in self._erasure.person.addresses:
+                with self._database.begin() as connection:
+                    self._erasure = erasure.add_address(
+                        connection, self._erasure, address, vault=self._vault
+                    )
 
     def _leave(
         self,

@@ -21,6 +21,13 @@ class PersonCustomer(msgspec.Struct, frozen=True, kw_only=True):
     cleared: bool = False
 
 
+class PersonContact(msgspec.Struct, frozen=True, kw_only=True):
+    """A contact of the person by its id, which stays when the address changes in Mailchimp."""
+
+    sync: str
+    contact_id: str
+
+
 class Person(msgspec.Struct, frozen=True, kw_only=True):
     """The person an erasure covers.
 
@@ -31,6 +38,7 @@ class Person(msgspec.Struct, frozen=True, kw_only=True):
     keys: tuple[str, ...]
     addresses: tuple[str, ...]
     customers: tuple[PersonCustomer, ...] = ()
+    contacts: tuple[PersonContact, ...] = ()
 
     @property
     def key_bytes(self) -> list[bytes]:
@@ -88,7 +96,30 @@ def find_person(
         keys=tuple(each.hex() for each in keys),
         addresses=tuple(sorted(addresses)),
         customers=shown,
+        contacts=_contacts(connection, keys),
     )
+
+
+def has_another_customer(
+    connection: Connection, key: bytes, shown: Sequence[PersonCustomer]
+) -> bool:
+    """Return whether a customer other than ``shown`` is at an address."""
+    rows = connection.execute(
+        text("""SELECT sync, customer_id FROM ml_connector.customers
+                WHERE email_key = :key OR contact_key = :key"""),
+        {"key": key},
+    ).all()
+    mine = {(each.sync, each.customer_id) for each in shown}
+    return any((row.sync, row.customer_id) not in mine for row in rows)
+
+
+def _contacts(connection: Connection, keys: Sequence[bytes]) -> tuple[PersonContact, ...]:
+    rows = connection.execute(
+        text("""SELECT DISTINCT sync, contact_id FROM ml_connector.contacts
+                WHERE email_key = ANY(:keys) AND contact_id IS NOT NULL ORDER BY sync, contact_id"""),
+        {"keys": bytea_array(keys)},
+    ).all()
+    return tuple(PersonContact(sync=row.sync, contact_id=row.contact_id) for row in rows)
 
 
 def _other_keys(connection: Connection, key: bytes, shown: Sequence[PersonCustomer]) -> list[bytes]:

@@ -7,7 +7,7 @@ from typing import NamedTuple
 from sqlalchemy import Connection, text
 
 from ml_connector.model import Unreadable
-from ml_connector.store.database import json_array
+from ml_connector.store.database import bytea_array, json_array
 
 QUICKBOOKS, MAILCHIMP = "quickbooks", "mailchimp"
 
@@ -78,6 +78,21 @@ def any_unreadable(connection: Connection, *, sync: str, system: str) -> bool:
     found = text("""SELECT EXISTS (SELECT 1 FROM ml_connector.unreadable_records
                                    WHERE sync = :sync AND system = :system)""")
     return bool(connection.execute(found, {"sync": sync, "system": system}).scalar_one())
+
+
+def unreadable_at(
+    connection: Connection, *, sync: str, system: str, keys: Collection[bytes]
+) -> dict[bytes, str]:
+    """Return those addresses among ``keys`` whose record cannot be read, each with the reason."""
+    rows = connection.execute(
+        text("""SELECT k.key, r.reason FROM ml_connector.unreadable_records r,
+                       unnest(r.email_keys) AS k(key)
+                WHERE r.sync = :sync AND r.system = :system
+                  AND r.email_keys && CAST(:keys AS bytea[])
+                  AND k.key = ANY(CAST(:keys AS bytea[]))"""),
+        {"sync": sync, "system": system, "keys": bytea_array(keys)},
+    ).all()
+    return {bytes(key): reason for key, reason in rows}
 
 
 def clear_unreadable(

@@ -28,6 +28,7 @@ from ml_connector.store import changes, contacts, cursors, deciding, plans, shar
 from ml_connector.store.changes import UNDO
 from ml_connector.store.database import lock_sync
 from ml_connector.store.undos import ContactNow, UndoneRun, Verdict
+from ml_connector.store.unreadable import MAILCHIMP, unreadable_at
 from ml_connector.sync.fetch_members import (
     MAX_SINGLE_LINKS,
     SWAP_CURSOR,
@@ -67,7 +68,7 @@ def plan_undo(
 ) -> int:
     """Decide what takes the run's contacts back; return the plan. Writes nothing to Mailchimp.
 
-    Reads the contacts one by one, or lists the audience once if that takes fewer calls. With
+    Reads the contacts one by one, or the entire audience if that takes fewer calls. With
     ``preview`` the changes are stored for viewing. What an earlier undo of this run has left undone
     is decided on again, and an archive that it began is this plan's.
     """
@@ -83,10 +84,14 @@ def plan_undo(
                 undos.take_over(connection, plan_id=plan.id, former=former)
         rows = runs.count(connection, plan.run)
         pages = contacts.count(connection, sync=scope.name) // MAX_COUNT
-    if rows > max(MAX_SINGLE_LINKS, pages):
+    listed = rows > max(MAX_SINGLE_LINKS, pages)
+    if listed:
         fetch_members(scope, client, full_sync=True, on_page=plan.judge)
     for keys in plan.iter_left():
-        plan.judge_singly(client, keys)
+        if listed:
+            plan.judge_unlisted(keys)
+        else:
+            plan.judge_singly(client, keys)
     with scope.database.begin() as connection:
         settle_archives(scope, connection)
     log.info("undo_planned", sync=scope.name, run=undone.run_id, preview=preview, rows=rows)
@@ -132,6 +137,18 @@ class _Plan:
             last = page[-1][0]
             if left := [key for key in keys if key not in done]:
                 yield left
+
+    def judge_unlisted(self, keys: Collection[bytes]) -> None:
+        """Decide on contacts that a complete listing did not show, or not readably."""
+        scope = self._scope
+        with scope.database.begin() as connection:
+            written = runs.rows_of(connection, self.run, keys=keys, vault=scope.vault)
+            unread = unreadable_at(connection, sync=scope.name, system=MAILCHIMP, keys=keys)
+        shown = {
+            key: Unreadable(record=key.hex(), reason=reason, digest="")
+            for key, reason in unread.items()
+        }
+        self._decide(written, shown)
 
     def judge_singly(self, client: MailchimpClient, keys: Collection[bytes]) -> None:
         """Read contacts one by one, and decide on them."""
