@@ -184,11 +184,16 @@ class Consent:
         return {email: at for email, at in each.opt_outs.items() if at > since}
 
     def brought(self, each: Customer) -> int:
-        """The level that a customer brings along to an address where nobody is known yet."""
+        """The level that a customer brings along to an address where nobody is known yet.
+
+        One who returns to the contact that it left alone finds what it had there.
+        """
         if self.standing_opt_outs(each):
             return 0
         levels = [level(self.travels(place)) for place in each.places if place != each.email]
-        return max(levels, default=level(self.setting))
+        returns = each.email is not None and each.places == {each.email}
+        had = level(self.words.get(each.email or "")) if returns else level(self.setting)
+        return max(levels, default=had)
 
     def ceiling(self, email: str) -> int:
         """The most that a write of ours may make of ``email``."""

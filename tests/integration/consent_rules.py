@@ -372,4 +372,5 @@ class Machine(Acts):
         if names:
             self.fired["erased people looked for"] += 1
             needles = {form for name in names for form in forms(name)}
-            assert found(dumped(self.company), needles) == []
+            left = found(dumped(self.company), needles)
+            assert left == [], f"what is left of erased people: {left}"

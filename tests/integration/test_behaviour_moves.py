@@ -234,3 +234,20 @@ def test_a13_whoever_signs_up_at_an_address_that_a_member_left_gets_the_customer
     company.sync()
     company.sync()
     assert company.fields(OLD)["FNAME"] == "Given"
+
+
+@pytest.mark.parametrize("then", [None, "unsubscribe", "complain"])
+def test_whoever_signs_up_at_a_deleted_address_gets_the_customers_data(company, then):
+    company.customer("Ada", "ada@finch.org")
+    company.customer("Bo", "bo@finch.org")
+    company.sync()
+    company.sync()
+    company.person("ada@finch.org", "forget")
+    company.person("ada@finch.org", "subscribe")
+    if then == "complain":
+        company.person("ada@finch.org", "clean", reason="abuse")
+    elif then:
+        company.person("ada@finch.org", then)
+    company.sync()
+    company.sync()
+    assert company.fields("ada@finch.org")["FNAME"] == "Ada"

@@ -248,11 +248,12 @@ _MERGE = text(f"""
             profile_hash = coalesce(excluded.profile_hash, known.profile_hash),
             seen_tags = coalesce(excluded.seen_tags, known.seen_tags),
             last_changed = excluded.last_changed, seen_at = excluded.seen_at
-        RETURNING email_key, status, alias_of, complained, xmax = 0 AS is_new
+        RETURNING email_key, status, alias_of, complained, xmax = 0 AS is_new,
+                  pushed_hash IS NULL AS unwritten
     ), waiting AS (
         UPDATE ml_connector.customers c SET dirty = true FROM written w
         WHERE c.sync = :sync AND c.email_key IN (w.email_key, w.alias_of)
-          AND (w.is_new OR c.decision = 'skipped' OR w.status = 'archived')
+          AND (w.is_new OR w.unwritten OR c.decision = 'skipped' OR w.status = 'archived')
     ), left_behind AS (
         UPDATE ml_connector.contacts o
         SET previous_status = w.status, complained = o.complained OR w.complained FROM written w
