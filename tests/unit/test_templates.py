@@ -42,6 +42,17 @@ ADDRESS = "{Line1}, {Zip} {City}"
         ("{A}{B}", {"A": "1", "B": "2"}, "12"),
         ("{A}/{B}/{C}", {"A": "1", "C": "3"}, "1/3"),
         ("{A}", {"A": "{B}"}, "{B}"),
+        ("{A}'s {B}", {"A": "Amy", "B": "Shop"}, "Amy's Shop"),
+        ("{A}'s {B}", {"A": "Amy"}, "Amy"),
+        ("{A}'s {B}", {"B": "Shop"}, "Shop"),
+        ("{A}\u2019s {B} ({C})", {"A": "Amy", "C": "Rome"}, "Amy (Rome)"),
+        ("{A}'s {B}, {C}", {"A": "Amy", "C": "Rome"}, "Amy, Rome"),
+        ("{A}'s", {"A": "Amy"}, "Amy's"),
+        ("{A}'s", {}, ""),
+        ("{A}th street {B}", {"B": "Rome"}, "street Rome"),
+        ("'{A}' {B}", {"A": "Amy"}, "'Amy'"),
+        ("{A}x{B}", {"A": "3", "B": "4"}, "3x4"),
+        ("{A}x{B}", {"B": "4"}, "4"),
     ],
 )
 def test_a51_a_part_without_a_value_takes_its_text_along(template, values, text):

@@ -2,8 +2,8 @@
 
 A part without a value takes the text that belongs to it along: words and opening brackets before
 it, closing brackets after it. Brackets around several parts stay while one of these has a value.
-One separator stays between two parts that have a value. So nothing dangles, whichever parts are
-empty.
+One separator stays between two parts that have a value. Letters that touch the part before, as in
+``{A}'s {B}``, stand only if both sides have a value. So nothing dangles, whichever parts are empty.
 """
 
 import re
@@ -13,16 +13,22 @@ from typing import NamedTuple
 
 from ml_connector.customer_paths import pieces
 
-_BETWEEN = re.compile(r"""((?:[)\]»”"']|>(?!\Z))*)((?:[^\w(\[«„“"'<]|<(?=\s))*)(.*)""", re.DOTALL)
-"""What closes the part before, what separates, and what opens the part after."""
+_BETWEEN = re.compile(
+    r"""(['\u2019]?\w+|)((?:[)\]»”"']|>(?!\Z))*)((?:[^\w(\[«„“"'<]|<(?=\s))*)(.*)""", re.DOTALL
+)
+"""What is joined to the part before, closes it, separates, and opens the part after."""
 _CLOSING = {"(": ")", "[": "]", "<": ">", "«": "»", "„": "“”", "“": "”", '"': '"'}
 """Each opening bracket or quotation mark with what can close it."""
 
 
 class _Part(NamedTuple):
-    """A path, the separator before it, and the text that stands only beside its value."""
+    """A path, the separator before it, and the text that stands only beside its value.
+
+    ``joined``: letters before the separator. They stand only between the values of both its sides.
+    """
 
     path: str
+    joined: str
     separator: str
     before: str
     after: str
@@ -68,6 +74,8 @@ def _separator(
         around = [pair for pair in pairs if pair.first < n <= pair.last]
         if all(pair.first <= former and following <= pair.last for pair in around):
             found = _stronger(found, parts[n].separator)
+    if former + 1 == following:
+        found = parts[following].joined + found
     return found
 
 
@@ -79,12 +87,12 @@ def _stronger(first: str, second: str) -> str:
 def _parts(template: str) -> tuple[_Part, ...]:
     texts, paths = pieces(template)[::2], pieces(template)[1::2]
     found: list[_Part] = []
-    separator, before = "", texts[0]
+    joined, separator, before = "", "", texts[0]
     for path, text in zip(paths, texts[1:], strict=True):
         last = len(found) == len(paths) - 1
-        after, following, opening = (text, "", "") if last else _split(text)
-        found.append(_Part(path, separator, before, after))
-        separator, before = following, opening
+        after, *further = (text, "", "", "") if last else _split(text)
+        found.append(_Part(path, joined, separator, before, after))
+        joined, separator, before = further
     return tuple(found)
 
 
@@ -104,6 +112,6 @@ def _pairs(template: str) -> tuple[_Pair, ...]:
     return tuple(found)
 
 
-def _split(text: str) -> tuple[str, str, str]:
+def _split(text: str) -> tuple[str, str, str, str]:
     match = _BETWEEN.fullmatch(text)
-    return (match[1], match[2], match[3]) if match else ("", text, "")
+    return (match[2], match[1], match[3], match[4]) if match else ("", "", text, "")
