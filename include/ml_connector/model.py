@@ -6,7 +6,7 @@ address (``vault.Vault.email_key``). The address itself appears only inside encr
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import StrEnum
@@ -152,7 +152,11 @@ def unreadable_record(
     email_address: str = "",
 ) -> Unreadable:
     """Return a record as unreadable; one without an id is named by its digest."""
-    hashed = hashlib.blake2b(repr(row).encode("utf-8", "replace"), digest_size=12).hexdigest()
+    try:
+        shown = repr(row)
+    except RecursionError:  # just not deep enough to fail while decoding
+        shown = f"nested {id_}{email_address}"
+    hashed = hashlib.blake2b(shown.encode("utf-8", "replace"), digest_size=12).hexdigest()
     digest = f"row:{hashed}"
     return Unreadable(
         record=id_ or digest,
@@ -163,13 +167,12 @@ def unreadable_record(
     )
 
 
-def numbered(found: Iterable[T | Unreadable]) -> list[T | Unreadable]:
-    """Return the records of a response, equal ones without an id told apart by a number.
+def numbered(found: Iterable[T | Unreadable], equal: Counter[str]) -> list[T | Unreadable]:
+    """Return the records of a page, equal ones without an id told apart by a number.
 
-    A full load counts them.
+    A full load counts them. ``equal``: how many the pages before had, by digest.
     """
     listed: list[T | Unreadable] = []
-    equal: Counter[str] = Counter()
     for each in found:
         if isinstance(each, Unreadable) and not each.has_id:
             equal[each.digest] += 1
@@ -179,6 +182,23 @@ def numbered(found: Iterable[T | Unreadable]) -> list[T | Unreadable]:
                 continue
         listed.append(each)
     return listed
+
+
+def anonymous(row: object) -> bool:
+    """Return whether a record cannot be read and tells no id: equal ones are not the same one."""
+    return isinstance(row, Unreadable) and not row.has_id
+
+
+def new_from(page: Sequence[T], former: Sequence[T], key: Callable[[T], str]) -> int:
+    """Return the index from which on a page shows nothing of the former page, its end if unknown.
+
+    Pages of a listing overlap. The last record with an id tells where. ``key``: a record's id.
+    """
+    for behind, last in enumerate(reversed(former)):
+        if not anonymous(last):
+            places = (n for n, row in enumerate(page) if key(row) == key(last))
+            return next(places, len(page)) + behind + 1
+    return len(former)
 
 
 @dataclass(frozen=True, slots=True)

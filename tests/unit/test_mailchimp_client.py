@@ -1,6 +1,6 @@
 """The Mailchimp client's rules: bounded repetition, complete listings, harmless replays."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -243,7 +243,14 @@ class Audience:
     ``meddle`` is called after every answer and may change members (their time moves to now).
     """
 
-    def __init__(self, times: dict[str, datetime], *, included: bool = True) -> None:
+    def __init__(
+        self,
+        times: dict[str, datetime],
+        *,
+        included: bool = True,
+        nulls: Collection[str] = (),
+    ) -> None:
+        self.nulls = nulls
         self.times, self.included, self.queries = dict(times), included, 0
         self.now = max(times.values(), default=START) + timedelta(minutes=1)
         self.meddle: Callable[[], None] = lambda: None
@@ -264,7 +271,9 @@ class Audience:
         )
         offset = int(params["offset"])
         members = [
-            {"contact_id": id_, "status": "subscribed", "last_changed": time.isoformat()}
+            None
+            if id_ in self.nulls
+            else {"contact_id": id_, "status": "subscribed", "last_changed": time.isoformat()}
             for time, id_ in rows[offset : offset + int(params["count"])]
         ]
         self.meddle()
@@ -292,6 +301,24 @@ def test_every_member_comes_once_whatever_the_ties(
         if floor is None or time > floor or (included and time == floor)
     ]
     assert sorted(expected) == sorted(ids)
+
+
+@given(
+    numbers=st.integers(0, 60),
+    size=st.integers(3, 9),
+    every=st.integers(2, 5),
+    included=st.booleans(),
+)
+def test_members_that_are_null_are_counted_one_by_one_over_all_pages(
+    numbers: int, size: int, every: int, included: bool
+) -> None:
+    times = {f"{n:02}": START + timedelta(seconds=n) for n in range(numbers)}
+    nulls = {id_ for n, id_ in enumerate(times) if n % every == 1}
+    client = Bench(Audience(times, included=included, nulls=nulls), page_size=size).client
+    pages = list(client.iter_members(since=None))
+    assert {member.contact_id for page in pages for member in page} == set(times) - nulls
+    unreadable = [row.record for page in pages for row in page.unreadable]
+    assert len(unreadable) == len(set(unreadable)) == len(nulls)
 
 
 @given(seconds=members, size=st.integers(2, 9), included=st.booleans(), data=st.data())

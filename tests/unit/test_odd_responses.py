@@ -5,6 +5,8 @@ from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import urlencode
 
+import msgspec
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -15,6 +17,7 @@ from ml_connector.model import Member, MemberWrite, Unreadable, page_of
 from ml_connector.quickbooks import protocol as quickbooks
 from ml_connector.quickbooks import webhooks as quickbooks_webhooks
 from ml_connector.rules.fields import customer_from
+from ml_connector.wire.formats import decode_document
 from ml_connector.wire.transport import Response
 from tests.odd_json import EXAMPLES, body, mutated
 
@@ -78,6 +81,26 @@ def test_a55_customers_beside_an_odd_one_are_read(odd: Any, custom: bool) -> Non
     for row in page.unreadable:
         assert row.record
         assert "finch" not in row.reason
+
+
+@pytest.mark.parametrize("nested", ["[", '{"a":', '{"a":['])
+@pytest.mark.parametrize("depth", [60, 70, 900, *range(960, 1010, 5), 5_000, 100_000])
+def test_a55_a_value_nested_too_deep_costs_only_its_record(depth: int, nested: str) -> None:
+    closing = {"[": "]", "{": "}"}
+    closed = "".join(closing[each] for each in reversed(nested) if each in closing)
+    deep = nested * depth + ("[]" if nested.endswith(":") else "") + closed * depth
+    for attribute, readable in (("Deep", 2), ("DisplayName", 1), ("Id", 1)):
+        odd = msgspec.json.encode({**customer(1), attribute: 7}).decode()
+        odd = odd.replace(f'"{attribute}":7', f'"{attribute}":{deep}')
+        whole = f'{{"QueryResponse": {{"Customer": [{odd}, {body(customer(2)).decode()}]}}}}'
+        found = quickbooks.read(Response(status=200, headers={}, body=whole.encode()))
+        page = page_of(quickbooks.read_rows(found, latest=NOW))
+        assert (len(page), len(page.unreadable)) == (readable, 2 - readable)
+
+
+@pytest.mark.parametrize("odd", [b'[[{"a": "' + b'\\"[' * 50_000, b"[" * 100_000, b"]" * 100_000])
+def test_a_body_nested_too_deep_and_cut_off_is_no_json(odd: bytes) -> None:
+    assert decode_document(b'{"a":' + b"[" * 5_000 + odd) is None
 
 
 @many

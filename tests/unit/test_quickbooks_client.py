@@ -1,7 +1,7 @@
 """The QuickBooks client's rules: one renewal, bounded repetition, complete pages."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -188,7 +188,10 @@ class Company:
     ``meddle`` is called after every answer and may update customers (their time moves to now).
     """
 
-    def __init__(self, times: dict[str, datetime], now: datetime) -> None:
+    def __init__(
+        self, times: dict[str, datetime], now: datetime, *, nulls: Collection[str] = ()
+    ) -> None:
+        self.nulls = nulls
         self.times, self.now, self.queries, self.largest = dict(times), now, 0, 0
         self.meddle: Callable[[], None] = lambda: None
 
@@ -217,7 +220,9 @@ class Company:
             self.largest = max(self.largest, position)
             page = rows[position - 1 : position - 1 + size]
             customers = [
-                {
+                None
+                if str(id_) in self.nulls
+                else {
                     "Id": str(id_),
                     "SyncToken": "0",
                     "MetaData": {
@@ -333,6 +338,37 @@ def test_a_first_load_of_a_hundred_pages_takes_one_call_more() -> None:
     company = Company(times, START)
     read(company, 100, None, START + timedelta(days=9))
     assert company.queries == 101
+
+
+@given(
+    numbers=st.integers(0, 60),
+    size=st.integers(2, 9),
+    ties=st.integers(1, 3),
+    every=st.integers(2, 5),
+)
+def test_customers_that_are_null_are_counted_one_by_one_over_all_pages(
+    numbers: int, size: int, ties: int, every: int
+) -> None:
+    times = {str(n): START + timedelta(seconds=n // ties) for n in range(numbers)}
+    nulls = {id_ for n, id_ in enumerate(times) if n % every == 1}
+    company = Company(times, START + timedelta(days=1), nulls=nulls)
+    client = Bench(company, page_size=max(size, ties + 1)).client
+    for pages in (
+        client.iter_listed(until=company.now, total=numbers),
+        client.iter_changed(since=None, until=company.now),
+    ):
+        found = list(pages)
+        assert {row["Id"] for page in found for row in page} == set(times) - nulls
+        unreadable = [row.record for page in found for row in page.unreadable]
+        assert len(unreadable) == len(set(unreadable)) == len(nulls)
+
+
+def test_customers_that_are_null_are_counted_one_by_one_within_a_long_second() -> None:
+    times = {str(n): START for n in range(40)}
+    company = Company(times, START + timedelta(days=1), nulls=set(list(times)[3::5]))
+    client = Bench(company, page_size=10).client
+    pages = list(client.iter_changed(since=None, until=company.now))
+    assert len({row.record for page in pages for row in page.unreadable}) == 8
 
 
 def test_a_list_out_of_order_is_not_trusted() -> None:

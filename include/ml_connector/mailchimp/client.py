@@ -33,6 +33,7 @@ from ml_connector.model import (
     Page,
     Status,
     Unreadable,
+    numbered,
     page_of,
 )
 from ml_connector.wire.formats import plain_text, response_time
@@ -157,6 +158,7 @@ class MailchimpClient:
         offset, anchor, shifts = 0, listing.NOWHERE, 0
         reached = listing.START
         delivered: dict[str, datetime] = {}
+        equal, former = Counter[str](), list[listing.Listed]()
         while True:
             page = self._page(since, archived, offset)
             if anchor != listing.NOWHERE:
@@ -174,9 +176,9 @@ class MailchimpClient:
                 if shifts > MAX_REREADS:
                     raise Unavailable("Mailchimp: the list of members does not keep its order")
                 continue
-            if fresh := [m for m in page if delivered.get(listing.key(m)) != listing.changed(m)]:
+            if fresh := listing.fresh(page, former, delivered):
                 shifts = 0
-                yield page_of(fresh)
+                yield page_of(numbered(fresh, equal))
             if len(page) < self._page_size:
                 return
             reached = max(reached, listing.changed(page[-1]))
@@ -189,9 +191,13 @@ class MailchimpClient:
             delivered |= {listing.key(member): listing.changed(member) for member in page}
             again = sum(listing.changed(member) >= restart for member in page)
             if again <= self._page_size // 2 and restart > (since or listing.START):
-                since, offset, anchor = restart, 0, listing.NOWHERE
+                since, offset, anchor, former = restart, 0, listing.NOWHERE, page
             else:
-                offset, anchor = offset + len(page) - 1, listing.place(page[-1])
+                offset, anchor, former = (
+                    offset + len(page) - 1,
+                    listing.place(page[-1]),
+                    page[-1:],
+                )
 
     def _page(self, since: datetime | None, archived: bool, offset: int) -> list[Listed]:
         params = protocol.members_params(

@@ -1,9 +1,9 @@
 """The order of a listing's members: where each stands, whether it can be read or not."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 
-from ml_connector.model import Member, Unreadable
+from ml_connector.model import Member, Unreadable, anonymous, new_from
 
 START = datetime.min.replace(tzinfo=UTC)
 NOWHERE = ("", START)
@@ -27,6 +27,18 @@ def changed(member: Listed) -> datetime:
 def place(member: Listed) -> tuple[str, datetime]:
     """Return a member's place. With the time: one that moved to the end may be seen again there."""
     return key(member), changed(member)
+
+
+def fresh(
+    page: Sequence[Listed], former: Sequence[Listed], delivered: Mapping[str, datetime]
+) -> list[Listed]:
+    """Return the members of a page that were not ``delivered`` as they are now."""
+    new = new_from(page, former, key)
+    return [
+        member
+        for place, member in enumerate(page)
+        if delivered.get(key(member)) != changed(member) or (anonymous(member) and place >= new)
+    ]
 
 
 def was_there(member: Listed, delivered: Mapping[str, datetime], reached: datetime) -> bool:

@@ -6,7 +6,7 @@ limits-and-throttles). Pages therefore have the maximum size, and no row is read
 
 import hashlib
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
@@ -24,7 +24,7 @@ from ml_connector.errors import (
     RecordRefused,
     TokenExpired,
 )
-from ml_connector.model import Page, Unreadable, page_of
+from ml_connector.model import Page, Unreadable, anonymous, new_from, numbered, page_of
 from ml_connector.quickbooks import protocol, statements
 from ml_connector.quickbooks.protocol import BatchItem
 from ml_connector.wire.formats import plain_text, response_time
@@ -148,12 +148,18 @@ class QuickBooksClient:
 
         Raises ``IncompleteRead`` if QuickBooks does not keep the requested order.
         """
-        floor, delivered = since, set[str]()
+        floor, delivered, equal = since, set[str](), Counter[str]()
+        page: list[Row | Unreadable] = []
         while floor is None or floor <= until:
-            page, times = self._page(floor, until, 1)
-            fresh = page_of(
-                row for row in page if not (_key(row) in delivered and _time(row) in (None, floor))
+            former, (page, times) = page, self._page(floor, until, 1)
+            new = new_from(page, former, _key)
+            rows = (
+                row
+                for place, row in enumerate(page)
+                if not (_key(row) in delivered and _time(row) in (None, floor))
+                or (anonymous(row) and place >= new)
             )
+            fresh = page_of(numbered(rows, equal))
             if fresh or fresh.unreadable:
                 yield fresh
             if len(page) < self._page_size:
@@ -161,8 +167,10 @@ class QuickBooksClient:
             last = _second(times[-1])
             seen = {_key(row) for row in page if _time(row) in (None, last)}
             if _second(times[0]) == last:
-                yield from self._iter_second(last, until, seen)
-                floor, delivered = last + TICK, set()
+                total = yield from self._iter_second(last, until, seen, equal)
+                # Rows without a time at the end of the page are of a later second.
+                floor, page = last + TICK, page[total:]
+                delivered = {_key(row) for row in page}
             else:
                 floor, delivered = last, seen
 
@@ -180,6 +188,7 @@ class QuickBooksClient:
         starts = range(1, total + 1, max(1, self._page_size - 1))
         last: Row | Unreadable | None = None
         reached: datetime | None = None
+        equal = Counter[str]()
         with ThreadPoolExecutor(PAGES_AT_A_TIME, thread_name_prefix="pages") as pool:
             coming = [
                 pool.submit(self._page, None, until, start) for start in starts[:PAGES_AT_A_TIME]
@@ -192,7 +201,7 @@ class QuickBooksClient:
                 ]
                 if last is not None and [_key(row) for row in page[:1]] != [_key(last)]:
                     break
-                fresh = page_of(page if last is None else page[1:])
+                fresh = page_of(numbered(page if last is None else page[1:], equal))
                 if fresh or fresh.unreadable:
                     yield fresh
                 if len(page) < self._page_size:
@@ -220,8 +229,8 @@ class QuickBooksClient:
         return page, times
 
     def _iter_second(
-        self, second: datetime, until: datetime, delivered: set[str]
-    ) -> Iterator[Page[Row]]:
+        self, second: datetime, until: datetime, delivered: set[str], equal: Counter[str]
+    ) -> Generator[Page[Row], None, int]:
         # One second has more rows than a page, as after a bulk import. Only offsets are left. The
         # set can only shrink, so read it from its end: a row that leaves moves no unread row to a
         # position already read.
@@ -232,10 +241,15 @@ class QuickBooksClient:
             statement = statements.changed_statement(
                 second, until, start, self._page_size, before=before
             )
-            fresh = [row for row in self._rows(statement) if _key(row) not in delivered]
-            delivered.update(_key(row) for row in fresh)
+            fresh = [
+                row
+                for row in self._rows(statement)
+                if _key(row) not in delivered or (anonymous(row) and start > 1)
+            ]
+            delivered.update(_key(row) for row in fresh if not anonymous(row))
             if fresh:
-                yield page_of(fresh)
+                yield page_of(numbered(fresh, equal))
+        return total
 
     def count(self) -> int:
         """Return the number of customers, inactive ones included."""

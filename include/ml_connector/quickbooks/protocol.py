@@ -25,7 +25,7 @@ from ml_connector.errors import (
     TokenExpired,
     Unavailable,
 )
-from ml_connector.model import Page, Unreadable, numbered, page_of
+from ml_connector.model import Page, Unreadable, page_of
 from ml_connector.quickbooks import rows
 from ml_connector.quickbooks.statements import parse_time
 from ml_connector.wire.formats import (
@@ -233,7 +233,7 @@ def _each_fit(document: dict[str, Any] | None, *, in_full: bool) -> dict[str, An
     found = _mapping((document or {}).get("QueryResponse")).get("Customer")
     if document is None or not isinstance(found, list):
         return document
-    fit = numbered(rows.read_customer(row, in_full=in_full) for row in found)
+    fit = [rows.read_customer(row, in_full=in_full) for row in found]
     return {**document, "QueryResponse": {**document["QueryResponse"], "Customer": fit}}
 
 

@@ -29,7 +29,7 @@ from ml_connector.errors import (
 )
 from ml_connector.quickbooks.protocol import THROTTLE_WAIT
 from ml_connector.quickbooks.statements import parse_time
-from ml_connector.wire.formats import retry_after
+from ml_connector.wire.formats import decode_document, retry_after
 from ml_connector.wire.transport import Request, Response, Transport
 
 TOKEN_URL = "https://oauth.platform.intuit.com/oauth2/v1/tokens/bearer"  # noqa: S105 (an address)
@@ -152,12 +152,7 @@ def token_request(
 def read_token(response: Response, now: datetime) -> TokenPair:
     """Return the pair of a token endpoint's response, or raise the error it means."""
     request_id = response.headers.get("intuit_tid")
-    try:
-        document = msgspec.json.decode(response.body)
-    except (msgspec.DecodeError, UnicodeDecodeError):
-        document = None
-    if not isinstance(document, dict):
-        document = {}
+    document = decode_document(response.body) or {}
     error = str(document.get("error") or "")
     access, refresh = document.get("access_token"), document.get("refresh_token")
     if response.status == 200 and isinstance(access, str) and isinstance(refresh, str):

@@ -12,6 +12,12 @@ import msgspec
 MAX_RETRY_AFTER = 3_600.0
 """Seconds: a vendor's Retry-After counts for at most an hour."""
 
+MAX_DEPTH = 64
+"""A value nested deeper than this is cut off. Neither system nests deeper than 10."""
+
+_TOKENS = re.compile(rb'"(?:[^"\\]|\\.)*+"?|[\[{]|[\]}]|[^"\[\]{}]++', re.DOTALL)
+"""Strings, brackets and what is between them. Possessive: linear in the length of the body."""
+
 _LONE_SURROGATES = re.compile("[\ud800-\udfff]")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _WORD = re.compile(r"[^\s\"'<>(),:;]+")
@@ -83,11 +89,14 @@ def decode_document(body: bytes) -> dict[str, Any] | None:
     """Return a response's JSON object; None if the body is no JSON object.
 
     Invalid UTF-8 and lone surrogates lose the characters concerned, so that one record's text never
-    costs the page.
+    costs the page. A value nested too deep to decode is cut off, which makes its record unreadable
+    if the value is read at all.
     """
     try:
         document = msgspec.json.decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+    except RecursionError:
+        return decode_document(_cut(body))
+    except (msgspec.DecodeError, UnicodeDecodeError):
         document = _decode_leniently(body)
     return document if isinstance(document, dict) else None
 
@@ -96,6 +105,24 @@ def _decode_leniently(body: bytes) -> Any:
     try:
         document = json.loads(body.decode("utf-8", errors="ignore"))
         text = json.dumps(document, ensure_ascii=False)
-    except (ValueError, RecursionError):
+    except ValueError:
         return None
+    except RecursionError:
+        return _decode_leniently(_cut(body))
     return json.loads(_LONE_SURROGATES.sub("", text))
+
+
+def _cut(body: bytes) -> bytes:
+    """Return JSON with every value nested deeper than ``MAX_DEPTH`` replaced by null."""
+    kept: list[bytes] = []
+    depth = 0
+    for token in _TOKENS.finditer(body):
+        piece = token[0]
+        opens, closes = piece in (b"[", b"{"), piece in (b"]", b"}")
+        if opens and depth == MAX_DEPTH:
+            kept.append(b"null")
+        depth += opens
+        if depth <= MAX_DEPTH:
+            kept.append(piece)
+        depth = max(0, depth - closes)
+    return b"".join(kept)
