@@ -23,7 +23,16 @@ SYSTEMS = {"quickbooks": "QuickBooks", "mailchimp": "Mailchimp"}
 # How the clients name the calls that read (``calls`` of both clients); all others write.
 READS = {
     *("query", "cdc", "companyinfo"),
-    *("account", "audience", "merge_fields", "groups", "members", "get", "abuse_reports"),
+    *(
+        "account",
+        "audiences",
+        "audience",
+        "merge_fields",
+        "groups",
+        "members",
+        "get",
+        "abuse_reports",
+    ),
     *("tag_search", "campaigns", "email_activity", "webhooks"),
 }
 

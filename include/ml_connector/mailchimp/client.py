@@ -96,6 +96,18 @@ class MailchimpClient:
         """Return the account: ``account_name``, ``pricing_plan_type`` and more."""
         return self._call("account", "GET", "")
 
+    def audiences(self) -> Sequence[Document]:
+        """Return the account's audiences: ``id``, ``name``, ``stats.member_count``.
+
+        https://mailchimp.com/developer/marketing/api/lists/get-lists-info/
+        """
+        params = {
+            "count": str(protocol.MAX_COUNT),
+            "fields": "lists.id,lists.name,lists.stats.member_count",
+        }
+        found = protocol.objects(self._call("audiences", "GET", "lists", params=params), "lists")
+        return [dict(each) for each in found]
+
     def audience(self) -> Document:
         """Return the audience: ``name``, ``double_optin``, ``stats`` ...
 

@@ -251,6 +251,10 @@ class QuickBooksClient:
                 yield page_of(numbered(fresh, equal))
         return total
 
+    def some(self, most: int) -> Page[Row]:
+        """Return up to ``most`` customers, inactive ones included, in one call."""
+        return page_of(self._rows(statements.changed_statement(None, self._latest(), 1, most)))
+
     def count(self) -> int:
         """Return the number of customers, inactive ones included."""
         return self._total(statements.count_statement())

@@ -8,6 +8,7 @@ from ml_connector_airflow.commands import cli, privacy
 def register(app: typer.Typer) -> None:
     """Add the commands."""
     app.command()(cli.migrate)
+    app.command()(cli.init)
     app.command()(cli.check)
     app.command()(cli.dags)
     app.command()(cli.sync)

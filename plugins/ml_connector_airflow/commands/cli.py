@@ -92,6 +92,61 @@ def rehearse(sync_name: Sync = "main", *, verbose: Verbose = False) -> None:
     """Read both systems and show what a sync would do; it cannot write. Shows personal data."""
     _known(sync_name)
     as_server(log_level="INFO" if verbose else "CRITICAL")
+    _rehearse(sync_name)
+
+
+def init(
+    *,
+    sync_name: Annotated[str, typer.Option("--sync", help="The sync to set up.")] = "",
+    file: Annotated[
+        str, typer.Option("--file", help="The settings file; else the one in force.")
+    ] = "",
+    company: Annotated[str, typer.Option("--company", help="By name or connection.")] = "",
+    audience: Annotated[str, typer.Option("--audience", help="By name or id.")] = "",
+    consent: Annotated[
+        str, typer.Option("--consent", help="subscribed, pending or transactional.")
+    ] = "",
+    mapping: Annotated[
+        str, typer.Option("--mapping", help="keep the file's, or take the proposed one.")
+    ] = "",
+    field: Annotated[
+        list[str] | None, typer.Option("--field", help="TAG=SOURCE, or TAG= (repeatable).")
+    ] = None,
+    tag: Annotated[
+        list[str] | None, typer.Option("--tag", help="A tag of every contact (repeatable).")
+    ] = None,
+    schedule: Annotated[str, typer.Option("--schedule", help="Cron, five fields.")] = "",
+    timezone: Annotated[str, typer.Option("--timezone", help="As Europe/Berlin.")] = "",
+    yes: Annotated[
+        bool, typer.Option("--yes", help="Ask nothing: the file or the default answers.")
+    ] = False,
+    rehearsal: Annotated[bool, typer.Option(help="Rehearse in the end.")] = True,
+) -> None:
+    """Ask what a settings file needs, write it with comments, and rehearse. Shows personal data."""
+    if mapping not in ("", "keep", "proposed"):
+        raise typer.BadParameter("keep or proposed", param_hint="--mapping")
+    as_server(log_level="CRITICAL")
+    from ml_connector_airflow.commands.init import Given, run_init
+
+    given = Given(
+        sync=sync_name,
+        file=file,
+        company=company,
+        audience=audience,
+        consent=consent,
+        mapping=mapping,
+        fields=field or (),
+        tags=tag or (),
+        schedule=schedule,
+        timezone=timezone,
+        yes=yes,
+    )
+    name = run_init(given)
+    if rehearsal:
+        _rehearse(name)
+
+
+def _rehearse(sync_name: str) -> None:
     from ml_connector_airflow.commands.sync import run_dag, show_rehearsal
 
     outcome = run_dag(sync_name, _PREVIEW)

@@ -1,0 +1,107 @@
+"""`ml-connector init`: questions, a mapping shown with real customers, a file with comments."""
+
+from pathlib import Path
+
+import pytest
+
+from ml_connector.settings import load_syncs
+from tests.integration.company import AUDIENCE
+
+AMY, BEN = "amy@first-file.org", "ben@first-file.org"
+ANSWERS = (
+    *("--consent", "pending", "--schedule", "0 3 * * *", "--timezone", "Europe/Berlin"),
+    *("--tag", "QuickBooks", "--tag", "Customers"),
+)
+
+
+@pytest.fixture
+def firm(company):
+    """Amy is in the audience under another first name, Ben is not."""
+    company.seed(AMY, merge_fields={"FNAME": "Amelia"})
+    company.customer("Amy", AMY, FamilyName="Finch", CompanyName="Finch Ltd")
+    company.customer("Ben", BEN, PrimaryPhone={"FreeFormNumber": "(650) 555-3311"})
+    company.clear_journals()
+    return company
+
+
+def audience_of(company) -> str:
+    return str(company.mailchimp_control("GET", "audiences")["audiences"][0]["name"])
+
+
+def test_a_new_file_has_what_was_asked_and_comments_and_nothing_is_written_elsewhere(
+    firm, run, tmp_path
+):
+    file = tmp_path / "new" / "syncs.yaml"
+    code, said = run(
+        "init",
+        "--file",
+        str(file),
+        *ANSWERS,
+        "--yes",
+        "--no-rehearsal",
+        "--audience",
+        audience_of(firm),
+    )
+    assert code == 0, said
+    (sync,) = load_syncs(file).values()
+    assert (sync.name, sync.audience_id) == ("main", AUDIENCE)
+    assert (sync.new_contact_status, sync.schedule) == ("pending", "0 3 * * *")
+    assert sync.timezone == "Europe/Berlin"
+    assert sync.tags.static == ("QuickBooks", "Customers")
+    assert sync.fields["FNAME"] == ("GivenName",)
+    assert sync.fields["ADDRESS"] == ("BillAddr",)
+    assert sync.fields["COMPANY"] == ("CompanyName",)
+    assert "# When a run starts" in file.read_text()
+    for told in (
+        f"Amy, {AMY}: subscribed",
+        "stays: it was there before",
+        f"Ben, {BEN}: not in the audience -> pending",
+        "(650) 555-3311",
+        "Sandbox Company",
+    ):
+        assert told in said, said
+    for base in (firm.quickbooks, firm.mailchimp):
+        assert firm.control(base, "GET", "journal?write=true")["calls"] == []
+
+
+def test_consent_has_no_default(firm, run, tmp_path):
+    file = tmp_path / "syncs-new.yaml"
+    code, said = run("init", "--file", str(file), "--yes", "--no-rehearsal")
+    assert (code, "--consent" in said) == (2, True), said
+    assert not file.exists()
+
+
+def test_questions_are_answered_and_only_the_answers_change_a_file(
+    firm, run, connected_environment
+):
+    file = Path(connected_environment["ML_CONNECTOR_SYNCS"])
+    before = file.read_text()
+    typed = [
+        *("1", "1"),  # company, audience
+        "pending",
+        "COMPANY=DisplayName",
+        "Nonsense=Balance",
+        "",
+        *("", "", ""),  # tags, schedule, time zone as they are
+        "y",
+    ]
+    code, said = run("init", "--no-rehearsal", typed="\n".join(typed) + "\n")
+    assert code == 0, said
+    assert "Which audience?" in said
+    after = file.read_text()
+    assert set(after.splitlines()) - set(before.splitlines()) == {
+        "    new_contact_status: pending",
+        "      COMPANY: DisplayName",
+    } | {line for line in after.splitlines() if "audience_id" in line}
+    assert "# merge field: QuickBooks attribute" in after
+
+
+def test_it_ends_with_the_rehearsal(firm, run, connected_environment):
+    code, said = run("init", *ANSWERS, "--yes")
+    assert code == 0, said
+    assert "Nothing was written: a rehearsal can only read." in said
+    assert "1 new contact (1 pending)" in said
+    assert firm.statuses() == {AMY: "subscribed"}
+    assert load_syncs(Path(connected_environment["ML_CONNECTOR_SYNCS"]))["main"].timezone == (
+        "Europe/Berlin"
+    )
