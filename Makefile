@@ -71,10 +71,10 @@ schema: install ## Write the JSON schema of syncs.yaml, by which editors complet
 lock: install-dev ## Compile requirements.txt and requirements-dev.txt from pyproject.toml
 	@UV_CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/uv pip compile --quiet --universal \
 		--generate-hashes --python-version 3.11 --no-emit-index-url --no-emit-find-links \
-		pyproject.toml -o requirements.txt
+		--all-extras pyproject.toml -o requirements.txt
 	@UV_CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/uv pip compile --quiet --universal \
 		--generate-hashes --python-version 3.11 --no-emit-index-url --no-emit-find-links \
-		-c requirements.txt --group dev pyproject.toml -o requirements-dev.txt
+		-c requirements.txt --all-extras --group dev pyproject.toml -o requirements-dev.txt
 
 audit: install-dev ## Look for known vulnerabilities of the locked packages
 	@$(BIN)/python -m local.advisories

@@ -230,7 +230,9 @@ def test_every_error_class_is_in_the_table_of_retries():
 
 def test_every_direct_dependency_has_a_reason_and_no_other():
     project = tomllib.loads(text_of(ROOT / "pyproject.toml"))
-    wanted = [*project["project"]["dependencies"], *project["dependency-groups"]["dev"]]
+    product = project["project"]
+    wanted = [*product["dependencies"], *project["dependency-groups"]["dev"]]
+    wanted += [name for extra in product["optional-dependencies"].values() for name in extra]
     page = ROOT / "docs/decisions/0001-dependencies.md"
     cells = [row[0] for head in ("package", "packages") for row in rows(page, head)]
     told = {package for cell in cells for package in _CODE.findall(cell)}

@@ -1,5 +1,6 @@
 """The wheel that a user installs: two packages with the DAGs and the plugin, and nothing else."""
 
+import re
 import shutil
 import subprocess
 import sys
@@ -178,6 +179,46 @@ def test_the_plugin_is_registered_once_where_its_folder_is_used_as_well(site):
     assert found.returncode == 0, found.stderr
     assert "already registered" not in found.stdout + found.stderr
     assert found.stdout.count("MlConnectorPlugin") == 1
+
+
+LOCKS = sorted((ROOT / "tests/airflow").glob("*.txt"))
+
+
+@pytest.mark.endurance
+@pytest.mark.parametrize(
+    ("lock", "python"),
+    zip(LOCKS, ["3.11", "3.12", "3.13"], strict=True),
+    ids=lambda x: Path(x).stem,
+)
+def test_installing_it_changes_no_version_of_an_airflow_that_is_there(wheel, lock, python):
+    """The lock's versions are constraints: whatever had to change would make this unsolvable."""
+    done = subprocess.run(
+        [
+            *(Path(sysconfig.get_path("scripts")) / "uv", "pip", "compile", "--system-certs"),
+            *("--python-version", python, "--no-header", "--no-annotate"),
+            *("--constraints", lock, "-"),
+        ],
+        input=f"ml-connector[celery,metrics,slack,smtp] @ {wheel.as_uri()}",
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=250,
+    )
+    assert done.returncode == 0, done.stderr
+    assert f"apache-airflow=={lock.stem}" in done.stdout.splitlines()
+
+
+def test_its_dependencies_have_no_upper_bound_but_airflows_next_major_version(wheel):
+    with ZipFile(wheel) as archive:
+        (name,) = [name for name in archive.namelist() if name.endswith(".dist-info/METADATA")]
+        needs = re.findall(r"^Requires-Dist: (.+)$", archive.read(name).decode(), re.MULTILINE)
+    assert [need for need in needs if re.search("<|==|~=", need.partition(";")[0])] == [
+        "apache-airflow<4,>=3.1"
+    ]
+    core = [need for need in needs if "extra ==" not in need]
+    assert not [
+        need for need in core if re.match("pixeltable|psutil|statsd|.*(slack|celery)", need)
+    ]
 
 
 @pytest.mark.endurance

@@ -1,30 +1,39 @@
 """Alert recipients: those of syncs.yaml, as Airflow's own notifiers."""
 
 from html import escape
+from importlib.util import find_spec
 from smtplib import SMTPException
 
 import requests
 from airflow.providers.http.notifications.http import HttpNotifier
-from airflow.providers.slack.notifications.slack_webhook import SlackWebhookNotifier
-from airflow.providers.smtp.notifications.smtp import SmtpNotifier
 from airflow.sdk import BaseNotifier
 from airflow.sdk.exceptions import AirflowException, AirflowRuntimeError
-from slack_sdk.errors import SlackClientError
 
 from ml_connector.alerts.causes import PendingAlert
 from ml_connector.alerts.texts import kind_of, message, subject
+from ml_connector.errors import SettingsError
 from ml_connector.settings import Alerts, Recipient
 
 TIMEOUT = 10
 """Seconds to wait for a response; a task is blocked meanwhile."""
 
-NOT_SENT = (
+
+def _errors_of_slack() -> tuple[type[Exception], ...]:
+    try:
+        from slack_sdk.errors import SlackClientError
+    except ImportError:  # the extra [slack]
+        return ()
+    return (SlackClientError,)
+
+
+NOT_SENT: tuple[type[Exception], ...] = (
     requests.RequestException,
     AirflowException,
     AirflowRuntimeError,
-    SlackClientError,
     SMTPException,
     OSError,
+    ImportError,  # the recipient's extra is not installed
+    *_errors_of_slack(),
     ValueError,  # an SMTP connection without a sender, a Slack connection without a token
 )
 """Errors of a notifier that did not reach its recipient."""
@@ -36,14 +45,29 @@ def send(alert: PendingAlert, recipient: Recipient, settings: Alerts) -> None:
     _notifier(alert, recipient, message(alert, runbook=settings.runbook)).notify({})
 
 
+def require_packages(settings: Alerts) -> str:
+    """Return the recipients. Raises ``SettingsError`` if one needs an extra that is not installed."""
+    for recipient in settings.recipients:
+        kind = recipient.name.partition(":")[0]
+        if kind != "webhook" and not find_spec(f"airflow.providers.{kind}"):
+            raise SettingsError(
+                f"alerts to {recipient.name} need a package: pip install 'ml-connector[{kind}]'"
+            )
+    return ", ".join(recipient.name for recipient in settings.recipients)
+
+
 def _notifier(alert: PendingAlert, recipient: Recipient, text: str) -> BaseNotifier:
     if recipient.slack:
+        from airflow.providers.slack.notifications.slack_webhook import SlackWebhookNotifier
+
         return SlackWebhookNotifier(
             slack_webhook_conn_id=recipient.slack,
             text=f"*{subject(alert)}*\n{text}",
             timeout=TIMEOUT,
         )
     if recipient.smtp:
+        from airflow.providers.smtp.notifications.smtp import SmtpNotifier
+
         return SmtpNotifier(
             smtp_conn_id=recipient.smtp,
             to=list(recipient.to),

@@ -13,7 +13,7 @@ from ml_connector.mailchimp.webhooks import secret_in, secret_matches
 from ml_connector.model import RunContext
 from ml_connector.privacy import erasure
 from ml_connector.scope import Scope
-from ml_connector.settings import load_sync, load_syncs, settings_file
+from ml_connector.settings import load_alerts, load_sync, load_syncs, settings_file
 from ml_connector.store import cursors, customers, problems, unreadable
 from ml_connector.sync import permissions, preflight
 from ml_connector.sync.custom_fields import CustomFields
@@ -23,6 +23,7 @@ from ml_connector.sync.push import CONTRACT_CURSOR
 from ml_connector.webhooks.endpoint import PREFIX
 from ml_connector.webhooks.receiver.keys import MailchimpKey
 from ml_connector_airflow import installation
+from ml_connector_airflow.alerts.notifiers import require_packages
 from ml_connector_airflow.mounts.receiver import mailchimp_key
 from ml_connector_airflow.wiring import (
     connection_named,
@@ -53,6 +54,8 @@ def run_checks(sync_name: str = "", *, fix: bool = False) -> Iterator[Line]:
     yield _tried("Fernet key", installation.fernet_key)
     yield _tried("pools", lambda: installation.pools(syncs))
     yield _tried("DAGs for every sync", installation.paused_services)
+    if (alerts := load_alerts()).recipients:
+        yield _tried("alerts", lambda: require_packages(alerts))
     for sync in syncs:
         try:
             scope = open_scope(sync.name)
