@@ -154,8 +154,11 @@ def wanted(settings: Settings, *, connector_database: Mapping[str, Any]) -> dict
             "conn_type": "mailchimp",
             "description": "The sandbox's account" if settings.sandbox else "",
             "host": given.mailchimp_url,
+            "login": given.mailchimp_client_id,
             "password": given.mailchimp_key,
             "extra": {
+                "client_secret": given.mailchimp_client_secret,
+                "token_url": given.mailchimp_token_url,
                 "webhook_secret": given.webhook_secret,
                 "webhook_signing_secret": given.signing_secret,
             },
@@ -182,7 +185,9 @@ def wanted(settings: Settings, *, connector_database: Mapping[str, Any]) -> dict
                 "access_token": "",
                 "refresh_token": given.refresh_token,
                 "expires_at": EXPIRED,
-            },
+            }
+            if given.refresh_token
+            else None,
         },
     }
 

@@ -16,7 +16,7 @@ import psycopg
 import yaml
 from rich.console import Console
 
-from local import airflow, forks, summary, verify, warm
+from local import accounts, airflow, forks, summary, verify, warm
 from local import secrets as keys
 from local.client import AirflowApi
 from local.drill import WebhookDrill
@@ -43,6 +43,7 @@ SERVICES = (
     "undo_run",
     "verify_audit",
 )
+POLL = 0.5  # seconds
 START_TIMEOUT = 180.0  # seconds; 20 is usual on 2 cores
 PARSE_TIMEOUT = 120.0  # seconds from then on; 1 is usual, 60 was too little on cores shared by many
 
@@ -59,6 +60,7 @@ class Run:
         self.sandbox = Sandbox(settings) if settings.sandbox else None
         self.variables: dict[str, str] = {}
         self.database_url = ""
+        self._airflow_url = ""
         self.synced = False
 
     def main(self, *, once: bool) -> None:
@@ -76,6 +78,8 @@ class Run:
             stack.callback(self._stop)
             self._prepare(postgres, secrets, once=once)
             api = self._start_airflow(secrets)
+            if not self.sandbox:
+                self._wait_for_accounts(secrets, once=once)
             registration = self._register_webhooks(stack)
             if once and self.sandbox and not self.settings.rehearse:
                 self._drill = WebhookDrill(
@@ -126,6 +130,7 @@ class Run:
         for database in (airflow.AIRFLOW_DATABASE, airflow.CONNECTOR_DATABASE):
             postgres.create_database(database)
         self.database_url = postgres.url(airflow.CONNECTOR_DATABASE, driver="")
+        self._airflow_url = postgres.url(airflow.AIRFLOW_DATABASE, driver="")
         self._remember(postgres)
         self.progress.say("database started")
         return postgres
@@ -204,6 +209,41 @@ class Run:
                 f"the DAG file {file} cannot be read: {reason}",
                 log=self.settings.logs / "dag-processor.log",
             )
+
+    def _wait_for_accounts(self, secrets: keys.Secrets, *, once: bool) -> None:
+        """Wait until both accounts are connected and nothing is left to choose. No sync runs before.
+
+        Raises:
+            LocalError: A single run, which waits for nobody, cannot begin.
+        """
+        said = ""
+        while True:
+            missing = accounts.missing(
+                self._airflow_url, syncs_file=self._syncs_file(), sync=self.settings.sync
+            )
+            if once and missing:
+                raise LocalError(
+                    f"{' and '.join(missing)} not connected yet: start `make run`, press the Connect"
+                    " buttons on the page that it names, then run this again"
+                )
+            if once and self.settings.open_question:
+                raise LocalError(self.settings.open_question)
+            if not missing and not self.settings.open_question:
+                return
+            if (line := self._what_is_left(missing, secrets)) != said:
+                self.progress.say(line)
+                said = line
+            self._revive()
+            time.sleep(POLL)
+
+    def _what_is_left(self, missing: list[str], secrets: keys.Secrets) -> str:
+        if not missing:
+            return f"both accounts are connected. {self.settings.open_question}. Then start again"
+        page = f"{self.settings.ui}/ml-connector/console/{self.settings.sync}/setup"
+        return (
+            f"no sync runs before you connect {' and '.join(missing)}: {page}"
+            f" (user {keys.ADMIN}, password {secrets.admin_password})"
+        )
 
     def _register_webhooks(self, stack: ExitStack) -> Registration | None:
         """Begin to register; only the receiver has to be up for it."""
@@ -296,10 +336,13 @@ class Run:
                 api.unpause(dag_id)
         self.progress.say(f"everything is up at {self.settings.ui}; Ctrl-C stops it")
         while True:
-            for sentence in self.processes.revive():
-                self._remember()
-                self.progress.say(sentence)
-            time.sleep(0.5)
+            self._revive()
+            time.sleep(POLL)
+
+    def _revive(self) -> None:
+        for sentence in self.processes.revive():
+            self._remember()
+            self.progress.say(sentence)
 
     def _migrate(self) -> None:
         migrate: Any = importlib.import_module("ml_connector.store.migrate")

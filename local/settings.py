@@ -17,6 +17,10 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 SHIPPED_SYNCS = REPOSITORY / "include" / "config" / "syncs.yaml"
 SANDBOX_AUDIENCE = "a1b2c3d4e5"
 
+NO_AUDIENCE = "not-chosen"
+WEAKEST = "transactional"
+"""In the settings while nothing is chosen. No sync runs then, and no account has such an audience."""
+
 STATUSES = ("subscribed", "pending", "transactional")
 CONSENT = """what do new contacts agree to? Set NEW_CONTACT_STATUS in .env to one of
   subscribed     every customer agreed to your newsletter; they are mailed from now on
@@ -24,14 +28,18 @@ CONSENT = """what do new contacts agree to? Set NEW_CONTACT_STATUS in .env to on
   transactional  they are in the audience and get no newsletter
 Whoever opted out in Mailchimp stays opted out, whatever you choose"""
 
-# Without all of these there is nothing to talk to; the rest has a default.
-REQUIRED_CREDENTIALS = (
-    "QUICKBOOKS_CLIENT_ID",
-    "QUICKBOOKS_CLIENT_SECRET",
-    "QUICKBOOKS_REALM_ID",
-    "QUICKBOOKS_REFRESH_TOKEN",
-    "MAILCHIMP_API_KEY",
+AUDIENCE = (
+    "the shipped settings name the sandbox's audience: "
+    "set MAILCHIMP_AUDIENCE_ID in .env, or ML_CONNECTOR_SYNCS to a settings file of yours"
 )
+
+# Any of these means real accounts. A refresh token and an API key connect them at the start;
+# without, a person connects them on the console's Setup page.
+INTUIT_APP = ("QUICKBOOKS_CLIENT_ID", "QUICKBOOKS_CLIENT_SECRET")
+COMPANY = ("QUICKBOOKS_REALM_ID", "QUICKBOOKS_REFRESH_TOKEN")
+API_KEY = "MAILCHIMP_API_KEY"
+MAILCHIMP_APP = ("MAILCHIMP_CLIENT_ID", "MAILCHIMP_CLIENT_SECRET")
+CREDENTIALS = (*INTUIT_APP, *COMPANY, API_KEY, *MAILCHIMP_APP)
 INTUIT_TOKEN_URL = "https://oauth.platform.intuit.com/oauth2/v1/tokens/bearer"  # noqa: S105
 
 
@@ -59,6 +67,9 @@ class Credentials:
     verifier_token: str
     mailchimp_key: str
     mailchimp_url: str
+    mailchimp_client_id: str
+    mailchimp_client_secret: str
+    mailchimp_token_url: str
     webhook_secret: str
     signing_secret: str
 
@@ -77,6 +88,7 @@ class Settings:
         rehearse: Whether the first sync only reads, and prints what it would do.
         approve: Whether the first sync's plan is approved, whatever it is.
         dags_folder: Where Airflow looks for DAGs.
+        open_question: What a person has to choose before a sync can run; empty if nothing.
         forking: Whether Airflow's components are forks of one process, where the system allows it.
     """
 
@@ -92,6 +104,7 @@ class Settings:
     approve: bool
     rehearse: bool
     dags_folder: Path
+    open_question: str = ""
     forking: bool = True
 
     @property
@@ -124,16 +137,15 @@ def load(environ: Mapping[str, str] | None = None, *, dotenv: Path | None = None
     home = Path(given.get("ML_CONNECTOR_HOME") or ".state")
     syncs = given.get("ML_CONNECTOR_SYNCS")
     audience = given.get("MAILCHIMP_AUDIENCE_ID")
-    if real and not syncs and not audience:
-        raise LocalError(
-            "the shipped settings name the sandbox's audience: "
-            "set MAILCHIMP_AUDIENCE_ID in .env, or ML_CONNECTOR_SYNCS to a settings file of yours"
-        )
     status = given.get("NEW_CONTACT_STATUS")
     if status and status not in STATUSES:
         raise LocalError(f"NEW_CONTACT_STATUS is {status!r}; {CONSENT}")
-    if real and not syncs and not status:
-        raise LocalError(CONSENT)
+    question = ""
+    if real and not syncs:
+        question = AUDIENCE if not audience else CONSENT if not status else ""
+    # Without tokens there is something to do first, and the answer may take a look at the account.
+    if question and COMPANY[1] in given and API_KEY in given:
+        raise LocalError(question)
     if syncs and not (REPOSITORY / syncs).is_file():
         raise LocalError(f"ML_CONNECTOR_SYNCS names {syncs}, which is not a file")
     return Settings(
@@ -143,12 +155,13 @@ def load(environ: Mapping[str, str] | None = None, *, dotenv: Path | None = None
         sandbox=not real,
         sync=given.get("SYNC", "main"),
         syncs_file=(REPOSITORY / syncs).resolve() if syncs else SHIPPED_SYNCS,
-        audience=audience if real and not syncs else None,
+        audience=(audience or NO_AUDIENCE) if real and not syncs else None,
         timeout=_seconds(given, "RUN_TIMEOUT", 600.0),
-        new_contact_status=status,
+        new_contact_status=status or (WEAKEST if question else None),
         approve=not real or given.get("APPROVE", "0") != "0",
         rehearse=given.get("REHEARSE", "0") != "0",
         dags_folder=Path(given.get("ML_CONNECTOR_DAGS_FOLDER", REPOSITORY / "dags")).resolve(),
+        open_question=question,
         forking=given.get("ML_CONNECTOR_FORK", "1") != "0",
     )
 
@@ -166,6 +179,9 @@ def sandbox_credentials(ports: Ports) -> Credentials:
         verifier_token="sandbox-verifier-token",  # noqa: S106
         mailchimp_key="sandbox-key-us99",
         mailchimp_url=f"http://127.0.0.1:{ports.mailchimp_port}/3.0",
+        mailchimp_client_id="sandbox-client",
+        mailchimp_client_secret="sandbox-secret",  # noqa: S106
+        mailchimp_token_url=f"http://127.0.0.1:{ports.mailchimp_port}/oauth2/token",
         webhook_secret="sandbox-webhook-secret",  # noqa: S106
         signing_secret="",
     )
@@ -194,29 +210,41 @@ def _ports(given: Mapping[str, str]) -> Ports:
 
 def _is_real(given: Mapping[str, str]) -> bool:
     """Return whether real accounts are meant. Half of the credentials is a mistake."""
-    present = [name for name in REQUIRED_CREDENTIALS if name in given]
-    missing = [name for name in REQUIRED_CREDENTIALS if name not in given]
+    present = [name for name in CREDENTIALS if name in given]
+    missing = [name for name in INTUIT_APP if name not in given]
+    if COMPANY[1] in given and COMPANY[0] not in given:
+        missing.append(COMPANY[0])
+    if API_KEY not in given:
+        app = [name for name in MAILCHIMP_APP if name not in given]
+        missing += app if len(app) == 1 else [f"{' and '.join(app)} (or {API_KEY})"] if app else []
     if present and missing:
         raise LocalError(
             f"{', '.join(present)} set, but {', '.join(missing)} missing: "
-            "set all of them in .env, or none to use the sandbox"
+            "set them in .env, or none to use the sandbox"
         )
     return bool(present)
 
 
 def _real(given: Mapping[str, str]) -> Credentials:
+    def copied(name: str, usual: str = "") -> str:
+        """Return a value without the blanks that copying it brings along."""
+        return "".join(given.get(name, usual).split())
+
     return Credentials(
-        client_id=given["QUICKBOOKS_CLIENT_ID"],
-        client_secret=given["QUICKBOOKS_CLIENT_SECRET"],
-        realm_id=given["QUICKBOOKS_REALM_ID"],
-        refresh_token=given["QUICKBOOKS_REFRESH_TOKEN"],
-        quickbooks_url=given.get("QUICKBOOKS_BASE_URL", ""),
-        token_url=given.get("QUICKBOOKS_TOKEN_URL", INTUIT_TOKEN_URL),
-        verifier_token=given.get("QUICKBOOKS_WEBHOOK_VERIFIER_TOKEN", ""),
-        mailchimp_key=given["MAILCHIMP_API_KEY"],
-        mailchimp_url=given.get("MAILCHIMP_BASE_URL", ""),
-        webhook_secret=given.get("MAILCHIMP_WEBHOOK_SECRET", ""),
-        signing_secret=given.get("MAILCHIMP_WEBHOOK_SIGNING_SECRET", ""),
+        client_id=copied("QUICKBOOKS_CLIENT_ID"),
+        client_secret=copied("QUICKBOOKS_CLIENT_SECRET"),
+        realm_id=copied("QUICKBOOKS_REALM_ID"),
+        refresh_token=copied("QUICKBOOKS_REFRESH_TOKEN"),
+        quickbooks_url=copied("QUICKBOOKS_BASE_URL"),
+        token_url=copied("QUICKBOOKS_TOKEN_URL", INTUIT_TOKEN_URL),
+        verifier_token=copied("QUICKBOOKS_WEBHOOK_VERIFIER_TOKEN"),
+        mailchimp_key=copied(API_KEY),
+        mailchimp_url=copied("MAILCHIMP_BASE_URL"),
+        mailchimp_client_id=copied("MAILCHIMP_CLIENT_ID"),
+        mailchimp_client_secret=copied("MAILCHIMP_CLIENT_SECRET"),
+        mailchimp_token_url=copied("MAILCHIMP_TOKEN_URL"),
+        webhook_secret=copied("MAILCHIMP_WEBHOOK_SECRET"),
+        signing_secret=copied("MAILCHIMP_WEBHOOK_SIGNING_SECRET"),
     )
 
 

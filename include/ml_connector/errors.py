@@ -6,7 +6,8 @@
     ├── StopRun                 nothing further can succeed; manual action is needed
     │   ├── SettingsError       syncs.yaml, environment or a connection is wrong (exit code 2)
     │   ├── CredentialsError    a system refused our credentials, data centre or realm
-    │   │   └── NeedsReauth     the QuickBooks grant has ended; connect again
+    │   │   └── NeedsReauth     a system no longer accepts our access; connect again
+    │   │       └── NotConnected    nobody has connected the account yet
     │   ├── QuotaExhausted      rate limiting or a block that outlasted the retries
     │   ├── AudienceNotReady    audience or merge fields do not match the settings
     │   ├── QueryRefused        QuickBooks refuses a query as a whole
@@ -66,7 +67,17 @@ class CredentialsError(StopRun):
 
 
 class NeedsReauth(CredentialsError):
-    """QuickBooks no longer accepts the refresh token. Connect again."""
+    """A system no longer accepts our token or key. Connect again. ``system``: which one."""
+
+    def __init__(
+        self, message: str, *, system: str = "quickbooks", request_id: str | None = None
+    ) -> None:
+        super().__init__(message, request_id=request_id)
+        self.system = system
+
+
+class NotConnected(NeedsReauth):
+    """There is no token or key of the account yet."""
 
 
 class QuotaExhausted(StopRun):

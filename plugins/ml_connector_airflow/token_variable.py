@@ -3,7 +3,7 @@
 from airflow.sdk import Variable
 from airflow.sdk.exceptions import AirflowRuntimeError
 
-from ml_connector.errors import NeedsReauth
+from ml_connector.errors import NotConnected
 from ml_connector.quickbooks.tokens import TokenPair
 
 
@@ -23,10 +23,10 @@ class TokenVariable:
         self._name = variable_name(conn_id)
 
     def load(self) -> TokenPair:
-        """Return the pair. Raises ``NeedsReauth`` if QuickBooks has never been connected."""
+        """Return the pair. Raises ``NotConnected`` if QuickBooks has never been connected."""
         value = _stored(self._name) or _seeded(self._name)
         if not value:
-            raise NeedsReauth(
+            raise NotConnected(
                 f"QuickBooks is not connected: there is no Variable {self._name}; "
                 "run `ml-connector connect quickbooks`"
             )

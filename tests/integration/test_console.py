@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from urllib.parse import quote, urlencode
 
@@ -24,7 +24,7 @@ from ml_connector.console.outside import StatusLine, TokenExpiry
 from ml_connector.console.pages import audit
 from ml_connector.console.pages.setup import CONSENT_PAGES, COOKIE
 from ml_connector.console.visit import Services, Started
-from ml_connector.console.words import STATUS
+from ml_connector.console.words import STATUS, Fault, fault
 from ml_connector.settings import Sync, Tags
 from ml_connector.sync import guard
 from ml_connector.sync.drift import Drift
@@ -58,8 +58,15 @@ class FakeOutside:
     def token_ends(self, conn_id):
         return TokenExpiry()
 
+    def key_problem(self, conn_id):
+        return ""
+
     def connections(self, sync):
-        return [StatusLine(name="QuickBooks", said="connection quickbooks_default", ok=True)]
+        return [
+            StatusLine(name="QuickBooks", said="connection quickbooks_default", ok=True),
+            StatusLine(name="Token", said="stored", ok=True, access="quickbooks"),
+            StatusLine(name="Mailchimp", said="key set", ok=True, access="mailchimp"),
+        ]
 
     def webhooks(self, sync, base):
         return [StatusLine(name="Mailchimp", said=f"{base}/hook", ok=False, fix="Register it.")]
@@ -819,6 +826,110 @@ def test_a_redirect_to_the_machines_other_name_is_passed_on_once(company):
     answer = visitor.http.get(f"http://localhost:8080{back}")
     assert answer.headers["location"] == f"http://127.0.0.1:8080{back}&hop=1"
     assert visitor.http.get(answer.headers["location"]).status_code == 401
+
+
+GONE = (
+    "quickbooks_default: QuickBooks no longer accepts the refresh token (invalid_grant); run"
+    " `ml-connector connect quickbooks` to connect QuickBooks again (request 1-abc)"
+)
+SAID = "QuickBooks no longer accepts the refresh token (invalid_grant)"
+BUTTON = f'href="{PREFIX}/main/setup/connect/quickbooks"'
+
+
+def refuse(company, cause="needs_reauth:quickbooks_default", message=GONE):
+    """Have a system take our access away, as a task would have told it; the run failed."""
+    with company.database.begin() as connection:
+        alert = "INSERT INTO ml_connector.alerts (cause, message) VALUES (:cause, :message)"
+        connection.execute(text(alert), {"cause": cause, "message": message})
+        error = message.partition(": ")[2]
+        run = "UPDATE ml_connector.plans SET state = 'failed', error = :error WHERE id = 2"
+        connection.execute(text(run), {"error": error})
+
+
+class Ending(FakeOutside):
+    """A connection whose token, if it were good, had years to go."""
+
+    def token_ends(self, conn_id):
+        end = datetime(2031, 10, 1, tzinfo=UTC)
+        return TokenExpiry(access=end, refresh=end, for_good=end)
+
+
+def test_a_refused_account_is_one_message_with_its_button_and_no_end_date(own):
+    refuse(own)
+    visitor = Visitor(own, "admin", outside=Ending())
+    html = visitor.get("/main").text
+    page = words_of(html)
+    assert page.count(SAID) == 1
+    assert html.count(BUTTON) == 1
+    assert "ml-connector connect" not in page
+    assert "Needs a person" not in page or SAID not in page.partition("Needs a person")[2]
+    assert "in 5" not in page.partition("QuickBooks connection ends")[2][:40]
+    assert "not connected" in page.partition("QuickBooks connection ends")[2][:60]
+
+
+def test_a_refused_account_is_told_alike_on_setup_and_on_the_runs_page(own):
+    refuse(own)
+    visitor = Visitor(own, "admin", outside=Ending())
+    for path in ("/main/setup", "/main/plans/2"):
+        html = visitor.get(path).text
+        assert SAID in words_of(html)
+        assert BUTTON in html
+        assert "ml-connector connect" not in words_of(html)
+    assert SAID in visitor.page("/main/plans")
+    assert BUTTON not in Visitor(own, "viewer", outside=Ending()).get("/main").text
+
+
+def test_a_refused_mailchimp_account_has_its_own_button(own):
+    said = "Mailchimp does not accept this token or key (401); run `ml-connector connect mailchimp`"
+    refuse(own, "needs_reauth:mailchimp_default", f"mailchimp_default: {said}, or check")
+    html = Visitor(own, "admin").get("/main").text
+    assert "Mailchimp does not accept this token or key (401)." in words_of(html)
+    assert f'href="{PREFIX}/main/setup/connect/mailchimp"' in html
+    assert BUTTON not in html
+
+
+def test_after_connecting_again_the_failed_run_asks_for_nothing(own):
+    refuse(own)
+    with own.database.begin() as connection:
+        connection.execute(text("UPDATE ml_connector.alerts SET ended_at = now()"))
+    visitor = Visitor(own, "admin", outside=Ending())
+    html = visitor.get("/main").text
+    assert "QuickBooks was connected again since" in html
+    assert BUTTON not in html
+    assert BUTTON not in visitor.get("/main/plans/2").text
+
+
+class Unconnected(FakeOutside):
+    """Accounts that nobody has connected yet."""
+
+    def token_ends(self, conn_id):
+        said = "QuickBooks is not connected: there is no Variable q; run `ml-connector connect"
+        return TokenExpiry(problem=f"{said} quickbooks`")
+
+    def key_problem(self, conn_id):
+        return "Mailchimp is not connected: m has no password; run `ml-connector connect mailchimp`"
+
+
+def test_a_new_sync_says_that_it_waits_for_both_accounts_with_both_buttons(company):
+    html = Visitor(company, "admin", outside=Unconnected()).get("/main").text
+    page = words_of(html)
+    assert "The first sync waits until both accounts are connected." in page
+    assert page.count("QuickBooks is not connected") == 1
+    assert html.count("/setup/connect/") == 2
+
+
+@pytest.mark.parametrize(
+    ("error", "said", "connect"),
+    [
+        (GONE.partition(": ")[2], SAID, "quickbooks"),
+        ("The Variable has no refresh_token; put it back, or run `ml-connector connect quickbooks`",
+         "The Variable has no refresh_token; put it back", "quickbooks"),
+        ("push failed: out of order", "push failed: out of order", ""),
+        (None, "", ""),
+    ],
+)  # fmt: skip
+def test_an_error_shows_the_button_in_place_of_the_command(error, said, connect):
+    assert fault(error) == Fault(said, connect)
 
 
 def test_drift_is_read_on_request_and_its_csv_runs_no_formula(visitor):

@@ -65,10 +65,21 @@ def test_what_needs_a_person_ends_the_run_with_its_own_words(company, run):
     company.mailchimp_control("PUT", "settings", {"api_key": "another-us99"})
     code, said = run("sync")
     assert code == 1, said
-    assert "fetch_customers failed: Mailchimp does not know this key (401)" in " ".join(
-        said.split()
-    )
+    expected = "fetch_customers failed: Mailchimp does not accept this token or key (401)"
+    assert expected in " ".join(said.split())
     assert company.statuses() == {}
+    assert open_causes(company) == {"needs_reauth:mailchimp_default"}
+    company.mailchimp_control("PUT", "settings", {"api_key": company.mailchimp_key})
+    code, said = run("sync")
+    assert code == 0, said
+    assert open_causes(company) == set()
+
+
+def open_causes(company):
+    """Causes of the alerts that have not ended."""
+    with company.database.begin() as connection:
+        query = "SELECT cause FROM ml_connector.alerts WHERE ended_at IS NULL"
+        return set(connection.execute(text(query)).scalars())
 
 
 @pytest.mark.parametrize(

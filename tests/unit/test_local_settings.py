@@ -14,6 +14,12 @@ REAL = {
     "MAILCHIMP_AUDIENCE_ID": "abc",
     "NEW_CONTACT_STATUS": "pending",
 }
+APPS = {
+    "QUICKBOOKS_CLIENT_ID": "id",
+    "QUICKBOOKS_CLIENT_SECRET": "secret",
+    "MAILCHIMP_CLIENT_ID": "id",
+    "MAILCHIMP_CLIENT_SECRET": "secret",
+}
 
 
 def settings(tmp_path, dotenv: str = "", **environ: str):
@@ -52,6 +58,10 @@ def test_the_shell_wins_over_dotenv_and_empty_counts_as_not_set(tmp_path):
         ({"RUN_TIMEOUT": "long"}, "RUN_TIMEOUT is 'long'"),
         ({"ML_CONNECTOR_SYNCS": "nowhere.yaml"}, "names nowhere.yaml, which is not a file"),
         ({"MAILCHIMP_API_KEY": "key"}, "MAILCHIMP_API_KEY set, but QUICKBOOKS_CLIENT_ID"),
+        (REAL | {"QUICKBOOKS_REALM_ID": ""}, "but QUICKBOOKS_REALM_ID missing"),
+        (APPS | {"QUICKBOOKS_CLIENT_SECRET": ""}, "but QUICKBOOKS_CLIENT_SECRET missing"),
+        (APPS | {"MAILCHIMP_CLIENT_SECRET": ""}, "but MAILCHIMP_CLIENT_SECRET missing"),
+        (REAL | {"MAILCHIMP_API_KEY": ""}, r"MAILCHIMP_CLIENT_SECRET \(or MAILCHIMP_API_KEY\)"),
         (REAL | {"MAILCHIMP_AUDIENCE_ID": ""}, "set MAILCHIMP_AUDIENCE_ID in .env"),
         (REAL | {"NEW_CONTACT_STATUS": ""}, "Set NEW_CONTACT_STATUS in .env to one of"),
         (REAL | {"NEW_CONTACT_STATUS": "yes"}, "NEW_CONTACT_STATUS is 'yes'"),
@@ -60,6 +70,30 @@ def test_the_shell_wins_over_dotenv_and_empty_counts_as_not_set(tmp_path):
 def test_a_wrong_setting_is_named_with_the_fix(tmp_path, environ, words):
     with pytest.raises(LocalError, match=words):
         settings(tmp_path, **environ)
+
+
+def test_the_keys_of_both_apps_are_enough_to_start_and_connect(tmp_path):
+    chosen = settings(tmp_path, **APPS)
+    assert not chosen.sandbox
+    assert chosen.credentials.mailchimp_client_secret == "secret"
+    assert "set MAILCHIMP_AUDIENCE_ID in .env" in chosen.open_question
+    audience = {"MAILCHIMP_AUDIENCE_ID": "abc"}
+    assert "what do new contacts agree to?" in settings(tmp_path, **APPS, **audience).open_question
+    decided = settings(tmp_path, **APPS, **audience, NEW_CONTACT_STATUS="pending")
+    assert decided.open_question == ""
+
+
+@pytest.mark.parametrize("app", ["QUICKBOOKS", "MAILCHIMP"])
+def test_one_account_may_be_connected_at_the_start_and_the_other_later(tmp_path, app):
+    tokens = {name: value for name, value in REAL.items() if not name.startswith(app)}
+    mine = {name: value for name, value in APPS.items() if name.startswith(app)}
+    assert not settings(tmp_path, **tokens, **mine).sandbox
+
+
+def test_blanks_in_copied_keys_and_ids_are_removed(tmp_path):
+    given = REAL | {"QUICKBOOKS_REALM_ID": "9341 4500 0001", "MAILCHIMP_API_KEY": " key-us1 "}
+    chosen = settings(tmp_path, **given).credentials
+    assert (chosen.realm_id, chosen.mailchimp_key) == ("934145000001", "key-us1")
 
 
 def test_credentials_are_not_shown_by_printing_the_settings(tmp_path):

@@ -9,6 +9,7 @@ import pytest
 from ml_connector.errors import (
     CallRefused,
     CredentialsError,
+    NeedsReauth,
     RateLimited,
     RecordRefused,
     SettingsError,
@@ -32,8 +33,8 @@ def answer(status: int, sample: str, **headers: str) -> Response:
 @pytest.mark.parametrize(
     ("error", "status", "sample"),
     [
-        (CredentialsError, 401, "key_invalid.json"),
-        (CredentialsError, 401, ""),
+        (NeedsReauth, 401, "key_invalid.json"),
+        (NeedsReauth, 401, ""),
         (CredentialsError, 403, "forbidden.json"),
         (RateLimited, 403, "edge_block.html"),
         (RateLimited, 403, ""),

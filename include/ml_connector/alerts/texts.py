@@ -8,7 +8,7 @@ from ml_connector.alerts.causes import PendingAlert
 
 WHAT_TO_DO = {
     "task_failed": "Open the run, read the error, fix what it names, and clear the failed task.",
-    "needs_reauth": "Run `ml-connector connect quickbooks`, or connect on the console's setup page.",
+    "needs_reauth": "Press Connect on the console's Setup page, or run `ml-connector connect`.",
     "refresh_token_ending": "Run `ml-connector connect quickbooks` before that day.",
     "guard_waiting": "Approve or reject the plan in Airflow, under Required actions.",
     "dead_letters": "Look at the console's webhooks page, fix the reason, and queue them again.",

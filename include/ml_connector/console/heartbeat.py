@@ -1,5 +1,6 @@
 """Heartbeat: whether the sync runs on schedule, as one sentence at the top of the console. Pure."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from zoneinfo import ZoneInfo
@@ -16,13 +17,14 @@ GRACE = timedelta(hours=2)
 class Heartbeat:
     """The health of a sync. ``state``: running, paused, failed, stopped or new.
 
-    ``next_run`` follows the schedule; None while the sync is paused.
+    ``connect``: systems that have to be connected. ``next_run`` follows the schedule; None while the sync is paused.
     """
 
     state: str
     headline: str
     detail: str
     next_run: datetime | None
+    connect: tuple[str, ...] = ()
 
     @property
     def ok(self) -> bool:
@@ -38,11 +40,26 @@ def heartbeat(
     last_finished: datetime | None,
     last_state: str | None,
     last_error: str | None,
+    refused: Mapping[str, str] | None = None,
 ) -> Heartbeat:
-    """Judge a sync by its schedule and its last run: the run's end, state and error."""
+    """Judge a sync by its accounts, its schedule and its last run: the run's end, state and error.
+
+    ``refused``: why an account has to be connected, by system.
+    """
     local = now.astimezone(ZoneInfo(sync.timezone))
     following = croniter(sync.schedule, local).get_next(datetime)
     due = croniter(sync.schedule, local - GRACE).get_prev(datetime)
+    if refused:
+        new = last_finished is None
+        return Heartbeat(
+            state="new" if new else "failed",
+            headline=f"{'. '.join(refused.values())}.",
+            detail="The first sync waits until both accounts are connected."
+            if new
+            else "The sync stands still until you connect again. Nothing is lost meanwhile.",
+            next_run=None if paused else following,
+            connect=tuple(refused),
+        )
     if paused:
         return Heartbeat(
             state="paused",

@@ -22,12 +22,16 @@ class TokenExpiry:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StatusLine:
-    """One line of the Setup page. ``ok`` is None if neutral. ``fix`` says what to do."""
+    """One line of the Setup page. ``ok`` is None if neutral. ``fix`` says what to do.
+
+    ``access``: the system whose token or key the line is about, if any.
+    """
 
     name: str
     said: str
     ok: bool | None = None
     fix: str = ""
+    access: str = ""
 
 
 class Host(Protocol):
@@ -43,6 +47,10 @@ class Host(Protocol):
 
     def token_ends(self, conn_id: str) -> TokenExpiry:
         """Return when the tokens of a QuickBooks connection expire."""
+        ...
+
+    def key_problem(self, conn_id: str) -> str:
+        """Return why a Mailchimp connection has no token or key; empty if it has one."""
         ...
 
     def connections(self, sync: Sync) -> Sequence[StatusLine]:

@@ -1,5 +1,8 @@
 """Labels and explanations of decisions, reasons and outcomes. Data, without markup."""
 
+import re
+from dataclasses import dataclass
+
 STATUS = {
     "subscribed": "Subscribed",
     "pending": "Not confirmed yet",
@@ -219,6 +222,27 @@ _TONES = {
 def label(name: object) -> str:
     """Return the label of a name that has no entry above."""
     return str(name).replace("_", " ")
+
+
+_COMMAND = re.compile(r"(?:[;,.]| or|\s)*\s*run `ml-connector connect (\w+)`.*", re.DOTALL)
+"""Where an error tells to connect. The button takes its place, so what follows is left out."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """An error's sentence. ``connect``: the system whose Connect button fixes it, or empty."""
+
+    said: str
+    connect: str = ""
+
+
+def fault(text: str | None) -> Fault:
+    """Return an error as the console shows it: the Connect button in place of the command."""
+    said = text or ""
+    found = _COMMAND.search(said)
+    if found is None or found[1] not in SYSTEM:
+        return Fault(said)
+    return Fault(said[: found.start()], found[1])
 
 
 def reason(name: str | None) -> str:

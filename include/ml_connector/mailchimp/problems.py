@@ -11,6 +11,7 @@ from ml_connector.errors import (
     CallRefused,
     ConnectorError,
     CredentialsError,
+    NeedsReauth,
     RateLimited,
     RecordRefused,
     SettingsError,
@@ -61,10 +62,11 @@ def _refused_access(
     # A wrong data centre gives the same 401 as a wrong key: the account is unknown there.
     # https://mailchimp.com/developer/marketing/docs/errors/
     if status == 401:
-        return CredentialsError(
-            "Mailchimp does not know this key (401): check the connection's password (the whole"
-            " API key, or a token that was not revoked), and its host: the data centre there must"
-            " be the one the key ends in",
+        return NeedsReauth(
+            "Mailchimp does not accept this token or key (401); run `ml-connector connect"
+            " mailchimp`, or check the connection's password (the whole API key) and its host: the"
+            " data centre there must be the one the key ends in",
+            system="mailchimp",
             request_id=request_id,
         )
     if status == 403 and document is not None:

@@ -35,6 +35,7 @@ from ml_connector.wire.transport import Request, Response, Transport
 TOKEN_URL = "https://oauth.platform.intuit.com/oauth2/v1/tokens/bearer"  # noqa: S105 (an address)
 RENEW_BEFORE = timedelta(minutes=5)
 RECONNECT = "run `ml-connector connect quickbooks` to connect QuickBooks again"
+REFUSED = "QuickBooks no longer accepts the refresh token (invalid_grant)"
 log = structlog.get_logger(__name__)
 
 
@@ -166,7 +167,7 @@ def read_token(response: Response, now: datetime) -> TokenPair:
         )
     if error == "invalid_grant":
         raise NeedsReauth(
-            f"QuickBooks no longer accepts the refresh token (invalid_grant); {RECONNECT}",
+            f"{REFUSED}; {RECONNECT}",
             request_id=request_id,
         )
     if error in {"invalid_client", "unauthorized_client"} or response.status in {401, 403}:
@@ -373,7 +374,7 @@ class TokenManager:
     def _redeemed(self, stored: TokenPair, hold: RefreshLockHolder) -> TokenPair:
         mark = self._endpoint.mark(stored.refresh_token)
         if hold.refused() == mark:
-            raise NeedsReauth(f"QuickBooks has refused the stored refresh token; {RECONNECT}")
+            raise NeedsReauth(f"{REFUSED}; {RECONNECT}")
         outcome_unknown = hold.intend()
         try:
             pair = self._with_last_try(stored, outcome_unknown=outcome_unknown)

@@ -41,6 +41,16 @@ def state_of(connection: Connection, *, plan_id: int) -> str:
     return found
 
 
+def has_finished(connection: Connection, *, sync: str) -> bool:
+    """Return whether a daily run of the sync has ever finished."""
+    found: bool = connection.execute(
+        text("""SELECT EXISTS (SELECT FROM ml_connector.plans
+                WHERE sync = :sync AND kind = 'sync' AND state = 'finished')"""),
+        {"sync": sync},
+    ).scalar_one()
+    return found
+
+
 def fail(connection: Connection, *, plan_id: int, error: str, stopped: str | None = None) -> None:
     """Store the message of a failed step. The run may still be retried.
 

@@ -26,6 +26,7 @@ from ml_connector.sync.rehearsal import report_of
 from ml_connector_airflow.commands.migrate import airflows_database
 from ml_connector_airflow.commands.scheduled import is_scheduled, run_by_scheduler
 from ml_connector_airflow.dag_files import dags_folder
+from ml_connector_airflow.waiting import why_waiting
 from ml_connector_airflow.wiring import open_scope
 
 POLL_SECONDS = 0.3
@@ -51,6 +52,8 @@ def run_dag(sync_name: str, conf: dict[str, Any]) -> RunOutcome:
     load_sync(sync_name)
     scope = open_scope(sync_name)
     _progress_of(scope, run_id="")  # a database that cannot be used is reported before the run
+    if why := why_waiting(scope.sync, scope.database):
+        raise SettingsError(f"{sync_name} waits: {why}")
     dag_id, started = f"sync_customers__{sync_name}", datetime.now(UTC)
     run_id = f"manual__{started.isoformat()}"
     if is_scheduled(dag_id):

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 from airflow.sdk import Connection
 
-from ml_connector.errors import ConnectorError, SettingsError
+from ml_connector.errors import ConnectorError, NotConnected, SettingsError
 from ml_connector.mailchimp import protocol
 from ml_connector.mailchimp.authorize import AuthorizationServer, Endpoints
 from ml_connector.mailchimp.client import MailchimpClient
@@ -20,7 +20,6 @@ from ml_connector.wire.transport import ReadOnly, RequestsTransport
 from ml_connector_airflow.hooks.session import SessionHook
 from ml_connector_airflow.typed import without_blanks
 
-CONNECT = "run `ml-connector connect mailchimp`"
 TOKEN_TIMEOUT = (10.0, 60.0)
 """Connect and read timeouts in seconds."""
 
@@ -48,14 +47,15 @@ class MailchimpHook(SessionHook):
     ) -> MailchimpClient:
         """Return a client that lists these parts of members too.
 
-        Raises ``SettingsError`` if the connection has no password.
+        Raises ``NotConnected`` if the connection has no password.
         """
         connection: Connection = self.get_connection(self.mailchimp_conn_id)
         key = without_blanks(connection.password)
         if not key:
-            raise SettingsError(
+            raise NotConnected(
                 f"Mailchimp is not connected: connection {self.mailchimp_conn_id} has no password;"
-                f" {CONNECT}, or put an API key there"
+                " run `ml-connector connect mailchimp`, or put an API key there",
+                system="mailchimp",
             )
         transport = RequestsTransport(self.get_conn(), system="Mailchimp")
         return MailchimpClient(

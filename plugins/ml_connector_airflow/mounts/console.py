@@ -36,7 +36,8 @@ from ml_connector.console.access import HEADERS, Caller, Right
 from ml_connector.console.app import build_console
 from ml_connector.console.outside import StatusLine, TokenExpiry
 from ml_connector.console.visit import Services, Started
-from ml_connector.errors import ConnectorError, NeedsReauth, SettingsError
+from ml_connector.errors import ConnectorError, NeedsReauth, NotConnected, SettingsError
+from ml_connector.mailchimp.webhooks import SYSTEM as MAILCHIMP
 from ml_connector.model import RunContext
 from ml_connector.quickbooks.webhooks import SYSTEM as QUICKBOOKS
 from ml_connector.scope import Scope
@@ -48,7 +49,10 @@ from ml_connector.vault import vault_from
 from ml_connector.webhooks.endpoint import PREFIX as WEBHOOKS
 from ml_connector.wire.consent import Consent
 from ml_connector_airflow import connecting
+from ml_connector_airflow.alerts.delivery import end_alert
+from ml_connector_airflow.hooks.mailchimp import MailchimpHook
 from ml_connector_airflow.mounts.receiver import load_keys
+from ml_connector_airflow.tasks.tokens import alert_reauth, needs_reauth
 from ml_connector_airflow.token_variable import TokenVariable
 from ml_connector_airflow.typed import realm_in
 from ml_connector_airflow.wiring import (
@@ -133,6 +137,17 @@ class AirflowServices:
             for_good=token.hard_expires_at,
         )
 
+    def key_problem(self, conn_id: str) -> str:
+        """Return why a Mailchimp connection has no token or key; empty if it has one."""
+        connection_named(conn_id, "add one of type Mailchimp")
+        try:
+            MailchimpHook(conn_id).get_client()
+        except NotConnected as error:
+            return str(error)
+        except ConnectorError:  # a key of another form; the call says so
+            return ""
+        return ""
+
     def connections(self, sync: Sync) -> Sequence[StatusLine]:
         """Report which values of each connection are set, without showing secrets."""
         return [
@@ -166,22 +181,24 @@ class AirflowServices:
     def _token(self, conn_id: str) -> StatusLine:
         ends = self.token_ends(conn_id)
         if ends.problem:
-            return StatusLine(name="Token", said=ends.problem, ok=False, fix="Connect QuickBooks.")
+            return StatusLine(name="Token", said=ends.problem, ok=False, access=QUICKBOOKS)
         if ends.refresh is None:
-            return StatusLine(name="Token", said="stored; its end is told at the next refresh")
+            said = "stored; its end is told at the next refresh"
+            return StatusLine(name="Token", said=said, access=QUICKBOOKS)
         said = f"stored; the refresh token ends on {ends.refresh:%Y-%m-%d %H:%M} UTC"
-        return StatusLine(name="Token", said=said, ok=ends.refresh > datetime.now(UTC))
+        ok = ends.refresh > datetime.now(UTC)
+        return StatusLine(name="Token", said=said, ok=ok, access=QUICKBOOKS)
 
     def _mailchimp(self, conn_id: str) -> StatusLine:
         try:
             connection = connection_named(conn_id, "add one of type Mailchimp")
         except SettingsError as error:
             return StatusLine(name="Mailchimp", said=str(error), ok=False)
-        if not connection.password:
-            said = f"connection {conn_id} has no API key"
-            return StatusLine(name="Mailchimp", said=said, ok=False)
+        if problem := self.key_problem(conn_id):
+            return StatusLine(name="Mailchimp", said=problem, ok=False, access=MAILCHIMP)
         place = f", at {connection.host}" if connection.host else ""
-        return StatusLine(name="Mailchimp", said=f"connection {conn_id}, key set{place}", ok=True)
+        said = f"connection {conn_id}, token or key set{place}"
+        return StatusLine(name="Mailchimp", said=said, ok=True, access=MAILCHIMP)
 
     def webhooks(self, sync: Sync, base: str) -> Sequence[StatusLine]:
         """Report the webhook URLs of both systems, and which secrets are set."""
@@ -214,7 +231,9 @@ class AirflowServices:
         with _scope(sync) as scope:
             if system == QUICKBOOKS:
                 return f"QuickBooks answers: {quickbooks_client(scope).company_name()}"
-            return f"Mailchimp answers: {mailchimp_client(scope).account().get('account_name')}"
+            name = mailchimp_client(scope).account().get("account_name")
+            end_alert(scope.database, cause=needs_reauth(sync.mailchimp_conn_id))
+            return f"Mailchimp answers: {name}"
 
     def audience(self, sync: Sync) -> Sequence[StatusLine]:
         """Read the audience and compare its merge fields with the settings."""
@@ -339,7 +358,13 @@ def _started(dag_id: str, given: dict[str, Any], said: str, *, actor: str) -> St
 def _scope(sync: Sync) -> Iterator[Scope]:
     scope = open_scope(sync.name)
     with closing(scope.database):
-        yield scope
+        try:
+            yield scope
+        except NotConnected:
+            raise
+        except NeedsReauth as error:
+            alert_reauth(scope.database, sync, error)
+            raise
 
 
 AGAIN = 3.0

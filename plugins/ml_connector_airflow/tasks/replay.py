@@ -22,8 +22,7 @@ from ml_connector.store import plans
 from ml_connector.store.database import Database
 from ml_connector_airflow import metrics
 from ml_connector_airflow.alerts.callbacks import run_succeeded
-from ml_connector_airflow.alerts.delivery import raise_alert
-from ml_connector_airflow.tasks.tokens import needs_reauth
+from ml_connector_airflow.tasks.tokens import alert_reauth
 from ml_connector_airflow.tasks.webhooks import open_sync
 from ml_connector_airflow.typed import parse_typed_time, require_rows
 from ml_connector_airflow.wiring import database_url, open_scope, run_of
@@ -150,8 +149,7 @@ def _opened(sync: str, run: RunContext) -> Iterator[OpenSync]:
                 yield target
         except ConnectorError as error:
             if isinstance(error, NeedsReauth):
-                conn_id = target.scope.sync.quickbooks_conn_id
-                raise_alert(database, cause=needs_reauth(conn_id), message=f"{conn_id}: {error}")
+                alert_reauth(database, target.scope.sync, error)
             with database.begin() as connection:
                 plans.fail(connection, plan_id=plan_id, error=str(error))
             raise

@@ -45,7 +45,8 @@ from ml_connector.sync import fetch_members as members
 from ml_connector_airflow import metrics
 from ml_connector_airflow.alerts.callbacks import report_skew, run_succeeded
 from ml_connector_airflow.alerts.delivery import end_alert, raise_alert
-from ml_connector_airflow.tasks.tokens import needs_reauth
+from ml_connector_airflow.tasks.tokens import alert_reauth, needs_reauth
+from ml_connector_airflow.waiting import why_waiting
 from ml_connector_airflow.wiring import mailchimp_client, open_scope, quickbooks_client, run_of
 
 Params = Mapping[str, Any]
@@ -68,10 +69,7 @@ def _step(sync: str) -> Iterator[Scope]:
                 plans.resume(connection, plan_id=plan_id, step=step)
         except ConnectorError as error:
             if isinstance(error, NeedsReauth):
-                conn_id = scope.sync.quickbooks_conn_id
-                cause = needs_reauth(conn_id)
-                message = f"{conn_id}: {error}"
-                raise_alert(scope.database, cause=cause, message=message)
+                alert_reauth(scope.database, scope.sync, error)
             with scope.database.begin() as connection:
                 stops = isinstance(error, StopRun) and not isinstance(
                     error, StorageError | CreationRefused
@@ -89,9 +87,29 @@ def _step(sync: str) -> Iterator[Scope]:
         scope.database.close()
 
 
+def _wait_for_accounts(sync: str) -> None:
+    """Skip the run of a new sync until both accounts are connected. It leaves no plan."""
+    scope = open_scope(sync)
+    try:
+        why = why_waiting(scope.sync, scope.database)
+    finally:
+        scope.database.close()
+    if why:
+        raise AirflowSkipException(f"{sync} waits: {why}")
+
+
+def _skip_if_waiting() -> None:
+    """Skip a step that runs whatever happened before, if the run waits for its accounts."""
+    instance = get_current_context()["ti"]
+    states = instance.get_task_states(dag_id=instance.dag_id, run_ids=[instance.run_id])
+    if states.get(instance.run_id, {}).get("fetch_customers") == "skipped":
+        raise AirflowSkipException("the run waits until both accounts are connected")
+
+
 @values_withheld()
 def fetch_customers(sync: str, params: Params) -> dict[str, Any]:
-    """Stage what QuickBooks has; return counts."""
+    """Stage what QuickBooks has; return counts. A sync that waits for its accounts is skipped."""
+    _wait_for_accounts(sync)
     with _step(sync) as scope:
         targets.learn_fields(scope, mailchimp_client(scope))
         fetched = fetch.fetch_customers(
@@ -113,6 +131,7 @@ def make_plan(sync: str, params: Params) -> list[int]:
     with _step(sync) as scope:
         client = mailchimp_client(scope)
         members.fetch_members(scope, client, full_sync=params["full_sync"])
+        end_alert(scope.database, cause=needs_reauth(scope.sync.mailchimp_conn_id))
         report_skew(scope, "mailchimp")
         planned = planner.make_plan(
             scope, preview=params["preview"], customer_ids=params["customer_ids"]
@@ -212,6 +231,8 @@ def archive_contacts(sync: str, shards: Sequence[int] | None = ()) -> dict[str, 
 
     ``shards``: those of the plan, None if it was never approved.
     """
+    if shards is None:
+        _skip_if_waiting()
     with _step(sync) as scope:
         _go_on(scope, shards)
         client = mailchimp_client(scope)
@@ -228,6 +249,8 @@ def fetch_activity(
 
     All other member events were recorded when the audience was read, before the plan.
     """
+    if shards is None:
+        _skip_if_waiting()
     with _step(sync) as scope:
         _go_on(scope, shards)
         rejected = guard.plan_state(scope, plan_id=scope.plan_id()) == "rejected"
@@ -257,6 +280,7 @@ def make_report(sync: str) -> dict[str, Any]:
 
     Raises ``RunIncomplete`` in the end if another step failed: the run is no success.
     """
+    _skip_if_waiting()
     with _step(sync) as scope:
         failed, plan_id = _failed_steps(scope), scope.plan_id()
         with scope.database.begin() as connection:

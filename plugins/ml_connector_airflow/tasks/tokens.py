@@ -12,13 +12,14 @@ from airflow.sdk import get_current_context
 from ml_connector.errors import (
     ConnectorError,
     NeedsReauth,
+    NotConnected,
     RetryLater,
     StopRun,
     StorageError,
     values_withheld,
 )
 from ml_connector.quickbooks.tokens import TokenPair
-from ml_connector.settings import quickbooks_connections
+from ml_connector.settings import Sync, quickbooks_connections
 from ml_connector.store.database import Database
 from ml_connector_airflow import metrics
 from ml_connector_airflow.alerts.callbacks import run_succeeded
@@ -43,6 +44,13 @@ log = structlog.get_logger(__name__)
 def needs_reauth(conn_id: str) -> str:
     """Return the cause of the alert that a connection needs a new consent."""
     return f"needs_reauth:{conn_id}"
+
+
+def alert_reauth(database: Database, sync: Sync, error: NeedsReauth) -> None:
+    """Raise the alert that one of a sync's connections needs a new consent."""
+    quickbooks = error.system == "quickbooks"
+    conn_id = sync.quickbooks_conn_id if quickbooks else sync.mailchimp_conn_id
+    raise_alert(database, cause=needs_reauth(conn_id), message=f"{conn_id}: {error}")
 
 
 @values_withheld()
@@ -90,6 +98,8 @@ def refresh_tokens(conn_ids: Sequence[str]) -> list[dict[str, Any]]:
                 done.append(_refreshed(database, conn_id, since=since))
             except StorageError:
                 raise
+            except NotConnected:
+                log.info("not_connected_yet", conn_id=conn_id)
             except ConnectorError as error:
                 failed[conn_id] = error
                 log.warning("token_not_refreshed", conn_id=conn_id, reason=str(error))
@@ -102,6 +112,8 @@ def refresh_tokens(conn_ids: Sequence[str]) -> list[dict[str, Any]]:
 def _refreshed(database: Database, conn_id: str, *, since: datetime | None) -> dict[str, Any]:
     try:
         token = QuickBooksHook(conn_id).token_manager(database).refresh(since=since)
+    except NotConnected:  # there is nothing to keep alive, and whoever needs it says so
+        raise
     except NeedsReauth as error:
         metrics.token(conn_id, "refused")
         raise_alert(database, cause=needs_reauth(conn_id), message=f"{conn_id}: {error}")

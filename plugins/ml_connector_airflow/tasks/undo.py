@@ -8,7 +8,7 @@ from typing import Any
 
 from airflow.sdk import get_current_context
 
-from ml_connector.errors import ConnectorError, SettingsError, values_withheld
+from ml_connector.errors import ConnectorError, NeedsReauth, SettingsError, values_withheld
 from ml_connector.model import RunContext
 from ml_connector.retention import maintain_audit
 from ml_connector.scope import Scope
@@ -19,6 +19,7 @@ from ml_connector.store.undos import UndoneRun
 from ml_connector.sync import guard, undo, undo_push
 from ml_connector_airflow import metrics
 from ml_connector_airflow.alerts.callbacks import run_succeeded
+from ml_connector_airflow.tasks.tokens import alert_reauth
 from ml_connector_airflow.wiring import database_url, mailchimp_client, open_scope, run_of
 
 DAG_ID = "undo_run"
@@ -131,6 +132,8 @@ def _opened(sync: str, run: RunContext) -> Iterator[Scope]:
             with values_withheld():
                 yield scope
         except ConnectorError as error:
+            if isinstance(error, NeedsReauth):
+                alert_reauth(database, scope.sync, error)
             with database.begin() as connection:
                 plans.fail(connection, plan_id=plan_id, error=str(error))
             raise

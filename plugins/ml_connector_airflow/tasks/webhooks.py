@@ -26,11 +26,12 @@ from ml_connector.store import plans
 from ml_connector.store.database import Database
 from ml_connector.vault import vault_from
 from ml_connector.webhooks import listen, worker
+from ml_connector.wire.retries import Retries
 from ml_connector_airflow import metrics
 from ml_connector_airflow.alerts.callbacks import run_succeeded
-from ml_connector_airflow.alerts.delivery import raise_alert
+from ml_connector_airflow.hooks.mailchimp import MailchimpHook
 from ml_connector_airflow.hooks.quickbooks import QuickBooksHook
-from ml_connector_airflow.tasks.tokens import needs_reauth
+from ml_connector_airflow.tasks.tokens import alert_reauth
 from ml_connector_airflow.tasks.watches import watch_dead_letters
 from ml_connector_airflow.typed import realm_in
 from ml_connector_airflow.wiring import (
@@ -147,7 +148,8 @@ def _booked(database: Database, targets: Sequence[OpenSync]) -> Iterator[None]:
     except ConnectorError as error:
         failed = error
         if isinstance(error, NeedsReauth):
-            _alert(database, targets)
+            tell = _alert_mailchimp if error.system == "mailchimp" else _alert
+            tell(database, targets)
         raise
     finally:
         for target in targets:
@@ -176,9 +178,22 @@ def _close(target: OpenSync, failed: ConnectorError | None) -> None:
 
 def _alert(database: Database, targets: Sequence[OpenSync]) -> None:
     """Raise an alert for each QuickBooks connection that needs a new consent."""
-    for conn_id in sorted({target.scope.sync.quickbooks_conn_id for target in targets}):
+    syncs = [target.scope.sync for target in targets]
+    for sync in {each.quickbooks_conn_id: each for each in syncs}.values():
         try:
             # Costs no call: a refused token is not redeemed again.
-            QuickBooksHook(conn_id).token_manager(database).current()
+            QuickBooksHook(sync.quickbooks_conn_id).token_manager(database).current()
         except NeedsReauth as error:
-            raise_alert(database, cause=needs_reauth(conn_id), message=f"{conn_id}: {error}")
+            alert_reauth(database, sync, error)
+
+
+def _alert_mailchimp(database: Database, targets: Sequence[OpenSync]) -> None:
+    """Raise an alert for each Mailchimp connection that needs a new consent, or another key."""
+    syncs = [target.scope.sync for target in targets]
+    for sync in {each.mailchimp_conn_id: each for each in syncs}.values():
+        try:
+            MailchimpHook(sync.mailchimp_conn_id).get_client(retries=Retries(tries=1)).account()
+        except NeedsReauth as error:
+            alert_reauth(database, sync, error)
+        except ConnectorError as error:
+            log.warning("mailchimp_not_asked", conn_id=sync.mailchimp_conn_id, reason=str(error))

@@ -11,12 +11,14 @@ from starlette.responses import Response
 
 from ml_connector.console import words
 from ml_connector.console.access import Right
+from ml_connector.console.accounts import refused_accounts, system_of
 from ml_connector.console.heartbeat import heartbeat
 from ml_connector.console.outside import TokenExpiry
 from ml_connector.console.queries import inbox as inbox_queries
 from ml_connector.console.queries import overview as overview_queries
 from ml_connector.console.visit import PageRequest
 from ml_connector.errors import ConnectorError
+from ml_connector.quickbooks.webhooks import SYSTEM as QUICKBOOKS
 from ml_connector.store import contacts, observations
 
 DAYS = 14
@@ -50,6 +52,7 @@ def overview(visit: PageRequest) -> Response:
     events = visit.events(Right.READ)
     with visit.services.database.begin() as connection:
         plans = overview_queries.last_plans(connection, sync=sync.name)
+        refused = refused_accounts(visit, connection)
         runs = [plan for plan in plans if plan.kind == "sync"]
         beat = heartbeat(
             sync,
@@ -57,7 +60,8 @@ def overview(visit: PageRequest) -> Response:
             paused=visit.services.outside.paused(sync),
             last_finished=overview_queries.last_finished(connection, sync=sync.name),
             last_state=runs[0].state if runs else None,
-            last_error=runs[0].error if runs else None,
+            last_error=_last_error(runs[0].error, refused) if runs else None,
+            refused=refused,
         )
         inbox = inbox_queries.counts(connection, events)
         waiting = inbox_queries.waiting_since(connection, events)
@@ -75,8 +79,12 @@ def overview(visit: PageRequest) -> Response:
             ),
         }
     concerns = [
-        *(Concern(alert.message, "", since=alert.raised_at) for alert in alerts),
-        *_concerns(visit, inbox, waiting, unfinished, ends),
+        *(
+            Concern(alert.message, "", since=alert.raised_at)
+            for alert in alerts
+            if not _told_already(visit, alert.cause, refused)
+        ),
+        *_concerns(visit, inbox, waiting, unfinished, ends if QUICKBOOKS not in refused else None),
         *_skipped(values["skipped"]),
     ]
     return visit.page(
@@ -86,11 +94,25 @@ def overview(visit: PageRequest) -> Response:
         inbox=inbox,
         waiting=waiting,
         unfinished=unfinished,
-        ends=ends,
+        ends=TokenExpiry(problem=refused[QUICKBOOKS]) if QUICKBOOKS in refused else ends,
         by_status=by_status,
         concerns=concerns,
         **values,
     )
+
+
+def _last_error(error: str | None, refused: Mapping[str, str]) -> str | None:
+    """Return a run's error. A missing account may have been connected since."""
+    system = words.fault(error).connect
+    if system and system not in refused:
+        return f"{words.SYSTEM[system]} was connected again since. The next run goes on."
+    return error
+
+
+def _told_already(visit: PageRequest, cause: str, refused: Mapping[str, str]) -> bool:
+    """Return whether the headline tells of an alert: an account that has to be connected."""
+    ending = f"refresh_token_ending:{visit.sync.quickbooks_conn_id}"
+    return system_of(visit, cause) in refused or (cause == ending and QUICKBOOKS in refused)
 
 
 def _token_ends(visit: PageRequest) -> TokenExpiry:
@@ -105,11 +127,12 @@ def _concerns(
     inbox: Mapping[str, int],
     waiting: Any,
     unfinished: Mapping[str, int],
-    ends: TokenExpiry,
+    ends: TokenExpiry | None,
 ) -> Iterable[Concern]:
-    if ends.problem:
+    if ends and ends.problem:
         yield Concern("QuickBooks is not connected", ends.problem, "/setup")
-    for name, end in (("connection", ends.for_good), ("refresh token", ends.refresh)):
+    lasts = (("connection", ends.for_good), ("refresh token", ends.refresh)) if ends else ()
+    for name, end in lasts:
         if end is not None and end - visit.now < SOON:
             yield Concern(f"QuickBooks' {name} ends soon", "connect it again", "/setup")
     if inbox.get("dead"):

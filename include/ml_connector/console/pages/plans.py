@@ -9,6 +9,7 @@ from starlette.responses import Response, StreamingResponse
 
 from ml_connector.console import words
 from ml_connector.console.access import HEADERS
+from ml_connector.console.accounts import refused_accounts
 from ml_connector.console.queries import plans
 from ml_connector.console.sheet import iter_csv
 from ml_connector.console.visit import PageRequest, number
@@ -75,12 +76,14 @@ def plan(visit: PageRequest) -> Response:
         )
         counts = changes.counts(connection, plan_id=row.id)
         warning = permissions.warning(visit.sync, connection)
+        refused = refused_accounts(visit, connection)
         undone = undos.run_of_plan(connection, plan_id=row.id)
         expected = forecast.shown(row.counts.get("forecast"))
         overwritten = _overwritten(visit, connection, row, expected)
     page = rows[: plans.PAGE]
     return visit.page(
         "plan.html",
+        refused=refused,
         plan=row,
         expected=expected,
         overwritten=overwritten,

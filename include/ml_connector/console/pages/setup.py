@@ -1,12 +1,14 @@
 """Setup page: how the sync is connected, whether both systems respond, and the active settings."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
 from ml_connector.console import words
 from ml_connector.console.access import HEADERS
+from ml_connector.console.accounts import refused_accounts
 from ml_connector.console.outside import StatusLine
 from ml_connector.console.visit import PageRequest
 from ml_connector.errors import ConnectorError
@@ -33,7 +35,7 @@ def setup(visit: PageRequest) -> Response:
     outside = visit.services.outside
     return visit.page(
         "setup.html",
-        connections=_tried(lambda: outside.connections(visit.sync)),
+        connections=_connections(visit),
         webhooks=_tried(lambda: outside.webhooks(visit.sync, _base(visit))),
         redirects={system: _redirect(visit, system) for system in CONSENT_PAGES},
     )
@@ -139,6 +141,19 @@ def _message(
 def _conn_id(visit: PageRequest, system: str) -> str:
     sync = visit.sync
     return sync.quickbooks_conn_id if system == QUICKBOOKS else sync.mailchimp_conn_id
+
+
+def _connections(visit: PageRequest) -> list[StatusLine]:
+    """Return the connections' lines. One that a system refuses is not told as good."""
+    lines = _tried(lambda: visit.services.outside.connections(visit.sync))
+    with visit.services.database.begin() as connection:
+        refused = refused_accounts(visit, connection)
+    return [
+        replace(line, said=refused[line.access], ok=False, fix="")
+        if line.access in refused
+        else line
+        for line in lines
+    ]
 
 
 def _base(visit: PageRequest) -> str:
