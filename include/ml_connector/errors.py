@@ -12,6 +12,7 @@
     │   ├── AudienceNotReady    audience or merge fields do not match the settings
     │   ├── QueryRefused        QuickBooks refuses a query as a whole
     │   ├── CreationRefused     Mailchimp takes no new contact at all, such as above its plan's limit
+    │   ├── UpdatesRefused      Mailchimp takes no update of a contact at all, for one reason
     │   ├── IncompleteRead      QuickBooks listed fewer customers than it counts
     │   ├── PlanOutdated        data changed while a large plan waited for its approval
     │   ├── RunIncomplete       a step of the run failed; the others did their part
@@ -94,6 +95,10 @@ class QueryRefused(StopRun):
 
 class CreationRefused(StopRun):
     """Mailchimp refuses every new contact for one and the same reason. All else goes on."""
+
+
+class UpdatesRefused(StopRun):
+    """Mailchimp refuses every update of a contact for one and the same reason. All else goes on."""
 
 
 class IncompleteRead(StopRun):

@@ -2,8 +2,10 @@
 
 import pytest
 
-from ml_connector.errors import CreationRefused, CredentialsError, QueryRefused
+from ml_connector.errors import CreationRefused, CredentialsError, QueryRefused, UpdatesRefused
 from ml_connector.mailchimp.problems import _REFUSALS, classify_row_error
+from ml_connector.sync.bisect import PROBES
+from ml_connector.sync.push import THREADS
 
 AMY = "amy@finch.org"
 
@@ -64,6 +66,75 @@ def test_a56_a_full_plan_told_by_refusing_the_whole_call_is_not_bisected(company
     with pytest.raises(CreationRefused, match="allows 500 contacts; this run needs 9 more"):
         company.sync()
     assert len([call for call in company.calls("mailchimp") if call["method"] == "POST"]) <= 3
+
+
+def refusing(company, pattern):
+    """Refuse every batch that holds a row like ``pattern``, in words that nobody knows."""
+    problem = {"title": "Invalid Resource", "status": 400, "detail": "The moon is wrong."}
+    action = {"kind": "status", "status": 400, "body": problem}
+    match = {"method": "POST", "path": "/lists/[^/]+$", "body": pattern}
+    company.fault("mailchimp", match=match, action=action)
+
+
+def posts(company):
+    return [call for call in company.calls("mailchimp") if call["method"] == "POST"]
+
+
+def test_a56_creations_refused_for_one_unknown_reason_are_one_stop_and_not_bisected(company):
+    amy = company.customer("Amy", AMY)
+    company.sync()
+    company.edit(amy, GivenName="Amelia")
+    names = [f"c{number:02}@finch.org" for number in range(40)]
+    for name in names:
+        company.customer(name[:3], name)
+    refusing(company, "c[0-9]{2}@")
+    company.clear_journals()
+    with pytest.raises(CreationRefused) as raised:
+        company.sync()
+    assert str(raised.value) == (
+        "Mailchimp refuses every new contact for one reason: Mailchimp refused: The moon is wrong."
+        " 40 wait. Fix it in Mailchimp, then run the sync again"
+    )
+    assert len(posts(company)) <= PROBES + THREADS
+    assert company.fields(AMY) == {"FNAME": "Amelia"}
+    assert [entry for entry in company.audit() if entry["outcome"] == "failed"] == []
+    company.clear_faults(company.mailchimp)
+    company.sync()
+    assert company.statuses() == dict.fromkeys([AMY, *names], "subscribed")
+
+
+def test_a56_updates_refused_for_one_unknown_reason_are_one_stop_and_wait(company):
+    ids = [company.customer(f"c{number}", f"c{number}@finch.org") for number in range(20)]
+    company.sync()
+    for each in ids:
+        company.edit(each, FamilyName="Finch")
+    company.customer("Amy", AMY)
+    refusing(company, "c[0-9]+@")
+    company.clear_journals()
+    with pytest.raises(UpdatesRefused, match=r"every update .* The moon is wrong\. 20 wait"):
+        company.sync()
+    assert len(posts(company)) <= PROBES + THREADS
+    assert company.statuses()[AMY] == "subscribed"
+    company.clear_faults(company.mailchimp)
+    company.sync()
+    assert {company.fields(each).get("LNAME") for each in company.statuses()} == {"Finch", None}
+    assert [entry for entry in company.audit() if entry["outcome"] == "failed"] == []
+
+
+@pytest.mark.parametrize("bad", [[7], [0, 1, 2], [5, 31, 63], [0, 16, 32, 48]])
+def test_a26_bad_rows_of_a_batch_cost_calls_by_their_number_and_not_by_its_size(company, bad):
+    names = [f"c{number:02}@finch.org" for number in range(64)]
+    for name in names:
+        company.customer(name[:3], name)
+    refusing(company, "|".join(f"c{number:02}@" for number in bad))
+    company.clear_journals()
+    company.sync()
+    wrong = {names[number] for number in bad}
+    assert set(company.statuses()) == set(names) - wrong
+    halvings = 6
+    assert len(posts(company)) <= PROBES + THREADS + 2 * len(bad) * halvings
+    failed = [entry for entry in company.audit() if entry["outcome"] == "failed"]
+    assert len(failed) == len(bad)
 
 
 @pytest.mark.parametrize("code", ["", "ERROR_GENERIC"])

@@ -58,6 +58,10 @@ class EveryOneRefused(Exception):
 class SplitBatch(Exception):
     """Mailchimp refused a call of several rows as a whole; nothing was written."""
 
+    def __init__(self, error: CallRefused) -> None:
+        super().__init__(error.message)
+        self.message, self.code = error.message, error.code
+
 
 class ContactCalls:
     """Sender for rows of one kind."""
@@ -66,10 +70,13 @@ class ContactCalls:
         """Bind a client; ``permissions``: those given to contacts that a call creates."""
         self._client, self._permissions = client, permissions
 
-    def send(self, rows: Sequence[Row], *, status_required: bool) -> list[Outcome]:
+    def send(
+        self, rows: Sequence[Row], *, status_required: bool, probing: bool = False
+    ) -> list[Outcome]:
         """Send ``rows``, all of one kind; return one outcome per row.
 
         ``status_required``: the account's batch endpoint is known to have the older contract.
+        ``probing``: a call of one row that is refused as a whole raises ``SplitBatch``, too.
 
         Raises ``SplitBatch`` if Mailchimp refused the call as a whole. Raises ``StatusRequired`` if the
         batch endpoint turns out to have the older contract. Raises ``EveryOneRefused`` if Mailchimp
@@ -79,10 +86,10 @@ class ContactCalls:
             return self._untagged([self._restored(row) for row in rows])
         single = [row for row in rows if needs_single_call(row, status_required=status_required)]
         together = [row for row in rows if row not in single]
-        outcomes = self._batched(together, status_required) if together else []
+        outcomes = self._batched(together, status_required, probing) if together else []
         return self._untagged([*outcomes, *(self._patched(row) for row in single)])
 
-    def _batched(self, rows: Sequence[Row], status_required: bool) -> list[Outcome]:
+    def _batched(self, rows: Sequence[Row], status_required: bool, probing: bool) -> list[Outcome]:
         creating = rows[0].change.kind == Kind.CREATE
         writes = [_with_status(row.write) if status_required else row.write for row in rows]
         try:
@@ -94,8 +101,8 @@ class ContactCalls:
                 raise StatusRequired from error
             if error.code == CONTACT_LIMIT:
                 raise EveryOneRefused(error.message, code=error.code) from error
-            if len(rows) > 1:
-                raise SplitBatch from error
+            if len(rows) > 1 or probing:
+                raise SplitBatch(error) from error
             return [_refused(rows[0], error)]
         if creating:
             _check_refusals(result)

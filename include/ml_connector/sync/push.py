@@ -43,7 +43,7 @@ from ml_connector.store import (
     sharing,
 )
 from ml_connector.store.changes import ClaimedChange, Risky, SettledChange
-from ml_connector.sync import edits, planner
+from ml_connector.sync import bisect, edits, planner
 from ml_connector.sync.calls import ContactCalls, EveryOneRefused, SplitBatch, StatusRequired
 from ml_connector.sync.edits import observation_of
 from ml_connector.sync.fetch_members import (
@@ -92,8 +92,9 @@ def push_shard(
 
     With ``again``, superseded changes are decided again and sent in the same task.
 
-    Raises ``ConsentRaised`` if the consent check saw a status rise. Raises ``CreationRefused`` in the
-    end if Mailchimp takes no new contact: updates and restores are sent all the same. Passes on ``StopRun`` and
+    Raises ``ConsentRaised`` if the consent check saw a status rise. Raises ``CreationRefused`` or
+    ``UpdatesRefused`` in the end if Mailchimp takes no new contact, or no update: all else is sent.
+    Passes on ``StopRun`` and
     ``RetryLater`` from the client. Everything sent before the error is settled.
     """
     with scope.database.begin() as connection:
@@ -134,12 +135,18 @@ class Pusher:
         self._claimed: Counter[Kind] = Counter()  # the last id claimed, by kind
         self._batch: Counter[Kind] = Counter()  # the last batch claimed, by kind
         self._counting = threading.Lock()
+        self._probing = threading.Lock()
         self.counts: Counter[str] = Counter()
         self.stale: set[str] = set()  # customers to decide on again; at most one shard's
 
-    def push_next(self, kind: Kind, rows: int, ids: Sequence[int] | None = None) -> bool:
-        """Claim and send a batch or up to ``rows`` changes; return whether there were any."""
-        if self.room.is_none and kind is Kind.CREATE:
+    def push_next(
+        self, kind: Kind, rows: int, ids: Sequence[int] | None = None, *, half: bool = False
+    ) -> bool:
+        """Claim and send a batch or up to ``rows`` changes; return whether there were any.
+
+        ``half``: the changes are a part of a refused batch.
+        """
+        if self.room.is_none(kind):
             return False
         if self._status_required and kind is Kind.CREATE:
             self._look_for_archived()
@@ -149,11 +156,11 @@ class Pusher:
             rows = 1  # one call each: its outcome is stored before the next call
         elif self._permissions and kind is Kind.CREATE and ids is None:
             rows = self._permissions.rows
-        return bool(self._push_claimed(lambda connection: self._claim(connection, kind, rows, ids)))
+        return bool(self._push_claimed(lambda c: self._claim(c, kind, rows, ids), half=half))
 
     def push_batch(self, kind: Kind, *, wait: bool = False) -> bool:
         """Claim and send a batch, after waiting for its lock if need be; return if there was one."""
-        if self.room.is_none and kind is Kind.CREATE:
+        if self.room.is_none(kind):
             return False
         one_by_one = self._status_required and kind is Kind.UPDATE
         if one_by_one or (self._permissions and kind is Kind.CREATE):
@@ -165,33 +172,41 @@ class Pusher:
         return bool(self._push_claimed(lambda c: self._claim_batch(c, kind, wait=wait)))
 
     def _push_claimed(
-        self, claim: Callable[[Connection], list[ClaimedChange]]
+        self,
+        claim: Callable[[Connection], list[ClaimedChange]],
+        *,
+        half: bool = False,
+        probing: bool = False,
     ) -> list[ClaimedChange]:
         claimed: list[ClaimedChange] = []
         risen: list[str] = []
-        halves: tuple[list[ClaimedChange], ...] = ()
+        split = False
         try:
             with self._scope.database.begin(patient=True) as connection:
                 claimed = claim(connection)
                 try:
-                    risen = self._push(connection, claimed)
+                    risen = self._push(connection, claimed, probing)
                 except SplitBatch:
+                    if probing:
+                        raise
                     if claimed[0].batch_id is not None:
                         batches.dissolve(connection, batch_id=claimed[0].batch_id)
-                    # Halve until the bad row is alone (A26); its neighbours go through.
-                    middle = len(claimed) // 2
-                    halves = (claimed[:middle], claimed[middle:])
+                    split = True
         except StatusRequired:
             self._learn_contract()
         except EveryOneRefused as error:
-            self.room.refused, claimed = error, []
+            self.room.refuse(Kind(claimed[0].kind), error)
+            claimed = []
         if self._permissions and claimed and self._permissions.problem:
             raise AudienceNotReady(
                 f"audience {self._scope.sync.audience_id} is not ready:"
                 f" {self._permissions.problem}; correct marketing_permissions in syncs.yaml"
             )
-        for half in halves:
-            self.push_next(Kind(half[0].kind), len(half), [change.id for change in half])
+        if split and not half and self._refuses_every_one(claimed):
+            return []
+        for part in bisect.halves(claimed) if split else ():
+            ids = [change.id for change in part]
+            self.push_next(Kind(part[0].kind), len(ids), ids, half=True)
         if risen:
             raise ConsentRaised(
                 f"Mailchimp reports a higher status than known for customer {', '.join(risen)} "
@@ -199,6 +214,26 @@ class Pusher:
                 "then run the sync again: it reads every status first"
             )
         return claimed
+
+    def _refuses_every_one(self, claimed: Sequence[ClaimedChange]) -> bool:
+        """Return whether Mailchimp refuses all changes of this kind for one reason. Costs a few calls."""
+        kind = Kind(claimed[0].kind)
+        with self._probing:
+            if not self.room.is_none(kind) and (
+                reason := bisect.one_reason(claimed, self._send_alone)
+            ):
+                self.room.refuse(kind, reason)
+        return self.room.is_none(kind)
+
+    def _send_alone(self, change: ClaimedChange) -> bisect.Alone:
+        """Send one change of a refused batch. It is settled unless Mailchimp refuses the call."""
+        try:
+            sent = self._push_claimed(
+                lambda c: self._claim(c, Kind(change.kind), 1, [change.id]), probing=True
+            )
+        except SplitBatch as refused:
+            return bisect.Alone(sent=True, refused=refused)
+        return bisect.Alone(sent=bool(sent))
 
     def _claim_batch(
         self, connection: Connection, kind: Kind, *, wait: bool
@@ -242,7 +277,9 @@ class Pusher:
             self._claimed[kind] = claimed[-1].id if claimed else 0
             return claimed
 
-    def _push(self, connection: Connection, claimed: Sequence[ClaimedChange]) -> list[str]:
+    def _push(
+        self, connection: Connection, claimed: Sequence[ClaimedChange], probing: bool
+    ) -> list[str]:
         """Send the changes that are still current and store the outcomes.
 
         Returns the ids of customers whose status rose.
@@ -252,7 +289,7 @@ class Pusher:
         batch_id = claimed[0].batch_id
         current = [change for change in claimed if change.current]
         rows = self._rows(connection, current)
-        outcomes = self._send(connection, rows, batch_id) if rows else []
+        outcomes = self._send(connection, rows, batch_id, probing) if rows else []
         stale = [change for change in claimed if not change.current]
         self._drop(connection, stale, batch_id)
         risen = self._settle(connection, outcomes, batch_id)
@@ -278,14 +315,16 @@ class Pusher:
         self._decide_again(connection, stale)
 
     def _send(
-        self, connection: Connection, rows: Sequence[Row], batch_id: int | None
+        self, connection: Connection, rows: Sequence[Row], batch_id: int | None, probing: bool
     ) -> list[Outcome]:
         """Send under an intent, so a call whose response is never stored can be found later."""
         ids = [row.change.id for row in rows]
         with self._scope.database.begin() as at_once:
             intent = intents.put_batch(at_once, ids, sync=self._scope.name, batch_id=batch_id)
         try:
-            outcomes = self._calls.send(rows, status_required=self._status_required)
+            outcomes = self._calls.send(
+                rows, status_required=self._status_required, probing=probing
+            )
         except (SplitBatch, StatusRequired, EveryOneRefused):  # nothing was written
             with self._scope.database.begin() as at_once:
                 intents.end_batch(at_once, intent)

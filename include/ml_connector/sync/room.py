@@ -1,9 +1,9 @@
-"""Room for new contacts: whether Mailchimp takes any, and one sentence for all that wait (A56)."""
+"""Whether Mailchimp takes new contacts or updates at all, and one sentence for all that wait (A56)."""
 
 import re
 from collections.abc import Sequence
 
-from ml_connector.errors import CreationRefused
+from ml_connector.errors import CreationRefused, UpdatesRefused
 from ml_connector.mailchimp.problems import CONTACT_LIMIT
 from ml_connector.model import Kind
 from ml_connector.scope import Scope
@@ -15,34 +15,46 @@ _NUMBER = re.compile(r"\b\d{1,3}(?:,\d{3})+\b|\b\d+\b")
 
 
 class Room:
-    """What a push learns about the room for new contacts."""
+    """What a push learns about the room for new contacts, and about updates."""
 
     def __init__(self) -> None:
         """Start with room for any number."""
-        self.refused: EveryOneRefused | None = None
+        self._refused: dict[Kind, EveryOneRefused] = {}
         self._parked = 0
 
-    @property
-    def is_none(self) -> bool:
-        """Whether a further creation would be refused like the others."""
-        return self.refused is not None
+    def is_none(self, kind: Kind) -> bool:
+        """Return whether a further change of this kind would be refused like the others."""
+        return kind in self._refused
+
+    def refuse(self, kind: Kind, error: EveryOneRefused) -> None:
+        """Learn that Mailchimp refuses every change of a kind."""
+        self._refused[kind] = error
 
     def look(self, outcomes: Sequence[Outcome]) -> None:
         """Count the creations that a full plan refused beside others: they wait, like parked ones."""
         full = [o.refusal for o in outcomes if o.refusal and o.refusal.code == CONTACT_LIMIT]
         if full:
             self._parked += len(full)
-            self.refused = EveryOneRefused(full[0].message, code=CONTACT_LIMIT)
+            self.refuse(Kind.CREATE, EveryOneRefused(full[0].message, code=CONTACT_LIMIT))
 
     def demand(self, scope: Scope, *, plan_id: int) -> None:
-        """Raise ``CreationRefused`` if Mailchimp took no new contact, or not all of them."""
-        if self.refused is None:
+        """Raise ``CreationRefused`` if Mailchimp took no new contact, or not all of them.
+
+        Raises ``UpdatesRefused`` if it took no update.
+        """
+        if not self._refused:
             return
-        reason = self.refused.reason
+        kind, refused = min(self._refused.items())  # creations first
+        reason = refused.reason
         with scope.database.begin() as connection:
-            waiting = changes.count_pending(connection, plan_id=plan_id, kind=Kind.CREATE)
+            waiting = changes.count_pending(connection, plan_id=plan_id, kind=kind)
+        if kind is not Kind.CREATE:
+            raise UpdatesRefused(
+                f"Mailchimp refuses every update of a contact for one reason: {reason.rstrip('.')}."
+                f" {waiting:,} wait. Fix it in Mailchimp, then run the sync again"
+            )
         needed = waiting + self._parked
-        if self.refused.code != CONTACT_LIMIT:
+        if refused.code != CONTACT_LIMIT:
             raise CreationRefused(
                 f"Mailchimp refuses every new contact for one reason: {reason.rstrip('.')}."
                 f" {needed:,} wait. Fix it in Mailchimp, then run the sync again"

@@ -55,6 +55,7 @@ def write_undo(
         if Kind.ARCHIVE in due:
             drain(partial(_archive_next, scope, client, pusher), threads)
         counts += pusher.counts
+        pusher.room.demand(scope, plan_id=plan_id)
     with scope.database.begin() as connection:
         undos.return_customers(connection, plan_id=plan_id)
     return dict(counts)

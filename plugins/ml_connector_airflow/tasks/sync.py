@@ -21,6 +21,7 @@ from ml_connector.errors import (
     RunIncomplete,
     StopRun,
     StorageError,
+    UpdatesRefused,
     values_withheld,
 )
 from ml_connector.mailchimp.client import MailchimpClient
@@ -72,7 +73,7 @@ def _step(sync: str) -> Iterator[Scope]:
                 alert_reauth(scope.database, scope.sync, error)
             with scope.database.begin() as connection:
                 stops = isinstance(error, StopRun) and not isinstance(
-                    error, StorageError | CreationRefused
+                    error, StorageError | CreationRefused | UpdatesRefused
                 )
                 plans.fail(
                     connection,
