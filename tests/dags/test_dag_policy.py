@@ -41,6 +41,17 @@ def test_every_task_has_a_timeout_and_only_a_wait_for_events_a_long_one(bag):
             assert waits or task.execution_timeout <= timedelta(hours=12), where
 
 
+def test_a57b_a_task_that_works_for_more_than_12_hours_is_ended_and_retried(bag):
+    from airflow.sdk.exceptions import AirflowTaskTimeout
+
+    from ml_connector_airflow.retries import POLICY
+
+    push = bag.dags["sync_customers__main"].get_task("push")
+    assert push.execution_timeout == timedelta(hours=12)
+    ended = POLICY.evaluate(AirflowTaskTimeout("12 hours"), try_number=1, max_tries=push.retries)
+    assert ended.action.name != "FAIL"
+
+
 def test_every_task_says_in_one_line_what_it_does(bag):
     for dag in bag.dags.values():
         for task in dag.tasks:

@@ -1,8 +1,10 @@
 """Calls to Mailchimp that go wrong within a whole sync: rows D4, D5, D6 of docs/behaviour.md."""
 
 from collections import Counter
+from datetime import timedelta
 
 import pytest
+from sqlalchemy import text
 
 from ml_connector.errors import QuotaExhausted, ResponseLost, RetryLater
 
@@ -53,6 +55,23 @@ def test_d4_a_retry_after_is_waited_for(company):
     company.fault("mailchimp", match={"method": "POST"}, nth=[1], action=action)
     company.sync()
     assert company.waits == [9.5]
+
+
+@pytest.mark.parametrize("system", ["quickbooks", "mailchimp"])
+def test_d2a_a_retry_after_of_a_week_holds_up_a_webhook_for_an_hour_at_most(company, system):
+    amy = company.customer("Amy", "amy@finch.org")
+    company.sync()
+    company.edit(amy, GivenName="Amelia")
+    week = {"kind": "status", "status": 503, "headers": {"Retry-After": "604800"}, "body": {}}
+    company.fault(system, match={}, action=week)
+    company.told_by_quickbooks(("updated", amy))
+    company.work_off()
+    assert company.inbox() == {"pending": 1}
+    company.clear_faults(getattr(company, system))
+    with company.database.begin() as connection:
+        due = text("SELECT max(next_try_at) - clock_timestamp() FROM ml_connector.webhook_inbox")
+        wait = connection.execute(due).scalar_one()
+    assert timedelta(minutes=50) < wait <= timedelta(hours=1)
 
 
 @pytest.mark.parametrize("action", BLOCKS.values(), ids=BLOCKS)

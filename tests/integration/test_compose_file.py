@@ -155,6 +155,16 @@ def test_the_cluster_has_the_settings_of_the_containers():
             assert given.get(name) == value, name
 
 
+def test_tasks_start_on_a_busy_machine_and_none_outlives_its_message():
+    from ml_connector_airflow.defaults import EXECUTION_TIMEOUT
+
+    given = variables("worker")
+    assert given["AIRFLOW__WORKERS__EXECUTION_API_TIMEOUT"] == "60"
+    assert VALUES["config"]["workers"]["execution_api_timeout"] == 60
+    redelivered = int(given["AIRFLOW__CELERY_BROKER_TRANSPORT_OPTIONS__VISIBILITY_TIMEOUT"])
+    assert redelivered > EXECUTION_TIMEOUT.total_seconds()
+
+
 def test_every_setting_of_airflow_is_one_that_the_locked_airflow_knows():
     """A misspelt one would be taken without a word, by Compose, by the chart and by Airflow."""
     from airflow.configuration import conf

@@ -103,7 +103,9 @@ def test_an_edge_block_keeps_its_reference_for_the_support_ticket() -> None:
         protocol.read(answer(403, "edge_block.html"))
 
 
-@pytest.mark.parametrize(("wait", "header"), [(None, ""), (7.0, "7"), (None, "soon")])
+@pytest.mark.parametrize(
+    ("wait", "header"), [(None, ""), (7.0, "7"), (None, "soon"), (3600.0, "604800")]
+)
 def test_retry_after_is_honoured_if_present(wait: float | None, header: str) -> None:
     with pytest.raises(RateLimited) as raised:
         protocol.read(answer(429, "too_many_requests.json", retry_after=header))

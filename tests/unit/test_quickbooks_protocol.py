@@ -86,7 +86,9 @@ def test_d8_a_403_says_what_to_check() -> None:
         protocol.read(answer(403, "gateway_403.json"))
 
 
-@pytest.mark.parametrize(("wait", "header"), [(60.0, ""), (7.0, "7"), (60.0, "Wed, 21 Oct 2026")])
+@pytest.mark.parametrize(
+    ("wait", "header"), [(60.0, ""), (7.0, "7"), (60.0, "Wed, 21 Oct 2026"), (3600.0, "604800")]
+)
 def test_d2_a_throttle_waits_as_told_or_a_minute(wait: float, header: str) -> None:
     with pytest.raises(RateLimited) as raised:
         protocol.read(answer(429, "gateway_429.json", retry_after=header))
