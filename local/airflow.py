@@ -56,6 +56,7 @@ def environment(
         "ML_CONNECTOR_HOME": str(settings.home),
         "ML_CONNECTOR_SYNCS": str(syncs_file),
         **({"ML_CONNECTOR_FIRST_RUN": "write"} if settings.approve else {}),
+        **({"ML_CONNECTOR_PUBLIC_URL": settings.public_url} if settings.public_url else {}),
         "ML_CONNECTOR_ENCRYPTION_KEYS": secrets.encryption_keys,
         "ML_CONNECTOR_INDEX_KEY": secrets.index_key,
         "AIRFLOW__CORE__DAGS_FOLDER": str(settings.dags_folder),

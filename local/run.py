@@ -238,7 +238,10 @@ class Run:
 
     def _what_is_left(self, missing: list[str], secrets: keys.Secrets) -> str:
         if not missing:
-            return f"both accounts are connected. {self.settings.open_question}. Then start again"
+            return (
+                "both accounts are connected. Stop with Ctrl-C, choose, then start again:"
+                f" {self.settings.open_question}"
+            )
         page = f"{self.settings.ui}/ml-connector/console/{self.settings.sync}/setup"
         return (
             f"no sync runs before you connect {' and '.join(missing)}: {page}"

@@ -88,6 +88,7 @@ class Settings:
         rehearse: Whether the first sync only reads, and prints what it would do.
         approve: Whether the first sync's plan is approved, whatever it is.
         dags_folder: Where Airflow looks for DAGs.
+        public_url: The https address of a receiver that a tunnel leads to; empty without one.
         open_question: What a person has to choose before a sync can run; empty if nothing.
         forking: Whether Airflow's components are forks of one process, where the system allows it.
     """
@@ -104,6 +105,7 @@ class Settings:
     approve: bool
     rehearse: bool
     dags_folder: Path
+    public_url: str = ""
     open_question: str = ""
     forking: bool = True
 
@@ -161,6 +163,7 @@ def load(environ: Mapping[str, str] | None = None, *, dotenv: Path | None = None
         approve=not real or given.get("APPROVE", "0") != "0",
         rehearse=given.get("REHEARSE", "0") != "0",
         dags_folder=Path(given.get("ML_CONNECTOR_DAGS_FOLDER", REPOSITORY / "dags")).resolve(),
+        public_url=given.get("ML_CONNECTOR_PUBLIC_URL", ""),
         open_question=question,
         forking=given.get("ML_CONNECTOR_FORK", "1") != "0",
     )

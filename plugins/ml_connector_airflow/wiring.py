@@ -43,6 +43,13 @@ def connection_named(conn_id: str, fix: str) -> Connection:
     return found
 
 
+def airflow_base_url() -> str:
+    """Return the base URL in Airflow's configuration, without a trailing slash."""
+    from airflow.configuration import conf
+
+    return str(conf.get("api", "base_url", fallback="") or "").rstrip("/")
+
+
 def values_in(extra: Mapping[str, Any], name: str) -> list[str]:
     """Return the values of an extra field, which may hold several by commas during a rotation."""
     return [part for part in map(str.strip, str(extra.get(name) or "").split(",")) if part]

@@ -127,6 +127,7 @@ def serving(
     seconds: float = 10.0,
     budget: MemoryBudget | None = None,
     stored: Callable[[], None] = lambda: None,
+    console: str = "",
 ) -> Iterator[Served]:
     """Serve a receiver as ``ml-connector receiver`` does, in a thread."""
     vault = Vault(encryption_keys=[KEY], index_key=KEY)
@@ -143,7 +144,7 @@ def serving(
             budget=budget,
             stored=stored,
         )
-        server = uvicorn.Server(server_config(receiver))
+        server = uvicorn.Server(server_config(receiver, console=console))
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
         thread.start()
         while not server.started:

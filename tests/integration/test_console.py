@@ -89,6 +89,9 @@ class FakeOutside:
     def base_url(self):
         return "https://airflow.example.com"
 
+    def public_url(self):
+        return ""
+
     def consent_page(self, system, conn_id, *, redirect_uri, state):
         return f"https://consent.example.org/{conn_id}?state={state}"
 
@@ -818,6 +821,25 @@ def test_on_this_machine_each_system_gets_the_name_it_accepts(company):
     html = Visitor(company, "admin", outside=OnThisMachine()).get("/main/setup").text
     assert f"http://localhost:8080{PREFIX}/main/setup/connected<" in html
     assert f"http://127.0.0.1:8080{PREFIX}/main/setup/connected/mailchimp<" in html
+
+
+class BehindATunnel(OnThisMachine):
+    """The same, with a tunnel to the receiver."""
+
+    def public_url(self):
+        return "https://tunnel.example.com"
+
+
+def test_with_a_tunnel_both_systems_redirect_to_it_and_send_webhooks_there(company):
+    visitor = Visitor(company, "admin", outside=BehindATunnel())
+    html = visitor.get("/main/setup").text
+    assert f"https://tunnel.example.com{PREFIX}/main/setup/connected<" in html
+    assert f"https://tunnel.example.com{PREFIX}/main/setup/connected/mailchimp<" in html
+    assert "https://tunnel.example.com/hook" in html
+    state = state_of(visitor, "mailchimp")
+    visitor.get(f"/main/setup/connected/mailchimp?code=c0de&state={state}")
+    ((_, _, _, redirect),) = visitor.outside.connected
+    assert redirect.startswith("https://tunnel.example.com/")
 
 
 def test_a_redirect_to_the_machines_other_name_is_passed_on_once(company):

@@ -7,9 +7,12 @@ from datetime import UTC, datetime
 import pytest
 import requests
 
+from ml_connector.console.app import PREFIX as CONSOLE
+from ml_connector.console.pages.setup import RETURN as CONNECTED
+from ml_connector.errors import SettingsError
 from ml_connector.mailchimp import webhooks as mailchimp
 from ml_connector.quickbooks import webhooks as quickbooks
-from ml_connector.webhooks.endpoint import PREFIX
+from ml_connector.webhooks.endpoint import PREFIX, PUBLIC_URL, public_base
 from ml_connector.webhooks.receiver.keys import Keys
 from ml_connector.webhooks.receiver.run_request import RunRequester
 from tests.integration.company import AUDIENCE, REALM
@@ -264,3 +267,47 @@ def test_no_secret_and_no_address_is_in_any_log(database_url, capfd):
         assert hidden not in said
     assert str(KEYS).count(SECRET) == 0
     assert str(KEYS).count(TOKEN) == 0
+
+
+AIRFLOW = "http://127.0.0.1:8080"
+QUERY = "?code=c0de&state=s%20s&realmId=1"
+RETURNS = (CONNECTED, f"{CONNECTED}/mailchimp")
+
+
+def redirected(served, path):
+    return requests.get(f"{served.url}{path}", timeout=10, allow_redirects=False)
+
+
+@pytest.mark.parametrize("path", RETURNS)
+def test_behind_a_tunnel_a_consents_redirect_is_passed_on_to_the_console(database_url, path):
+    with serving(database_url, console=AIRFLOW) as served:
+        answer = redirected(served, f"{CONSOLE}/main{path}{QUERY}")
+        assert answer.status_code == 303
+        assert answer.headers["location"] == f"{AIRFLOW}{CONSOLE}/main{path}{QUERY}"
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        f"{CONSOLE}/main/setup",
+        f"{CONSOLE}/main",
+        f"{CONSOLE}/main/../../x{CONNECTED}",
+        f"{CONSOLE}/a/b{CONNECTED}",
+        "/api/v2/connections",
+        "/",
+    ],
+)
+def test_behind_a_tunnel_nothing_else_of_airflow_can_be_reached(database_url, path):
+    with serving(database_url, console=AIRFLOW) as served:
+        assert redirected(served, path).status_code == 404
+
+
+def test_without_a_tunnel_the_receiver_tells_nobody_where_airflow_is(served):
+    assert redirected(served, f"{CONSOLE}/main{CONNECTED}{QUERY}").status_code == 404
+
+
+def test_the_public_address_has_to_be_https():
+    assert public_base({}) == ""
+    assert public_base({PUBLIC_URL: " https://hooks.example.com/ "}) == "https://hooks.example.com"
+    with pytest.raises(SettingsError, match=PUBLIC_URL):
+        public_base({PUBLIC_URL: "http://hooks.example.com"})

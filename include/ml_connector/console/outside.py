@@ -81,6 +81,10 @@ class Host(Protocol):
         """Return the server's public URL without a trailing slash, empty if unknown."""
         ...
 
+    def public_url(self) -> str:
+        """Return the address of a receiver that is the only public part; empty if there is none."""
+        ...
+
     def consent_page(self, system: str, conn_id: str, *, redirect_uri: str, state: str) -> str:
         """Return the URL of a system's consent page."""
         ...

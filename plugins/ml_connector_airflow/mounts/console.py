@@ -21,7 +21,6 @@ from airflow.api_fastapi.auth.managers.models.resource_details import (
     DagDetails,
 )
 from airflow.api_fastapi.core_api.security import bearer_scheme, get_user
-from airflow.configuration import conf
 from airflow.models.connection import Connection as StoredConnection
 from airflow.models.dag import DagModel
 from airflow.utils.session import create_session
@@ -47,6 +46,7 @@ from ml_connector.sync import groups, permissions, preflight
 from ml_connector.sync.drift import Drift, iter_drift
 from ml_connector.vault import vault_from
 from ml_connector.webhooks.endpoint import PREFIX as WEBHOOKS
+from ml_connector.webhooks.endpoint import public_base
 from ml_connector.wire.consent import Consent
 from ml_connector_airflow import connecting
 from ml_connector_airflow.alerts.delivery import end_alert
@@ -56,6 +56,7 @@ from ml_connector_airflow.tasks.tokens import alert_reauth, needs_reauth
 from ml_connector_airflow.token_variable import TokenVariable
 from ml_connector_airflow.typed import realm_in
 from ml_connector_airflow.wiring import (
+    airflow_base_url,
     connection_named,
     database_url,
     mailchimp_client,
@@ -171,6 +172,9 @@ class AirflowServices:
             )
             if not value
         ]
+        if lacking == ["realm id"] and self.token_ends(conn_id).problem:
+            said = f"connection {conn_id}; connecting names the company"
+            return StatusLine(name="QuickBooks", said=said)
         if lacking:
             said = f"connection {conn_id} lacks {' and '.join(lacking)}"
             return StatusLine(name="QuickBooks", said=said, ok=False, fix="Fill it in, or connect.")
@@ -304,7 +308,11 @@ class AirflowServices:
 
     def base_url(self) -> str:
         """Return the base URL from Airflow's configuration."""
-        return str(conf.get("api", "base_url", fallback="") or "").rstrip("/")
+        return airflow_base_url()
+
+    def public_url(self) -> str:
+        """Return the receiver's public address, from the environment."""
+        return public_base(os.environ)
 
     def consent_page(self, system: str, conn_id: str, *, redirect_uri: str, state: str) -> str:
         """Return the URL of a system's consent page."""

@@ -18,6 +18,7 @@ from ml_connector.settings import Sync, home, load_syncs
 from ml_connector.store.database import Database
 from ml_connector.vault import vault_from
 from ml_connector.webhooks import inbox
+from ml_connector.webhooks.endpoint import public_base
 from ml_connector.webhooks.receiver.app import NOT_STORED, Receiver, inbox_writer, respond
 from ml_connector.webhooks.receiver.body import Receive, Scope, Send
 from ml_connector.webhooks.receiver.keys import Keyring, Keys, MailchimpKey
@@ -25,7 +26,7 @@ from ml_connector.webhooks.receiver.run_request import RunRequester
 from ml_connector.webhooks.receiver.serving import server_config
 from ml_connector_airflow.mounts.waiting_run import release_waiting_run
 from ml_connector_airflow.webhook_variable import WebhookVariable
-from ml_connector_airflow.wiring import connection_named, database_url, values_in
+from ml_connector_airflow.wiring import airflow_base_url, connection_named, database_url, values_in
 
 AGAIN = 3.0
 """Seconds until a mounted receiver with a missing setting tries again."""
@@ -113,8 +114,13 @@ def request_run(database: Database) -> bool:
 
 
 def run_receiver(*, host: str, port: int) -> None:
-    """Serve the receiver until the process is stopped."""
-    uvicorn.Server(server_config(build_receiver(), host=host, port=port)).run()
+    """Serve the receiver until the process is stopped.
+
+    Where it is the only public part, it passes the redirects of consent pages on to the console.
+    """
+    console = airflow_base_url() if public_base(os.environ) else ""
+    config = server_config(build_receiver(), console=console, host=host, port=port)
+    uvicorn.Server(config).run()
 
 
 class MountedReceiver:

@@ -36,7 +36,7 @@ def setup(visit: PageRequest) -> Response:
     return visit.page(
         "setup.html",
         connections=_connections(visit),
-        webhooks=_tried(lambda: outside.webhooks(visit.sync, _base(visit))),
+        webhooks=_tried(lambda: outside.webhooks(visit.sync, _public(visit))),
         redirects={system: _redirect(visit, system) for system in CONSENT_PAGES},
     )
 
@@ -162,9 +162,13 @@ def _base(visit: PageRequest) -> str:
     ).removesuffix(visit.root)
 
 
+def _public(visit: PageRequest) -> str:
+    return visit.services.outside.public_url() or _base(visit)
+
+
 def _redirect(visit: PageRequest, system: str) -> str:
     """Return the redirect address to register with our app at a system."""
-    base = CONSENT_PAGES[system].accepted(_base(visit))
+    base = CONSENT_PAGES[system].accepted(_public(visit))
     return f"{base}{visit.here}{RETURN}{'' if system == QUICKBOOKS else f'/{system}'}"
 
 

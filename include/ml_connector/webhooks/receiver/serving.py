@@ -13,7 +13,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from ml_connector.errors import ConnectorError
-from ml_connector.webhooks.endpoint import PREFIX
+from ml_connector.webhooks.endpoint import PREFIX, REDIRECT
 from ml_connector.webhooks.receiver.app import UNKNOWN, Receiver, Reply, respond
 from ml_connector.webhooks.receiver.body import SECONDS, Receive, Scope, Send
 
@@ -27,19 +27,33 @@ MAX_CONNECTIONS = 4000
 
 
 class StandaloneApp:
-    """``/health`` and the receiver's own routes."""
+    """``/health`` and the receiver's own routes.
 
-    def __init__(self, receiver: Receiver) -> None:
-        self._receiver = receiver
+    ``console``: the base URL of the console to which redirects of consent pages are passed on; none
+    are if it is empty.
+    """
+
+    def __init__(self, receiver: Receiver, console: str = "") -> None:
+        self._receiver, self._console = receiver, console
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
         path: str = scope.get("path", "")
         if path.startswith(f"{PREFIX}/"):
             await self._receiver({**scope, "root_path": PREFIX}, receive, send)
+        elif scope["type"] == "http" and (passed := self._passed_on(scope)):
+            await respond(passed, receive, send)
         elif scope["type"] == "http":
             healthy = path == "/health" and scope["method"] in {"GET", "HEAD"}
             await respond(await self._health() if healthy else UNKNOWN, receive, send)
+
+    def _passed_on(self, scope: Scope) -> Reply | None:
+        """Send a browser from a consent page's redirect to the console, which knows its cookies."""
+        path: bytes = scope.get("raw_path", b"")
+        if not self._console or scope["method"] != "GET" or not REDIRECT.fullmatch(path):
+            return None
+        location = self._console.encode() + path + b"?" + scope["query_string"]
+        return Reply(303, "go on at the console\n", ((b"location", location),))
 
     async def _health(self) -> Reply:
         """Respond 200 while events can be stored, with the counts since the start."""
@@ -100,13 +114,13 @@ class BoundedProtocol(HttpToolsProtocol):
             self._timer = None
 
 
-def server_config(receiver: Receiver, **options: Any) -> uvicorn.Config:
+def server_config(receiver: Receiver, *, console: str = "", **options: Any) -> uvicorn.Config:
     """Return the server's configuration.
 
-    ``options`` set the address: ``host``, ``port`` or ``fd``.
+    ``console``: see ``StandaloneApp``. ``options`` set the address: ``host``, ``port`` or ``fd``.
     """
     return uvicorn.Config(
-        StandaloneApp(receiver),
+        StandaloneApp(receiver, console),
         http=BoundedProtocol,
         ws="none",
         lifespan="off",
