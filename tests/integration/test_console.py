@@ -28,6 +28,7 @@ from ml_connector.console.words import STATUS, Fault, fault
 from ml_connector.settings import Sync, Tags
 from ml_connector.sync import guard
 from ml_connector.sync.drift import Drift
+from ml_connector.sync.samples import SampleContact, SampleField
 from tests.integration.company import REALM, Company
 
 _numbers = itertools.count(1)
@@ -76,6 +77,20 @@ class FakeOutside:
 
     def audience(self, sync):
         return [StatusLine(name="FNAME", said="is there", ok=True)]
+
+    def samples(self, sync):
+        now = SampleField("FNAME", "First Name", "Amelia", "Amelia", "stays: it was there before")
+        name = SampleField("LNAME", "Last Name", "empty", "<Finch>")
+        return [
+            SampleContact(
+                customer_id="1",
+                name="Amy",
+                email="amy@finch.org",
+                status_before="subscribed",
+                status_after="subscribed",
+                fields=[now, name],
+            )
+        ]
 
     def drift(self, sync):
         yield Drift(
@@ -675,6 +690,13 @@ def test_a_preview_says_what_a_run_would_change(own):
 
 
 # ── setup ────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_setup_shows_the_mapping_with_real_customers(visitor):
+    shown = words_of(visitor.post("/main/setup/samples").text)
+    assert "Amy amy@finch.org, subscribed" in shown
+    assert "First Name Amelia Amelia stays: it was there before" in shown
+    assert "Last Name empty &lt;Finch&gt;" in shown
 
 
 def test_setup_shows_what_is_in_force_and_pings(visitor):

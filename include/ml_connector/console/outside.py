@@ -7,6 +7,7 @@ from typing import Protocol
 
 from ml_connector.settings import Sync
 from ml_connector.sync.drift import Drift
+from ml_connector.sync.samples import SampleContact
 from ml_connector.wire.consent import Consent
 
 
@@ -67,6 +68,10 @@ class Host(Protocol):
 
     def audience(self, sync: Sync) -> Sequence[StatusLine]:
         """Read the audience and its merge fields; return whether they match the settings."""
+        ...
+
+    def samples(self, sync: Sync) -> Sequence[SampleContact]:
+        """Read a few customers and their members; return what the mapping makes of them."""
         ...
 
     def drift(self, sync: Sync) -> Iterator[Drift]:

@@ -44,6 +44,7 @@ from ml_connector.settings import Sync, home, load_syncs
 from ml_connector.store.database import Database
 from ml_connector.sync import groups, permissions, preflight
 from ml_connector.sync.drift import Drift, iter_drift
+from ml_connector.sync.samples import SampleContact, Samples
 from ml_connector.vault import vault_from
 from ml_connector.webhooks.endpoint import PREFIX as WEBHOOKS
 from ml_connector.webhooks.endpoint import public_base
@@ -294,6 +295,12 @@ class AirflowServices:
             ),
         ]
 
+    def samples(self, sync: Sync) -> Sequence[SampleContact]:
+        """Read a few customers and their members; return what the mapping makes of them."""
+        with _scope(sync, read_only=True) as scope:
+            quickbooks, mailchimp = quickbooks_client(scope), mailchimp_client(scope)
+            return Samples.read(sync, quickbooks, mailchimp).shown(sync)
+
     def drift(self, sync: Sync) -> Iterator[Drift]:
         """Read the audience; yield what differs from the customers as last read."""
         with _scope(sync) as scope:
@@ -363,8 +370,8 @@ def _started(dag_id: str, given: dict[str, Any], said: str, *, actor: str) -> St
 
 
 @contextmanager
-def _scope(sync: Sync) -> Iterator[Scope]:
-    scope = open_scope(sync.name)
+def _scope(sync: Sync, *, read_only: bool = False) -> Iterator[Scope]:
+    scope = open_scope(sync.name, read_only=read_only)
     with closing(scope.database):
         try:
             yield scope

@@ -60,6 +60,15 @@ def audience(visit: PageRequest) -> Response:
     return visit.page("standings.html", standings=found)
 
 
+def samples(visit: PageRequest) -> Response:
+    """Show the mapping with a few real customers, before and after a sync."""
+    try:
+        found = visit.services.outside.samples(visit.sync)
+    except ConnectorError as error:
+        return visit.page("notice.html", ok=False, said=str(error))
+    return visit.page("samples.html", samples=found)
+
+
 def connect(visit: PageRequest) -> Response:
     """Redirect to a system's consent page. Its response must bring back the state in our cookie.
 
