@@ -3,6 +3,7 @@
 #   make run ONCE=1           sync once, check the result, print a summary, exit 0 or 1
 #   make run ONCE=1 APPROVE=1 the same, and approve the first plan of real accounts
 #   make run REHEARSE=1       read both accounts, print what a sync would do, write nothing
+#   make init                 ask what the settings of real accounts need, and write the file
 #   make run AIRFLOW_PORT=... QUICKBOOKS_PORT MAILCHIMP_PORT LOG_SERVER_PORT TRIGGERER_LOG_PORT
 VENV ?= .venv
 PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3.11; do \
@@ -27,7 +28,7 @@ export ML_CONNECTOR_HOME ML_CONNECTOR_SYNCS ML_CONNECTOR_DAGS_FOLDER SYNC RUN_TI
 export PYTHONPATH := $(CURDIR)/include:$(CURDIR)/plugins:$(CURDIR)
 
 .DEFAULT_GOAL := help
-.PHONY: help install install-dev run test test-unit test-e2e test-endurance test-all lint schema lock audit bench torture plants distributed companies clean
+.PHONY: help install install-dev run init test test-unit test-e2e test-endurance test-all lint schema lock audit bench torture plants distributed companies clean
 
 help: ## Show what can be made
 	@sed -n 's/^\([a-z0-9-]*\): .*## /\1\t/p' Makefile | expand -t 16
@@ -40,6 +41,9 @@ install-dev: ## The same, with what tests and linters need
 
 run: install ## Run everything here; ONCE=1 syncs once and exits
 	@$(BIN)/python -m local $(if $(filter-out 0,$(ONCE)$(REHEARSE)),--once)
+
+init: install ## Ask what the settings of real accounts need, and write syncs.yaml
+	@$(BIN)/python -m local --init
 
 test: install-dev ## Run the tests that a change needs: unit, contract, DAGs, integration
 	@$(SIDE_BY_SIDE) -m "not endurance" $(TESTS) $(TEST_ARGS)

@@ -1,4 +1,4 @@
-"""``python -m local [--once]``: the product on one machine. ``make run`` calls it."""
+"""``python -m local [--once | --init]``: the product on one machine, for ``make run`` and ``init``."""
 
 import argparse
 import signal
@@ -19,13 +19,17 @@ def main() -> int:
     parser.add_argument(
         "--once", action="store_true", help="sync once, check, print a summary, exit"
     )
-    once = parser.parse_args().once
+    parser.add_argument("--init", action="store_true", help="ask for the settings and write them")
+    given = parser.parse_args()
+    once = given.once
     console = Console(highlight=False)
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _interrupt)
     run: Run | None = None
     try:
-        run = Run(load(), console)
+        run = Run(load(choosing=given.init), console)
+        if given.init:
+            return run.init()
         run.main(once=once)
     except KeyboardInterrupt:
         _say(console, "Interrupted.")

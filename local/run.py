@@ -4,6 +4,8 @@ import contextlib
 import importlib
 import secrets as random
 import signal
+import subprocess
+import sys
 import time
 import traceback
 from collections.abc import Callable, Iterator
@@ -26,7 +28,7 @@ from local.postgres import HOST, USER, EmbeddedPostgres, port_is_free
 from local.processes import Processes, end_sessions, stale_sessions
 from local.progress import Progress
 from local.sandbox import Sandbox
-from local.settings import SHIPPED_SYNCS, Settings, syncs_for_audience
+from local.settings import REPOSITORY, SHIPPED_SYNCS, Settings, syncs_for_audience
 from local.sync import FirstSync
 from local.webhooks import Registration
 
@@ -100,6 +102,25 @@ class Run:
             if self._drill:  # never with real accounts: it changes customers
                 self._drill.run()
                 self.progress.say("checked: every webhook of both systems arrived")
+
+    def init(self) -> int:
+        """Let ``ml-connector init`` ask for the settings; return its exit code.
+
+        Starts the databases and puts the connections in place, and none of Airflow's processes.
+
+        Raises:
+            LocalError: Something stops it; says what and where its log is.
+        """
+        with ExitStack() as stack:
+            stack.enter_context(only_run(self.settings.home))
+            self._clear_after_killed_run()
+            secrets = keys.keep(self.settings.home)
+            postgres = self._start_postgres(stack)
+            stack.callback(self._stop)
+            self._prepare(postgres, secrets, once=True)
+            command = [str(Path(sys.executable).with_name("ml-connector")), "init"]
+            environment = airflow.for_processes(self.variables)
+            return subprocess.call(command, env=environment, cwd=REPOSITORY)  # noqa: S603 - ours
 
     def _clear_after_killed_run(self) -> None:
         stale = stale_sessions(remembered_sessions(self.settings.home))

@@ -26,11 +26,14 @@ CONSENT = """what do new contacts agree to? Set NEW_CONTACT_STATUS in .env to on
   subscribed     every customer agreed to your newsletter; they are mailed from now on
   pending        Mailchimp asks each of them by e-mail; those who confirm are mailed
   transactional  they are in the audience and get no newsletter
-Whoever opted out in Mailchimp stays opted out, whatever you choose"""
+Whoever opted out in Mailchimp stays opted out, whatever you choose.
+Or let `make init` ask: it lists your audiences, proposes a mapping and writes the settings file"""
+OWN_SYNCS = "syncs.yaml"
+"""The settings file that ``make init`` writes, beside ``.env``."""
 
 AUDIENCE = (
-    "the shipped settings name the sandbox's audience: "
-    "set MAILCHIMP_AUDIENCE_ID in .env, or ML_CONNECTOR_SYNCS to a settings file of yours"
+    "the shipped settings name the sandbox's audience. Let `make init` ask and write the settings"
+    " file, or set MAILCHIMP_AUDIENCE_ID in .env, or ML_CONNECTOR_SYNCS to a settings file of yours"
 )
 
 # Any of these means real accounts. A refresh token and an API key connect them at the start;
@@ -125,8 +128,12 @@ class Settings:
         return f"http://127.0.0.1:{self.ports.airflow_port}"
 
 
-def load(environ: Mapping[str, str] | None = None, *, dotenv: Path | None = None) -> Settings:
+def load(
+    environ: Mapping[str, str] | None = None, *, dotenv: Path | None = None, choosing: bool = False
+) -> Settings:
     """Read the settings of a run; the environment wins over ``.env``, empty counts as not set.
+
+    With ``choosing`` the settings file is yet to be written: audience and consent may be missing.
 
     Raises:
         LocalError: A setting is wrong or half given; names it and says what to change.
@@ -144,11 +151,18 @@ def load(environ: Mapping[str, str] | None = None, *, dotenv: Path | None = None
         raise LocalError(f"NEW_CONTACT_STATUS is {status!r}; {CONSENT}")
     question = ""
     if real and not syncs:
-        question = AUDIENCE if not audience else CONSENT if not status else ""
+        own = dotenv.resolve().parent / OWN_SYNCS
+        _check_one_choice(own, audience)
+        if choosing or own.is_file():
+            syncs = str(own)
+        else:
+            question = AUDIENCE if not audience else CONSENT if not status else ""
     # Without tokens there is something to do first, and the answer may take a look at the account.
     if question and COMPANY[1] in given and API_KEY in given:
         raise LocalError(question)
-    if syncs and not (REPOSITORY / syncs).is_file():
+    if choosing and not real:
+        raise LocalError("`make init` asks real accounts: copy .env.example to .env and fill it in")
+    if syncs and not choosing and not (REPOSITORY / syncs).is_file():
         raise LocalError(f"ML_CONNECTOR_SYNCS names {syncs}, which is not a file")
     return Settings(
         home=(REPOSITORY / home).resolve(),
@@ -167,6 +181,15 @@ def load(environ: Mapping[str, str] | None = None, *, dotenv: Path | None = None
         open_question=question,
         forking=given.get("ML_CONNECTOR_FORK", "1") != "0",
     )
+
+
+def _check_one_choice(own: Path, audience: str | None) -> None:
+    """Refuse two choices: the settings file that ``make init`` wrote, and one in ``.env``."""
+    if own.is_file() and audience:
+        raise LocalError(
+            f"{own} and MAILCHIMP_AUDIENCE_ID both choose an audience: take"
+            " MAILCHIMP_AUDIENCE_ID and NEW_CONTACT_STATUS out of .env, or remove the file"
+        )
 
 
 def sandbox_credentials(ports: Ports) -> Credentials:

@@ -99,7 +99,7 @@ def test_questions_are_answered_and_only_the_answers_change_a_file(
 def test_it_ends_with_the_rehearsal(firm, run, connected_environment):
     code, said = run("init", *ANSWERS, "--yes")
     assert code == 0, said
-    assert "Nothing was written: a rehearsal can only read." in said
+    assert "Neither account was written to: a rehearsal can only read." in said
     assert "1 new contact (1 pending)" in said
     assert firm.statuses() == {AMY: "subscribed"}
     assert load_syncs(Path(connected_environment["ML_CONNECTOR_SYNCS"]))["main"].timezone == (

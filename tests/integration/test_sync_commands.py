@@ -34,7 +34,7 @@ def test_a_rehearsal_tells_what_a_first_sync_would_do_and_writes_nothing(
     code, said = run("rehearse")
     assert code == 0, said
     for line in (
-        "Nothing was written: a rehearsal can only read. A run would do this:",
+        "Neither account was written to: a rehearsal can only read. A run would do this:",
         "1 new contact (1 subscribed)",
         "First Name: 1 value overwritten",
         f"customer {amy}: Amelia -> Amy",

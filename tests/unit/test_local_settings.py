@@ -64,6 +64,8 @@ def test_the_shell_wins_over_dotenv_and_empty_counts_as_not_set(tmp_path):
         (REAL | {"MAILCHIMP_API_KEY": ""}, r"MAILCHIMP_CLIENT_SECRET \(or MAILCHIMP_API_KEY\)"),
         (REAL | {"MAILCHIMP_AUDIENCE_ID": ""}, "set MAILCHIMP_AUDIENCE_ID in .env"),
         (REAL | {"NEW_CONTACT_STATUS": ""}, "Set NEW_CONTACT_STATUS in .env to one of"),
+        (REAL | {"MAILCHIMP_AUDIENCE_ID": ""}, "Let `make init` ask"),
+        (REAL | {"NEW_CONTACT_STATUS": ""}, "Or let `make init` ask"),
         (REAL | {"NEW_CONTACT_STATUS": "yes"}, "NEW_CONTACT_STATUS is 'yes'"),
     ],
 )
@@ -110,3 +112,23 @@ def test_real_accounts_are_written_to_only_if_that_is_said(tmp_path):
     assert settings(tmp_path).approve
     assert not settings(tmp_path, **REAL).approve
     assert settings(tmp_path, **REAL, APPROVE="1").approve
+
+
+UNCHOSEN = REAL | {"MAILCHIMP_AUDIENCE_ID": "", "NEW_CONTACT_STATUS": ""}
+
+
+def test_to_choose_the_settings_takes_accounts_alone(tmp_path):
+    (tmp_path / ".env").write_text("")
+    chosen = load({"PATH": "/bin", **UNCHOSEN}, dotenv=tmp_path / ".env", choosing=True)
+    assert chosen.syncs_file == tmp_path / "syncs.yaml"
+    with pytest.raises(LocalError, match="asks real accounts"):
+        load({"PATH": "/bin"}, dotenv=tmp_path / ".env", choosing=True)
+
+
+def test_a_file_that_was_written_by_answers_is_used(tmp_path):
+    (tmp_path / "syncs.yaml").write_text("syncs: {}")
+    chosen = settings(tmp_path, **UNCHOSEN)
+    assert (chosen.syncs_file, chosen.audience) == (tmp_path / "syncs.yaml", None)
+    with pytest.raises(LocalError, match="both choose an audience"):
+        settings(tmp_path, **REAL)
+    assert settings(tmp_path).sandbox

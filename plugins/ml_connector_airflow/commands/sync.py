@@ -106,7 +106,7 @@ def show_rehearsal(outcome: RunOutcome, sync_name: str) -> None:
     scope = open_scope(sync_name)
     with closing(scope.database):
         lines = report_of(scope, plan_id=outcome.plan_id)
-    console.print("Nothing was written: a rehearsal can only read. A run would do this:")
+    console.print("Neither account was written to: a rehearsal can only read. A run would do this:")
     for line in lines:
         console.print(f"  {line}", markup=False)
     console.print(f"Contact by contact: plan {outcome.plan_id} in the console.")
