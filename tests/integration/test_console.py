@@ -78,7 +78,7 @@ class FakeOutside:
     def audience(self, sync):
         return [StatusLine(name="FNAME", said="is there", ok=True)]
 
-    def samples(self, sync):
+    def sample_contacts(self, sync):
         now = SampleField("FNAME", "First Name", "Amelia", "Amelia", "stays: it was there before")
         name = SampleField("LNAME", "Last Name", "empty", "<Finch>")
         return [

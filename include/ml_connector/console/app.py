@@ -85,7 +85,7 @@ PAGES = (
     PageRoute("/setup", Right.SETUP, setup.setup),
     PageRoute("/setup/ping/{system}", Right.SETUP, setup.ping, "POST"),
     PageRoute("/setup/audience", Right.SETUP, setup.audience, "POST"),
-    PageRoute("/setup/samples", Right.SETUP, setup.samples, "POST"),
+    PageRoute("/setup/samples", Right.SETUP, setup.show_samples, "POST"),
     PageRoute("/setup/connect/{system}", Right.CONNECT, setup.connect),
     PageRoute(setup.RETURN, Right.CONNECT, setup.connected),
     PageRoute(f"{setup.RETURN}/{{system}}", Right.CONNECT, setup.connected),

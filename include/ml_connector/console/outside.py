@@ -70,7 +70,7 @@ class Host(Protocol):
         """Read the audience and its merge fields; return whether they match the settings."""
         ...
 
-    def samples(self, sync: Sync) -> Sequence[SampleContact]:
+    def sample_contacts(self, sync: Sync) -> Sequence[SampleContact]:
         """Read a few customers and their members; return what the mapping makes of them."""
         ...
 

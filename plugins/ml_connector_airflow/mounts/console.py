@@ -295,7 +295,7 @@ class AirflowServices:
             ),
         ]
 
-    def samples(self, sync: Sync) -> Sequence[SampleContact]:
+    def sample_contacts(self, sync: Sync) -> Sequence[SampleContact]:
         """Read a few customers and their members; return what the mapping makes of them."""
         with _scope(sync, read_only=True) as scope:
             quickbooks, mailchimp = quickbooks_client(scope), mailchimp_client(scope)

@@ -60,10 +60,10 @@ def audience(visit: PageRequest) -> Response:
     return visit.page("standings.html", standings=found)
 
 
-def samples(visit: PageRequest) -> Response:
+def show_samples(visit: PageRequest) -> Response:
     """Show the mapping with a few real customers, before and after a sync."""
     try:
-        found = visit.services.outside.samples(visit.sync)
+        found = visit.services.outside.sample_contacts(visit.sync)
     except ConnectorError as error:
         return visit.page("notice.html", ok=False, said=str(error))
     return visit.page("samples.html", samples=found)
