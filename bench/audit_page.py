@@ -15,7 +15,7 @@ from sqlalchemy import create_engine, text
 
 from bench.table import Row
 from local.postgres import temporary
-from ml_connector.console.app import PREFIX
+from ml_connector.console.access import PREFIX
 from ml_connector.store.migrate import upgrade
 from sandbox.running import serving_in_thread
 from tests.integration.company import Company, MockServers

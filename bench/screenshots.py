@@ -5,7 +5,7 @@ from pathlib import Path
 
 import requests
 
-from ml_connector.console.app import PREFIX
+from ml_connector.console.access import PREFIX
 from tests.e2e import sender
 from tests.e2e.airflow import Airflow, staying_up, wait_for
 from tests.e2e.live.browser import browsing, console_in

@@ -18,8 +18,8 @@ from starlette.applications import Starlette
 from starlette.routing import Mount
 from starlette.testclient import TestClient
 
-from ml_connector.console.access import Caller, Right
-from ml_connector.console.app import PAGES, PREFIX, build_console
+from ml_connector.console.access import PREFIX, Caller, Right
+from ml_connector.console.app import PAGES, build_console
 from ml_connector.console.outside import StatusLine, TokenExpiry
 from ml_connector.console.pages import audit
 from ml_connector.console.pages.setup import CONSENT_PAGES, COOKIE
@@ -668,6 +668,25 @@ def test_a_plan_that_waits_shows_what_it_would_overwrite(company):
     page = Visitor(company, "viewer").page(f"/main/plans/{planned.plan_id}")
     assert "First Name: 1 value overwritten" in page
     assert "First Name &lt;Amelia&gt; Amy" in page
+
+
+def test_a_plan_that_waits_is_named_on_the_overview_and_answered_on_its_page(company):
+    company.settings["first_run"] = "ask"
+    company.customer("Amy", "amy@birds-sanctuary.com")
+    scope = company.scope()
+    plan_id = company.decide(scope).plan_id
+    guard.hold_plan(scope, plan_id=plan_id)
+    visitor = Visitor(company, "admin")
+    overview = visitor.get("/main").text
+    assert "Waiting for your approval" in overview
+    assert f'/main/plans/{plan_id}">Review' in overview
+    page = visitor.get(f"/main/plans/{plan_id}").text
+    asked = "/api/v2/dags/sync_customers__main/dagRuns/run-1/taskInstances/approval/-1/hitlDetails"
+    assert page.count(f'data-question="{asked}"') == 2
+    assert "data-answer" not in Visitor(company, "viewer").get(f"/main/plans/{plan_id}").text
+    guard.reject(scope, plan_id=plan_id, person="Ann")
+    assert "Waiting for your approval" not in visitor.get("/main").text
+    assert "data-answer" not in visitor.get(f"/main/plans/{plan_id}").text
 
 
 def test_a_plan_shows_and_exports_each_contact_with_its_reason(full, visitor):

@@ -7,7 +7,7 @@ import pytest
 from playwright.sync_api import Page, expect
 from sqlalchemy import text
 
-from ml_connector.console.app import PREFIX
+from ml_connector.console.access import PREFIX
 from sandbox.running import serving_in_thread
 from tests.chromium import chromium
 from tests.integration.test_console_hostile import console

@@ -11,8 +11,8 @@ from playwright.sync_api import Page
 from starlette.applications import Starlette
 from starlette.routing import Mount
 
-from ml_connector.console.access import Caller
-from ml_connector.console.app import PREFIX, build_console
+from ml_connector.console.access import PREFIX, Caller
+from ml_connector.console.app import build_console
 from ml_connector.console.visit import Services
 from sandbox.running import serving_in_thread
 from tests.chromium import chromium

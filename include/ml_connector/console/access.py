@@ -16,6 +16,9 @@ permission."""
 SAFE = ("GET", "HEAD")
 """Methods that change nothing."""
 
+PREFIX = "/ml-connector/console"
+"""The console's path below Airflow's base URL."""
+
 HEADERS = {
     "content-security-policy": (
         "default-src 'self'; img-src 'self' data:; object-src 'none'; base-uri 'none'; "

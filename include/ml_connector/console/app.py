@@ -27,9 +27,6 @@ from ml_connector.console.visit import PageRequest, Services, readable
 from ml_connector.errors import ConnectorError
 from ml_connector.settings import Sync
 
-PREFIX = "/ml-connector/console"
-"""The console's path below Airflow's base URL."""
-
 MAX_FORM = 64 << 10
 """Limit of a form's body, in bytes. Our largest form is a search."""
 

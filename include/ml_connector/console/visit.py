@@ -9,7 +9,7 @@ from zoneinfo import ZoneInfo
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
-from ml_connector.console.access import HEADERS, Caller, Identify, Right
+from ml_connector.console.access import HEADERS, PREFIX, Caller, Identify, Right
 from ml_connector.console.outside import Host
 from ml_connector.console.queries.inbox import InboxScope
 from ml_connector.console.rendering import Times, render
@@ -79,6 +79,11 @@ class PageRequest:
         return str(self.request.scope.get("root_path", ""))
 
     @property
+    def airflow(self) -> str:
+        """Return the path that Airflow is served under; empty if it is the root."""
+        return self.root.removesuffix(PREFIX)
+
+    @property
     def here(self) -> str:
         """Return the base path of the sync's pages."""
         return f"{self.root}/{self.sync.name}"
@@ -121,6 +126,7 @@ class PageRequest:
         html = render(
             template,
             root=self.root,
+            airflow=self.airflow,
             here=self.here,
             sync=self.sync,
             syncs=self.syncs,

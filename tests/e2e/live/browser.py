@@ -6,7 +6,7 @@ from contextlib import contextmanager
 
 from playwright.sync_api import BrowserContext, FrameLocator, Page
 
-from ml_connector.console.app import PREFIX
+from ml_connector.console.access import PREFIX
 from tests.chromium import chromium
 from tests.e2e.airflow import Airflow
 

@@ -3,8 +3,8 @@
 import pytest
 import requests
 
-from ml_connector.console.access import Right
-from ml_connector.console.app import PAGES, PREFIX
+from ml_connector.console.access import PREFIX, Right
+from ml_connector.console.app import PAGES
 
 EXAMPLES = {"{id:row}": "1", "{id}": "1", "{key}": "00", "{system}": "quickbooks"}
 ROLES = ("anonymous", "viewer", "user", "admin")

@@ -4,7 +4,7 @@ import pytest
 import requests
 from playwright.sync_api import expect
 
-from ml_connector.console.app import PREFIX
+from ml_connector.console.access import PREFIX
 from tests.e2e.airflow import refuse_fakes, trail_of, wait_for
 from tests.e2e.live.browser import browsing, console_in
 

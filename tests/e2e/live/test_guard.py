@@ -2,8 +2,12 @@
 
 import psycopg
 import pytest
+from playwright.sync_api import expect
 
 from tests.e2e.airflow import ENDED, airflow_database, trail, wait_for
+from tests.e2e.live.browser import browsing, console_in
+
+PATIENCE = 30_000  # milliseconds
 
 
 @pytest.fixture
@@ -69,6 +73,31 @@ def test_a_plan_larger_than_the_guard_waits_for_a_person(airflow, quiet):
     archived = [call for call in airflow.writes() if call["method"] == "DELETE"]
     assert len(archived) > 25
     assert answered(airflow, run_id) == [("approved", "admin")]
+
+
+def test_a_plan_is_approved_and_undone_on_its_page_in_the_console(airflow, quiet):
+    many_leave(airflow, "Reviewed")
+    run_id = airflow.trigger()
+    wait_for(lambda: airflow.question(run_id))
+    with browsing(airflow) as opened:
+        frame = console_in(opened.page(), airflow)
+        frame.get_by_role("link", name="Review").click()
+        frame.get_by_role("button", name="Approve").click()
+        frame.get_by_role("dialog").get_by_role("button", name="Approve").click()
+        expect(frame.locator("#answered")).to_contain_text("Approved", timeout=PATIENCE)
+        assert airflow.finished(run_id) == "success"
+        assert answered(airflow, run_id) == [("approved", "admin")]
+        archived = [call for call in airflow.writes() if call["method"] == "DELETE"]
+        assert len(archived) > 25
+
+        frame.locator("p.crumbs a").click()
+        frame.locator("td.n a").first.click()
+        frame.get_by_role("button", name="Undo this run").click()
+        frame.get_by_role("dialog").get_by_role("button", name="Cancel").click()
+        expect(frame.locator("#undone")).to_be_empty()
+        frame.get_by_role("button", name="Preview the undo").click()
+        expect(frame.locator("#undone")).to_contain_text("has started", timeout=PATIENCE)
+        assert opened.trouble == []
 
 
 def test_a_plan_that_nobody_answers_ends_green_with_nothing_written(airflow, quiet):

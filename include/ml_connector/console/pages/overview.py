@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, Row
 from starlette.responses import Response
 
 from ml_connector.console import words
@@ -16,6 +16,7 @@ from ml_connector.console.heartbeat import heartbeat
 from ml_connector.console.outside import TokenExpiry
 from ml_connector.console.queries import inbox as inbox_queries
 from ml_connector.console.queries import overview as overview_queries
+from ml_connector.console.queries import plans as plan_queries
 from ml_connector.console.visit import PageRequest
 from ml_connector.errors import ConnectorError
 from ml_connector.quickbooks.webhooks import SYSTEM as QUICKBOOKS
@@ -37,12 +38,14 @@ _UNMETERED = ("quickbooks.batch",)
 
 @dataclass(frozen=True, slots=True)
 class Concern:
-    """Something that needs attention. ``to`` is the console's page about it."""
+    """Something that needs attention. ``to``: the console's page about it, named ``leads_to``."""
 
     what: str
     why: str
     to: str = ""
     since: Any = None
+    tone: str = "bad"
+    leads_to: str = ""
 
 
 def overview(visit: PageRequest) -> Response:
@@ -67,6 +70,7 @@ def overview(visit: PageRequest) -> Response:
         waiting = inbox_queries.waiting_since(connection, events)
         unfinished = overview_queries.count_unfinished(connection, sync=sync.name)
         alerts = overview_queries.open_alerts(connection)
+        asking = plan_queries.waiting(connection, sync=sync.name)
         by_status = contacts.by_status(connection, sync=sync.name)
         values: dict[str, Any] = {
             "differing": observations.count_differing(connection, sync=sync.name),
@@ -79,6 +83,7 @@ def overview(visit: PageRequest) -> Response:
             ),
         }
     concerns = [
+        *_asking(asking),
         *(
             Concern(alert.message, "", since=alert.raised_at)
             for alert in alerts
@@ -159,6 +164,18 @@ def _concerns(
             f"{unfinished['not_shown']} customers could not be written in QuickBooks",
             "the reason is in the audit",
             "/audit?system=quickbooks&outcome=failed",
+        )
+
+
+def _asking(plan: Row[Any] | None) -> Iterable[Concern]:
+    if plan is not None:
+        yield Concern(
+            "Waiting for your approval",
+            plan.counts.get("why", ""),
+            f"/plans/{plan.id}",
+            plan.created_at,
+            tone="warn",
+            leads_to="Review",
         )
 
 

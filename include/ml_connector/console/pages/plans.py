@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Any
+from urllib.parse import quote
 
 from sqlalchemy import Connection, Row
 from starlette.responses import Response, StreamingResponse
@@ -28,6 +29,11 @@ KINDS = ("sync", "preview", "webhooks", "replay", *UNDO_KINDS)
 
 
 UNDOABLE = ("sync", "webhooks", "replay", "undo")
+_QUESTION = "/api/v2/dags/{dag}/dagRuns/{run}/taskInstances/approval/-1/hitlDetails"
+"""Airflow's public REST API; the browser answers it with the user's own session.
+
+https://airflow.apache.org/docs/apache-airflow/stable/stable-rest-api-ref.html
+"""
 _BACK = {
     Kind.CREATE: "archive",
     Kind.UPDATE: "update",
@@ -91,12 +97,21 @@ def plan(visit: PageRequest) -> Response:
         counts=counts,
         warning=warning,
         undone=undone,
+        question=_question(visit, row),
         undoes=_undoes(visit, row, counts),
         kind=kind,
         state=state,
         newer=page[-1].id if len(rows) > len(page) else 0,
         first=not after,
     )
+
+
+def _question(visit: PageRequest, row: Row[Any]) -> str:
+    """Return where a waiting plan's question is answered in Airflow; empty if it does not wait."""
+    if row.state != "waiting" or not row.run_id:
+        return ""
+    dag = "undo_run" if row.kind == "undo" else f"sync_customers__{visit.sync.name}"
+    return visit.airflow + _QUESTION.format(dag=quote(dag, safe=""), run=quote(row.run_id, safe=""))
 
 
 def _overwritten(
