@@ -70,7 +70,7 @@ def overview(visit: PageRequest) -> Response:
         waiting = inbox_queries.waiting_since(connection, events)
         unfinished = overview_queries.count_unfinished(connection, sync=sync.name)
         alerts = overview_queries.open_alerts(connection)
-        asking = plan_queries.waiting(connection, sync=sync.name)
+        asking = plan_queries.waiting_plan(connection, sync=sync.name)
         by_status = contacts.by_status(connection, sync=sync.name)
         values: dict[str, Any] = {
             "differing": observations.count_differing(connection, sync=sync.name),

@@ -47,7 +47,7 @@ def plan_row(connection: Connection, *, sync: str, plan_id: int) -> Row[Any] | N
     ).one_or_none()
 
 
-def waiting(connection: Connection, *, sync: str) -> Row[Any] | None:
+def waiting_plan(connection: Connection, *, sync: str) -> Row[Any] | None:
     """Return the newest plan that waits for approval, None if none does."""
     return connection.execute(
         text("""SELECT id, kind, counts, created_at FROM ml_connector.plans
