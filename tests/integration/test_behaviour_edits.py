@@ -323,3 +323,19 @@ def test_a44_an_edit_is_restored_when_a_user_asks(company):
     company.sync()
     assert company.fields(AMY)["FNAME"] == "Bob"
     assert last(company)["after"]["replaced"] == {"FNAME": "Robert"}
+
+
+def test_a45_a_contact_that_a_lost_creation_made_is_ours_and_no_persons(company, contract):
+    """Its values are what we sent, so what QuickBooks says by now is written."""
+    company.customer("Zoe", "zoe@edited-mail.net")
+    company.sync()  # which learns the contract
+    bob = company.customer("Bob", AMY)
+    lost = {"kind": "drop", "when": "after"}
+    company.fault("mailchimp", match={"method": "POST"}, times=9, action=lost)
+    with pytest.raises(RetryLater):
+        company.sync()
+    company.clear_faults(company.mailchimp)
+    assert company.fields(AMY)["FNAME"] == "Bob"
+    company.edit(bob, GivenName="Robert")
+    company.sync()
+    assert company.fields(AMY)["FNAME"] == "Robert"

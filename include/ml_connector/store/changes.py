@@ -49,7 +49,7 @@ class ClaimedChange(msgspec.Struct, frozen=True):
 
     Payloads are still encrypted. ``current`` is False if the customer or the contact's owner
     changed after the decision. ``pushed_hash``: of our last write. ``held_hash``: of the write that
-    an undo took back.
+    an undo took back. ``made_by_us``: a creation whose outcome is unknown made the contact.
     """
 
     id: int
@@ -79,6 +79,7 @@ class ClaimedChange(msgspec.Struct, frozen=True):
     observed_at: datetime | None
     pushed_hash: bytes | None
     held_hash: bytes | None
+    made_by_us: bool
     batch_id: int | None
 
     @property
@@ -311,7 +312,8 @@ _CLAIM = """
            coalesce(k.parked_times, 0) AS parked_times, k.payload AS contact_payload,
            k.seen_tags, c.origin, k.contact_id, k.seen_at,
            o.payload AS observation, o.observed_at, k.pushed_hash,
-           CASE WHEN k.refused_reason = 'undone' THEN k.refused_hash END AS held_hash, c.batch_id
+           CASE WHEN k.refused_reason = 'undone' THEN k.refused_hash END AS held_hash,
+           coalesce(k.owner = c.customer_id AND k.payload IS NULL, false) AS made_by_us, c.batch_id
     FROM c
     LEFT JOIN LATERAL (SELECT * FROM ml_connector.customers
                        WHERE sync = c.sync AND customer_id = c.customer_id OFFSET 0) p ON true

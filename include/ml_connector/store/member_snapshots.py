@@ -229,6 +229,7 @@ _MERGE = text(f"""
                                ELSE 'marketer' END,
             -- A parked creation may have been made although its response did not say so.
             owner = CASE WHEN excluded.owner IS NOT NULL THEN excluded.owner
+                         WHEN {_REPLACED} THEN NULL
                          WHEN known.status = 'absent' AND known.parked_until IS NOT NULL
                          THEN known.owner
                          WHEN known.status IN ('archived', 'forgotten', 'absent', 'moved')

@@ -197,7 +197,8 @@ def respected(scope: Scope, row: Row, *, past: Mapping[str, Any] | None) -> Row:
         return row
     sync, wanted, shown = scope.sync, row.write.merge_fields, seen.merge_fields
     if past is None:
-        plan = plan_adoption(wanted, shown, adopt=sync.adopt)
+        adopt = "overwrite" if row.change.made_by_us else sync.adopt
+        plan = plan_adoption(wanted, shown, adopt=adopt)
     else:
         asked = dict.fromkeys(seen.restore, "restore")
         adopted = [tag for tag in seen.adopted if tag not in asked]
