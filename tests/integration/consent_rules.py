@@ -92,11 +92,13 @@ class Machine(Acts):
     # ── runs ──────────────────────────────────────────────────────────────────────────────────
 
     def _daily_run(self, planned: Sequence[Disturbance], *, full: bool = False) -> None:
-        with self._operation("full run" if full else "daily run", planned):
+        name = "full run" if full else "daily run"
+        with self._operation(name, planned, if_calm=self._agrees_with_the_model):
             self.company.sync(full_sync=full, before_write_back=self._stop_reading)
-        if self.calm:
-            self._nobody_is_mailed_more_than_allowed()
-            self.model.settle(self.servers.statuses())
+
+    def _agrees_with_the_model(self) -> None:
+        self._nobody_is_mailed_more_than_allowed()
+        self.model.settle(self.servers.statuses())
 
     def _settle(self) -> None:
         """Run once, unless nothing happened since the last calm run."""

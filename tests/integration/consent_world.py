@@ -388,8 +388,17 @@ class World(RuleBasedStateMachine):
     # ── one operation of the connector ────────────────────────────────────────────────────────
 
     @contextmanager
-    def _operation(self, name: str, planned: Sequence[Disturbance]) -> Iterator[None]:
-        """Let the connector work; every planned disturbance fires, or its act follows at the end."""
+    def _operation(
+        self,
+        name: str,
+        planned: Sequence[Disturbance],
+        *,
+        if_calm: Callable[[], None] = lambda: None,
+    ) -> Iterator[None]:
+        """Let the connector work; every planned disturbance fires, or its act follows at the end.
+
+        ``if_calm`` checks a run that nothing disturbed, before those acts.
+        """
         self.log.append(f"{name}:")
         self.fired[name] += 1
         self.settled = False
@@ -416,6 +425,8 @@ class World(RuleBasedStateMachine):
         self._check_statuses()
         self._check_audit()
         self.settled = self.calm and name in ("daily run", "full run")
+        if self.calm:
+            if_calm()
         for each in self.planned:
             if each.what == "act":
                 self._act(each.number, "after a run")
