@@ -89,6 +89,9 @@ def test_without_a_token_nothing_runs_until_both_buttons_were_pressed_then_the_s
     assert "sync_customers__main started" in output
     assert "25 new contacts (25 pending)" in output
     assert "Failed" not in output
+    log = (machine.home / "logs" / "api-server.log").read_text()
+    assert "setup/connected" in log
+    assert re.search(r"setup/connected\S* query=\S", log) is None  # the query holds a code
     assert machine.left_running() == []
 
 

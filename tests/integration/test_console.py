@@ -25,6 +25,7 @@ from ml_connector.console.pages import audit
 from ml_connector.console.pages.setup import CONSENT_PAGES, COOKIE
 from ml_connector.console.visit import Services, Started
 from ml_connector.console.words import STATUS, Fault, fault
+from ml_connector.errors import NeedsReauth
 from ml_connector.settings import Sync, Tags
 from ml_connector.sync import guard
 from ml_connector.sync.drift import Drift
@@ -979,6 +980,24 @@ def test_a_new_sync_says_that_it_waits_for_both_accounts_with_both_buttons(compa
     assert "The first sync waits until both accounts are connected." in page
     assert page.count("QuickBooks is not connected") == 1
     assert html.count("/setup/connect/") == 2
+
+
+class Refusing(FakeOutside):
+    """A QuickBooks that takes our access away while a page asks it."""
+
+    def ping(self, sync, system):
+        raise NeedsReauth(GONE.partition(": ")[2])
+
+    def drift(self, sync):
+        raise NeedsReauth(GONE.partition(": ")[2])
+
+
+@pytest.mark.parametrize("path", ["/main/setup/ping/quickbooks", "/main/drift/read"])
+def test_an_account_refused_while_a_page_asks_is_told_alike(company, path):
+    html = Visitor(company, "admin", outside=Refusing()).post(path).text
+    assert SAID in words_of(html)
+    assert BUTTON in html
+    assert "ml-connector connect" not in words_of(html)
 
 
 @pytest.mark.parametrize(

@@ -41,7 +41,7 @@ def test_a_run_before_the_accounts_are_connected_fails_nowhere_and_leaves_nothin
     said = done.stdout + done.stderr
     assert "state=success" in said, said
     assert "failed" not in said.lower().replace("failed=0", ""), said
-    assert (count(company, "plans"), count(company, "alerts")) == (0, 0)
+    assert (count(company, "plans"), count(company, "alerts")) == (0, 0), said
     assert control(company.quickbooks, "GET", "journal")["calls"] == []
 
 

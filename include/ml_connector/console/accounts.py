@@ -23,19 +23,22 @@ def refused_accounts(visit: PageRequest, connection: Connection) -> dict[str, st
         for system, problem in _unconnected(visit).items()
         if problem and words.fault(problem).connect
     }
-    for alert in overview_queries.open_alerts(connection):
-        if system := system_of(visit, alert.cause):
-            found[system] = alert.message.partition(": ")[2]
+    causes = _causes(visit)
+    alerts = overview_queries.open_alerts_of(connection, causes=list(causes))
+    found |= {causes[cause]: message.partition(": ")[2] for cause, message in alerts.items()}
     return {system: words.fault(problem).said for system, problem in found.items()}
 
 
 def system_of(visit: PageRequest, cause: str) -> str:
     """Return the system whose account an alert is about; empty if it is about something else."""
-    systems = {
+    return _causes(visit).get(cause, "")
+
+
+def _causes(visit: PageRequest) -> dict[str, str]:
+    return {
         f"needs_reauth:{visit.sync.mailchimp_conn_id}": MAILCHIMP,
         f"needs_reauth:{visit.sync.quickbooks_conn_id}": QUICKBOOKS,
     }
-    return systems.get(cause, "")
 
 
 def _unconnected(visit: PageRequest) -> Mapping[str, Any]:

@@ -24,7 +24,7 @@ from ml_connector.console.access import HEADERS, Caller, Right, is_cross_site
 from ml_connector.console.pages import audit, customers, drift, overview, plans, setup, webhooks
 from ml_connector.console.rendering import STATIC, render, version
 from ml_connector.console.visit import PageRequest, Services, readable
-from ml_connector.errors import ConnectorError
+from ml_connector.errors import ConnectorError, NeedsReauth
 from ml_connector.settings import Sync
 
 MAX_FORM = 64 << 10
@@ -187,7 +187,16 @@ class _Gatekeeper:
                 query=readable(request.query_params),
                 form=readable(form),
             )
-            return page.make(visit)
+            try:
+                return page.make(visit)
+            except NeedsReauth as error:  # one sentence with its Connect button
+                return visit.page(
+                    "notice.html" if visit.partial else "message.html",
+                    status=503,
+                    ok=False,
+                    title="Not connected",
+                    said=str(error),
+                )
         except ConnectorError as error:
             log.warning("console_page_failed", page=page.path, reason=str(error))
             raise HTTPException(503, str(error)) from error

@@ -34,6 +34,7 @@ from ml_connector.activity import use_edit
 from ml_connector.console.access import HEADERS, Caller, Right
 from ml_connector.console.app import build_console
 from ml_connector.console.outside import StatusLine, TokenExpiry
+from ml_connector.console.pages.setup import RETURN
 from ml_connector.console.visit import Services, Started
 from ml_connector.errors import ConnectorError, NeedsReauth, NotConnected, SettingsError
 from ml_connector.mailchimp.webhooks import SYSTEM as MAILCHIMP
@@ -403,7 +404,11 @@ class MountedConsole:
             said = self._problem if known else "Log in first."
             app = PlainTextResponse(f"{said}\n", status_code=503 if known else 401, headers=HEADERS)
         if app is not None:
-            await app(scope, receive, send)
+            try:
+                await app(scope, receive, send)
+            finally:
+                if RETURN in scope.get("path", ""):  # Airflow logs the query: a consent's code
+                    scope["query_string"] = b""
 
     async def _built(self) -> Any:
         async with self._building:

@@ -6,10 +6,11 @@ from datetime import UTC, datetime, timedelta
 import structlog
 
 from ml_connector.alerts import causes
-from ml_connector.errors import values_withheld
-from ml_connector.settings import load_alerts, load_syncs
+from ml_connector.errors import SettingsError, values_withheld
+from ml_connector.settings import load_alerts, load_sync, load_syncs
 from ml_connector.store.database import Database
 from ml_connector_airflow.alerts.delivery import deliver_alerts, end_alert, raise_alert
+from ml_connector_airflow.waiting import why_waiting
 from ml_connector_airflow.wiring import database_url
 
 log = structlog.get_logger(__name__)
@@ -41,13 +42,22 @@ def watch_syncs(database: Database, *, now: datetime) -> int:
     silent = 0
     for sync, at in sorted(last.items()):
         cause = f"no_success:{sync}"
-        if hours and now - at > timedelta(hours=hours):
+        late = bool(hours) and now - at > timedelta(hours=hours)
+        if late and not _waits(database, sync):
             silent += 1
             message = f"{sync}: no successful run since {at:%Y-%m-%d %H:%M} UTC"
             raise_alert(database, cause=cause, message=message)
         else:
             end_alert(database, cause=cause)
     return silent
+
+
+def _waits(database: Database, sync: str) -> bool:
+    """Return whether a sync that never ran waits for its accounts: that is no silence."""
+    try:
+        return bool(why_waiting(load_sync(sync), database))
+    except SettingsError:
+        return False
 
 
 def watch_dead_letters(database: Database) -> int:

@@ -113,6 +113,16 @@ def open_alerts(connection: Connection) -> list[Row[Any]]:
     )
 
 
+def open_alerts_of(connection: Connection, *, causes: Sequence[str]) -> dict[str, str]:
+    """Return the messages of alerts that have not ended, by cause."""
+    rows = connection.execute(
+        text("""SELECT cause, message FROM ml_connector.alerts
+                WHERE ended_at IS NULL AND cause = ANY(:causes)"""),
+        {"causes": list(causes)},
+    )
+    return {row.cause: row.message for row in rows}
+
+
 def unreadable_records(connection: Connection, *, sync: str, limit: int) -> list[Row[Any]]:
     """Return the records that cannot be read, newest first, with the number of all as ``every``."""
     return list(
