@@ -339,3 +339,17 @@ def test_a45_a_contact_that_a_lost_creation_made_is_ours_and_no_persons(company,
     company.edit(bob, GivenName="Robert")
     company.sync()
     assert company.fields(AMY)["FNAME"] == "Robert"
+
+
+def test_a45_so_is_one_that_another_customer_has_by_now(company):
+    bob = company.customer("Bob", AMY)
+    company.fault(
+        "mailchimp", match={"method": "POST"}, times=9, action={"kind": "drop", "when": "after"}
+    )
+    with pytest.raises(RetryLater):
+        company.sync()
+    company.clear_faults(company.mailchimp)
+    company.move(bob, "bob@edited-mail.net")
+    company.customer("Cat", AMY)
+    company.sync()
+    assert company.fields(AMY)["FNAME"] == "Cat"

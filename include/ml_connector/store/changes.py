@@ -313,7 +313,7 @@ _CLAIM = """
            k.seen_tags, c.origin, k.contact_id, k.seen_at,
            o.payload AS observation, o.observed_at, k.pushed_hash,
            CASE WHEN k.refused_reason = 'undone' THEN k.refused_hash END AS held_hash,
-           coalesce(k.owner = c.customer_id AND k.payload IS NULL, false) AS made_by_us, c.batch_id
+           k.owner IS NOT NULL AND k.payload IS NULL AS made_by_us, c.batch_id
     FROM c
     LEFT JOIN LATERAL (SELECT * FROM ml_connector.customers
                        WHERE sync = c.sync AND customer_id = c.customer_id OFFSET 0) p ON true
