@@ -179,6 +179,21 @@ def test_a46_another_audience_is_asked_about(firm):
     assert held.first == "the audience is another one than before"
 
 
+def test_a46_a_rehearsal_with_another_audience_lets_the_former_one_be_asked_about(firm):
+    run(firm, approve=True)
+    former = firm.sync_settings().audience_id
+    firm.mailchimp_control("POST", "audiences", {"id": "b1b2c3d4e5", "name": "Other"})
+    firm.settings |= {"audience_id": "b1b2c3d4e5", "fields": {"FNAME": "GivenName"}}
+    rehearsed(firm)
+    firm.settings["audience_id"] = former
+    firm.customer("Eva", "eva@first-run.net")
+    firm.clear_journals()
+    held = run(firm)
+    assert held is not None
+    assert held.first == "the audience is another one than before"
+    assert firm.writes() == []
+
+
 def test_a46_months_of_silence_are_asked_about(firm):
     run(firm, approve=True)
     ended = datetime.now(UTC) - timedelta(days=61)

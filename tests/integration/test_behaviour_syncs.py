@@ -353,6 +353,21 @@ def test_a39_when_the_first_sync_lets_go_the_other_takes_over_and_nobody_is_arch
     assert decided(east)[amy] == OWNED
 
 
+def test_a39_a_contact_that_passes_on_shows_its_new_customer_and_keeps_what_a_person_typed(shared):
+    east, west = shared
+    west.settings["fields"] = {"FNAME": "GivenName", "LNAME": "FamilyName"}
+    amy = east.customer("Amy East", AMY, FamilyName="East")
+    west.customer("Amy West", AMY, FamilyName="West")
+    for company in shared:
+        company.sync()
+    east.person(AMY, "profile", merge_fields={"LNAME": "Typed"})
+    east.edit(amy, Active=False)
+    east.sync()
+    west.sync()
+    fields = east.fields(AMY)
+    assert (fields["FNAME"], fields["LNAME"]) == ("Amy West", "Typed")
+
+
 def test_a39_a_contact_that_passes_on_loses_the_first_syncs_tags_and_keeps_the_marketers(shared):
     east, west = shared
     west.settings["tags"] = ["West"]

@@ -5,8 +5,8 @@ and counts only while that sync reads the same audience.
 """
 
 from collections import defaultdict
-from collections.abc import Collection
-from typing import NamedTuple
+from collections.abc import Collection, Mapping
+from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, text
 
@@ -81,6 +81,37 @@ def leftover_tags(
         key = bytes(row.email_key)
         left[key] += vault.decrypt(row.payload, identity(row.sync, key)).get("tags", [])
     return dict(left)
+
+
+def readers(connection: Connection, *, sync: str, audience: str) -> list[str]:
+    """Return the other syncs that read an audience, those that left the settings included."""
+    rows = connection.execute(
+        text("""SELECT sync FROM ml_connector.cursors
+                WHERE name = 'members' AND sync <> :sync AND value->>'audience' = :audience
+                ORDER BY sync"""),
+        {"sync": sync, "audience": audience},
+    ).scalars()
+    return list(rows)
+
+
+def sent_by_others(
+    connection: Connection, *, others: Collection[str], keys: Collection[bytes], vault: Vault
+) -> dict[bytes, list[Mapping[str, Any]]]:
+    """Return the merge fields that ``others`` last sent to contacts, by key."""
+    sent: dict[bytes, list[Mapping[str, Any]]] = defaultdict(list)
+    if not others or not keys:
+        return sent
+    rows = connection.execute(
+        text("""SELECT sync, email_key, payload FROM ml_connector.contacts
+                WHERE sync = ANY(:others) AND email_key = ANY(:keys) AND payload IS NOT NULL
+                ORDER BY sync"""),
+        {"others": list(others), "keys": bytea_array(keys)},
+    ).all()
+    for row in rows:
+        key = bytes(row.email_key)
+        payload = vault.decrypt(row.payload, identity(row.sync, key))
+        sent[key].append(payload.get("merge_fields", {}))
+    return sent
 
 
 def waiting_elsewhere(

@@ -164,11 +164,12 @@ def fields_of(
     *,
     past: Mapping[str, Any] | None,
     moved: Mapping[bytes, Mapping[str, Any]],
+    others: Sequence[Mapping[str, Any]] = (),
 ) -> Row:
     """Return a change with the merge fields to write.
 
     ``past``: QuickBooks' values that were last taken into account; None if there was no write.
-    ``moved``: as ``brought`` returns it.
+    ``moved``: as ``brought`` returns it. ``others``: what other syncs sent to the contact (A39).
     """
     known = past or {}
     filled: dict[str, MergeValue] = {
@@ -184,24 +185,35 @@ def fields_of(
         kept={tag: known[tag] for tag in customer.unfit if tag in known},
     )
     past = known if change.contact_payload else moved.get(bytes(change.email_key))
-    return respected(scope, row, past=past)
+    return respected(scope, row, past=past, others=others)
 
 
-def respected(scope: Scope, row: Row, *, past: Mapping[str, Any] | None) -> Row:
+def respected(
+    scope: Scope,
+    row: Row,
+    *,
+    past: Mapping[str, Any] | None,
+    others: Sequence[Mapping[str, Any]] = (),
+) -> Row:
     """Return ``row`` without the merge fields in which a person's value stays.
 
     ``past``: QuickBooks' values that were last taken into account; None if there was no write.
+    ``others``: what other syncs sent to the contact. Such a value is no person's.
     """
     seen = seen_by(scope, row.change)
     if seen is None:
         return row
     sync, wanted, shown = scope.sync, row.write.merge_fields, seen.merge_fields
+    ours = {tag for tag, value in shown.items() if any(alike(value, o.get(tag)) for o in others)}
     if past is None:
+        shown = {tag: value for tag, value in shown.items() if tag not in ours}
         adopt = "overwrite" if row.change.made_by_us else sync.adopt
         plan = plan_adoption(wanted, shown, adopt=adopt)
     else:
         asked = dict.fromkeys(seen.restore, "restore")
-        adopted = [tag for tag in seen.adopted if tag not in asked]
+        adopted = [
+            tag for tag in seen.adopted if tag not in asked and (tag in past or tag not in ours)
+        ]
         rules = {**sync.edit_rules, **asked}
         plan = plan_update(wanted, shown, past=past, adopted=adopted, rules=rules, adopt=sync.adopt)
     return structs.replace(

@@ -34,7 +34,7 @@ from ml_connector.store import (
 from ml_connector.store.contacts import Handle
 from ml_connector.store.database import lock_sync, server_time
 from ml_connector.store.member_snapshots import KeyedMember, Transition
-from ml_connector.sync import edits
+from ml_connector.sync import edits, first_run
 from ml_connector.sync.clocks import note_skew
 from ml_connector.sync.edits import observation_of
 from ml_connector.sync.further import member_keys
@@ -83,6 +83,7 @@ def fetch_members(
             contacts.forget_audience(connection, sync=scope.name)
             activity_queue.clear_shown(connection, sync=scope.name)
             cursors.put(connection, sync=scope.name, name=_CURSOR, value={})
+            first_run.ask_again(scope, connection)
             swap = {"at": asked.isoformat()}  # no undo of what was written to the former audience
             cursors.put(connection, sync=scope.name, name=SWAP_CURSOR, value=swap)
             cursor = {}

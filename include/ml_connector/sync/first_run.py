@@ -66,6 +66,16 @@ def remember(scope: Scope, connection: Connection) -> None:
     cursors.put(connection, sync=scope.name, name=_CURSOR, value=value)
 
 
+def ask_again(scope: Scope, connection: Connection) -> None:
+    """Let the next plan wait: what was known of the approved audience is dropped.
+
+    It waits for the former audience too, if the settings name that one again.
+    """
+    known = cursors.get(connection, sync=scope.name, name=_CURSOR)
+    if known:
+        cursors.put(connection, sync=scope.name, name=_CURSOR, value={**known, "audience": ""})
+
+
 def _setup(scope: Scope, connection: Connection) -> dict[str, Any]:
     company = cursors.get(connection, sync=scope.name, name="company").get("realm")
     return {

@@ -14,7 +14,7 @@ from ml_connector.batching import relaxed_gc
 from ml_connector.rules.edits import alike
 from ml_connector.rules.notes_block import said_of
 from ml_connector.scope import Scope
-from ml_connector.store import changes, contacts, customers
+from ml_connector.store import changes, contacts, customers, sharing
 from ml_connector.store.changes import ClaimedChange
 from ml_connector.sync import edits
 from ml_connector.sync.targets import field_names
@@ -100,9 +100,12 @@ def _iter_overwritten(
 ) -> Iterator[tuple[str, str, Any, Any]]:
     """Yield (merge field, customer id, value in the audience, value from QuickBooks)."""
     updates = changes.iter_undecided_updates(connection, plan_id=plan_id, customer_ids=customer_ids)
+    sharers = sharing.readers(connection, sync=scope.name, audience=scope.sync.audience_id)
     for change in updates:
         if change.lowers:
             continue
+        key = bytes(change.email_key)
+        others = sharing.sent_by_others(connection, others=sharers, keys=[key], vault=scope.vault)
         past = _past(scope, change)
         customer = customers.decrypted(
             change.customer_payload or b"",
@@ -110,7 +113,7 @@ def _iter_overwritten(
             customer_id=change.customer_id,
             vault=scope.vault,
         )
-        row = edits.fields_of(scope, change, customer, past=past, moved={})
+        row = edits.fields_of(scope, change, customer, past=past, moved={}, others=others[key])
         shown = row.seen.merge_fields if row.seen else past
         for tag, value in row.write.merge_fields.items():
             if (old := shown.get(tag)) and not alike(old, value):

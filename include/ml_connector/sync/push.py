@@ -128,6 +128,9 @@ class Pusher:
             contract = cursors.get(connection, sync=scope.name, name=CONTRACT_CURSOR)
             self._further = Further.of(scope, connection)
             self._permissions = Permissions.of(scope, connection)
+            self._others = sharing.readers(
+                connection, sync=scope.name, audience=scope.sync.audience_id
+            )
         self._calls = ContactCalls(client, self._permissions)
         self._status_required = contract.get("contract") == "status_required"
         self.room = Room()
@@ -302,8 +305,20 @@ class Pusher:
         """Return the changes with the writes they call for."""
         left = self._left_by_others(connection, current)
         brought = edits.brought(self._scope, connection, current)
+        others = sharing.sent_by_others(
+            connection,
+            others=self._others,
+            keys=[change.email_key for change in current if change.observation],
+            vault=self._scope.vault,
+        )
         return [
-            self._row(change, left.get(bytes(change.email_key), ()), brought) for change in current
+            self._row(
+                change,
+                left.get(bytes(change.email_key), ()),
+                brought,
+                others.get(bytes(change.email_key), ()),
+            )
+            for change in current
         ]
 
     def _drop(
@@ -439,6 +454,7 @@ class Pusher:
         change: ClaimedChange,
         left: Sequence[str],
         brought: Mapping[bytes, Mapping[str, Any]],
+        others: Sequence[Mapping[str, Any]],
     ) -> Row:
         scope = self._scope
         customer = customers.decrypted(
@@ -453,9 +469,8 @@ class Pusher:
             )
             return Row(change, write)
         shown = self._shown(change)
-        row = edits.fields_of(
-            scope, change, customer, past=shown.get("merge_fields"), moved=brought
-        )
+        past = shown.get("merge_fields")
+        row = edits.fields_of(scope, change, customer, past=past, moved=brought, others=others)
         tags = self._tags(change, customer, left, shown)
         status_if_new, status = _statuses(change)
         write = structs.replace(
