@@ -3,10 +3,11 @@
 from datetime import timedelta
 
 import pendulum
-from airflow.sdk import DAG, task
+from airflow.sdk import DAG
 
 from ml_connector_airflow.dag_docs import doc
 from ml_connector_airflow.defaults import DAG_DEFAULTS, DEFAULT_ARGS, SHORT_TIMEOUT
+from ml_connector_airflow.retries import task
 from ml_connector_airflow.sensors.inbox import InboxSensor
 from ml_connector_airflow.tasks import webhooks
 

@@ -1,10 +1,11 @@
 """Refresh the tokens of every QuickBooks connection, whether or not syncs run."""
 
 import pendulum
-from airflow.sdk import DAG, TriggerRule, task
+from airflow.sdk import DAG, TriggerRule
 
 from ml_connector_airflow.dag_docs import doc
 from ml_connector_airflow.defaults import DAG_DEFAULTS, SHORT_TIMEOUT
+from ml_connector_airflow.retries import task
 from ml_connector_airflow.tasks import tokens, watches
 
 NAMES = "{{ task.op_kwargs['conn_ids'] | join(', ') | truncate(120) }}"

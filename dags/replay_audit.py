@@ -1,11 +1,12 @@
 """Evaluate the records behind audit rows again, by hand."""
 
 import pendulum
-from airflow.sdk import DAG, TriggerRule, task
+from airflow.sdk import DAG, TriggerRule
 
 from ml_connector_airflow import forms
 from ml_connector_airflow.dag_docs import doc
 from ml_connector_airflow.defaults import DAG_DEFAULTS
+from ml_connector_airflow.retries import task
 from ml_connector_airflow.tasks import replay as replay_tasks
 
 with DAG(

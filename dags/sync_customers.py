@@ -1,15 +1,17 @@
 """Sync QuickBooks customers to a Mailchimp audience, daily: one DAG for each configured sync."""
 
 import pendulum
-from airflow.sdk import DAG, CronDataIntervalTimetable, TriggerRule, task
+from airflow.sdk import DAG, TriggerRule
 
 from ml_connector.settings import Sync
 from ml_connector_airflow import forms
+from ml_connector_airflow.compat import CronDataIntervalTimetable
 from ml_connector_airflow.configured import syncs_to_load
 from ml_connector_airflow.dag_docs import doc
 from ml_connector_airflow.defaults import DAG_DEFAULTS
 from ml_connector_airflow.lineage import assets
 from ml_connector_airflow.operators.plan_approval import PlanApproval
+from ml_connector_airflow.retries import task
 from ml_connector_airflow.tasks import sync as sync_tasks
 
 

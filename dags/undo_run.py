@@ -1,12 +1,13 @@
 """Undo a run, by hand: write back the state before it."""
 
 import pendulum
-from airflow.sdk import DAG, TriggerRule, task
+from airflow.sdk import DAG, TriggerRule
 
 from ml_connector_airflow import forms
 from ml_connector_airflow.dag_docs import doc
 from ml_connector_airflow.defaults import DAG_DEFAULTS
 from ml_connector_airflow.operators.plan_approval import PlanApproval
+from ml_connector_airflow.retries import task
 from ml_connector_airflow.tasks import undo as undo_tasks
 
 with DAG(

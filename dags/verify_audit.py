@@ -1,10 +1,11 @@
 """Compare every audit row with its seal, daily."""
 
 import pendulum
-from airflow.sdk import DAG, task
+from airflow.sdk import DAG
 
 from ml_connector_airflow.dag_docs import doc
 from ml_connector_airflow.defaults import DAG_DEFAULTS
+from ml_connector_airflow.retries import task
 from ml_connector_airflow.tasks import audit
 
 with DAG(

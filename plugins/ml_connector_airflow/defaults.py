@@ -4,6 +4,7 @@ from datetime import timedelta
 from typing import Any
 
 from ml_connector_airflow.alerts.callbacks import task_failed
+from ml_connector_airflow.compat import policy_argument
 from ml_connector_airflow.retries import POLICY, RETRIES, RETRY_DELAY
 from ml_connector_airflow.summary import summarise, summarise_failure
 
@@ -18,7 +19,7 @@ DEFAULT_ARGS: dict[str, Any] = {
     "execution_timeout": EXECUTION_TIMEOUT,
     "retries": RETRIES,
     "retry_delay": RETRY_DELAY,
-    "retry_policy": POLICY,
+    **policy_argument(POLICY),
     "on_failure_callback": [task_failed, summarise_failure],
     "on_retry_callback": summarise_failure,
     "post_execute": summarise,

@@ -7,12 +7,10 @@ query runs for metrics then.
 from collections.abc import Callable, Mapping
 from datetime import datetime
 
-from airflow.sdk.configuration import conf
-from airflow.sdk.observability import stats
-
 from ml_connector.errors import RateLimited, RetryLater
 from ml_connector.store.database import Database
 from ml_connector.webhooks import backlog
+from ml_connector_airflow.compat import conf, stats
 
 
 def on() -> bool:

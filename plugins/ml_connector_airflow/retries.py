@@ -4,11 +4,18 @@ A step has already retried each call. The task's own retry covers longer outages
 needs a person fails at once, because a retry would only hide the message.
 """
 
+from collections.abc import Callable
 from datetime import timedelta
-
-from airflow.sdk.definitions.retry_policy import ExceptionRetryPolicy, RetryAction, RetryRule
+from typing import Any
 
 from ml_connector.errors import Defect, RetryLater, StopRun, StorageError
+from ml_connector_airflow.compat import (
+    ExceptionRetryPolicy,
+    RetryAction,
+    RetryRule,
+    obeying,
+    tasks_obeying,
+)
 
 RETRIES = 3
 RETRY_DELAY = timedelta(minutes=1)
@@ -39,3 +46,11 @@ POLICY = ExceptionRetryPolicy(
         ),
     ]
 )
+
+task = tasks_obeying(POLICY)
+"""Airflow's ``task`` decorator, for every task of ours."""
+
+
+def fail_at_once(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Let an operator's method obey the policy as a decorated task does."""
+    return obeying(POLICY, function)

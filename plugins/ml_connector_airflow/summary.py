@@ -5,6 +5,8 @@ from typing import Any
 
 import structlog
 
+from ml_connector_airflow.compat import failed_by
+
 log = structlog.get_logger(__name__)
 
 
@@ -15,7 +17,9 @@ def summarise(context: Mapping[str, Any], result: Any = None) -> None:
 
 def summarise_failure(context: Mapping[str, Any]) -> None:
     """Log a failed try with its kind of error. Airflow calls it after each failed try."""
-    log.info("task_summary", **fields_of_failure(context["ti"], context.get("exception")))
+    log.info(
+        "task_summary", **fields_of_failure(context["ti"], failed_by(context.get("exception")))
+    )
 
 
 def fields(instance: Any, result: Any) -> dict[str, Any]:

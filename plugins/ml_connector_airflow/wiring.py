@@ -21,6 +21,7 @@ from ml_connector.store.database import Database
 from ml_connector.vault import vault_from
 from ml_connector.wire.retries import Retries
 from ml_connector_airflow import metrics
+from ml_connector_airflow.compat import AirflowNotFoundException, connection_extra
 from ml_connector_airflow.hooks.mailchimp import MailchimpHook
 from ml_connector_airflow.hooks.quickbooks import QuickBooksHook
 
@@ -34,7 +35,7 @@ _POSTGRES_OPTIONS = frozenset(
 
 def connection_named(conn_id: str, fix: str) -> Connection:
     """Return an Airflow connection. Raises ``SettingsError`` with ``fix`` if it is missing."""
-    from airflow.sdk.exceptions import AirflowNotFoundException, AirflowRuntimeError
+    from airflow.sdk.exceptions import AirflowRuntimeError
 
     try:
         found: Connection = Connection.get(conn_id)
@@ -67,7 +68,7 @@ async def database_url_in_trigger() -> str:
     Raises ``SettingsError`` if the connection is missing, or while Airflow's own database is
     unavailable: a trigger cannot tell the two apart.
     """
-    from airflow.sdk.exceptions import AirflowNotFoundException, AirflowRuntimeError
+    from airflow.sdk.exceptions import AirflowRuntimeError
 
     try:
         connection: Connection = await Connection.async_get(DATABASE_CONN_ID)
@@ -75,7 +76,7 @@ async def database_url_in_trigger() -> str:
         raise SettingsError(
             f"there is no Airflow connection {DATABASE_CONN_ID!r}; {_DATABASE_FIX}"
         ) from None
-    return _address(connection, await connection.aextra_dejson())
+    return _address(connection, await connection_extra(connection))
 
 
 def _address(connection: Connection, extra: Mapping[str, Any]) -> str:

@@ -17,6 +17,7 @@ from ml_connector.errors import (
 from ml_connector.scope import Scope
 from ml_connector.store.database import Database
 from ml_connector_airflow.alerts.delivery import end_alert, raise_alert
+from ml_connector_airflow.compat import failed_by
 from ml_connector_airflow.wiring import database_url
 
 log = structlog.get_logger(__name__)
@@ -24,7 +25,7 @@ log = structlog.get_logger(__name__)
 
 def task_failed(context: Mapping[str, Any]) -> None:
     """Raise an alert for a failed task. Airflow calls this only after the last retry."""
-    instance, error = context["ti"], context.get("exception")
+    instance, error = context["ti"], failed_by(context.get("exception"))
     if isinstance(error, NeedsReauth | Tampered | RunIncomplete):  # alerts of their own causes
         return
     kind = "consent_raised" if isinstance(error, ConsentRaised) else "task_failed"

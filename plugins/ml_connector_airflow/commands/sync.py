@@ -25,6 +25,7 @@ from ml_connector.sync.forecast import forecast
 from ml_connector.sync.rehearsal import report_of
 from ml_connector_airflow.commands.migrate import airflows_database
 from ml_connector_airflow.commands.scheduled import is_scheduled, run_by_scheduler
+from ml_connector_airflow.compat import dags_in
 from ml_connector_airflow.dag_files import dags_folder
 from ml_connector_airflow.waiting import why_waiting
 from ml_connector_airflow.wiring import open_scope
@@ -141,10 +142,8 @@ def _show_plan(console: Console, outcome: RunOutcome, sync_name: str, *, preview
 
 
 def _dag(dag_id: str) -> Any:
-    from airflow.dag_processing.dagbag import BundleDagBag
-
     folder = dags_folder()
-    bag = BundleDagBag(dag_folder=folder, bundle_path=folder, bundle_name="dags-folder")
+    bag = dags_in(folder)
     if bag.import_errors:
         message = next(iter(bag.import_errors.values())).strip().splitlines()[-1]
         raise SettingsError(f"the DAG files do not load: {message}")

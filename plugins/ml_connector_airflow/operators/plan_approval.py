@@ -6,9 +6,10 @@ from urllib.parse import urlsplit
 
 from airflow.providers.standard.operators.hitl import HITLOperator
 from airflow.sdk import Context
-from airflow.sdk.configuration import conf
 
 from ml_connector.sync.guard import HeldPlan
+from ml_connector_airflow.compat import conf, response_timeout
+from ml_connector_airflow.retries import fail_at_once
 from ml_connector_airflow.tasks import sync as sync_tasks
 
 APPROVE, REJECT = "Approve", "Reject"
@@ -37,11 +38,12 @@ class PlanApproval(HITLOperator):
             subject="The plan waits for your approval",
             options=[APPROVE, REJECT],
             defaults=REJECT,
-            response_timeout=ANSWER_WITHIN,
+            **response_timeout(HITLOperator, ANSWER_WITHIN),
             **kwargs,
         )
         self.sync, self.rejected = sync, rejected
 
+    @fail_at_once
     def execute(self, context: Context) -> list[int]:
         """Return the plan's shards at once, or ask and wait."""
         held = sync_tasks.hold_large_plan(self.sync)
@@ -58,6 +60,7 @@ class PlanApproval(HITLOperator):
         shards: list[int] = super().execute(context)
         return shards
 
+    @fail_at_once
     def execute_complete(self, context: Context, event: dict[str, Any]) -> list[int]:
         """Return the plan's shards if it was approved and is unchanged."""
         answer = super().execute_complete(context, event)

@@ -9,7 +9,6 @@ from dataclasses import asdict
 from typing import Any
 
 from airflow.sdk import get_current_context
-from airflow.sdk.exceptions import AirflowSkipException
 
 from ml_connector import retention
 from ml_connector.activity import engagement, queue, writer
@@ -46,6 +45,7 @@ from ml_connector.sync import fetch_members as members
 from ml_connector_airflow import metrics
 from ml_connector_airflow.alerts.callbacks import report_skew, run_succeeded
 from ml_connector_airflow.alerts.delivery import end_alert, raise_alert
+from ml_connector_airflow.compat import AirflowSkipException
 from ml_connector_airflow.tasks.tokens import alert_reauth, needs_reauth
 from ml_connector_airflow.waiting import why_waiting
 from ml_connector_airflow.wiring import mailchimp_client, open_scope, quickbooks_client, run_of
