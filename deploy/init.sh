@@ -15,7 +15,8 @@ if ! psql "$server/postgres" --tuples-only --no-align \
 fi
 unset PGPASSWORD
 
-ml-connector migrate # the tables of Airflow and our own
+airflow db migrate
+ml-connector migrate
 # Made once: a person may have changed them since.
 if ! airflow pools get mailchimp_api >/dev/null 2>&1; then
     airflow pools import "$folder/pools.json"

@@ -25,6 +25,7 @@ __all__ = [
     "connection_extra",
     "dags_in",
     "failed_by",
+    "metadata_engine",
     "obeying",
     "policy_argument",
     "response_timeout",
@@ -157,6 +158,14 @@ async def connection_extra(connection: Connection) -> dict[str, Any]:
     if hasattr(connection, "aextra_dejson"):
         return dict(await connection.aextra_dejson())
     return dict(connection.extra_dejson)
+
+
+def metadata_engine() -> Any:
+    """Return the engine of Airflow's own database. With 3.2."""
+    from airflow import settings
+
+    found = getattr(settings, "get_engine", None)
+    return found() if found else settings.engine
 
 
 def dags_in(folder: Path) -> Any:

@@ -57,6 +57,7 @@ class Database:
             },
         )
         event.listen(self._engine, "connect", _prefer_plain_bytes)
+        event.listen(self._engine, "connect", _require_utf8, insert=True)  # before SQLAlchemy's own
 
     @contextmanager
     def begin(self, *, patient: bool = False) -> Iterator[Connection]:
@@ -66,7 +67,7 @@ class Database:
         idle and long transactions must not end it. The outcome of a call would be lost.
 
         Raises ``StorageError`` in one plain sentence if the database is unavailable or its disk is
-        full. Raises ``RetryLater`` after a deadlock, a serialisation failure or a lock time-out.
+        full. Raises ``SettingsError`` if the database is not UTF8, ``RetryLater`` after a deadlock, a serialisation failure or a lock time-out.
         """
         try:
             with self._engine.begin() as connection:
@@ -79,6 +80,17 @@ class Database:
     def close(self) -> None:
         """Close the pooled connections."""
         self._engine.dispose()
+
+
+def _require_utf8(connection: psycopg.Connection, _record: object) -> None:
+    """Refuse a database that cannot hold every name; SQL_ASCII gives bytes, which break the driver."""
+    encoding = connection.info.parameter_status("server_encoding")
+    if encoding != "UTF8":
+        connection.close()
+        raise SettingsError(
+            f"the connector's database has the encoding {encoding}; create one with ENCODING 'UTF8' "
+            "and point ml_connector_db at it"
+        )
 
 
 def _prefer_plain_bytes(connection: psycopg.Connection, _record: object) -> None:

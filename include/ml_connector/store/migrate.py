@@ -16,8 +16,8 @@ _LOCK = 6_117_001  # arbitrary advisory lock id: serialises concurrent migration
 def upgrade(url: str) -> None:
     """Create or update the tables at ``url`` in one transaction.
 
-    Restarts the transaction if it had to give way to active runs. Raises ``StorageError`` if the
-    database is unavailable.
+    Touches the connector's schema only. Restarts the transaction if it had to give way to active
+    runs. Raises ``StorageError`` if the database is unavailable, ``SettingsError`` if it is not UTF8.
     """
     database = Database(url, connections=1)
     try:
@@ -31,6 +31,11 @@ def _upgrade(database: Database) -> None:
     config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
     with database.begin() as connection:
         connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _LOCK})
-        connection.execute(text(f"CREATE SCHEMA IF NOT EXISTS {SCHEMA}"))
+        # Where the schema is there, as deploy/database_roles.sql makes it, its owner need not have
+        # the right to create one: IF NOT EXISTS asks for it all the same.
+        if not connection.scalar(
+            text("SELECT to_regnamespace(:name) IS NOT NULL"), {"name": SCHEMA}
+        ):
+            connection.execute(text(f"CREATE SCHEMA {SCHEMA}"))
         config.attributes["connection"] = connection
         command.upgrade(config, "head")

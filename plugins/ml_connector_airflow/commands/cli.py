@@ -18,8 +18,8 @@ _PREVIEW = {"full_sync": False, "preview": True, "customer_ids": []}
 
 
 def migrate() -> None:
-    """Create or update the connector's tables, and Airflow's own."""
-    as_server(older=True)
+    """Create or update the connector's tables. Airflow's own are left to `airflow db migrate`."""
+    as_server(metadata=False)
     from ml_connector.store.migrate import upgrade
     from ml_connector_airflow.wiring import database_url
 

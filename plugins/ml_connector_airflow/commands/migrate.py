@@ -5,12 +5,12 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import airflow
-from airflow import settings
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy.exc import DBAPIError
 
 from ml_connector.errors import StorageError
+from ml_connector_airflow.compat import metadata_engine
 
 _MIGRATIONS = Path(airflow.__file__).parent / "migrations"
 
@@ -29,29 +29,26 @@ def airflows_database() -> Iterator[None]:
         raise StorageError(f"Airflow's database cannot be used: {first}") from error
 
 
-def bring_up_to_date(*, older: bool = False) -> None:
-    """Make Airflow's database if it is empty; bring an ``older`` one to this version if told so.
+def require_current_metadata() -> None:
+    """Check that Airflow's database is of this version; make an empty SQLite file, as of a new home.
+
+    Airflow's database is Airflow's to migrate, above all where others run it.
 
     Raises:
-        StorageError: it is away, or of another version, as of an Airflow in use.
+        StorageError: it is away, empty, or of another version.
     """
     with airflows_database():
-        with settings.get_engine().connect() as connection:  # type: ignore[no-untyped-call]
+        engine = metadata_engine()
+        with engine.connect() as connection:
             found = MigrationContext.configure(connection).get_current_heads()
-        current = set(found) == set(ScriptDirectory(str(_MIGRATIONS)).get_heads())
-        if current and not older:
+        if set(found) == set(ScriptDirectory(str(_MIGRATIONS)).get_heads()):
             return
-        if found and not older:
+        if found or engine.dialect.name != "sqlite":
             raise StorageError(
-                "Airflow's database is of another version than this Airflow; give "
-                "`ml-connector migrate` (or `airflow db migrate`), unless it is the wrong one: "
-                "AIRFLOW_HOME and AIRFLOW__DATABASE__SQL_ALCHEMY_CONN say which"
+                f"Airflow's database is {'of another version than this Airflow' if found else 'empty'};"
+                " run `airflow db migrate`, unless it is the wrong one: AIRFLOW_HOME and "
+                "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN say which"
             )
-        # Looks at the tables of an auth manager as well, and loads all of Airflow's API for it: a
-        # second that most commands have no use for.
         from airflow.utils import db
 
-        try:
-            db.check_migrations(timeout=0)  # type: ignore[no-untyped-call]
-        except TimeoutError:
-            db.upgradedb()
+        db.upgradedb()

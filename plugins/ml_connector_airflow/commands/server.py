@@ -33,10 +33,10 @@ class Server(NamedTuple):
     port: int
 
 
-def as_server(*, log_level: str = "WARNING", older: bool = False, connector: bool = True) -> None:
+def as_server(*, log_level: str = "WARNING", metadata: bool = True, connector: bool = True) -> None:
     """Let connections resolve as they do in Airflow itself: environment, backends, database.
 
-    ``older``: migrate a metadata database of an older Airflow too, instead of leaving it alone.
+    ``metadata``: the command cannot work without Airflow's own database.
     ``connector``: the command cannot work without the connector's database.
 
     Raises:
@@ -44,13 +44,15 @@ def as_server(*, log_level: str = "WARNING", older: bool = False, connector: boo
     """
     os.environ.setdefault("_AIRFLOW_PROCESS_CONTEXT", "server")
     os.environ.setdefault("AIRFLOW__LOGGING__LOGGING_LEVEL", log_level)
-    _refuse_unreachable("Airflow's", server_of(os.environ.get(AIRFLOWS, "")))
+    if metadata:
+        _refuse_unreachable("Airflow's", server_of(os.environ.get(AIRFLOWS, "")))
     if connector and BACKEND not in os.environ:  # a backend's connections go before ours
         _refuse_unreachable("the connector's", server_of(os.environ.get(CONNECTORS, "")))
     silence_deprecations()
-    from ml_connector_airflow.commands.migrate import bring_up_to_date
+    if metadata:
+        from ml_connector_airflow.commands.migrate import require_current_metadata
 
-    bring_up_to_date(older=older)
+        require_current_metadata()
 
 
 def server_of(told: str) -> Server | None:
