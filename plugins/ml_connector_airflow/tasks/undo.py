@@ -3,12 +3,14 @@
 import getpass
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
 from airflow.sdk import get_current_context
 
 from ml_connector.errors import ConnectorError, NeedsReauth, SettingsError, values_withheld
+from ml_connector.mailchimp.client import MailchimpClient
 from ml_connector.model import RunContext
 from ml_connector.retention import maintain_audit
 from ml_connector.scope import Scope
@@ -34,7 +36,7 @@ def plan(params: Mapping[str, Any]) -> str:
     """Plan the undo that the trigger form asks for; return the sync's name."""
     undone = chosen(str(params["run"] or ""), sync=params["sync"])
     with _opened(undone.sync, run_of(dict(get_current_context()))) as scope:
-        undo.plan_undo(scope, mailchimp_client(scope), undone=undone, preview=params["dry_run"])
+        undo.plan_undo(scope, _reader(scope), undone=undone, preview=params["dry_run"])
     return undone.sync
 
 
@@ -81,7 +83,7 @@ def undo_now(run: str, *, sync: str, dry_run: bool, approve: bool) -> Iterator[s
         actor=getpass.getuser(),
     )
     with _opened(undone.sync, context) as scope:
-        plan_id = undo.plan_undo(scope, mailchimp_client(scope), undone=undone, preview=dry_run)
+        plan_id = undo.plan_undo(scope, _reader(scope), undone=undone, preview=dry_run)
         held = None if dry_run else guard.hold_plan(scope, plan_id=plan_id)
         if held is not None and approve:
             guard.approve(scope, plan_id=plan_id, person=context.actor)
@@ -103,6 +105,11 @@ def undo_now(run: str, *, sync: str, dry_run: bool, approve: bool) -> Iterator[s
 
 class WaitsForApproval(ConnectorError):
     """The guard holds the plan, and nobody approved it."""
+
+
+def _reader(scope: Scope) -> MailchimpClient:
+    """Return a client that refuses every call that could write: a plan only reads."""
+    return mailchimp_client(replace(scope, read_only=True))
 
 
 def _write(scope: Scope) -> dict[str, int]:
