@@ -237,3 +237,13 @@ def audited(company) -> list[str]:
         return list(
             connection.execute(text("SELECT action FROM ml_connector.audit ORDER BY id")).scalars()
         )
+
+
+def test_a_receiver_at_a_public_address_passes_a_consents_redirect_on_to_airflow(environment):
+    airflow_url = {"AIRFLOW__API__BASE_URL": "http://127.0.0.1:8080"}
+    public = {"ML_CONNECTOR_PUBLIC_URL": "https://tunnel.example.com"}
+    back = "/ml-connector/console/main/setup/connected/mailchimp?code=c0de&state=s"
+    with receiver({**environment, **airflow_url, **public}) as url:
+        answer = requests.get(f"{url}{back}", allow_redirects=False, timeout=30)
+        assert answer.headers["location"] == f"http://127.0.0.1:8080{back}"
+        assert requests.get(f"{url}/api/v2/connections", timeout=30).status_code == 404
