@@ -82,7 +82,8 @@ def said(capfd, caplog, company) -> Callable[[], str]:
                 text("SELECT string_agg(error, ' ') FROM ml_connector.plans")
             ).scalar_one()
             reasons = connection.execute(
-                text("SELECT string_agg(reason, ' ') FROM ml_connector.unreadable_records")
+                text("""SELECT string_agg(concat_ws(' ', record, reason), ' ')
+                        FROM ml_connector.unreadable_records""")
             ).scalar_one()
         return "\n".join([out, err, caplog.text, plans or "", reasons or ""])
 

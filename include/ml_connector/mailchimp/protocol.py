@@ -53,7 +53,7 @@ DATA_CENTRE = re.compile(r"[a-z]{2,4}\d{1,3}")
 
 
 Text = str | int | float | None
-Handle = Annotated[str, msgspec.Meta(pattern=r"\A[^\x00-\x1f\x7f]{0,64}\Z")] | None
+Handle = Annotated[str, msgspec.Meta(pattern=r"\A[A-Za-z0-9:._-]{0,64}\Z")] | None
 """Stored as text, which takes no NUL in Postgres."""
 
 
@@ -436,7 +436,7 @@ _RESULTS = ("new_members", "updated_members", "errors")
 
 
 _LISTS = ("members", "emails", "campaigns", "abuse_reports", *_RESULTS)
-_HANDLE = re.compile(r"[^\x00-\x1f\x7f]{1,64}")
+_HANDLE = re.compile(r"[A-Za-z0-9:._-]{1,64}")
 _PLACE = re.compile(r"at `\$\.(\w+)")
 
 

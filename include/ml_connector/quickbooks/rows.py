@@ -14,8 +14,8 @@ Row = dict[str, Any]
 
 Text = str | int | float | bool | None
 Flag = bool | None
-Id = Annotated[str, msgspec.Meta(pattern=r"\A[^\x00-\x1f\x7f\s]{1,64}\Z")] | int
-"""Stored as text, which takes no NUL in Postgres."""
+Id = Annotated[str, msgspec.Meta(pattern=r"\A[A-Za-z0-9:._-]{1,64}\Z")] | int
+"""Stored in clear, listed and logged: an address in the place of an id is none."""
 
 EARLIEST, LATEST = datetime(1970, 1, 1, tzinfo=UTC), datetime(9000, 1, 1, tzinfo=UTC)
 """Other times are nonsense. These leave room to add to and to subtract from."""
@@ -27,7 +27,7 @@ class _Times(TypedDict, total=False):
 
 
 class _Type(TypedDict, total=False):
-    value: Annotated[str, msgspec.Meta(pattern=r"\A[^\x00-\x1f\x7f]*\Z")] | int | None
+    value: Annotated[str, msgspec.Meta(pattern=r"\A[A-Za-z0-9:._-]*\Z")] | int | None
     name: Text
 
 
