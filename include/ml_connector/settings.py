@@ -32,9 +32,9 @@ from ml_connector.customer_paths import (
     custom_fields,
 )
 from ml_connector.errors import SettingsError
+from ml_connector.settings_source import Source, file_source, find_source, home_file, require_source
 from ml_connector.yaml_file import Tree, line_of, read_yaml
 
-DEFAULT_FILE = Path(__file__).resolve().parents[1] / "config" / "syncs.yaml"
 M = TypeVar("M", bound=BaseModel)
 SYNC_NAME = re.compile(r"^[a-z][a-z0-9_]{0,39}$")
 _COUNTRY = re.compile(r"^[A-Z]{2}$")
@@ -374,9 +374,22 @@ class File(_Strict):
 
 
 def settings_file(environ: Mapping[str, str] | None = None) -> Path:
-    """Return the settings file: ``ML_CONNECTOR_SYNCS``, or the shipped one."""
-    named = (os.environ if environ is None else environ).get("ML_CONNECTOR_SYNCS")
-    return Path(named) if named else DEFAULT_FILE
+    """Return the settings file in use, or where a first one goes.
+
+    Raises ``SettingsError`` if the settings are in no file but in an Airflow Variable.
+    """
+    given = os.environ if environ is None else environ
+    found = find_source(given)
+    if found is None:
+        return home_file(given)
+    if found.path is None:
+        raise SettingsError(f"the settings are in the {found.place}; change them there")
+    return found.path
+
+
+def settings_place() -> str:
+    """Return where the settings in use are, for messages: a path or the name of a Variable."""
+    return require_source().place
 
 
 def home(environ: Mapping[str, str] | None = None) -> Path:
@@ -405,13 +418,13 @@ def load_syncs(path: Path | None = None) -> dict[str, Sync]:
 
     Raises ``SettingsError``, which names the key and the line, if the file is not valid.
     """
-    path = path or settings_file()
-    data, tree = _parsed(path)
+    source = _source(path)
+    data, tree = _parsed(source)
     asks = os.environ.get("ML_CONNECTOR_FIRST_RUN")
     first_run = {"first_run": asks} if asks in ("ask", "write") else {}
     syncs = {
-        name: _validated(Sync, {"name": name, **body}, ("syncs", name), path, tree)
-        for name, body in _named(data.syncs, path, tree)
+        name: _validated(Sync, {"name": name, **body}, ("syncs", name), source.place, tree)
+        for name, body in _named(data.syncs, source.place, tree)
     }
     order = {name: place for place, name in enumerate(syncs)}
     feeders: dict[str, list[str]] = {}
@@ -434,17 +447,17 @@ def load_syncs(path: Path | None = None) -> dict[str, Sync]:
 
 def load_alerts(path: Path | None = None) -> Alerts:
     """Return where alerts go. Raises ``SettingsError`` as ``load_syncs`` does."""
-    return _parsed(path or settings_file())[0].alerts
+    return _parsed(_source(path))[0].alerts
 
 
 def load_audit(path: Path | None = None) -> Audit:
     """Return the audit's retention. Raises ``SettingsError`` as ``load_syncs`` does."""
-    return _parsed(path or settings_file())[0].audit
+    return _parsed(_source(path))[0].audit
 
 
 def load_webhooks(path: Path | None = None) -> Webhooks:
     """Return the retention of webhook events. Raises ``SettingsError`` as ``load_syncs`` does."""
-    return _parsed(path or settings_file())[0].webhooks
+    return _parsed(_source(path))[0].webhooks
 
 
 def quickbooks_connections(path: Path | None = None) -> list[str]:
@@ -452,9 +465,13 @@ def quickbooks_connections(path: Path | None = None) -> list[str]:
     return sorted({sync.quickbooks_conn_id for sync in load_syncs(path).values()})
 
 
-def _parsed(path: Path) -> tuple[File, Tree]:
-    data, tree = read_yaml(path)
-    return _validated(File, data, (), path, tree), tree
+def _source(path: Path | None) -> Source:
+    return file_source(path) if path else require_source()
+
+
+def _parsed(source: Source) -> tuple[File, Tree]:
+    data, tree = read_yaml(source)
+    return _validated(File, data, (), source.place, tree), tree
 
 
 def load_sync(name: str, path: Path | None = None) -> Sync:
@@ -465,14 +482,13 @@ def load_sync(name: str, path: Path | None = None) -> Sync:
     syncs = load_syncs(path)
     if name not in syncs:
         raise SettingsError(
-            f"there is no sync named {name!r} in {path or settings_file()}; "
-            f"known: {', '.join(syncs)}"
+            f"there is no sync named {name!r} in {_source(path).place}; known: {', '.join(syncs)}"
         )
     return syncs[name]
 
 
 def _named(
-    syncs: dict[str, dict[str, Any]], path: Path, tree: Tree
+    syncs: dict[str, dict[str, Any]], path: str, tree: Tree
 ) -> Iterator[tuple[str, dict[str, Any]]]:
     for name, body in syncs.items():
         if not SYNC_NAME.match(name):
@@ -488,7 +504,7 @@ def _named(
         yield name, body
 
 
-def _validated(model: type[M], data: object, at: tuple[str, ...], path: Path, tree: Tree) -> M:
+def _validated(model: type[M], data: object, at: tuple[str, ...], path: str, tree: Tree) -> M:
     try:
         return model.model_validate(data)
     except ValidationError as error:

@@ -8,6 +8,11 @@ import importlib
 import warnings
 from types import ModuleType
 
+from ml_connector import settings_source
+from ml_connector_airflow import settings_places
+
+settings_source.FURTHER[:] = [settings_places.variable_source, settings_places.dag_folder_source]
+
 _FORMER = {
     "alerting": "ml_connector_airflow.tasks.watches",
     "audit_commands": "ml_connector_airflow.tasks.audit",

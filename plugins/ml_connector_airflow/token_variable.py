@@ -34,7 +34,7 @@ class TokenVariable:
 
     def save(self, token: TokenPair) -> None:
         """Store the pair in Airflow's database; it is committed on return."""
-        if _in_task():
+        if in_task():
             Variable.set(self._name, token.to_json())
         else:
             from airflow.models.variable import Variable as ServerVariable
@@ -42,7 +42,7 @@ class TokenVariable:
             ServerVariable.set(self._name, token.to_json())
 
 
-def _in_task() -> bool:
+def in_task() -> bool:
     """Return whether this process talks to Airflow through a task's supervisor."""
     from airflow.sdk.execution_time import task_runner
 
@@ -51,7 +51,7 @@ def _in_task() -> bool:
 
 def _stored(name: str) -> str | None:
     """Return the value in Airflow's own database, whatever the environment says."""
-    if _in_task():
+    if in_task():
         from airflow.sdk.execution_time.secrets.execution_api import ExecutionAPISecretsBackend
 
         return ExecutionAPISecretsBackend().get_variable(name)

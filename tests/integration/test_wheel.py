@@ -131,13 +131,17 @@ def dag_folder(site, tmp_path) -> Path:
     return folder
 
 
-def parsed(site: Path, folder: Path, code: str = PARSED) -> str:
+SETTINGS = {"ML_CONNECTOR_SYNCS": str(ROOT / "include/config/syncs.yaml")}
+
+
+def parsed(site: Path, folder: Path, code: str = PARSED, **settings: str) -> str:
     found = run(
         site,
         code.format(folder=str(folder)),
         AIRFLOW_HOME=str(folder.parent / "airflow"),
         AIRFLOW__CORE__LOAD_EXAMPLES="False",
-        ML_CONNECTOR_SYNCS=str(ROOT / "include/config/syncs.yaml"),
+        AIRFLOW__CORE__DAGS_FOLDER=str(folder),
+        **settings or SETTINGS,
     )
     assert found.returncode == 0, found.stderr
     return found.stdout.strip().splitlines()[-1]
@@ -151,6 +155,27 @@ def test_a_task_loads_the_dags_of_its_own_file_only(site, dag_folder):
     """Two hundred syncs take 2.5 s to build, and each webhook would wait for them."""
     of_a_task = "import os; os.environ['_AIRFLOW_PARSING_CONTEXT_DAG_ID'] = 'process_webhooks'"
     assert parsed(site, dag_folder, of_a_task + PARSED) == "['process_webhooks'] {}"
+
+
+WEST = '{"syncs": {"west": {"audience_id": "a1", "new_contact_status": "pending", "fields": {}}}}'
+
+
+def test_without_a_file_the_settings_are_an_airflow_variable(site, dag_folder):
+    """As on a managed service; a variable of the environment is one of Airflow's backends."""
+    found = parsed(site, dag_folder, AIRFLOW_VAR_ML_CONNECTOR_SYNCS=WEST)
+    assert "'sync_customers__west'" in found
+    assert found.endswith("{}")
+
+
+def test_without_a_file_or_a_variable_the_settings_are_beside_the_dags(site, dag_folder):
+    (dag_folder / "syncs.yaml").write_text(WEST)
+    found = parsed(site, dag_folder, PATH="/usr/bin:/bin")
+    assert "'sync_customers__west'" in found
+
+
+def test_without_any_settings_the_dags_say_where_they_go(site, dag_folder):
+    found = parsed(site, dag_folder, PATH="/usr/bin:/bin")
+    assert "add the Airflow Variable ml_connector_syncs" in found
 
 
 def test_airflow_finds_plugin_and_connection_types_by_the_packages_entry_points(site):

@@ -7,13 +7,13 @@ import pytest
 
 from ml_connector.errors import SettingsError
 from ml_connector.settings import (
-    DEFAULT_FILE,
     home,
     load_sync,
     load_syncs,
     load_webhooks,
     settings_file,
 )
+from ml_connector.settings_source import DEFAULT_FILE, Source, find_source
 
 SMALLEST = """syncs:
   main:
@@ -260,3 +260,31 @@ def test_the_custom_fields_of_all_settings_are_known_each_once(tmp_path):
     sync = load_sync("main", written(tmp_path, text))
     assert sync.custom_fields == ("Tier", "Region", "Old customer", "Area", "Speaks")
     assert load_sync("main", written(tmp_path, SMALLEST)).custom_fields == ()
+
+
+def test_a_file_of_airflows_home_goes_before_the_checkouts(tmp_path):
+    home = {"AIRFLOW_HOME": str(tmp_path)}
+    assert find_source(home).path == DEFAULT_FILE
+    file = tmp_path / "config/syncs.yaml"
+    file.parent.mkdir()
+    file.touch()
+    assert find_source(home).path == file
+    assert find_source(home | {"ML_CONNECTOR_SYNCS": "/etc/syncs.yaml"}).place == "/etc/syncs.yaml"
+
+
+def test_where_there_is_no_file_a_further_source_is_used_and_named_with_its_line(
+    tmp_path, monkeypatch
+):
+    monkeypatch.setattr("ml_connector.settings_source.DEFAULT_FILE", tmp_path / "none")
+    monkeypatch.setenv("AIRFLOW_HOME", str(tmp_path))
+    monkeypatch.delenv("ML_CONNECTOR_SYNCS", raising=False)
+    wrong = Source("Variable v", text="syncs:\n  main:\n    audience: a1\n")
+    monkeypatch.setattr("ml_connector.settings_source.FURTHER", [lambda: None, lambda: wrong])
+    with pytest.raises(SettingsError, match=r"Variable v, line 2: syncs\.main\.audience_id"):
+        load_syncs()
+    with pytest.raises(SettingsError, match="the settings are in the Variable v"):
+        settings_file()
+    monkeypatch.setattr("ml_connector.settings_source.FURTHER", [])
+    with pytest.raises(SettingsError, match=r"there are no settings: write .*config/syncs.yaml"):
+        load_syncs()
+    assert settings_file() == tmp_path / "config/syncs.yaml"

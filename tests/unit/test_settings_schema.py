@@ -11,7 +11,8 @@ from jsonschema import Draft202012Validator
 from ml_connector import settings_schema
 from ml_connector.customer_paths import ADDRESSES, PATHS, REFERENCES, check_source
 from ml_connector.errors import SettingsError
-from ml_connector.settings import DEFAULT_FILE, load_alerts, load_syncs
+from ml_connector.settings import load_alerts, load_syncs
+from ml_connector.settings_source import DEFAULT_FILE
 from tests.unit.test_customer_paths import CUSTOM, NEVER_NAMED, SENT_ON
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -13,7 +13,7 @@ from ml_connector.mailchimp.webhooks import secret_in, secret_matches
 from ml_connector.model import RunContext
 from ml_connector.privacy import erasure
 from ml_connector.scope import Scope
-from ml_connector.settings import load_alerts, load_sync, load_syncs, settings_file
+from ml_connector.settings import load_alerts, load_sync, load_syncs, settings_place
 from ml_connector.store import cursors, customers, problems, unreadable
 from ml_connector.sync import permissions, preflight
 from ml_connector.sync.custom_fields import CustomFields
@@ -50,7 +50,7 @@ def run_checks(sync_name: str = "", *, fix: bool = False) -> Iterator[Line]:
     except ConnectorError as error:
         yield _failed("settings", error)
         return
-    yield Line(True, "settings", f"{settings_file()}: {', '.join(sync.name for sync in syncs)}")
+    yield Line(True, "settings", f"{settings_place()}: {', '.join(sync.name for sync in syncs)}")
     yield _tried("Fernet key", installation.fernet_key)
     yield _tried("pools", lambda: installation.pools(syncs))
     yield _tried("DAGs for every sync", installation.paused_services)
