@@ -6,7 +6,7 @@ import pytest
 from sqlalchemy import text
 
 from ml_connector.errors import PlanOutdated
-from ml_connector.store import changes, plans
+from ml_connector.store import claims, plans
 from ml_connector.sync import guard
 from ml_connector.sync.archive import archive_contacts
 from ml_connector.sync.push import push_shard
@@ -304,7 +304,7 @@ def test_a31_an_archive_that_may_have_been_applied_is_finished_and_not_left(comp
         change, key = connection.execute(
             text("SELECT id, customer_id FROM ml_connector.changes WHERE kind = 'archive' LIMIT 1")
         ).one()
-        changes.mark_started(connection, change_id=change)
+        claims.mark_started(connection, change_id=change)
     (email,) = (f"c{n}@guarded-firm.com" for n, id_ in enumerate(people) if id_ == key)
     company.mailchimp_client(scope.calls).archive(email)
     company.settings["guard"] = {"max_archives": 5, "max_archive_share": 0}

@@ -8,7 +8,7 @@ from sqlalchemy import text
 
 from ml_connector.errors import IncompleteRead
 from ml_connector.model import Kind
-from ml_connector.store import changes
+from ml_connector.store import changes, claims
 from ml_connector.sync.archive import archive_contacts
 from ml_connector.sync.fetch_members import fetch_members
 from ml_connector.sync.push import push_shard
@@ -295,14 +295,14 @@ def test_an_archive_whose_call_leaves_while_somebody_waits_for_it_is_not_decided
 
     with ThreadPoolExecutor(1) as pool:
         with company.database.begin() as pusher:
-            (claimed,) = changes.claim(
+            (claimed,) = claims.claim(
                 pusher, plan_id=planned.plan_id, shard=None, kinds=[Kind.ARCHIVE], chunk=1
             )
             waiting = pool.submit(take_over)
             while not waiting.done() and not waits_for_a_row(company):
                 time.sleep(0.05)
             with company.database.begin() as at_once:
-                changes.mark_started(at_once, change_id=claimed.id)
+                claims.mark_started(at_once, change_id=claimed.id)
         assert waiting.result().stays == {company.vault.email_key(AMY)}
     assert pending(company) == 1
 

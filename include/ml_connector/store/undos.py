@@ -6,7 +6,8 @@ from typing import NamedTuple
 
 from sqlalchemy import Connection, text
 
-from ml_connector.store.changes import CONTACT_FACTS, OPTED_OUT_SINCE, STARTED, UNDO
+from ml_connector.store.changes import STARTED, UNDO
+from ml_connector.store.claims import CONTACT_FACTS, OPTED_OUT_SINCE
 from ml_connector.store.database import bytea_array, load_temp_table
 
 UNDO_KINDS = ("undo", "undo_preview")

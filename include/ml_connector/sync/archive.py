@@ -22,8 +22,9 @@ from ml_connector.mailchimp.client import MailchimpClient
 from ml_connector.model import ChangeState, Kind, Member, Page, Status, Unreadable
 from ml_connector.rules.addresses import normal_form
 from ml_connector.scope import Scope
-from ml_connector.store import changes, contacts, observations
-from ml_connector.store.changes import ClaimedChange, SettledChange
+from ml_connector.store import changes, claims, contacts, observations
+from ml_connector.store.changes import SettledChange
+from ml_connector.store.claims import ClaimedChange
 from ml_connector.store.contacts import ContactState
 from ml_connector.sync import guard
 from ml_connector.sync.edits import observation_of
@@ -65,7 +66,7 @@ def _archive_next(
     scope: Scope, client: MailchimpClient, plan_id: int, counts: Counter[str]
 ) -> bool:
     with scope.database.begin(patient=True) as connection:
-        claimed = changes.claim(
+        claimed = claims.claim(
             connection, plan_id=plan_id, shard=None, kinds=[Kind.ARCHIVE], chunk=1
         )
         for change in claimed:
@@ -137,7 +138,7 @@ def archive_one(
     elif found.status is not Status.ARCHIVED:
         undone = None
         with scope.database.begin() as at_once:
-            changes.mark_started(at_once, change_id=change.id)
+            claims.mark_started(at_once, change_id=change.id)
         try:
             if untag:
                 removed = client.add_tags(shown["email"], untag, active=False)

@@ -9,7 +9,7 @@ import random
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from ml_connector.store.changes import ClaimedChange
+from ml_connector.store.claims import ClaimedChange
 from ml_connector.sync.calls import ALL_ALIKE, EveryOneRefused, SplitBatch
 
 PROBES = 12

@@ -18,7 +18,7 @@ from ml_connector.rules.notes_block import Suggestion
 from ml_connector.scope import Scope
 from ml_connector.settings import Sync
 from ml_connector.store import contacts, cursors, deciding, observations
-from ml_connector.store.changes import ClaimedChange, StartedArchive
+from ml_connector.store.claims import ClaimedChange, StartedArchive
 from ml_connector.store.database import lock_sync
 from ml_connector.store.observations import Observation
 from ml_connector.sync.outcomes import Outcome, Row, iso

@@ -23,7 +23,7 @@ from ml_connector.rules.groups import (
     seen_language,
 )
 from ml_connector.scope import Scope
-from ml_connector.store.changes import ClaimedChange
+from ml_connector.store.claims import ClaimedChange
 from ml_connector.sync.groups import group_names
 from ml_connector.sync.outcomes import Row
 

@@ -22,7 +22,8 @@ from ml_connector.rules.decide import CustomerRow, Decisions
 from ml_connector.rules.edits import alike
 from ml_connector.rules.tags import TagWork, tag_key
 from ml_connector.scope import Scope
-from ml_connector.store.changes import ClaimedChange, SettledChange, StartedArchive
+from ml_connector.store.changes import SettledChange
+from ml_connector.store.claims import ClaimedChange, StartedArchive
 from ml_connector.store.contacts import ContactState, profile_hash
 from ml_connector.store.observations import Observation
 from ml_connector.vault import Vault

@@ -14,8 +14,8 @@ from ml_connector.batching import relaxed_gc
 from ml_connector.rules.edits import alike
 from ml_connector.rules.notes_block import said_of
 from ml_connector.scope import Scope
-from ml_connector.store import changes, contacts, customers, sharing
-from ml_connector.store.changes import ClaimedChange
+from ml_connector.store import claims, contacts, customers, sharing
+from ml_connector.store.claims import ClaimedChange
 from ml_connector.sync import edits
 from ml_connector.sync.targets import field_names
 
@@ -99,7 +99,7 @@ def _iter_overwritten(
     customer_ids: Collection[str] | None = None,
 ) -> Iterator[tuple[str, str, Any, Any]]:
     """Yield (merge field, customer id, value in the audience, value from QuickBooks)."""
-    updates = changes.iter_undecided_updates(connection, plan_id=plan_id, customer_ids=customer_ids)
+    updates = claims.iter_undecided_updates(connection, plan_id=plan_id, customer_ids=customer_ids)
     sharers = sharing.readers(connection, sync=scope.name, audience=scope.sync.audience_id)
     for change in updates:
         if change.lowers:

@@ -34,6 +34,7 @@ from ml_connector.scope import Scope
 from ml_connector.store import (
     batches,
     changes,
+    claims,
     contacts,
     cursors,
     customers,
@@ -42,7 +43,8 @@ from ml_connector.store import (
     observations,
     sharing,
 )
-from ml_connector.store.changes import ClaimedChange, Risky, SettledChange
+from ml_connector.store.changes import SettledChange
+from ml_connector.store.claims import ClaimedChange, Risky
 from ml_connector.sync import bisect, edits, planner
 from ml_connector.sync.calls import ContactCalls, EveryOneRefused, SplitBatch, StatusRequired
 from ml_connector.sync.edits import observation_of
@@ -242,7 +244,7 @@ class Pusher:
         self, connection: Connection, kind: Kind, *, wait: bool
     ) -> list[ClaimedChange]:
         claim = partial(
-            changes.claim_batch,
+            claims.claim_batch,
             connection,
             plan_id=self._plan_id,
             shard=self._shard,
@@ -262,7 +264,7 @@ class Pusher:
     ) -> list[ClaimedChange]:
         """Claim from the last id on; at the end, start again from the beginning."""
         claim = partial(
-            changes.claim,
+            claims.claim,
             connection,
             plan_id=self._plan_id,
             shard=self._shard,
@@ -355,14 +357,14 @@ class Pusher:
         """
         place = {"plan_id": self._plan_id, "shard": self._shard}
         with self._scope.database.begin() as connection:
-            old = changes.any_older(connection, **place, than=DECISION_VALID_FOR)
+            old = claims.any_older(connection, **place, than=DECISION_VALID_FOR)
             old = old and not read_within(self._scope, connection, DECISION_VALID_FOR)
         if old:
             fetch_members(self._scope, self._client)
         after = 0
         while True:
             with self._scope.database.begin() as connection:
-                risky = changes.next_risky(
+                risky = claims.next_risky(
                     connection, **place, after=after, chunk=ROWS_A_CALL[Kind.CREATE]
                 )
             if not risky:

@@ -13,8 +13,9 @@ from ml_connector.audit import trail
 from ml_connector.audit.trail import Entry
 from ml_connector.model import ChangeState
 from ml_connector.scope import Scope
-from ml_connector.store import changes, contacts, intents
-from ml_connector.store.changes import SettledChange, StartedArchive
+from ml_connector.store import changes, claims, contacts, intents
+from ml_connector.store.changes import SettledChange
+from ml_connector.store.claims import StartedArchive
 from ml_connector.sync.edits import seen_by
 from ml_connector.sync.outcomes import archive_entry, observed_state, seen_tags
 
@@ -24,7 +25,7 @@ def settle_archives(scope: Scope, connection: Connection) -> int:
 
     The audience shows whether they took effect, so fetch members first.
     """
-    done = changes.take_applied_archives(connection, sync=scope.name)
+    done = claims.take_applied_archives(connection, sync=scope.name)
     entries = [
         archive_entry(scope.name, each, outcome=ChangeState.APPLIED, before=_before(scope, each))
         for each in done

@@ -19,8 +19,8 @@ from ml_connector.rules.edits import CHANGED
 from ml_connector.rules.tags import TagWork, tag_key
 from ml_connector.rules.undo import Undoing, Written
 from ml_connector.scope import Scope
-from ml_connector.store import changes, deciding, undos
-from ml_connector.store.changes import ClaimedChange
+from ml_connector.store import changes, claims, deciding, undos
+from ml_connector.store.claims import ClaimedChange
 from ml_connector.store.database import lock_sync
 from ml_connector.store.undos import UndoneRun, Verdict
 from ml_connector.sync import edits
@@ -200,7 +200,7 @@ def _tag_work(
 
 def _archive_next(scope: Scope, client: MailchimpClient, pusher: UndoPusher) -> bool:
     with scope.database.begin(patient=True) as connection:
-        claimed = changes.claim(
+        claimed = claims.claim(
             connection,
             plan_id=pusher.plan_id,
             shard=None,
