@@ -133,7 +133,7 @@ def other_loopback(request: Request) -> str | None:
     cookies of the name that the user came by.
     """
     host, url = request.url.hostname or "", request.url
-    if host not in LOOPBACK or HOP in request.query_params:
+    if host not in LOOPBACK or HOP in request.query_params or "state" not in request.query_params:
         return None
     if any(name.startswith(COOKIE) for name in request.cookies):
         return None
