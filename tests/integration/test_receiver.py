@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 import pytest
 import requests
 
-from ml_connector.console.app import PREFIX as CONSOLE
+from ml_connector.console.access import PREFIX as CONSOLE
 from ml_connector.console.pages.setup import RETURN as CONNECTED
 from ml_connector.errors import SettingsError
 from ml_connector.mailchimp import webhooks as mailchimp

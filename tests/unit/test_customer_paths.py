@@ -225,6 +225,7 @@ def whole_customer(odd):
     money = {name: odd(SECRET) for name in NEVER_NAMED}
     times = {"CreateTime": "2026-01-01T00:00:00Z", "LastUpdatedTime": "2026-01-01T00:00:00Z"}
     flags = {"SyncToken": "0", "Active": True, "Job": True, "IsProject": False}
+    row["CustomerTypeRef"]["value"] = "1"
     return {**row, **flags, "MetaData": times, "CustomField": custom, **money}
 
 
