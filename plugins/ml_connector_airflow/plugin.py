@@ -5,7 +5,9 @@ import importlib
 import sys
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
+from urllib.parse import urlsplit
 
+from airflow.configuration import conf
 from airflow.plugins_manager import AirflowPlugin
 
 Message = MutableMapping[str, Any]
@@ -38,6 +40,27 @@ FORKING = (["scheduler"], ["celery", "worker"], ["dag-processor"])
 """Commands that fork for each task (the scheduler under LocalExecutor) or for each DAG file."""
 
 
+def served_under() -> str:
+    """Return the path that Airflow is served under (``[api] base_url``); empty if it is the root."""
+    return urlsplit(conf.get("api", "base_url", fallback="") or "").path.rstrip("/")
+
+
+def views() -> list[dict[str, Any]]:
+    """Return the console's entry in Airflow's navigation. Airflow takes its addresses as they are."""
+    console = f"{served_under()}{CONSOLE}"
+    return [
+        {
+            "name": "Customer sync",
+            "href": f"{console}/",
+            "icon": f"{console}/static/icon.svg",
+            "icon_dark_mode": f"{console}/static/icon-dark.svg",
+            "destination": "nav",
+            "url_route": "customer-sync",
+            "nav_top_level": True,
+        }
+    ]
+
+
 class MlConnectorPlugin(AirflowPlugin):
     """Mounts the receiver and the console on the API server; imports once what forked tasks need."""
 
@@ -54,17 +77,7 @@ class MlConnectorPlugin(AirflowPlugin):
             "name": "ml-connector console",
         },
     ]
-    external_views = [  # noqa: RUF012 -- as above
-        {
-            "name": "Customer sync",
-            "href": f"{CONSOLE}/",
-            "icon": f"{CONSOLE}/static/icon.svg",
-            "icon_dark_mode": f"{CONSOLE}/static/icon-dark.svg",
-            "destination": "nav",
-            "url_route": "customer-sync",
-            "nav_top_level": True,
-        }
-    ]
+    external_views = views()
 
     @classmethod
     def on_load(cls, *_: Any, **__: Any) -> None:

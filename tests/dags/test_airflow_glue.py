@@ -85,6 +85,16 @@ def test_the_link_of_an_approval_leads_to_the_page_under_airflows_own_path(
     assert plan_page("main", 7) == f"{under}/ml-connector/console/main/plans/7"
 
 
+def test_the_navigation_leads_to_the_console_under_airflows_own_path(monkeypatch):
+    from ml_connector_airflow.plugin import views
+
+    monkeypatch.setenv("AIRFLOW__API__BASE_URL", "https://finch.org/airflow")
+    (view,) = views()
+    assert view["href"] == "/airflow/ml-connector/console/"
+    assert view["icon"] == "/airflow/ml-connector/console/static/icon.svg"
+    assert view["icon_dark_mode"] == "/airflow/ml-connector/console/static/icon-dark.svg"
+
+
 def test_a_difference_to_an_empty_value_says_empty():
     from ml_connector.sync.drift import ADDRESS, Drift
     from ml_connector_airflow.commands import drift

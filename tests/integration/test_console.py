@@ -865,6 +865,23 @@ def test_on_this_machine_each_system_gets_the_name_it_accepts(company):
     assert f"http://127.0.0.1:8080{PREFIX}/main/setup/connected/mailchimp<" in html
 
 
+class UnderAPath(FakeOutside):
+    """An Airflow that is served under a path of its own."""
+
+    def base_url(self):
+        return "https://airflow.example.com/airflow"
+
+
+def test_under_a_path_of_airflow_redirect_addresses_name_it_once(company):
+    outside = UnderAPath()
+    at_root = Visitor(company, "admin", outside=outside).http.app
+    under = TestClient(Starlette(routes=[Mount("/airflow", at_root)]), base_url="https://a.example")
+    html = under.get(f"/airflow{PREFIX}/main/setup").text
+    assert f"https://airflow.example.com/airflow{PREFIX}/main/setup/connected<" in html
+    assert "/airflow/airflow" not in html
+    assert f'href="{PREFIX}' not in html
+
+
 class BehindATunnel(OnThisMachine):
     """The same, with a tunnel to the receiver."""
 

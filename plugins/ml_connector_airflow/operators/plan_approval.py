@@ -2,13 +2,13 @@
 
 from datetime import timedelta
 from typing import Any
-from urllib.parse import urlsplit
 
 from airflow.providers.standard.operators.hitl import HITLOperator
 from airflow.sdk import Context
 
 from ml_connector.sync.guard import HeldPlan
-from ml_connector_airflow.compat import conf, response_timeout
+from ml_connector_airflow.compat import response_timeout
+from ml_connector_airflow.plugin import served_under
 from ml_connector_airflow.retries import fail_at_once
 from ml_connector_airflow.tasks import sync as sync_tasks
 
@@ -79,8 +79,7 @@ def _starter(context: Context) -> str:
 
 def plan_page(sync: str, plan_id: int) -> str:
     """Return the path of a plan's page, below the path that Airflow is served under."""
-    served_under = urlsplit(conf.get("api", "base_url", fallback="") or "").path.rstrip("/")
-    return f"{served_under}{CONSOLE}/{sync}/plans/{plan_id}"
+    return f"{served_under()}{CONSOLE}/{sync}/plans/{plan_id}"
 
 
 def _question(sync: str, held: HeldPlan, rejected: str) -> str:

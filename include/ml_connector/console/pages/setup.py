@@ -177,7 +177,7 @@ def _public(visit: PageRequest) -> str:
 
 def _redirect(visit: PageRequest, system: str) -> str:
     """Return the redirect address to register with our app at a system."""
-    base = CONSENT_PAGES[system].accepted(_public(visit))
+    base = CONSENT_PAGES[system].accepted(_public(visit)).removesuffix(visit.airflow)
     return f"{base}{visit.here}{RETURN}{'' if system == QUICKBOOKS else f'/{system}'}"
 
 
