@@ -241,13 +241,13 @@ def mounted(client, known: dict[str, str], webhooks) -> None:
     assert "25" in page.text
     say("plugin registered; the console answers")
 
-    refused = client.post("/ml-connector/webhooks/mailchimp?secret=wrong")
-    assert refused.status_code in (401, 403, 404), refused.text
+    refused = client.post("/ml-connector/webhooks/mailchimp/main?secret=wrong")
+    assert refused.status_code in (401, 403), refused.text
 
     def deliver() -> None:
         time.sleep(3)  # the sensor waits by then
         sent = client.post(
-            "/ml-connector/webhooks/mailchimp?secret=sandbox-webhook-secret",
+            "/ml-connector/webhooks/mailchimp/main?secret=sandbox-webhook-secret",
             data={
                 "type": "unsubscribe",
                 "fired_at": "2026-11-30 12:00:00",
