@@ -1,6 +1,7 @@
 """Connect an account, from the consent to a working connection: for the shell and the console."""
 
 import json
+import os
 from collections.abc import Callable
 from contextlib import closing
 from typing import Any
@@ -81,7 +82,8 @@ def _connect_account(database: Database, conn_id: str, consent: Consent, redirec
         stored.set_password(grant.access_token)
         stored.host = grant.base_url
 
-    _change(conn_id, put)
+    if not _change(conn_id, put):
+        raise _not_stored(conn_id)
     end_alert(database, cause=needs_reauth(conn_id))
     return str(MailchimpHook(conn_id).get_client().account().get("account_name") or "")
 
@@ -104,17 +106,33 @@ def _store_realm(conn_id: str, realm_id: str) -> None:
 def _require_stored(conn_id: str) -> None:
     """Raise ``SettingsError`` if a token could not be stored in the connection."""
     if not _change(conn_id, lambda _stored: None):
-        raise SettingsError(
-            f"connection {conn_id} comes from the environment or a secrets backend, where no token"
-            " can be stored; put an API key there, or add the connection in Airflow instead"
-        )
+        raise _not_stored(conn_id)
+
+
+def _not_stored(conn_id: str) -> SettingsError:
+    return SettingsError(
+        f"connection {conn_id} comes from the environment or a secrets backend, where no token"
+        " can be stored; put an API key there, or add the connection in Airflow instead"
+    )
 
 
 def _change(conn_id: str, put: Callable[[Any], None]) -> bool:
-    """Change a connection in Airflow's own database; return False if it is not there."""
+    """Change a connection in Airflow's own database; return False if another one takes effect.
+
+    Airflow reads a secrets backend and the environment first.
+    """
+    if f"AIRFLOW_CONN_{conn_id.upper()}" in os.environ:
+        return False
+    in_effect = _content(connection_named(conn_id, "add it in Airflow"))
     with create_session() as session:
         query = select(StoredConnection).where(StoredConnection.conn_id == conn_id)
         stored = session.scalar(query)
-        if stored is not None:
-            put(stored)
-        return stored is not None
+        if stored is None or _content(stored) != in_effect:
+            return False
+        put(stored)
+        return True
+
+
+def _content(connection: Any) -> tuple[Any, ...]:
+    fields = (connection.conn_type, connection.host, connection.login, connection.password)
+    return *fields, connection.extra_dejson

@@ -190,6 +190,16 @@ def test_nobody_is_sent_to_mailchimp_if_the_token_could_not_be_stored(environmen
     assert "http" not in output
 
 
+def test_a_connection_in_the_environment_hides_the_one_that_is_stored(mailchimp, company):
+    connection = {"conn_type": "mailchimp", "login": "id", "extra": {"client_secret": "s"}}
+    mailchimp["AIRFLOW_CONN_MAILCHIMP_DEFAULT"] = json.dumps(connection)
+    with connect(mailchimp, "--wait", "1", system="mailchimp") as process:
+        output, _ = process.communicate(timeout=60)
+    assert process.returncode == 2
+    assert "comes from the environment or a secrets backend" in output
+    assert company.mailchimp_control("GET", "tokens")["tokens"] == []
+
+
 def test_a_copied_keys_blanks_do_no_harm(connected_environment, company):
     key = f"  {company.mailchimp_key}\n"
     connection = {"conn_type": "mailchimp", "host": f" {company.mailchimp_api} ", "password": key}

@@ -909,6 +909,20 @@ def test_a_redirect_to_the_machines_other_name_is_passed_on_once(company):
     assert visitor.http.get(answer.headers["location"]).status_code == 401
 
 
+def test_a_connect_given_up_under_one_name_does_not_end_the_next_under_the_other(company):
+    visitor = Visitor(company, "admin", outside=OnThisMachine())
+    setup = f"{PREFIX}/main/setup"
+    for system in ("quickbooks", "mailchimp"):
+        visitor.http.get(f"http://127.0.0.1:8080{setup}/connect/{system}")
+    page = visitor.http.get(f"http://localhost:8080{setup}/connect/mailchimp").headers["location"]
+    state = re.search(r"state=([\w-]+)", page)[1]
+    back = f"{setup}/connected/mailchimp?code=c0de&state={state}"
+    answer = visitor.http.get(f"http://127.0.0.1:8080{back}")
+    assert answer.status_code == 303
+    assert answer.headers["location"] == f"http://localhost:8080{back}&hop=1"
+    assert visitor.http.get(answer.headers["location"]).status_code == 200
+
+
 GONE = (
     "quickbooks_default: QuickBooks no longer accepts the refresh token (invalid_grant); run"
     " `ml-connector connect quickbooks` to connect QuickBooks again (request 1-abc)"

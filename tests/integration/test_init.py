@@ -1,10 +1,16 @@
 """`ml-connector init`: questions, a mapping shown with real customers, a file with comments."""
 
+from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
+from ml_connector.errors import SettingsError, Unavailable
 from ml_connector.settings import load_syncs
+from ml_connector.sync.samples import SampleContact, SampleField
+from ml_connector_airflow.commands import init
+from ml_connector_airflow.commands.init import Given, Initialiser
 from tests.integration.company import AUDIENCE
 
 AMY, BEN = "amy@first-file.org", "ben@first-file.org"
@@ -105,3 +111,73 @@ def test_it_ends_with_the_rehearsal(firm, run, connected_environment):
     assert load_syncs(Path(connected_environment["ML_CONNECTOR_SYNCS"]))["main"].timezone == (
         "Europe/Berlin"
     )
+
+
+SHOP, NEWS = {"id": "shop000001", "name": "Shop"}, {"id": "news000001", "name": "News"}
+
+
+class Account:
+    """A Mailchimp account that lists its audiences, or does not respond."""
+
+    def __init__(self, listed):
+        self._listed = listed
+
+    def audiences(self):
+        if isinstance(self._listed, Exception):
+            raise self._listed
+        return self._listed
+
+
+@pytest.fixture
+def asking(monkeypatch):
+    """Questions about accounts by connection; all are answered by Enter."""
+
+    class Offline(Initialiser):
+        @contextmanager
+        def _scope(self, sync):
+            yield SimpleNamespace(sync=sync)
+
+    def made(accounts, **given):
+        monkeypatch.setattr(init, "connections_of", lambda _kind: list(accounts))
+        monkeypatch.setattr(
+            init,
+            "mailchimp_client",
+            lambda scope: Account(accounts[scope.sync.mailchimp_conn_id]),
+        )
+        return Offline(given=Given(yes=True, **given), database=None)
+
+    return made
+
+
+def test_an_account_that_does_not_respond_leads_to_no_other_audience(asking):
+    accounts = {"mailchimp_default": [NEWS], "mailchimp_shop": Unavailable("away")}
+    with pytest.raises(SettingsError, match=r"shop000001.*mailchimp_shop"):
+        asking(accounts)._audience("shop000001", "mailchimp_shop")
+    chosen, _ = asking(accounts, audience="News")._audience("shop000001", "mailchimp_shop")
+    assert chosen.id == "news000001"
+
+
+def test_the_connection_in_the_file_stays_if_several_reach_its_audience(asking):
+    accounts = {"mailchimp_default": [SHOP], "mailchimp_shop": [SHOP]}
+    chosen, _ = asking(accounts)._audience("shop000001", "mailchimp_shop")
+    assert chosen.conn_id == "mailchimp_shop"
+
+
+def test_a_name_of_two_audiences_chooses_none(asking):
+    accounts = {"mailchimp_default": [NEWS], "mailchimp_shop": [SHOP | {"name": "News"}]}
+    with pytest.raises(SettingsError, match=r"news000001, shop000001"):
+        asking(accounts, audience="News")._audience("", "")
+
+
+def test_a_customer_is_shown_as_typed_though_it_looks_like_markup(capsys):
+    contact = SampleContact(
+        customer_id="1",
+        name="[/b] Ltd",
+        email=AMY,
+        status_before="x",
+        status_after="x",
+        fields=[SampleField("FNAME", "First [/i]", "[/red]x", "[bold]y", "")],
+    )
+    Initialiser(given=Given(), database=None)._show_sample(contact)
+    shown = capsys.readouterr().out
+    assert all(each in shown for each in ("[/b] Ltd", "First [/i]", "[/red]x", "[bold]y"))

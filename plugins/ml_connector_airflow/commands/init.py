@@ -97,7 +97,9 @@ class Initialiser:
         name = self._name(edit)
         present = edit.sync(name)
         company = self._company(str(present.get("quickbooks_conn_id", "")))
-        audience, others = self._audience(str(present.get("audience_id", "")))
+        audience, others = self._audience(
+            str(present.get("audience_id") or ""), str(present.get("mailchimp_conn_id") or "")
+        )
         same = present.get("audience_id") == audience.id
         chosen: dict[str, Any] = {
             "quickbooks_conn_id": company,
@@ -153,32 +155,46 @@ class Initialiser:
             "Which company?", options, given=self.given.company, default=present or options[0].value
         )
 
-    def _audience(self, present: str) -> tuple[AudienceChoice, tuple[str, ...]]:
-        """Return the audience, and the names of all."""
+    def _audience(self, present: str, conn_id: str) -> tuple[AudienceChoice, tuple[str, ...]]:
+        """Return the audience, and the names of all.
+
+        An audience in the file stays the default, or nothing is: an account that does not respond
+        must not lead to another audience. Of several connections to it, the file's counts.
+        """
         found: dict[str, AudienceChoice] = {}
-        options = []
-        for conn_id in connections_of(MAILCHIMP):
-            with self._scope(_draft(mailchimp_conn_id=conn_id)) as scope:
+        options: dict[str, Option] = {}
+        silent = []
+        for each in sorted(connections_of(MAILCHIMP), key=lambda each: each != conn_id):
+            with self._scope(_draft(mailchimp_conn_id=each)) as scope:
                 try:
                     listed = mailchimp_client(scope).audiences()
                 except ConnectorError as error:
-                    self._say(f"Connection {conn_id} is left out: {error}")
+                    self._say(f"Connection {each} is left out: {error}")
+                    silent.append(each)
                     continue
-            for each in listed:
-                one = AudienceChoice(conn_id, str(each.get("id")), str(each.get("name")))
-                members = (each.get("stats") or {}).get("member_count", "?")
+            for audience in listed:
+                one = AudienceChoice(each, str(audience.get("id")), str(audience.get("name")))
+                members = (audience.get("stats") or {}).get("member_count", "?")
+                label = f"{one.name}, {members} members ({one.id})"
                 found.setdefault(one.id, one)
-                options.append(
-                    Option(one.id, f"{one.name}, {members} members ({one.id})", one.name)
-                )
+                options.setdefault(one.id, Option(one.id, label, one.name))
         if not options:
             raise SettingsError(
                 "no connection reaches a Mailchimp account with an audience; add one of type"
                 " Mailchimp, or create an audience in Mailchimp first"
             )
-        default = present if present in found else options[0].value
+        if present and present not in found:
+            missing = f"audience {present} of the settings file was not found" + (
+                f"; no response from {', '.join(silent)}" if silent else ""
+            )
+            if self.given.yes and not self.given.audience:
+                raise SettingsError(f"{missing}. Fix the connection, or give --audience")
+            self._say(f"The {missing}.")
         chosen = self._choose(
-            "Which audience?", options, given=self.given.audience, default=default
+            "Which audience?",
+            list(options.values()),
+            given=self.given.audience,
+            default=present or next(iter(options)),
         )
         return found[chosen], tuple(each.name for each in found.values())
 
@@ -281,13 +297,16 @@ class Initialiser:
         numbers = {each.value: str(n) for n, each in enumerate(options, start=1)}
         while True:
             said = given or self._ask("Number or name", numbers.get(default, ""))
-            for number, option in enumerate(options, start=1):
-                if said.casefold() in (
-                    str(number),
-                    option.value.casefold(),
-                    option.name.casefold(),
-                ):
-                    return option.value
+            typed = said.casefold()
+            meant = [
+                option.value
+                for number, option in enumerate(options, start=1)
+                if typed and typed in (str(number), option.value.casefold(), option.name.casefold())
+            ]
+            if len(set(meant)) == 1:
+                return meant[0]
+            if meant and (given or self.given.yes):
+                raise SettingsError(f"{said!r} may be any of: {', '.join(meant)}")
             if given or self.given.yes:
                 raise SettingsError(
                     f"{said or 'no answer'!r} is none of: "
@@ -300,7 +319,7 @@ class Initialiser:
         for each in found:
             sources = " or ".join(sync.fields.get(each.tag, ())) or "left to you"
             table.add_row(each.name, each.tag, sources)
-        self.console.print(table)
+        self.console.print(table, markup=False)
         for _, problem in preflight.iter_problems(sync, list(found)):
             self._say(f"To fix: {problem}")
 

@@ -130,12 +130,14 @@ def other_loopback(request: Request) -> str | None:
     """Return where a redirect to this machine belongs, if it came under the machine's other name.
 
     Intuit redirects to ``localhost`` only and Mailchimp to ``127.0.0.1`` only. Login and state are
-    cookies of the name that the user came by.
+    cookies of the name that the user came by. A cookie of another state is from a connect that was
+    given up.
     """
     host, url = request.url.hostname or "", request.url
     if host not in LOOPBACK or HOP in request.query_params or "state" not in request.query_params:
         return None
-    if any(name.startswith(COOKIE) for name in request.cookies):
+    system = request.path_params.get("system", QUICKBOOKS)
+    if request.cookies.get(f"{COOKIE}_{system}") == request.query_params["state"]:
         return None
     other = LOOPBACK[1 - LOOPBACK.index(host)]
     return str(url.include_query_params(**{HOP: "1"}).replace(hostname=other))
