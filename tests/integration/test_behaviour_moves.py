@@ -251,3 +251,17 @@ def test_whoever_signs_up_at_a_deleted_address_gets_the_customers_data(company, 
     company.sync()
     company.sync()
     assert company.fields("ada@finch.org")["FNAME"] == "Ada"
+
+
+def test_whoever_returns_to_an_address_deleted_meanwhile_leaves_the_other_one(company, contract):
+    ada = company.customer("Ada", OLD)
+    company.sync()
+    company.move(ada, NEW)
+    company.sync()
+    assert company.statuses() == {OLD: "archived", NEW: "subscribed"}
+    company.person(OLD, "forget")
+    company.move(ada, OLD)
+    company.sync()
+    company.sync()
+    assert company.statuses() == {OLD: "forgotten", NEW: "archived"}
+    assert company.decisions()[ada][:2] == ("skipped", "forgotten")

@@ -25,6 +25,7 @@ from ml_connector.scope import Scope
 from ml_connector.store.changes import SettledChange
 from ml_connector.store.claims import ClaimedChange, StartedArchive
 from ml_connector.store.contacts import ContactState, profile_hash
+from ml_connector.store.deciding import FINAL_REFUSALS
 from ml_connector.store.observations import Observation
 from ml_connector.vault import Vault
 
@@ -136,6 +137,15 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     def present(self) -> bool:
         """Whether the contact is in the audience now."""
         return self.member is not None and self.member.status is not Status.ARCHIVED
+
+    @property
+    def kept_out(self) -> str | None:
+        """Why no contact came to be: the code of a creation's refusal, or of a restore's for good."""
+        if self.refusal is None:
+            return None
+        code, kind = self.refusal.code, self.row.change.kind
+        final = kind == Kind.RESTORE and code in FINAL_REFUSALS
+        return code if kind == Kind.CREATE or final else None
 
     @property
     def state(self) -> ChangeState:

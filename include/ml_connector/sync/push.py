@@ -511,11 +511,7 @@ class Pusher:
         batch = trail.encrypted(entries, run=scope.run, vault=scope.vault)
         settled = [outcome.settled for outcome in outcomes]
         arrived = [o.row.change.email_key for o in outcomes if o.present]
-        refused = {
-            o.row.change.email_key: o.refusal.code
-            for o in outcomes
-            if o.refusal is not None and o.row.change.kind == Kind.CREATE
-        }
+        refused = {o.row.change.email_key: why for o in outcomes if (why := o.kept_out)}
         full = [o for o in outcomes if not o.row.change.lowers]
         contacts.record(  # takes the sync lock: one thread at a time from here
             connection,
