@@ -26,13 +26,15 @@ class Customer:
 
     ``places``: the addresses of which one represents it; more than one where a call's response was
     lost. ``left``: addresses that represented it before. ``opt_outs``: when an opt-out at such an
-    address reached it, by address.
+    address reached it, by address. ``perhaps_erased``: it was represented at an erased address, if the
+    connector had not let it go there yet.
     """
 
     email: str | None
     active: bool = True
     gone: bool = False
     erased: bool = False
+    perhaps_erased: bool = False
     places: set[str] = field(default_factory=set)
     left: set[str] = field(default_factory=set)
     opt_outs: dict[str, int] = field(default_factory=dict)
@@ -148,7 +150,8 @@ class Consent:
         self.suppressed.add(email)
         for each in self.customers.values():
             if email == each.email or email in each.places:
-                each.erased = True
+                each.erased = each.erased or email == each.email
+                each.perhaps_erased = True
                 had = each.places | each.left | {each.email or email}
                 self.barred |= had | {self.end_of(place) for place in had}
 
@@ -215,6 +218,7 @@ class Consent:
         """Whether ``email`` may be no contact although an active customer has it."""
         return (
             email in self.barred
+            or any(each.perhaps_erased for each in self.at(email))
             or self.words.get(email) in (*REMOVED, "moved")
             or any(
                 self.words.get(self.end_of(place)) in (*REMOVED, "moved") or place in self.barred

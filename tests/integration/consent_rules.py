@@ -298,7 +298,7 @@ class Machine(Acts):
         known = self._known_addresses()
         email = known[number % len(known)]
         for each, customer in self.model.customers.items():
-            if email == customer.email or email in customer.places:
+            if email == customer.email:
                 self.erased.add(each)
         self.model.forgets(email)
         self.erasing = (email, delete)
