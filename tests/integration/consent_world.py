@@ -97,6 +97,7 @@ class World(RuleBasedStateMachine):
         self.inbox: list[Letter] = []
         self.observations = Observations()
         self.edited: dict[str, set[str]] = {}
+        self.arrived: set[str] = set()
         self.touched: set[str] = set()
         self.signed_up: set[str] = set()
         self.erased: set[str] = set()
@@ -370,6 +371,8 @@ class World(RuleBasedStateMachine):
             if held is None or held.status == "archived":
                 continue
             self.touched.add(email)
+            if before is None or before.status == "archived":
+                self.arrived.add(email)
             if call.method != "DELETE" and not call.path.endswith("/tags"):
                 self.model.wrote(email, held.status, heard=response is not None, unseen=self.unseen)
                 shown = self._shown_by(call)
@@ -402,6 +405,7 @@ class World(RuleBasedStateMachine):
         self.log.append(f"{name}:")
         self.fired[name] += 1
         self.settled = False
+        self.arrived.clear()
         self._plan(planned)
         self.interruptible = name in INTERRUPTIBLE
         self.servers.clear()
@@ -434,7 +438,12 @@ class World(RuleBasedStateMachine):
             self.fired[f"{name}: calm"] += 1
 
     def broken(self, known: dict[str, list[Held | None]]) -> None:
-        """What a worker saw and did not commit is lost: both states may be its last one."""
+        """What a worker saw and did not commit is lost: both states may be its last one.
+
+        A contact that it made may count as somebody's who was there before (A45).
+        """
+        for email in self.arrived:
+            self.edited.setdefault(email, set()).add("FNAME")
         for email, states in known.items():
             for held in states:
                 self.observations.observe(email, held, surely=False)

@@ -1,9 +1,11 @@
 """A44 and A45: values that people changed in Mailchimp, and those that were there before us."""
 
+from datetime import timedelta
+
 import pytest
 
 from ml_connector.activity.use_edit import use_in_quickbooks
-from ml_connector.errors import RetryLater, StaleObject
+from ml_connector.errors import ConnectorError, RetryLater, StaleObject
 from ml_connector.sync.edits import ask_to_restore
 from tests.integration.company import Company
 
@@ -325,31 +327,58 @@ def test_a44_an_edit_is_restored_when_a_user_asks(company):
     assert last(company)["after"]["replaced"] == {"FNAME": "Robert"}
 
 
-def test_a45_a_contact_that_a_lost_creation_made_is_ours_and_no_persons(company, contract):
-    """Its values are what we sent, so what QuickBooks says by now is written."""
-    company.customer("Zoe", "zoe@edited-mail.net")
-    company.sync()  # which learns the contract
-    bob = company.customer("Bob", AMY)
-    lost = {"kind": "drop", "when": "after"}
-    company.fault("mailchimp", match={"method": "POST"}, times=9, action=lost)
-    with pytest.raises(RetryLater):
-        company.sync()
-    company.clear_faults(company.mailchimp)
-    assert company.fields(AMY)["FNAME"] == "Bob"
-    company.edit(bob, GivenName="Robert")
+def test_a44_an_edit_not_yet_told_survives_a_webhook_about_another_field(company):
+    """Updates for webhooks read the contact first."""
+    bob = company.customer("Bob", AMY, FamilyName="Ross")
+    company.sync()
+    company.person(AMY, "profile", merge_fields={"FNAME": "Robert"})
+    company.edit(bob, CompanyName="QBO Inc")
+    company.told_by_quickbooks(("updated", bob))
+    company.work_off()
+    assert company.fields(AMY) | {"FNAME": "Robert", "COMPANY": "QBO Inc"} == company.fields(AMY)
+
+
+def test_a44_an_edit_told_by_nobody_survives_the_first_webhook_after_a_new_mapping(company):
+    bob = company_is_mapped_later(company)
+    company.person(AMY, "profile", merge_fields={"FNAME": "Robert"})
+    company.edit(bob, CompanyName="QBO Inc")
+    company.told_by_quickbooks(("updated", bob))
+    company.work_off()
+    assert company.fields(AMY)["FNAME"] == "Robert"
+
+
+def test_a45_whoever_signs_up_while_our_creation_is_parked_keeps_what_they_typed(company):
+    company.mailchimp_control("PUT", "settings", {"throttled": [AMY]})
+    company.customer("Bob", AMY, FamilyName="Ross")
+    company.sync()
+    assert AMY not in company.members()
+    company.mailchimp_control("PUT", "settings", {"throttled": []})
+    company.seed(AMY, merge_fields={"FNAME": "Robert"})
+    company.ahead = timedelta(hours=2)
     company.sync()
     assert company.fields(AMY)["FNAME"] == "Robert"
 
 
-def test_a45_so_is_one_that_another_customer_has_by_now(company):
-    bob = company.customer("Bob", AMY)
-    company.fault(
-        "mailchimp", match={"method": "POST"}, times=9, action={"kind": "drop", "when": "after"}
-    )
-    with pytest.raises(RetryLater):
+@pytest.mark.parametrize(
+    "fault",
+    [
+        {"kind": "drop", "when": "before"},
+        {"kind": "drop", "when": "after"},
+        {"kind": "status", "status": 429},
+    ],
+)
+def test_a45_what_a_person_typed_after_a_creation_without_an_answer_stays(company, fault):
+    """Nobody can tell any more whose value it is, so it is not overwritten."""
+    company.customer("Zoe", "zoe@edited-mail.net")
+    company.sync()
+    company.customer("Bob", AMY)
+    company.fault("mailchimp", match={"method": "POST"}, times=9, action=fault)
+    with pytest.raises(ConnectorError):
         company.sync()
     company.clear_faults(company.mailchimp)
-    company.move(bob, "bob@edited-mail.net")
-    company.customer("Cat", AMY)
+    if AMY in company.members():
+        company.person(AMY, "profile", merge_fields={"FNAME": "Robert"})
+    else:
+        company.seed(AMY, merge_fields={"FNAME": "Robert"})
     company.sync()
-    assert company.fields(AMY)["FNAME"] == "Cat"
+    assert company.fields(AMY)["FNAME"] == "Robert"

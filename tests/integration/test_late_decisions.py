@@ -13,6 +13,7 @@ from ml_connector.sync import guard
 from ml_connector.sync.report import make_report
 from ml_connector.sync.undo import find_run, plan_undo
 from ml_connector.sync.undo_push import write_undo
+from tests.integration.company import Company
 from tests.integration.undoing import last_run, undo, wrong_run
 
 AMY, NEW, AWAY = "amy@late-mail.net", "new@late-mail.net", "away@late-mail.net"
@@ -266,3 +267,36 @@ def test_a57_a_step_that_succeeds_does_not_clear_another_steps_stop(company):
         assert plans.stopped_by(connection, plan_id=plan_id) == "push/0"
         plans.resume(connection, plan_id=plan_id, step="push/0")
         assert plans.stopped_by(connection, plan_id=plan_id) is None
+
+
+def test_b1_an_edit_told_while_a_plan_waits_is_recorded(company):
+    bob = company.customer("Bob", AMY, FamilyName="Ross")
+    company.sync()
+    company.edit(bob, CompanyName="QBO Ltd")
+    company.decide(company.scope())
+    company.person(AMY, "profile", merge_fields={"FNAME": "Robert"})
+    told_of_member(company, "profile")
+    assert kinds_of_events(company) == ["profile_changed"]
+
+
+def test_b1_a_sign_up_told_while_our_creation_waits_is_recorded(company):
+    company.customer("Zoe", "zoe@late-mail.net")
+    company.sync()
+    company.sync()
+    company.customer("Bob", AMY)
+    company.decide(company.scope())
+    company.seed(AMY)
+    told_of_member(company, "subscribe")
+    assert kinds_of_events(company) == ["subscribed"]
+
+
+def told_of_member(company: Company, what: str) -> None:
+    company.told_by_mailchimp(what, email=AMY, id=company.members()[AMY]["contact_id"])
+    company.work_off()
+
+
+def kinds_of_events(company: Company) -> list[str]:
+    with company.database.begin() as connection:
+        return list(
+            connection.execute(text("SELECT kind FROM ml_connector.member_events")).scalars()
+        )

@@ -249,3 +249,30 @@ def test_a_message_that_ends_in_a_full_stop_gets_no_second_one(company):
     with pytest.raises(CredentialsError) as raised:
         company.sync()
     assert "(403): This account has been deactivated. Check" in str(raised.value)
+
+
+def test_a42_an_opt_out_on_the_way_is_lowered_although_every_update_is_refused(company):
+    company.threads = 1
+    ids = [company.customer(f"C{n}", f"c{n}@limits-mail.net") for n in range(20)]
+    amy = company.customer("Amy", "amy@limits-mail.net")
+    company.sync()
+    company.move(amy, "amy@elsewhere-mail.net")
+    company.sync()
+    company.person("amy@limits-mail.net", "unsubscribe")
+    for each in ids:
+        company.edit(each, CompanyName="Ltd")
+    refusal = {"title": "Bad Request", "status": 400, "detail": "The moon is wrong."}
+    company.fault(
+        "mailchimp",
+        match={"method": "POST", "path": "/3.0/lists/a1b2c3d4e5"},
+        times=999,
+        action={
+            "kind": "status",
+            "status": 400,
+            "content_type": "application/problem+json",
+            "body": refusal,
+        },
+    )
+    with pytest.raises(UpdatesRefused):
+        company.sync()
+    assert company.statuses()["amy@elsewhere-mail.net"] == "unsubscribed"

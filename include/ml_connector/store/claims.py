@@ -22,7 +22,7 @@ class ClaimedChange(msgspec.Struct, frozen=True):
 
     Payloads are still encrypted. ``current`` is False if the customer or the contact's owner
     changed after the decision. ``pushed_hash``: of our last write. ``held_hash``: of the write that
-    an undo took back. ``made_by_us``: a creation whose outcome is unknown made the contact.
+    an undo took back.
     """
 
     id: int
@@ -52,7 +52,6 @@ class ClaimedChange(msgspec.Struct, frozen=True):
     observed_at: datetime | None
     pushed_hash: bytes | None
     held_hash: bytes | None
-    made_by_us: bool
     batch_id: int | None
 
     @property
@@ -101,7 +100,7 @@ _CLAIM = """
            k.seen_tags, c.origin, k.contact_id, k.seen_at,
            o.payload AS observation, o.observed_at, k.pushed_hash,
            CASE WHEN k.refused_reason = 'undone' THEN k.refused_hash END AS held_hash,
-           k.owner IS NOT NULL AND k.payload IS NULL AS made_by_us, c.batch_id
+           c.batch_id
     FROM c
     LEFT JOIN LATERAL (SELECT * FROM ml_connector.customers
                        WHERE sync = c.sync AND customer_id = c.customer_id OFFSET 0) p ON true
@@ -271,6 +270,17 @@ def next_risky(
         {"plan_id": plan_id, "shard": shard, "after": after, "chunk": chunk},
     ).all()
     return [Risky(row.id, row.kind, [bytes(key) for key in row.former]) for row in rows]
+
+
+def lowering(connection: Connection, *, plan_id: int, shard: int) -> list[int]:
+    """Return the pending changes that do nothing but lower a status (A42)."""
+    rows = connection.execute(
+        text("""SELECT id FROM ml_connector.changes
+                WHERE plan_id = :plan_id AND shard = :shard AND state = 'pending'
+                  AND kind = 'update' AND status IS NOT NULL ORDER BY id"""),
+        {"plan_id": plan_id, "shard": shard},
+    ).scalars()
+    return list(rows)
 
 
 def any_older(connection: Connection, *, plan_id: int, shard: int, than: timedelta) -> bool:

@@ -102,8 +102,8 @@ _LINK = text("""
                       WHERE f.sync = :sync AND f.contact_id = p.contact_id)
 """)
 # Joins a page's rows with the stored contacts, and with the members' former addresses (A28). A
-# pending write of ours explains a change of fields, or a return. Our archive in flight explains an
-# archived status. ``writer`` is the customer of a creation or restore whose outcome is unknown: the
+# pending write of ours that may have been made explains a change of fields, or a return; one that
+# still waits explains nothing. Our archive in flight explains an archived status. ``writer`` is the customer of a creation or restore whose outcome is unknown: the
 # contact is ours.
 _JUDGE = text("""
     CREATE TEMP TABLE judged_members ON COMMIT DROP AS
@@ -122,10 +122,15 @@ _JUDGE = text("""
            coalesce(p.last_changed, :now) AS happened_at,
            EXISTS (SELECT 1 FROM ml_connector.changes c
                    WHERE c.sync = :sync AND c.email_key = p.email_key AND c.state = 'pending'
-                     AND c.kind <> 'archive')
+                     AND c.kind <> 'archive'
+                     AND (c.attempts > 0 OR EXISTS (SELECT 1 FROM ml_connector.batch_intents i
+                                                    WHERE i.sync = :sync AND c.id = ANY(i.changes))))
            OR EXISTS (SELECT 1 FROM ml_connector.change_batches b
                       WHERE b.sync = :sync AND b.state = 'pending' AND b.span @> p.email_key
-                        AND p.email_key = ANY(b.email_keys)) AS writing,
+                        AND p.email_key = ANY(b.email_keys)
+                        AND (b.attempts > 0
+                             OR EXISTS (SELECT 1 FROM ml_connector.batch_intents i
+                                        WHERE i.sync = :sync AND i.changes && b.ids))) AS writing,
            EXISTS (SELECT 1 FROM ml_connector.changes c
                    JOIN ml_connector.archive_intents i ON i.change_id = c.id
                    WHERE c.sync = :sync AND c.email_key = p.email_key AND c.state = 'pending'

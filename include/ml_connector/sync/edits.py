@@ -207,8 +207,7 @@ def respected(
     ours = {tag for tag, value in shown.items() if any(alike(value, o.get(tag)) for o in others)}
     if past is None:
         shown = {tag: value for tag, value in shown.items() if tag not in ours}
-        adopt = "overwrite" if row.change.made_by_us else sync.adopt
-        plan = plan_adoption(wanted, shown, adopt=adopt)
+        plan = plan_adoption(wanted, shown, adopt=sync.adopt)
     else:
         asked = dict.fromkeys(seen.restore, "restore")
         adopted = [

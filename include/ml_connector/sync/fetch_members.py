@@ -416,6 +416,21 @@ def observe(scope: Scope, client: MailchimpClient, *, plan_id: int, shard: int) 
             _observe_late(scope, connection, found, known, unread)
 
 
+def look_before_updates(scope: Scope, client: MailchimpClient, *, plan_id: int) -> None:
+    """Read the contacts that a plan of webhooks is about to update, so that edits are known (A44).
+
+    Reads up to five one by one, more as a list of changes.
+    """
+    with scope.database.begin() as connection:
+        wanted = observations.unobserved(
+            connection, plan_id=plan_id, shard=0, most=MAX_SINGLE_LINKS + 1, ours=True
+        )
+    if len(wanted) > MAX_SINGLE_LINKS:
+        fetch_members(scope, client)
+    elif wanted:
+        refresh_members(scope, client, [Handle(*each, email=None) for each in wanted])
+
+
 def refresh_members(scope: Scope, client: MailchimpClient, handles: Sequence[Handle]) -> None:
     """Read single contacts, by contact id where it is known, and store what they are now.
 

@@ -104,6 +104,7 @@ def push_shard(
     pusher = Pusher(scope, client, plan_id, shard)
     for _ in range(ROUNDS):
         pusher.push_risky()
+        pusher.push_lowering()
         observe(scope, client, plan_id=plan_id, shard=shard)
         for kind in (Kind.CREATE, Kind.UPDATE, Kind.RESTORE):
             step = partial(pusher.push_next, kind, ROWS_A_CALL[kind])
@@ -374,6 +375,13 @@ class Pusher:
                 if ids := [each.id for each in risky if each.kind == kind]:
                     self.push_next(kind, len(ids), ids)
             after = risky[-1].id
+
+    def push_lowering(self) -> None:
+        """Lower statuses, each by a call of its own: nothing that is refused holds up an opt-out."""
+        with self._scope.database.begin() as connection:
+            due = claims.lowering(connection, plan_id=self._plan_id, shard=self._shard)
+        for id_ in due:
+            self._push_claimed(partial(self._claim, kind=Kind.UPDATE, rows=1, ids=[id_]))
 
     def _look_for_archived(self) -> None:
         """Read what was archived meanwhile, before creations that carry a status (A19).

@@ -79,6 +79,7 @@ def handle_customers(target: OpenSync, events: Sequence[ClaimedEvent]) -> Handle
         if planner.decide_on(scope, plan_id=plan_id, customer_ids=ids):
             preflight.check_audience_cached(scope, target.mailchimp)
             client = target.mailchimp
+            fetch_members.look_before_updates(scope, client, plan_id=plan_id)
             written = scope.written["mailchimp"]
             written.update(
                 push.push_shard(scope, client, plan_id=plan_id, shard=0, threads=THREADS)
