@@ -418,7 +418,11 @@ def load_syncs(path: Path | None = None) -> dict[str, Sync]:
 
     Raises ``SettingsError``, which names the key and the line, if the file is not valid.
     """
-    source = _source(path)
+    return syncs_in(_source(path))
+
+
+def syncs_in(source: Source) -> dict[str, Sync]:
+    """Return every sync of a source by name. Raises ``SettingsError`` as ``load_syncs`` does."""
     data, tree = _parsed(source)
     asks = os.environ.get("ML_CONNECTOR_FIRST_RUN")
     first_run = {"first_run": asks} if asks in ("ask", "write") else {}

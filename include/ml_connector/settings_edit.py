@@ -1,22 +1,34 @@
-"""Edit a settings file: change single keys of a sync, keep comments and everything else.
+"""Edit a settings file: change single keys of a sync, keep every other byte.
 
-Written with ruamel.yaml (docs/decisions/0030-ruamel-edits-the-settings.md).
+The text is spliced where PyYAML's nodes say that a value stands
+(docs/decisions/0030-edit-the-settings-as-text.md).
 """
 
 import difflib
-import io
-from collections.abc import Mapping
+import os
+import stat
+import tempfile
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
 import yaml
-from ruamel.yaml import YAML
-from ruamel.yaml.comments import CommentedMap, CommentedSeq
-from ruamel.yaml.error import YAMLError
-from ruamel.yaml.scalarstring import ScalarString
-from ruamel.yaml.util import load_yaml_guess_indent
 
 from ml_connector.errors import SettingsError
+from ml_connector.settings import syncs_in
+from ml_connector.settings_source import Source
+from ml_connector.yaml_splice import (
+    Alias,
+    Splice,
+    compose,
+    content_end,
+    inline,
+    is_same,
+    line_end,
+    pair_of,
+    put_splices,
+    spliced,
+)
 
 _HEAD = """\
 # Which company feeds which audience, and how. No secrets: those are in Airflow's connections.
@@ -51,6 +63,9 @@ _SYNC = """\
 _PLAIN = 2
 """Spaces by which a level is indented, unless the file uses another number."""
 
+_MODE = 0o644
+"""The permissions of a new file."""
+
 
 class SettingsEdit:
     """The text of a settings file, changed key by key. ``path`` need not exist yet."""
@@ -62,144 +77,200 @@ class SettingsEdit:
         """
         self.path = path
         try:
-            self._before = path.read_text("utf-8") if path.exists() else ""
+            self._before = path.read_bytes().decode("utf-8") if path.exists() else ""
         except (OSError, UnicodeDecodeError) as error:
             raise SettingsError(f"the settings file {path} cannot be read: {error}") from None
-        self._load(self._before or _HEAD)
+        lines = self._before.count("\n")
+        self._windows = 0 < lines == self._before.count("\r\n")
+        text = self._before.replace("\r\n", "\n") if self._windows else self._before
+        self._load(text + "\n" if text and not text.endswith("\n") else text or _HEAD)
+        self._read = self._text
 
     def _load(self, text: str) -> None:
-        self._yaml = YAML()
-        self._yaml.preserve_quotes = True
-        self._yaml.width = 10_000
         try:
-            _, sequence, offset = load_yaml_guess_indent(text)
-            self._yaml.indent(mapping=_PLAIN, sequence=sequence or _PLAIN, offset=offset or 0)
-            self._data = self._yaml.load(text)
-        except YAMLError as error:
-            said = str(error).split("\n", 1)[0]
+            tree, data = compose(text), yaml.safe_load(text)
+        except yaml.YAMLError as error:
+            said = " ".join(str(error).split())
             raise SettingsError(f"{self.path} is not valid YAML: {said}") from None
-        if not isinstance(self._data, CommentedMap) or not isinstance(
-            self._data.get("syncs") or CommentedMap(), CommentedMap
-        ):
+        syncs = data.get("syncs") if isinstance(data, dict) else None
+        if not isinstance({} if data is None else data, dict) or not isinstance(syncs or {}, dict):
             raise SettingsError(
                 f"{self.path} has no mapping `syncs`; docs/configuration.md has one"
             )
+        self._text, self._tree, self._data = text, tree, data or {}
 
     @property
     def syncs(self) -> list[str]:
         """Return the names of the syncs in the file."""
-        return list(self._data.get("syncs") or ())
+        return [str(name) for name in self._data.get("syncs") or ()]
 
     def sync(self, name: str) -> dict[str, Any]:
-        """Return what the file says of a sync, empty if it has none of that name."""
-        return dict((self._data.get("syncs") or {}).get(name) or {})
+        """Return what the file says of a sync, empty if it has none of that name.
+
+        Raises ``SettingsError`` if that is no mapping.
+        """
+        found = (self._data.get("syncs") or {}).get(name) or {}
+        if not isinstance(found, dict):
+            raise SettingsError(f"{self.path}: syncs.{name} is no mapping of settings")
+        return dict(found)
 
     def add_sync(self, name: str) -> None:
-        """Add a sync with the default of each key and a comment that explains it."""
-        text, block = self.text(), _SYNC.format(name=name)
-        lines = text.splitlines(keepends=True)
-        if lines and not lines[-1].endswith("\n"):
-            lines[-1] += "\n"
-        lines.insert(_end_of_syncs(text), block)
-        self._load("".join(lines))
+        """Add a sync with the default of each key and a comment that explains it.
+
+        Raises ``SettingsError`` if the file's syncs stand in braces.
+        """
+        first, *body = _SYNC.format(name=name).splitlines(keepends=True)
+        found = pair_of(self._tree, "syncs")
+        if found is None:
+            self._load(f"{self._text}syncs:\n")
+            return self.add_sync(name)
+        key, syncs = found
+        column, step = key.start_mark.column + _PLAIN, _PLAIN
+        if isinstance(syncs, yaml.MappingNode) and syncs.value:
+            if syncs.flow_style:
+                raise SettingsError(
+                    f"{self.path}: `syncs` stands in braces; write one sync per line"
+                )
+            column, step = syncs.value[0][0].start_mark.column, self._step()
+        if empty := pair_of(syncs, name):
+            key, syncs = empty
+        lines = [" " * (column + step) + line[4:] for line in body]
+        if not empty:
+            lines.insert(0, " " * column + first[2:])
+        if isinstance(syncs, yaml.MappingNode) and syncs.value:
+            place = line_end(self._text, content_end(self._text, syncs))
+            return self._splice([Splice(place, place, "".join(lines))])
+        colon = self._text.index(":", key.end_mark.index) + 1
+        end = max(colon, syncs.end_mark.index)
+        place = line_end(self._text, end)
+        return self._splice([Splice(colon, end, ""), Splice(place, place, "".join(lines))])
 
     def put(self, name: str, key: str, value: Any) -> None:
-        """Set a key of a sync, unless it says so already."""
-        sync = self._data["syncs"][name]
-        present = sync.get(key)
-        if key == "tags" and isinstance(value, list) and isinstance(present, CommentedMap):
-            sync, key, present = present, "static", present.get("static")
-        if _plain(present) == value:
+        """Set a key of a sync, unless it says so already.
+
+        What anchors share with other syncs is copied: they keep their values.
+        Raises ``SettingsError`` if they cannot.
+        """
+        text, before = self._text, deepcopy(self._data)
+        present = self.sync(name).get(key)
+        if key == "tags" and isinstance(value, list) and isinstance(present, dict):
+            value = {**present, "static": value}
+        if is_same(present, value):
             return
-        if isinstance(value, Mapping) and isinstance(present, CommentedMap) and present:
-            _merge(present, value)
-        elif key in sync:
-            sync[key] = _written(value, present)
-        else:
-            _insert(sync, key, _written(value, present))
+        self._put(name, key, value)
+        for other, body in before["syncs"].items():
+            if other == name or not isinstance(body, dict):
+                continue
+            for each, kept in body.items():
+                if self.sync(other).get(each) != kept:
+                    self._put(other, each, kept)
+        now = deepcopy(self._data)
+        written = now["syncs"][name].pop(key, None)
+        before["syncs"][name] = {**(before["syncs"][name] or {})}
+        before["syncs"][name].pop(key, None)
+        if now != before or not is_same(written, value):
+            self._load(text)
+            raise SettingsError(
+                f"{self.path}: {key} of {name} cannot be changed alone, as an anchor or an unusual"
+                " layout ties it to other settings; change it by hand"
+            )
+
+    def _put(self, name: str, key: str, value: Any) -> None:
+        found = pair_of(self._syncs_node(), name)
+        if found is None:
+            raise SettingsError(f"{self.path} has no sync {name}")
+        node = found[1]
+        if isinstance(node, Alias):
+            start, end = node.start_mark.index, node.end_mark.index
+            self._splice([Splice(start, end, f"{{<<: {self._text[start:end]} }}")])
+            return self._put(name, key, value)
+        if not isinstance(node, yaml.MappingNode) or not node.value:
+            start = max(self._text.index(":", found[0].end_mark.index) + 1, node.start_mark.index)
+            self._splice([Splice(start, node.end_mark.index, " {" + inline({key: value})[1:])])
+            return None
+        present = self.sync(name).get(key)
+        self._splice(put_splices(self._text, node, key, present, value, self._step()))
+        return None
 
     def note(self, name: str, key: str, remark: str, *, instead_of: tuple[str, ...] = ()) -> None:
         """Put a remark behind a key that has none, or has one of ``instead_of``."""
-        sync = self._data["syncs"][name]
-        tokens = sync.ca.items.get(key) or [None] * 3
-        there, _, below = (tokens[2].value if tokens[2] else "").partition("\n")
-        present = there.strip("# ")
+        sync = pair_of(self._syncs_node(), name)
+        found = pair_of(sync[1], key) if sync else None
+        if sync is None or found is None or sync[1].flow_style:
+            return
+        end = content_end(self._text, found[1])
+        rest = self._text[end : line_end(self._text, end)].rstrip("\r\n")
+        present = rest.strip().strip("# ")
+        remark = " ".join(remark.split())
+        if rest.strip() and not rest.lstrip().startswith("#"):
+            return
         if present in ("", *instead_of) and present != remark:
-            if tokens[2]:
-                tokens[2].value = f"# {remark}\n{below}"
-            else:
-                sync.yaml_add_eol_comment(remark, key)
+            gap = rest[: len(rest) - len(rest.lstrip())] if rest.strip() else "  "
+            self._splice([Splice(end, end + len(rest), f"{gap}# {remark}")])
+
+    def _syncs_node(self) -> Any:
+        found = pair_of(self._tree, "syncs")
+        return found[1] if found else None
+
+    def _step(self) -> int:
+        """Return the file's indentation: of the first sync's keys below its name."""
+        found = pair_of(self._tree, "syncs")
+        if not found or not isinstance(found[1], yaml.MappingNode) or not found[1].value:
+            return _PLAIN
+        for key, value in found[1].value:
+            if isinstance(value, yaml.MappingNode) and value.value and not value.flow_style:
+                return int(value.value[0][0].start_mark.column - key.start_mark.column)
+        if found[1].flow_style:
+            return _PLAIN
+        return int(found[1].value[0][0].start_mark.column - found[0].start_mark.column)
+
+    def _splice(self, splices: list[Splice]) -> None:
+        self._load(spliced(self._text, splices))
 
     def text(self) -> str:
-        """Return the file's text with the changes."""
-        if not self._data.get("syncs"):
-            return self._before or _HEAD
-        stream = io.StringIO()
-        self._yaml.dump(self._data, stream)
-        return stream.getvalue()
+        """Return the file's text with the changes, with the line ends that it had."""
+        if self._before and self._text == self._read:
+            return self._before
+        return self._text.replace("\n", "\r\n") if self._windows else self._text
 
     def diff(self) -> str:
         """Return what changes, as a unified diff; empty if nothing does."""
         before, after = self._before.splitlines(), self.text().splitlines()
         return "\n".join(difflib.unified_diff(before, after, "before", "after", lineterm="", n=1))
 
+    def check(self) -> None:
+        """Read the new text as a run would. Raises ``SettingsError`` if it is not valid."""
+        syncs_in(Source(str(self.path), text=self.text()))
+
     def save(self) -> None:
-        """Write the file. Raises ``SettingsError`` if that fails."""
+        """Write the file at once or not at all, if a run could read it.
+
+        Raises ``SettingsError`` if it is not valid, was changed meanwhile or cannot be written.
+        """
+        self.check()
+        path = self.path.resolve()
         try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            self.path.write_text(self.text(), "utf-8")
+            path.parent.mkdir(parents=True, exist_ok=True)
+            there = path.read_bytes().decode("utf-8") if path.exists() else ""
+            if there != self._before:
+                raise SettingsError(f"{self.path} was changed meanwhile; give the command again")
+            mode = stat.S_IMODE(path.stat().st_mode) if path.exists() else _MODE
+            _replace(path, self.text().encode("utf-8"), mode)
         except OSError as error:
             raise SettingsError(f"{self.path} cannot be written: {error.strerror}") from None
+        except UnicodeDecodeError:
+            raise SettingsError(f"{self.path} was changed meanwhile") from None
 
 
-def _end_of_syncs(text: str) -> int:
-    """Return the number of lines up to the end of the last sync."""
-    tree = yaml.compose(text)
-    for key, value in tree.value if isinstance(tree, yaml.MappingNode) else ():
-        if key.value == "syncs" and isinstance(value, yaml.MappingNode) and value.value:
-            last = value.value[-1][1]
-            ends_below = isinstance(last, yaml.MappingNode) and not last.flow_style
-            lines = text.splitlines()[: last.end_mark.line + (not ends_below)]
-            while lines and (not lines[-1].strip() or lines[-1].lstrip().startswith("#")):
-                lines.pop()  # what stands before the next key belongs to it
-            return len(lines)
-        if key.value == "syncs":
-            return int(key.end_mark.line) + 1
-    return len(text.splitlines())
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {key: _plain(each) for key, each in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain(each) for each in value]
-    return str(value) if isinstance(value, str) else value
-
-
-def _written(value: Any, present: Any) -> Any:
-    """Return a value as it is to be written: quoted and folded as the present one is."""
-    if isinstance(value, str) and isinstance(present, ScalarString):
-        return type(present)(value)
-    if isinstance(value, list):
-        listed = CommentedSeq(value)
-        if not isinstance(present, CommentedSeq) or present.fa.flow_style() or not present:
-            listed.fa.set_flow_style()
-        return listed
-    if isinstance(value, Mapping):
-        return CommentedMap({key: _written(each, None) for key, each in value.items()})
-    return value
-
-
-def _merge(present: CommentedMap, wanted: Mapping[str, Any]) -> None:
-    for key in [key for key in present if key not in wanted]:
-        del present[key]
-    for key, value in wanted.items():
-        if key not in present:
-            _insert(present, key, _written(value, None))
-        elif _plain(present[key]) != value:
-            present[key] = _written(value, present[key])
-
-
-def _insert(mapping: CommentedMap, key: str, value: Any) -> None:
-    """Add a key before the last one: comments below the last key belong to what follows."""
-    mapping.insert(max(0, len(mapping) - 1), key, value)
+def _replace(path: Path, content: bytes, mode: int) -> None:
+    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fchmod(file.fileno(), mode)
+            os.fsync(file.fileno())
+        Path(name).replace(path)
+    except OSError:
+        Path(name).unlink(missing_ok=True)
+        raise

@@ -270,6 +270,7 @@ class Initialiser:
         if not changes:
             self._say(f"{edit.path} says all that already.")
             return
+        edit.check()
         self.console.print(changes, markup=False)
         if not self.given.yes and not typer.confirm(f"Write {edit.path}?", default=True):
             raise SettingsError("nothing was written")
