@@ -157,6 +157,21 @@ class SettingsEdit:
             value = {**present, "static": value}
         if is_same(present, value):
             return
+        if name not in self.syncs:
+            raise SettingsError(f"{self.path} has no sync {name}")
+        try:
+            alone = self._put_alone(before, name, key, value)
+        except SettingsError:  # the new text is no YAML
+            alone = False
+        if not alone:
+            self._load(text)
+            raise SettingsError(
+                f"{self.path}: {key} of {name} cannot be changed alone, as an anchor or an unusual"
+                " layout ties it to other settings; change it by hand"
+            )
+
+    def _put_alone(self, before: dict[str, Any], name: str, key: str, value: Any) -> bool:
+        """Set a key; give other syncs back what changed. Return whether nothing else differs."""
         self._put(name, key, value)
         for other, body in before["syncs"].items():
             if other == name or not isinstance(body, dict):
@@ -168,17 +183,12 @@ class SettingsEdit:
         written = now["syncs"][name].pop(key, None)
         before["syncs"][name] = {**(before["syncs"][name] or {})}
         before["syncs"][name].pop(key, None)
-        if now != before or not is_same(written, value):
-            self._load(text)
-            raise SettingsError(
-                f"{self.path}: {key} of {name} cannot be changed alone, as an anchor or an unusual"
-                " layout ties it to other settings; change it by hand"
-            )
+        return bool(now == before) and is_same(written, value)
 
     def _put(self, name: str, key: str, value: Any) -> None:
         found = pair_of(self._syncs_node(), name)
         if found is None:
-            raise SettingsError(f"{self.path} has no sync {name}")
+            raise SettingsError(f"{self.path}: sync {name} is behind an anchor")
         node = found[1]
         if isinstance(node, Alias):
             start, end = node.start_mark.index, node.end_mark.index

@@ -163,7 +163,9 @@ def _value_splices(
     if is_block or _is_folded(node):
         remark = text[colon : line_end(text, colon)].strip()
         behind = f"  {remark}" if remark.startswith("#") else ""
-        return [Splice(colon, end, f" {kept}{inline(value)}{behind}")]
+        inside = text[line_end(text, colon) : end].splitlines() if is_block else []
+        below = "".join(f"\n{line}" for line in inside if line.lstrip().startswith("#"))
+        return [Splice(colon, end, f" {kept}{inline(value)}{behind}{below}")]
     quote = (node.style or "") if isinstance(node, yaml.ScalarNode) else ""
     new = kept + inline(value, quote if isinstance(value, str) else "")
     return [Splice(start, end, new if start > colon else f" {new}")]

@@ -239,6 +239,11 @@ syncs:
     assert "    # Ask Jane before you raise this.\n" in after
 
 
+def test_comments_in_a_block_stay_if_all_of_it_goes(edited):
+    text = BASE + "    tags:  # ours\n      - A\n      # Since May.\n      - B\n"
+    assert edited(text, ("tags", [])) == BASE + "    tags: []  # ours\n      # Since May.\n"
+
+
 def test_items_of_a_list_change_without_their_neighbours(edited):
     text = BASE + "    tags:\n    - A  # first\n    # then\n    - B\n    - C  # last\n"
     assert edited(text, ("tags", ["A", "C", "No"])) == text.replace("    - B\n", "") + (
