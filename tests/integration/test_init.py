@@ -137,14 +137,14 @@ def asking(monkeypatch):
         def _scope(self, sync):
             yield SimpleNamespace(sync=sync)
 
-    def made(accounts, **given):
+    def made(accounts, *, yes=True, **given):
         monkeypatch.setattr(init, "connections_of", lambda _kind: list(accounts))
         monkeypatch.setattr(
             init,
             "mailchimp_client",
             lambda scope: Account(accounts[scope.sync.mailchimp_conn_id]),
         )
-        return Offline(given=Given(yes=True, **given), database=None)
+        return Offline(given=Given(yes=yes, **given), database=None)
 
     return made
 
@@ -155,6 +155,15 @@ def test_an_account_that_does_not_respond_leads_to_no_other_audience(asking):
         asking(accounts)._audience("shop000001", "mailchimp_shop")
     chosen, _ = asking(accounts, audience="News")._audience("shop000001", "mailchimp_shop")
     assert chosen.id == "news000001"
+
+
+def test_enter_chooses_no_audience_if_that_of_the_file_is_missing(asking, monkeypatch):
+    typed = iter(["", "1"])
+    monkeypatch.setattr(init.typer, "prompt", lambda *_args, **_options: next(typed))
+    accounts = {"mailchimp_default": [NEWS], "mailchimp_shop": Unavailable("away")}
+    chosen, _ = asking(accounts, yes=False)._audience("shop000001", "mailchimp_shop")
+    assert chosen.id == "news000001"
+    assert next(typed, None) is None
 
 
 def test_the_connection_in_the_file_stays_if_several_reach_its_audience(asking):
