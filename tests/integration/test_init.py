@@ -159,7 +159,9 @@ def test_an_account_that_does_not_respond_leads_to_no_other_audience(asking):
 
 def test_enter_chooses_no_audience_if_that_of_the_file_is_missing(asking, monkeypatch):
     typed = iter(["", "1"])
-    monkeypatch.setattr(init.typer, "prompt", lambda *_args, **_options: next(typed))
+    monkeypatch.setattr(
+        init.typer, "prompt", lambda *_args, default, **_options: next(typed) or default
+    )
     accounts = {"mailchimp_default": [NEWS], "mailchimp_shop": Unavailable("away")}
     chosen, _ = asking(accounts, yes=False)._audience("shop000001", "mailchimp_shop")
     assert chosen.id == "news000001"
