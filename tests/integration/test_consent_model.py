@@ -21,7 +21,7 @@ from tests.integration.consent_boundaries import FAULTS
 from tests.integration.consent_rules import ANSWERS, FATES, SPELLINGS, Machine
 from tests.integration.consent_watch import Servers
 
-SEQUENCES = int(os.environ.get("CONSENT_SEQUENCES", "25"))
+SEQUENCES = int(os.environ.get("CONSENT_SEQUENCES", "100"))
 """Of each batch contract in CI; `make torture` takes more."""
 ENOUGH = 200
 """From this many sequences on, whatever never fired fails the check."""
