@@ -107,6 +107,8 @@ def forget(
     eraser = _Eraser(database, vault, begun, run)
     for name, error in (closed or {}).items():
         eraser.unreached(name, error)
+    for target in targets:  # all of them first: what one finds is erased at every other as well
+        eraser.attempt(target.scope.name, partial(eraser.look_where_contacts_are, target))
     for target in targets:
         name = target.scope.name
         eraser.attempt(name, partial(eraser.leave_mailchimp, target, delete_contact=delete_contact))
@@ -156,11 +158,7 @@ class _Eraser:
     # ── Mailchimp ─────────────────────────────────────────────────────────────────────────────
 
     def leave_mailchimp(self, target: OpenSync, *, delete_contact: bool) -> None:
-        """Archive or delete the person's contacts in a sync's audience.
-
-        A contact may have taken another address in Mailchimp that nobody told us.
-        """
-        self._look_where_contacts_are(target)
+        """Archive or delete the person's contacts in a sync's audience."""
         for address in self._erasure.person.addresses:
             mark = f"mailchimp/{target.scope.name}/{self._vault.email_key(address).hex()}"
             action = "delete_contact" if delete_contact else "archive"
@@ -175,7 +173,8 @@ class _Eraser:
             self._calling(f"{mark}/{action}")
             self._leave(target, client, status, address, action)
 
-    def _look_where_contacts_are(self, target: OpenSync) -> None:
+    def look_where_contacts_are(self, target: OpenSync) -> None:
+        """Cover the addresses that contacts took in Mailchimp although nobody told us."""
         for contact in self._erasure.person.contacts:
             if contact.sync != target.scope.name:
                 continue
