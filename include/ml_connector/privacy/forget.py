@@ -174,7 +174,7 @@ class _Eraser:
             self._leave(target, client, status, address, action)
 
     def look_where_contacts_are(self, target: OpenSync) -> None:
-        """Cover the addresses that contacts took in Mailchimp although nobody told us."""
+        """Cover addresses that the person's contacts took in Mailchimp, even if unreported so far."""
         for contact in self._erasure.person.contacts:
             if contact.sync != target.scope.name:
                 continue

@@ -96,8 +96,8 @@ def push_shard(
 
     Raises ``ConsentRaised`` if the consent check saw a status rise. Raises ``CreationRefused`` or
     ``UpdatesRefused`` in the end if Mailchimp takes no new contact, or no update: all else is sent.
-    Passes on ``StopRun`` and
-    ``RetryLater`` from the client. Everything sent before the error is settled.
+    Passes on ``StopRun`` and ``RetryLater`` from the client. Everything sent before the error is
+    settled.
     """
     with scope.database.begin() as connection:
         record_unknown_outcomes(scope, connection)
