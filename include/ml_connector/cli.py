@@ -8,8 +8,9 @@ wrong usage or settings, 3 waiting for approval.
 import os
 import shlex
 import sys
-from importlib.metadata import entry_points
+from importlib.metadata import entry_points, version
 from pathlib import Path
+from typing import Annotated
 
 import typer
 
@@ -29,8 +30,23 @@ app = typer.Typer(
 )
 
 
+def _print_version(wanted: bool) -> None:
+    """Print the version of the installed package, and exit."""
+    if wanted:
+        typer.echo(f"ml-connector {version('ml-connector')}")
+        raise typer.Exit
+
+
 @app.callback()
-def _root() -> None:
+def _root(
+    *,
+    _version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_print_version, is_eager=True, help="Print the version."
+        ),
+    ] = False,
+) -> None:
     """Sync QuickBooks Online customers with a Mailchimp audience."""
 
 

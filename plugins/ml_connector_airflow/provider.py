@@ -1,17 +1,32 @@
-"""Provider information for Airflow's provider manager: connection types and assets."""
+"""Provider information for Airflow's provider manager: integrations, connection types, assets."""
 
+from importlib.metadata import version
 from typing import Any
 
+PACKAGE = "ml-connector"
 _SECRET = {"type": ["string", "null"], "format": "password"}
 _TEXT = {"type": ["string", "null"]}
 
 
 def get_provider_info() -> dict[str, Any]:
-    """Return the provider description (schema: airflow/provider.yaml.schema.json)."""
+    """Return the provider description (schema: airflow/provider_info.schema.json).
+
+    The plugin has an entry point of its own and is not named here: Airflow would load it twice.
+    """
     return {
-        "package-name": "ml-connector",
-        "name": "ml-connector",
-        "description": "QuickBooks Online and Mailchimp.",
+        "package-name": PACKAGE,
+        "name": "QuickBooks Online and Mailchimp",
+        "description": "Syncs QuickBooks Online customers to a Mailchimp audience and subscriber "
+        "activity back.",
+        "versions": [version(PACKAGE)],
+        "integrations": [_integration(*each) for each in _INTEGRATIONS],
+        "hooks": [
+            _modules("QuickBooks Online", "hooks.quickbooks"),
+            _modules("Mailchimp", "hooks.mailchimp"),
+        ],
+        "operators": [_modules("Mailchimp", "operators.plan_approval")],
+        "sensors": [_modules(system, "sensors.inbox") for system, *_ in _INTEGRATIONS],
+        "triggers": [_modules(system, "triggers.inbox") for system, *_ in _INTEGRATIONS],
         "connection-types": [_QUICKBOOKS, _MAILCHIMP],
         "asset-uris": [
             {
@@ -20,6 +35,38 @@ def get_provider_info() -> dict[str, Any]:
                 "to_openlineage_converter": "ml_connector_airflow.lineage.to_openlineage",
             }
         ],
+    }
+
+
+# The vendors' logos are trademarks, so none is shipped.
+_INTEGRATIONS = [
+    (
+        "QuickBooks Online",
+        "https://developer.intuit.com/app/developer/qbo/docs/get-started",
+        ["/docs/connect.md", "/docs/tokens.md", "/docs/webhooks.md", "/docs/activity.md"],
+    ),
+    (
+        "Mailchimp",
+        "https://mailchimp.com/developer/marketing/",
+        ["/docs/connect.md", "/docs/consent.md", "/docs/webhooks.md"],
+    ),
+]
+"""Name, the vendor's documentation, how-to guides as paths of the repository."""
+
+
+def _integration(name: str, documentation: str, guides: list[str]) -> dict[str, Any]:
+    return {
+        "integration-name": name,
+        "external-doc-url": documentation,
+        "how-to-guide": guides,
+        "tags": ["service"],
+    }
+
+
+def _modules(integration: str, module: str) -> dict[str, Any]:
+    return {
+        "integration-name": integration,
+        "python-modules": [f"ml_connector_airflow.{module}"],
     }
 
 

@@ -5,10 +5,12 @@ import shutil
 import subprocess
 import sys
 import sysconfig
+import tomllib
 from pathlib import Path
 from zipfile import ZipFile
 
 import pytest
+from packaging.metadata import Metadata
 
 ROOT = Path(__file__).resolve().parents[2]
 PLACES = {
@@ -48,25 +50,38 @@ def tracked() -> list[str]:
     return [file for file in listed if (ROOT / file).is_file()]
 
 
-@pytest.fixture(scope="module")
-def wheel(tmp_path_factory) -> Path:
-    """Built by the locked setuptools, from a copy: a build leaves folders that a later one would pack."""
-    folder = tmp_path_factory.mktemp("wheel")
-    for file in tracked():
-        place = folder / "source" / file
-        place.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy(ROOT / file, place)
-    code = "from setuptools.build_meta import build_wheel; build_wheel('..')"
-    subprocess.run(
+def build(kind: str, source: Path, to: Path) -> Path:
+    """Build a wheel or an sdist by the locked setuptools; return the file."""
+    to.mkdir(exist_ok=True)
+    code = f"from setuptools.build_meta import build_{kind} as build; print(build({str(to)!r}))"
+    done = subprocess.run(
         [sys.executable, "-c", code],
-        cwd=folder / "source",
+        cwd=source,
         capture_output=True,
         text=True,
         check=True,
         timeout=120,
     )
-    (built,) = folder.glob("*.whl")
-    return built
+    return to / done.stdout.splitlines()[-1]
+
+
+@pytest.fixture(scope="module")
+def sdist(tmp_path_factory) -> Path:
+    """Built from a copy: a build leaves folders that a later one would pack."""
+    folder = tmp_path_factory.mktemp("sdist")
+    for file in tracked():
+        place = folder / "source" / file
+        place.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(ROOT / file, place)
+    return build("sdist", folder / "source", folder)
+
+
+@pytest.fixture(scope="module")
+def wheel(sdist) -> Path:
+    """Built from the sdist, as an installer without the wheel does."""
+    folder = sdist.parent / "unpacked"
+    shutil.unpack_archive(sdist, folder)
+    return build("wheel", folder / sdist.name.removesuffix(".tar.gz"), sdist.parent)
 
 
 @pytest.fixture(scope="module")
@@ -110,6 +125,29 @@ def test_it_holds_two_packages_file_for_file_and_nothing_else(wheel):
         if file.startswith(source)
     }
     assert {name for name in names if not name.startswith(metadata)} == wanted
+
+
+def test_its_metadata_is_what_an_index_shows(wheel):
+    with ZipFile(wheel) as archive:
+        (name,) = [name for name in archive.namelist() if name.endswith(".dist-info/METADATA")]
+        told = Metadata.from_email(archive.read(name), validate=True)  # raises what is not valid
+        assert f"{name.removesuffix('METADATA')}licenses/LICENSE" in archive.namelist()
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert (told.license_expression, told.license_files) == ("Apache-2.0", ["LICENSE"])
+    assert (told.author, told.description_content_type) == (
+        "ml-connector contributors",
+        "text/markdown",
+    )
+    assert str(told.version) == project["version"]
+    assert told.description.strip() == (ROOT / "README.md").read_text().strip()
+    assert "Framework :: Apache Airflow :: Provider" in told.classifiers
+    assert "airflow-provider" in told.keywords
+
+
+def test_it_says_its_version(site):
+    said = run(site, "from ml_connector.cli import main; main()", "--version")
+    version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
+    assert said.stdout == f"ml-connector {version}\n", said.stderr
 
 
 def test_its_commands_are_listed_without_the_sandbox(site):
