@@ -65,6 +65,7 @@ test-all: install-dev ## Run every test
 
 test-airflow: install-dev ## Try the wheel in other versions of Airflow; VERSIONS="3.1.8 3.2.2 3.3.2"
 	@$(BIN)/python -m tests.airflow $(VERSIONS)
+	@$(BIN)/python -m tests.airflow.pip_page
 
 lint: install-dev ## Check style, types and the walls between rooms
 	@$(BIN)/ruff check .
