@@ -194,9 +194,9 @@ def test_the_first_run_makes_the_audience_exactly_right(machine, first):
     assert machine.left_running() == []
 
 
-def test_the_readme_shows_what_the_first_run_prints(first):
-    readme = (REPOSITORY / "README.md").read_text()
-    (shown,) = re.findall(r"```\n(Changes\n.*?)```", readme, re.DOTALL)
+def test_getting_started_shows_what_the_first_run_prints(first):
+    page = (REPOSITORY / "docs/getting-started.md").read_text()
+    (shown,) = re.findall(r"```\n(Changes\n.*?)```", page, re.DOTALL)
 
     def rows(printed: str) -> list[list[str]]:
         return [line.split() for line in printed.splitlines() if line.strip()]

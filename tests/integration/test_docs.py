@@ -22,7 +22,10 @@ ROOT = Path(__file__).resolve().parents[2]
 README = ROOT / "README.md"
 PAGES = [
     README,
-    *(ROOT / name for name in ("CHANGELOG.md", "CONTRIBUTING.md", "sandbox/README.md")),
+    *(
+        ROOT / name
+        for name in ("CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md", "sandbox/README.md")
+    ),
     *sorted((ROOT / "docs").rglob("*.md")),
 ]
 REQUIRED = object()
@@ -83,8 +86,8 @@ def command() -> Any:
 COMMANDS = sorted({(name(page), line) for page in PAGES for line in shown(page, _COMMAND)})
 
 
-def test_commands_are_found_in_the_readme():
-    assert len([line for page, line in COMMANDS if page == "README.md"]) > 5
+def test_commands_are_found_in_the_pages():
+    assert len([line for page, line in COMMANDS if page == "docs/commands.md"]) > 20
 
 
 @pytest.mark.parametrize(("page", "line"), COMMANDS)
@@ -102,12 +105,12 @@ def test_every_command_shown_is_understood(page, line, command):
     assert context.args == [], f"{page}: {line}"
 
 
-def test_every_command_and_option_is_in_the_readme(command):
-    readme = text_of(README)
+def test_every_command_and_option_is_described(command):
+    page = text_of(ROOT / "docs/commands.md")
     for sub in command.commands.values():
-        assert f"`ml-connector {sub.name}" in readme
+        assert f"`ml-connector {sub.name}" in page
         for parameter in sub.params:
-            assert parameter.opts[0] in readme, f"ml-connector {sub.name}: {parameter.opts[0]}"
+            assert parameter.opts[0] in page, f"ml-connector {sub.name}: {parameter.opts[0]}"
 
 
 def test_help_of_every_command_can_be_shown(command):
@@ -135,13 +138,12 @@ def settings_keys(model: type[BaseModel] = Sync, prefix: str = "") -> Iterator[t
         )
 
 
-@pytest.mark.parametrize("page", ["README.md", "docs/configuration.md"])
-def test_the_table_of_settings_has_every_key_and_its_default(page):
+def test_the_table_of_settings_has_every_key_and_its_default():
     wanted = dict(settings_keys())
     del wanted["name"], wanted["beside"]  # both follow from the file as a whole
     found = {
         key.strip("`"): REQUIRED if default == "required" else yaml.safe_load(default.strip("`"))
-        for key, default, *_ in rows(ROOT / page, "key")
+        for key, default, *_ in rows(ROOT / "docs/configuration.md", "key")
         if key.strip("`").split(".")[0] in Sync.model_fields
     }
     assert found == wanted
@@ -152,8 +154,8 @@ def test_the_settings_beside_the_syncs_are_described_with_their_defaults():
     for key, default in settings_keys(Alerts):
         assert key in table, f"docs/alerts.md: {key}"
         assert table[key].strip("`") == ("" if default in ("", [], None) else str(default)), key
-    beside = re.search(r"^Beside `syncs`.*$", text_of(README), re.MULTILINE)[0]
     page = text_of(ROOT / "docs/configuration.md")
+    beside = re.search(r"^Beside `syncs`.*$", page, re.MULTILINE)[0]
     for section, model in (("audit", Audit), ("webhooks", Webhooks)):
         for key, default in settings_keys(model):
             assert f"`{section}.{key}` (`{default}`" in beside, key
@@ -206,7 +208,7 @@ def test_every_make_target_shown_exists(page):
         assert line.split()[1] in make_targets(), f"{name(page)}: {line}"
 
 
-@pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md"])
+@pytest.mark.parametrize("page", ["docs/architecture.md", "CONTRIBUTING.md"])
 def test_every_folder_of_the_tables_exists(page):
     listed = [row[0] for head in ("folder", "room") for row in rows(ROOT / page, head)]
     paths = [path for cell in listed for path in _CODE.findall(cell)]
@@ -323,3 +325,46 @@ def test_the_readme_counts_the_tests(request):
         pytest.skip("counts the tests of a whole run only")
     (told,) = re.findall(r"# ([\d,]+) tests, in about", README.read_text())
     assert int(told.replace(",", "")) == pytest.approx(len(tests), rel=0.05)
+
+
+def test_the_readme_is_short_and_shows_the_console():
+    words = re.sub(r"\]\([^)]*\)", "]", text_of(README)).split()
+    assert len(words) <= 700
+    (picture,) = re.findall(r"!\[[^\]]+\]\(([^)]+)\)", text_of(README))
+    assert (ROOT / picture).is_file()
+    assert "|---|" in text_of(README), "the compatibility table"
+    assert not [*rows(README, "key"), *rows(README, "command")], "tables of docs/"
+
+
+def test_the_readme_names_what_the_package_declares():
+    """Airflow, Python and Postgres of the compatibility table."""
+    project = tomllib.loads(text_of(ROOT / "pyproject.toml"))["project"]
+    table = {row[0]: row[1] for row in rows(README, "runs on")}
+    (airflow,) = re.findall(r"apache-airflow>=([\d.]+),<4", " ".join(project["dependencies"]))
+    locks = sorted(lock.stem.rpartition(".")[0] for lock in (ROOT / "tests/airflow").glob("*.txt"))
+    assert table["Airflow"] == ", ".join(locks)
+    assert locks[0] == airflow
+    pythons = [
+        found[1]
+        for each in project["classifiers"]
+        if (found := re.search(r"Python :: (3\.\d+)$", each))
+    ]
+    assert table["Python"] == ", ".join(pythons)
+    assert project["requires-python"] == f">={pythons[0]}"
+    assert f"Postgres {table['Postgres']}" in text_of(ROOT / "docs/storage.md")
+
+
+def test_images_have_the_packages_version():
+    version = tomllib.loads(text_of(ROOT / "pyproject.toml"))["project"]["version"]
+    places = [
+        ROOT / "docker-compose.yaml",
+        *(ROOT / "deploy").rglob("*.yaml"),
+        *(ROOT / "docs").rglob("*.md"),
+    ]
+    tags = {
+        (name(place), tag)
+        for place in places
+        for tag in re.findall(r"\bml-connector:(\d+\.\d+[\w.]*)", text_of(place))
+    }
+    assert tags
+    assert {(place, tag) for place, tag in tags if tag != version} == set()
