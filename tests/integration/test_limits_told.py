@@ -1,5 +1,7 @@
 """Limits of an account told as what they are: one stop with one sentence (A56)."""
 
+import hashlib
+
 import pytest
 
 from ml_connector.errors import CreationRefused, CredentialsError, QueryRefused, UpdatesRefused
@@ -118,6 +120,56 @@ def test_a56_updates_refused_for_one_unknown_reason_are_one_stop_and_wait(compan
     company.clear_faults(company.mailchimp)
     company.sync()
     assert {company.fields(each).get("LNAME") for each in company.statuses()} == {"Finch", None}
+    assert [entry for entry in company.audit() if entry["outcome"] == "failed"] == []
+
+
+@pytest.mark.parametrize("bad", [range(20), range(0, 20, 2)], ids=["all", "some"])
+def test_a56_updates_refused_call_by_call_are_one_stop_only_if_all_are(company, bad):
+    company.mailchimp_control("PUT", "settings", {"batch_contract": "status_required"})
+    names = [f"c{number:02}@finch.org" for number in range(20)]
+    ids = [company.customer(name[:3], name) for name in names]
+    company.sync()
+    for each in ids:
+        company.edit(each, FamilyName="Finch")
+    wrong = [names[number] for number in bad]
+    hashes = "|".join(hashlib.md5(name.encode()).hexdigest() for name in wrong)  # noqa: S324
+    problem = {"title": "Invalid Resource", "status": 400, "detail": "The moon is wrong."}
+    company.fault(
+        "mailchimp",
+        match={"method": "PATCH", "path": hashes},
+        action={"kind": "status", "status": 400, "body": problem},
+    )
+    company.clear_journals()
+    if len(wrong) == len(names):
+        with pytest.raises(UpdatesRefused, match=r"every update .* The moon is wrong\. 20 wait"):
+            company.sync()
+        patches = [call for call in company.calls("mailchimp") if call["method"] == "PATCH"]
+        assert len(patches) <= PROBES + THREADS
+    else:
+        company.sync()
+    failed = [entry for entry in company.audit() if entry["outcome"] == "failed"]
+    assert len(failed) == (0 if len(wrong) == len(names) else len(wrong))
+    written = {each for each in names if company.fields(each).get("LNAME") == "Finch"}
+    assert written == set(names) - set(wrong)
+    company.clear_faults(company.mailchimp)
+    for each in ids if failed else []:
+        company.edit(each, FamilyName="Wren")
+    company.sync()
+    assert len({company.fields(each)["LNAME"] for each in names}) == 1
+
+
+def test_a56_one_reason_for_every_update_of_a_batch_is_told_once(company):
+    names = [f"c{number}@finch.org" for number in range(3)]
+    ids = [company.customer(name[:2], name) for name in names]
+    company.sync()
+    errors = [{"email_address": name, "error": "The audience is frozen."} for name in names]
+    company.fault(
+        "mailchimp", match={"method": "POST"}, action={"kind": "body", "body": {"errors": errors}}
+    )
+    for each in ids:
+        company.edit(each, FamilyName="Finch")
+    with pytest.raises(UpdatesRefused, match="one reason: The audience is frozen. 3 wait"):
+        company.sync()
     assert [entry for entry in company.audit() if entry["outcome"] == "failed"] == []
 
 

@@ -1,7 +1,7 @@
 """The QuickBooks client's rules: one renewal, bounded repetition, complete pages."""
 
 import re
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -160,6 +160,14 @@ def test_tombstones_beyond_thirty_days_are_not_asked_for() -> None:
     assert (found.truncated, transport.sent) == (True, [])
 
 
+def test_a55d_an_id_that_is_deleted_and_there_is_no_tombstone() -> None:
+    rows = [{"Id": "7", "status": "Deleted"}, {"Id": "8", "status": "Deleted"}, {"Id": "7"}]
+    body = msgspec.json.encode({"CDCResponse": [{"QueryResponse": [{"Customer": rows}]}]})
+    transport = Scripted(Response(status=200, headers={}, body=body))
+    found = Bench(transport).client.fetch_tombstones(since=START - timedelta(days=2))
+    assert (found.ids, found.truncated) == (("8",), True)
+
+
 def test_a_thousand_changes_count_as_truncated() -> None:
     rows = [{"Id": str(n), "status": "Deleted"} for n in range(1000)]
     body = msgspec.json.encode({"CDCResponse": [{"QueryResponse": [{"Customer": rows}]}]})
@@ -186,12 +194,18 @@ class Company:
     """Customers in memory, with as much of the query language as the client speaks.
 
     ``meddle`` is called after every answer and may update customers (their time moves to now).
+    ``shown``: times that customers show although the list has them elsewhere.
     """
 
     def __init__(
-        self, times: dict[str, datetime], now: datetime, *, nulls: Collection[str] = ()
+        self,
+        times: dict[str, datetime],
+        now: datetime,
+        *,
+        nulls: Collection[str] = (),
+        shown: Mapping[str, datetime] | None = None,
     ) -> None:
-        self.nulls = nulls
+        self.nulls, self.shown = nulls, shown or {}
         self.times, self.now, self.queries, self.largest = dict(times), now, 0, 0
         self.meddle: Callable[[], None] = lambda: None
 
@@ -226,9 +240,9 @@ class Company:
                     "Id": str(id_),
                     "SyncToken": "0",
                     "MetaData": {
-                        "LastUpdatedTime": (time - timedelta(hours=7)).strftime(
-                            "%Y-%m-%dT%H:%M:%S-07:00"
-                        )
+                        "LastUpdatedTime": (
+                            self.shown.get(str(id_), time) - timedelta(hours=7)
+                        ).strftime("%Y-%m-%dT%H:%M:%S-07:00")
                     },
                 }
                 for time, id_ in page
@@ -371,12 +385,34 @@ def test_customers_that_are_null_are_counted_one_by_one_within_a_long_second() -
     assert len({row.record for page in pages for row in page.unreadable}) == 8
 
 
+@given(
+    seconds=st.lists(st.integers(0, 12), min_size=1, max_size=60),
+    size=st.integers(4, 9),
+    until=st.one_of(st.none(), st.integers(10, 14)),
+    wrong=st.one_of(st.integers(-3, 20), st.sampled_from([-(10**9), -3_600, 3_600, 80_000])),
+    data=st.data(),
+)
+def test_a55e_a_time_that_is_wrong_hides_no_other_customer(
+    seconds: list[int], size: int, until: int | None, wrong: int, data: st.DataObject
+) -> None:
+    times = {str(n): START + timedelta(seconds=second) for n, second in enumerate(seconds)}
+    shown = {data.draw(st.sampled_from(sorted(times))): START + timedelta(seconds=wrong)}
+    high = None if until is None else START + timedelta(seconds=until)
+    client = Bench(Company(times, START, shown=shown), page_size=size).client
+    found = [page for page in client.iter_changed(since=None, until=high)]
+    ids = [row["Id"] for page in found for row in page]
+    assert sorted(ids) == sorted(
+        id_ for id_, time in times.items() if high is None or time <= high
+    )
+
+
 def test_a_list_out_of_order_is_not_trusted() -> None:
     rows = [
-        {"Id": "1", "MetaData": {"LastUpdatedTime": "2026-10-01T00:00:05Z"}},
-        {"Id": "2", "MetaData": {"LastUpdatedTime": "2026-10-01T00:00:04Z"}},
+        {"Id": str(n), "MetaData": {"LastUpdatedTime": f"2026-10-01T00:00:0{9 - n}Z"}}
+        for n in range(4)
     ]
     body = msgspec.json.encode({"QueryResponse": {"Customer": rows}})
-    client = Bench(Scripted(Response(status=200, headers={}, body=body))).client
+    answer = Response(status=200, headers={}, body=body)
+    client = Bench(Scripted(answer), page_size=4).client
     with pytest.raises(IncompleteRead, match="order"):
         list(client.iter_changed(since=None, until=START + timedelta(days=1)))

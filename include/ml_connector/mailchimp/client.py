@@ -190,7 +190,7 @@ class MailchimpClient:
                 continue
             if fresh := listing.fresh(page, former, delivered):
                 shifts = 0
-                yield page_of(numbered(fresh, equal))
+                yield page_of(listing.newest_each(numbered(fresh, equal)))
             if len(page) < self._page_size:
                 return
             reached = max(reached, listing.changed(page[-1]))

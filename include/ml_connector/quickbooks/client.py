@@ -6,11 +6,11 @@ limits-and-throttles). Pages therefore have the maximum size, and no row is read
 
 import hashlib
 from collections import Counter
-from collections.abc import Callable, Collection, Generator, Iterator, Sequence
+from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
-from itertools import islice, pairwise
+from itertools import islice
 from typing import Any, NamedTuple, Protocol
 
 import msgspec
@@ -26,6 +26,8 @@ from ml_connector.errors import (
 )
 from ml_connector.model import Page, Unreadable, anonymous, new_from, numbered, page_of
 from ml_connector.quickbooks import protocol, statements
+from ml_connector.quickbooks.copies import Copies, counted_twice, id_of, newest_only, updated_at
+from ml_connector.quickbooks.order import WrongTimes, demand_order, in_order
 from ml_connector.quickbooks.protocol import BatchItem
 from ml_connector.wire.formats import plain_text, response_time
 from ml_connector.wire.retries import Retries
@@ -49,6 +51,7 @@ TICK = timedelta(seconds=1)
 """QuickBooks shows update times to the second, whatever it stores internally."""
 
 Row = dict[str, Any]
+_Mark = tuple[str, str, datetime | None]
 
 
 class AccessTokens(Protocol):
@@ -129,50 +132,63 @@ class QuickBooksClient:
         """Names of all custom fields that customers were read with, if any were asked for."""
         self.server_time: datetime | None = None
         """QuickBooks' clock at the last response; None if no response told it."""
+        self.copies = Copies()
+        """Ids that a response named more than once."""
 
     @property
     def realm_id(self) -> str:
         """The company's realm id."""
         return self._realm
 
-    def iter_changed(self, *, since: datetime | None, until: datetime) -> Iterator[Page[Row]]:
+    def iter_changed(
+        self, *, since: datetime | None, until: datetime | None = None
+    ) -> Iterator[Page[Row]]:
         """Yield pages of the customers last updated from ``since`` to ``until``, both included.
 
-        ``since`` None means all. ``until`` lies in the past. Update times only move forward to now,
-        so the window can lose rows during the read but never gain any. Lost rows come with the next
-        window. No row is skipped, and none comes twice with the same update time.
+        None means without a bound. A customer that is updated during the read leaves the window, or
+        comes again at its end. No other row is skipped, and none comes twice with the same update
+        time.
 
         Offsets skip rows when an earlier row leaves the set. The next page therefore starts at the
-        last time seen, and rows already delivered from that second are dropped. A page within a
-        single second cannot advance this way: see ``_iter_second``.
+        last time seen, and rows already delivered are dropped. A page within a single second cannot
+        advance this way: see ``_iter_second``.
+
+        A page that shows no row of the former one proves that the last time seen was wrong, or that
+        its rows were updated meanwhile. The read then goes one second of that page back (A55e).
 
         Raises ``IncompleteRead`` if QuickBooks does not keep the requested order.
         """
-        floor, delivered, equal = since, set[str](), Counter[str]()
+        floor, delivered, equal = since, set[_Mark](), Counter[str]()
         page: list[Row | Unreadable] = []
-        while floor is None or floor <= until:
+        wrong = WrongTimes()
+        while until is None or floor is None or floor <= until:
             former, (page, times) = page, self._page(floor, until, 1)
-            new = new_from(page, former, _key)
+            if delivered and delivered.isdisjoint(map(_mark, page)):
+                earlier = wrong.step_back(floor)
+                if earlier is not None:
+                    floor, page = earlier, former
+                    continue
+            new = new_from(page, former, id_of)
             rows = (
                 row
                 for place, row in enumerate(page)
-                if not (_key(row) in delivered and _time(row) in (None, floor))
-                or (anonymous(row) and place >= new)
+                if _mark(row) not in delivered or (anonymous(row) and place >= new)
             )
-            fresh = page_of(numbered(rows, equal))
+            fresh = _page_of(numbered(rows, equal))
             if fresh or fresh.unreadable:
                 yield fresh
             if len(page) < self._page_size:
                 return
-            last = _second(times[-1])
-            seen = {_key(row) for row in page if _time(row) in (None, last)}
-            if _second(times[0]) == last:
-                total = yield from self._iter_second(last, until, seen, equal)
+            seconds = wrong.trusted(map(_second, times))
+            delivered = {_mark(row) for row in page}
+            if len(seconds) == 1:
+                total = yield from self._iter_second(seconds[-1], until, delivered, equal)
                 # Rows without a time at the end of the page are of a later second.
-                floor, page = last + TICK, page[total:]
-                delivered = {_key(row) for row in page}
+                floor, page = seconds[-1] + TICK, page[total:]
+                delivered = {_mark(row) for row in page}
+                wrong.joined()
             else:
-                floor, delivered = last, seen
+                floor = seconds[-1]
 
     def iter_listed(self, *, until: datetime, total: int) -> Iterator[Page[Row]]:
         """Yield pages of all customers last updated up to ``until``; read the pages in parallel.
@@ -199,9 +215,9 @@ class QuickBooksClient:
                 coming += [
                     pool.submit(self._page, None, until, start) for start in islice(further, 1)
                 ]
-                if last is not None and [_key(row) for row in page[:1]] != [_key(last)]:
+                if last is not None and [*map(_mark, page[:1])] != [_mark(last)]:
                     break
-                fresh = page_of(numbered(page if last is None else page[1:], equal))
+                fresh = _page_of(numbered(page if last is None else page[1:], equal))
                 if fresh or fresh.unreadable:
                     yield fresh
                 if len(page) < self._page_size:
@@ -211,25 +227,34 @@ class QuickBooksClient:
             yield from self.iter_changed(since=reached, until=until)
 
     def _page(
-        self, since: datetime | None, until: datetime, start: int
-    ) -> tuple[list[Row | Unreadable], list[datetime]]:
-        """Return the page from position ``start`` on, and the update times that its rows tell."""
+        self, since: datetime | None, until: datetime | None, start: int
+    ) -> tuple[list[Row | Unreadable], Sequence[datetime]]:
+        """Return the page from position ``start`` on, and the update times that are in order.
+
+        A time outside the window is wrong: QuickBooks' own list has it inside.
+        """
         page = self._rows(statements.changed_statement(since, until, start, self._page_size))
-        times = [time for row in page if (time := _updated(row)) is not None]
-        if any(later < earlier for earlier, later in pairwise(times)):
-            raise IncompleteRead(
-                "QuickBooks: the list is not in the order asked for, so its pages cannot be"
-                " joined; nothing was planned"
-            )
-        if len(page) >= self._page_size and not times:
+        told = [time for row in page if (time := updated_at(row)) is not None]
+        times = in_order(
+            [
+                time
+                for time in told
+                if (since is None or time >= _second(since))
+                and (until is None or _second(time) <= until)
+            ]
+        )
+        if len(page) < self._page_size:
+            return page, times
+        if not told:
             raise IncompleteRead(
                 f"QuickBooks: not one of {len(page)} customers can be read; nothing was planned."
                 " The console lists the reasons; update ml-connector or ask Intuit"
             )
+        demand_order(len(told), times)
         return page, times
 
     def _iter_second(
-        self, second: datetime, until: datetime, delivered: set[str], equal: Counter[str]
+        self, second: datetime, until: datetime | None, delivered: set[_Mark], equal: Counter[str]
     ) -> Generator[Page[Row], None, int]:
         # One second has more rows than a page, as after a bulk import. Only offsets are left. The
         # set can only shrink, so read it from its end: a row that leaves moves no unread row to a
@@ -244,27 +269,40 @@ class QuickBooksClient:
             fresh = [
                 row
                 for row in self._rows(statement)
-                if _key(row) not in delivered or (anonymous(row) and start > 1)
+                if _mark(row) not in delivered or (anonymous(row) and start > 1)
             ]
-            delivered.update(_key(row) for row in fresh if not anonymous(row))
+            delivered.update(_mark(row) for row in fresh if not anonymous(row))
             if fresh:
-                yield page_of(numbered(fresh, equal))
+                yield _page_of(numbered(fresh, equal))
         return total
 
     def some(self, most: int) -> Page[Row]:
         """Return up to ``most`` customers, inactive ones included, in one call."""
-        return page_of(self._rows(statements.changed_statement(None, self._latest(), 1, most)))
+        return _page_of(self._rows(statements.changed_statement(None, self._latest(), 1, most)))
 
     def count(self) -> int:
         """Return the number of customers, inactive ones included."""
         return self._total(statements.count_statement())
+
+    def copied(self) -> int:
+        """Return how many listed records share their Id with another one.
+
+        Those that differ from each other are records that QuickBooks counts. Of equal ones it is
+        asked: a row that stands twice in the place of another is no proof that both were listed.
+        """
+        equal = self.copies.equal
+        ids, total = sorted(equal), sum(self.copies.different.values())
+        for first in range(0, len(ids), IDS_PER_QUERY):
+            some = ids[first : first + IDS_PER_QUERY]
+            total += counted_twice(equal, some, self._total(statements.count_ids_statement(some)))
+        return total
 
     def fetch_by_ids(self, ids: Sequence[str]) -> Page[Row]:
         """Return these customers, inactive ones included; omit ids that are gone."""
         rows: list[Row | Unreadable] = []
         for first in range(0, len(ids), IDS_PER_QUERY):
             rows += self._named(ids[first : first + IDS_PER_QUERY])
-        return page_of(rows)
+        return _page_of(rows)
 
     def _named(self, ids: Sequence[str]) -> list[Row | Unreadable]:
         """Return customers by id. One that tells no id is asked for alone: it is not gone."""
@@ -274,7 +312,7 @@ class QuickBooksClient:
         if len(ids) == 1:
             return [replace(row, record=ids[0]) for row in found if isinstance(row, Unreadable)]
         known = [row for row in found if not isinstance(row, Unreadable) or row.has_id]
-        there = {_key(row) for row in known}
+        there = {id_of(row) for row in known}
         return [*known, *(row for each in ids if each not in there for row in self._named([each]))]
 
     def customer_types(self) -> dict[str, str]:
@@ -291,11 +329,14 @@ class QuickBooksClient:
             return UNKNOWN_TOMBSTONES
         document = self._call("cdc", protocol.cdc_request(self._base_url, self._realm, since))
         rows = protocol.read_changes(document)
-        deleted = [plain_text(row.get("Id")) for row in rows if row.get("status") == "Deleted"]
+        deleted = {plain_text(row.get("Id")) for row in rows if row.get("status") == "Deleted"}
+        # An id that is listed as deleted and as there says neither.
+        there = {plain_text(row.get("Id")) for row in rows if row.get("status") != "Deleted"}
+        gone = deleted - there - {""}
         return Tombstones(
-            ids=tuple(filter(None, deleted)),
+            ids=tuple(sorted(gone)),
             server_time=protocol.read_time(document),
-            truncated=len(rows) >= CDC_CAP or not all(deleted),
+            truncated=len(rows) >= CDC_CAP or gone != deleted,
         )
 
     def company_name(self) -> str:
@@ -338,7 +379,9 @@ class QuickBooksClient:
         document = self._query(statement, custom_fields=bool(self._custom_fields))
         if self._custom_fields and len(self.custom_fields_seen) < MAX_NAMES:
             self.custom_fields_seen |= protocol.custom_field_names(document)
-        return protocol.read_rows(document, self._custom_fields, latest=self._latest())
+        found = protocol.read_rows(document, self._custom_fields, latest=self._latest())
+        self.copies.look(found)
+        return found
 
     def _latest(self) -> datetime:
         return max(self._clock(), self.server_time or self._clock()) + CLOCKS_DIFFER
@@ -405,15 +448,12 @@ def _second(time: datetime) -> datetime:
     return time.replace(microsecond=0)
 
 
-def _key(row: Row | Unreadable) -> str:
-    return row.record if isinstance(row, Unreadable) else str(row["Id"])
+def _mark(row: Row | Unreadable) -> _Mark:
+    """Return what tells a record of a list from others, and from itself after an update."""
+    updated = updated_at(row)
+    token = "" if isinstance(row, Unreadable) else row["SyncToken"]
+    return id_of(row), token, None if updated is None else _second(updated)
 
 
-def _updated(row: Row | Unreadable) -> datetime | None:
-    return row.updated if isinstance(row, Unreadable) else protocol.updated(row)
-
-
-def _time(row: Row | Unreadable) -> datetime | None:
-    """Return the second of a row's last update; None if it tells none."""
-    updated = _updated(row)
-    return None if updated is None else _second(updated)
+def _page_of(found: Iterable[Row | Unreadable]) -> Page[Row]:
+    return page_of(newest_only(found))

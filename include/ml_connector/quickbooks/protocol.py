@@ -5,6 +5,7 @@ https://developer.intuit.com/app/developer/qbo/docs/api/accounting/all-entities/
 """
 
 import re
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -240,9 +241,11 @@ def _each_fit(document: dict[str, Any] | None, *, in_full: bool) -> dict[str, An
 def read_batch(
     document: Mapping[str, Any], request_id: str | None = None
 ) -> dict[str, dict[str, Any] | ConnectorError]:
-    """Return each item's object or error by its bId."""
+    """Return each item's object or error by its bId. An item named twice counts as unanswered."""
     results: dict[str, dict[str, Any] | ConnectorError] = {}
-    for item in _objects(document.get("BatchItemResponse")):
+    items = _objects(document.get("BatchItemResponse"))
+    named = Counter(str(item.get("bId", "")) for item in items)
+    for item in (each for each in items if named[str(each.get("bId", ""))] == 1):
         fault = _json_fault(item)
         entity, body = next((each for each in item.items() if each[0] != "bId"), ("", {}))
         body = allowed(_mapping(body)) if entity == "Customer" else body

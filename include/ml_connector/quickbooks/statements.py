@@ -37,7 +37,7 @@ def parse_time(text: str) -> datetime:
 
 def changed_statement(
     since: datetime | None,
-    until: datetime,
+    until: datetime | None,
     start_position: int = 1,
     max_results: int = MAX_RESULTS,
     *,
@@ -45,7 +45,7 @@ def changed_statement(
 ) -> str:
     """Select customers updated from ``since`` to ``until`` (both included), oldest update first.
 
-    ``since`` None means from the beginning. ``before`` is a further, exclusive upper bound.
+    None means without a bound. ``before`` is a further, exclusive upper bound.
     """
     return _select(
         ["*"],
@@ -63,12 +63,16 @@ def count_statement(
 
 def ids_statement(ids: Iterable[str], max_results: int = MAX_RESULTS) -> str:
     """Select customers by id, inactive ones included; the response omits unknown ids."""
-    listed = ", ".join(literal(id_) for id_ in ids)
     return _select(
         ["*"],
-        f"Id IN ({listed}) AND {ANY_ACTIVE_STATE}",
+        f"Id IN ({_listed(ids)}) AND {ANY_ACTIVE_STATE}",
         f"STARTPOSITION 1 MAXRESULTS {max_results}",
     )
+
+
+def count_ids_statement(ids: Iterable[str]) -> str:
+    """Count the customers that have these ids, inactive ones included."""
+    return _select(["COUNT(*)"], f"Id IN ({_listed(ids)}) AND {ANY_ACTIVE_STATE}")
 
 
 def attachables_statement(customer_id: str) -> str:
@@ -96,6 +100,10 @@ def _select(columns: Sequence[str], where: str, page: str = "", *, entity: str =
     condition = f"WHERE {where}" if where else ""
     parts = ["SELECT", ", ".join(columns), "FROM", entity, condition, page]
     return " ".join(part for part in parts if part)
+
+
+def _listed(ids: Iterable[str]) -> str:
+    return ", ".join(literal(id_) for id_ in ids)
 
 
 def _window(since: datetime | None, until: datetime | None, before: datetime | None) -> str:

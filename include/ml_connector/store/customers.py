@@ -45,7 +45,8 @@ _DIFFERS = """(staged.email_key, staged.email_problem, staged.fields_hash, stage
 _MERGE = text(f"""
     WITH page AS (
         SELECT DISTINCT ON (customer_id) * FROM incoming_customers
-        ORDER BY customer_id, last_updated DESC
+        ORDER BY customer_id, CASE WHEN sync_token ~ '^[0-9]+$' THEN sync_token::numeric END
+                     DESC NULLS LAST, last_updated DESC
     ), judged AS (
         SELECT incoming.customer_id,
                staged.customer_id IS NULL AS is_new,

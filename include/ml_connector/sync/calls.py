@@ -34,7 +34,7 @@ from ml_connector.sync.outcomes import CHANGED_SINCE, MOVED, ExtraCall, Outcome,
 from ml_connector.sync.permissions import Permissions
 
 ALL_ALIKE = 3
-"""From this many creations on, one reason for all of them is no reason of theirs."""
+"""From this many rows on, one reason for all of them is no reason of theirs."""
 
 _REASONS_OF_ALL = ("invalid", "merge_fields")
 
@@ -48,7 +48,7 @@ class StatusRequired(Exception):
 
 
 class EveryOneRefused(Exception):
-    """Mailchimp refused every creation of a call for one reason; nothing was written."""
+    """Mailchimp refused every row of a call for one reason; nothing was written."""
 
     def __init__(self, reason: str, *, code: str) -> None:
         super().__init__(reason)
@@ -58,7 +58,7 @@ class EveryOneRefused(Exception):
 class SplitBatch(Exception):
     """Mailchimp refused a call of several rows as a whole; nothing was written."""
 
-    def __init__(self, error: CallRefused) -> None:
+    def __init__(self, error: RecordRefused) -> None:
         super().__init__(error.message)
         self.message, self.code = error.message, error.code
 
@@ -80,14 +80,15 @@ class ContactCalls:
 
         Raises ``SplitBatch`` if Mailchimp refused the call as a whole. Raises ``StatusRequired`` if the
         batch endpoint turns out to have the older contract. Raises ``EveryOneRefused`` if Mailchimp
-        takes no new contact at all. In each case nothing was written.
+        takes no new contact, or no update, at all. In each case nothing was written.
         """
         if rows[0].change.kind == Kind.RESTORE:
             return self._untagged([self._restored(row) for row in rows])
         single = [row for row in rows if needs_single_call(row, status_required=status_required)]
         together = [row for row in rows if row not in single]
         outcomes = self._batched(together, status_required, probing) if together else []
-        return self._untagged([*outcomes, *(self._patched(row) for row in single)])
+        alone = probing and len(rows) == 1
+        return self._untagged([*outcomes, *(self._patched(row, probing=alone) for row in single)])
 
     def _batched(self, rows: Sequence[Row], status_required: bool, probing: bool) -> list[Outcome]:
         creating = rows[0].change.kind == Kind.CREATE
@@ -104,8 +105,7 @@ class ContactCalls:
             if len(rows) > 1 or probing:
                 raise SplitBatch(error) from error
             return [_refused(rows[0], error)]
-        if creating:
-            _check_refusals(result)
+        _check_refusals(result)
         outcomes = _outcomes(rows, result)
         if creating and status_required:
             outcomes = [self._returned(outcome) for outcome in outcomes]
@@ -157,7 +157,7 @@ class ContactCalls:
         row = replace(row, write=replace(row.write, language=""))
         return self._patched(row, ExtraCall("refused_as_known", outcome.request_id))
 
-    def _patched(self, row: Row, *further: ExtraCall) -> Outcome:
+    def _patched(self, row: Row, *further: ExtraCall, probing: bool = False) -> Outcome:
         updating = row.change.kind == Kind.UPDATE
         try:
             member = (
@@ -172,6 +172,8 @@ class ContactCalls:
         except RecordRefused as error:
             if updating and error.code == "not_found":
                 return self._vanished(row, *further)
+            if probing and error.code in _REASONS_OF_ALL:
+                raise SplitBatch(error) from error
             return replace(_refused(row, error), further=further)
         outcome = Outcome(row=row, member=member, request_id=member.request_id, further=further)
         tags = row.tags.missing if updating else row.write.tags
@@ -288,7 +290,7 @@ def _forgotten(row: Row) -> RowRefusal:
 
 
 def _check_refusals(result: BatchResult) -> None:
-    """Raise ``EveryOneRefused`` if the creations were refused for a reason that is not theirs."""
+    """Raise ``EveryOneRefused`` if the rows were refused for a reason that is not theirs."""
     reasons = {(each.code, each.message) for each in result.refused}
     if result.created or result.updated or len(reasons) != 1:
         return

@@ -57,7 +57,7 @@ class CustomFields:
 
     def search(self) -> None:
         """Read customers until every field was seen. Raises ``SettingsError`` if one is nowhere."""
-        for page in self._client.iter_changed(since=None, until=self._scope.clock()):
+        for page in self._client.iter_changed(since=None):
             self.look(page)
             if not self._missing:
                 return

@@ -23,12 +23,13 @@ from ml_connector.quickbooks.client import (
     UNKNOWN_TOMBSTONES,
     QuickBooksClient,
 )
+from ml_connector.quickbooks.copies import Copies
 from ml_connector.scope import Scope
 from ml_connector.store import cursors, customers, unreadable
 from ml_connector.store.customers import Staged
 from ml_connector.store.database import analyze, server_time
 from ml_connector.sync import preflight, targets
-from ml_connector.sync.clocks import WORTH_LOGGING, note_skew
+from ml_connector.sync.clocks import note_skew
 from ml_connector.sync.custom_fields import CustomFields
 from ml_connector.sync.staging import (
     MappedPage,
@@ -171,7 +172,7 @@ def fetch_named(
             cursors.put(connection, sync=scope.name, name=_CURSOR, value=told)
     wanted, custom_fields = set(ids) - set(merged), CustomFields(scope, client)
     if since is not None and len(wanted) > IDS_PER_QUERY:
-        pages = client.iter_changed(since=since - OVERLAP, until=scope.clock())
+        pages = client.iter_changed(since=since - OVERLAP)
         for page in islice(pages, len(wanted) // IDS_PER_QUERY):
             fetch_types(scope, client, page)
             custom_fields.check(page)
@@ -203,11 +204,11 @@ class _Reader:
         self.staged = Staged()
         self.watermark: datetime | None = None
 
-    def read(self, since: datetime | None, until: datetime) -> None:
-        """Stage the customers that were updated from ``since`` to ``until``."""
+    def read(self, since: datetime | None) -> None:
+        """Stage the customers that were updated from ``since`` on, whatever the clocks say."""
         # Three stages overlap: one page is on the wire, one is mapped and encrypted, one is merged
         # by Postgres.
-        pages = self._client.iter_changed(since=since, until=until)
+        pages = self._client.iter_changed(since=since)
         self.stage(prefetch(pages, threads=self._scope.threads))
 
     def stage(self, pages: Iterable[Page[dict[str, Any]]]) -> None:
@@ -238,18 +239,20 @@ def _everything(scope: Scope, client: QuickBooksClient, cursor: dict[str, Any]) 
         # Stored before use: rows listed by an interrupted load must not count for the next one.
         cursors.put(connection, sync=scope.name, name=_CURSOR, value={**cursor, "load": load})
         first = not customers.any_staged(connection, sync=scope.name)
+    client.copies = Copies()
     expected = client.count()
     started = _now(scope, client)
     reader = _Reader(scope, client, seen_in=load, unknown=first)
     reader.stage(client.iter_listed(until=started, total=expected))
-    # Customers updated during the load moved past its cutoff. Read those first, then every page.
+    # Customers updated during the load moved past its cutoff, where those with a time to come are
+    # as well. Read those first, then every page.
     reader.unknown = False
     for since in (started - OVERLAP, None):
-        if _listed(scope, load) >= expected:
+        if _accounted(scope, client, load, expected) >= expected:
             break
-        reader.read(since, _now(scope, client))
+        reader.read(since)
         expected = client.count()
-    listed = _listed(scope, load)
+    listed = _accounted(scope, client, load, expected)
     with scope.database.begin() as connection:
         known = customers.count_known(connection, sync=scope.name)
     if listed < expected:
@@ -271,7 +274,9 @@ def _everything(scope: Scope, client: QuickBooksClient, cursor: dict[str, Any]) 
         unreadable.clear_unlisted(
             connection, sync=scope.name, system=unreadable.QUICKBOOKS, seen_in=load
         )
-        _advance(scope, cursor, reader.watermark, started, load=load, connection=connection)
+        # Not beyond what was read, whatever time a customer tells (A55e).
+        latest = min(filter(None, [reader.watermark, started]))
+        _advance(scope, cursor, latest, started, load=load, connection=connection)
     staged = reader.staged
     return Fetched(full=True, read=staged.read, new=staged.new, changed=staged.changed, gone=gone)
 
@@ -290,6 +295,12 @@ def _ask_for_unlisted(scope: Scope, client: QuickBooksClient, load: int) -> int:
         if not ids:
             return gone
         gone += _fetch_by_ids(scope, client, ids, seen_in=load).gone
+
+
+def _accounted(scope: Scope, client: QuickBooksClient, load: int, expected: int) -> int:
+    """Return how many records the load listed. Those with the Id of another count, if need be."""
+    listed = _listed(scope, load)
+    return listed if listed >= expected else listed + client.copied()
 
 
 def _listed(scope: Scope, load: int) -> int:
@@ -323,10 +334,10 @@ def _changed(scope: Scope, client: QuickBooksClient, cursor: dict[str, Any]) -> 
     with scope.database.begin() as connection:
         asked = server_time(connection)
     reader = _Reader(scope, client)
-    reader.read(watermark - OVERLAP, max(started, watermark))
-    if _now(scope, client) - started > WORTH_LOGGING:
-        # QuickBooks' clock is ahead of ours: the window ended too early.
-        reader.read(started - OVERLAP, _now(scope, client))
+    reader.read(watermark - OVERLAP)
+    read_at = _now(scope, client)
+    if watermark > read_at + OVERLAP:
+        return None  # from a release that took over a time to come: what it skipped is unknown
     again = _read_again(scope, client, before=asked)
     staged = reader.staged + Staged(read=again.read, new=again.new, changed=again.changed)
     gone = 0
@@ -348,7 +359,7 @@ def _changed(scope: Scope, client: QuickBooksClient, cursor: dict[str, Any]) -> 
             gone = customers.mark_gone(connection, sync=scope.name, ids=tombstones.ids)
     gone += again.gone
     with scope.database.begin() as connection:
-        latest = max(filter(None, [watermark, reader.watermark]))
+        latest = min(read_at, max(filter(None, [watermark, reader.watermark])))
         _advance(scope, cursor, latest, tombstones_at, load=None, connection=connection)
     return Fetched(full=False, read=staged.read, new=staged.new, changed=staged.changed, gone=gone)
 

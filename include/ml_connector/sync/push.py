@@ -159,8 +159,8 @@ class Pusher:
         if ids is None and kind in BATCHED and self.push_batch(kind):
             return True
         if self._status_required and kind is Kind.UPDATE:
-            rows = 1  # one call each: its outcome is stored before the next call
-        elif self._permissions and kind is Kind.CREATE and ids is None:
+            return self._push_alone(kind, ids)
+        if self._permissions and kind is Kind.CREATE and ids is None:
             rows = self._permissions.rows
         return bool(self._push_claimed(lambda c: self._claim(c, kind, rows, ids), half=half))
 
@@ -176,6 +176,31 @@ class Pusher:
                 )
             return False
         return bool(self._push_claimed(lambda c: self._claim_batch(c, kind, wait=wait)))
+
+    def _push_alone(self, kind: Kind, ids: Sequence[int] | None) -> bool:
+        """Send one change by a call of its own: its outcome is stored before the next call.
+
+        As long as Mailchimp took none, a refusal asks whether it refuses every one (A56).
+        """
+        claim = partial(self._claim, kind=kind, rows=1, ids=ids)
+        try:
+            return bool(self._push_claimed(claim, probing=not self.room.is_judged(kind)))
+        except SplitBatch:
+            with self._scope.database.begin() as connection:
+                others = self._some(connection, kind)
+            if not self._refuses_every_one(others):
+                self.room.judge(kind)
+            return True
+
+    def _some(self, connection: Connection, kind: Kind) -> list[ClaimedChange]:
+        return claims.claim(
+            connection,
+            plan_id=self._plan_id,
+            shard=self._shard,
+            kinds=[kind],
+            chunk=ROWS_A_CALL[kind],
+            undo=self._undo,
+        )
 
     def _push_claimed(
         self,
@@ -223,6 +248,8 @@ class Pusher:
 
     def _refuses_every_one(self, claimed: Sequence[ClaimedChange]) -> bool:
         """Return whether Mailchimp refuses all changes of this kind for one reason. Costs a few calls."""
+        if not claimed:
+            return False
         kind = Kind(claimed[0].kind)
         with self._probing:
             if not self.room.is_none(kind) and (

@@ -20,18 +20,32 @@ class Room:
     def __init__(self) -> None:
         """Start with room for any number."""
         self._refused: dict[Kind, EveryOneRefused] = {}
+        self._judged: set[str] = set()
         self._parked = 0
 
     def is_none(self, kind: Kind) -> bool:
         """Return whether a further change of this kind would be refused like the others."""
         return kind in self._refused
 
+    def is_judged(self, kind: Kind) -> bool:
+        """Return whether it is known if Mailchimp takes changes of this kind."""
+        return kind in self._judged or kind in self._refused
+
+    def judge(self, kind: str) -> None:
+        """Learn that Mailchimp takes changes of a kind, or refuses them for reasons of their own."""
+        self._judged.add(kind)
+
     def refuse(self, kind: Kind, error: EveryOneRefused) -> None:
         """Learn that Mailchimp refuses every change of a kind."""
         self._refused[kind] = error
 
     def look(self, outcomes: Sequence[Outcome]) -> None:
-        """Count the creations that a full plan refused beside others: they wait, like parked ones."""
+        """Learn from what came of changes, all of one kind.
+
+        Creations that a full plan refused beside others are counted: they wait, like parked ones.
+        """
+        if any(outcome.refusal is None for outcome in outcomes):
+            self.judge(outcomes[0].row.change.kind)
         full = [o.refusal for o in outcomes if o.refusal and o.refusal.code == CONTACT_LIMIT]
         if full:
             self._parked += len(full)
