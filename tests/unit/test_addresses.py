@@ -84,6 +84,7 @@ def test_a_field_without_an_address_gives_the_problem(problem, field):
         (["b@finch.org"], "nonsense, b@finch.org"),
         (["a@finch.org"], "a@finch.org, A@Finch.org"),
         (["a@finch.org", "b@finch.org"], "a@finch.org / b@finch.org"),
+        (["a@finch.org", "b@finch.org"], "E-mail:a@finch.org  Home: b@finch.org!"),
         (["a@finch.org", "b@finch.org"], "a@finch.org | b@finch.org"),
         (["a@finch.org", "b@finch.org"], "a@finch.org b@finch.org"),
         (["a@finch.org", "b@finch.org"], "a@finch.org\nb@finch.org"),

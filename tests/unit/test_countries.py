@@ -50,6 +50,20 @@ from ml_connector.rules.countries import LANGUAGES, country_code
         ("SZ", "Swaziland"),
         ("XK", "Kosovo"),
         ("JP", " 日本 "),
+        ("KR", "Republic of Korea"),
+        ("KR", "Korea, South"),
+        ("CD", "Congo, Democratic Republic of the"),
+        ("US", "USA (United States)"),
+        ("GB", "England, UK"),
+        ("CH", "Schweiz/Suisse"),
+        ("CN", "P.R. China"),
+        ("US", "EE.UU."),
+        ("HR", "Hrvatska"),
+        ("EE", "Eesti"),
+        ("BG", "България"),
+        (None, "Georgia, USA"),
+        (None, "Ireland (the green one)"),
+        (None, "(),/"),
         (None, "Middle-earth"),
         (None, "n/a"),
         (None, ""),
@@ -62,7 +76,7 @@ def test_a_country_is_known_by_any_usual_name(code, written):
 
 @pytest.mark.parametrize("language", LANGUAGES)
 def test_the_country_names_of_the_major_languages_are_known(language):
-    names = Locale(language).territories
+    names = Locale.parse(language).territories
     missed = [names[code] for code in ("US", "GB", "DE", "FR", "CA", "AU", "CN") if code in names]
     assert [name for name in missed if country_code(name) is None] == []
 

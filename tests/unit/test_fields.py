@@ -38,6 +38,7 @@ def without(*parts):
         ("true", {"Job": True}, ["Job"]),
         ("false", {"Job": False}, ["Job"]),
         ("Cat", {"GivenName": "\x00Cat\x07"}, ["GivenName"]),
+        ("Cat Ltd", {"GivenName": "Cat\x0bLtd\x07"}, ["GivenName"]),
         ("Cat Fish", {"GivenName": "Cat\tFish\n"}, ["GivenName"]),
         ("Cat", {"GivenName": "Cat\ud83d"}, ["GivenName"]),
         ("👩‍🚀", {"GivenName": "👩‍🚀"}, ["GivenName"]),

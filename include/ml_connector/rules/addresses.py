@@ -62,10 +62,11 @@ def _found(part: str) -> list[str]:
 
 
 def _bare(word: str) -> str:
-    """Return a word without the scheme and the query of a link, and without closing periods."""
+    """Return a word without a label, the query of a link, and the marks that end a sentence."""
     if word[:7].lower() == "mailto:":
         word = word[7:].partition("?")[0]
-    return word.strip(".:'")
+    told = next((part for part in word.split(":") if "@" in part), word)  # "E-mail:amy@..."
+    return told.strip(".'").rstrip(".'!?*")
 
 
 def _visible(text: str) -> str:

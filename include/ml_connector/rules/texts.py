@@ -12,11 +12,13 @@ def as_text(value: object) -> str:
 
 
 def printable(text: str) -> str:
-    """Return text without control characters; line ends and tabs become blanks."""
+    """Return text without control characters; line ends, page breaks and tabs become blanks."""
     if text.isprintable():
         return text
-    return "".join(
-        " " if each in "\t\n\r" else each
-        for each in text
-        if each in "\t\n\r" or unicodedata.category(each) not in ("Cc", "Cs")
-    )
+    return "".join(map(_printable, text))
+
+
+def _printable(character: str) -> str:
+    if unicodedata.category(character) not in ("Cc", "Cs", "Zl", "Zp"):
+        return character
+    return " " if character.isspace() else ""

@@ -11,11 +11,11 @@ from datetime import date, datetime
 from ml_connector.model import MergeField
 from ml_connector.rules.unfit import Unfit
 
-_US_PHONE = re.compile(r"(?:\+?1)?([2-9]\d{2})([2-9]\d{2})(\d{4})")
+_US_PHONE = re.compile(r"(?:\+?1)?([2-9]\d{2})([2-9]\d{2})(\d{4})", re.ASCII)
 _PHONE_SIGNS = re.compile(r"[\s().\-/]+")
-_NUMBER = re.compile(r"[+-]?\d{1,15}(\.\d{1,15})?")
-_DAY = re.compile(r"(\d{1,2})/(\d{1,2})")
-_HOST = re.compile(r"[a-z0-9-]+(\.[a-z0-9-]+)+(:\d+)?([/?#]\S*)?", re.IGNORECASE)
+_NUMBER = re.compile(r"[+-]?\d{1,15}(\.\d{1,15})?", re.ASCII)
+_DAY = re.compile(r"(\d{1,2})/(\d{1,2})", re.ASCII)
+_HOST = re.compile(r"[a-z0-9-]+(\.[a-z0-9-]+)*\.[a-z][a-z0-9-]+(:\d+)?([/?#]\S*)?", re.IGNORECASE)
 
 
 def takes_any(field: MergeField) -> bool:
@@ -77,7 +77,7 @@ def _day(text: str, date_format: str) -> date | None:
 
 
 def _zip(text: str, _: MergeField) -> str | Unfit:
-    return text if re.fullmatch(r"\d{5}", text) else Unfit("it is no US zip code of five digits")
+    return text if re.fullmatch(r"\d{5}", text, re.ASCII) else Unfit("it is no US zip code of five digits")
 
 
 def _url(text: str, _: MergeField) -> str | Unfit:
