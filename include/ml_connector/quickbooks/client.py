@@ -158,9 +158,21 @@ class QuickBooksClient:
 
         Raises ``IncompleteRead`` if QuickBooks does not keep the requested order.
         """
-        floor, delivered, equal = since, set[_Mark](), Counter[str]()
-        page: list[Row | Unreadable] = []
+        return self._iter_on(since, until, [], [], Counter())
+
+    def _iter_on(
+        self,
+        floor: datetime | None,
+        until: datetime | None,
+        page: list[Row | Unreadable],
+        times: Sequence[datetime],
+        equal: Counter[str],
+    ) -> Iterator[Page[Row]]:
+        """Yield the pages after ``page``, whose ``times`` are in order; from ``floor`` on if empty."""
         wrong = WrongTimes()
+        delivered = {_mark(row) for row in page}
+        if page:
+            floor = wrong.trusted(map(_second, times))[-1]
         while until is None or floor is None or floor <= until:
             former, (page, times) = page, self._page(floor, until, 1)
             if delivered and delivered.isdisjoint(map(_mark, page)):
@@ -196,14 +208,13 @@ class QuickBooksClient:
         ``total``: the number of customers, from ``count``. Pages overlap by one row. Rows only
         leave the list. If the overlapping row is the same in both pages, no earlier row left in
         between, and the pages join. If not, the rest is read page by page as in ``iter_changed``.
-        Rows of the second where the pages met then come twice.
 
         A caller that needs completeness must count the rows: QuickBooks promises no order among
         rows of one second.
         """
         starts = range(1, total + 1, max(1, self._page_size - 1))
-        last: Row | Unreadable | None = None
-        reached: datetime | None = None
+        former: list[Row | Unreadable] = []
+        reached: Sequence[datetime] = []
         equal = Counter[str]()
         with ThreadPoolExecutor(PAGES_AT_A_TIME, thread_name_prefix="pages") as pool:
             coming = [
@@ -215,16 +226,16 @@ class QuickBooksClient:
                 coming += [
                     pool.submit(self._page, None, until, start) for start in islice(further, 1)
                 ]
-                if last is not None and [*map(_mark, page[:1])] != [_mark(last)]:
+                if former and [*map(_mark, page[:1])] != [_mark(former[-1])]:
                     break
-                fresh = _page_of(numbered(page if last is None else page[1:], equal))
+                fresh = _page_of(numbered(page[1:] if former else page, equal))
                 if fresh or fresh.unreadable:
                     yield fresh
                 if len(page) < self._page_size:
                     return
-                last, reached = page[-1], _second(times[-1])
-        if last is not None:
-            yield from self.iter_changed(since=reached, until=until)
+                former, reached = page, times
+        if former:
+            yield from self._iter_on(None, until, former, reached, equal)
 
     def _page(
         self, since: datetime | None, until: datetime | None, start: int
