@@ -132,7 +132,7 @@ def test_a56_updates_refused_call_by_call_are_one_stop_only_if_all_are(company, 
     for each in ids:
         company.edit(each, FamilyName="Finch")
     wrong = [names[number] for number in bad]
-    hashes = "|".join(hashlib.md5(name.encode()).hexdigest() for name in wrong)  # noqa: S324
+    hashes = "|".join(hashlib.md5(name.encode()).hexdigest() for name in wrong)
     problem = {"title": "Invalid Resource", "status": 400, "detail": "The moon is wrong."}
     company.fault(
         "mailchimp",
@@ -168,7 +168,7 @@ def test_a56_one_reason_for_every_update_of_a_batch_is_told_once(company):
     )
     for each in ids:
         company.edit(each, FamilyName="Finch")
-    with pytest.raises(UpdatesRefused, match="one reason: The audience is frozen. 3 wait"):
+    with pytest.raises(UpdatesRefused, match=r"one reason: The audience is frozen\. 3 wait"):
         company.sync()
     assert [entry for entry in company.audit() if entry["outcome"] == "failed"] == []
 

@@ -472,13 +472,16 @@ class MailchimpClient:
     def campaigns(self, *, since: datetime) -> list[str]:
         """Return the ids of the campaigns sent to the audience after ``since``."""
         found: list[str] = []
+        offset = 0
         while True:
-            params = protocol.campaigns_params(self._audience_id, since, len(found))
+            params = protocol.campaigns_params(self._audience_id, since, offset)
             page = self._call("campaigns", "GET", "campaigns", params=params)
             campaigns = [plain_text(each.get("id")) for each in protocol.objects(page, "campaigns")]
             found += filter(None, campaigns)
-            if len(page.get("campaigns") or ()) < protocol.MAX_COUNT:
+            listed = len(page.get("campaigns") or ())
+            if listed < protocol.MAX_COUNT:
                 return found
+            offset += listed
 
     def iter_email_activity(
         self, campaign: str, *, since: datetime | None

@@ -312,8 +312,8 @@ class QuickBooksClient:
         """Return these customers, inactive ones included; omit ids that are gone."""
         rows: list[Row | Unreadable] = []
         for first in range(0, len(ids), IDS_PER_QUERY):
-            rows += self._named(ids[first : first + IDS_PER_QUERY])
-        return _page_of(rows)
+            rows += newest_only(self._named(ids[first : first + IDS_PER_QUERY]))
+        return page_of(rows)
 
     def _named(self, ids: Sequence[str]) -> list[Row | Unreadable]:
         """Return customers by id. One that tells no id is asked for alone: it is not gone."""

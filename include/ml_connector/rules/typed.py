@@ -77,7 +77,11 @@ def _day(text: str, date_format: str) -> date | None:
 
 
 def _zip(text: str, _: MergeField) -> str | Unfit:
-    return text if re.fullmatch(r"\d{5}", text, re.ASCII) else Unfit("it is no US zip code of five digits")
+    return (
+        text
+        if re.fullmatch(r"\d{5}", text, re.ASCII)
+        else Unfit("it is no US zip code of five digits")
+    )
 
 
 def _url(text: str, _: MergeField) -> str | Unfit:
