@@ -76,13 +76,17 @@ lint: install-dev ## Check style, types and the walls between rooms
 schema: install ## Write the JSON schema of syncs.yaml, by which editors complete and check it
 	@$(BIN)/python -m ml_connector.settings_schema > include/config/syncs.schema.json
 
-lock: install-dev ## Compile requirements.txt and requirements-dev.txt from pyproject.toml
+lock: install-dev ## Compile the locks of checkout, tests and image from pyproject.toml
 	@UV_CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/uv pip compile --quiet --universal \
 		--generate-hashes --python-version 3.11 --no-emit-index-url --no-emit-find-links \
 		--all-extras pyproject.toml -o requirements.txt
 	@UV_CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/uv pip compile --quiet --universal \
 		--generate-hashes --python-version 3.11 --no-emit-index-url --no-emit-find-links \
 		-c requirements.txt --all-extras --group dev pyproject.toml -o requirements-dev.txt
+	@UV_CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/uv pip compile --quiet --universal \
+		--generate-hashes --python-version 3.11 --no-emit-index-url --no-emit-find-links \
+		-c requirements.txt --extra celery --extra metrics --extra slack --extra smtp \
+		pyproject.toml -o deploy/requirements.txt
 
 audit: install-dev ## Look for known vulnerabilities of the locked packages
 	@$(BIN)/python -m local.advisories

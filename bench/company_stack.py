@@ -135,8 +135,7 @@ def _pools_of(company: Company) -> dict[str, str]:
 
 
 def _signed_in(stack: Stack) -> requests.Session:
-    password = json.loads((stack.folder / "volumes/state/passwords.json").read_text())["admin"]
-    airflow, login = requests.Session(), {"username": "admin", "password": password}
+    airflow, login = requests.Session(), {"username": "admin", "password": stack.password()}
     answer = airflow.post(f"{stack.url(8080)}/auth/token", json=login, timeout=120)
     airflow.headers["Authorization"] = f"Bearer {answer.json()['access_token']}"
     return airflow

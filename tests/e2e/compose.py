@@ -8,6 +8,8 @@ What an engine would do is done here with as little of its own as possible:
 - on one machine all containers have one host name, so workers are told theirs.
 """
 
+import base64
+import json
 import os
 import re
 import shutil
@@ -27,6 +29,7 @@ from local.errors import LocalError
 from local.logs import last_words
 from local.postgres import EmbeddedPostgres, binaries, free_port
 from local.processes import Component, Processes
+from ml_connector.vault import Vault
 
 ROOT = Path(__file__).resolve().parents[2]
 PATIENCE = 180.0  # seconds until everything is healthy
@@ -67,11 +70,6 @@ class Stack:
         self._healthy: set[str] = set()
         self._postgres = EmbeddedPostgres(folder / "postgres", throwaway=True)
         self._processes = Processes(folder / "logs")
-        self._image = dict(
-            re.findall(
-                r"([A-Z_]+)=(/\S+?)(?: \\)?$", (ROOT / "Dockerfile").read_text(), re.MULTILINE
-            )
-        )
 
     @property
     def site(self) -> str:
@@ -131,14 +129,19 @@ class Stack:
             cwd=self.folder,
         )
 
-    def container_of(self, pid: int) -> Container:
-        """Whose process that is."""
-        session = os.getsid(pid)
-        return next(one for one in self.containers if one.component.process.pid == session)
+    def password(self) -> str:
+        """The password of Airflow's user."""
+        file = self.folder / "volumes/state/passwords.json"
+        return str(json.loads(file.read_text())["admin"])
 
-    def kill(self, container: Container) -> None:
-        """SIGKILL every process of a container at once, as losing its machine would."""
-        session = container.component.process.pid
+    def vault(self) -> Vault:
+        """What decrypts the connector's tables."""
+        return vault_of(self.folder / "secrets")
+
+    def lose(self, _hostname: str, pid: int) -> None:
+        """SIGKILL every process of a process's container at once, as losing its machine would."""
+        session = os.getsid(pid)
+        container = next(one for one in self.containers if one.component.process.pid == session)
         for process in psutil.process_iter():
             with suppress(ProcessLookupError, psutil.Error):
                 if os.getsid(process.pid) == session:
@@ -179,8 +182,8 @@ class Stack:
         if self.services[service]["image"].startswith(AIRFLOW):
             # As the image has it; and ports that containers may share, but processes may not.
             machine |= {
-                **self._image,
                 "AIRFLOW_HOME": "/opt/airflow",
+                "AIRFLOW__CORE__DAGS_FOLDER": str(ROOT / "dags"),
                 "AIRFLOW__API__HOST": "127.0.0.1",
                 "AIRFLOW__API__PORT": "8080",
                 "AIRFLOW__SCHEDULER__SCHEDULER_HEALTH_CHECK_SERVER_PORT": "8974",
@@ -202,8 +205,9 @@ class Stack:
         for inside, outside in (
             ("/run/secrets/", self.folder / "secrets"),
             ("/etc/caddy/", self.folder / "deploy"),
-            ("/opt/ml-connector/deploy/", self.folder / "deploy"),
-            ("/opt/ml-connector/", ROOT),
+            ("/etc/ml-connector/", ROOT / "include/config"),
+            ("/opt/ml-connector/", self.folder / "deploy"),
+            ("/opt/sandbox/", self.folder / "deploy/sandbox"),
             ("/opt/airflow/logs", self.folder / "volumes/logs"),
             ("/opt/airflow/state", self.folder / "volumes/state"),
             ("/opt/airflow", self.folder / "containers" / (container or "none")),
@@ -270,6 +274,15 @@ class Stack:
         if time.monotonic() > deadline:
             raise LocalError(reason)
         time.sleep(0.5)
+
+
+def vault_of(folder: Path) -> Vault:
+    """What decrypts the connector's tables, from a folder with a file for each secret."""
+    key, index = (
+        base64.b64decode((folder / name).read_text())
+        for name in ("ml_connector_encryption_keys", "ml_connector_index_key")
+    )
+    return Vault(encryption_keys=[key], index_key=index)
 
 
 def missing_programs() -> list[str]:

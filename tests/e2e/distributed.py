@@ -4,7 +4,6 @@ Shared by the short version in CI and the long one, ``make distributed``.
 """
 
 import base64
-import json
 import secrets
 import shutil
 import tempfile
@@ -16,7 +15,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import psycopg
 import requests
@@ -54,14 +53,32 @@ class Killed:
     states: dict[str, tuple[str, int]]
 
 
-class Distributed:
-    """A running stack with the mock servers, as its users see it."""
+class Services(Protocol):
+    """The services of docker-compose.yaml, run as processes or as containers."""
 
-    def __init__(self, stack: Stack) -> None:
+    def url(self, port: int) -> str:
+        """Where a port of the file is."""
+
+    def database_url(self, name: str = "ml_connector") -> str:
+        """A database for psycopg."""
+
+    def password(self) -> str:
+        """The password of Airflow's user."""
+
+    def vault(self) -> Vault:
+        """What decrypts the connector's tables."""
+
+    def lose(self, hostname: str, pid: int) -> None:
+        """SIGKILL the whole container in which a process runs."""
+
+
+class Distributed:
+    """Running services with the mock servers, as their users see them."""
+
+    def __init__(self, stack: Services) -> None:
         self.stack = stack
         self.quickbooks, self.mailchimp = stack.url(9410), stack.url(9420)
-        volume = stack.folder / "volumes" / "state"
-        self._password = json.loads((volume / "passwords.json").read_text())["admin"]
+        self._password = stack.password()
         self.airflow = AirflowApi(stack.url(8080), password=self._password)
         assert self.airflow.is_up()
 
@@ -81,19 +98,21 @@ class Distributed:
             for dag, run in [(dag, self.airflow.trigger(dag)) for dag in dags]:
                 wait_for(partial(self._has_ended, dag, run), seconds=120)
 
-    def kill_a_worker_in_the_push(self, *, after: int, wait_for_retry: bool) -> Killed:
+    def kill_a_worker_in_the_push(
+        self, *, after: int, wait_for_retry: bool, start: Callable[[], str] | None = None
+    ) -> Killed:
         """Run the daily sync; lose one of the two workers once Mailchimp had so many batches.
 
+        ``start`` starts the run, where the DAG is on already.
         Every second answer is late by 10 s, so that some writes are made whose answer nobody hears.
         """
         late = {"match": {"method": "POST", "path": BATCH}, "every": 2}
-        self._tell("POST", "faults", {**late, "action": {"kind": "delay", "seconds": 10}})
-        run = self.daily_run()
+        self.tell("POST", "faults", {**late, "action": {"kind": "delay", "seconds": 10}})
+        run = (start or self.daily_run)()
         calls = wait_for(lambda: self.batches() >= after and self.batches(), seconds=300, pause=0.1)
-        worker = self.stack.container_of(self._pid_of_push(run))
-        self.stack.kill(worker)
+        self.stack.lose(*self._place_of_push(run))
         begun = time.monotonic()
-        self._tell("DELETE", "faults")
+        self.tell("DELETE", "faults")
         # By default Airflow looks for lost tasks every 5 minutes; docker-compose.yaml sets less.
         wait_for(lambda: "up_for_retry" in self.states(run).values(), seconds=120)
         noticed = time.monotonic() - begun
@@ -119,7 +138,7 @@ class Distributed:
 
     def journal(self) -> list[dict[str, Any]]:
         """The batches that Mailchimp was sent."""
-        calls = self._tell("GET", "journal?write=true")["calls"]
+        calls = self.tell("GET", "journal?write=true")["calls"]
         return [call for call in calls if "members" in (call["body"] or {})]
 
     def differences(self) -> list[str]:
@@ -138,10 +157,13 @@ class Distributed:
 
     def members(self) -> list[dict[str, Any]]:
         """Everyone in the audience."""
-        return list(self._tell("GET", "members")["members"])
+        return list(self.tell("GET", "members")["members"])
 
-    def doubled(self) -> list[str]:
-        """Contacts with more or less than one row for their creation, or a row without its call."""
+    def doubled(self, since: str = "") -> list[str]:
+        """Contacts with more or less than one row for what they were sent, or a row without its call.
+
+        ``since`` leaves out earlier rows: what Mailchimp's journal no longer has.
+        """
         carried: dict[str, set[str]] = {}
         for call in self.journal():
             carried[call["request_id"]] = {
@@ -150,7 +172,7 @@ class Distributed:
         rows: Counter[str] = Counter()
         wrong = []
         for row in self._audit():
-            if row["system"] != "mailchimp" or row["outcome"] != "applied":
+            if row["system"] != "mailchimp" or row["outcome"] != "applied" or row["at"] < since:
                 continue
             email = row["after"]["email"].lower()
             rows[email] += 1
@@ -164,25 +186,19 @@ class Distributed:
         return self.airflow.run_state(dag, run) in ENDED
 
     def _audit(self) -> Iterator[dict[str, Any]]:
-        folder = self.stack.folder / "secrets"
-        key, index = (
-            base64.b64decode((folder / name).read_text())
-            for name in ("ml_connector_encryption_keys", "ml_connector_index_key")
-        )
         url = self.stack.database_url().replace("postgresql:", "postgresql+psycopg:")
         database = Database(url, connections=1)
-        yield from trail.iter_entries(
-            database.begin, vault=Vault(encryption_keys=[key], index_key=index)
-        )
+        yield from trail.iter_entries(database.begin, vault=self.stack.vault())
         database.close()
 
-    def _pid_of_push(self, run: str) -> int:
+    def _place_of_push(self, run: str) -> tuple[str, int]:
         query = (
-            "SELECT pid FROM task_instance "
+            "SELECT hostname, pid FROM task_instance "
             "WHERE run_id = %s AND task_id = 'push' AND state = 'running'"
         )
         with psycopg.connect(self.stack.database_url("airflow")) as connection:
-            return int(connection.execute(query, (run,)).fetchall()[0][0])
+            hostname, pid = connection.execute(query, (run,)).fetchall()[0]
+        return hostname, pid
 
     def _clear_push(self, run: str) -> None:
         """Let the failed shard run at once, as a person would, instead of after its minute."""
@@ -202,7 +218,8 @@ class Distributed:
             timeout=60,
         ).raise_for_status()
 
-    def _tell(self, method: str, path: str, body: object = None) -> Any:
+    def tell(self, method: str, path: str, body: object = None) -> Any:
+        """Call the control API of Mailchimp's mock server."""
         answer = requests.request(
             method, f"{self.mailchimp}/_sandbox/{path}", json=body, timeout=60
         )
@@ -234,9 +251,8 @@ def distributed(customers: int) -> Iterator[Distributed]:
     stack = Stack(folder, given, profiles={"proxy", "sandbox"})
     for service in stack.services.values():
         if service["image"].startswith(AIRFLOW):
-            service["environment"]["ML_CONNECTOR_FIRST_RUN"] = (
-                "write"  # nobody is there to be asked
-            )
+            # There is no person to be asked.
+            service.setdefault("environment", {})["ML_CONNECTOR_FIRST_RUN"] = "write"
     try:
         stack.start()
         yield Distributed(stack)

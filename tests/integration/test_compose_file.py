@@ -3,6 +3,7 @@
 import json
 import re
 import shlex
+import tomllib
 from collections.abc import Iterator
 from importlib import resources
 from pathlib import Path
@@ -22,6 +23,7 @@ COMPOSE = yaml.safe_load(TEXT)
 SERVICES = COMPOSE["services"]
 OVERRIDE = (ROOT / "deploy" / "compose.secret-files.yaml").read_text()
 LOCK = (ROOT / "requirements.txt").read_text()
+VERSION = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
 CADDYFILE = (ROOT / "deploy" / "Caddyfile").read_text()
 ONE_SHOT = {"init", "sandbox-connections"}
 
@@ -60,6 +62,18 @@ def test_images_are_named_by_version(name):
     assert re.search(r":\d+\.\d+", SERVICES[name]["image"])
 
 
+def test_our_images_have_the_projects_version_and_only_the_sandbox_has_mock_servers():
+    ours = {
+        name: (service["image"], service["build"]["target"])
+        for name, service in SERVICES.items()
+        if "build" in service
+    }
+    mock = {"sandbox", "sandbox-connections"}
+    assert {ours.pop(name) for name in mock} == {(f"ml-connector-sandbox:{VERSION}", "sandbox")}
+    assert set(ours.values()) == {(f"ml-connector:{VERSION}", "product")}
+    assert all(SERVICES[name]["profiles"] == ["sandbox"] for name in mock)
+
+
 def test_the_image_has_the_locked_airflow():
     version = re.search(r"AIRFLOW_VERSION=(\S+)", (ROOT / "Dockerfile").read_text())[1]
     assert f"apache-airflow=={version} " in LOCK
@@ -67,7 +81,7 @@ def test_the_image_has_the_locked_airflow():
 
 def test_every_part_has_the_same_keys():
     for name, service in SERVICES.items():
-        if service["image"].startswith("ml-connector") and name != "sandbox":
+        if service["image"].startswith("ml-connector:"):
             assert set(service["secrets"]) == set(COMPOSE["secrets"]), name
             for key in ("ML_CONNECTOR_ENCRYPTION_KEYS", "ML_CONNECTOR_INDEX_KEY"):
                 assert variables(name)[f"{key}_FILE"] == f"/run/secrets/{key.lower()}", name
@@ -134,7 +148,8 @@ def test_the_sandbox_is_connected_as_the_local_start_does_it():
 
 VALUES = yaml.safe_load((ROOT / "deploy" / "kubernetes" / "values.yaml").read_text())
 MANIFESTS = list(yaml.safe_load_all((ROOT / "deploy" / "kubernetes" / "receiver.yaml").read_text()))
-RECEIVER = MANIFESTS[0]["spec"]["template"]["spec"]["containers"][0]
+RECEIVER_POD = MANIFESTS[0]["spec"]["template"]["spec"]
+RECEIVER = RECEIVER_POD["containers"][0]
 
 
 CONTAINERS_ONLY = {
@@ -185,9 +200,9 @@ def test_every_setting_of_airflow_is_one_that_the_locked_airflow_knows():
 
 TEXT_OR_NOT, NUMBER, SWITCH = (str, type(None)), int, bool
 CHART = {
-    # The keys in use, read off chart/values.schema.json of apache/airflow (commit 002e5532d7d5,
-    # between the charts 1.18 and 1.19), which takes no others below `images`, `data`, `workers`,
-    # `apiServer` and the jobs. `helm template` has the last word.
+    # The keys in use, read off values.schema.json of the chart 1.22.0, which takes no others below
+    # `images`, `data`, `workers`, `apiServer` and the jobs. The whole file was checked against that
+    # schema (docs/kubernetes.md has the command); it is not copied here.
     "images.airflow.repository": TEXT_OR_NOT,
     "images.airflow.tag": TEXT_OR_NOT,
     "defaultAirflowTag": str,
@@ -202,11 +217,11 @@ CHART = {
     "volumeMounts": list,
     "env": list,
     "config": dict,
-    "createUserJob.enabled": SWITCH,  # later: https://github.com/apache/airflow/pull/56057
+    "createUserJob.enabled": SWITCH,
     "migrateDatabaseJob.args": list,
     "migrateDatabaseJob.applyCustomEnv": SWITCH,
-    "workers.replicas": NUMBER,
-    "workers.terminationGracePeriodSeconds": NUMBER,
+    "workers.celery.replicas": NUMBER,
+    "workers.celery.terminationGracePeriodSeconds": NUMBER,
     "apiServer.replicas": NUMBER,
 }
 
@@ -263,6 +278,8 @@ def test_every_secret_of_the_cluster_is_made_by_the_page_with_the_keys_that_are_
     }
     assert {VALUES["apiSecretKeySecretName"], VALUES["jwtSecretName"]} <= read.keys()
     assert made == read
+    for volume in VALUES["volumes"][1:]:
+        assert f"create configmap {volume['configMap']['name']} --from-file" in page
     for one in RECEIVER["env"]:
         if "valueFrom" in one:
             asked = one["valueFrom"]["secretKeyRef"]
@@ -271,10 +288,12 @@ def test_every_secret_of_the_cluster_is_made_by_the_page_with_the_keys_that_are_
 
 def test_the_cluster_and_the_containers_run_the_same_version():
     image = "{repository}:{tag}".format(**VALUES["images"]["airflow"])
+    page = (ROOT / "docs" / "kubernetes.md").read_text()
+    assert set(re.findall(r"registry\.example\.com/\S+", page)) >= {image}
     assert image.endswith(f"/{SERVICES['worker']['image']}")
     assert RECEIVER["image"] == image
     assert f"apache-airflow=={VALUES['airflowVersion']} " in LOCK
-    assert VALUES["workers"]["replicas"] == SERVICES["worker"]["deploy"]["replicas"]
+    assert VALUES["workers"]["celery"]["replicas"] == SERVICES["worker"]["deploy"]["replicas"]
 
 
 def test_every_part_in_the_cluster_has_the_same_keys_as_files():
@@ -284,10 +303,13 @@ def test_every_part_in_the_cluster_has_the_same_keys_as_files():
         for key, each in variables("worker").items()
         if key.startswith("ML_") and "_FILE" in key
     }
-    (place,) = VALUES["volumeMounts"]
-    assert {str(Path(each).parent) for each in files.values()} == {place["mountPath"]}
+    keys, settings = (place["mountPath"] for place in VALUES["volumeMounts"])
+    assert {str(Path(each).parent) for each in files.values()} == {keys}
     assert RECEIVER["volumeMounts"] == VALUES["volumeMounts"]
-    assert not place["mountPath"].startswith("/run/secrets"), "the service account's token is there"
+    assert RECEIVER_POD["volumes"] == VALUES["volumes"]
+    assert not keys.startswith("/run/secrets"), "the service account's token is there"
+    read = next(one["value"] for one in VALUES["env"] if one["name"] == "ML_CONNECTOR_SYNCS")
+    assert read == variables("worker")["ML_CONNECTOR_SYNCS"] == f"{settings}/syncs.yaml"
     given = {one["name"]: one.get("value") for one in RECEIVER["env"]}
     assert all(given[one["name"]] == one["value"] for one in VALUES["env"])
 

@@ -17,7 +17,9 @@ DECISION = ROOT / "docs/decisions/0014-htmx-and-chart-js-served-by-us.md"
 DIGEST = "0" * 64
 
 
-@pytest.mark.parametrize("name", ["requirements.txt", "requirements-dev.txt"])
+@pytest.mark.parametrize(
+    "name", ["requirements.txt", "requirements-dev.txt", "deploy/requirements.txt"]
+)
 def test_every_package_of_a_lock_has_one_version_and_its_hashes(name):
     entries = (ROOT / name).read_text().replace("\\\n", " ").splitlines()
     packages = [line for line in entries if re.match(r"[a-z0-9]", line)]
