@@ -397,22 +397,6 @@ def home(environ: Mapping[str, str] | None = None) -> Path:
     return Path((os.environ if environ is None else environ).get("ML_CONNECTOR_HOME") or ".state")
 
 
-def secret(environ: Mapping[str, str], name: str) -> str:
-    """Return a secret from the variable ``name`` or the file that ``<name>_FILE`` names, else "".
-
-    Raises ``SettingsError`` if both are set, or if the file cannot be read.
-    """
-    file = environ.get(f"{name}_FILE")
-    if not file:
-        return environ.get(name, "")
-    if environ.get(name):
-        raise SettingsError(f"{name} and {name}_FILE are both set; keep one of them")
-    try:
-        return Path(file).read_text("utf-8").strip()
-    except OSError as error:
-        raise SettingsError(f"{name}_FILE: {file} cannot be read: {error.strerror}") from None
-
-
 def load_syncs(path: Path | None = None) -> dict[str, Sync]:
     """Return every sync by name. The environment's ``ML_CONNECTOR_FIRST_RUN`` goes over the file.
 

@@ -27,8 +27,9 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.hmac import HMAC
 
+from ml_connector import secret_source
 from ml_connector.errors import SettingsError
-from ml_connector.settings import secret
+from ml_connector.secret_source import Secret, find_further, find_secret
 
 KEY_BYTES = 32
 """Every key has this many bytes."""
@@ -39,6 +40,8 @@ KEYS_VARIABLE = "ML_CONNECTOR_ENCRYPTION_KEYS"
 """This variable holds the encryption keys in base64, separated by commas, newest first."""
 INDEX_VARIABLE = "ML_CONNECTOR_INDEX_KEY"
 """This variable holds the index key in base64."""
+KEYS_FILE, INDEX_FILE = "encryption_keys", "index_key"
+"""The files under ``ML_CONNECTOR_HOME`` that hold the same."""
 _VERSION = b"\x01"
 _encoder = msgspec.json.Encoder()
 _sorted_encoder = msgspec.json.Encoder(order="deterministic")
@@ -154,38 +157,61 @@ class _KeyedHash:
 
 
 def vault_from(environ: Mapping[str, str], home: Path) -> Vault:
-    """Return the vault of the environment, or of keys under ``home`` (generated on first use).
+    """Return the vault with the keys in use (``find_keys``).
 
-    ``home`` serves one machine only. On several machines, set both variables, or the files that
-    hold the keys (``settings.secret``). Raises ``SettingsError`` if a key is not 32 bytes in
-    base64, or if only one variable is set.
+    Raises ``SettingsError`` as that does, or if a key is not 32 bytes in base64.
     """
-    found = {name: secret(environ, name) for name in (KEYS_VARIABLE, INDEX_VARIABLE)}
-    given = [name for name in found if found[name]]
-    if len(given) == 1:
-        raise SettingsError(f"{given[0]} is set alone; set {KEYS_VARIABLE} and {INDEX_VARIABLE}")
-    if given:
-        return _vault(found[KEYS_VARIABLE], found[INDEX_VARIABLE])
+    keys, index = find_keys(environ, home)
     try:
-        keys, index = _kept(home / "encryption_keys"), _kept(home / "index_key")
-    except OSError as error:
-        raise SettingsError(
-            f"the keys under ML_CONNECTOR_HOME cannot be read or made: {error}"
-        ) from None
-    try:
-        return _vault(keys, index)
+        return Vault(
+            encryption_keys=[_decoded(key, KEYS_VARIABLE) for key in keys.text.split(",")],
+            index_key=_decoded(index.text, INDEX_VARIABLE),
+        )
     except SettingsError as error:
+        if keys.place != str(home / KEYS_FILE):
+            raise
         raise SettingsError(
-            f"encryption_keys or index_key in {home} is damaged ({error.message}); restore the"
+            f"{KEYS_FILE} or {INDEX_FILE} in {home} is damaged ({error.message}); restore the"
             " file, since what was sealed with a lost key cannot be opened again"
         ) from None
 
 
-def _vault(keys: str, index: str) -> Vault:
-    return Vault(
-        encryption_keys=[_decoded(key, KEYS_VARIABLE) for key in keys.split(",")],
-        index_key=_decoded(index, INDEX_VARIABLE),
-    )
+def find_keys(environ: Mapping[str, str], home: Path) -> tuple[Secret, Secret]:
+    """Return the encryption keys and the index key, each with its place.
+
+    Both are in the first of these: the environment or the files it names, files under ``home``,
+    further places (Airflow's secrets backends). Keys that are nowhere are generated under ``home``,
+    which serves one machine only. Beside further places that takes an ``ML_CONNECTOR_HOME``: a
+    worker must not make keys of its own because a backend lost the shared ones.
+
+    Raises ``SettingsError`` if only one of both is set, if both are nowhere, or if a file cannot be
+    read or made.
+    """
+    files = [home / KEYS_FILE, home / INDEX_FILE]
+    made = any(file.exists() for file in files)
+    found = {name: find_secret(environ, name) for name in (KEYS_VARIABLE, INDEX_VARIABLE)}
+    if not made and not any(found.values()):
+        found = {name: find_further(name) for name in found}
+    match [(name, secret) for name, secret in found.items() if secret]:
+        case [(_, keys), (_, index)]:
+            return keys, index
+        case [(name, secret)]:
+            where = "" if secret.place == name else f" (in {secret.place})"
+            raise SettingsError(
+                f"{name} is set alone{where}; set {KEYS_VARIABLE} and {INDEX_VARIABLE}"
+            )
+        case [] if not made and secret_source.FURTHER and not environ.get("ML_CONNECTOR_HOME"):
+            raise SettingsError(
+                f"there are no keys: set {KEYS_VARIABLE} and {INDEX_VARIABLE}, or put both into"
+                " Airflow's secrets backend, or set ML_CONNECTOR_HOME to the folder that holds them"
+            )
+    try:
+        keys, index = (Secret(_kept(file), str(file)) for file in files)
+    except OSError as error:
+        raise SettingsError(
+            f"the keys under ML_CONNECTOR_HOME cannot be read or made: {error}"
+        ) from None
+    return keys, index
 
 
 def _kept(path: Path) -> str:

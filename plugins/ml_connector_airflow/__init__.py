@@ -8,10 +8,11 @@ import importlib
 import warnings
 from types import ModuleType
 
-from ml_connector import settings_source
-from ml_connector_airflow import settings_places
+from ml_connector import secret_source, settings_source
+from ml_connector_airflow import key_places, settings_places
 
 settings_source.FURTHER[:] = [settings_places.variable_source, settings_places.dag_folder_source]
+secret_source.FURTHER[:] = [key_places.variable_key]
 
 _FORMER = {
     "alerting": "ml_connector_airflow.tasks.watches",

@@ -11,8 +11,14 @@ from sqlalchemy import select
 from ml_connector.errors import SettingsError
 from ml_connector.settings import Sync
 
-POOLS = ("mailchimp_api", "quickbooks_api", "webhooks")
-"""The pools of deploy/pools.json, which DAGs use in addition to the syncs' own pools."""
+POOLS = {
+    "mailchimp_api": (2, "Tasks that talk to Mailchimp at the same time"),
+    "quickbooks_api": (2, "Tasks that talk to QuickBooks at the same time"),
+    "webhooks": (1, "Tasks that work off webhooks at the same time"),
+}
+"""Slots and description of the pools that DAGs use in addition to the syncs' own pools."""
+OWN_POOL = (2, "Tasks of some syncs that talk to one system at the same time")
+"""The same for a pool that a sync names, as docs/configuration.md advises."""
 SERVICES = ("process_webhooks", "refresh_quickbooks_tokens", "verify_audit")
 """The DAGs that serve every sync. Airflow pauses a DAG that it has not seen before."""
 
@@ -32,17 +38,24 @@ def fernet_key() -> str:
     return "connections and tokens are encrypted"
 
 
-def pools(syncs: Iterable[Sync]) -> str:
-    """List the pools that the DAGs use. Raises ``SettingsError`` if any is missing."""
+def pools(syncs: Iterable[Sync], *, fix: bool = False) -> str:
+    """List the pools that the DAGs use; with ``fix`` missing ones are made.
+
+    Raises ``SettingsError`` if any is missing.
+    """
     own = {pool for sync in syncs for pool in (sync.quickbooks_pool, sync.mailchimp_pool)}
     needed = sorted({*POOLS, *own})
     there = {str(pool.pool) for pool in Pool.get_pools()}
-    if missing := [name for name in needed if name not in there]:
+    missing = [name for name in needed if name not in there]
+    if missing and not fix:
         raise SettingsError(
             f"missing: {', '.join(missing)}; a task whose pool is missing is never scheduled "
-            "(`airflow pools import deploy/pools.json` makes the shipped ones)"
+            "(`ml-connector check --fix` makes them)"
         )
-    return f"{', '.join(needed)} are there"
+    for name in missing:
+        slots, description = POOLS.get(name, OWN_POOL)
+        Pool.create_or_update_pool(name, slots, description, include_deferred=False)
+    return f"{', '.join(needed)} are there" + (f", added {', '.join(missing)}" if missing else "")
 
 
 def paused_services() -> str:

@@ -15,7 +15,8 @@ from ml_connector.mailchimp.client import MailchimpClient
 from ml_connector.model import RunContext
 from ml_connector.quickbooks.client import QuickBooksClient
 from ml_connector.scope import Scope
-from ml_connector.settings import home, load_sync, secret
+from ml_connector.secret_source import find_secret
+from ml_connector.settings import home, load_sync
 from ml_connector.store import pacing
 from ml_connector.store.database import Database
 from ml_connector.vault import vault_from
@@ -80,12 +81,13 @@ async def database_url_in_trigger() -> str:
 
 
 def _address(connection: Connection, extra: Mapping[str, Any]) -> str:
+    beside = find_secret(os.environ, PASSWORD_VARIABLE)
     # Not get_uri(): an extra of {} becomes a parameter that Postgres does not know.
     options = {name: str(value) for name, value in extra.items() if name in _POSTGRES_OPTIONS}
     url = URL.create(
         "postgresql",
         username=connection.login,
-        password=connection.password or secret(os.environ, PASSWORD_VARIABLE) or None,
+        password=connection.password or (beside.text if beside else "") or None,
         host=connection.host,
         port=connection.port,
         database=connection.schema,

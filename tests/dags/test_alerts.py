@@ -358,6 +358,7 @@ def in_a_task(database, monkeypatch, keys):
     for name in ("ENCRYPTION_KEYS", "INDEX_KEY"):
         monkeypatch.delenv(f"ML_CONNECTOR_{name}", raising=False)
     monkeypatch.setenv("ML_CONNECTOR_HOME", str(keys))
+    monkeypatch.setattr("ml_connector.secret_source.FURTHER", [])  # this Airflow has no database
     instance = SimpleNamespace(
         dag_id="d", run_id="r1", task_id="t", try_number=1, map_index=-1, log_url="http://run"
     )

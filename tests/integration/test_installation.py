@@ -1,5 +1,6 @@
-"""An Airflow of one's own, set up as docs/connect.md says; `ml-connector check` tells what is left."""
+"""An Airflow of one's own, set up as docs/install/pip.md says; `ml-connector check` tells what is left."""
 
+import json
 import re
 import shlex
 import shutil
@@ -9,6 +10,7 @@ from contextlib import closing
 from pathlib import Path
 
 from tests import forks
+from tests.integration.conftest import KEY
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -41,18 +43,31 @@ def test_an_airflow_database_of_another_version_is_named_and_left_alone(
     assert kept == "dd5f3a8e2b91" != now
 
 
+def made_pools(airflow_home) -> dict[str, dict]:
+    query = (
+        "SELECT pool, slots, description, include_deferred FROM slot_pool"
+        " WHERE pool <> 'default_pool'"
+    )
+    with closing(sqlite3.connect(airflow_home / "airflow.db")) as database:
+        return {
+            name: {"slots": slots, "description": description, "include_deferred": bool(deferred)}
+            for name, slots, description, deferred in database.execute(query)
+        }
+
+
 def test_pools_and_paused_dags_are_named_until_the_commands_of_the_page_were_given(
-    airflow_environment,
+    airflow_environment, airflow_home
 ):
-    page = (ROOT / "docs" / "connect.md").read_text()
-    (pools,) = re.findall(r"`(airflow pools import [^`]+)`", page)
-    (unpause,) = re.findall(r"^\$ (airflow dags unpause .*)$", page, re.MULTILINE)
+    page = (ROOT / "docs/install/pip.md").read_text()
+    (unpause,) = re.findall(r"^(airflow dags unpause .*)$", page, re.MULTILINE)
 
     first = typed(airflow_environment, "ml-connector check")
     assert "FAILED pools: missing: mailchimp_api, quickbooks_api, webhooks;" in first
     assert "DAGs for every sync: Airflow has not read them yet" in first
 
-    typed(airflow_environment, pools)
+    fixed = typed(airflow_environment, "ml-connector check --fix")
+    assert "webhooks are there, added mailchimp_api, quickbooks_api, webhooks" in fixed
+    assert made_pools(airflow_home) == json.loads((ROOT / "deploy/pools.json").read_text())
     typed(airflow_environment, "airflow dags reserialize")
     then = typed(airflow_environment, "ml-connector check")
     assert "ok     pools: mailchimp_api, quickbooks_api, webhooks are there" in then
@@ -76,3 +91,27 @@ def test_check_fails_without_a_fernet_key_and_names_the_command_that_makes_one(a
     assert "ok     Fernet key: connections and tokens are encrypted" in typed(
         airflow_environment, "ml-connector check"
     )
+
+
+def test_check_tells_the_places_of_the_keys_and_warns_of_airflows_own_database(airflow_environment):
+    keys = ("ml_connector_secret_encryption_keys", "ml_connector_secret_index_key")
+    kept = airflow_environment["ML_CONNECTOR_HOME"]
+    given = {f"AIRFLOW_VAR_{name.upper()}": KEY for name in keys}
+    said = typed({**airflow_environment, **given}, "ml-connector check")
+    assert re.search(
+        rf"^ok     keys: encryption keys from Variable {keys[0]} \(EnvironmentVariablesBackend\),"
+        rf" index key from Variable {keys[1]} \(EnvironmentVariablesBackend\)$",
+        said,
+        re.MULTILINE,
+    ), said
+    for name in keys:
+        typed(airflow_environment, f"airflow variables set {name} {KEY}")
+    stored = typed(airflow_environment, "ml-connector check")
+    assert f"{keys[0]} (MetastoreBackend), index key from Variable {keys[1]}" in stored
+    assert f"warning: Airflow's own database holds {keys[0]} and {keys[1]}, beside" in stored
+    assert not Path(kept).exists()
+    given = {"ML_CONNECTOR_ENCRYPTION_KEYS": KEY, "ML_CONNECTOR_INDEX_KEY": KEY}
+    both = typed({**airflow_environment, **given}, "ml-connector check")
+    assert "encryption keys from ML_CONNECTOR_ENCRYPTION_KEYS, index key from" in both
+    assert "warning: Airflow's own database holds" in both
+    assert KEY not in said + stored + both

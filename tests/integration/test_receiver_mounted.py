@@ -152,8 +152,8 @@ def test_the_plugin_costs_a_task_nothing():
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120
     )
     ours = {"ml_connector_plugin", "ml_connector", "ml_connector.errors"}
-    ours |= {"ml_connector.settings_source", "ml_connector_airflow"}
-    ours |= {f"ml_connector_airflow.{name}" for name in ("plugin", "settings_places")}
+    ours |= {"ml_connector.secret_source", "ml_connector.settings_source", "ml_connector_airflow"}
+    ours |= {f"ml_connector_airflow.{name}" for name in ("key_places", "plugin", "settings_places")}
     assert set(found.stdout.split()) <= ours
 
 

@@ -9,13 +9,21 @@ from pathlib import Path
 
 import pytest
 
+from ml_connector import secret_source
 from ml_connector.errors import SettingsError
-from ml_connector.vault import Vault, vault_from
+from ml_connector.secret_source import Secret
+from ml_connector.vault import Vault, find_keys, vault_from
 
 KEYS = "ML_CONNECTOR_ENCRYPTION_KEYS"
 INDEX = "ML_CONNECTOR_INDEX_KEY"
 ONE, TWO, THREE = (bytes([number]) * 32 for number in (1, 2, 3))
 PERSON = {"email": "ada@firm.net", "fields": {"FNAME": "Ada Lovelace", "CITY": "Zürich"}}
+
+
+@pytest.fixture(autouse=True)
+def without_airflow(monkeypatch):
+    """A test beside this one may have added Airflow's places."""
+    monkeypatch.setattr(secret_source, "FURTHER", [])
 
 
 def text_of(key: bytes) -> str:
@@ -204,3 +212,46 @@ def test_a_key_file_that_is_not_there_is_named(tmp_path):
     environ = {f"{KEYS}_FILE": "/nowhere/keys", INDEX: text_of(ONE)}
     with pytest.raises(SettingsError, match=f"{KEYS}_FILE: /nowhere/keys cannot be read"):
         vault_from(environ, tmp_path)
+
+
+def further(**held: bytes) -> list:
+    """A further place, with these keys."""
+    known = {f"ML_CONNECTOR_{name}": text_of(key) for name, key in held.items()}
+    return [
+        {}.get,
+        lambda name: Secret(known[name], "a backend") if name in known else None,
+    ]
+
+
+def test_a_further_place_is_asked_where_neither_the_environment_nor_the_home_has_keys(
+    tmp_path, monkeypatch
+):
+    monkeypatch.setattr(secret_source, "FURTHER", further(ENCRYPTION_KEYS=TWO, INDEX_KEY=THREE))
+    home, environ = tmp_path / "home", {KEYS: text_of(ONE), INDEX: text_of(THREE)}
+    assert [each.place for each in find_keys(environ, home)] == [KEYS, INDEX]
+    assert [each.place for each in find_keys({}, home)] == ["a backend"] * 2
+    assert vault_from({}, home).decrypt(vault(TWO).encrypt(PERSON, "x"), "x") == PERSON
+    assert not home.exists()
+    home.mkdir()
+    (home / "encryption_keys").write_text(text_of(ONE))
+    (home / "index_key").write_text(text_of(THREE))
+    assert find_keys({}, home)[0].place == str(home / "encryption_keys")
+    assert text_of(ONE) not in repr(find_keys({}, home))
+
+
+def test_a_further_place_with_one_of_both_keys_is_named(tmp_path, monkeypatch):
+    monkeypatch.setattr(secret_source, "FURTHER", further(INDEX_KEY=THREE))
+    with pytest.raises(SettingsError, match=rf"{INDEX} is set alone \(in a backend\)"):
+        vault_from({}, tmp_path / "home")
+
+
+def test_beside_further_places_no_keys_are_made_but_in_a_folder_that_was_named(
+    tmp_path, monkeypatch
+):
+    """A backend that lost the keys must not lead to data under a key that one machine has."""
+    monkeypatch.setattr(secret_source, "FURTHER", further())
+    with pytest.raises(SettingsError, match=rf"there are no keys: set {KEYS} and {INDEX}, or"):
+        vault_from({}, tmp_path / "home")
+    assert list(tmp_path.iterdir()) == []
+    vault_from({"ML_CONNECTOR_HOME": str(tmp_path)}, tmp_path)
+    assert (tmp_path / "index_key").exists()

@@ -20,7 +20,7 @@ from ml_connector.vault import Vault
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Started:
-    """A started replay or undo: a sentence about it, and where to follow it in Airflow."""
+    """A started replay or undo: a sentence about it, and the path of its run in Airflow."""
 
     said: str
     link: str = ""

@@ -1,6 +1,7 @@
 """``ml-connector check``: try everything that a run needs, and name the fix of each failure."""
 
 import getpass
+import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -13,17 +14,19 @@ from ml_connector.mailchimp.webhooks import secret_in, secret_matches
 from ml_connector.model import RunContext
 from ml_connector.privacy import erasure
 from ml_connector.scope import Scope
-from ml_connector.settings import load_alerts, load_sync, load_syncs, settings_place
+from ml_connector.settings import home, load_alerts, load_sync, load_syncs, settings_place
 from ml_connector.store import cursors, customers, problems, unreadable
 from ml_connector.sync import permissions, preflight
 from ml_connector.sync.custom_fields import CustomFields
 from ml_connector.sync.groups import group_names, store_groups
 from ml_connector.sync.preflight import iter_problems, missing_fields
 from ml_connector.sync.push import CONTRACT_CURSOR
+from ml_connector.vault import find_keys
 from ml_connector.webhooks.endpoint import PREFIX
 from ml_connector.webhooks.receiver.keys import MailchimpKey
 from ml_connector_airflow import installation
 from ml_connector_airflow.alerts.notifiers import require_packages
+from ml_connector_airflow.key_places import keys_in_airflows_database
 from ml_connector_airflow.mounts.receiver import mailchimp_key
 from ml_connector_airflow.wiring import (
     connection_named,
@@ -44,15 +47,16 @@ class Line:
 
 
 def run_checks(sync_name: str = "", *, fix: bool = False) -> Iterator[Line]:
-    """Yield a line a check, for one sync or all; with ``fix`` missing merge fields are added."""
+    """Yield a line a check, for one sync or all; with ``fix`` what is missing is added."""
     try:
         syncs = [load_sync(sync_name)] if sync_name else list(load_syncs().values())
     except ConnectorError as error:
         yield _failed("settings", error)
         return
     yield Line(True, "settings", f"{settings_place()}: {', '.join(sync.name for sync in syncs)}")
+    yield _tried("keys", _keys)
     yield _tried("Fernet key", installation.fernet_key)
-    yield _tried("pools", lambda: installation.pools(syncs))
+    yield _tried("pools", lambda: installation.pools(syncs, fix=fix))
     yield _tried("DAGs for every sync", installation.paused_services)
     if (alerts := load_alerts()).recipients:
         yield _tried("alerts", lambda: require_packages(alerts))
@@ -63,6 +67,18 @@ def run_checks(sync_name: str = "", *, fix: bool = False) -> Iterator[Line]:
             yield _failed(f"{sync.name}: keys and connections", error)
             continue
         yield from _of_sync(scope, fix=fix)
+
+
+def _keys() -> str:
+    keys, index = find_keys(os.environ, home())
+    told = f"encryption keys from {keys.place}, index key from {index.place}"
+    if beside := keys_in_airflows_database():
+        told += (
+            f"; warning: Airflow's own database holds {' and '.join(beside)}, beside the token that"
+            " opens QuickBooks; use the environment, a file or a secrets backend, and delete"
+            " the Variables"
+        )
+    return told
 
 
 def _of_sync(scope: Scope, *, fix: bool) -> Iterator[Line]:
