@@ -7,7 +7,6 @@ requirements are in, a stamp with their digest says so, and no network is needed
 import argparse
 import hashlib
 import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -73,8 +72,6 @@ def install(venv: Path, *, dev: bool, log: Path) -> None:
         # uv reads no pip.conf: behind a mirror that only pip knows of, it finds nothing.
         if not with_uv and not all(_call(output, *pip, *step) for step in steps):
             raise InstallError("the requirements could not be installed: is the network there?")
-    # The build leaves it here, and this folder is on PYTHONPATH: Airflow would find the plugin twice.
-    shutil.rmtree(REPOSITORY / "ml_connector.egg-info", ignore_errors=True)
     stamp(venv, dev=dev).write_text(digest(dev))
 
 

@@ -150,6 +150,13 @@ def test_it_says_its_version(site):
     assert said.stdout == f"ml-connector {version}\n", said.stderr
 
 
+def test_a_build_leaves_nothing_behind(wheel):
+    """A later one would pack it as well."""
+    source = wheel.parent / "source"
+    left = {str(file.relative_to(source)) for file in source.rglob("*") if file.is_file()}
+    assert left == set(tracked())
+
+
 def test_its_commands_are_listed_without_the_sandbox(site):
     listed = run(site, "from ml_connector.cli import main; main()", "--help")
     assert listed.returncode == 0, listed.stderr
