@@ -6,8 +6,9 @@ import pytest
 
 from ml_connector.errors import AudienceNotReady
 from ml_connector.store import problems
+from tests.integration.undoing import last_run, undo
 
-AMY, BEN = "amy@finch.org", "ben@finch.org"
+AMY, BEN, CAT = "amy@finch.org", "ben@finch.org", "cat@finch.org"
 TYPES = {"1": "Retail", "2": "wholesale", "3": "Press"}
 GROUPS = {"Customer type": ["Retail", "Wholesale"], "Topics": ["Birds", "Dogs"]}
 
@@ -155,6 +156,37 @@ def test_a48_the_audit_shows_groups_and_language_before_and_after(grouped):
     assert row["before"]["language"] == "de"
     assert row["after"]["groups"] == ["Customer type: Wholesale"]
     assert row["after"]["language"] == "fr_CA"
+
+
+def test_e3_an_undo_takes_groups_and_language_back_and_leaves_who_changed_since(grouped, contract):
+    grouped.settings["language"] = "Locale"
+    ids = [
+        grouped.customer(email.partition("@")[0], email, Locale="de_DE", **of_type("1"))
+        for email in (AMY, BEN, CAT)
+    ]
+    grouped.sync()
+    grouped.person(AMY, "profile", groups={"Birds": True})
+    for each in ids:
+        grouped.edit(each, Locale="fr_CA", **of_type("2"))
+    grouped.sync()
+    run = last_run(grouped)
+    grouped.person(BEN, "profile", language="es")
+    grouped.person(CAT, "profile", groups={"Retail": True})  # that part is as it was before
+    assert undo(grouped, run) == {"update undo applied": 2, "update changed_since left": 1}
+    undone = last_run(grouped)
+    assert (groups(grouped, AMY), language(grouped, AMY)) == ({"Retail", "Birds"}, "de")
+    assert (groups(grouped, BEN), language(grouped, BEN)) == ({"Wholesale"}, "es")
+    assert (groups(grouped, CAT), language(grouped, CAT)) == ({"Retail"}, "de")
+    row = grouped.audit()[-1]
+    assert (row["after"]["groups"], row["after"]["language"]) == (["Customer type: Retail"], "de")
+    grouped.clear_journals()
+    grouped.sync()
+    assert grouped.writes() == []
+    assert undo(grouped, undone) == {"update undo applied": 2}
+    assert (groups(grouped, AMY), language(grouped, AMY)) == ({"Wholesale", "Birds"}, "fr_CA")
+    grouped.edit(ids[0], CustomerTypeRef=None)
+    grouped.sync()
+    assert groups(grouped, AMY) == {"Birds"}
 
 
 def test_a48_a_category_taken_out_of_the_settings_is_left_as_it_is(grouped):

@@ -41,7 +41,9 @@ class Undoing(msgspec.Struct, frozen=True, kw_only=True):
     ``status``: what a restore gives back at most. ``fields``: merge fields to write. ``kept``:
     further ones the contact showed before. ``cleared``: fields that the run had emptied. ``tags``:
     ours as seen before, None if they were never read. ``add`` and ``drop``: tags to add and to
-    remove. ``told``: QuickBooks' values of fields that get a person's value back. ``adopted``: the member was not ours before the run.
+    remove. ``told``: QuickBooks' values of fields that get a person's value back. ``adopted``: the
+    member was not ours before the run. ``had_groups`` and ``left_groups``: ids of the settings'
+    groups before and after the run.
     """
 
     kind: Kind
@@ -60,10 +62,30 @@ class Undoing(msgspec.Struct, frozen=True, kw_only=True):
     had_status: str
     left_fields: dict[str, Any]
     left_tags: frozenset[str]
+    had_groups: frozenset[str] = frozenset()
+    left_groups: frozenset[str] = frozenset()
+    had_language: str = ""
+    left_language: str = ""
+
+    @property
+    def interests(self) -> dict[str, bool]:
+        """Return the groups to join and to leave, by id."""
+        joined, left = self.had_groups - self.left_groups, self.left_groups - self.had_groups
+        return dict.fromkeys(sorted(joined), True) | dict.fromkeys(sorted(left), False)
+
+    @property
+    def language(self) -> str:
+        """Return the language to write; ``""`` for none. Where there was none, none is written."""
+        return self.had_language if self.had_language != self.left_language else ""
 
 
-def undoing_of(rows: Sequence[Written]) -> Undoing | str:
-    """Return what undoes ``rows``, oldest first; or the reason why nothing can."""
+def undoing_of(
+    rows: Sequence[Written], *, groups: Mapping[str, str] | None = None, language: bool = False
+) -> Undoing | str:
+    """Return what undoes ``rows``, oldest first; or the reason why nothing can.
+
+    ``groups``: ids of the settings' groups by name. ``language``: whether the settings map it.
+    """
     first, last = rows[0], rows[-1]
     if any(row.after is None or not row.after.get("email") for row in rows):
         return ERASED
@@ -90,10 +112,10 @@ def undoing_of(rows: Sequence[Written]) -> Undoing | str:
         (row.after["tags"] for row in reversed(rows) if row.after and "tags" in row.after), tags
     )
     add, drop = _tag_work(tags, left_tags or (), mine)
-    if kind is Kind.UPDATE and not fields and not add and not drop:
-        lowered = _rank(left) < _rank(had)
-        return CONSENT if lowered else NOTHING
-    return Undoing(
+    had_groups, left_groups = _turned(rows, "groups") if written and groups else ((), ())
+    had_language, left_language = _turned(rows, "language") if written and language else ("", "")
+    ids = groups or {}
+    undoing = Undoing(
         kind=kind,
         email=str(after["email"]),
         customer_id=last.customer_id,
@@ -110,7 +132,15 @@ def undoing_of(rows: Sequence[Written]) -> Undoing | str:
         had_status=had,
         left_fields={**observed, **sent},
         left_tags=_folded(left_tags or ()),
+        had_groups=frozenset(ids[name] for name in had_groups if name in ids),
+        left_groups=frozenset(ids[name] for name in left_groups if name in ids),
+        had_language=had_language,
+        left_language=left_language,
     )
+    if kind is Kind.UPDATE and not (fields or add or drop or undoing.interests or undoing.language):
+        lowered = _rank(left) < _rank(had)
+        return CONSENT if lowered else NOTHING
+    return undoing
 
 
 def still(undoing: Undoing, member: Member, *, archived_by_us: bool) -> bool:
@@ -137,11 +167,21 @@ def still(undoing: Undoing, member: Member, *, archived_by_us: bool) -> bool:
             undoing.kind is not Kind.ARCHIVE and same(shown, past.get(tag))
         ):
             return False
-    if undoing.tags is None or len(member.tags) >= TAGS_SHOWN:
-        return True
-    shown_tags, had = _folded(member.tags), _folded(undoing.tags)
-    # Each of these tags is either as it was left, or as it was before; a tag in both has to be there.
-    return (undoing.left_tags & had) <= shown_tags
+    # Each of these tags and groups is either as it was left, or as it was before; one in both has
+    # to be there.
+    if undoing.tags is not None and len(member.tags) < TAGS_SHOWN:
+        shown_tags, had = _folded(member.tags), _folded(undoing.tags)
+        if not (undoing.left_tags & had) <= shown_tags:
+            return False
+    return _groups_and_language_still(undoing, member)
+
+
+def _groups_and_language_still(undoing: Undoing, member: Member) -> bool:
+    languages = {undoing.left_language, undoing.had_language}
+    groups = undoing.left_groups & undoing.had_groups
+    return (member.interests is None or groups <= frozenset(member.interests)) and (
+        member.language is None or languages == {""} or member.language in languages
+    )
 
 
 def is_back(undoing: Undoing, member: Member) -> bool:
@@ -151,10 +191,13 @@ def is_back(undoing: Undoing, member: Member) -> bool:
     if undoing.kind is Kind.RESTORE and member.status is Status.ARCHIVED:
         return False
     shown = _folded(member.tags)
+    groups = frozenset(member.interests or ())
     return (
         all(same(member.merge_fields.get(tag), value) for tag, value in undoing.fields.items())
         and _folded(undoing.add) <= shown
         and not _folded(undoing.drop) & shown
+        and all((group in groups) is on for group, on in undoing.interests.items())
+        and undoing.language in ("", member.language)
     )
 
 
@@ -211,6 +254,14 @@ def _told(rows: Sequence[Written], fields: Fields) -> dict[str, Any]:
         sent = after.get("merge_fields", {})
         told |= {tag: sent[tag] for tag in after.get("replaced", {}) if tag in sent}
     return {tag: value for tag, value in told.items() if tag in fields}
+
+
+def _turned(rows: Sequence[Written], part: str) -> tuple[Any, Any]:
+    """Return what a part of a contact was before and after a run; twice the same if unread."""
+    had = (rows[0].before or {}).get(part)
+    after = [row.after[part] for row in rows if row.after and part in row.after]
+    left = after[-1] if after else had
+    return ("", "") if had is None or left is None else (had, left)
 
 
 def _filled(fields: Fields) -> dict[str, Any]:

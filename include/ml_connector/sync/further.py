@@ -22,6 +22,7 @@ from ml_connector.rules.groups import (
     seen_groups,
     seen_language,
 )
+from ml_connector.rules.undo import Undoing
 from ml_connector.scope import Scope
 from ml_connector.store.claims import ClaimedChange
 from ml_connector.sync.groups import group_names
@@ -66,6 +67,33 @@ class Further:
         return structs.replace(
             row,
             write=structs.replace(row.write, interests=work.interests, language=language),
+            tags=tags,
+            further=further,
+            after={name: now for name, now in self._shown(after).items() if now is not None},
+        )
+
+    def taken_back(
+        self, row: Row, undoing: Undoing, shown: Mapping[str, Any], *, given_up: bool
+    ) -> Row:
+        """Return the ``row`` of an undo with the groups and language to write back.
+
+        What the connector joined again is ours. ``given_up``: the contact is not ours any more.
+        """
+        vault = self._scope.vault
+        interests, language = undoing.interests, undoing.language
+        seen = frozenset(map(bytes, row.change.seen_tags or ()))
+        after = seen_after(seen, interests, language, vault)
+        tags = row.tags
+        if tags.seen is not None:
+            tags = replace(tags, seen=(tags.seen | (after - seen)) - (seen - after))
+        past = [each for each in shown.get("groups", ()) if each not in interests]
+        ours = [*past, *(each for each, joined in interests.items() if joined)]
+        further: dict[str, Any] = {"groups": [] if given_up else ours}
+        if "language" in shown and not given_up:
+            further["language"] = shown["language"]  # QuickBooks' value, taken into account
+        return structs.replace(
+            row,
+            write=structs.replace(row.write, interests=interests, language=language),
             tags=tags,
             further=further,
             after={name: now for name, now in self._shown(after).items() if now is not None},

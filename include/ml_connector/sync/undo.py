@@ -6,7 +6,7 @@ The plan is one like any other: it passes the guard, waits for approval, and can
 """
 
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from datetime import datetime
 from functools import partial
 
@@ -36,6 +36,7 @@ from ml_connector.sync.fetch_members import (
     fetch_members,
     record_members,
 )
+from ml_connector.sync.groups import group_names
 from ml_connector.sync.planner import CHUNKS
 from ml_connector.sync.recovery import record_unknown_outcomes, settle_archives
 from ml_connector.sync.unreadable_members import record_unreadable
@@ -200,6 +201,14 @@ class _Plan:
                 trail.append(connection, entries, run=scope.run, vault=scope.vault)
 
 
+def undoing_by(
+    scope: Scope, connection: Connection
+) -> Callable[[Sequence[Written]], Undoing | str]:
+    """Return ``undoing_of`` with the groups and the language that the settings map."""
+    groups = {name: each for each, name in group_names(scope, connection).items()}
+    return partial(rules.undoing_of, groups=groups, language=bool(scope.sync.language))
+
+
 def judged(
     scope: Scope,
     connection: Connection,
@@ -210,7 +219,8 @@ def judged(
 ) -> list[Verdict]:
     """Return what is to be done about contacts that a run has written, as they are now."""
     now = undos.contacts_now(connection, sync=scope.name, keys=written.keys())
-    wanted = {key: rules.undoing_of(rows) for key, rows in written.items()}
+    undoing_of = undoing_by(scope, connection)
+    wanted = {key: undoing_of(rows) for key, rows in written.items()}
     restores = [
         (key, each.customer_id)
         for key, each in wanted.items()

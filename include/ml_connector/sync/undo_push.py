@@ -28,7 +28,7 @@ from ml_connector.sync.archive import archive_one, left_unread
 from ml_connector.sync.outcomes import CHANGED_SINCE, Outcome, Row, UndoneRow
 from ml_connector.sync.push import ROWS_A_CALL, THREADS, Pusher
 from ml_connector.sync.recovery import record_unknown_outcomes
-from ml_connector.sync.undo import left_entries, recheck, written_by
+from ml_connector.sync.undo import left_entries, recheck, undoing_by, written_by
 
 
 @relaxed_gc()
@@ -73,6 +73,7 @@ class UndoPusher(Pusher):
         self.plan_id, self.undone = plan_id, undone
         with scope.database.begin() as connection:
             self._run = written_by(scope, connection, undone)
+            self.undoing_of = undoing_by(scope, connection)
 
     def written(
         self, connection: Connection, claimed: Sequence[ClaimedChange]
@@ -89,7 +90,7 @@ class UndoPusher(Pusher):
         written = self.written(connection, current)
         rows = []
         for change in current:
-            undoing = rules.undoing_of(written.get(bytes(change.email_key)) or [_ERASED])
+            undoing = self.undoing_of(written.get(bytes(change.email_key)) or [_ERASED])
             if isinstance(undoing, str):
                 self._leave(connection, [change], undoing)
             else:
@@ -118,20 +119,23 @@ class UndoPusher(Pusher):
             filled=_filled(change, undoing),
             tagged_inactive=inactive in {tag.casefold() for tag in tags.ours},
         )
-        further = {name: each for name, each in shown.items() if name in ("groups", "language")}
         past = shown.get("merge_fields", {})
         kept = {tag: past.get(tag, value) for tag, value in {**undoing.kept, **past}.items()}
         edited = dict.fromkeys(seen.since, CHANGED) if seen else {}
-        return Row(
+        row = Row(
             change,
             write,
             tags=tags,
             kept={tag: value for tag, value in kept.items() if tag not in undoing.fields},
             edited={tag: why for tag, why in edited.items() if tag not in undoing.fields},
             seen=seen,
-            further=further,
+            further={name: shown[name] for name in ("groups", "language") if name in shown},
             undo=undo,
         )
+        if self._further is None:
+            return row
+        given_up = undoing.adopted and not redo
+        return self._further.taken_back(row, undoing, shown, given_up=given_up)
 
     def _drop(
         self, connection: Connection, stale: Sequence[ClaimedChange], batch_id: int | None
@@ -221,7 +225,7 @@ def _archive(
     change: ClaimedChange,
 ) -> None:
     rows = pusher.written(connection, [change]).get(bytes(change.email_key))
-    undoing = rules.undoing_of(rows) if rows else rules.ERASED
+    undoing = pusher.undoing_of(rows) if rows else rules.ERASED
     if isinstance(undoing, str) or not change.current or change.contact_payload is None:
         pusher.leave(connection, change, undoing if isinstance(undoing, str) else rules.CHANGED)
         return
