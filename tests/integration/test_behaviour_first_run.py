@@ -67,6 +67,23 @@ def test_a46_the_first_plan_waits_however_small_and_nothing_is_written(firm):
     assert firm.writes() == []
 
 
+def test_a46_a_trial_with_one_customer_lets_the_first_plan_for_all_wait(firm):
+    scope, cy = firm.scope(), people_of(firm)[2]
+    planned = firm.decide(scope, ids=[cy])
+    assert guard.hold_plan(scope, plan_id=planned.plan_id) is not None
+    guard.approve(scope, plan_id=planned.plan_id, person="admin")
+    carry_out(firm, scope, planned)
+    firm.report(scope, planned)
+    assert set(firm.statuses()) == {AMY, BEN, CY}
+    firm.clear_journals()
+    held = run(firm)
+    assert held is not None
+    assert held.first == "so far only plans for single customers were approved"
+    assert firm.writes() == []
+    assert run(firm, approve=True) is not None
+    assert run(firm) is None
+
+
 def test_a46_the_question_says_what_the_plan_does(firm):
     held = run(firm)
     assert held is not None
@@ -177,6 +194,30 @@ def test_a46_another_audience_is_asked_about(firm):
     held = run(firm)
     assert held is not None
     assert held.first == "the audience is another one than before"
+
+
+def test_a46_the_first_plan_that_creates_contacts_after_create_never_is_asked_about(firm):
+    firm.settings["create"] = "never"
+    assert run(firm, approve=True) is not None
+    firm.settings["create"] = "all"
+    held = run(firm)
+    assert held is not None
+    assert held.first == "contacts would be created, which `create: never` excluded so far"
+    assert set(firm.statuses()) == {AMY, BEN}
+    assert run(firm, approve=True) is not None
+    firm.settings["create"] = "never"
+    firm.customer("Eva", "eva@first-run.net")
+    assert run(firm) is None
+
+
+def test_a46_a_new_marketing_permission_is_asked_about(firm):
+    run(firm, approve=True)
+    firm.mailchimp_control("PUT", "permissions", {"permissions": ["Email"]})
+    firm.settings["marketing_permissions"] = {"Email": "consent: order form"}
+    firm.customer("Eva", "eva@first-run.net")
+    held = run(firm)
+    assert held is not None
+    assert held.first.startswith("new contacts would get marketing permissions")
 
 
 def test_a46_a_rehearsal_with_another_audience_lets_the_former_one_be_asked_about(firm):

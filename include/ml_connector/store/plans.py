@@ -197,6 +197,24 @@ def rehearsed(connection: Connection, *, plan_id: int) -> dict[str, Any]:
     return dict(found or {})
 
 
+def note_part(connection: Connection, *, plan_id: int) -> None:
+    """Store that a plan is about single customers only."""
+    connection.execute(
+        text("""UPDATE ml_connector.plans SET counts = counts || '{"part": true}'
+                WHERE id = :plan_id"""),
+        {"plan_id": plan_id},
+    )
+
+
+def is_part(connection: Connection, *, plan_id: int) -> bool:
+    """Return whether a plan is about single customers only."""
+    found = connection.execute(
+        text("SELECT coalesce(counts ? 'part', false) FROM ml_connector.plans WHERE id = :plan_id"),
+        {"plan_id": plan_id},
+    )
+    return bool(found.scalar_one())
+
+
 def finish(
     connection: Connection, *, plan_id: int, state: str, counts: Mapping[str, object]
 ) -> None:

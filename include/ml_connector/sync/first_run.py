@@ -2,9 +2,10 @@
 
 A sync is known once a plan of it was approved or written: with its audience, its company and what
 it sends new contacts as. A plan under anything else waits, whatever its size, and so does one after
-months of silence. Until then webhooks and replays are read and staged, and nothing is written.
+months of silence. A plan for single customers makes no sync known. Until then webhooks and replays are read and staged, and nothing is written.
 """
 
+from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -35,12 +36,24 @@ def why_ask(scope: Scope, connection: Connection) -> str | None:
         # A store that was filled before first runs were asked about has nothing to be asked.
         written = contacts.any_written(connection, sync=scope.name)
         return None if written else "this is the first run of the sync"
-    now = _setup(scope, connection)
+    if known.get("part"):
+        return "so far only plans for single customers were approved"
+    if said := _differs(known, _setup(scope, connection)):
+        return said
+    since = server_time(connection) - datetime.fromisoformat(known["at"])
+    return f"the sync was silent for {since.days} days" if since > SILENCE else None
+
+
+def _differs(known: Mapping[str, Any], now: Mapping[str, Any]) -> str | None:
+    """Return what is set up otherwise than when it was approved, in words."""
     for name, said in _NAMES.items():
         if known.get(name) not in (None, now[name]):
             return said
-    since = server_time(connection) - datetime.fromisoformat(known["at"])
-    return f"the sync was silent for {since.days} days" if since > SILENCE else None
+    if known.get("creates") is False and now["creates"]:
+        return "contacts would be created, which `create: never` excluded so far"
+    if set(now["permissions"]) - set(known.get("permissions", now["permissions"])):
+        return "new contacts would get marketing permissions that they did not get before"
+    return None
 
 
 def may_write(scope: Scope) -> bool:
@@ -60,8 +73,15 @@ def check_known(scope: Scope) -> None:
         )
 
 
-def remember(scope: Scope, connection: Connection) -> None:
-    """Store that the sync writes with a person's approval, as it is set up now."""
+def remember(scope: Scope, connection: Connection, *, part: bool = False) -> None:
+    """Store that the sync writes with a person's approval, as it is set up now.
+
+    ``part``: what was approved is about single customers. The plan for all of them still waits.
+    """
+    if part and why_ask(scope, connection) is not None:
+        if not cursors.get(connection, sync=scope.name, name=_CURSOR):
+            cursors.put(connection, sync=scope.name, name=_CURSOR, value={"part": True})
+        return
     value = {**_setup(scope, connection), "at": server_time(connection).isoformat()}
     cursors.put(connection, sync=scope.name, name=_CURSOR, value=value)
 
@@ -82,4 +102,6 @@ def _setup(scope: Scope, connection: Connection) -> dict[str, Any]:
         "audience": scope.sync.audience_id,
         "company": company,
         "new_contact_status": scope.sync.new_contact_status,
+        "creates": scope.sync.create == "all",
+        "permissions": sorted(scope.sync.marketing_permissions),
     }

@@ -528,6 +528,8 @@ def make_plan(
         else:
             lock_sync(connection, sync=scope.name, at="deciding")
             changes.supersede(connection, sync=scope.name)  # leftovers of an earlier run
+            if customer_ids:
+                plans.note_part(connection, plan_id=plan_id)
         deciding.mark_parked_due(connection, sync=scope.name, now=scope.clock())
         _invalidate_on_policy_change(scope, connection, preview=preview)
         edits.apply_new_rules(scope, connection, preview=preview)
