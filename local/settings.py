@@ -156,7 +156,8 @@ def load(
         if choosing or own.is_file():
             syncs = str(own)
         else:
-            question = AUDIENCE if not audience else CONSENT if not status else ""
+            asked = ((AUDIENCE, audience), (CONSENT, status))
+            question = ". And ".join(each for each, answer in asked if not answer)
     # Without tokens there is something to do first, and the answer may take a look at the account.
     if question and COMPANY[1] in given and API_KEY in given:
         raise LocalError(question)

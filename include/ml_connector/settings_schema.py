@@ -8,7 +8,14 @@ import re
 from typing import Any
 
 from ml_connector.customer_paths import ADDRESSES, PATHS, REFERENCES
-from ml_connector.settings import NAMED_ATTRIBUTES, SYNC_NAME, TAG_NAME, File, Sync
+from ml_connector.settings import (
+    NAMED_ATTRIBUTES,
+    SANDBOX_AUDIENCE,
+    SYNC_NAME,
+    TAG_NAME,
+    File,
+    Sync,
+)
 
 DESCRIPTIONS = {
     "quickbooks_conn_id": "Airflow connection of the company.",
@@ -50,6 +57,11 @@ def schema() -> dict[str, Any]:
     for derived in ("name", "beside"):
         sync["properties"].pop(derived)
     sync["required"].remove("name")
+    sync["required"].remove("new_contact_status")
+    sync["anyOf"] = [
+        {"required": ["new_contact_status"]},
+        {"properties": {"audience_id": {"const": SANDBOX_AUDIENCE}}},
+    ]
     for name, text in DESCRIPTIONS.items():
         sync["properties"][name]["description"] = text
     _name_sources(sync["properties"], definitions)

@@ -17,7 +17,7 @@ from ml_connector.settings_source import DEFAULT_FILE, Source, find_source
 
 SMALLEST = """syncs:
   main:
-    audience_id: a1b2c3d4e5
+    audience_id: f1b2c3d4e5
     new_contact_status: subscribed
     fields: {FNAME: GivenName}
 """
@@ -71,7 +71,7 @@ def with_line(line: str) -> str:
     [
         (2, "new_contact_status: is missing: it states the legal basis", edited(STATUS, "")),
         (4, "new_contact_status: .*subscribed.*pending", edited("subscribed", "cleaned")),
-        (2, "audience_id: is missing", edited("    audience_id: a1b2c3d4e5\n", "")),
+        (2, "audience_id: is missing", edited("    audience_id: f1b2c3d4e5\n", "")),
         (2, "fields: is missing", edited(FIELDS, "")),
         (6, "audience: is not a known setting", with_line("audience: x")),
         (6, "guard.max_archive: is not a known setting", with_line("guard: {max_archive: 3}")),
@@ -90,8 +90,8 @@ def with_line(line: str) -> str:
         (5, "FNAME needs at least one", edited("GivenName", "[]")),
         (5, "fields", edited("{FNAME: GivenName}", "[FNAME]")),
         (5, "fields", edited("GivenName", "7")),
-        (3, "audience_id", edited("a1b2c3d4e5", '""')),
-        (3, "audience_id", edited("a1b2c3d4e5", "1234567890")),
+        (3, "audience_id", edited("f1b2c3d4e5", '""')),
+        (3, "audience_id", edited("f1b2c3d4e5", "1234567890")),
         (6, "audience_id is a duplicate key", with_line("audience_id: other")),
         (7, "FNAME is a duplicate key", edited("{FNAME: GivenName}", "\n      FNAME: A\n      FNAME: B")),
         (2, "'Main Street' is no sync name", edited("main:", "Main Street:")),

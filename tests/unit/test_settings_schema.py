@@ -133,6 +133,19 @@ def test_what_loading_takes_the_schema_takes_too(settings, tmp_path):
     VALIDATOR.validate(data)
 
 
+@pytest.mark.parametrize(("audience", "taken"), [("a1b2c3d4e5", True), ("a1b2c3d4e6", False)])
+def test_only_the_sandboxs_audience_goes_without_a_status(audience, taken, tmp_path):
+    data = {"syncs": {"main": {"audience_id": audience, "fields": {"FNAME": "GivenName"}}}}
+    file = tmp_path / "syncs.yaml"
+    file.write_text(yaml.safe_dump(data), "utf-8")
+    assert VALIDATOR.is_valid(data) == taken
+    if taken:
+        assert load_syncs(file)["main"].new_contact_status == "subscribed"
+    else:
+        with pytest.raises(SettingsError, match="every customer agreed to the newsletter"):
+            load_syncs(file)
+
+
 def test_the_schema_is_json_without_a_machines_paths():
     assert json.loads(settings_schema.text()) == SCHEMA
     assert str(ROOT) not in settings_schema.text()
