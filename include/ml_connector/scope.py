@@ -1,7 +1,8 @@
 """Context of every step of a sync: its settings, store, keys and run."""
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
@@ -57,12 +58,13 @@ class Scope:
         with self.database.begin() as connection:
             return plans.open_plan(connection, sync=self.name, run_id=self.run.run_id, kind=kind)
 
-    def book_calls(self, plan_id: int) -> dict[str, int]:
-        """Add the calls made so far to the plan and to the day's usage; reset and return them."""
+    def book_calls(self, plan_id: int | None = None) -> dict[str, int]:
+        """Add the calls made so far to the day's usage and to a plan; reset and return them."""
         made = dict(self.calls)
         self.calls.clear()
         with self.database.begin() as connection:
-            plans.add_calls(connection, plan_id=plan_id, calls=made)
+            if plan_id is not None:
+                plans.add_calls(connection, plan_id=plan_id, calls=made)
             for system, account in (
                 ("quickbooks", self.sync.quickbooks_conn_id),
                 ("mailchimp", self.sync.mailchimp_conn_id),
@@ -70,6 +72,15 @@ class Scope:
                 mine = {call: n for call, n in made.items() if call.startswith(system)}
                 pacing.count_calls(connection, account=account, calls=mine, day=self.clock().date())
         return made
+
+    @contextmanager
+    def outside_runs(self) -> Iterator[None]:
+        """Book the calls of the block, however it ends: they belong to no run."""
+        try:
+            yield
+        finally:
+            if self.calls:
+                self.book_calls()
 
 
 @dataclass

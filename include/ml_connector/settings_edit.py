@@ -5,10 +5,12 @@ The text is spliced where PyYAML's nodes say that a value stands
 """
 
 import difflib
+import errno
 import os
 import stat
 import tempfile
 from copy import deepcopy
+from io import FileIO
 from pathlib import Path
 from typing import Any
 
@@ -253,7 +255,7 @@ class SettingsEdit:
         syncs_in(Source(str(self.path), text=self.text()))
 
     def save(self) -> None:
-        """Write the file at once or not at all, if a run could read it.
+        """Write the file, if a run could read it: at once, or in place where it cannot be replaced.
 
         Raises ``SettingsError`` if it is not valid, was changed meanwhile or cannot be written.
         """
@@ -265,11 +267,45 @@ class SettingsEdit:
             if there != self._before:
                 raise SettingsError(f"{self.path} was changed meanwhile; give the command again")
             mode = stat.S_IMODE(path.stat().st_mode) if path.exists() else _MODE
-            _replace(path, self.text().encode("utf-8"), mode)
+            _write(path, self.text().encode("utf-8"), mode)
         except OSError as error:
             raise SettingsError(f"{self.path} cannot be written: {error.strerror}") from None
         except UnicodeDecodeError:
             raise SettingsError(f"{self.path} was changed meanwhile") from None
+
+
+_IN_PLACE = (errno.EBUSY, errno.EXDEV, errno.EACCES, errno.EPERM, errno.EROFS)
+"""A file that is mounted by itself, or stands in another user's folder, cannot be replaced."""
+
+
+def _write(path: Path, content: bytes, mode: int) -> None:
+    """Replace a file; write it in place where that cannot be."""
+    try:
+        _replace(path, content, mode)
+    except OSError as error:
+        if error.errno not in _IN_PLACE or not path.exists():
+            raise
+        _overwrite(path, content)
+
+
+def _overwrite(path: Path, content: bytes) -> None:
+    """Write a file in place. If that fails, its former content comes back."""
+    with path.open("r+b", buffering=0) as file:
+        before = file.readall()
+        try:
+            _fill(file, content)
+        except OSError:
+            _fill(file, before)
+            raise
+
+
+def _fill(file: FileIO, content: bytes) -> None:
+    file.seek(0)
+    rest = memoryview(content)
+    while rest:
+        rest = rest[file.write(rest) :]
+    file.truncate()
+    os.fsync(file.fileno())
 
 
 def _replace(path: Path, content: bytes, mode: int) -> None:

@@ -68,6 +68,7 @@ class Stayed:
         edited: Rows of the audit after two customers were edited and the DAG ran again.
         preview: What `ml-connector preview` printed after a third customer was edited.
         synced: What `ml-connector sync` printed after that.
+        init: What `ml-connector init` printed for another settings file.
         runs: Who triggered the DAG's runs.
         scheduler: State of the scheduler by Airflow's health endpoint.
         running: The processes while it was up.
@@ -79,6 +80,7 @@ class Stayed:
     edited: list[dict]
     preview: str
     synced: str
+    init: str
     runs: set[str]
     scheduler: str
     running: list[str]
@@ -105,6 +107,8 @@ def stayed(machine, first) -> Stayed:
         edited = trail(airflow, run_id)
         airflow.edit(5, GivenName="Changed")
         preview, synced = typed(machine, "preview"), typed(machine, "sync")
+        other = machine.home / "other.yaml"
+        init = typed(machine, "init", "--file", str(other), "--yes", "--consent", "pending")
         runs = airflow.call("GET", f"/api/v2/dags/{DAG}/dagRuns")["dag_runs"]
         customers = requests.get(f"{airflow.quickbooks}/customers", timeout=10).json()
         health = airflow.call("GET", "/api/v2/monitor/health")
@@ -117,6 +121,7 @@ def stayed(machine, first) -> Stayed:
         edited=edited,
         preview=preview,
         synced=synced,
+        init=init,
         runs={run["triggered_by"] for run in runs},
         scheduler=health["scheduler"]["status"],
         running=running,
@@ -260,6 +265,11 @@ def test_commands_beside_a_scheduler_have_it_run_the_dag(stayed):
     assert update.search(stayed.synced)[1] == "applied", stayed.synced
     assert {"cli", "rest_api"} <= stayed.runs
     assert "test" not in stayed.runs
+
+
+def test_a_file_that_the_scheduler_does_not_use_is_not_rehearsed_by_its_settings(stayed):
+    assert "Not rehearsed: Airflow's scheduler uses other settings" in stayed.init
+    assert "a rehearsal can only read" not in stayed.init
 
 
 def test_it_stays_up_until_ctrl_c_and_leaves_no_process_behind(stayed):

@@ -5,6 +5,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from sqlalchemy import text
 
 from ml_connector.errors import SettingsError, Unavailable
 from ml_connector.settings import load_syncs
@@ -66,6 +67,10 @@ def test_a_new_file_has_what_was_asked_and_comments_and_nothing_is_written_elsew
         "Sandbox Company",
     ):
         assert told in said, said
+    with firm.database.begin() as connection:
+        booked = connection.execute(text("SELECT call, calls FROM ml_connector.api_usage")).all()
+    made = len(firm.calls("quickbooks"))
+    assert sum(n for call, n in booked if call.startswith("quickbooks.")) == made > 0
     for base in (firm.quickbooks, firm.mailchimp):
         assert firm.control(base, "GET", "journal?write=true")["calls"] == []
 

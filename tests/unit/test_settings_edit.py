@@ -1,5 +1,7 @@
 """A settings file is changed where it was asked, and nowhere else."""
 
+import errno
+import os
 from pathlib import Path
 
 import pytest
@@ -332,6 +334,31 @@ def test_a_text_that_no_run_could_read_is_not_written(tmp_path):
     with pytest.raises(SettingsError, match="new_contact_status"):
         edit.save()
     assert path.read_text() == BASE
+
+
+@pytest.mark.parametrize("code", [errno.EBUSY, errno.EACCES])
+def test_a_file_that_cannot_be_replaced_is_written_in_place(tmp_path, monkeypatch, code):
+    """A file that is mounted by itself cannot be renamed over."""
+    path = tmp_path / "syncs.yaml"
+    path.write_text(BASE)
+    number = path.stat().st_ino
+
+    def refused(*_):
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(Path, "replace", refused)
+    edit = SettingsEdit(path)
+    edit.put("main", "audience_id", "a")  # the new text is shorter
+    edit.save()
+    assert path.read_text() == BASE.replace("aud1", "a")
+    assert path.stat().st_ino == number
+    assert [each.name for each in tmp_path.iterdir()] == ["syncs.yaml"]
+    edit = SettingsEdit(path)
+    edit.put("main", "audience_id", "aud2")
+    monkeypatch.setattr(os, "fsync", refused)
+    with pytest.raises(SettingsError, match="cannot be written"):
+        edit.save()
+    assert path.read_text() == BASE.replace("aud1", "a")
 
 
 def test_a_file_is_replaced_at_once_and_keeps_its_mode_and_its_link(tmp_path):

@@ -3,13 +3,14 @@
 import getpass
 import os
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
 from ml_connector.audit import trail
 from ml_connector.audit.trail import Entry
-from ml_connector.errors import ConnectorError, SettingsError
+from ml_connector.errors import ConnectorError, SettingsError, StorageError
 from ml_connector.mailchimp.webhooks import secret_in, secret_matches
 from ml_connector.model import RunContext
 from ml_connector.privacy import erasure
@@ -66,7 +67,9 @@ def run_checks(sync_name: str = "", *, fix: bool = False) -> Iterator[Line]:
         except ConnectorError as error:
             yield _failed(f"{sync.name}: keys and connections", error)
             continue
-        yield from _of_sync(scope, fix=fix)
+        with suppress(StorageError), scope.outside_runs():  # a line of its own tells that one
+            yield from _of_sync(scope, fix=fix)
+        scope.database.close()
 
 
 def _keys() -> str:
@@ -97,7 +100,6 @@ def _of_sync(scope: Scope, *, fix: bool) -> Iterator[Line]:
     ]
     for name, check in checks:
         yield _tried(f"{scope.name}: {name}", check)
-    scope.database.close()
 
 
 def _tried(name: str, check: Callable[[], str]) -> Line:

@@ -141,14 +141,21 @@ def init(
         timezone=timezone,
         yes=yes,
     )
-    name = run_init(given)
+    done = run_init(given)
     if rehearsal:
-        _rehearse(name)
+        _rehearse(done.sync, elsewhere=done.elsewhere)
 
 
-def _rehearse(sync_name: str) -> None:
-    from ml_connector_airflow.commands.sync import run_dag, show_rehearsal
+def _rehearse(sync_name: str, *, elsewhere: bool = False) -> None:
+    """Rehearse and exit. ``elsewhere``: only this process knows the settings file."""
+    from ml_connector_airflow.commands.sync import is_run_by_airflow, run_dag, show_rehearsal
 
+    if elsewhere and is_run_by_airflow(sync_name):
+        typer.echo(
+            "Not rehearsed: Airflow's scheduler uses other settings. Give it this file, then run"
+            " `ml-connector rehearse`."
+        )
+        return
     outcome = run_dag(sync_name, _PREVIEW)
     show_rehearsal(outcome, sync_name)
     sys.exit(DONE if outcome.succeeded else FAILED)

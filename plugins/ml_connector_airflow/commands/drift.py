@@ -21,7 +21,7 @@ SOME = 50
 def show_drift(sync_name: str, *, as_json: bool, as_csv: bool) -> None:
     """Read the audience and print every difference: text, CSV, or one JSON object a line."""
     scope = open_scope(sync_name)
-    with closing(scope.database):
+    with closing(scope.database), scope.outside_runs():
         found = iter_drift(scope, mailchimp_client(scope))
         if as_csv:
             for part in iter_csv(HEADER, (each.cells for each in found)):

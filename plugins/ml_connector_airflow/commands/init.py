@@ -24,6 +24,7 @@ from ml_connector.rules.proposal import proposed
 from ml_connector.scope import Scope
 from ml_connector.settings import SYNC_NAME, Sync, home, settings_file
 from ml_connector.settings_edit import SettingsEdit
+from ml_connector.settings_source import find_source
 from ml_connector.store.database import Database
 from ml_connector.sync import preflight
 from ml_connector.sync.samples import SampleContact, Samples
@@ -78,6 +79,13 @@ class AudienceChoice(NamedTuple):
     name: str
 
 
+class Initialised(NamedTuple):
+    """The sync that was set up. ``elsewhere``: in a file that Airflow does not use so far."""
+
+    sync: str
+    elsewhere: bool
+
+
 @dataclass(frozen=True, kw_only=True)
 class Initialiser:
     """Asks the questions. ``console`` shows what was read."""
@@ -86,8 +94,8 @@ class Initialiser:
     database: Database
     console: Console = field(default_factory=lambda: Console(highlight=False, soft_wrap=True))
 
-    def run(self) -> str:
-        """Ask, write the file; return the sync's name.
+    def run(self) -> Initialised:
+        """Ask, write the file; return the sync that it holds.
 
         Raises ``SettingsError`` if a needed answer is missing or wrong, or the file cannot be used.
         Nothing is written then.
@@ -122,7 +130,7 @@ class Initialiser:
                 edit.put(name, key, value)
         edit.note(name, "audience_id", audience.name, instead_of=others)
         self._write(edit)
-        return name
+        return Initialised(name, elsewhere=self._is_elsewhere(edit.path))
 
     # ── questions ─────────────────────────────────────────────────────────────────────────────
 
@@ -276,9 +284,15 @@ class Initialiser:
             raise SettingsError("nothing was written")
         edit.save()
         self._say(f"Written: {edit.path}")
-        if edit.path.resolve() != settings_file().resolve():
-            self._say(f"Set ML_CONNECTOR_SYNCS={edit.path} where Airflow runs, so that it is used.")
-            os.environ["ML_CONNECTOR_SYNCS"] = str(edit.path)
+
+    def _is_elsewhere(self, path: Path) -> bool:
+        """Return whether the file is not the one in force; it is for this process from then on."""
+        source = find_source()
+        if source and source.path and source.path.resolve() == path.resolve():
+            return False
+        self._say(f"Set ML_CONNECTOR_SYNCS={path} where Airflow runs, so that it is used.")
+        os.environ["ML_CONNECTOR_SYNCS"] = str(path)
+        return True
 
     # ── asking and showing ────────────────────────────────────────────────────────────────────
 
@@ -341,13 +355,15 @@ class Initialiser:
     @contextmanager
     def _scope(self, sync: Sync) -> Iterator[Scope]:
         """Open a sync whose clients only read."""
-        yield Scope(
+        scope = Scope(
             sync=sync,
             database=self.database,
             vault=vault_from(os.environ, home()),
             run=RunContext(task_id="init"),
             read_only=True,
         )
+        with scope.outside_runs():
+            yield scope
 
 
 _DEFAULTS: Mapping[str, Any] = {
@@ -359,8 +375,8 @@ _DEFAULTS: Mapping[str, Any] = {
 }
 
 
-def run_init(given: Given) -> str:
-    """Ask what the settings need and write them; return the sync's name."""
+def run_init(given: Given) -> Initialised:
+    """Ask what the settings need and write them."""
     with closing(Database(database_url())) as database:
         return Initialiser(given=given, database=database).run()
 

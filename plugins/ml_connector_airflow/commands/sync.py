@@ -44,6 +44,11 @@ class RunOutcome:
     seconds: float
 
 
+def is_run_by_airflow(sync_name: str) -> bool:
+    """Return whether a live scheduler runs the sync: with its own settings."""
+    return is_scheduled(f"sync_customers__{sync_name}")
+
+
 def run_dag(sync_name: str, conf: dict[str, Any]) -> RunOutcome:
     """Run ``sync_customers__<sync>`` and wait for its end. Airflow resolves the connections.
 

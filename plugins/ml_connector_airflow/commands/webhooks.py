@@ -21,7 +21,7 @@ def run_registration(url: str, *, sync_name: str, show: bool, remove: bool) -> I
     base = "" if show else base_of(url)
     for sync in syncs:
         scope = open_scope(sync.name, run=RunContext(task_id="webhooks", actor=getpass.getuser()))
-        with closing(scope.database):
+        with closing(scope.database), scope.outside_runs():
             registration = Registration(
                 scope,
                 mailchimp_client(scope),

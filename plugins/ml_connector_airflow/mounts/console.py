@@ -373,7 +373,7 @@ def _started(dag_id: str, given: dict[str, Any], said: str, *, actor: str) -> St
 @contextmanager
 def _scope(sync: Sync, *, read_only: bool = False) -> Iterator[Scope]:
     scope = open_scope(sync.name, read_only=read_only)
-    with closing(scope.database):
+    with closing(scope.database), scope.outside_runs():
         try:
             yield scope
         except NotConnected:
