@@ -49,6 +49,20 @@ def differing(shown: Mapping[str, Any], sent: Mapping[str, Any]) -> list[str]:
     return [tag for tag in tags if not alike(shown.get(tag, ""), sent.get(tag, ""))]
 
 
+def sent_elsewhere(shown: Mapping[str, Any], others: Sequence[Mapping[str, Any]]) -> frozenset[str]:
+    """Return the merge fields that show what other syncs sent: such a value is no person's (A39).
+
+    ``others``: what each of them last sent. Where they sent different values, nobody tells which
+    came last: a person may have brought the former one back, so the value counts as theirs.
+    """
+    sent = {tag: [each[tag] for each in others if each.get(tag)] for tag in shown}
+    return frozenset(
+        tag
+        for tag, values in sent.items()
+        if values and all(alike(shown[tag], each) for each in values)
+    )
+
+
 def plan_adoption(
     wanted: Mapping[str, MergeValue], shown: Mapping[str, Any], *, adopt: str
 ) -> FieldPlan:

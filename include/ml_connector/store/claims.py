@@ -224,10 +224,10 @@ def claim_batch(
 
 def iter_undecided_updates(
     connection: Connection, *, plan_id: int, customer_ids: Collection[str] | None = None
-) -> Iterator[ClaimedChange]:
+) -> Iterator[list[ClaimedChange]]:
     """Yield a plan's pending or previewed updates and restores of contacts that show anything.
 
-    They are read, not claimed, a thousand at a time. ``customer_ids``: only of these.
+    They are read, not claimed, up to a thousand at a time. ``customer_ids``: only of these.
     """
     claimed = """c AS (SELECT * FROM ml_connector.all_changes
                        WHERE plan_id = :plan_id AND state IN ('pending', 'preview')
@@ -238,10 +238,9 @@ def iter_undecided_updates(
     rows = connection.execute(
         text(query), {"plan_id": plan_id, "ids": ids}, execution_options={"yield_per": 1000}
     )
-    for row in rows:
-        change = ClaimedChange(*row)
-        if change.customer_payload and (change.contact_payload or change.observation):
-            yield change
+    for page in rows.partitions():
+        read = [ClaimedChange(*row) for row in page]
+        yield [c for c in read if c.customer_payload and (c.contact_payload or c.observation)]
 
 
 class Risky(NamedTuple):

@@ -13,7 +13,14 @@ from sqlalchemy import Connection
 from ml_connector.audit import trail
 from ml_connector.audit.trail import Entry
 from ml_connector.model import Customer, Member, MemberWrite, MergeValue
-from ml_connector.rules.edits import CHANGED, alike, differing, plan_adoption, plan_update
+from ml_connector.rules.edits import (
+    CHANGED,
+    alike,
+    differing,
+    plan_adoption,
+    plan_update,
+    sent_elsewhere,
+)
 from ml_connector.rules.notes_block import Suggestion
 from ml_connector.scope import Scope
 from ml_connector.settings import Sync
@@ -198,13 +205,13 @@ def respected(
     """Return ``row`` without the merge fields in which a person's value stays.
 
     ``past``: QuickBooks' values that were last taken into account; None if there was no write.
-    ``others``: what other syncs sent to the contact. Such a value is no person's.
+    ``others``: what other syncs sent to the contact.
     """
     seen = seen_by(scope, row.change)
     if seen is None:
         return row
     sync, wanted, shown = scope.sync, row.write.merge_fields, seen.merge_fields
-    ours = {tag for tag, value in shown.items() if any(alike(value, o.get(tag)) for o in others)}
+    ours = sent_elsewhere(shown, others)
     if past is None:
         shown = {tag: value for tag, value in shown.items() if tag not in ours}
         plan = plan_adoption(wanted, shown, adopt=sync.adopt)

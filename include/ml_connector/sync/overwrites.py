@@ -5,7 +5,7 @@ terminal show them, and they are read anew each time.
 """
 
 from collections import defaultdict
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from sqlalchemy import Connection
@@ -99,25 +99,32 @@ def _iter_overwritten(
     customer_ids: Collection[str] | None = None,
 ) -> Iterator[tuple[str, str, Any, Any]]:
     """Yield (merge field, customer id, value in the audience, value from QuickBooks)."""
-    updates = claims.iter_undecided_updates(connection, plan_id=plan_id, customer_ids=customer_ids)
+    pages = claims.iter_undecided_updates(connection, plan_id=plan_id, customer_ids=customer_ids)
     sharers = sharing.readers(connection, sync=scope.name, audience=scope.sync.audience_id)
-    for change in updates:
-        if change.lowers:
-            continue
-        key = bytes(change.email_key)
-        others = sharing.sent_by_others(connection, others=sharers, keys=[key], vault=scope.vault)
-        past = _past(scope, change)
-        customer = customers.decrypted(
-            change.customer_payload or b"",
-            sync=scope.name,
-            customer_id=change.customer_id,
-            vault=scope.vault,
-        )
-        row = edits.fields_of(scope, change, customer, past=past, moved={}, others=others[key])
-        shown = row.seen.merge_fields if row.seen else past
-        for tag, value in row.write.merge_fields.items():
-            if (old := shown.get(tag)) and not alike(old, value):
-                yield tag, change.customer_id, old, value
+    for page in pages:
+        updates = [change for change in page if not change.lowers]
+        keys = [bytes(change.email_key) for change in updates if change.observation]
+        others = sharing.sent_by_others(connection, others=sharers, keys=keys, vault=scope.vault)
+        for change in updates:
+            found = others.get(bytes(change.email_key), ())
+            yield from _overwritten_by(scope, change, found)
+
+
+def _overwritten_by(
+    scope: Scope, change: ClaimedChange, others: Sequence[Mapping[str, Any]]
+) -> Iterator[tuple[str, str, Any, Any]]:
+    past = _past(scope, change)
+    customer = customers.decrypted(
+        change.customer_payload or b"",
+        sync=scope.name,
+        customer_id=change.customer_id,
+        vault=scope.vault,
+    )
+    row = edits.fields_of(scope, change, customer, past=past, moved={}, others=others)
+    shown = row.seen.merge_fields if row.seen else past
+    for tag, value in row.write.merge_fields.items():
+        if (old := shown.get(tag)) and not alike(old, value):
+            yield tag, change.customer_id, old, value
 
 
 def _past(scope: Scope, change: ClaimedChange) -> dict[str, Any]:
