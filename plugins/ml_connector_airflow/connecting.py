@@ -1,14 +1,12 @@
 """Connect an account, from the consent to a working connection: for the shell and the console."""
 
 import json
-import os
 from collections.abc import Callable
 from contextlib import closing
 from typing import Any
 
 from airflow.models.connection import Connection as StoredConnection
 from airflow.utils.session import create_session
-from sqlalchemy import select
 
 from ml_connector.errors import SettingsError
 from ml_connector.mailchimp import authorize as mailchimp
@@ -119,20 +117,14 @@ def _not_stored(conn_id: str) -> SettingsError:
 def _change(conn_id: str, put: Callable[[Any], None]) -> bool:
     """Change a connection in Airflow's own database; return False if another one takes effect.
 
-    Airflow reads a secrets backend and the environment first.
+    Airflow reads the environment and a secrets backend first. What they hold is in no row: it has
+    no id, even where it equals a stored connection.
     """
-    if f"AIRFLOW_CONN_{conn_id.upper()}" in os.environ:
-        return False
-    in_effect = _content(connection_named(conn_id, "add it in Airflow"))
+    connection_named(conn_id, "add it in Airflow")
+    row = getattr(StoredConnection.get_connection_from_secrets(conn_id), "id", None)
     with create_session() as session:
-        query = select(StoredConnection).where(StoredConnection.conn_id == conn_id)
-        stored = session.scalar(query)
-        if stored is None or _content(stored) != in_effect:
+        stored = session.get(StoredConnection, row) if row else None
+        if stored is None:
             return False
         put(stored)
         return True
-
-
-def _content(connection: Any) -> tuple[Any, ...]:
-    fields = (connection.conn_type, connection.host, connection.login, connection.password)
-    return *fields, connection.extra_dejson

@@ -190,9 +190,23 @@ def test_nobody_is_sent_to_mailchimp_if_the_token_could_not_be_stored(environmen
     assert "http" not in output
 
 
-def test_a_connection_in_the_environment_hides_the_one_that_is_stored(mailchimp, company):
+@pytest.mark.parametrize("place", ["environment", "secrets_backend"])
+def test_what_hides_the_stored_connection_takes_no_token(mailchimp, company, tmp_path, place):
     connection = {"conn_type": "mailchimp", "login": "id", "extra": {"client_secret": "s"}}
-    mailchimp["AIRFLOW_CONN_MAILCHIMP_DEFAULT"] = json.dumps(connection)
+    if place == "environment":
+        mailchimp["AIRFLOW_CONN_MAILCHIMP_DEFAULT"] = json.dumps(connection)
+    else:  # the very same as the stored one
+        file = tmp_path / "connections.json"
+        connection |= {"login": "sandbox-client"}
+        connection["extra"] = {
+            "client_secret": "sandbox-secret",
+            "token_url": f"{company.mailchimp}/oauth2/token",
+        }
+        file.write_text(json.dumps({"mailchimp_default": connection}))
+        backend = "airflow.secrets.local_filesystem.LocalFilesystemBackend"
+        mailchimp["AIRFLOW__SECRETS__BACKEND"] = backend
+        kwargs = {"connections_file_path": str(file)}
+        mailchimp["AIRFLOW__SECRETS__BACKEND_KWARGS"] = json.dumps(kwargs)
     with connect(mailchimp, "--wait", "1", system="mailchimp") as process:
         output, _ = process.communicate(timeout=60)
     assert process.returncode == 2
