@@ -437,6 +437,43 @@ def test_a_plan_that_nobody_answered_pushes_nothing_and_is_over_without_a_person
     assert everybody.webhook.taken[-1] == ("ended", "guard_waiting:main")
 
 
+def test_an_answer_to_an_earlier_state_of_the_plan_is_no_answer(
+    database, everybody, in_a_task, monkeypatch
+):
+    """A browser tab may show the plan as it was before the run decided anew."""
+    from airflow.providers.standard.operators.hitl import HITLOperator
+
+    from ml_connector_airflow.operators.plan_approval import PlanApproval
+    from ml_connector_airflow.tasks.sync import hold_large_plan
+
+    plan_a_thousand_archives(database)
+    approval, asked = PlanApproval(task_id="approval", sync="main"), []
+    monkeypatch.setattr(HITLOperator, "execute", lambda self, _: asked.append(self.subject) or [])
+    context = {"dag_run": SimpleNamespace(conf={}), "params": {}}
+
+    def answered(shown: str) -> list[int]:
+        event = {
+            "chosen_options": ["Approve"],
+            "params_input": {"shown": shown},
+            "responded_at": NOW,
+            "responded_by_user": {"id": "1", "name": "Ann"},
+        }
+        return approval.execute_complete(context, event)
+
+    def stored(what: str) -> str:
+        with database.begin() as connection:
+            return connection.execute(
+                text(f"SELECT counts ->> '{what}' FROM ml_connector.plans ORDER BY id DESC LIMIT 1")
+            ).scalar_one()
+
+    hold_large_plan("main")
+    assert answered("1:of-before") == []
+    assert asked[0].startswith("main: 1000 contacts would be archived")
+    assert stored("standing") == "waiting"
+    answered(stored("fingerprint"))
+    assert (len(asked), stored("standing")) == (1, "approved")
+
+
 def test_events_that_were_given_up_are_told_once_by_the_watch_and_once_none_is_left(
     database, everybody, in_a_task
 ):

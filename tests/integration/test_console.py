@@ -27,6 +27,7 @@ from ml_connector.console.visit import Services, Started
 from ml_connector.console.words import STATUS, Fault, fault
 from ml_connector.errors import NeedsReauth
 from ml_connector.settings import Sync, Tags
+from ml_connector.store import approvals
 from ml_connector.sync import guard
 from ml_connector.sync.drift import Drift
 from ml_connector.sync.samples import SampleContact, SampleField
@@ -684,6 +685,9 @@ def test_a_plan_that_waits_is_named_on_the_overview_and_answered_on_its_page(com
     page = visitor.get(f"/main/plans/{plan_id}").text
     asked = "/api/v2/dags/sync_customers__main/dagRuns/run-1/taskInstances/approval/-1/hitlDetails"
     assert page.count(f'data-question="{asked}"') == 2
+    with company.database.begin() as connection:
+        fingerprint = approvals.fingerprint(connection, plan_id=plan_id)
+    assert page.count(f'data-shown="{fingerprint}"') == 2
     assert "data-answer" not in Visitor(company, "viewer").get(f"/main/plans/{plan_id}").text
     guard.reject(scope, plan_id=plan_id, person="Ann")
     assert "Waiting for your approval" not in visitor.get("/main").text

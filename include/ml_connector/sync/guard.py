@@ -112,6 +112,12 @@ def plan_state(scope: Scope, *, plan_id: int) -> str:
         return approvals.approval_of(connection, plan_id=plan_id)[0]
 
 
+def is_shown(scope: Scope, *, plan_id: int, fingerprint: str) -> bool:
+    """Return whether ``fingerprint`` is that of the question about a plan."""
+    with scope.database.begin() as connection:
+        return approvals.approval_of(connection, plan_id=plan_id)[1] == fingerprint
+
+
 def approve(scope: Scope, *, plan_id: int, person: str) -> None:
     """Approve a waiting plan exactly as it was shown, and record the choice in the audit.
 
@@ -125,7 +131,8 @@ def approve(scope: Scope, *, plan_id: int, person: str) -> None:
             changes.supersede(connection, sync=scope.name, plan_id=plan_id)
         state = "outdated" if moved else "approved"
         if not moved and plans.plan_kind(connection, plan_id=plan_id) == "sync":
-            first_run.remember(scope, connection)
+            part = plans.is_part(connection, plan_id=plan_id)
+            first_run.remember(scope, connection, part=part)
         approvals.set_state(connection, plan_id=plan_id, state=state)
         _audit(scope, connection, plan_id, state, person)
     if moved:

@@ -14,6 +14,8 @@ from ml_connector_airflow.tasks import sync as sync_tasks
 
 APPROVE, REJECT = "Approve", "Reject"
 CONSOLE = "/ml-connector/console"
+SHOWN = "shown"
+"""Parameter of an answer: the fingerprint of the plan that the console's page showed."""
 ANSWER_WITHIN = timedelta(hours=20)
 """Before the next daily run is due; no answer is a no."""
 RETRY_DELAY = timedelta(seconds=10)
@@ -62,8 +64,15 @@ class PlanApproval(HITLOperator):
 
     @fail_at_once
     def execute_complete(self, context: Context, event: dict[str, Any]) -> list[int]:
-        """Return the plan's shards if it was approved and is unchanged."""
-        answer = super().execute_complete(context, event)
+        """Return the plan's shards if it was approved and is unchanged.
+
+        Asks again if the answer is about an earlier state of the plan, as an old page showed it.
+        """
+        told = dict(event.get("params_input") or {})
+        shown = told.pop(SHOWN, None)
+        if shown and not sync_tasks.is_shown(self.sync, fingerprint=str(shown)):
+            return list(self.execute(context))
+        answer = super().execute_complete(context, {**event, "params_input": told})
         user = answer["responded_by_user"] or {}
         person = str(user.get("name") or user.get("id") or "")
         if answer["chosen_options"] == [APPROVE]:

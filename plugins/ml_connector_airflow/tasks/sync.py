@@ -169,6 +169,13 @@ def hold_large_plan(sync: str) -> guard.HeldPlan | None:
 
 
 @values_withheld()
+def is_shown(sync: str, *, fingerprint: str) -> bool:
+    """Return whether the run's plan waits in the state that a page with this fingerprint shows."""
+    with _step(sync) as scope:
+        return guard.is_shown(scope, plan_id=scope.plan_id(), fingerprint=fingerprint)
+
+
+@values_withheld()
 def approve_plan(sync: str, *, person: str) -> None:
     """Approve the run's plan as it was shown."""
     with _step(sync) as scope:

@@ -66,13 +66,22 @@ document.addEventListener("click", async (event) => {
     404: "The run has not asked yet, or no longer asks. Load the page again in a moment.",
     409: "Somebody has answered already. Load the page again.",
   };
+  const shown = button.dataset.shown;
   for (const each of buttons) each.disabled = true;
   try {
+    // The plan may have changed since. The run checks that too, and asks again.
+    const page = await fetch(location.href, { credentials: "same-origin" });
+    const now = new DOMParser().parseFromString(await page.text(), "text/html");
+    const asked = now.querySelector("button[data-answer]");
+    if (asked && asked.dataset.shown !== shown) {
+      say("The plan is no longer the one shown here. Load the page again.");
+      return;
+    }
     const response = await fetch(button.dataset.question, {
       method: "PATCH",
       credentials: "same-origin",
       headers: { "Content-Type": "application/json" },
-      body: JSON.stringify({ chosen_options: [answer], params_input: {} }),
+      body: JSON.stringify({ chosen_options: [answer], params_input: { shown } }),
     });
     if (response.ok) {
       say(answer === "Approve" ? "Approved: the run goes on." : "Rejected: nothing of this plan is written.");
