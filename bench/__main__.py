@@ -18,6 +18,7 @@ from bench import (
     audit_page,
     dag_run,
     daily,
+    drift,
     imports,
     in_turn,
     webhook_latency,
@@ -30,6 +31,7 @@ RESULTS = Path(__file__).with_name("results.md")
 PARTS: dict[str, Callable[[argparse.Namespace], Iterable[Row]]] = {
     "daily": daily.rows,
     "in-turn": in_turn.rows,
+    "drift": drift.rows,
     "write-back": write_back.rows,
     "webhook": webhook_latency.rows,
     "receiver": webhook_load.rows,
