@@ -7,22 +7,30 @@ import os
 import re
 import shutil
 import signal
+import subprocess
 import tempfile
 import threading
 from pathlib import Path
 
 import pytest
 import requests
+from playwright.sync_api import FrameLocator, expect
 
 from local.settings import SANDBOX_AUDIENCE
+from ml_connector.settings import load_syncs
 from sandbox.mailchimp.app import create_app as create_mailchimp
 from sandbox.quickbooks.app import create_app as create_quickbooks
 from sandbox.running import serving_in_thread
 from tests.e2e.airflow import Airflow
-from tests.e2e.machine import Machine
+from tests.e2e.live.browser import Watched, browsing, console_in
+from tests.e2e.machine import CREDENTIALS, PATIENCE, REPOSITORY, Machine
 from tests.e2e.test_make_run import until
 
-CONSOLE = "/ml-connector/console/main"
+SETUP = "/ml-connector/console/main/setup"
+CONSENT = {
+    "QuickBooks": "Connected to the company Sandbox Company_US_1.",
+    "Mailchimp": "Connected to the account Sample Company.",
+}
 
 
 @pytest.fixture
@@ -55,12 +63,29 @@ def dotenv(accounts, **more: str) -> list[str]:
     return [f"{name}={value}" for name, value in given.items()]
 
 
-def browser_of(machine: Machine) -> requests.Session:
-    """A browser that is logged in to Airflow; it keeps cookies and follows redirects."""
-    browser = requests.Session()
-    token = Airflow(machine).http.headers["Authorization"].removeprefix("Bearer ")
-    browser.cookies.set("_token", token, domain="127.0.0.1", path="/")
-    return browser
+def pressed(watched: Watched, frame: FrameLocator, system: str, url: str) -> list[str]:
+    """Press a Connect button as a person does; return the pages that the browser went to."""
+    visited: list[str] = []
+
+    def note(request) -> None:
+        if request.is_navigation_request():
+            visited.append(request.url.split("?")[0])
+
+    watched.context.on("request", note)
+    with watched.context.expect_page() as opened:
+        frame.get_by_role("link", name=f"Connect {system}").first.click()
+    expect(opened.value.locator("main")).to_contain_text(CONSENT[system], timeout=60_000)
+    watched.context.remove_listener("request", note)
+    assert sum(each.startswith(url) for each in visited) == 1, visited
+    opened.value.close()
+    return [each.partition(SETUP)[2] for each in visited if not each.startswith(url)]
+
+
+def no_call(accounts) -> bool:
+    journals = [
+        requests.get(f"{url}/_sandbox/journal", timeout=30).json() for url in accounts.values()
+    ]
+    return all(journal["calls"] == [] for journal in journals)
 
 
 def test_without_a_token_nothing_runs_until_both_buttons_were_pressed_then_the_sync_does(
@@ -71,17 +96,23 @@ def test_without_a_token_nothing_runs_until_both_buttons_were_pressed_then_the_s
         killed = threading.Timer(400, os.killpg, (process.pid, signal.SIGINT))
         killed.start()
         output = "".join(until(process.stdout, "no sync runs before you connect"))
-        page = re.search(r"(http://\S+/setup) ", output)[1]
-        browser, console = browser_of(machine), page.removesuffix("/setup")
-        setup = browser.get(page, timeout=60).text
-        for system in ("mailchimp", "quickbooks"):
-            assert f'href="{CONSOLE}/setup/connect/{system}"' in setup
-        for url in accounts.values():
-            assert requests.get(f"{url}/_sandbox/journal", timeout=30).json()["calls"] == []
-        said = browser.get(f"{console}/setup/connect/mailchimp", timeout=60).text
-        assert "Connected to the account Sample Company." in said
-        said = browser.get(f"{console}/setup/connect/quickbooks", timeout=60).text
-        assert "Connected to the company Sandbox Company_US_1." in said
+        assert re.search(rf"http://\S+{SETUP} ", output)
+        with browsing(Airflow(machine)) as watched:
+            page = watched.page()
+            frame = console_in(page, watched.airflow)
+            frame.get_by_role("link", name="Setup", exact=True).click()
+            assert no_call(accounts)
+            # Intuit redirects to localhost, where nobody is logged in: that is one hop more.
+            assert pressed(watched, frame, "QuickBooks", accounts["quickbooks"]) == [
+                "/connect/quickbooks",
+                "/connected",
+                "/connected",
+            ]
+            assert pressed(watched, frame, "Mailchimp", accounts["mailchimp"]) == [
+                "/connect/mailchimp",
+                "/connected/mailchimp",
+            ]
+            assert all(each.startswith("asked ") for each in watched.trouble), watched.trouble
         output += "".join(until(process.stdout, "Ctrl-C stops it"))
         killed.cancel()
         os.killpg(process.pid, signal.SIGINT)
@@ -92,6 +123,51 @@ def test_without_a_token_nothing_runs_until_both_buttons_were_pressed_then_the_s
     log = (machine.home / "logs" / "api-server.log").read_text()
     assert "setup/connected" in log
     assert re.search(r"setup/connected\S* query=\S", log) is None  # the query holds a code
+    assert machine.left_running() == []
+
+
+def no_write(accounts) -> bool:
+    """Whether neither account was written to since the mock servers started."""
+    found = [
+        requests.get(f"{url}/_sandbox/journal?write=true", timeout=30).json()["calls"]
+        for url in accounts.values()
+    ]
+    return found == [[], []]
+
+
+def test_init_and_a_rehearsal_read_both_accounts_and_write_to_neither(machine, accounts):
+    """The answers are typed; then the same accounts are rehearsed by a whole Airflow."""
+    file = machine.home.parent / "syncs.yaml"
+    keys = {
+        "QUICKBOOKS_REALM_ID": "9341450000000001",
+        "QUICKBOOKS_REFRESH_TOKEN": "sandbox-refresh-token",
+        "MAILCHIMP_API_KEY": "sandbox-key-us99",
+        "MAILCHIMP_BASE_URL": f"{accounts['mailchimp']}/3.0",
+        "ML_CONNECTOR_SYNCS": str(file),
+    }
+    given = dotenv(accounts, **keys)
+    # Company, audience, consent, no other field, tags, schedule, time zone, write it.
+    typed = ["1", "1", "pending", "", "Customers", "0 3 * * *", "", "y"]
+    done = subprocess.run(
+        ["init" if word == "run" else word for word in machine.command(*given)],
+        cwd=REPOSITORY,
+        env={n: value for n, value in os.environ.items() if not n.startswith(CREDENTIALS)},
+        input="\n".join(typed) + "\n",
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "Sandbox Company_US_1" in done.stdout
+    assert "a rehearsal can only read" in done.stdout
+    assert "25 new contacts (25 pending)" in done.stdout
+    assert load_syncs(file)["main"].new_contact_status == "pending"
+    assert no_write(accounts)
+    code, output = machine.run(*given, "REHEARSE=1")
+    assert code == 0, output
+    assert "25 new contacts (25 pending)" in output
+    assert no_write(accounts)
     assert machine.left_running() == []
 
 
