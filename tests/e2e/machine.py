@@ -28,25 +28,28 @@ class Machine:
         self.home = home
         self.ports = {name.upper(): free_port() for name in vars(Ports())}
 
-    def command(self, *arguments: str) -> list[str]:
+    def command(self, *arguments: str, target: str = "run") -> list[str]:
         return [
-            *("make", "--no-print-directory", "run"),
+            *("make", "--no-print-directory", target),
             *(f"VENV={sys.prefix}", f"ML_CONNECTOR_HOME={self.home}"),
             *(f"{name}={port}" for name, port in self.ports.items()),
             *arguments,  # of two values make takes the last
         ]
 
     @contextmanager
-    def start(self, *arguments: str) -> Iterator[subprocess.Popen[str]]:
-        """Run `make run`; it is interrupted if this process is killed."""
+    def start(
+        self, *arguments: str, target: str = "run", stdin: int | None = None
+    ) -> Iterator[subprocess.Popen[str]]:
+        """Run `make run`, or another target; it is interrupted if this process is killed."""
         environment = {
             name: value for name, value in os.environ.items() if not name.startswith(CREDENTIALS)
         }
         watchdog = Watchdog(self.home.parent / "users")
         with subprocess.Popen(
-            self.command(*arguments),
+            self.command(*arguments, target=target),
             cwd=REPOSITORY,
             env=environment,
+            stdin=stdin,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,

@@ -23,7 +23,7 @@ from sandbox.quickbooks.app import create_app as create_quickbooks
 from sandbox.running import serving_in_thread
 from tests.e2e.airflow import Airflow
 from tests.e2e.live.browser import Watched, browsing, console_in
-from tests.e2e.machine import CREDENTIALS, PATIENCE, REPOSITORY, Machine
+from tests.e2e.machine import PATIENCE, Machine
 from tests.e2e.test_make_run import until
 
 SETUP = "/ml-connector/console/main/setup"
@@ -148,20 +148,12 @@ def test_init_and_a_rehearsal_read_both_accounts_and_write_to_neither(machine, a
     given = dotenv(accounts, **keys)
     # Company, audience, consent, no other field, tags, schedule, time zone, write it.
     typed = ["1", "1", "pending", "", "Customers", "0 3 * * *", "", "y"]
-    done = subprocess.run(
-        ["init" if word == "run" else word for word in machine.command(*given)],
-        cwd=REPOSITORY,
-        env={n: value for n, value in os.environ.items() if not n.startswith(CREDENTIALS)},
-        input="\n".join(typed) + "\n",
-        capture_output=True,
-        text=True,
-        timeout=PATIENCE,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert "Sandbox Company_US_1" in done.stdout
-    assert "a rehearsal can only read" in done.stdout
-    assert "25 new contacts (25 pending)" in done.stdout
+    with machine.start(*given, target="init", stdin=subprocess.PIPE) as process:
+        said, _ = process.communicate("\n".join(typed) + "\n", timeout=PATIENCE)
+    assert process.returncode == 0, said
+    assert "Sandbox Company_US_1" in said
+    assert "a rehearsal can only read" in said
+    assert "25 new contacts (25 pending)" in said
     assert load_syncs(file)["main"].new_contact_status == "pending"
     assert no_write(accounts)
     code, output = machine.run(*given, "REHEARSE=1")
