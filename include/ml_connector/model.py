@@ -51,6 +51,25 @@ CONSENT_RANK = {
 """How much mail a status permits. None of our writes may raise it."""
 
 
+class Engagement(StrEnum):
+    """What a member does with the mail, the most engaged first. Lists sort in this order."""
+
+    ENGAGED = "engaged"
+    """Opened or clicked within 30 days."""
+    QUIET = "quiet"
+    """Opened or clicked before."""
+    NEVER_OPENED = "never_opened"
+    """Was sent mail, and opened none."""
+    NEVER_MAILED = "never_mailed"
+    """No report names the member as a recipient. Stored as NULL."""
+    BOUNCING = "bouncing"
+    """Mail bounced softly since the last open, within 30 days."""
+    BOUNCED = "bounced"
+    """Mail bounced for good."""
+    COMPLAINED = "complained"
+    """Reported a mail as spam."""
+
+
 class Kind(StrEnum):
     """What a change does to a contact."""
 
@@ -107,7 +126,9 @@ class Member(msgspec.Struct, frozen=True, kw_only=True):
 
     ``unsubscribe_reason`` is set only for unsubscribed members. ``last_changed`` has a resolution
     of 1 s, UTC. ``interests`` are the ids of its groups; None if the response names none, and
-    ``language`` likewise. ``request_id`` is that of the write whose response this is.
+    ``language`` likewise. ``open_rate`` and ``click_rate`` are percentages of all campaigns so far,
+    rounded up; ``rating`` is Mailchimp's, 1 to 5. ``request_id`` is that of the write whose
+    response this is.
     """
 
     email_address: str
@@ -119,6 +140,9 @@ class Member(msgspec.Struct, frozen=True, kw_only=True):
     tags: tuple[str, ...] = ()
     interests: tuple[str, ...] | None = None
     language: str | None = None
+    open_rate: int | None = None
+    click_rate: int | None = None
+    rating: int | None = None
     request_id: str | None = None
 
 
@@ -231,6 +255,20 @@ def page_of(found: Iterable[T | Unreadable]) -> Page[T]:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Campaign:
+    """A campaign, or one mail of an automation or journey, which is sent as long as it runs.
+
+    ``figures`` of an automation: mails sent, opens, clicks and bounces. If they stay, so does its
+    report.
+    """
+
+    id: str
+    sent_at: datetime | None = None
+    is_automation: bool = False
+    figures: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class EmailActivity:
     """The latest activity of one address in a campaign report, None where there is none.
 
@@ -239,6 +277,7 @@ class EmailActivity:
 
     email_address: str
     engaged_at: datetime | None = None
+    clicked_at: datetime | None = None
     soft_bounce_at: datetime | None = None
     hard_bounce_at: datetime | None = None
 
@@ -248,7 +287,7 @@ class MemberEvent:
     """Something a member did, or a new state of the member.
 
     ``kind`` is a Mailchimp status, ``profile_changed``, ``address_changed``, or an engagement
-    (``engaged``, ``quiet``, ``bouncing``, ``bounced``). ``detail`` is JSON-able and may hold
+    (``Engagement``). ``detail`` is JSON-able and may hold
     personal data: ``reason``, ``fields``, ``email``. ``id`` is that of the stored event.
     """
 

@@ -84,6 +84,7 @@ class Activity(_Strict):
     """Settings for writing member activity to the QuickBooks customer."""
 
     write_to: Literal["notes", "attachment", "both", "none"] = "notes"
+    show: Literal["news", "always"] = "news"
     batch_size: int = Field(default=25, ge=1, le=30)
     values: bool = True
 

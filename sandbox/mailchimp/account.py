@@ -60,7 +60,7 @@ class Account:
     def sent_campaign(self, campaign_id: str) -> Campaign:
         """Return the campaign with this id; 404 if there is none or it was not sent yet."""
         campaign = self.campaigns.get(campaign_id)
-        if campaign is None or campaign.status() != "sent":
+        if campaign is None or campaign.status() == "schedule":
             raise problems.not_found()
         return campaign
 
@@ -72,6 +72,7 @@ class Account:
         title: str,
         subject: str,
         send_time: int,
+        type: str = "regular",  # noqa: A002 -- the API's word
     ) -> Campaign:
         """Create a campaign to these members; one with a future time is scheduled."""
         web_id = FIRST_CAMPAIGN + len(self.campaigns)
@@ -83,8 +84,10 @@ class Account:
             subject,
             min(send_time, audience.now()),
             send_time,
-            {each.contact_id: each for each in recipients},
+            {},
+            type,
         )
+        campaign.send(recipients)
         self.campaigns[campaign.id] = campaign
         if campaign.status() == "sent":
             audience.tell(

@@ -29,6 +29,7 @@ class CampaignsApi:
         report = "/reports/{campaign_id}"
         return [
             resource("/campaigns", GET=self.list),
+            resource("/reports", GET=self.list_reports),
             resource(f"{report}/email-activity", GET=self._report(reports.email_activity)),
             resource(f"{report}/sent-to", GET=self._report(reports.sent_to)),
             resource(f"{report}/unsubscribed", GET=self._report(reports.unsubscribed)),
@@ -40,7 +41,7 @@ class CampaignsApi:
         found = [
             each
             for each in self._account.campaigns.values()
-            if all(fits(each) for fits in _filters(query))
+            if each.type != "automation" and all(fits(each) for fits in _filters(query))
         ]
         sort_field = listing.one_of(query, "sort_field", tuple(_SORT_FIELDS))
         if sort_field is not None:
@@ -48,6 +49,21 @@ class CampaignsApi:
         if listing.one_of(query, "sort_dir", ("ASC", "DESC")) == "DESC":
             found.reverse()
         return collection(request, "campaigns", [each.render() for each in found])
+
+    async def list_reports(self, request: Request) -> Response:
+        """List a page of reports, those of automations included."""
+        query = request.query_params
+        kind = listing.one_of(query, "type", _TYPES)
+        since, before = (listing.moment(query, f"{side}_send_time") for side in ("since", "before"))
+        found = [
+            each
+            for each in self._account.campaigns.values()
+            if each.status() != "schedule"
+            and kind in (None, each.type)
+            and (since is None or each.send_time > since)
+            and (before is None or each.send_time < before)
+        ]
+        return collection(request, "reports", [each.render_report() for each in found])
 
     def _report(self, report: Callable[[Campaign, Mapping[str, str]], dict[str, Any]]) -> Handler:
         async def handler(request: Request) -> Response:
@@ -60,7 +76,7 @@ class CampaignsApi:
 def _filters(query: Mapping[str, str]) -> Iterable[Callable[[Campaign], bool]]:
     kind = listing.one_of(query, "type", _TYPES)
     if kind is not None:
-        yield lambda _: kind == "regular"
+        yield lambda each: each.type == kind
     status = listing.one_of(query, "status", _STATUSES)
     if status is not None:
         yield lambda each: each.status() == status

@@ -2,6 +2,7 @@
 
 from bisect import insort
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from operator import attrgetter
 from typing import Any, NamedTuple
@@ -63,14 +64,23 @@ class Campaign(Remembered):
     created: int
     send_time: int
     recipients: dict[str, Member]
+    type: str = "regular"
     activity: dict[str, list[Activity]] = field(default_factory=dict)
     opt_outs: dict[str, OptOut] = field(default_factory=dict)
     _counts: Counter[str] = field(default_factory=Counter)
     _bounced: set[str] = field(default_factory=set)
 
     def status(self) -> str:
-        """Return `schedule` before the time to send, `sent` after it."""
+        """Return `schedule` before the time to send, `sent` after it; an automation is `sending`."""
+        if self.type == "automation":
+            return "sending"
         return "sent" if self.send_time <= self.audience.now() else "schedule"
+
+    def send(self, members: Iterable[Member]) -> None:
+        """Send it to further members: an automation gains recipients as long as it runs."""
+        for each in members:
+            each.mailed += each.contact_id not in self.recipients
+            self.recipients[each.contact_id] = each
 
     def reached(self) -> list[Member]:
         """Return the recipients, without those who were deleted for ever since."""
@@ -96,6 +106,8 @@ class Campaign(Remembered):
         insort(entries, entry, key=attrgetter("at"))
         self._counts[entry.action] += 1
         self._counts[f"members with {entry.action}"] += not same
+        member.opened += entry.action == "open" and not same
+        member.clicked += entry.action == "click" and not same
         if entry.action == "bounce":
             self._bounced.add(member.contact_id)
 
@@ -104,14 +116,48 @@ class Campaign(Remembered):
         self.check_recipient(member)
         self.opt_outs[member.contact_id] = OptOut(self.audience.now(), member.unsubscribe_reason)
 
+    def render_report(self) -> dict[str, Any]:
+        """Return the report's figures."""
+        hard = sum(
+            any(each.type == "hard" for each in entries) for entries in self.activity.values()
+        )
+        return {
+            "id": self.id,
+            "campaign_title": self.title,
+            "type": self.type,
+            "list_id": self.audience.id,
+            "list_is_active": True,
+            "list_name": self.audience.name,
+            "subject_line": self.subject,
+            "preview_text": "",
+            "emails_sent": len(self.recipients),
+            "abuse_reports": 0,
+            "unsubscribed": len(self.opt_outs),
+            "send_time": to_text(self.send_time),
+            "bounces": {
+                "hard_bounces": hard,
+                "soft_bounces": len(self._bounced) - hard,
+                "syntax_errors": 0,
+            },
+            "opens": {
+                "opens_total": self._counts["open"],
+                "unique_opens": self._counts["members with open"],
+            },
+            "clicks": {
+                "clicks_total": self._counts["click"],
+                "unique_clicks": self._counts["members with click"],
+            },
+            "_links": [],
+        }
+
     def render(self) -> dict[str, Any]:
         """Return the campaign as the API lists it."""
         status = self.status()
-        sent = status == "sent"
+        sent = status != "schedule"
         return {
             "id": self.id,
             "web_id": self.web_id,
-            "type": "regular",
+            "type": self.type,
             "create_time": to_text(self.created),
             "archive_url": "",
             "long_archive_url": "",

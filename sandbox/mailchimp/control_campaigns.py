@@ -25,6 +25,7 @@ class CampaignControl:
         one = "/_sandbox/campaigns/{campaign_id}"
         calls: list[tuple[str, Handler]] = [
             ("/_sandbox/campaigns", self.send),
+            (f"{one}/recipients", self.send_further),
             (f"{one}/activity", self.act),
             (f"{one}/simulate", self.simulate),
         ]
@@ -43,8 +44,16 @@ class CampaignControl:
             title=title,
             subject=body.get("subject") or title,
             send_time=sent_at,
+            type="automation" if body.get("type") == "automation" else "regular",
         )
         return reply({"id": campaign.id, "recipients": len(campaign.recipients)}, 201)
+
+    async def send_further(self, request: Request) -> Response:
+        """Send an automation's mail to further members."""
+        campaign = self._account.sent_campaign(request.path_params["campaign_id"])
+        body = await read_json(request)
+        campaign.send(reactions.recipients(campaign.audience, body["recipients"]))
+        return reply({"recipients": len(campaign.recipients)}, 201)
 
     async def act(self, request: Request) -> Response:
         """Let recipients open, click or bounce; nothing happens if one of a list is wrong."""

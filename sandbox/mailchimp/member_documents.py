@@ -28,7 +28,7 @@ class Document(Struct, gc=False):
     consents_to_one_to_one_messaging: bool | UnsetType
     merge_fields: dict[str, Any]
     interests: dict[str, bool] | UnsetType
-    stats: dict[str, int]
+    stats: dict[str, float]
     ip_signup: str
     timestamp_signup: str
     ip_opt: str
@@ -48,7 +48,14 @@ class Document(Struct, gc=False):
 
 
 SHOWN = Document.__struct_fields__
-_STATS = {"avg_open_rate": 0, "avg_click_rate": 0}
+_NO_STATS = {"avg_open_rate": 0.0, "avg_click_rate": 0.0}
+
+
+def _stats(member: Member) -> dict[str, float]:
+    return {
+        "avg_open_rate": min(1.0, member.opened / member.mailed),
+        "avg_click_rate": min(1.0, member.clicked / member.mailed),
+    }
 
 
 def show(member: Member, audience: Audience, *, in_batch: bool = False) -> Document:
@@ -70,12 +77,12 @@ def show(member: Member, audience: Audience, *, in_batch: bool = False) -> Docum
         interests=(
             audience.interests.render(member.interests) if audience.interests.categories else UNSET
         ),
-        stats=_STATS,
+        stats=_stats(member) if member.mailed else _NO_STATS,
         ip_signup=member.ip_signup,
         timestamp_signup=to_text(member.timestamp_signup),
         ip_opt=member.ip_opt,
         timestamp_opt=to_text(member.timestamp_opt),
-        member_rating=2,
+        member_rating=2 if not member.opened else 5 if member.clicked else 4,
         last_changed=to_text(member.last_changed),
         language=member.language,
         vip=member.vip,

@@ -40,6 +40,7 @@ class Member(Struct, eq=False, gc=False):
         compliance: the person opted out or the address bounced; the API cannot subscribe them
             until they come back by themselves, even after an archive.
         status_changes: the first entry is the creation; the last one tells who set the status.
+        mailed: campaigns sent to the member; `opened` and `clicked`: how many of them.
     """
 
     email_address: str
@@ -67,6 +68,9 @@ class Member(Struct, eq=False, gc=False):
     status_changes: list[StatusChange] = field(default_factory=list)
     interests: frozenset[str] = frozenset()
     permissions: frozenset[str] = frozenset()
+    mailed: int = 0
+    opened: int = 0
+    clicked: int = 0
 
     def rekey(self, email: str) -> None:
         """Take another address; `contact_id` and `web_id` stay."""

@@ -205,6 +205,20 @@ def test_the_same_seed_lets_the_same_shares_of_recipients_react(remote, client, 
     assert since["total_items"] == sum(counts.values()) - counts["clicks"]
 
 
+def test_an_automation_is_in_the_reports_only_and_gains_recipients(remote, client, reports, sent):
+    journey = remote.send_campaign(type="automation", recipients=[ADA], send_time=JANUARY)
+    remote.react(journey, ADA, "open")
+    listed = {each["id"]: each for each in reports.get_all_campaign_reports()["reports"]}
+    assert {each["type"] for each in listed.values()} == {"regular", "automation"}
+    assert (listed[journey]["emails_sent"], listed[journey]["opens"]["opens_total"]) == (1, 1)
+    assert [each["id"] for each in client.campaigns.list()["campaigns"]] == [sent]
+    url = f"{remote.url}/_sandbox/campaigns/{journey}/recipients"
+    assert requests.post(url, json={"recipients": [BEN, ADA]}).json() == {"recipients": 2}
+    assert actions(reports.get_email_activity_for_campaign(journey)) == {ADA: ["open"], BEN: []}
+    stats = remote.member(ADA)["stats"]
+    assert (stats["avg_open_rate"], stats["avg_click_rate"]) == (0.5, 0)
+
+
 def test_a_list_with_one_wrong_activity_records_nothing(remote, reports, sent):
     remote.seed("new@fox.net")
     url = f"{remote.url}/_sandbox/campaigns/{sent}/activity"
@@ -232,6 +246,7 @@ def test_campaigns_and_reports_keep_the_contract(remote, prism_proxy, sent):
     since = {"since": "2020-01-01T00:00:00Z", "count": 1000}
     assert client.reports.get_email_activity_for_campaign(sent, **since)["total_items"] == 2
     client.reports.get_email_activity_for_campaign(sent)
+    assert client.reports.get_all_campaign_reports()["total_items"] == 1
     client.reports.get_campaign_recipients(sent)
     client.reports.get_unsubscribed_list_for_campaign(sent)
     unknown = requests.get(f"{prism_proxy.url}/3.0/reports/x/email-activity", auth=("x", KEY))

@@ -232,7 +232,7 @@ def test_b10_opens_clicks_and_soft_bounces_become_engagement_written_when_it_cha
     company.did(campaign, "amy@birds-sanctuary.com", "open")
     company.sync(full_sync=True)
     assert events(company) == [("engaged", "poll", "written")]
-    assert "Reads it, last opened or clicked 20" in notes(company, amy)
+    assert "Reads it, last opened 20" in notes(company, amy)
     company.clear_journals()
     company.did(campaign, "amy@birds-sanctuary.com", "click", url="https://example.org")
     company.sync(full_sync=True)
@@ -273,6 +273,98 @@ def test_b10_reports_are_read_from_where_the_last_reading_ended_and_old_campaign
     asked = [call for call in company.calls("mailchimp") if "/reports/" in call["path"]]
     assert [old in call["path"] for call in asked] == [False]
     assert "since" in asked[0]["query"]
+
+
+def engagement(company, email="amy@birds-sanctuary.com") -> tuple:
+    """Return (engagement, campaigns sent, open rate, rating) of a contact as stored."""
+    with company.database.begin() as connection:
+        row = connection.execute(
+            text("""SELECT engagement, mailed, open_rate, member_rating FROM ml_connector.contacts
+                    WHERE email_key = :key"""),
+            {"key": company.vault.email_key(email)},
+        ).one()
+    return tuple(row)
+
+
+def test_b10_whoever_was_only_sent_mail_has_never_opened_it_which_is_no_news(company, amy):
+    assert engagement(company)[:2] == (None, 0)
+    for _ in range(3):
+        company.campaign()
+        company.pass_time(hours=13)
+        company.sync()
+        company.sync(full_sync=True)  # the same reports again count once
+    assert engagement(company) == ("never_opened", 3, 0, 2)
+    assert events(company) == []
+    assert batches(company) == []
+    company.person("amy@birds-sanctuary.com", "profile", merge_fields={"FNAME": "Amelie"})
+    company.sync()
+    assert "Has never opened it." in notes(company, amy)
+
+
+def test_b10_who_opened_before_the_reports_begin_is_quiet_by_mailchimps_rates(company, amy):
+    old = company.campaign(send_time="2020-01-01T00:00:00+00:00")
+    company.did(old, "amy@birds-sanctuary.com", "open")
+    company.sync(full_sync=True)
+    assert engagement(company) == ("quiet", 0, 100, 4)
+    assert events(company) == []
+    company.clear_journals()
+    company.did(company.campaign(), "amy@birds-sanctuary.com", "click")
+    company.sync(full_sync=True)
+    assert [kind for kind, _, _ in events(company)] == ["engaged"]
+    assert "Reads it, last clicked 20" in notes(company, amy)
+
+
+def test_b10_a_complaint_is_an_engagement_of_its_own(company, amy):
+    company.person("amy@birds-sanctuary.com", "clean", abuse=True)
+    company.sync()
+    company.sync(full_sync=True)
+    assert engagement(company)[0] == "complained"
+    assert [kind for kind, _, _ in events(company)] == ["complained"]
+
+
+def test_b10_mail_of_a_journey_counts_and_is_read_again_only_if_its_figures_changed(company, amy):
+    company.customer("Ben", "ben@birds-sanctuary.com")
+    settle(company)
+    journey = company.campaign(type="automation", recipients=["amy@birds-sanctuary.com"],
+                               send_time="2020-01-01T00:00:00+00:00")  # fmt: skip
+    company.did(journey, "amy@birds-sanctuary.com", "open")
+
+    def read() -> list[str]:
+        company.clear_journals()
+        company.sync(full_sync=True)
+        calls = company.calls("mailchimp")
+        return ["since" in each["query"] for each in calls if "/reports/" in each["path"]]
+
+    assert read() == [False]
+    assert engagement(company)[:2] == ("engaged", 1)
+    assert read() == []
+    body = {"recipients": ["ben@birds-sanctuary.com"]}
+    company.mailchimp_control("POST", f"campaigns/{journey}/recipients", body)
+    assert read() == [True]
+    assert engagement(company, "ben@birds-sanctuary.com")[0] is None
+    company.pass_time(days=8)
+    company.did(journey, "amy@birds-sanctuary.com", "click")
+    assert read() == [False]
+    assert engagement(company, "ben@birds-sanctuary.com")[:2] == ("never_opened", 1)
+
+
+def test_b13_always_shows_the_first_line_on_every_synced_customer_once(company, amy):
+    euro = {"CurrencyRef": {"value": "EUR", "name": "Euro"}}
+    ben = company.customer("Ben", "ben@birds-sanctuary.com", **euro)
+    nobody = company.customer("Nobody")
+    company.settings["activity"] = {"show": "always"}
+    company.sync()
+    assert notes(company, amy).split("\n")[-2].startswith("Subscribed to the newsletter since 20")
+    assert notes(company, nobody) == ""
+    assert len(batches(company)) == 1
+    company.clear_journals()
+    company.did(company.campaign(), "amy@birds-sanctuary.com", "open")
+    company.sync(full_sync=True)
+    assert [len(each["body"]["BatchItemRequest"]) for each in batches(company)] == [1]
+    company.clear_journals()
+    company.settings["exclude"] = {"currency": "EUR"}
+    company.sync()
+    assert "Archived in Mailchimp" in notes(company, ben)
 
 
 @pytest.mark.parametrize(("status", "said"), [("unsubscribed", "Unsubscribed"),

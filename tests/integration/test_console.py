@@ -759,6 +759,7 @@ SHOWN = {
     "on_inactive": ("tag", "gets the tag"),
     "inactive_tag": ("Gone", "the tag Gone"),
     "activity.write_to": ("attachment", "in an attached note"),
+    "activity.show": ("always", "for every customer in the audience"),
     "activity.batch_size": (17, "17 customers a call"),
     "activity.values": (False, "without changed values"),
     "guard.max_archives": (41, "41 archives"),

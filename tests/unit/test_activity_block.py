@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ml_connector.model import MemberEvent, Status
+from ml_connector.model import Engagement, MemberEvent, Status
 from ml_connector.rules.notes_block import (
     LONGEST,
     MAX_EVENTS,
@@ -249,13 +249,28 @@ def test_never_more_than_twenty_events_and_always_the_newest():
 
 
 @pytest.mark.parametrize("status", [*Status, None])
-@pytest.mark.parametrize("engagement", [None, "engaged", "quiet", "bouncing", "bounced"])
+@pytest.mark.parametrize("engagement", [None, *Engagement])
 def test_every_standing_has_a_line_that_says_it(status, engagement):
     standing = ContactSummary(status=status, since=NOW, engagement=engagement, last_engaged=NOW)
     (said,) = render_lines(standing, ZONE)
     assert said.endswith(".")
     assert "None" not in said
     assert OURS.into("", [said])
+
+
+@pytest.mark.parametrize(
+    ("clicked", "engaged", "said"),
+    [
+        (None, NOW, "Reads it, last opened 2026-03-01."),
+        (NOW, NOW, "Reads it, last clicked 2026-03-01."),
+        (NOW - timedelta(days=3), NOW, "last clicked 2026-02-26 and opened 2026-03-01."),
+    ],
+)
+def test_a_click_is_told_before_an_open(clicked, engaged, said):
+    standing = ContactSummary(
+        status=Status.SUBSCRIBED, engagement="engaged", last_clicked=clicked, last_engaged=engaged
+    )
+    assert render_lines(standing, ZoneInfo("UTC"))[0].endswith(said)
 
 
 def test_dates_are_those_of_the_time_zone():

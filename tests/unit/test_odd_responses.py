@@ -210,6 +210,24 @@ def test_a55_an_odd_recipient_of_a_campaign_is_left_out(odd: list[Any]) -> None:
 
 
 @many
+@given(
+    odd=mutated(
+        {
+            "id": "c1",
+            "type": "automation",
+            "send_time": "2026-01-01T00:00:00+00:00",
+            "emails_sent": 3,
+            "opens": {"opens_total": 2},
+        }
+    )
+)
+def test_a55_an_odd_report_is_read_as_far_as_it_can_be(odd: list[Any]) -> None:
+    for each in mailchimp.objects({"reports": odd}, "reports"):
+        found = mailchimp.parse_campaign(each)
+        assert all(isinstance(number, int) for number in found.figures)
+
+
+@many
 @given(fields=mutated({"tag": "A", "name": "A", "type": "dropdown", "options": {"choices": ["x"]}}))
 def test_a55_odd_merge_fields_are_read(fields: list[Any]) -> None:
     for each in mailchimp.objects({"merge_fields": fields}, "merge_fields"):

@@ -18,6 +18,9 @@ def queue_activity(scope: Scope, *, customer_ids: Collection[str] | None = None)
     """
     if scope.sync.activity.write_to == "none":
         return 0
+    if scope.sync.activity.show == "always":
+        with scope.database.begin() as connection:
+            activity_queue.show_all(connection, sync=scope.name, ids=customer_ids)
     with scope.database.begin() as connection:
         activity_queue.queue(connection, sync=scope.name, ids=customer_ids)
         return activity_queue.count_todo(connection, sync=scope.name)

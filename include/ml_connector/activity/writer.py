@@ -186,6 +186,7 @@ class _Writer:
             since=due.status_since,
             engagement=due.engagement,
             last_engaged=due.last_engaged_at,
+            last_clicked=due.last_clicked_at,
             address=address if due.alias_of else None,
             events=events,
             suggestions=edits.suggestions(scope, connection, bytes(due.email_key), self._names)

@@ -3,6 +3,8 @@
 import re
 from dataclasses import dataclass
 
+from ml_connector.model import Engagement
+
 STATUS = {
     "subscribed": "Subscribed",
     "pending": "Not confirmed yet",
@@ -161,11 +163,13 @@ EVENT = {
     "bounced": "Mail bounced for good",
 }
 ENGAGEMENT = {
-    "engaged": "Reads it",
-    "quiet": "Has not read it lately",
-    "bouncing": "Mail bounces for now",
-    "bounced": "Mail bounced for good",
-    "none": "Nothing known yet",
+    Engagement.ENGAGED.value: "Reads it",
+    Engagement.QUIET.value: "Has not read it lately",
+    Engagement.NEVER_OPENED.value: "Never opened",
+    Engagement.NEVER_MAILED.value: "Never mailed",
+    Engagement.BOUNCING.value: "Mail bounces for now",
+    Engagement.BOUNCED.value: "Mail bounced for good",
+    Engagement.COMPLAINED.value: "Reported as spam",
 }
 INBOX = {
     "pending": "waiting",
@@ -210,7 +214,10 @@ PLAN = {
 SYSTEM = {"quickbooks": "QuickBooks", "mailchimp": "Mailchimp"}
 _TONES = {
     "good": {"subscribed", "applied", "done", "shown", "contact", "engaged", "finished"},
-    "bad": {"failed", "dead", "refused", "consent_raised", "cleaned", "bounced", "quarantined"},
+    "bad": {
+        "failed", "dead", "refused", "consent_raised", "cleaned", "bounced", "quarantined",
+        "complained",
+    },
     "warn": {
         "unsubscribed", "pending", "parked", "conflict", "leased", "due", "stale", "bouncing", "open",
         "moved", "waiting",

@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any, Literal
 
 from msgspec import structs
@@ -25,6 +26,7 @@ from ml_connector.mailchimp import listing, protocol
 from ml_connector.mailchimp.listing import Listed
 from ml_connector.model import (
     BatchResult,
+    Campaign,
     EmailActivity,
     Member,
     MemberWrite,
@@ -469,19 +471,37 @@ class MailchimpClient:
 
     # ── campaigns ─────────────────────────────────────────────────────────────────────────────
 
-    def campaigns(self, *, since: datetime) -> list[str]:
-        """Return the ids of the campaigns sent to the audience after ``since``."""
-        found: list[str] = []
+    def campaigns(self, *, since: datetime) -> list[Campaign]:
+        """Return the campaigns sent to the audience after ``since``, in the order of sending."""
+        params = partial(protocol.campaigns_params, self._audience_id, since)
+        listed = map(protocol.parse_campaign, self._listed("campaigns", params))
+        return sorted(
+            (each for each in listed if each.id), key=lambda each: (each.sent_at or since, each.id)
+        )
+
+    def automations(self) -> list[Campaign]:
+        """Return the mails of the audience's automations and journeys.
+
+        These are in the list of reports, not in that of campaigns.
+        """
+        ours = (
+            protocol.parse_campaign(row)
+            for row in self._listed("reports", protocol.reports_params)
+            if row.get("list_id") == self._audience_id
+        )
+        return [each for each in ours if each.id and each.is_automation]
+
+    def _listed(
+        self, name: str, params: Callable[[int], Mapping[str, str]]
+    ) -> Iterator[Mapping[str, Any]]:
         offset = 0
         while True:
-            params = protocol.campaigns_params(self._audience_id, since, offset)
-            page = self._call("campaigns", "GET", "campaigns", params=params)
-            campaigns = [plain_text(each.get("id")) for each in protocol.objects(page, "campaigns")]
-            found += filter(None, campaigns)
-            listed = len(page.get("campaigns") or ())
-            if listed < protocol.MAX_COUNT:
-                return found
-            offset += listed
+            page = self._call(name, "GET", name, params=params(offset))
+            yield from protocol.objects(page, name)
+            rows = len(page.get(name) or ())
+            if rows < protocol.MAX_COUNT:
+                return
+            offset += rows
 
     def iter_email_activity(
         self, campaign: str, *, since: datetime | None

@@ -6,6 +6,7 @@ https://mailchimp.com/developer/marketing/api/
 
 import base64
 import hashlib
+import math
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -20,6 +21,7 @@ from ml_connector.errors import CredentialsError, Unavailable
 from ml_connector.mailchimp import problems
 from ml_connector.model import (
     BatchResult,
+    Campaign,
     EmailActivity,
     Member,
     MemberWrite,
@@ -71,6 +73,8 @@ class _Member(TypedDict, total=False):
     last_changed: str | None
     unsubscribe_reason: Text
     tags: list[_Tag] | None
+    stats: Any
+    member_rating: Any
 
 
 class _BatchMember(TypedDict, total=False):
@@ -201,7 +205,20 @@ def campaigns_params(audience_id: str, since: datetime, offset: int) -> dict[str
         "since_send_time": format_time(since),
         "count": str(MAX_COUNT),
         "offset": str(offset),
-        "fields": "total_items,campaigns.id",
+        "fields": "total_items,campaigns.id,campaigns.send_time",
+    }
+
+
+def reports_params(offset: int) -> dict[str, str]:
+    """Return the query of one page of the account's reports, automations and journeys included.
+
+    https://mailchimp.com/developer/marketing/api/reports/list-campaign-reports/
+    """
+    parts = ("id", "type", "list_id", "send_time", *map(".".join, _FIGURES))
+    return {
+        "count": str(MAX_COUNT),
+        "offset": str(offset),
+        "fields": ",".join(["total_items", *(f"reports.{name}" for name in parts)]),
     }
 
 
@@ -306,6 +323,13 @@ def parse_member(row: object, *, latest: datetime | None = None) -> Member | Unr
     if said and (last_changed is None or (latest is not None and last_changed > latest)):
         return _unreadable(row, "its last_changed is not a time in the past", timed=False)
     interests, language = found.get("interests"), found.get("language")
+    stats = found.get("stats")
+    opens, clicks = (
+        (_percent(stats.get("avg_open_rate")), _percent(stats.get("avg_click_rate")))
+        if isinstance(stats, dict)
+        else (None, None)
+    )
+    rating = found.get("member_rating")
     return Member(
         email_address=found.get("email_address") or "",
         status=status,
@@ -318,7 +342,17 @@ def parse_member(row: object, *, latest: datetime | None = None) -> Member | Unr
             None if interests is None else tuple([each for each, on in interests.items() if on])
         ),
         language=None if language is None else plain_text(language),
+        open_rate=opens,
+        click_rate=clicks,
+        rating=rating if type(rating) is int and 0 <= rating <= 5 else None,
     )
+
+
+def _percent(rate: object) -> int | None:
+    """Return a rate between 0 and 1 in per cent, rounded up: more than none is never 0."""
+    if not isinstance(rate, int | float) or not 0 <= rate <= 1:
+        return None
+    return math.ceil(rate * 100)
 
 
 def _unreadable(row: object, reason: str, *, timed: bool = True) -> Unreadable:
@@ -334,6 +368,33 @@ def _unreadable(row: object, reason: str, *, timed: bool = True) -> Unreadable:
     )
 
 
+def parse_campaign(row: Mapping[str, Any]) -> Campaign:
+    """Return a campaign or a report of a listing; ``id`` is empty if the row tells none."""
+    is_automation = row.get("type") in ("automation", "auto")
+    return Campaign(
+        id=plain_text(row.get("id")),
+        sent_at=_time(row.get("send_time")),
+        is_automation=is_automation,
+        figures=tuple(_number(row, path) for path in _FIGURES) if is_automation else (),
+    )
+
+
+_FIGURES = (
+    ("emails_sent",),
+    ("opens", "opens_total"),
+    ("clicks", "clicks_total"),
+    ("bounces", "hard_bounces"),
+    ("bounces", "soft_bounces"),
+)
+
+
+def _number(row: Any, path: Sequence[str]) -> int:
+    """Return a number of a report, 0 if there is none at ``path``."""
+    for name in path:
+        row = _mapping(row).get(name)
+    return row if type(row) is int else 0
+
+
 def parse_email_activity(row: object) -> EmailActivity | None:
     """Return a recipient's latest open or click, soft bounce and hard bounce in a report.
 
@@ -342,20 +403,24 @@ def parse_email_activity(row: object) -> EmailActivity | None:
     found = _mapping(row)
     if not isinstance(found.get("email_address"), str):
         return None
-    engaged: list[datetime] = []
+    opened: list[datetime] = []
+    clicked: list[datetime] = []
     soft: list[datetime] = []
     hard: list[datetime] = []
     for each in objects(found, "activity"):
         time = _time(each.get("timestamp"))
         if time is None:
             continue
-        if each.get("action") in ("open", "click"):
-            engaged.append(time)
+        if each.get("action") == "open":
+            opened.append(time)
+        elif each.get("action") == "click":
+            clicked.append(time)
         elif each.get("action") == "bounce":
             (hard if each.get("type") == "hard" else soft).append(time)
     return EmailActivity(
         email_address=found["email_address"],
-        engaged_at=max(engaged, default=None),
+        engaged_at=max(opened + clicked, default=None),
+        clicked_at=max(clicked, default=None),
         soft_bounce_at=max(soft, default=None),
         hard_bounce_at=max(hard, default=None),
     )
@@ -435,7 +500,7 @@ def parse_batch(
 _RESULTS = ("new_members", "updated_members", "errors")
 
 
-_LISTS = ("members", "emails", "campaigns", "abuse_reports", *_RESULTS)
+_LISTS = ("members", "emails", "campaigns", "reports", "abuse_reports", *_RESULTS)
 _HANDLE = re.compile(r"[A-Za-z0-9:._-]{1,64}")
 _PLACE = re.compile(r"at `\$\.(\w+)")
 

@@ -12,7 +12,7 @@ from datetime import datetime
 from typing import Any, NamedTuple
 from zoneinfo import ZoneInfo
 
-from ml_connector.model import MemberEvent, Status
+from ml_connector.model import Engagement, MemberEvent, Status
 
 LONGEST = 2000
 """The limit of Notes and of an attached note, in UTF-16 units as QuickBooks' server counts:
@@ -42,14 +42,17 @@ _EVENTS = {
     "address_changed": "changed their address in Mailchimp",
     "engaged": "opened or clicked",
     "quiet": "has not opened or clicked for 30 days",
+    "never_opened": "no bounce for 30 days",
     "bouncing": "mail bounces for now",
     "bounced": "mail bounced for good",
 }
 _ENGAGEMENT = {
-    "engaged": "Reads it",
-    "quiet": "Has not read it lately",
-    "bouncing": "Mail bounces for now",
+    Engagement.ENGAGED.value: "Reads it",
+    Engagement.QUIET.value: "Has not read it lately",
+    Engagement.NEVER_OPENED.value: "Has never opened it",
+    Engagement.BOUNCING.value: "Mail bounces for now",
 }
+"""Nothing about a contact that was never mailed: the first campaign would change every customer."""
 
 
 class Suggestion(NamedTuple):
@@ -73,6 +76,7 @@ class ContactSummary:
     since: datetime | None = None
     engagement: str | None = None
     last_engaged: datetime | None = None
+    last_clicked: datetime | None = None
     address: str | None = None
     events: Sequence[MemberEvent] = ()
     suggestions: Sequence[Suggestion] = ()
@@ -91,8 +95,15 @@ def render_lines(standing: ContactSummary, zone: ZoneInfo) -> list[str]:
     engagement = _ENGAGEMENT.get(standing.engagement or "")
     if engagement and standing.status is not Status.CLEANED:
         status += f". {engagement}"
-        if standing.last_engaged:
-            status += f", last opened or clicked {_day(standing.last_engaged, zone)}"
+        # Privacy proxies open all mail, so a click tells more.
+        days = {
+            "clicked": standing.last_clicked and _day(standing.last_clicked, zone),
+            "opened": standing.last_engaged and _day(standing.last_engaged, zone),
+        }
+        if days["clicked"] == days["opened"]:
+            del days["opened"]
+        told = " and ".join(f"{did} {day}" for did, day in days.items() if day)
+        status += f", last {told}" if told else ""
     lines = [f"{status}."]
     if standing.address:
         lines.append(_plain(f"In Mailchimp the address is now {standing.address}."))

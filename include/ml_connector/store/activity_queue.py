@@ -13,6 +13,8 @@ from datetime import datetime
 
 from sqlalchemy import Connection, text
 
+from ml_connector.store.database import lock_sync
+
 # First, live contacts with member events at the customer's own address. Second, those at the
 # address a member changed to in Mailchimp (A28). Last, customers that still show another contact's
 # activity.
@@ -52,13 +54,20 @@ _QUEUE = """
     ON CONFLICT (sync, customer_id) DO UPDATE SET
         state = CASE WHEN b.state = 'stale' THEN 'stale' ELSE 'due' END, attempts = 0, error = NULL
 """
+# A contact with news is shown from then on, also when a write of ours changes its status.
+_SHOW_ALL = """
+    UPDATE ml_connector.contacts k SET news = 1 FROM ml_connector.customers c
+    WHERE k.sync = :sync AND k.news = 0 AND k.status NOT IN ('moved', 'absent')
+      AND c.sync = k.sync AND c.email_key = k.email_key
+      AND c.active AND NOT c.gone AND NOT c.is_project {only}
+"""
 _CLAIM = """
     SELECT b.customer_id, b.attempts, b.attachment_id, b.attachment_token, b.attaching,
            b.settled_at, c.payload, c.email_key AS own_key,
            c.active AND NOT c.gone AND NOT c.is_project
                AND c.email_problem IS DISTINCT FROM 'suppressed' AS writable,
            k.email_key, k.alias_of, k.status, k.status_since, k.engagement, k.last_engaged_at,
-           coalesce(k.news, 0) AS events, clock_timestamp() AS claimed_at
+           k.last_clicked_at, coalesce(k.news, 0) AS events, clock_timestamp() AS claimed_at
     FROM ml_connector.activity_blocks b
     JOIN ml_connector.customers c ON c.sync = b.sync AND c.customer_id = b.customer_id
     LEFT JOIN LATERAL (
@@ -108,6 +117,7 @@ class ClaimedBlock:
     status_since: datetime | None
     engagement: str | None
     last_engaged_at: datetime | None
+    last_clicked_at: datetime | None
     events: int
     claimed_at: datetime
 
@@ -132,9 +142,22 @@ class SettledActivity:
 
 def queue(connection: Connection, *, sync: str, ids: Collection[str] | None = None) -> int:
     """Queue every customer (of ``ids``) whose written activity is out of date; return how many."""
-    query = _QUEUE.format(only="" if ids is None else "AND c.customer_id = ANY(:ids)")
+    return _execute_for(connection, _QUEUE, sync, ids)
+
+
+def show_all(connection: Connection, *, sync: str, ids: Collection[str] | None = None) -> int:
+    """Let every customer (of ``ids``) with a contact show it, also without news; return how many.
+
+    In a transaction of its own: ``queue`` may wait for a writer that waits for the sync lock.
+    """
+    lock_sync(connection, sync=sync)
+    return _execute_for(connection, _SHOW_ALL, sync, ids)
+
+
+def _execute_for(connection: Connection, query: str, sync: str, ids: Collection[str] | None) -> int:
+    only = "" if ids is None else "AND c.customer_id = ANY(:ids)"
     parameters = {"sync": sync} | ({} if ids is None else {"ids": list(ids)})
-    return connection.execute(text(query), parameters).rowcount
+    return connection.execute(text(query.format(only=only)), parameters).rowcount
 
 
 def requeue(connection: Connection, *, sync: str, ids: Collection[str]) -> None:

@@ -20,7 +20,8 @@ class KeyedMember:
 
     ``contact_id`` survives a change of address. ``moved_from`` is the key of the former address, if
     a webhook named it. ``profile_hash`` is the hash of the merge fields it shows. ``seen_tags`` are
-    the keys of its tags, None if the member itself was not read.
+    the keys of its tags, None if the member itself was not read. ``stats`` are its open rate, click
+    rate and rating.
     """
 
     email_key: bytes
@@ -31,6 +32,7 @@ class KeyedMember:
     moved_from: bytes | None = None
     seen_tags: Sequence[bytes] | None = None
     complained: bool = False
+    stats: tuple[int | None, int | None, int | None] = (None, None, None)
 
 
 def keyed(
@@ -56,6 +58,7 @@ def keyed(
         moved_from=moved_from,
         seen_tags=sorted({*seen, *further}) if further else seen,
         complained=complained,
+        stats=(member.open_rate, member.click_rate, member.rating),
     )
 
 
@@ -75,6 +78,7 @@ class Transition(NamedTuple):
 _OBSERVED = {
     "email_key": "bytea", "status": "text", "last_changed": "timestamptz", "contact_id": "text",
     "profile_hash": "bytea", "moved_from": "bytea", "seen_tags": "bytea[]", "complained": "bool",
+    "open_rate": "smallint", "click_rate": "smallint", "member_rating": "smallint",
 }  # fmt: skip
 
 # A webhook can name the former address of a member that was never read: it is moved all the same.
@@ -91,7 +95,8 @@ _NAME_FORMER = text("""
 # By far the most members that a run created show what was sent to them: only their ids are new.
 _LINK = text("""
     UPDATE ml_connector.contacts k
-    SET contact_id = p.contact_id, last_changed = p.last_changed, seen_at = clock_timestamp()
+    SET contact_id = p.contact_id, last_changed = p.last_changed, seen_at = clock_timestamp(),
+        open_rate = p.open_rate, click_rate = p.click_rate, member_rating = p.member_rating
     FROM observed_members p
     WHERE k.sync = :sync AND k.email_key = p.email_key AND k.contact_id IS NULL
       AND k.status = p.status AND k.status <> 'archived' AND k.profile_hash = p.profile_hash AND k.seen_tags = p.seen_tags
@@ -100,6 +105,16 @@ _LINK = text("""
       AND (k.seen_at <= CAST(:asked AS timestamptz) OR p.last_changed > k.seen_at)
       AND NOT EXISTS (SELECT 1 FROM ml_connector.contacts f
                       WHERE f.sync = :sync AND f.contact_id = p.contact_id)
+""")
+# Opens move no last_changed, so the figures of a member that is otherwise unchanged are stored here.
+_RATE = text("""
+    UPDATE ml_connector.contacts k
+    SET open_rate = p.open_rate, click_rate = p.click_rate, member_rating = p.member_rating
+    FROM observed_members p
+    WHERE k.sync = :sync AND k.email_key = p.email_key
+      AND coalesce(p.open_rate, p.click_rate, p.member_rating) IS NOT NULL
+      AND (k.open_rate, k.click_rate, k.member_rating)
+          IS DISTINCT FROM (p.open_rate, p.click_rate, p.member_rating)
 """)
 # Joins a page's rows with the stored contacts, and with the members' former addresses (A28). A
 # pending write of ours that may have been made explains a change of fields, or a return; one that
@@ -112,6 +127,7 @@ _JUDGE = text("""
         ORDER BY email_key, last_changed DESC NULLS LAST
     )
     SELECT p.email_key, p.status, p.last_changed, p.contact_id, p.profile_hash, p.seen_tags,
+           p.open_rate, p.click_rate, p.member_rating,
            p.complained OR coalesce(k.complained, false) OR coalesce(f.complained, false)
                AS complained,
            coalesce(k.complained, false) OR coalesce(f.complained, false) AS complained_before,
@@ -212,10 +228,11 @@ _MERGE = text(f"""
     WITH written AS (
         INSERT INTO ml_connector.contacts AS known
               (sync, email_key, status, archived_by, owner, last_changed, seen_at, contact_id,
-               alias_of, profile_hash, seen_tags, complained, news)
+               alias_of, profile_hash, seen_tags, complained, open_rate, click_rate,
+               member_rating, news)
         SELECT :sync, email_key, status, CASE WHEN status = 'archived' THEN 'marketer' END, writer,
                last_changed, clock_timestamp(), contact_id, alias, profile_hash, seen_tags,
-               complained,
+               complained, open_rate, click_rate, member_rating,
                CASE WHEN status IN ('unsubscribed', 'cleaned') THEN 1 ELSE 0 END
         FROM judged_members ORDER BY email_key
         ON CONFLICT (sync, email_key) DO UPDATE SET
@@ -253,6 +270,9 @@ _MERGE = text(f"""
                               ELSE coalesce(excluded.contact_id, known.contact_id) END,
             profile_hash = coalesce(excluded.profile_hash, known.profile_hash),
             seen_tags = coalesce(excluded.seen_tags, known.seen_tags),
+            open_rate = coalesce(excluded.open_rate, known.open_rate),
+            click_rate = coalesce(excluded.click_rate, known.click_rate),
+            member_rating = coalesce(excluded.member_rating, known.member_rating),
             last_changed = excluded.last_changed, seen_at = excluded.seen_at
         RETURNING email_key, status, alias_of, complained, xmax = 0 AS is_new,
                   pushed_hash IS NULL AS unwritten
@@ -270,6 +290,7 @@ _MERGE = text(f"""
 _CARRY = text("""
     UPDATE ml_connector.contacts n
     SET engagement = o.engagement, last_engaged_at = o.last_engaged_at,
+        last_clicked_at = o.last_clicked_at, last_mailed_at = o.last_mailed_at, mailed = o.mailed,
         last_soft_bounce_at = o.last_soft_bounce_at, status_since = o.status_since
     FROM judged_members j JOIN ml_connector.contacts o
       ON o.sync = :sync AND o.email_key = j.former_key
@@ -399,6 +420,7 @@ def upsert_members(
                 m.moved_from,
                 m.seen_tags,
                 m.complained,
+                *m.stats,
             )
             for m in members
         ),
@@ -411,6 +433,7 @@ def upsert_members(
     connection.execute(_LEAVE, {"sync": sync})
     connection.execute(_MERGE, {"sync": sync})
     connection.execute(_CARRY, {"sync": sync})
+    connection.execute(_RATE, {"sync": sync})
     connection.execute(_MOVERS, {"sync": sync})
     connection.execute(_OPT_IN, {"sync": sync})
     found = connection.execute(_TRANSITIONS, {"arrivals": arrivals}).all()

@@ -6,6 +6,9 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, text
 
+from ml_connector.model import Engagement
+from ml_connector.store.engagement import STATE
+
 
 def last_plans(connection: Connection, *, sync: str, limit: int = 8) -> list[Row[Any]]:
     """Return the newest daily runs and previews."""
@@ -59,16 +62,17 @@ def customers_by_decision(connection: Connection, *, sync: str) -> list[Row[Any]
 
 
 def engagement(connection: Connection, *, sync: str) -> dict[str, int]:
-    """Return the number of live contacts of customers, by engagement."""
+    """Return the number of live contacts of customers by engagement, the most engaged first."""
     rows = connection.execute(
-        text("""SELECT coalesce(engagement, 'none') AS engagement, count(*) AS contacts
+        text(f"""SELECT {STATE} AS engagement, count(*) AS contacts
                 FROM ml_connector.contacts
                 WHERE sync = :sync AND owner IS NOT NULL
                   AND status NOT IN ('archived', 'forgotten', 'absent', 'moved')
-                GROUP BY 1 ORDER BY 1"""),
+                GROUP BY 1"""),  # noqa: S608 -- a constant
         {"sync": sync},
     ).all()
-    return {row.engagement: row.contacts for row in rows}
+    found = {row.engagement: row.contacts for row in rows}
+    return {each.value: found[each] for each in Engagement if each in found}
 
 
 def changes_by_day(
