@@ -87,7 +87,8 @@ def main() -> int:
         )
         wrong = [*faults(reader, done.stdout)]
     if wrong:
-        sys.stdout.write(f"{done.stdout[-6000:]}\n{done.stderr[-6000:]}\n")
+        sys.stdout.writelines(f"{line}\n" for line in done.stdout.splitlines()[-40:])
+        sys.stdout.writelines(f"{line}\n" for line in done.stderr.splitlines()[-10:])
     said = "; ".join(wrong) or "passed"
     sys.stdout.write(f"{PAGE.relative_to(ROOT)}: {said} in {time.monotonic() - began:.0f} s\n")
     return 1 if wrong else 0
@@ -102,7 +103,10 @@ def faults(reader: Path, printed: str) -> Iterator[str]:
     if changed := set(before.read_text().split()) - set(after.read_text().split()):
         yield f"pip changed {sorted(changed)}"
     yield from (f"no DAG {dag_id}" for dag_id in sorted(DAG_IDS) if dag_id not in printed)
-    told = {name: ok for ok, name in re.findall(r"^(ok|FAILED) +(.+?): ", printed, re.MULTILINE)}
+    told = {
+        name: ok
+        for ok, name in re.findall(r"^(ok|FAILED) +((?:main: )?[^:]+): ", printed, re.MULTILINE)
+    }
     yield from (
         f"check: {name} is {told.get(name)}" for name, ok in CHECKED.items() if told.get(name) != ok
     )
