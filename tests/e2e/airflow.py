@@ -155,6 +155,11 @@ class Airflow:
         }
         return self.call("GET", self._question(run_id)) if "approval" in waiting else None
 
+    def answer_from_old_page(self, run_id: str) -> None:
+        """Approve what a browser tab has shown since before the run decided anew."""
+        body = {"chosen_options": ["Approve"], "params_input": {"shown": "1:of-before"}}
+        self.call("PATCH", self._question(run_id), body)
+
     def decide(self, run_id: str, option: str) -> str:
         """Answer as often as the run asks, until it has ended; return how it ended.
 

@@ -66,12 +66,12 @@ class PlanApproval(HITLOperator):
     def execute_complete(self, context: Context, event: dict[str, Any]) -> list[int]:
         """Return the plan's shards if it was approved and is unchanged.
 
-        Asks again if the answer is about an earlier state of the plan, as an old page showed it.
+        Goes on waiting if the answer is about an earlier state of the plan, as an old page shows it.
         """
         told = dict(event.get("params_input") or {})
         shown = told.pop(SHOWN, None)
         if shown and not sync_tasks.is_shown(self.sync, fingerprint=str(shown)):
-            return list(self.execute(context))
+            return list(super().execute(context))  # the same question: Airflow keeps its text
         answer = super().execute_complete(context, {**event, "params_input": told})
         user = answer["responded_by_user"] or {}
         person = str(user.get("name") or user.get("id") or "")

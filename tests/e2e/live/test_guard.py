@@ -63,6 +63,9 @@ def test_a_plan_larger_than_the_guard_waits_for_a_person(airflow, quiet):
     assert "contacts would be archived, 25 are allowed" in question["subject"]
     assert "| archive | inactive |" in question["body"]
     assert "@" not in question["body"]
+    airflow.answer_from_old_page(run_id)
+    asked = wait_for(lambda: airflow.question(run_id))
+    assert (asked["body"], asked["response_received"]) == (question["body"], False)
     assert airflow.decide(run_id, "Reject") == "success"
     assert airflow.writes() == []
     assert answered(airflow, run_id) == [("rejected", "admin")]
