@@ -222,6 +222,10 @@ def claim_batch(
     return [ClaimedChange(*row) for row in fetch_binary(connection, query, at)]
 
 
+_READ_AT_ONCE = 1000
+"""Changes read together. Without a size, ``partitions`` fetches all rows."""
+
+
 def iter_undecided_updates(
     connection: Connection, *, plan_id: int, customer_ids: Collection[str] | None = None
 ) -> Iterator[list[ClaimedChange]]:
@@ -236,9 +240,11 @@ def iter_undecided_updates(
     query = _CLAIM.format(claimed=claimed, current="true", started="false")
     ids = None if customer_ids is None else text_array(customer_ids)
     rows = connection.execute(
-        text(query), {"plan_id": plan_id, "ids": ids}, execution_options={"yield_per": 1000}
+        text(query),
+        {"plan_id": plan_id, "ids": ids},
+        execution_options={"yield_per": _READ_AT_ONCE},
     )
-    for page in rows.partitions():
+    for page in rows.partitions(_READ_AT_ONCE):
         read = [ClaimedChange(*row) for row in page]
         yield [c for c in read if c.customer_payload and (c.contact_payload or c.observation)]
 
