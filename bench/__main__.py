@@ -16,6 +16,7 @@ from pathlib import Path
 
 from bench import (
     audit_page,
+    customer_list,
     dag_run,
     daily,
     drift,
@@ -36,6 +37,7 @@ PARTS: dict[str, Callable[[argparse.Namespace], Iterable[Row]]] = {
     "webhook": webhook_latency.rows,
     "receiver": webhook_load.rows,
     "audit": audit_page.rows,
+    "customer-list": customer_list.rows,
     "imports": imports.rows,
     "dag-run": dag_run.rows,
 }

@@ -23,6 +23,7 @@ from ml_connector.console.app import PAGES, build_console
 from ml_connector.console.outside import StatusLine, TokenExpiry
 from ml_connector.console.pages import audit
 from ml_connector.console.pages.setup import CONSENT_PAGES, COOKIE
+from ml_connector.console.queries import customer_list
 from ml_connector.console.visit import Services, Started
 from ml_connector.console.words import STATUS, Fault, fault
 from ml_connector.errors import NeedsReauth
@@ -340,6 +341,7 @@ def test_what_changes_something_is_never_a_get(visitor):
 READS = re.compile(r'(?:query|form)\.get\("(\w+)"|_day\(visit, "(\w+)"\)|(?:query|form)\["(\w+)"\]')
 PARAMETERS = {
     *audit._TEXTS,
+    *customer_list.FILTERS,
     *(
         name
         for file in Path(audit.__file__).parent.glob("*.py")

@@ -53,6 +53,21 @@ def test_a_search_that_is_faster_than_the_scripts_finds_the_customer(late):
     expect(late.page.get_by_role("heading", level=1)).to_have_text("Amy's Bird Sanctuary")
 
 
+def test_customers_are_filtered_and_sorted_before_the_scripts_are_there(late):
+    late.open("/customers")
+    late.page.get_by_label("Status").first.select_option("Subscribed")
+    late.page.get_by_text("More filters").click()
+    late.page.locator("input[name=tag_name]").fill("QuickBooks")
+    late.page.get_by_role("button", name="Filter").click()
+    late.page.wait_for_url("**/customers?status=subscribed&tag=*", wait_until="commit")
+    late.page.get_by_role("link", name="Changed in QuickBooks").click()
+    late.page.wait_for_url("**&sort=changed", wait_until="commit")
+    expect(late.page.get_by_role("row")).to_have_count(2)
+    expect(late.page.locator("select[name=tag]")).to_contain_text("QuickBooks")
+    late.page.get_by_role("link", name="All customers").click()
+    late.page.wait_for_url("**/customers", wait_until="commit")
+
+
 def test_the_audit_of_an_address_is_found_before_the_scripts_are_there(late):
     late.open("/audit")
     late.page.get_by_label("Rows of an e-mail address").fill(ADDRESS)

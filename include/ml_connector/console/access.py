@@ -1,8 +1,9 @@
 """Console access: rights, cross-site request checks and security headers. No Airflow imports."""
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Any
 from urllib.parse import urlsplit
 
 from starlette.requests import Request
@@ -54,6 +55,9 @@ class Caller:
     may: Callable[[Right, Sync], bool]
 
 
+Message = MutableMapping[str, Any]
+"""A scope or an event of ASGI."""
+
 Identify = Callable[[Request], Awaitable[Caller | None]]
 """Identifies the user behind a request; returns None without a login."""
 
@@ -75,3 +79,27 @@ def is_cross_site(method: str, headers: Mapping[str, str], *, reads: bool) -> bo
         return site != "same-origin"
     origin = headers.get("origin")
     return origin is None or urlsplit(origin).netloc != headers.get("host")
+
+
+def with_headers(app: Callable[..., Awaitable[None]]) -> Callable[..., Awaitable[None]]:
+    """Add our headers to every response. Headers that a response sets itself take precedence."""
+
+    async def guarded(
+        scope: Message, receive: Callable[[], Awaitable[Message]], send: Callable[..., Any]
+    ) -> None:
+        async def headed(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                own = {name.lower() for name, _ in message["headers"]}
+                message["headers"] = [
+                    *message["headers"],
+                    *(
+                        (name.encode(), value.encode())
+                        for name, value in HEADERS.items()
+                        if name.encode() not in own
+                    ),
+                ]
+            await send(message)
+
+        await app(scope, receive, headed)
+
+    return guarded

@@ -5,9 +5,8 @@ plugin mounts. So every route here identifies the user and checks a right (``con
 The routes are one table, and a test walks it. Handlers block, so they run in threads.
 """
 
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Any
 from urllib.parse import parse_qsl
 
 import structlog
@@ -20,8 +19,17 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 from starlette.routing import Route
 
-from ml_connector.console.access import HEADERS, Caller, Right, is_cross_site
-from ml_connector.console.pages import audit, customers, drift, overview, plans, setup, webhooks
+from ml_connector.console.access import Caller, Right, is_cross_site, with_headers
+from ml_connector.console.pages import (
+    audit,
+    customer_list,
+    customers,
+    drift,
+    overview,
+    plans,
+    setup,
+    webhooks,
+)
 from ml_connector.console.rendering import STATIC, render, version
 from ml_connector.console.visit import PageRequest, Services, readable
 from ml_connector.errors import ConnectorError, NeedsReauth
@@ -31,7 +39,6 @@ MAX_FORM = 64 << 10
 """Limit of a form's body, in bytes. Our largest form is a search."""
 
 Handler = Callable[[PageRequest], Response]
-Message = MutableMapping[str, Any]
 log = structlog.get_logger(__name__)
 
 
@@ -56,8 +63,10 @@ class PageRoute:
 
 PAGES = (
     PageRoute("", Right.READ, overview.overview),
-    PageRoute("/customers", Right.READ, customers.search),
+    PageRoute("/customers", Right.READ, customer_list.list_customers),
     PageRoute("/customers", Right.READ, customers.find, "POST"),
+    PageRoute("/customers/filter", Right.READ, customer_list.refine, "POST"),
+    PageRoute("/customers.csv", Right.SETUP, customer_list.download_customers),
     PageRoute("/customers/{id}", Right.READ, customers.customer),
     PageRoute("/customers/{id}/use/{tag}", Right.RUN, customers.use, "POST"),
     PageRoute("/contacts/{key}/restore/{tag}", Right.RUN, customers.restore, "POST"),
@@ -110,7 +119,7 @@ def build_console(services: Services) -> Callable[..., Awaitable[None]]:
         *(Route(f"/{{sync}}{page.path}", door.page(page), methods=[page.method]) for page in PAGES),
     ]
     app = Starlette(routes=routes, exception_handlers={HTTPException: _refused})
-    return _with_headers(app)
+    return with_headers(app)
 
 
 class _Gatekeeper:
@@ -240,27 +249,3 @@ async def _refused(request: Request, error: Exception) -> Response:
         partial=partial,
     )
     return HTMLResponse(html, status_code=status, headers=getattr(error, "headers", None))
-
-
-def _with_headers(app: Starlette) -> Callable[..., Awaitable[None]]:
-    """Add our headers to every response. Headers that a response sets itself take precedence."""
-
-    async def guarded(
-        scope: Message, receive: Callable[[], Awaitable[Message]], send: Callable[..., Any]
-    ) -> None:
-        async def headed(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                own = {name.lower() for name, _ in message["headers"]}
-                message["headers"] = [
-                    *message["headers"],
-                    *(
-                        (name.encode(), value.encode())
-                        for name, value in HEADERS.items()
-                        if name.encode() not in own
-                    ),
-                ]
-            await send(message)
-
-        await app(scope, receive, headed)
-
-    return guarded

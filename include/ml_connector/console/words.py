@@ -79,6 +79,7 @@ REASON = {
     "consent_would_rise": "taking it back would raise consent",
     "nothing_to_undo": "the run left it as it was",
     "undone_already": "it is as before the run",
+    "call_list": "a person asked for names, addresses and phone numbers",
 }
 CHANGE_STATE = {
     "pending": "waiting",
@@ -126,6 +127,7 @@ ACTION = {
     "large_plan": "A person was asked about a large plan",
     "forget": "Erased the person",
     "delete_contact": "Deleted the contact for good",
+    "export_customers": "Downloaded a list of customers",
 }
 DRIFT = {
     "differs": "Another value",
@@ -171,6 +173,45 @@ ENGAGEMENT = {
     Engagement.BOUNCED.value: "Mail bounced for good",
     Engagement.COMPLAINED.value: "Reported as spam",
 }
+DECISION = {
+    "contact": "Contact",
+    "linked": "Shown as another customer",
+    "skipped": "No contact",
+    "none": "Not decided",
+}
+FILTER = {
+    "status": "Status",
+    "engagement": "Engagement",
+    "decision": "Decision",
+    "reason": "Reason",
+    "quickbooks": "In QuickBooks",
+    "audience": "Audience",
+    "waiting": "Waiting for",
+    "unfit": "Field not sent",
+    "tag": "Tag",
+    "bounced_since": "Bounced since",
+    "unsubscribed_since": "Unsubscribed since",
+    "changed_since": "Changed in QuickBooks since",
+}
+CHOICE = {
+    "status": STATUS,
+    "engagement": ENGAGEMENT,
+    "decision": DECISION,
+    "quickbooks": {
+        "active": "Active",
+        "inactive": "Inactive",
+        "gone": "Merged or deleted",
+        "all": "All, merged and deleted ones too",
+    },
+    "audience": {"in": "In the audience", "out": "Not in the audience"},
+    "waiting": {
+        "decision": "A decision",
+        "mailchimp": "A retry with Mailchimp",
+        "quickbooks": "A write to QuickBooks",
+        "refused": "Refused by QuickBooks",
+    },
+}
+"""Labels of the values of a filter, in the order of their meaning."""
 INBOX = {
     "pending": "waiting",
     "leased": "being worked on",

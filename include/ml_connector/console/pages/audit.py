@@ -28,7 +28,7 @@ _COLUMNS = (
 
 def trail(visit: PageRequest) -> Response:
     """Show a page of the trail. The filter is in the URL and contains no personal data."""
-    wanted = _filter(visit)
+    wanted = trail_filter(visit)
     before = number(visit.query.get("before"))
     with visit.services.database.begin() as connection:
         rows = audit.page(
@@ -85,7 +85,7 @@ def replay(visit: PageRequest) -> Response:
 
 def replay_failed(visit: PageRequest) -> Response:
     """Replay the failed rows that match the filter, newest first."""
-    wanted = replace(_filter(visit), outcome="failed")
+    wanted = replace(trail_filter(visit), outcome="failed")
     with visit.services.database.begin() as connection:
         rows = audit.page(connection, sync=visit.sync.name, wanted=wanted, limit=MAX_REPLAYED)
     return _replayed(visit, [row.id for row in rows])
@@ -101,7 +101,7 @@ def _replayed(visit: PageRequest, ids: list[int]) -> Response:
 def export(visit: PageRequest) -> Response:
     """Stream the filtered trail as CSV. ``before`` and ``after`` are left out as personal data."""
     rows = audit.iter_all(
-        visit.services.database.begin, sync=visit.sync.name, wanted=_filter(visit)
+        visit.services.database.begin, sync=visit.sync.name, wanted=trail_filter(visit)
     )
     lines = iter_csv(_COLUMNS, (_cells(row) for row in rows))
     name = f"audit-{visit.sync.name}-{visit.now:%Y%m%d-%H%M}.csv"
@@ -121,7 +121,8 @@ def _row(visit: PageRequest) -> Row[Any] | None:
         return audit.row(connection, sync=visit.sync.name, entry_id=number(visit.path.get("id")))
 
 
-def _filter(visit: PageRequest) -> Filter:
+def trail_filter(visit: PageRequest) -> Filter:
+    """Return the filter in a URL; what cannot be read is left out."""
     texts = {name: visit.query.get(name, "").strip()[:LONGEST] for name in _TEXTS}
     try:
         key = bytes.fromhex(visit.query.get("key", "")) or None

@@ -10,8 +10,10 @@ from starlette.responses import Response
 from ml_connector.activity.use_edit import attribute_of
 from ml_connector.console import words
 from ml_connector.console.pages import timeline, why
+from ml_connector.console.pages.customer_list import filter_of, frame
 from ml_connector.console.queries import customers as customer_queries
 from ml_connector.console.queries import timeline as timeline_queries
+from ml_connector.console.queries.customer_list import EVERYBODY, CustomerEntry, CustomerFilter
 from ml_connector.console.visit import PageRequest
 from ml_connector.errors import RecordRefused
 from ml_connector.model import RunContext
@@ -25,23 +27,13 @@ LONGEST = 200
 """A search term has at most this many characters."""
 
 
-def search(visit: PageRequest) -> Response:
-    """Show the search form with the recently processed customers."""
-    with visit.services.database.begin() as connection:
-        lately = customer_queries.recently_processed(
-            connection, sync=visit.sync.name, vault=visit.services.vault
-        )
-    return visit.page(
-        "customers.html", wanted="", found=lately, scan=None, contact=None, lately=True
-    )
-
-
 def find(visit: PageRequest) -> Response:
     """Run a search. It is a POST, because a URL would leave the search term in logs."""
     wanted = visit.form.get("wanted", "").strip()[:LONGEST]
+    within = filter_of(visit, visit.form)
     if not wanted:
-        return search(visit)
-    found: list[customer_queries.Found] = []
+        return visit.elsewhere(f"/customers?{within.query()}")
+    found: list[CustomerEntry] = []
     scan = contact = None
     sync, vault = visit.sync.name, visit.services.vault
     if "@" in wanted:
@@ -59,13 +51,18 @@ def find(visit: PageRequest) -> Response:
                 )
         if not found or not wanted.isdecimal():
             scan = customer_queries.scan_names(
-                visit.services.database.begin, sync=sync, needle=wanted, vault=vault, after=after
+                visit.services.database.begin,
+                sync=sync,
+                needle=wanted,
+                within=within if within.given else CustomerFilter(given=EVERYBODY),
+                vault=vault,
+                after=after,
             )
             found = [*found, *scan.found]
-    template = "customers_found.html" if visit.partial else "customers.html"
-    return visit.page(
-        template, wanted=wanted, found=found, scan=scan, contact=contact, lately=False
-    )
+    shown: dict[str, Any] = {"wanted": wanted, "found": found, "scan": scan, "contact": contact}
+    if visit.partial:
+        return visit.page("customers_found.html", given=within.given, **shown)
+    return visit.page("customers.html", page=None, sort="", **frame(visit, within), **shown)
 
 
 def customer(visit: PageRequest) -> Response:

@@ -14,13 +14,14 @@ from ml_connector.console.access import Right
 from ml_connector.console.accounts import refused_accounts, system_of
 from ml_connector.console.heartbeat import heartbeat
 from ml_connector.console.outside import TokenExpiry
+from ml_connector.console.queries import customer_list
 from ml_connector.console.queries import inbox as inbox_queries
 from ml_connector.console.queries import overview as overview_queries
 from ml_connector.console.queries import plans as plan_queries
 from ml_connector.console.visit import PageRequest
 from ml_connector.errors import ConnectorError
 from ml_connector.quickbooks.webhooks import SYSTEM as QUICKBOOKS
-from ml_connector.store import contacts, observations
+from ml_connector.store import observations
 
 DAYS = 14
 """Days in the chart of changes."""
@@ -71,12 +72,10 @@ def overview(visit: PageRequest) -> Response:
         unfinished = overview_queries.count_unfinished(connection, sync=sync.name)
         alerts = overview_queries.open_alerts(connection)
         asking = plan_queries.waiting_plan(connection, sync=sync.name)
-        by_status = contacts.by_status(connection, sync=sync.name)
         values: dict[str, Any] = {
             "differing": observations.count_differing(connection, sync=sync.name),
             "charts": _charts(visit, connection),
-            "decisions": overview_queries.customers_by_decision(connection, sync=sync.name),
-            "engagement": overview_queries.engagement(connection, sync=sync.name),
+            "census": customer_list.take_census(connection, sync=sync.name),
             "usage": _usage(visit, connection),
             "skipped": overview_queries.unreadable_records(
                 connection, sync=sync.name, limit=SKIPPED_SHOWN
@@ -100,7 +99,6 @@ def overview(visit: PageRequest) -> Response:
         waiting=waiting,
         unfinished=unfinished,
         ends=TokenExpiry(problem=refused[QUICKBOOKS]) if QUICKBOOKS in refused else ends,
-        by_status=by_status,
         concerns=concerns,
         **values,
     )
@@ -162,8 +160,8 @@ def _concerns(
     if unfinished["not_shown"]:
         yield Concern(
             f"{unfinished['not_shown']} customers could not be written in QuickBooks",
-            "the reason is in the audit",
-            "/audit?system=quickbooks&outcome=failed",
+            "each customer's page has the reason",
+            "/customers?waiting=refused",
         )
 
 

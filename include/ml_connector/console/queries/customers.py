@@ -9,8 +9,15 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, text
 
+from ml_connector.console.queries.customer_list import (
+    CustomerEntry,
+    CustomerFilter,
+    customers_after,
+    entries_of,
+    select_entries,
+)
 from ml_connector.model import Customer
-from ml_connector.store import contacts, customers
+from ml_connector.store import contacts
 from ml_connector.vault import Vault
 
 SCAN_SECONDS = 1.5
@@ -20,72 +27,26 @@ _CHUNK = 1000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Found:
-    """One search result."""
-
-    customer_id: str
-    customer: Customer
-    decision: str | None
-    reason: str | None
-    gone: bool
-    status: str | None
-
-    @property
-    def merge_name(self) -> str:
-        """Return the person's name if it differs from the customer's, else ``""``."""
-        fields = self.customer.merge_fields
-        parts = [str(fields.get(tag, "")) for tag in ("FNAME", "LNAME")]
-        name = " ".join(part for part in parts if part)
-        return "" if name == self.customer.display_name else name
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Scan:
     """The result of a search by name. ``after``: where to continue; empty at the end."""
 
-    found: list[Found]
+    found: list[CustomerEntry]
     looked_at: int
     after: str = ""
 
 
-_FOUND = """
-    SELECT c.customer_id, c.payload, c.decision, c.reason, c.gone, k.status
-    FROM ml_connector.customers c
-    LEFT JOIN ml_connector.contacts k ON k.sync = c.sync AND k.email_key = c.email_key
-    WHERE c.sync = :sync AND {where} ORDER BY {order} LIMIT :limit
-"""
-
-
-def by_id(connection: Connection, *, sync: str, customer_id: str, vault: Vault) -> list[Found]:
+def by_id(
+    connection: Connection, *, sync: str, customer_id: str, vault: Vault
+) -> list[CustomerEntry]:
     """Return the customer with a QuickBooks id, if there is one."""
-    return _found(
-        connection, sync=sync, vault=vault, where="c.customer_id = :id", limit=1, id=customer_id
-    )
+    return entries_of(connection, sync=sync, ids=[customer_id], vault=vault)
 
 
-def by_key(connection: Connection, *, sync: str, key: bytes, vault: Vault) -> list[Found]:
+def by_key(connection: Connection, *, sync: str, key: bytes, vault: Vault) -> list[CustomerEntry]:
     """Return the customers at an address, now or formerly, at most 50."""
     where = """(c.email_key = :key
                 OR c.contact_key = :key AND c.contact_key IS DISTINCT FROM c.email_key)"""
     return _found(connection, sync=sync, vault=vault, where=where, limit=50, key=key)
-
-
-def recently_processed(
-    connection: Connection, *, sync: str, vault: Vault, limit: int = 10
-) -> list[Found]:
-    """Return the most recently processed customers."""
-    ids = connection.execute(
-        text("""SELECT customer_id FROM (
-                    SELECT customer_id, id FROM ml_connector.audit
-                    WHERE sync = :sync ORDER BY id DESC LIMIT 200) newest
-                WHERE customer_id IS NOT NULL
-                GROUP BY customer_id ORDER BY max(id) DESC LIMIT :limit"""),
-        {"sync": sync, "limit": limit},
-    ).scalars()
-    wanted = list(ids)
-    where = "c.customer_id = ANY(:ids)"
-    found = _found(connection, sync=sync, vault=vault, where=where, limit=limit, ids=wanted)
-    return sorted(found, key=lambda each: wanted.index(each.customer_id))
 
 
 def scan_names(
@@ -93,69 +54,45 @@ def scan_names(
     *,
     sync: str,
     needle: str,
+    within: CustomerFilter,
     vault: Vault,
     after: str = "",
     limit: int = 25,
     seconds: float = SCAN_SECONDS,
     clock: Callable[[], float] = time.monotonic,
 ) -> Scan:
-    """Decrypt customers one by one; return those whose name contains every word of ``needle``.
+    """Decrypt the customers of a filter; return those whose name contains every word of ``needle``.
 
     Names are encrypted, so the database cannot search them. One chunk is in memory at a time, read
     in its own transaction. The search stops after ``seconds`` or after ``limit`` results.
     """
     wanted = _plain(needle).split()
-    found: list[Found] = []
+    found: list[CustomerEntry] = []
     looked, until = 0, clock() + seconds
     while wanted:
         with begin() as connection:
-            rows = _rows(
-                connection,
-                sync=sync,
-                where="c.customer_id > :after",
-                order="c.customer_id",
-                limit=_CHUNK,
-                after=after,
+            entries = customers_after(
+                connection, sync=sync, wanted=within, vault=vault, after=after, limit=_CHUNK
             )
-        for row in rows:
-            looked, after = looked + 1, row.customer_id
-            opened = _opened(row, sync, vault)
-            if _matches(opened.customer, wanted):
-                found.append(opened)
+        for entry in entries:
+            looked, after = looked + 1, entry.customer_id
+            if _matches(entry.customer, wanted):
+                found.append(entry)
                 if len(found) == limit:
                     return Scan(found=found, looked_at=looked, after=after)
-        if len(rows) < _CHUNK:
+        if len(entries) < _CHUNK:
             break
         if clock() > until:
             return Scan(found=found, looked_at=looked, after=after)
     return Scan(found=found, looked_at=looked)
 
 
-def _rows(
-    connection: Connection, *, sync: str, where: str, order: str, limit: int, **values: Any
-) -> Sequence[Row[Any]]:
-    query = text(_FOUND.format(where=where, order=order))
-    return connection.execute(query, {"sync": sync, "limit": limit, **values}).all()
-
-
 def _found(
     connection: Connection, *, sync: str, vault: Vault, where: str, limit: int, **values: Any
-) -> list[Found]:
+) -> list[CustomerEntry]:
     order = "c.gone, c.active DESC, c.customer_no, c.customer_id"
-    rows = _rows(connection, sync=sync, where=where, order=order, limit=limit, **values)
-    return [_opened(row, sync, vault) for row in rows]
-
-
-def _opened(row: Row[Any], sync: str, vault: Vault) -> Found:
-    return Found(
-        customer_id=row.customer_id,
-        customer=customers.decrypted(
-            row.payload, sync=sync, customer_id=row.customer_id, vault=vault
-        ),
-        decision=row.decision,
-        reason=row.reason,
-        gone=row.gone,
-        status=row.status,
+    return select_entries(
+        connection, sync=sync, vault=vault, where=where, order=order, limit=limit, **values
     )
 
 
@@ -207,7 +144,7 @@ def contact_shows(row: Row[Any], *, sync: str, vault: Vault) -> dict[str, Any]:
 
 def others_at_address(
     connection: Connection, *, sync: str, key: bytes, but: str, vault: Vault
-) -> list[Found]:
+) -> list[CustomerEntry]:
     """Return the other customers at an address."""
     where = "c.email_key = :key AND c.customer_id <> :but"
     return _found(connection, sync=sync, vault=vault, where=where, limit=20, key=key, but=but)

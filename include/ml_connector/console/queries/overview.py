@@ -6,9 +6,6 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, text
 
-from ml_connector.model import Engagement
-from ml_connector.store.engagement import STATE
-
 
 def last_plans(connection: Connection, *, sync: str, limit: int = 8) -> list[Row[Any]]:
     """Return the newest daily runs and previews."""
@@ -47,32 +44,6 @@ def contacts_over_time(
         {"sync": sync, "since": since},
     ).all()
     return [(row.finished_at, dict(row.contacts)) for row in rows]
-
-
-def customers_by_decision(connection: Connection, *, sync: str) -> list[Row[Any]]:
-    """Return (decision, reason, customers), most frequent first, without gone customers."""
-    return list(
-        connection.execute(
-            text("""SELECT decision, reason, count(*) AS customers FROM ml_connector.customers
-                    WHERE sync = :sync AND NOT gone AND decision IS NOT NULL
-                    GROUP BY decision, reason ORDER BY count(*) DESC"""),
-            {"sync": sync},
-        ).all()
-    )
-
-
-def engagement(connection: Connection, *, sync: str) -> dict[str, int]:
-    """Return the number of live contacts of customers by engagement, the most engaged first."""
-    rows = connection.execute(
-        text(f"""SELECT {STATE} AS engagement, count(*) AS contacts
-                FROM ml_connector.contacts
-                WHERE sync = :sync AND owner IS NOT NULL
-                  AND status NOT IN ('archived', 'forgotten', 'absent', 'moved')
-                GROUP BY 1"""),  # noqa: S608 -- a constant
-        {"sync": sync},
-    ).all()
-    found = {row.engagement: row.contacts for row in rows}
-    return {each.value: found[each] for each in Engagement if each in found}
 
 
 def changes_by_day(
