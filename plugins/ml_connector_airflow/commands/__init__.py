@@ -15,6 +15,7 @@ def register(app: typer.Typer) -> None:
     app.command()(cli.preview)
     app.command()(cli.rehearse)
     app.command()(cli.drift)
+    app.command()(cli.customers)
     app.command()(cli.replay)
     app.command()(cli.undo)
     app.command()(cli.process_webhooks)

@@ -175,6 +175,47 @@ def drift(
     show_drift(sync_name, as_json=as_json, as_csv=as_csv)
 
 
+def customers(
+    sync_name: Sync = "main",
+    *,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,
+    as_csv: Annotated[bool, typer.Option("--csv", help="A CSV file.")] = False,
+    status: Annotated[str, typer.Option("--status", help="As subscribed or cleaned.")] = "",
+    engagement: Annotated[
+        str, typer.Option("--engagement", help="As never_opened or bounced.")
+    ] = "",
+    decision: Annotated[str, typer.Option("--decision", help="As contact or skipped.")] = "",
+    reason: Annotated[str, typer.Option("--reason", help="As invalid_email.")] = "",
+    quickbooks: Annotated[str, typer.Option("--quickbooks", help="As active or gone.")] = "",
+    audience: Annotated[str, typer.Option("--audience", help="in or out.")] = "",
+    waiting: Annotated[str, typer.Option("--waiting", help="As mailchimp or decision.")] = "",
+    unfit: Annotated[str, typer.Option("--unfit", help="A field not sent, or any.")] = "",
+    tag: Annotated[str, typer.Option("--tag", help="A tag of the contact.")] = "",
+    bounced_since: Annotated[str, typer.Option("--bounced-since", help="A day.")] = "",
+    unsubscribed_since: Annotated[str, typer.Option("--unsubscribed-since", help="A day.")] = "",
+    changed_since: Annotated[str, typer.Option("--changed-since", help="A day.")] = "",
+) -> None:
+    """List customers by the console's filters. CSV and JSON hold personal data and are audited."""
+    _known(sync_name)
+    as_server()
+    from ml_connector_airflow.commands.customers import show_customers
+
+    given = {
+        "status": status,
+        "engagement": engagement,
+        "decision": decision,
+        "reason": reason,
+        "quickbooks": quickbooks,
+        "audience": audience,
+        "waiting": waiting,
+        "unfit": unfit,
+        "bounced_since": bounced_since,
+        "unsubscribed_since": unsubscribed_since,
+        "changed_since": changed_since,
+    }
+    show_customers(sync_name, given, tag=tag, as_json=as_json, as_csv=as_csv)
+
+
 def _known(sync_name: str) -> None:
     """Raise ``SettingsError`` for an unknown sync, before Airflow is imported."""
     from ml_connector.settings import load_sync
