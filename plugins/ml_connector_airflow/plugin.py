@@ -1,4 +1,7 @@
-"""Mount the console and the webhook receiver in Airflow. Every Airflow process loads this file."""
+"""Mount the console, its JSON interface and the webhook receiver in Airflow.
+
+Every Airflow process loads this file.
+"""
 
 import asyncio
 import importlib
@@ -62,7 +65,7 @@ def views() -> list[dict[str, Any]]:
 
 
 class MlConnectorPlugin(AirflowPlugin):
-    """Mounts the receiver and the console on the API server; imports once what forked tasks need."""
+    """Mounts the receiver, the console and its JSON interface; imports once what forked tasks need."""
 
     name = "ml_connector"
     fastapi_apps = [  # noqa: RUF012 -- as Airflow's base class has it
@@ -75,6 +78,11 @@ class MlConnectorPlugin(AirflowPlugin):
             "app": mounted("ml_connector_airflow.mounts.console"),
             "url_prefix": CONSOLE,
             "name": "ml-connector console",
+        },
+        {
+            "app": mounted("ml_connector_airflow.mounts.api"),
+            "url_prefix": "/ml-connector/api",
+            "name": "ml-connector API",
         },
     ]
     external_views = views()

@@ -3,11 +3,11 @@
 import asyncio
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
-from functools import partial
+from functools import cache, partial
 from typing import Any
 from urllib.parse import quote
 
@@ -388,9 +388,10 @@ AGAIN = 3.0
 
 
 class MountedConsole:
-    """The console inside the API server, built on the first request and then cached."""
+    """An application of the console inside the API server, built on the first request."""
 
-    def __init__(self) -> None:
+    def __init__(self, build: Callable[[Services], Any]) -> None:
+        self._build = build
         self._app: Any = None
         self._problem = ""
         self._building = asyncio.Lock()
@@ -415,27 +416,30 @@ class MountedConsole:
             if self._app is None and time.monotonic() - self._tried_at > AGAIN:
                 self._tried_at = time.monotonic()
                 try:
-                    self._app = await asyncio.to_thread(_build)
+                    self._app = await asyncio.to_thread(lambda: self._build(console_services()))
                 except ConnectorError as error:
                     self._problem = str(error)
                     log.warning("console_cannot_be_opened", error=self._problem)
             return self._app
 
 
-def _build() -> Any:
-    return build_console(
-        Services(
-            database=Database(database_url(), connections=3),
-            vault=vault_from(os.environ, home()),
-            syncs=load_syncs,
-            identify=identify,
-            outside=AirflowServices(),
-            clock=lambda: datetime.now(UTC),
-            login_url=get_auth_manager().get_url_login(),
-            replay=replay,
-            undo=undo,
-        )
+@cache
+def console_services() -> Services:
+    """Return the services of this process.
+
+    Raises ``ConnectorError`` while a setting is missing.
+    """
+    return Services(
+        database=Database(database_url(), connections=3),
+        vault=vault_from(os.environ, home()),
+        syncs=load_syncs,
+        identify=identify,
+        outside=AirflowServices(),
+        clock=lambda: datetime.now(UTC),
+        login_url=get_auth_manager().get_url_login(),
+        replay=replay,
+        undo=undo,
     )
 
 
-mounted = MountedConsole()
+mounted = MountedConsole(build_console)

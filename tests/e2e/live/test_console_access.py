@@ -1,9 +1,11 @@
-"""Every route of both mounted apps, asked by anonymous, viewer, user and admin of a real Airflow."""
+"""Every route of the mounted apps, asked by anonymous, viewer, user and admin of a real Airflow."""
 
 import pytest
 import requests
 
 from ml_connector.console.access import PREFIX, Right
+from ml_connector.console.api.app import API_PREFIX
+from ml_connector.console.api.endpoints import ENDPOINTS
 from ml_connector.console.app import PAGES
 
 EXAMPLES = {"{id:row}": "1", "{id}": "1", "{key}": "00", "{system}": "quickbooks"}
@@ -41,6 +43,17 @@ def test_every_page_of_the_console_asks_airflow_who_may(airflow, role):
         assert "frame-ancestors 'self'" in answer.headers["content-security-policy"]
         assert answer.headers["x-content-type-options"] == "nosniff"
         assert answer.headers["cache-control"] == "no-store"
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_the_json_interface_asks_airflow_who_may(airflow, role):
+    for name in ("openapi.json", *(each.name for each in ENDPOINTS)):
+        answer = asked(airflow, role, "GET", f"{API_PREFIX}/v1/{name}", headers={})
+        expected = 401 if role == "anonymous" else 200
+        assert (answer.status_code, answer.headers["content-type"]) == (
+            expected,
+            "application/json",
+        )
 
 
 @pytest.mark.parametrize("path", ["/", "/static/console.css", "/static/vendor/htmx-2.0.11.min.js"])

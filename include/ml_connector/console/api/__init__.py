@@ -1,0 +1,1 @@
+"""Read-only JSON interface for other programs, with the console's rights."""
