@@ -28,7 +28,7 @@ export ML_CONNECTOR_HOME ML_CONNECTOR_SYNCS ML_CONNECTOR_DAGS_FOLDER SYNC RUN_TI
 export PYTHONPATH := $(CURDIR)/include:$(CURDIR)/plugins:$(CURDIR)
 
 .DEFAULT_GOAL := help
-.PHONY: help install install-dev run init test test-unit test-airflow test-e2e test-endurance test-all lint schema lock audit bench torture plants distributed companies clean
+.PHONY: help install install-dev run init test test-unit test-airflow test-containers test-e2e test-endurance test-all lint schema lock audit bench torture plants distributed companies clean
 
 help: ## Show what can be made
 	@sed -n 's/^\([a-z0-9-]*\): .*## /\1\t/p' Makefile | expand -t 16
@@ -62,10 +62,14 @@ test-all: install-dev ## Run every test
 	@$(BIN)/python -m local.needs || [ $$? -eq 3 ]
 	@HYPOTHESIS_PROFILE=many $(SIDE_BY_SIDE) $(ROOMS)
 	@$(PYTEST) --durations=10 tests/e2e
+	@$(BIN)/python -m tests.containers || [ $$? -eq 3 ]
 
 test-airflow: install-dev ## Try the wheel in other versions of Airflow; VERSIONS="3.1.8 3.2.2 3.3.2"
 	@$(BIN)/python -m tests.airflow $(VERSIONS)
 	@$(BIN)/python -m tests.airflow.pip_page
+
+test-containers: install-dev ## Run docker-compose.yaml on a container engine of its own; needs root
+	@$(BIN)/python -m tests.containers $(TEST_ARGS)
 
 lint: install-dev ## Check style, types and the walls between rooms
 	@$(BIN)/ruff check .

@@ -66,22 +66,29 @@ def missing(find: Find = shutil.which, programs: Sequence[Program] = PROGRAMS) -
 
 def commands(lacking: Sequence[Program]) -> list[list[str]]:
     """Return the commands that install the programs on Debian and Ubuntu."""
-    packages = [program.package for program in lacking]
+    packages = dict.fromkeys(program.package for program in lacking)
     return [
         ["apt-get", "update"],
         ["apt-get", "install", "--yes", "--no-install-recommends", *packages],
     ]
 
 
-def provide(*, root: bool, find: Find = shutil.which, execute: Execute) -> tuple[int, list[str]]:
+def provide(
+    *,
+    root: bool,
+    find: Find = shutil.which,
+    execute: Execute,
+    programs: Sequence[Program] = PROGRAMS,
+) -> tuple[int, list[str]]:
     """Install what is missing; return the exit code and the lines that say what happened.
 
     Args:
         root: Whether this user may install packages.
         find: Looks up a program by its name.
         execute: Runs a command and returns its exit code and output.
+        programs: What the tests at hand need.
     """
-    lacking = missing(find)
+    lacking = missing(find, programs)
     if not lacking:
         return THERE, ["All programs of the tests are installed."]
     lines = [f"missing: {program.names[0]}, for {program.purpose}" for program in lacking]
@@ -91,7 +98,7 @@ def provide(*, root: bool, find: Find = shutil.which, execute: Execute) -> tuple
             if code:
                 lines += [f"failed: {shlex.join(command)}", *output.splitlines()[-LAST_LINES:]]
                 break
-        lacking = missing(find)
+        lacking = missing(find, programs)
         if not lacking:
             return THERE, [*lines, "installed"]
     prefix = "" if root else "sudo "
@@ -100,7 +107,8 @@ def provide(*, root: bool, find: Find = shutil.which, execute: Execute) -> tuple
     return MISSING, [*lines, f"Tests that need {names} are SKIPPED. Install: {hints}"]
 
 
-def _execute(command: Sequence[str]) -> tuple[int, str]:
+def execute(command: Sequence[str]) -> tuple[int, str]:
+    """Run a command that asks nothing; return its exit code and output."""
     done = subprocess.run(  # noqa: S603 - fixed commands
         command,
         env={**os.environ, "DEBIAN_FRONTEND": "noninteractive"},
@@ -116,7 +124,7 @@ def _execute(command: Sequence[str]) -> tuple[int, str]:
 
 def main() -> int:
     """Print what is missing and what was installed."""
-    code, lines = provide(root=os.geteuid() == 0, execute=_execute)
+    code, lines = provide(root=os.geteuid() == 0, execute=execute)
     sys.stdout.write("\n".join(lines) + "\n")
     return code
 

@@ -1,4 +1,7 @@
-"""The Dockerfile, without an engine: what it copies is there, is enough, and fits the lock."""
+"""The Dockerfile, without an engine: what it copies is there, is enough, and fits the lock.
+
+With an engine: `make test-containers`.
+"""
 
 import re
 import shutil

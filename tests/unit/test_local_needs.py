@@ -1,6 +1,6 @@
 """The programs of the tests: named, installed where that is possible, never missed in silence."""
 
-from local.needs import MISSING, PROGRAMS, THERE, missing, provide
+from local.needs import MISSING, PROGRAMS, THERE, Program, missing, provide
 
 
 class Machine:
@@ -71,3 +71,11 @@ def test_an_installation_that_fails_says_why():
     code, lines = provide(root=True, find=machine.find, execute=machine.execute)
     assert code == MISSING
     assert "E: Unable to locate package" in lines
+
+
+def test_other_tests_name_their_own_programs_and_a_package_is_installed_once():
+    machine = Machine("apt-get")
+    two = [Program(names=(name,), package="engine", purpose="it") for name in ("server", "client")]
+    code, _ = provide(root=True, find=machine.find, execute=machine.execute, programs=two)
+    assert code == MISSING
+    assert machine.ran[-1].endswith("--no-install-recommends engine")
