@@ -16,7 +16,6 @@ from tests.containers.engine import KEPT, PROGRAMS, EngineError, isolated, provi
 
 
 def main() -> int:
-    KEPT.mkdir(parents=True, exist_ok=True)
     if reason := lacking():
         say(f"SKIPPED: {reason}")
         return needs.MISSING
@@ -50,6 +49,7 @@ def lacking() -> str:
     """Return why this machine cannot run containers, after installing what it may; else nothing."""
     if os.geteuid():
         return "an engine needs root"
+    KEPT.mkdir(parents=True, exist_ok=True)
     code, lines = needs.provide(root=True, execute=needs.execute, programs=PROGRAMS)
     if code:
         return " ".join(lines)
