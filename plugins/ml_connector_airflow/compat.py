@@ -12,7 +12,7 @@ from inspect import signature
 from pathlib import Path
 from typing import Any, TypeVar
 
-from airflow.sdk import Connection
+from airflow.sdk import Connection, get_current_context
 
 __all__ = [
     "AirflowNotFoundException",
@@ -121,6 +121,8 @@ def obeying(policy: ExceptionRetryPolicy, function: F) -> F:
             return function(*args, **kwargs)
         except failing as error:
             if policy.evaluate(error, try_number=1, max_tries=1).action is RetryAction.FAIL:
+                # Before 3.3 the callbacks of a dag.test() get no error otherwise.
+                get_current_context()["exception"] = error
                 raise AirflowFailException(str(error)) from error
             raise
 

@@ -15,6 +15,7 @@ import threading
 import time
 from pathlib import Path
 
+import psycopg
 import requests
 
 from local.postgres import free_port, temporary
@@ -210,6 +211,10 @@ def try_all(home: Path, mailchimp: int) -> None:
     run = test(daily)
     tries = {(each.task_id, str(each.state), each.try_number) for each in run.get_task_instances()}
     assert ("plan", "failed", 1) in tries, tries
+    with psycopg.connect(os.environ["AIRFLOW_CONN_ML_CONNECTOR_DB"]) as connection:
+        rows = connection.execute("SELECT cause FROM ml_connector.alerts WHERE ended_at IS NULL")
+        causes = {cause for (cause,) in rows if not cause.startswith("guard_waiting")}
+    assert causes == {"needs_reauth:mailchimp_default"}, causes
     say("a key that Mailchimp refuses: failed at the first try, not retried")
 
 
