@@ -15,7 +15,7 @@ from urllib.parse import urlencode
 from sqlalchemy import Connection, Row, text
 
 from ml_connector.console import words
-from ml_connector.model import Customer
+from ml_connector.model import Customer, Engagement
 from ml_connector.store import customers
 from ml_connector.store.engagement import STATE
 from ml_connector.vault import Vault
@@ -43,7 +43,9 @@ _BLOCK = """EXISTS (SELECT 1 FROM ml_connector.activity_blocks b
 
 CHOICES: Mapping[str, Mapping[str, str]] = {
     "status": dict.fromkeys(words.STATUS, "k.status = :status"),
-    "engagement": dict.fromkeys(words.ENGAGEMENT, f"{_ENGAGEMENT} = :engagement"),
+    # Compared as they are stored, so that Postgres knows how many there are.
+    "engagement": dict.fromkeys(words.ENGAGEMENT, f"{_LIVE} AND k.engagement = :engagement")
+    | {Engagement.NEVER_MAILED.value: f"{_LIVE} AND k.engagement IS NULL"},
     "decision": {
         **dict.fromkeys(("contact", "linked", "skipped"), "c.decision = :decision"),
         "none": "c.decision IS NULL",
