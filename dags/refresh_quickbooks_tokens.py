@@ -32,7 +32,7 @@ with DAG(
 
     @task(trigger_rule=TriggerRule.ALL_DONE, execution_timeout=SHORT_TIMEOUT)
     def watch() -> dict:
-        """Alert on silent syncs and dead-lettered events."""
+        """Alert on silent syncs, webhooks that do not arrive, and limits that are near."""
         return watches.watch()
 
     report(refresh.expand(conn_ids=tokens.connection_groups())) >> watch()

@@ -304,13 +304,14 @@ class Recipient(_Strict):
 
     slack: str = ""
     smtp: str = ""
+    teams: str = ""
     webhook: str = ""
     to: Annotated[tuple[str, ...], AS_LIST] = ()
 
     @model_validator(mode="after")
     def _one_kind(self) -> Self:
-        if sum(map(bool, (self.slack, self.smtp, self.webhook))) != 1:
-            raise ValueError("names one connection: slack, smtp or webhook")
+        if sum(map(bool, (self.slack, self.smtp, self.teams, self.webhook))) != 1:
+            raise ValueError("names one connection: slack, smtp, teams or webhook")
         if bool(self.smtp) != bool(self.to):
             raise ValueError("to, a list of e-mail addresses, goes with smtp and only with it")
         return self
@@ -318,8 +319,8 @@ class Recipient(_Strict):
     @property
     def name(self) -> str:
         """Return kind and connection: ``slack:ops_slack``."""
-        kind = "slack" if self.slack else "smtp" if self.smtp else "webhook"
-        return f"{kind}:{getattr(self, kind)}"
+        kinds = ("slack", "smtp", "teams", "webhook")
+        return next(f"{kind}:{getattr(self, kind)}" for kind in kinds if getattr(self, kind))
 
 
 class Alerts(_Strict):
@@ -327,13 +328,16 @@ class Alerts(_Strict):
 
     ``no_success_for_hours``: a sync without success for longer raises an alert; 0 disables it.
     ``runbook``: the URL that alerts link to, with ``{kind}`` in it; without, ``#<kind>`` is
-    appended.
+    appended. ``digest``: whether the recipients get the figures of each week. ``digest_names``:
+    whether it names customers.
     """
 
     webhook_conn_id: str = ""
     to: tuple[Recipient, ...] = ()
     no_success_for_hours: int = Field(default=26, ge=0)
     runbook: str = "docs/runbook/{kind}.md"
+    digest: Literal["none", "weekly"] = "none"
+    digest_names: bool = False
 
     @model_validator(mode="after")
     def _each_once(self) -> Self:
@@ -361,10 +365,12 @@ class Webhooks(_Strict):
     Attributes:
         keep_days: Retention of ended events in days; 0 keeps them forever, otherwise at least 7.
         stay_seconds: Seconds that a task waits for more events before it ends.
+        repair: Whether the watch creates or corrects a Mailchimp webhook that does not work.
     """
 
     keep_days: int = Field(default=90, ge=0, le=3650)
     stay_seconds: int = Field(default=10, ge=0, le=120)
+    repair: bool = False
 
     @field_validator("keep_days")
     @classmethod
@@ -376,6 +382,24 @@ class Webhooks(_Strict):
         return value
 
 
+class QuickBooksLimits(_Strict):
+    """``monthly_reads``: metered reads a month of one Intuit app; 0 watches none."""
+
+    monthly_reads: int = Field(default=500_000, ge=0)
+
+
+class MailchimpLimits(_Strict):
+    """``contact_limit``: contacts that the plan of an account includes; 0 watches none."""
+
+    contact_limit: int = Field(default=0, ge=0)
+
+
+class DatabaseLimits(_Strict):
+    """``max_gb``: the size that the connector's database may reach; 0 watches none."""
+
+    max_gb: int = Field(default=0, ge=0)
+
+
 class File(_Strict):
     """The settings file. ``syncs`` are validated one by one, as ``Sync``."""
 
@@ -383,6 +407,9 @@ class File(_Strict):
     alerts: Alerts = Alerts()
     audit: Audit = Audit()
     webhooks: Webhooks = Webhooks()
+    quickbooks: QuickBooksLimits = QuickBooksLimits()
+    mailchimp: MailchimpLimits = MailchimpLimits()
+    database: DatabaseLimits = DatabaseLimits()
 
 
 def settings_file(environ: Mapping[str, str] | None = None) -> Path:
@@ -458,6 +485,19 @@ def load_audit(path: Path | None = None) -> Audit:
 def load_webhooks(path: Path | None = None) -> Webhooks:
     """Return the retention of webhook events. Raises ``SettingsError`` as ``load_syncs`` does."""
     return _parsed(_source(path))[0].webhooks
+
+
+def load_limits(path: Path | None = None) -> tuple[int, int, int]:
+    """Return ``monthly_reads``, ``contact_limit`` and ``max_gb``, each 0 if it is not watched.
+
+    Raises ``SettingsError`` as ``load_syncs`` does.
+    """
+    found = _parsed(_source(path))[0]
+    return (
+        found.quickbooks.monthly_reads,
+        found.mailchimp.contact_limit,
+        found.database.max_gb,
+    )
 
 
 def quickbooks_connections(path: Path | None = None) -> list[str]:

@@ -24,7 +24,7 @@ class TokenVariable:
 
     def load(self) -> TokenPair:
         """Return the pair. Raises ``NotConnected`` if QuickBooks has never been connected."""
-        value = _stored(self._name) or _seeded(self._name)
+        value = stored_variable(self._name) or _seeded(self._name)
         if not value:
             raise NotConnected(
                 f"QuickBooks is not connected: there is no Variable {self._name}; "
@@ -34,12 +34,7 @@ class TokenVariable:
 
     def save(self, token: TokenPair) -> None:
         """Store the pair in Airflow's database; it is committed on return."""
-        if in_task():
-            Variable.set(self._name, token.to_json())
-        else:
-            from airflow.models.variable import Variable as ServerVariable
-
-            ServerVariable.set(self._name, token.to_json())
+        store_variable(self._name, token.to_json())
 
 
 def in_task() -> bool:
@@ -49,7 +44,17 @@ def in_task() -> bool:
     return getattr(task_runner, "SUPERVISOR_COMMS", None) is not None
 
 
-def _stored(name: str) -> str | None:
+def store_variable(name: str, value: str) -> None:
+    """Store a value in Airflow's own database; it is committed on return."""
+    if in_task():
+        Variable.set(name, value)
+    else:
+        from airflow.models.variable import Variable as ServerVariable
+
+        ServerVariable.set(name, value)
+
+
+def stored_variable(name: str) -> str | None:
     """Return the value in Airflow's own database, whatever the environment says."""
     if in_task():
         from airflow.sdk.execution_time.secrets.execution_api import ExecutionAPISecretsBackend

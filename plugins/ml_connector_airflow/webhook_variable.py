@@ -13,6 +13,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from ml_connector.errors import SettingsError, StorageError
 from ml_connector.webhooks.secrets import WebhookSecrets
+from ml_connector_airflow.token_variable import store_variable, stored_variable
 
 
 class WebhookVariable:
@@ -27,10 +28,8 @@ class WebhookVariable:
         Raises ``StorageError`` if Airflow's database is unavailable, ``SettingsError`` if the value
         is invalid.
         """
-        from airflow.secrets.metastore import MetastoreBackend
-
         try:
-            value = MetastoreBackend().get_variable(self.name)
+            value = stored_variable(self.name)
         except SQLAlchemyError as error:
             raise StorageError(
                 f"Airflow's database cannot be used: {type(error).__name__}"
@@ -39,10 +38,9 @@ class WebhookVariable:
 
     def save(self, secrets: WebhookSecrets) -> None:
         """Store the secrets; they are committed on return."""
-        from airflow.models.variable import Variable
-
         kept = {name: getattr(secrets, name) for name in WebhookSecrets.__slots__}
-        Variable.set(self.name, json.dumps({name: value for name, value in kept.items() if value}))
+        value = json.dumps({name: value for name, value in kept.items() if value})
+        store_variable(self.name, value)
 
     def delete(self) -> None:
         """Delete the Variable."""

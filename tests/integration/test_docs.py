@@ -16,7 +16,7 @@ from pydantic import BaseModel
 from typer.testing import CliRunner
 
 from ml_connector import errors
-from ml_connector.settings import Alerts, Audit, Sync, Webhooks, load_syncs
+from ml_connector.settings import Alerts, File, Sync, load_syncs
 
 ROOT = Path(__file__).resolve().parents[2]
 README = ROOT / "README.md"
@@ -156,7 +156,8 @@ def test_the_settings_beside_the_syncs_are_described_with_their_defaults():
         assert table[key].strip("`") == ("" if default in ("", [], None) else str(default)), key
     page = text_of(ROOT / "docs/configuration.md")
     beside = re.search(r"^Beside `syncs`.*$", page, re.MULTILINE)[0]
-    for section, model in (("audit", Audit), ("webhooks", Webhooks)):
+    for section in File.model_fields.keys() - {"syncs", "alerts"}:
+        model = File.model_fields[section].annotation
         for key, default in settings_keys(model):
             assert f"`{section}.{key}` (`{default}`" in beside, key
             assert f"\n{section}:\n  {key}:" in page, key

@@ -15,6 +15,11 @@ WHAT_TO_DO = {
     "no_success": "Look whether the DAG is paused or its runs fail or wait.",
     "audit_broken": "Treat it as an incident: keep the database as it is and see who wrote to it.",
     "clock_skew": "Set the clock of the worker's machine by NTP. Runs read more meanwhile, never less.",
+    "webhook_broken": "Run `ml-connector register-webhooks`, or set webhooks.repair.",
+    "webhooks_silent": "Look whether the vendor reaches the receiver, and what it refused.",
+    "monthly_reads": "Look which runs read so much; QuickBooks may refuse or bill further reads.",
+    "contact_limit": "Archive contacts or take a larger plan; Mailchimp then refuses new contacts.",
+    "storage_full": "Make room, or shorten the retention; a full disk stops every run.",
     "consent_raised": "Nothing is written until it is understood: compare the contact in Mailchimp.",
 }
 """The action for each kind of alert. Each kind has a page in docs/runbook."""

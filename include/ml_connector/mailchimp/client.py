@@ -99,13 +99,13 @@ class MailchimpClient:
         return self._call("account", "GET", "")
 
     def audiences(self) -> Sequence[Document]:
-        """Return the account's audiences: ``id``, ``name``, ``stats.member_count``.
+        """Return the account's audiences: ``id``, ``name`` and counts of contacts in ``stats``.
 
         https://mailchimp.com/developer/marketing/api/lists/get-lists-info/
         """
         params = {
             "count": str(protocol.MAX_COUNT),
-            "fields": "lists.id,lists.name,lists.stats.member_count",
+            "fields": "lists.id,lists.name,lists.stats.member_count,lists.stats.unsubscribe_count",
         }
         found = protocol.objects(self._call("audiences", "GET", "lists", params=params), "lists")
         return [dict(each) for each in found]

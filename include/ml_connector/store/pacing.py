@@ -5,10 +5,13 @@ https://en.wikipedia.org/wiki/Generic_cell_rate_algorithm). It takes one row per
 per call, and only the database's clock.
 """
 
-from collections.abc import Mapping
-from datetime import date
+from collections.abc import Collection, Mapping
+from datetime import date, datetime
 
 from sqlalchemy import Connection, text
+
+UNMETERED = ("quickbooks.batch",)
+"""QuickBooks does not meter these calls: writes, which all go in batches, are free."""
 
 # One call every 125 ms with a burst of two: at most 10 in any second and 482 in any minute. A
 # QuickBooks company allows 10 and 500 (QuickBooks limits page).
@@ -56,3 +59,19 @@ def count_calls(
                     ON CONFLICT (day, account, call) DO UPDATE SET calls = u.calls + excluded.calls"""),
             {"day": day.isoformat(), "account": account, "call": call, "calls": number},
         )
+
+
+def metered_reads(connection: Connection, *, accounts: Collection[str], at: datetime) -> int:
+    """Return the QuickBooks reads of some accounts in the month of ``at``."""
+    return int(
+        connection.execute(
+            text("""SELECT coalesce(sum(calls), 0) FROM ml_connector.api_usage
+                    WHERE account = ANY(:accounts) AND starts_with(day, :month)
+                      AND starts_with(call, 'quickbooks.') AND call <> ALL(:unmetered)"""),
+            {
+                "accounts": list(accounts),
+                "month": f"{at:%Y-%m}",
+                "unmetered": list(UNMETERED),
+            },
+        ).scalar_one()
+    )

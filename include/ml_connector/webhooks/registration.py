@@ -1,4 +1,4 @@
-"""Register Mailchimp's webhooks, one per sync: create, repair, remove, show.
+"""Register Mailchimp's webhooks, one per sync: create, check, repair, remove, show.
 
 A webhook is ours if its URL without the query is the given endpoint. All others in the audience are
 left alone.
@@ -9,13 +9,14 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
 from ml_connector.audit import trail
 from ml_connector.audit.trail import Entry
 from ml_connector.mailchimp.client import MailchimpClient
 from ml_connector.mailchimp.webhooks import secret_in
 from ml_connector.scope import Scope
+from ml_connector.store import cursors
 from ml_connector.webhooks.endpoint import PREFIX
 from ml_connector.webhooks.secrets import SecretsKeeper, WebhookSecrets
 
@@ -25,6 +26,9 @@ EVENTS = dict.fromkeys(
 SOURCES = {"user": True, "admin": True, "api": False}
 """API changes are off. The connector makes those itself, and polling finds other programs'
 changes."""
+
+CURSOR = "webhook"
+"""The cursor that holds the address a webhook was registered under, and when."""
 
 Hook = dict[str, Any]
 
@@ -38,7 +42,10 @@ class ManualSecrets:
 
 
 class Registration:
-    """The webhook of one sync at ``base``. ``keeper`` stores the secrets of webhooks we create."""
+    """The webhook of one sync at ``base``. ``keeper`` stores the secrets of webhooks we create.
+
+    Without a ``base`` it is the webhook's present one: enough to check, not to create.
+    """
 
     def __init__(
         self,
@@ -50,29 +57,59 @@ class Registration:
         by_hand: ManualSecrets,
     ) -> None:
         self._scope, self._client, self._keeper, self._by_hand = scope, client, keeper, by_hand
+        self._base = base
         self._endpoint = f"{base}{PREFIX}/mailchimp/{scope.name}"
 
     def ensure(self) -> str:
         """Create or repair the webhook; return the result as text."""
         kept, ours = self._keeper.load(), self._ours()
+        right = self._right(kept, ours)
+        if not right:
+            done = self._create(kept, ours)
+        else:
+            done = self._repair(right[0])
+            done += self._drop(hook for hook in ours if hook is not right[0])
+        with self._scope.database.begin() as connection:
+            value = {"base": self._base, "at": self._scope.clock().isoformat()}
+            cursors.put(connection, sync=self._scope.name, name=CURSOR, value=value)
+        return done
+
+    def fault(self) -> str | None:
+        """Return what is wrong with the webhook, without any secret; None if nothing is."""
+        ours = self._ours()
+        if not ours:
+            return "Mailchimp has no webhook for this sync: deleted, or disabled after failures"
+        right = self._right(self._keeper.load(), ours)
+        if not right:
+            return (
+                "the secret or signature of Mailchimp's webhook is not the one stored here, so the"
+                " receiver refuses all it delivers"
+            )
+        hook = right[0]
+        if not any(hook.get("events", {}).values()):
+            return "Mailchimp's webhook is disabled: it has no events"
+        if wanted := _differing(hook):
+            return f"Mailchimp's webhook lacks {' and '.join(wanted)} that the connector needs"
+        return None
+
+    def _right(self, kept: WebhookSecrets, ours: Sequence[Hook]) -> list[Hook]:
+        """Return those of our webhooks whose deliveries are accepted."""
         signing_known = bool(kept.signing_secret or self._by_hand.signing_secrets)
         accepted = {kept.secret, *self._by_hand.secrets} - {""}
-        right = [
+        return [
             hook
             for hook in ours
             if _secret_in(hook) in accepted
             and (signing_known or not hook.get("signing_enabled"))
             and (not kept.secret or _secret_in(hook) == kept.secret)
         ]
-        if not right:
-            return self._create(kept, ours)
-        done = self._repair(right[0])
-        return done + self._drop(hook for hook in ours if hook is not right[0])
 
     def remove(self) -> str:
         """Remove the webhook and its secrets; return the result as text."""
         dropped = self._drop(self._ours())
         self._keeper.delete()
+        with self._scope.database.begin() as connection:
+            cursors.put(connection, sync=self._scope.name, name=CURSOR, value={})
         return f"{self._endpoint}{dropped or ': there is none of ours'}"
 
     def shown(self) -> Iterator[str]:
@@ -113,11 +150,7 @@ class Registration:
         return f"created {self._endpoint}?secret=... ({told}){self._drop(ours)}"
 
     def _repair(self, hook: Hook) -> str:
-        wanted: Hook = {
-            name: settings
-            for name, settings in (("events", EVENTS), ("sources", SOURCES))
-            if any(hook.get(name, {}).get(key) is not on for key, on in settings.items())
-        }
+        wanted = _differing(hook)
         if not wanted:
             return f"{self._endpoint}?secret=... is as it should be"
         self._record("update_webhook", self._client.update_webhook(hook["id"], wanted), before=hook)
@@ -134,7 +167,8 @@ class Registration:
         return [
             hook
             for hook in self._client.webhooks()
-            if str(hook.get("url", "")).partition("?")[0] == self._endpoint
+            if (address := str(hook.get("url", "")).partition("?")[0]) == self._endpoint
+            or (not self._base and urlsplit(address).path.endswith(self._endpoint))
         ]
 
     def _record(self, action: str, after: Hook | None, *, before: Hook | None = None) -> None:
@@ -149,6 +183,15 @@ class Registration:
         )
         with self._scope.database.begin() as connection:
             trail.append(connection, [entry], run=self._scope.run, vault=self._scope.vault)
+
+
+def _differing(hook: Hook) -> dict[str, dict[str, bool]]:
+    """Return the settings of a webhook that are not as they should be."""
+    return {
+        name: settings
+        for name, settings in (("events", EVENTS), ("sources", SOURCES))
+        if any(hook.get(name, {}).get(key) is not on for key, on in settings.items())
+    }
 
 
 def _secret_in(hook: Hook) -> str:

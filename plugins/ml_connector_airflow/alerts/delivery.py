@@ -44,6 +44,15 @@ def end_alert(database: Database, *, cause: str) -> None:
         log.warning("alert_not_recorded", cause=cause, reason=str(error))
 
 
+def hold_alert(database: Database, *, cause: str, message: str | None) -> bool:
+    """Raise the alert for ``cause`` if there is a message, else end it; return whether it holds."""
+    if message:
+        raise_alert(database, cause=cause, message=message)
+    else:
+        end_alert(database, cause=cause)
+    return bool(message)
+
+
 def _running_task() -> str:
     try:
         instance = get_current_context()["ti"]

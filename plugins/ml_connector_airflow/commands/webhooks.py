@@ -7,9 +7,8 @@ from contextlib import closing
 from ml_connector.model import RunContext
 from ml_connector.settings import Sync, load_sync, load_syncs
 from ml_connector.webhooks.endpoint import PREFIX, base_of
-from ml_connector.webhooks.registration import ManualSecrets, Registration
-from ml_connector_airflow.webhook_variable import WebhookVariable
-from ml_connector_airflow.wiring import connection_named, mailchimp_client, open_scope, values_in
+from ml_connector_airflow.webhook_registration import webhook_registration
+from ml_connector_airflow.wiring import connection_named, mailchimp_client, open_scope
 
 
 def run_registration(url: str, *, sync_name: str, show: bool, remove: bool) -> Iterator[str]:
@@ -22,27 +21,13 @@ def run_registration(url: str, *, sync_name: str, show: bool, remove: bool) -> I
     for sync in syncs:
         scope = open_scope(sync.name, run=RunContext(task_id="webhooks", actor=getpass.getuser()))
         with closing(scope.database), scope.outside_runs():
-            registration = Registration(
-                scope,
-                mailchimp_client(scope),
-                base=base,
-                keeper=WebhookVariable(sync.mailchimp_conn_id, sync.name),
-                by_hand=_by_hand(sync),
-            )
+            registration = webhook_registration(scope, mailchimp_client(scope), base=base)
             if show:
                 yield from registration.shown()
             else:
                 yield f"{sync.name}: {registration.remove() if remove else registration.ensure()}"
     if not show and not remove:
         yield from _for_intuit(base, syncs)
-
-
-def _by_hand(sync: Sync) -> ManualSecrets:
-    extra = connection_named(sync.mailchimp_conn_id, "").extra_dejson
-    return ManualSecrets(
-        secrets=values_in(extra, "webhook_secret"),
-        signing_secrets=values_in(extra, "webhook_signing_secret"),
-    )
 
 
 def _for_intuit(base: str, syncs: list[Sync]) -> Iterator[str]:

@@ -1,4 +1,7 @@
-"""Watch for what cannot report itself: silent syncs, dead-lettered events, undelivered alerts."""
+"""Watch for what cannot report itself: silent syncs, dead-lettered events, undelivered alerts.
+
+``account_watches`` has the watches of accounts and storage.
+"""
 
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
@@ -10,6 +13,8 @@ from ml_connector.errors import SettingsError, values_withheld
 from ml_connector.settings import load_alerts, load_sync, load_syncs
 from ml_connector.store.database import Database
 from ml_connector_airflow.alerts.delivery import deliver_alerts, end_alert, raise_alert
+from ml_connector_airflow.tasks.account_watches import watch_accounts
+from ml_connector_airflow.tasks.digest import send_digest
 from ml_connector_airflow.waiting import why_waiting
 from ml_connector_airflow.wiring import database_url
 
@@ -18,15 +23,18 @@ log = structlog.get_logger(__name__)
 
 @values_withheld()
 def watch() -> dict[str, int]:
-    """Check for silent syncs and dead letters, and retry undelivered alerts; return counts.
+    """Check syncs, webhooks, accounts and storage, send what is due to send; return counts.
 
     Runs in the token DAG, since a stopped DAG cannot report itself.
     """
     with closing(Database(database_url(), connections=3)) as database:
         silent = watch_syncs(database, now=datetime.now(UTC))
         dead = watch_dead_letters(database)
+        faults = watch_accounts(database, now=datetime.now(UTC))
         deliver_alerts(database)
-    counts = {"silent_syncs": silent, "dead_letters": dead}
+        digests = send_digest(database, now=datetime.now(UTC))
+    counts = {"silent_syncs": silent, "dead_letters": dead, **faults}
+    counts |= {"digests": digests} if digests else {}
     log.info("watched", **counts)
     return counts
 

@@ -22,6 +22,7 @@ from ml_connector.console.visit import PageRequest
 from ml_connector.errors import ConnectorError
 from ml_connector.quickbooks.webhooks import SYSTEM as QUICKBOOKS
 from ml_connector.store import observations
+from ml_connector.store.pacing import UNMETERED
 
 DAYS = 14
 """Days in the chart of changes."""
@@ -33,8 +34,6 @@ SKIPPED_SHOWN = 50
 """Records that cannot be read are listed up to this many, newest first."""
 OVERDUE = timedelta(minutes=10)
 """A webhook event that waits longer than this is reported."""
-_UNMETERED = ("quickbooks.batch",)
-"""QuickBooks does not meter these calls: writes, which all go in batches, are free."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,7 +190,7 @@ def _usage(visit: PageRequest, connection: Connection) -> dict[str, Any]:
     rows = overview_queries.usage(connection, accounts=accounts, month=month)
     calls = {row.call: int(row.calls) for row in rows}
     reads = sum(
-        n for call, n in calls.items() if call.startswith("quickbooks.") and call not in _UNMETERED
+        n for call, n in calls.items() if call.startswith("quickbooks.") and call not in UNMETERED
     )
     return {"month": f"{visit.now:%B}", "reads": reads, "calls": calls}
 
