@@ -259,7 +259,7 @@ def test_a36_swapped_audience_is_planned_as_a_first_load_and_the_old_one_is_left
     company.edit(amy, PrimaryEmailAddr={"Address": "amelia@finch.org"})
     company.clear_journals()
     company.sync()
-    calls = company.calls("mailchimp")
+    calls = [call for call in company.calls("mailchimp") if not call["path"].endswith("/reports")]
     assert all(OTHER in (call["path"] + call["query"].get("list_id", "")) for call in calls)
     assert company.statuses() == {AMY: "subscribed", "ben@finch.org": "subscribed"}
     new = company.mailchimp_control("GET", f"members?audience={OTHER}")["members"]

@@ -13,7 +13,11 @@ def process(connected_environment, run):
     """Works the inbox off as a person types it, with a second sync whose connection is missing."""
     settings = Path(connected_environment["ML_CONNECTOR_SYNCS"])
     said = yaml.safe_load(settings.read_text())
-    broken = {"audience_id": "b2c3d4e5f6", "quickbooks_conn_id": "quickbooks_gone"}
+    broken = {
+        "audience_id": "b2c3d4e5f6",
+        "quickbooks_conn_id": "quickbooks_gone",
+        "new_contact_status": "subscribed",
+    }
     said["syncs"] = {"broken": said["syncs"]["main"] | broken, **said["syncs"]}
     settings.write_text(yaml.safe_dump(said, sort_keys=False))
     return lambda: run("process-webhooks")
