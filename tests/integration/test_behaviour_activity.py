@@ -352,8 +352,11 @@ def test_b13_always_shows_the_first_line_on_every_synced_customer_once(company, 
     euro = {"CurrencyRef": {"value": "EUR", "name": "Euro"}}
     ben = company.customer("Ben", "ben@birds-sanctuary.com", **euro)
     nobody = company.customer("Nobody")
+    company.seed("cy@birds-sanctuary.com", status="archived")
+    archived = company.customer("Cy", "cy@birds-sanctuary.com")
     company.settings["activity"] = {"show": "always"}
     company.sync()
+    assert notes(company, archived) == ""
     assert notes(company, amy).split("\n")[-2].startswith("Subscribed to the newsletter since 20")
     assert notes(company, nobody) == ""
     assert len(batches(company)) == 1

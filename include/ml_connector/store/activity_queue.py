@@ -57,7 +57,8 @@ _QUEUE = """
 # A contact with news is shown from then on, also when a write of ours changes its status.
 _SHOW_ALL = """
     UPDATE ml_connector.contacts k SET news = 1 FROM ml_connector.customers c
-    WHERE k.sync = :sync AND k.news = 0 AND k.status NOT IN ('moved', 'absent')
+    WHERE k.sync = :sync AND k.news = 0
+      AND k.status NOT IN ('moved', 'absent', 'archived', 'forgotten')
       AND c.sync = k.sync AND c.email_key = k.email_key
       AND c.active AND NOT c.gone AND NOT c.is_project {only}
 """
