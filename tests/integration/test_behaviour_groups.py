@@ -184,9 +184,11 @@ def test_e3_an_undo_takes_groups_and_language_back_and_leaves_who_changed_since(
     assert grouped.writes() == []
     assert undo(grouped, undone) == {"update undo applied": 2}
     assert (groups(grouped, AMY), language(grouped, AMY)) == ({"Wholesale", "Birds"}, "fr_CA")
-    grouped.edit(ids[0], CustomerTypeRef=None)
+    for each in (ids[0], ids[2]):
+        grouped.edit(each, CustomerTypeRef=None)
     grouped.sync()
     assert groups(grouped, AMY) == {"Birds"}
+    assert groups(grouped, CAT) == {"Retail"}  # she chose it herself
 
 
 def test_a48_a_category_taken_out_of_the_settings_is_left_as_it_is(grouped):

@@ -87,7 +87,12 @@ class Further:
         if tags.seen is not None:
             tags = replace(tags, seen=(tags.seen | (after - seen)) - (seen - after))
         past = [each for each in shown.get("groups", ()) if each not in interests]
-        ours = [*past, *(each for each, joined in interests.items() if joined)]
+        rejoined = (
+            each
+            for each, joined in interests.items()
+            if joined and group_key(each, vault) not in seen
+        )
+        ours = [*past, *rejoined]
         further: dict[str, Any] = {"groups": [] if given_up else ours}
         if "language" in shown and not given_up:
             further["language"] = shown["language"]  # QuickBooks' value, taken into account
