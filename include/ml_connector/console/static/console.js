@@ -84,7 +84,7 @@ document.addEventListener("click", async (event) => {
       body: JSON.stringify({ chosen_options: [answer], params_input: { shown } }),
     });
     if (response.ok) {
-      say(answer === "Approve" ? "Approved: the run goes on." : "Rejected: nothing of this plan is written.");
+      say(`${answer === "Approve" ? "Approval" : "Rejection"} sent. Load the page again to see the run's state.`);
       return;
     }
     say(refusals[response.status] || `Airflow refused the answer (${response.status}). Answer in Airflow.`);
