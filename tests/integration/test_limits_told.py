@@ -158,7 +158,7 @@ def test_a56_updates_refused_call_by_call_are_one_stop_only_if_all_are(company, 
     assert len({company.fields(each)["LNAME"] for each in names}) == 1
 
 
-def test_a56_one_reason_for_every_update_of_a_batch_is_told_once(company):
+def test_a23_updates_refused_alike_in_one_call_fail_alone_and_stop_no_other_call(company):
     names = [f"c{number}@finch.org" for number in range(3)]
     ids = [company.customer(name[:2], name) for name in names]
     company.sync()
@@ -168,9 +168,21 @@ def test_a56_one_reason_for_every_update_of_a_batch_is_told_once(company):
     )
     for each in ids:
         company.edit(each, FamilyName="Finch")
-    with pytest.raises(UpdatesRefused, match=r"one reason: The audience is frozen\. 3 wait"):
-        company.sync()
-    assert [entry for entry in company.audit() if entry["outcome"] == "failed"] == []
+    company.sync()
+    failed = [entry["error"] for entry in company.audit() if entry["outcome"] == "failed"]
+    assert failed == ["The audience is frozen."] * 3
+
+
+def test_a56_webhooks_archive_although_the_plan_is_full(company):
+    amy = company.customer("Amy", AMY)
+    company.sync()
+    company.mailchimp_control("PUT", "settings", {"contact_limit": 1})
+    company.edit(amy, Active=False)
+    ben = company.customer("Ben", "ben@finch.org")
+    company.told_by_quickbooks(("updated", amy), ("created", ben))
+    with pytest.raises(CreationRefused):
+        company.work_off()
+    assert company.statuses() == {AMY: "archived"}
 
 
 @pytest.mark.parametrize("bad", [[7], [0, 1, 2], [5, 31, 63], [0, 16, 32, 48]])

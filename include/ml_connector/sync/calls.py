@@ -71,26 +71,34 @@ class ContactCalls:
         self._client, self._permissions = client, permissions
 
     def send(
-        self, rows: Sequence[Row], *, status_required: bool, probing: bool = False
+        self,
+        rows: Sequence[Row],
+        *,
+        status_required: bool,
+        probing: bool = False,
+        judged: bool = False,
     ) -> list[Outcome]:
         """Send ``rows``, all of one kind; return one outcome per row.
 
         ``status_required``: the account's batch endpoint is known to have the older contract.
         ``probing``: a call of one row that is refused as a whole raises ``SplitBatch``, too.
+        ``judged``: Mailchimp is known to take changes of this kind, so rows refused alike are bad.
 
         Raises ``SplitBatch`` if Mailchimp refused the call as a whole. Raises ``StatusRequired`` if the
         batch endpoint turns out to have the older contract. Raises ``EveryOneRefused`` if Mailchimp
-        takes no new contact, or no update, at all. In each case nothing was written.
+        takes no new contact at all. In each case nothing was written.
         """
         if rows[0].change.kind == Kind.RESTORE:
             return self._untagged([self._restored(row) for row in rows])
         single = [row for row in rows if needs_single_call(row, status_required=status_required)]
         together = [row for row in rows if row not in single]
-        outcomes = self._batched(together, status_required, probing) if together else []
+        outcomes = self._batched(together, status_required, probing, judged) if together else []
         alone = probing and len(rows) == 1
         return self._untagged([*outcomes, *(self._patched(row, probing=alone) for row in single)])
 
-    def _batched(self, rows: Sequence[Row], status_required: bool, probing: bool) -> list[Outcome]:
+    def _batched(
+        self, rows: Sequence[Row], status_required: bool, probing: bool, judged: bool
+    ) -> list[Outcome]:
         creating = rows[0].change.kind == Kind.CREATE
         writes = [_with_status(row.write) if status_required else row.write for row in rows]
         try:
@@ -100,12 +108,13 @@ class ContactCalls:
         except CallRefused as error:
             if not status_required and requires_status(error):
                 raise StatusRequired from error
-            if error.code == CONTACT_LIMIT:
+            if creating and error.code == CONTACT_LIMIT:
                 raise EveryOneRefused(error.message, code=error.code) from error
             if len(rows) > 1 or probing:
                 raise SplitBatch(error) from error
             return [_refused(rows[0], error)]
-        _check_refusals(result)
+        if creating:
+            _check_refusals(result, judged=judged)
         outcomes = _outcomes(rows, result)
         if creating and status_required:
             outcomes = [self._returned(outcome) for outcome in outcomes]
@@ -289,13 +298,13 @@ def _forgotten(row: Row) -> RowRefusal:
     )
 
 
-def _check_refusals(result: BatchResult) -> None:
-    """Raise ``EveryOneRefused`` if the rows were refused for a reason that is not theirs."""
+def _check_refusals(result: BatchResult, *, judged: bool) -> None:
+    """Raise ``EveryOneRefused`` if creations were refused for a reason that is not theirs."""
     reasons = {(each.code, each.message) for each in result.refused}
     if result.created or result.updated or len(reasons) != 1:
         return
     code, message = reasons.pop()
-    alike = code in _REASONS_OF_ALL and len(result.refused) >= ALL_ALIKE
+    alike = not judged and code in _REASONS_OF_ALL and len(result.refused) >= ALL_ALIKE
     if alike or code == CONTACT_LIMIT:
         raise EveryOneRefused(message, code=code)
 

@@ -368,7 +368,10 @@ class Pusher:
             intent = intents.put_batch(at_once, ids, sync=self._scope.name, batch_id=batch_id)
         try:
             outcomes = self._calls.send(
-                rows, status_required=self._status_required, probing=probing
+                rows,
+                status_required=self._status_required,
+                probing=probing,
+                judged=self.room.is_judged(Kind(rows[0].change.kind)),
             )
         except (SplitBatch, StatusRequired, EveryOneRefused):  # nothing was written
             with self._scope.database.begin() as at_once:

@@ -4,7 +4,6 @@ The calls, intents and outcomes are those of every push. Only the values come fr
 the store then holds the write that was taken back: no run writes the same data again by itself.
 """
 
-from collections import Counter
 from collections.abc import Sequence
 from functools import partial
 
@@ -45,20 +44,18 @@ def write_undo(
         due = changes.pending_kinds(connection, plan_id=plan_id)
     if undone is None:
         return {}
-    counts: Counter[str] = Counter()
     if due:
         recheck(scope, client, plan_id=plan_id, undone=undone)
-        pusher = UndoPusher(scope, client, plan_id, undone)
-        for kind in (Kind.RESTORE, Kind.UPDATE):
-            if kind in due:
-                drain(partial(pusher.push_next, kind, ROWS_A_CALL[kind]), threads)
-        if Kind.ARCHIVE in due:
-            drain(partial(_archive_next, scope, client, pusher), threads)
-        counts += pusher.counts
-        pusher.room.demand(scope, plan_id=plan_id)
+    pusher = UndoPusher(scope, client, plan_id, undone)
+    for kind in (Kind.RESTORE, Kind.UPDATE):
+        if kind in due:
+            drain(partial(pusher.push_next, kind, ROWS_A_CALL[kind]), threads)
+    if Kind.ARCHIVE in due:
+        drain(partial(_archive_next, scope, client, pusher), threads)
     with scope.database.begin() as connection:
         undos.return_customers(connection, plan_id=plan_id)
-    return dict(counts)
+    pusher.room.demand(scope, plan_id=plan_id)
+    return dict(pusher.counts)
 
 
 class UndoPusher(Pusher):

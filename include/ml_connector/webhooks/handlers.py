@@ -10,6 +10,7 @@ from typing import Any
 
 import structlog
 
+from ml_connector.errors import CreationRefused, UpdatesRefused
 from ml_connector.mailchimp.webhooks import UNREADABLE
 from ml_connector.model import Member, Status, page_of
 from ml_connector.rules.addresses import normal_form
@@ -80,14 +81,19 @@ def handle_customers(target: OpenSync, events: Sequence[ClaimedEvent]) -> Handle
             preflight.check_audience_cached(scope, target.mailchimp)
             client = target.mailchimp
             fetch_members.look_before_updates(scope, client, plan_id=plan_id)
-            written = scope.written["mailchimp"]
-            written.update(
-                push.push_shard(scope, client, plan_id=plan_id, shard=0, threads=THREADS)
-            )
+            written, refused = scope.written["mailchimp"], None
+            try:
+                written.update(
+                    push.push_shard(scope, client, plan_id=plan_id, shard=0, threads=THREADS)
+                )
+            except (CreationRefused, UpdatesRefused) as error:
+                refused = error  # all else goes on (A56)
             written.update(
                 archive.archive_contacts(scope, client, plan_id=plan_id, threads=THREADS)
             )
             written.update(follow_up.follow_up(scope, client, plan_id=plan_id, keys=told))
+            if refused is not None:
+                raise refused
         elif pending.moving:
             follow_up.take_opt_outs_along(scope, target.mailchimp, plan_id=plan_id)
     return Handled(customer_ids=ids, missing=frozenset(missing), origins=origins)
