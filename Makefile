@@ -19,7 +19,7 @@ ROOMS = tests/unit tests/contract tests/dags tests/integration
 # What a room's tests run: `make test TESTS=tests/unit/test_vault.py TEST_ARGS="-k race -x"`.
 TESTS ?= $(ROOMS)
 PYTEST = $(BIN)/python -m pytest
-SIDE_BY_SIDE = $(PYTEST) -n 2 --dist worksteal --durations=25
+SIDE_BY_SIDE = $(PYTEST) -n 3 --dist worksteal --durations=25
 
 # So that variables given to make reach the programs; an empty one counts as not given.
 export AIRFLOW_PORT QUICKBOOKS_PORT MAILCHIMP_PORT LOG_SERVER_PORT TRIGGERER_LOG_PORT
