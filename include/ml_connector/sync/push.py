@@ -152,7 +152,7 @@ class Pusher:
 
         ``half``: the changes are a part of a refused batch.
         """
-        if self.room.is_none(kind):
+        if self._takes_none(kind):
             return False
         if self._status_required and kind is Kind.CREATE:
             self._look_for_archived()
@@ -164,9 +164,14 @@ class Pusher:
             rows = self._permissions.rows
         return bool(self._push_claimed(lambda c: self._claim(c, kind, rows, ids), half=half))
 
+    def _takes_none(self, kind: Kind) -> bool:
+        """Return whether Mailchimp takes no change of a kind, after a probe that is under way."""
+        with self._probing:
+            return self.room.is_none(kind)
+
     def push_batch(self, kind: Kind, *, wait: bool = False) -> bool:
         """Claim and send a batch, after waiting for its lock if need be; return if there was one."""
-        if self.room.is_none(kind):
+        if self._takes_none(kind):
             return False
         one_by_one = self._status_required and kind is Kind.UPDATE
         if one_by_one or (self._permissions and kind is Kind.CREATE):
