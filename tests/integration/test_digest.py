@@ -2,7 +2,7 @@
 
 import json
 import socket
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from types import SimpleNamespace
 
 import pytest
@@ -104,10 +104,18 @@ def test_a_digest_goes_to_every_channel_once_a_week_with_counts_links_and_no_nam
     for name, email in (("Amy", "amy@x.org"), ("Ben & <Sons>", "ben@x.org"), ("Cy", "cy@x.org")):
         company.customer(name, email)
     company.customer("No Address", "not an address")
+    company.settings["new_contact_status"] = "pending"
+    company.seed("no-customer@x.org")
     company.sync()
     company.person("amy@x.org", "unsubscribe")
     company.person("ben@x.org", "clean")
+    company.person("cy@x.org", "confirm")
+    company.person("no-customer@x.org", "unsubscribe")
     company.sync()
+    with company.database.begin() as connection:  # approved and applied long after it was planned
+        connection.execute(
+            text("UPDATE ml_connector.plans SET created_at = created_at - interval '20 days'")
+        )
     now = datetime.now(UTC) + timedelta(days=7)
     write_settings(channels, names=False)
 
@@ -133,6 +141,10 @@ def test_a_digest_goes_to_every_channel_once_a_week_with_counts_links_and_no_nam
     assert [part.get_content_type() for part in mail.get_payload()] == ["text/plain", "text/html"]
     assert mail["Subject"].startswith("ml-connector: week of ")
     assert "Bounced: 1 (last week 0)" in plain
+    sunday = date.fromisoformat(told["week"]) + timedelta(days=6)
+    week = f"since={told['week']}&until={sunday}"
+    assert f"console/main/audit?action=create&outcome=applied&{week}" in plain
+    assert "console/main/customers?status=cleaned&quickbooks=active" in plain
     assert 'name="viewport"' in html
     (path, card) = channels.teams.taken[0]
     assert path == "/workflows/1?sig=secret"

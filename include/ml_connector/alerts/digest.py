@@ -6,6 +6,8 @@ Counts only. Names are read if the settings allow them in the channels of alerts
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
+from typing import Protocol
+from urllib.parse import urlencode
 from zoneinfo import ZoneInfo
 
 from sqlalchemy import Connection, text
@@ -32,68 +34,75 @@ LABELS = {
 }
 """The figures in their order."""
 
+STANDING: Mapping[str, Mapping[str, str]] = {
+    "field_problems": {"unfit": "any", "quickbooks": "active"},
+    "to_call": {"status": "cleaned", "quickbooks": "active"},
+    "invalid_email": {"reason": "invalid_email", "quickbooks": "active"},
+}
+"""Figures as of now: filters of the console's customer list, which counts them."""
+
+_AUDIT = "audit?action={action}&outcome=applied&since={{monday}}&until={{sunday}}"
 PAGES = {
-    "new": "audit?action=create",
-    "lost": "audit?action=archive",
-    "bounced": "customers?bounced_since={monday}",
-    "opted_out": "customers?unsubscribed_since={monday}",
-    "field_problems": "customers?unfit=any",
-    "to_call": "customers?status=cleaned",
-    "invalid_email": "customers?reason=invalid_email",
+    "new": _AUDIT.format(action="create"),
+    "lost": _AUDIT.format(action="archive"),
+    "bounced": "customers?bounced_since={monday}&quickbooks=active",
+    "opted_out": "customers?unsubscribed_since={monday}&quickbooks=active",
+    **{name: f"customers?{urlencode(wanted)}" for name, wanted in STANDING.items()},
 }
 """The console's list behind each figure."""
 
 _CURSOR = "digest"
 
-# What happened in a week. Changes are ours, events are those that people and marketers caused.
-_HAPPENED = text("""
+# What happened in a week. Changes are ours: a plan may be approved weeks after it was made, so the
+# time of each change counts. Events are those that people and marketers caused. A contact that was
+# pending was counted when it came.
+_CHANGED = """
+            FROM {table} WHERE plan_id = p.id AND state = 'applied'
+             AND settled_at >= :since AND settled_at < :until"""
+_HAPPENED = text(f"""
     WITH ours AS (
-        SELECT c.kind, c.changes FROM ml_connector.plans p
-        JOIN ml_connector.change_counts c ON c.plan_id = p.id AND c.state = 'applied'
-        WHERE p.sync = :sync AND p.created_at >= :since AND p.created_at < :until
+        SELECT c.kind, c.changes FROM ml_connector.plans p CROSS JOIN LATERAL (
+            SELECT kind, 1 AS changes {_CHANGED.format(table="ml_connector.changes")}
+            UNION ALL
+            SELECT kind, size {_CHANGED.format(table="ml_connector.change_batches")}) c
+        WHERE p.sync = :sync AND p.created_at < :until
+          AND NOT (p.state IN ('finished', 'rejected') AND p.finished_at < :since)
     ), theirs AS (
-        SELECT kind, email_key FROM ml_connector.member_events
+        SELECT kind, before FROM ml_connector.member_events
         WHERE sync = :sync AND seen_at >= :since AND seen_at < :until
     )
     SELECT (SELECT coalesce(sum(changes), 0) FROM ours WHERE kind IN ('create', 'restore'))
-           + (SELECT count(*) FROM theirs WHERE kind = 'subscribed') AS new,
+           + (SELECT count(*) FROM theirs WHERE kind IN ('subscribed', 'pending')
+              AND coalesce(before, 'absent') IN ('absent', 'archived', 'forgotten')) AS new,
            (SELECT coalesce(sum(changes), 0) FROM ours WHERE kind = 'archive')
-           + (SELECT count(*) FROM theirs WHERE kind IN ('archived', 'forgotten')) AS lost,
-           (SELECT count(DISTINCT email_key) FROM theirs
-            WHERE kind IN ('cleaned', 'bounced')) AS bounced,
-           (SELECT count(DISTINCT email_key) FROM theirs
-            WHERE kind IN ('unsubscribed', 'complained')) AS opted_out
-""")
-
-_UNREACHABLE = """
-    FROM ml_connector.customers c
-    JOIN ml_connector.contacts k ON k.sync = c.sync AND k.email_key = c.email_key
-    WHERE c.sync = :sync AND c.active AND NOT c.gone AND NOT c.is_project
-      AND k.status = 'cleaned'
-"""
-
-_STANDS = text(f"""
-    SELECT (SELECT count(DISTINCT u.customer_id) FROM ml_connector.unfit_values u
-            JOIN ml_connector.customers c USING (sync, customer_id)
-            WHERE u.sync = :sync AND c.active AND NOT c.gone
-              AND c.email_key IS NOT NULL) AS field_problems,
-           (SELECT count(*) {_UNREACHABLE}) AS to_call,
-           (SELECT count(*) FROM ml_connector.customers c
-            WHERE c.sync = :sync AND c.active AND NOT c.gone
-              AND c.reason = 'invalid_email') AS invalid_email
+           + (SELECT count(*) FROM theirs WHERE kind IN ('archived', 'forgotten')) AS lost
 """)  # noqa: S608 -- constants
 
-_BY_EVENT = text("""
-    SELECT DISTINCT ON (c.customer_no, c.customer_id) c.customer_id, c.payload
+# Whose contact it is: as the customer list decides it.
+_BY_EVENT = """
     FROM ml_connector.member_events e
-    JOIN ml_connector.customers c ON c.sync = e.sync AND c.email_key = e.email_key
+    JOIN ml_connector.contacts k ON k.sync = e.sync AND k.email_key = e.email_key
+    JOIN ml_connector.customers c ON c.sync = k.sync AND c.email_key = k.email_key
+     AND (c.decision = 'contact' OR k.owner IS NULL OR k.owner = c.customer_id)
     WHERE e.sync = :sync AND e.seen_at >= :since AND e.seen_at < :until AND e.kind = ANY(:kinds)
-      AND c.active AND NOT c.gone ORDER BY c.customer_no, c.customer_id LIMIT :limit
+      AND c.active AND NOT c.gone
+"""
+_COUNT = text(f"SELECT count(DISTINCT c.customer_id) {_BY_EVENT}")
+_SOME = text(f"""
+    SELECT DISTINCT ON (c.customer_no, c.customer_id) c.customer_id, c.payload
+    {_BY_EVENT} ORDER BY c.customer_no, c.customer_id LIMIT :limit
 """)
-_TO_CALL = text(
-    f"SELECT c.customer_id, c.payload {_UNREACHABLE} ORDER BY c.customer_no LIMIT :limit"
-)
 _EVENTS = {"bounced": ["cleaned", "bounced"], "opted_out": ["unsubscribed", "complained"]}
+
+
+class CustomerList(Protocol):
+    """The customer list of a sync, by filter."""
+
+    def count(self, wanted: Mapping[str, str]) -> int:
+        """Return how many customers a filter has."""
+
+    def names(self, wanted: Mapping[str, str], *, limit: int) -> list[str]:
+        """Return the names of some of them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -122,7 +131,8 @@ class SyncDigest:
 
     def link_of(self, figure: Figure) -> str:
         """Return the address of a figure's list; empty if the console has none."""
-        page = PAGES[figure.name].format(monday=self.monday.isoformat())
+        sunday = self.monday + timedelta(days=6)
+        page = PAGES[figure.name].format(monday=self.monday.isoformat(), sunday=sunday.isoformat())
         return f"{self.link}/{page}" if self.link else ""
 
 
@@ -145,6 +155,7 @@ def sync_digest(
     sync: Sync,
     *,
     monday: date,
+    listed: CustomerList,
     vault: Vault | None,
     link: str = "",
 ) -> SyncDigest:
@@ -155,24 +166,32 @@ def sync_digest(
     )
     week = {"sync": sync.name, "since": since, "until": until}
     before = {**week, "since": since - WEEK, "until": since}
-    happened, earlier = (
-        connection.execute(_HAPPENED, each).one()._mapping  # noqa: SLF001 -- public
-        for each in (week, before)
-    )
-    stands = connection.execute(_STANDS, week).one()._mapping  # noqa: SLF001 -- public
-    stood = _stood(connection, sync.name, monday, {name: int(n) for name, n in stands.items()})
+    happened, earlier = (_happened(connection, each) for each in (week, before))
+    stands = {name: listed.count(wanted) for name, wanted in STANDING.items()}
+    stood = _stood(connection, sync.name, monday, stands)
     now, last = {**happened, **stands}, {**earlier, **stood}
     names = _names(connection, week, vault) if vault else {}
+    if vault:
+        names["to_call"] = listed.names(STANDING["to_call"], limit=MAX_NAMES)
     figures = [
         Figure(
             name=name,
-            now=int(now[name]),
-            before=None if last.get(name) is None else int(last[name]),
+            now=now[name],
+            before=last.get(name),
             names=names.get(name, ()),
         )
         for name in LABELS
     ]
     return SyncDigest(sync=sync.name, monday=monday, figures=figures, link=link)
+
+
+def _happened(connection: Connection, week: Mapping[str, object]) -> dict[str, int]:
+    row = connection.execute(_HAPPENED, week).one()
+    people = {
+        name: int(connection.execute(_COUNT, {**week, "kinds": kinds}).scalar_one())
+        for name, kinds in _EVENTS.items()
+    }
+    return {"new": int(row.new), "lost": int(row.lost), **people}
 
 
 def _stood(
@@ -190,10 +209,9 @@ def _stood(
 def _names(
     connection: Connection, week: Mapping[str, object], vault: Vault
 ) -> dict[str, list[str]]:
-    asked = {name: (_BY_EVENT, {"kinds": kinds}) for name, kinds in _EVENTS.items()}
     found = {}
-    for name, (query, more) in {**asked, "to_call": (_TO_CALL, {})}.items():
-        rows = connection.execute(query, {**week, **more, "limit": MAX_NAMES}).all()
+    for name, kinds in _EVENTS.items():
+        rows = connection.execute(_SOME, {**week, "kinds": kinds, "limit": MAX_NAMES}).all()
         found[name] = [
             customers.decrypted(
                 row.payload, sync=str(week["sync"]), customer_id=row.customer_id, vault=vault

@@ -73,7 +73,7 @@ def slack_digest(digest: Digest) -> str:
         for figure in sync.figures:
             label = figure.label
             if figure.now and sync.link:
-                label = f"<{sync.link_of(figure)}|{label}>"
+                label = f"<{_for_slack(sync.link_of(figure))}|{label}>"
             lines.append(f"• {label}: {_counts(figure)}")
             lines += [f"    {_for_slack(_names(figure))}"] if figure.names else []
     return "\n".join(lines)

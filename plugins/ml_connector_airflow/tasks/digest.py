@@ -5,16 +5,19 @@ and recording sends it twice.
 """
 
 import os
+from collections.abc import Mapping
 from datetime import datetime
 from zoneinfo import ZoneInfo
 
 import structlog
+from sqlalchemy import Connection
 
 from ml_connector.alerts.digest import Digest, monday_of, sync_digest
-from ml_connector.settings import home, load_alerts, load_syncs
+from ml_connector.console.queries import customer_list
+from ml_connector.settings import Sync, home, load_alerts, load_syncs
 from ml_connector.store import cursors
 from ml_connector.store.database import Database
-from ml_connector.vault import vault_from
+from ml_connector.vault import Vault, vault_from
 from ml_connector_airflow.wiring import airflow_base_url
 
 CONSOLE = "/ml-connector/console"
@@ -48,6 +51,7 @@ def send_digest(database: Database, *, now: datetime) -> int:
                 connection,
                 sync,
                 monday=monday,
+                listed=_ConsoleList(connection, sync, vault),
                 vault=vault,
                 link=f"{base}{CONSOLE}/{sync.name}" if base else "",
             )
@@ -66,3 +70,32 @@ def send_digest(database: Database, *, now: datetime) -> int:
             cursors.put(connection, sync="", name=_CURSOR + recipient.name, value=value)
         taken += 1
     return taken
+
+
+class _ConsoleList:
+    """The console's list of a sync: a figure is the number that its link shows."""
+
+    def __init__(self, connection: Connection, sync: Sync, vault: Vault | None) -> None:
+        self._connection, self._sync, self._vault = connection, sync, vault
+
+    def count(self, wanted: Mapping[str, str]) -> int:
+        return customer_list.count(
+            self._connection, sync=self._sync.name, wanted=self._filter(wanted)
+        )
+
+    def names(self, wanted: Mapping[str, str], *, limit: int) -> list[str]:
+        if self._vault is None:
+            return []
+        found = customer_list.customers_after(
+            self._connection,
+            sync=self._sync.name,
+            wanted=self._filter(wanted),
+            vault=self._vault,
+            after="",
+            limit=limit,
+        )
+        return [each.customer.display_name for each in found]
+
+    def _filter(self, wanted: Mapping[str, str]) -> customer_list.CustomerFilter:
+        zone = ZoneInfo(self._sync.timezone)
+        return customer_list.CustomerFilter(given=wanted, zone=zone)
