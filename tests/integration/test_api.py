@@ -96,6 +96,14 @@ def test_pages_follow_one_another_and_what_cannot_be_read_is_refused(filled_comp
         for query in ("limit=0", "limit=1001", "limit=x", "nothing=1"):
             answer = client.get(f"{name}?{query}")
             assert (answer.status_code, "error" in answer.json()) == (400, True), (name, query)
+    unreadable = (
+        "plans?kind=nothing", "plans?after=-1", "webhooks?state=nothing", "audit?since=yesterday",
+        "audit?until=2026-13-01", "events?after=x", "customers?reason=nothing",
+    )  # fmt: skip
+    for query in unreadable:
+        answer = client.get(query)
+        assert answer.status_code == 400, query
+        assert answer.json()["error"].startswith(query.split("?")[1].split("=")[0]), query
     refused = client.get("customers?status=nobody").json()["error"]
     assert refused.startswith("status: one of subscribed, ")
     assert client.get("drift?after=zz").status_code == 400

@@ -298,7 +298,7 @@ def test_b10_whoever_was_only_sent_mail_has_never_opened_it_which_is_no_news(com
     assert batches(company) == []
     company.person("amy@birds-sanctuary.com", "profile", merge_fields={"FNAME": "Amelie"})
     company.sync()
-    assert "Has never opened it." in notes(company, amy)
+    assert "never opened" not in notes(company, amy)  # rates may end it without an event
 
 
 def test_b10_who_opened_before_the_reports_begin_is_quiet_by_mailchimps_rates(company, amy):

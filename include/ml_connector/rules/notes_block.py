@@ -49,10 +49,10 @@ _EVENTS = {
 _ENGAGEMENT = {
     Engagement.ENGAGED.value: "Reads it",
     Engagement.QUIET.value: "Has not read it lately",
-    Engagement.NEVER_OPENED.value: "Has never opened it",
     Engagement.BOUNCING.value: "Mail bounces for now",
 }
-"""Nothing about a contact that was never mailed: the first campaign would change every customer."""
+"""Nothing about a contact that was never mailed: the first campaign would change every customer.
+Nothing about one that opened none: Mailchimp's rates may end that without an event."""
 
 
 class Suggestion(NamedTuple):

@@ -73,7 +73,9 @@ def _answer(services: Services, one: Endpoint, request: Request, caller: Caller)
             syncs=tuple(mine),
             query=query,
         )
-        page = one.read(visit, _limit(one, query))
+        limit = _limit(one, query)
+        one.check(query)
+        page = one.read(visit, limit)
     except WrongParameter as error:
         raise HTTPException(400, str(error)) from error
     except ConnectorError as error:

@@ -1,7 +1,9 @@
 """The endpoints: what each returns, its parameters, and the form of its rows. Data, and a reader each."""
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import date
 from typing import Any, NamedTuple
 
 from sqlalchemy import Row
@@ -36,7 +38,7 @@ class Endpoint:
 
     ``row``: the type of each value, as a JSON type or ``time``; a ``?`` marks values that may be
     null. ``parameters``: those besides ``sync``, ``limit`` and ``after``, each with what it takes:
-    a list of values, ``day`` or ``text``.
+    a list of values, ``day`` or ``text``. ``after``: the pattern of the token.
     """
 
     name: str
@@ -44,6 +46,25 @@ class Endpoint:
     row: Mapping[str, str]
     read: Callable[[PageRequest, int], ResponsePage]
     parameters: Mapping[str, Sequence[str] | str]
+    after: str = "[0-9]{1,18}"
+
+    def check(self, query: Mapping[str, str]) -> None:
+        """Raise ``WrongParameter`` for a value that its parameter does not take; empty ones do."""
+        for name, takes in self.parameters.items():
+            given = query.get(name, "")
+            if given and not isinstance(takes, str) and given not in takes:
+                raise WrongParameter(f"{name}: one of {', '.join(takes)}")
+            if given and takes == "day" and not _is_day(given):
+                raise WrongParameter(f"{name}: a day, as 2026-11-30")
+        if (after := query.get("after", "")) and not re.fullmatch(self.after, after, re.DOTALL):
+            raise WrongParameter("after: the token of a response")
+
+
+def _is_day(given: str) -> bool:
+    try:
+        return bool(date.fromisoformat(given))
+    except ValueError:
+        return False
 
 
 def _customers(visit: PageRequest, limit: int) -> ResponsePage:
@@ -111,10 +132,7 @@ def _webhooks(visit: PageRequest, limit: int) -> ResponsePage:
 
 
 def _drift(visit: PageRequest, limit: int) -> ResponsePage:
-    try:
-        after = bytes.fromhex(visit.query.get("after", ""))
-    except ValueError:
-        raise WrongParameter("after: the token of a response") from None
+    after = bytes.fromhex(visit.query.get("after", ""))
     with visit.services.database.begin() as connection:
         names = targets.field_names(visit.sync, connection)
         found = drift.page(
@@ -202,6 +220,7 @@ ENDPOINTS = (
         summary="Customers with their contact, by QuickBooks id. The filters are the console's.",
         row=_CUSTOMER,
         read=_customers,
+        after=".+",
         parameters={
             **{name: list(values) for name, values in customer_list.CHOICES.items()},
             "reason": list(customer_list.REASONS),
@@ -249,6 +268,7 @@ ENDPOINTS = (
         summary="Contacts that showed other values than QuickBooks when the audience was last read.",
         row=_DRIFT,
         read=_drift,
+        after="([0-9a-f]{2})+",
         parameters={},
     ),
 )
