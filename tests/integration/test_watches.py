@@ -11,10 +11,11 @@ from sqlalchemy import text
 
 from ml_connector.settings import load_sync
 from ml_connector.store import pacing
-from ml_connector.webhooks.registration import ManualSecrets, Registration
+from ml_connector.webhooks.endpoint import PREFIX
+from ml_connector.webhooks.registration import EVENTS, SOURCES, ManualSecrets, Registration
 from ml_connector.webhooks.secrets import WebhookSecrets
 from tests import forks
-from tests.integration.company import AUDIENCE
+from tests.integration.company import AUDIENCE, REALM
 from tests.integration.conftest import KEY
 from tests.integration.test_register_webhooks import answering, hooks
 
@@ -117,6 +118,46 @@ def test_a_webhook_that_does_not_work_is_told_for_each_fault_and_over_once_it_do
         assert watch()[0] is False
 
 
+def test_a_webhook_registered_by_hand_is_watched_from_when_it_was_seen_until_its_removal(
+    company, watches, kept, connected_environment, monkeypatch
+):
+    connection = json.loads(connected_environment["AIRFLOW_CONN_MAILCHIMP_DEFAULT"])
+    extra = {"webhook_secret": "known", "webhook_signing_secret": "key"}
+    connection["extra"] = {**connection.get("extra", {}), **extra}
+    monkeypatch.setenv("AIRFLOW_CONN_MAILCHIMP_DEFAULT", json.dumps(connection))
+    company.mailchimp_control("PUT", "settings", {"webhook_signing": False})
+    sync, client = load_sync("main"), company.mailchimp_client(Counter())
+
+    def watch() -> tuple[bool, str] | None:
+        watches.watch_webhook(company.database, sync)
+        return alerts(company).get("webhook_broken:main")
+
+    assert watch() is None  # the secret may be that of another audience
+    with answering() as url:
+        address = f"{url}{PREFIX}/mailchimp/main?secret=known"
+        hook = client.create_webhook({"url": address, "events": EVENTS, "sources": SOURCES})
+        holds, message = watch()
+        assert (holds, "not signed although" in message) == (True, True)
+        client.delete_webhook(hook["id"])
+        holds, message = watch()
+        assert (holds, "has no webhook" in message) == (True, True)
+        by_hand = ManualSecrets(secrets=["known"])
+        registration = Registration(company.scope(), client, base=url, keeper=kept, by_hand=by_hand)
+        registration.remove()
+        assert watch()[0] is False
+
+
+def test_an_alert_ends_with_the_sync_or_the_connection_that_it_is_about(company, watches, kept):
+    gone = (
+        "webhook_broken:gone", "webhooks_silent:gone/mailchimp", "monthly_reads:gone at 70%",
+        "contact_limit:gone",
+    )  # fmt: skip
+    for cause in gone:
+        watches.hold_alert(company.database, cause=cause, message="it holds")
+    watches.watch_accounts(company.database, now=datetime.now(UTC))
+    assert {cause: alerts(company)[cause][0] for cause in gone} == dict.fromkeys(gone, False)
+
+
 @pytest.mark.endurance
 def test_a_webhook_is_repaired_by_the_task_if_the_settings_allow_it(company, connected_environment):
     """The token DAG with Airflow's own task runner: secrets are read and written through it."""
@@ -181,13 +222,28 @@ def test_silence_is_told_if_runs_found_what_no_webhook_announced(company, watche
     )
     silent = {"webhooks_silent:main/mailchimp", "webhooks_silent:main/quickbooks"}
     assert watch() == dict.fromkeys(silent, True)
-    execute(
-        company,
-        """INSERT INTO ml_connector.webhook_inbox
-               (system, source, sync, kind, dedupe_key, payload, state)
-           VALUES ('mailchimp', 'a', 'main', 'profile', '1', '', 'done'),
-                  ('quickbooks', 'r', NULL, 'k', '2', '', 'done')""",
-    )
+    now += timedelta(days=3)  # what was missed is old, and still nothing arrives
+    assert watch() == dict.fromkeys(silent, True)
+    now -= timedelta(days=3)
+
+    def deliver(system: str, source: str, sync: str | None) -> None:
+        execute(
+            company,
+            """INSERT INTO ml_connector.webhook_inbox
+                   (system, source, sync, kind, dedupe_key, payload, state)
+               VALUES (:system, :source, :sync, 'k', :source, '', 'done')""",
+            system=system,
+            source=source,
+            sync=sync,
+        )
+
+    deliver("mailchimp", "a", "main")
+    deliver("quickbooks", "another company", None)
+    assert watch() == {
+        "webhooks_silent:main/mailchimp": False,
+        "webhooks_silent:main/quickbooks": True,
+    }
+    deliver("quickbooks", REALM, None)
     assert watch() == dict.fromkeys(silent, False)
 
 
@@ -227,7 +283,7 @@ def test_metered_reads_are_told_at_70_and_90_percent_over_all_connections_of_an_
 
 def test_contacts_near_the_plans_limit_and_full_storage_are_told(company, watches, monkeypatch):
     for number in range(9):
-        status = "unsubscribed" if number else "subscribed"
+        status = ("subscribed", "transactional", "unsubscribed")[min(number, 2)]
         company.seed(f"m{number}@birds-sanctuary.com", status=status)
     syncs = [load_sync("main")]
     cause = "contact_limit:mailchimp_default"

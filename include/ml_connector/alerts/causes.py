@@ -50,6 +50,25 @@ def end(connection: Connection, *, cause: str) -> bool:
     )
 
 
+def raised_at(connection: Connection, *, cause: str) -> datetime | None:
+    """Return since when ``cause`` holds, None if it does not."""
+    found: datetime | None = connection.execute(
+        text("SELECT raised_at FROM ml_connector.alerts WHERE cause = :cause AND ended_at IS NULL"),
+        {"cause": cause},
+    ).scalar_one_or_none()
+    return found
+
+
+def open_causes(connection: Connection, *, kind: str) -> set[str]:
+    """Return the causes of a kind that hold."""
+    rows = connection.execute(
+        text("""SELECT cause FROM ml_connector.alerts
+                WHERE ended_at IS NULL AND split_part(cause, ':', 1) = :kind"""),
+        {"kind": kind},
+    )
+    return set(rows.scalars())
+
+
 def pending_for(connection: Connection, *, recipient: str) -> list[PendingAlert]:
     """Lock and return the alerts still to be sent to ``recipient``, oldest first.
 

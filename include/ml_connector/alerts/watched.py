@@ -15,14 +15,20 @@ _LIVE = """EXISTS (SELECT FROM ml_connector.plans f WHERE f.sync = :sync AND f.k
                    AND f.state = 'finished' AND f.created_at < :since)"""
 
 
-def delivered(connection: Connection, *, system: str, sync: str, since: datetime) -> bool:
-    """Return whether any webhook of a system arrived: one of the sync, or of any company."""
+def delivered(
+    connection: Connection, *, system: str, sync: str, realm: str = "", since: datetime
+) -> bool:
+    """Return whether any webhook of a system arrived for a sync.
+
+    QuickBooks' events belong to a company: ``realm``, or any if it is empty.
+    """
     return bool(
         connection.execute(
             text("""SELECT EXISTS (SELECT FROM ml_connector.webhook_inbox
                                    WHERE system = :system AND received_at >= :since
-                                     AND coalesce(sync, :sync) = :sync)"""),
-            {"system": system, "sync": sync, "since": since},
+                                     AND coalesce(sync, :sync) = :sync
+                                     AND :realm IN ('', source))"""),
+            {"system": system, "sync": sync, "realm": realm, "since": since},
         ).scalar_one()
     )
 

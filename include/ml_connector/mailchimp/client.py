@@ -110,6 +110,16 @@ class MailchimpClient:
         found = protocol.objects(self._call("audiences", "GET", "lists", params=params), "lists")
         return [dict(each) for each in found]
 
+    def non_subscribed(self, audience_id: str) -> int:
+        """Return how many contacts of an audience of the account get transactional mail only.
+
+        Mailchimp bills them, and ``stats`` leaves them out.
+        """
+        params = {"status": "transactional", "count": "0", "fields": "total_items"}
+        path = f"lists/{audience_id}/members"
+        found = self._call("members", "GET", path, params=params).get("total_items", 0)
+        return found if isinstance(found, int) else 0
+
     def audience(self) -> Document:
         """Return the audience: ``name``, ``double_optin``, ``stats`` ...
 

@@ -28,7 +28,10 @@ SOURCES = {"user": True, "admin": True, "api": False}
 changes."""
 
 CURSOR = "webhook"
-"""The cursor that holds the address a webhook was registered under, and when."""
+"""The cursor that holds the address a webhook was registered under, and when.
+
+Of a webhook that was registered by hand it holds when it was first seen, and no address.
+"""
 
 Hook = dict[str, Any]
 
@@ -74,18 +77,34 @@ class Registration:
             cursors.put(connection, sync=self._scope.name, name=CURSOR, value=value)
         return done
 
+    def has_any(self) -> bool:
+        """Return whether Mailchimp has a webhook for this sync; remember since when."""
+        if not self._ours():
+            return False
+        with self._scope.database.begin() as connection:
+            if not cursors.get(connection, sync=self._scope.name, name=CURSOR).get("at"):
+                value = {"at": self._scope.clock().isoformat()}
+                cursors.put(connection, sync=self._scope.name, name=CURSOR, value=value)
+        return True
+
     def fault(self) -> str | None:
         """Return what is wrong with the webhook, without any secret; None if nothing is."""
-        ours = self._ours()
+        ours, kept = self._ours(), self._keeper.load()
         if not ours:
             return "Mailchimp has no webhook for this sync: deleted, or disabled after failures"
-        right = self._right(self._keeper.load(), ours)
+        right = self._right(kept, ours)
         if not right:
             return (
                 "the secret or signature of Mailchimp's webhook is not the one stored here, so the"
                 " receiver refuses all it delivers"
             )
         hook = right[0]
+        if self._signing_known(kept) and not hook.get("signing_enabled"):
+            # A new webhook would be no other: only Mailchimp decides whether it signs.
+            return (
+                "Mailchimp's webhook is not signed although a signing secret is set, so the"
+                " receiver refuses all it delivers"
+            )
         if not any(hook.get("events", {}).values()):
             return "Mailchimp's webhook is disabled: it has no events"
         if wanted := _differing(hook):
@@ -94,7 +113,7 @@ class Registration:
 
     def _right(self, kept: WebhookSecrets, ours: Sequence[Hook]) -> list[Hook]:
         """Return those of our webhooks whose deliveries are accepted."""
-        signing_known = bool(kept.signing_secret or self._by_hand.signing_secrets)
+        signing_known = self._signing_known(kept)
         accepted = {kept.secret, *self._by_hand.secrets} - {""}
         return [
             hook
@@ -103,6 +122,9 @@ class Registration:
             and (signing_known or not hook.get("signing_enabled"))
             and (not kept.secret or _secret_in(hook) == kept.secret)
         ]
+
+    def _signing_known(self, kept: WebhookSecrets) -> bool:
+        return bool(kept.signing_secret or self._by_hand.signing_secrets)
 
     def remove(self) -> str:
         """Remove the webhook and its secrets; return the result as text."""

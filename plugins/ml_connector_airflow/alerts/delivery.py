@@ -5,6 +5,8 @@ it ends. A failed delivery is retried with the next alert, at the latest by the 
 The work that raised the alert continues either way.
 """
 
+from collections.abc import Collection
+
 import structlog
 from airflow.sdk import get_current_context
 
@@ -51,6 +53,14 @@ def hold_alert(database: Database, *, cause: str, message: str | None) -> bool:
     else:
         end_alert(database, cause=cause)
     return bool(message)
+
+
+def end_others(database: Database, *, kind: str, known: Collection[str]) -> None:
+    """End the alerts of a kind whose cause nothing evaluates any more, as of a removed sync."""
+    with database.begin() as connection:
+        gone = causes.open_causes(connection, kind=kind) - set(known)
+    for cause in sorted(gone):
+        end_alert(database, cause=cause)
 
 
 def _running_task() -> str:

@@ -6,13 +6,14 @@ alerts of its own, so it leaves the alerts here as they are.
 
 import shutil
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from datetime import datetime, timedelta
+from functools import partial
 
 import structlog
 from airflow.sdk import get_current_context
 
-from ml_connector.alerts import watched
+from ml_connector.alerts import causes, watched
 from ml_connector.errors import ConnectorError
 from ml_connector.mailchimp.client import MailchimpClient
 from ml_connector.model import RunContext
@@ -22,9 +23,14 @@ from ml_connector.store import cursors, pacing
 from ml_connector.store.database import Database
 from ml_connector.webhooks.registration import CURSOR
 from ml_connector.wire.retries import Retries
-from ml_connector_airflow.alerts.delivery import hold_alert
+from ml_connector_airflow.alerts.delivery import end_others, hold_alert
 from ml_connector_airflow.hooks.mailchimp import MailchimpHook
-from ml_connector_airflow.webhook_registration import is_registered, webhook_registration
+from ml_connector_airflow.typed import realm_in
+from ml_connector_airflow.webhook_registration import (
+    has_manual_secret,
+    is_registered,
+    webhook_registration,
+)
 from ml_connector_airflow.wiring import connection_named, open_scope, run_of, values_in
 
 SILENT_FOR = timedelta(days=2)
@@ -48,6 +54,13 @@ def watch_accounts(database: Database, *, now: datetime) -> dict[str, int]:
     """Check webhooks, limits and free space; return the number of faults by kind, without zeros."""
     syncs = list(load_syncs().values())
     reads, contacts, gigabytes = load_limits()
+    systems = ("mailchimp", "quickbooks")
+    known = {
+        "webhook_broken": [_broken(sync) for sync in syncs],
+        "webhooks_silent": [_silence(sync, system) for sync in syncs for system in systems],
+    }
+    for kind, expected in known.items():
+        end_others(database, kind=kind, known=expected)
     found = {
         "webhooks_broken": sum(watch_webhook(database, sync) for sync in syncs),
         "webhooks_silent": sum(watch_silence(database, sync, now=now) for sync in syncs),
@@ -64,20 +77,28 @@ def watch_webhook(database: Database, sync: Sync) -> bool:
     A sync without one was never registered: polling is enough for it.
     """
     try:
-        fault = _webhook_fault(database, sync) if is_registered(sync) else None
+        registered = is_registered(sync, database)
+        expected = registered or has_manual_secret(sync)
+        fault = _webhook_fault(database, sync, registered=registered) if expected else None
     except ConnectorError as error:
         log.warning("webhook_not_checked", sync=sync.name, reason=type(error).__name__)
         return False
     message = f"{sync.name}: {fault}" if fault else None
-    return hold_alert(database, cause=f"webhook_broken:{sync.name}", message=message)
+    return hold_alert(database, cause=_broken(sync), message=message)
 
 
-def _webhook_fault(database: Database, sync: Sync) -> str | None:
+def _broken(sync: Sync) -> str:
+    return f"webhook_broken:{sync.name}"
+
+
+def _webhook_fault(database: Database, sync: Sync, *, registered: bool) -> str | None:
     scope = open_scope(sync.name, run=_running(), database=database)
     with database.begin() as connection:
         base = cursors.get(connection, sync=sync.name, name=CURSOR).get("base", "")
     registration = webhook_registration(scope, _client(sync, scope), base=base)
     with scope.outside_runs():
+        if not registered and not registration.has_any():
+            return None
         fault = registration.fault()
         if fault is None or not base or not load_webhooks().repair:
             return fault
@@ -85,8 +106,10 @@ def _webhook_fault(database: Database, sync: Sync) -> str | None:
             registration.ensure()
         except ConnectorError as error:  # its text may quote the webhook's URL, which is a secret
             return f"{fault}. The repair failed: {type(error).__name__}"
-        log.warning("webhook_repaired", sync=sync.name, fault=fault)
-        return registration.fault()
+        left = registration.fault()
+        if left is None:
+            log.warning("webhook_repaired", sync=sync.name, fault=fault)
+        return left
 
 
 def watch_silence(database: Database, sync: Sync, *, now: datetime) -> bool:
@@ -95,57 +118,83 @@ def watch_silence(database: Database, sync: Sync, *, now: datetime) -> bool:
 
 
 def _mailchimp_silent(database: Database, sync: Sync, now: datetime) -> bool:
-    cause = f"webhooks_silent:{sync.name}/mailchimp"
     try:
-        registered = is_registered(sync)
+        registered = is_registered(sync, database)
     except ConnectorError:
         return False
     with database.begin() as connection:
         at = cursors.get(connection, sync=sync.name, name=CURSOR).get("at")
-        since = max(now - SILENT_FOR, datetime.fromisoformat(at)) if at else now - SILENT_FOR
-        missed = 0
-        if registered and not watched.delivered(
-            connection, system="mailchimp", sync=sync.name, since=since
-        ):
-            missed = watched.unannounced_members(connection, sync=sync.name, since=since)
-    message = (
-        f"{sync.name}: no webhook of Mailchimp since {since:%Y-%m-%d %H:%M} UTC, although runs "
-        f"found {missed} opt-outs, bounces or new addresses"
+    since = max(now - SILENT_FOR, datetime.fromisoformat(at)) if at else now - SILENT_FOR
+    return _hold_silence(
+        database,
+        sync,
+        "mailchimp",
+        since=since,
+        heard=partial(watched.delivered, system="mailchimp", sync=sync.name),
+        missed=partial(watched.unannounced_members, sync=sync.name) if registered else None,
+        told="no webhook of Mailchimp since {since}, although runs found {missed} opt-outs, bounces"
+        " or new addresses",
     )
-    return hold_alert(database, cause=cause, message=message if _many(missed) else None)
 
 
 def _quickbooks_silent(database: Database, sync: Sync, now: datetime) -> bool:
-    cause, since = f"webhooks_silent:{sync.name}/quickbooks", now - SILENT_FOR
     try:
         extra = connection_named(sync.quickbooks_conn_id, "").extra_dejson
     except ConnectorError:
         return False
-    missed = 0
-    with database.begin() as connection:
-        if values_in(extra, "webhook_verifier_token") and not watched.delivered(
-            connection, system="quickbooks", sync=sync.name, since=since
-        ):
-            missed = watched.unannounced_customers(connection, sync=sync.name, since=since)
-    message = (
-        f"{sync.name}: no webhook of QuickBooks since {since:%Y-%m-%d %H:%M} UTC, although runs "
-        f"found {missed} new or changed customers"
+    registered = bool(values_in(extra, "webhook_verifier_token"))
+    return _hold_silence(
+        database,
+        sync,
+        "quickbooks",
+        since=now - SILENT_FOR,
+        heard=partial(
+            watched.delivered, system="quickbooks", sync=sync.name, realm=realm_in(extra)
+        ),
+        missed=partial(watched.unannounced_customers, sync=sync.name) if registered else None,
+        told="no webhook of QuickBooks since {since}, although runs found {missed} new or changed"
+        " customers",
     )
-    return hold_alert(database, cause=cause, message=message if _many(missed) else None)
 
 
-def _many(missed: int) -> bool:
-    return missed >= MIN_UNANNOUNCED
+def _hold_silence(
+    database: Database,
+    sync: Sync,
+    system: str,
+    *,
+    since: datetime,
+    heard: Callable[..., bool],
+    missed: Callable[..., int] | None,
+    told: str,
+) -> bool:
+    """Hold the alert until a webhook arrives, however old the changes that it missed become.
+
+    ``missed`` None: there is no webhook to expect.
+    """
+    cause, number = _silence(sync, system), 0
+    with database.begin() as connection:
+        raised = causes.raised_at(connection, cause=cause)
+        if missed and raised and not heard(connection, since=raised):
+            return True
+        if missed and not heard(connection, since=since):
+            number = missed(connection, since=since)
+    told = f"{sync.name}: {told.format(since=f'{since:%Y-%m-%d %H:%M} UTC', missed=number)}"
+    return hold_alert(database, cause=cause, message=told if number >= MIN_UNANNOUNCED else None)
+
+
+def _silence(sync: Sync, system: str) -> str:
+    return f"webhooks_silent:{sync.name}/{system}"
 
 
 def watch_reads(database: Database, syncs: Iterable[Sync], *, now: datetime, limit: int) -> int:
     """Compare the month's metered reads of each Intuit app with the limit; return faults."""
     apps: dict[str, set[str]] = defaultdict(set)
+    known: set[str] = set()
     for conn_id in {sync.quickbooks_conn_id for sync in syncs}:
         try:
             apps[str(connection_named(conn_id, "").login or "")].add(conn_id)
         except ConnectorError:
-            continue
+            known |= {_share_read(conn_id, share) for share in READ_SHARES}
     found = 0
     for conn_ids in apps.values():
         names = ", ".join(sorted(conn_ids))
@@ -157,17 +206,26 @@ def watch_reads(database: Database, syncs: Iterable[Sync], *, now: datetime, lim
                 f"{names}: {reads:,} metered reads of QuickBooks this month, more than {share}% of"
                 f" {limit:,}"
             )
-            cause = f"monthly_reads:{min(conn_ids)} at {share}%"
+            cause = _share_read(min(conn_ids), share)
+            known.add(cause)
             found += hold_alert(database, cause=cause, message=message if over else None)
+    end_others(database, kind="monthly_reads", known=known)
     return found
+
+
+def _share_read(conn_id: str, share: int) -> str:
+    return f"monthly_reads:{conn_id} at {share}%"
 
 
 def watch_contacts(database: Database, syncs: Iterable[Sync], *, limit: int) -> int:
     """Compare the contacts of each Mailchimp account with the plan's limit; return faults.
 
-    Mailchimp counts subscribed and unsubscribed contacts of all audiences, and tells no limit.
+    Mailchimp counts subscribed, unsubscribed and non-subscribed contacts of all audiences, and
+    tells no limit.
     """
     accounts = {sync.mailchimp_conn_id: sync for sync in syncs}
+    known = [f"contact_limit:{conn_id}" for conn_id in accounts]
+    end_others(database, kind="contact_limit", known=known)
     found = 0
     for conn_id, sync in sorted(accounts.items()):
         cause = f"contact_limit:{conn_id}"
@@ -183,14 +241,17 @@ def watch_contacts(database: Database, syncs: Iterable[Sync], *, limit: int) -> 
 
 
 def _contacts(sync: Sync, scope: Scope) -> int:
+    client = _client(sync, scope)
     with scope.outside_runs():
-        audiences = _client(sync, scope).audiences()
-    return sum(
+        audiences = client.audiences()
+        others = sum(client.non_subscribed(str(each["id"])) for each in audiences)
+    listed: int = sum(
         stats.get(name, 0)
         for stats in (each.get("stats") or {} for each in audiences)
         for name in ("member_count", "unsubscribe_count")
         if isinstance(stats.get(name, 0), int)
     )
+    return listed + others
 
 
 def watch_storage(database: Database, *, max_gb: int) -> int:

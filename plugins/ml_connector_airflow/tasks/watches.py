@@ -12,7 +12,7 @@ from ml_connector.alerts import causes
 from ml_connector.errors import SettingsError, values_withheld
 from ml_connector.settings import load_alerts, load_sync, load_syncs
 from ml_connector.store.database import Database
-from ml_connector_airflow.alerts.delivery import deliver_alerts, end_alert, raise_alert
+from ml_connector_airflow.alerts.delivery import deliver_alerts, end_alert, end_others, raise_alert
 from ml_connector_airflow.tasks.account_watches import watch_accounts
 from ml_connector_airflow.tasks.digest import send_digest
 from ml_connector_airflow.waiting import why_waiting
@@ -47,6 +47,7 @@ def watch_syncs(database: Database, *, now: datetime) -> int:
     hours = load_alerts().no_success_for_hours
     with database.begin() as connection:
         last = causes.last_successes(connection, syncs=list(load_syncs()))
+    end_others(database, kind="no_success", known=[f"no_success:{sync}" for sync in last])
     silent = 0
     for sync, at in sorted(last.items()):
         cause = f"no_success:{sync}"
