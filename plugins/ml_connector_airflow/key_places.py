@@ -20,7 +20,7 @@ def variable_key(name: str) -> Secret | None:
     """Return a key from the first of Airflow's backends that has its Variable.
 
     Not by ``Variable.get``: that takes a backend that does not answer for one without the key.
-    Raises what the backend raises, and ``StorageError`` if Airflow's database is unavailable.
+    Raises ``StorageError`` if a backend fails.
     """
     variable = VARIABLES.get(name)
     if variable is None:
@@ -52,14 +52,12 @@ def _backends() -> list[Any]:
 
 
 def _get(backend: Any, variable: str) -> str | None:
-    from sqlalchemy.exc import SQLAlchemyError
-
     try:
         found: str | None = backend.get_variable(variable)
-    except SQLAlchemyError as error:
-        # The error's own text names the statement, which is no help.
+    except Exception as error:  # noqa: BLE001 - a plugin of others raises classes of its own
+        # Its text may name accounts, addresses or a statement.
         raise StorageError(
-            f"Airflow's database cannot be asked for the Variable {variable}"
-            f" ({type(error).__name__})"
+            f"secrets backend {type(backend).__name__}: Variable {variable} cannot be read"
+            f" ({type(error).__name__}). Check the backend and this process's access to it"
         ) from None
     return found

@@ -145,6 +145,21 @@ def test_what_airflow_does_after_each_error(error, action):
     assert decision.action.name == action
 
 
+def test_a_task_tries_again_if_the_secrets_backend_of_its_keys_refuses(monkeypatch):
+    """Neither a defect of ours nor an error for good: access comes back without a change here."""
+    from ml_connector.errors import StorageError
+    from ml_connector_airflow.key_places import variable_key
+    from ml_connector_airflow.retries import POLICY
+
+    monkeypatch.setenv("AIRFLOW__SECRETS__BACKEND", "tests.refusing_secrets.RefusingSecrets")
+    with pytest.raises(
+        StorageError, match=r"ml_connector_secret_index_key .*\(AccessDenied"
+    ) as told:
+        variable_key("ML_CONNECTOR_INDEX_KEY")
+    assert "123456789012" not in str(told.value)
+    assert POLICY.evaluate(told.value, try_number=1, max_tries=3).action.name == "RETRY"
+
+
 def test_a_deadlock_in_airflows_database_is_one_plain_sentence():
     from sqlalchemy.exc import OperationalError
 

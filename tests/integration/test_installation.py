@@ -115,3 +115,18 @@ def test_check_tells_the_places_of_the_keys_and_warns_of_airflows_own_database(a
     assert "encryption keys from ML_CONNECTOR_ENCRYPTION_KEYS, index key from" in both
     assert "warning: Airflow's own database holds" in both
     assert KEY not in said + stored + both
+
+
+def test_check_names_a_secrets_backend_that_refuses_and_goes_on(airflow_environment):
+    refusing = {
+        "AIRFLOW__SECRETS__BACKEND": "tests.refusing_secrets.RefusingSecrets",
+        "AIRFLOW_CONN_ML_CONNECTOR_DB": "postgres://nobody@127.0.0.1:1/none",  # asked for later
+    }
+    said = typed({**airflow_environment, **refusing}, "ml-connector check")
+    assert (
+        "FAILED keys: secrets backend RefusingSecrets: Variable ml_connector_secret_encryption_keys"
+        " cannot be read (AccessDeniedException)." in said
+    ), said
+    assert "FAILED main: keys and connections: secrets backend RefusingSecrets" in said
+    assert "defect" not in said
+    assert "123456789012" not in said
