@@ -1,8 +1,8 @@
 """Report, and where possible install, the programs that tests use: ``python -m local.needs``.
 
 Every program comes from Debian's archive. As root, with apt-get, the missing ones are installed;
-otherwise the command that installs them is printed. Tests that need a missing program are skipped
-and say so. Exit codes: 0 all there, 3 something is missing.
+otherwise the command that installs them is printed. No service is started by an installation. Tests
+that need a missing program are skipped and say so. Exit codes: 0 all there, 3 something is missing.
 """
 
 import os
@@ -10,11 +10,17 @@ import shlex
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 THERE, MISSING = 0, 3
+POLICY = Path("/usr/sbin/policy-rc.d")
+"""Debian's packages ask this program whether they may start their service; 101 means no."""
+NO_SERVICES = (
+    b"#!/bin/sh\n# ml-connector installs packages of its tests: start no service\nexit 101\n"
+)
 LAST_LINES = 5
 
 
@@ -107,6 +113,28 @@ def provide(
     return MISSING, [*lines, f"Tests that need {names} are SKIPPED. Install: {hints}"]
 
 
+@contextmanager
+def services_kept_off(policy: Path = POLICY) -> Iterator[None]:
+    """Forbid packages to start their services, then put the machine's own policy back."""
+    aside = policy.with_name(f"{policy.name}.before-ml-connector")
+    if policy.exists() and policy.read_bytes() != NO_SERVICES:  # ours: an earlier one was killed
+        policy.replace(aside)
+    try:
+        policy.write_bytes(NO_SERVICES)
+        policy.chmod(0o755)
+        yield
+    finally:
+        policy.unlink(missing_ok=True)
+        if aside.exists():
+            aside.replace(policy)
+
+
+def execute_without_services(command: Sequence[str]) -> tuple[int, str]:
+    """Run a command as ``execute`` does; what it installs starts no service."""
+    with services_kept_off():
+        return execute(command)
+
+
 def execute(command: Sequence[str]) -> tuple[int, str]:
     """Run a command that asks nothing; return its exit code and output."""
     done = subprocess.run(  # noqa: S603 - fixed commands
@@ -124,7 +152,7 @@ def execute(command: Sequence[str]) -> tuple[int, str]:
 
 def main() -> int:
     """Print what is missing and what was installed."""
-    code, lines = provide(root=os.geteuid() == 0, execute=execute)
+    code, lines = provide(root=os.geteuid() == 0, execute=execute_without_services)
     sys.stdout.write("\n".join(lines) + "\n")
     return code
 

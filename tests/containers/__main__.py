@@ -1,10 +1,12 @@
 """``make test-containers``: docker-compose.yaml on a real engine, from nothing to nothing.
 
 Installs what is missing where it may, builds the images, and runs the tests of this folder. Exit code
-3 if this machine cannot; the last line says why. Nothing is left but ``.state/containers``.
+3 if this machine cannot; the last line says why. Nothing is left but ``.state/containers`` and the
+packages that it installed, which it names.
 """
 
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -16,10 +18,16 @@ from tests.containers.engine import KEPT, PROGRAMS, EngineError, isolated, provi
 
 
 def main() -> int:
-    if reason := lacking():
+    if os.geteuid():
+        say("SKIPPED: an engine needs root")
+        return needs.MISSING
+    before, packages_before = traces(), packages()
+    reason = lacking()
+    if new := packages() - packages_before:
+        say(f"installed and not removed: {' '.join(sorted(new))}")
+    if reason:
         say(f"SKIPPED: {reason}")
         return needs.MISSING
-    before = traces()
     began = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="ml-connector-engine-") as folder:
         room = Path(folder)
@@ -47,10 +55,10 @@ def main() -> int:
 
 def lacking() -> str:
     """Return why this machine cannot run containers, after installing what it may; else nothing."""
-    if os.geteuid():
-        return "an engine needs root"
     KEPT.mkdir(parents=True, exist_ok=True)
-    code, lines = needs.provide(root=True, execute=needs.execute, programs=PROGRAMS)
+    code, lines = needs.provide(
+        root=True, execute=needs.execute_without_services, programs=PROGRAMS
+    )
     if code:
         return " ".join(lines)
     with tempfile.TemporaryDirectory(prefix="ml-connector-engine-") as room:
@@ -63,10 +71,18 @@ def lacking() -> str:
     return ""
 
 
+def packages() -> set[str]:
+    """Return the installed packages of Debian; none on another system."""
+    if not shutil.which("dpkg-query"):
+        return set()
+    asked = ["dpkg-query", "--show", "--showformat", "${db:Status-Abbrev} ${Package}\n"]
+    listed = subprocess.run(asked, capture_output=True, text=True, check=True).stdout
+    return {line.split()[-1] for line in listed.splitlines() if line.startswith("ii")}
+
+
 def traces() -> set[str]:
     """What an engine leaves on a machine if it is not careful."""
-    links = subprocess.run(["ip", "-o", "link"], capture_output=True, text=True, check=True).stdout
-    found = {f"network {line.split()[1]}" for line in links.splitlines()}
+    found = {f"network {link.name}" for link in Path("/sys/class/net").iterdir()}
     mounts = Path("/proc/self/mounts").read_text().splitlines()
     found |= {f"mount {line.split()[1]}" for line in mounts}
     for process in Path("/proc").glob("[0-9]*"):

@@ -103,9 +103,6 @@ def engine(*, networks: bool) -> Iterator[Engine]:
             stdout=out,
             stderr=subprocess.STDOUT,
         )
-    if GROUP.parent.is_dir():
-        GROUP.mkdir(exist_ok=True)
-        (GROUP / "cpu.shares").write_text(str(WEIGHT))
     try:
         docker = Engine(room)
         deadline = time.monotonic() + 60
@@ -114,7 +111,8 @@ def engine(*, networks: bool) -> Iterator[Engine]:
                 last = "\n".join(log.read_text().splitlines()[-5:])
                 raise EngineError(f"the engine does not start:\n{last}")
             time.sleep(0.5)
-        yield docker
+        with weighty():
+            yield docker
     finally:
         process.terminate()
         try:
@@ -122,6 +120,25 @@ def engine(*, networks: bool) -> Iterator[Engine]:
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait(10)
+
+
+@contextmanager
+def weighty() -> Iterator[None]:
+    """Give all containers together the weight of several processes (cgroup v1), then take it back.
+
+    The group may be that of an engine of the machine's own.
+    """
+    if not GROUP.parent.is_dir():
+        yield
+        return
+    GROUP.mkdir(exist_ok=True)
+    shares = GROUP / "cpu.shares"
+    before = shares.read_text()
+    shares.write_text(str(WEIGHT))
+    try:
+        yield
+    finally:
+        shares.write_text(before)
 
 
 def provide_compose() -> None:

@@ -1,6 +1,19 @@
 """The programs of the tests: named, installed where that is possible, never missed in silence."""
 
-from local.needs import MISSING, PROGRAMS, THERE, Program, missing, provide
+import contextlib
+import subprocess
+
+import pytest
+
+from local.needs import (
+    MISSING,
+    PROGRAMS,
+    THERE,
+    Program,
+    missing,
+    provide,
+    services_kept_off,
+)
 
 
 class Machine:
@@ -79,3 +92,16 @@ def test_other_tests_name_their_own_programs_and_a_package_is_installed_once():
     code, _ = provide(root=True, find=machine.find, execute=machine.execute, programs=two)
     assert code == MISSING
     assert machine.ran[-1].endswith("--no-install-recommends engine")
+
+
+@pytest.mark.parametrize("own", ["#!/bin/sh\nexit 0\n", None])
+def test_an_installation_starts_no_service_and_leaves_the_machines_policy_as_it_was(tmp_path, own):
+    policy = tmp_path / "policy-rc.d"
+    if own:
+        policy.write_text(own)
+        policy.chmod(0o700)
+    with contextlib.suppress(KeyboardInterrupt), services_kept_off(policy):
+        assert subprocess.run([policy, "redis-server", "start"], check=False).returncode == 101
+        raise KeyboardInterrupt
+    kept = {file.name: (file.read_text(), file.stat().st_mode) for file in tmp_path.iterdir()}
+    assert kept == ({"policy-rc.d": (own, 0o100700)} if own else {})
