@@ -146,6 +146,21 @@ def test_the_sandbox_is_connected_as_the_local_start_does_it():
     assert token["refresh_token"] == given.refresh_token
 
 
+def test_settings_of_ones_own_are_in_a_folder_that_git_ignores():
+    """Or `git pull`, the first command of an upgrade, would refuse."""
+    page = (ROOT / "docs" / "deploy.md").read_text()
+    (folder,) = re.findall(r"`SETTINGS_FOLDER=\./(\w+)`", page)
+    assert f"/{folder}/" in (ROOT / ".gitignore").read_text().splitlines()
+    assert f"cp -r include/config {folder}\n" in page
+    mounts = {
+        place
+        for service in SERVICES.values()
+        for place in service.get("volumes", ())
+        if "/etc/ml-connector" in place
+    }
+    assert mounts == {"${SETTINGS_FOLDER:-./include/config}:/etc/ml-connector:ro"}
+
+
 VALUES = yaml.safe_load((ROOT / "deploy" / "kubernetes" / "values.yaml").read_text())
 MANIFESTS = list(yaml.safe_load_all((ROOT / "deploy" / "kubernetes" / "receiver.yaml").read_text()))
 RECEIVER_POD = MANIFESTS[0]["spec"]["template"]["spec"]
