@@ -1,16 +1,20 @@
 """The wheel that a user installs: two packages with the DAGs and the plugin, and nothing else."""
 
+import ast
 import re
 import shutil
 import subprocess
 import sys
 import sysconfig
 import tomllib
+from importlib.metadata import packages_distributions
 from pathlib import Path
 from zipfile import ZipFile
 
 import pytest
 from packaging.metadata import Metadata
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).resolve().parents[2]
 PLACES = {
@@ -289,6 +293,37 @@ def test_its_dependencies_have_no_upper_bound_but_airflows_next_major_version(wh
     assert not [
         need for need in core if re.match("pixeltable|psutil|statsd|.*(slack|celery)", need)
     ]
+
+
+def imported_at_once(file: Path) -> set[str]:
+    """Modules that a file imports when it is imported itself."""
+    statements = ast.parse(file.read_text()).body
+    found = {each.name for one in statements if isinstance(one, ast.Import) for each in one.names}
+    return found | {str(one.module) for one in statements if isinstance(one, ast.ImportFrom)}
+
+
+def test_every_package_that_it_imports_at_once_is_a_dependency_of_its_own():
+    """What an extra brings may be imported within a function only."""
+    needs = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]
+    declared = {canonicalize_name(Requirement(need).name) for need in needs}
+    sources = [file for file in tracked() if file.startswith(tuple(PLACES)) and file[-3:] == ".py"]
+    ours = {"ml_connector", "ml_connector_airflow"}
+    distributions = packages_distributions()
+    undeclared = {}
+    for file in sources:
+        for module in imported_at_once(ROOT / file):
+            top, _, rest = module.partition(".")
+            if top in ours or top in sys.stdlib_module_names:
+                continue
+            names = {canonicalize_name(name) for name in distributions[top]}
+            if top == "airflow":
+                kind, _, provider = rest.partition(".")
+                provider = provider.partition(".")[0] if kind == "providers" else ""
+                names = {"apache-airflow" + (f"-providers-{provider}" if provider else "")}
+            if not names & declared:
+                undeclared[module] = file
+    assert len(sources) > 200
+    assert undeclared == {}
 
 
 @pytest.mark.endurance
