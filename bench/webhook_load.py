@@ -1,7 +1,7 @@
 """``python -m bench.webhook_load``: how many webhooks a second, on the API server and alone.
 
 Through the API server of a whole machine at a steady rate, whatever the answers, while events are
-worked off beside it; then the receiver in a process of its own as fast as clients can, and with
+processed beside it; then the receiver in a process of its own as fast as clients can, and with
 more clients than it has room for.
 """
 

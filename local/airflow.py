@@ -25,7 +25,7 @@ POOLS = {
     "quickbooks_api": (2, "Tasks that talk to QuickBooks at the same time"),
     "mailchimp_api": (2, "Tasks that talk to Mailchimp at the same time"),
     # Of its own, so that webhooks do not wait behind the daily run.
-    "webhooks": (1, "Tasks that work off webhooks at the same time"),
+    "webhooks": (1, "Tasks that process webhooks at the same time"),
 }
 EAGER_PLUGINS = "AIRFLOW__CORE__LAZY_LOAD_PLUGINS"
 EXPIRED = "2000-01-01T00:00:00Z"

@@ -14,7 +14,7 @@ from ml_connector.settings import Sync
 POOLS = {
     "mailchimp_api": (2, "Tasks that talk to Mailchimp at the same time"),
     "quickbooks_api": (2, "Tasks that talk to QuickBooks at the same time"),
-    "webhooks": (1, "Tasks that work off webhooks at the same time"),
+    "webhooks": (1, "Tasks that process webhooks at the same time"),
 }
 """Slots and description of the pools that DAGs use in addition to the syncs' own pools."""
 OWN_POOL = (2, "Tasks of some syncs that talk to one system at the same time")

@@ -32,7 +32,7 @@ class Seen:
         miscounted: Customers with more or fewer events stored than were answered 2xx in the end.
         not_carried: Customers whose contact does not show the last edit.
         doubled: Writes of the same name to the same contact, more than once.
-        unsettled: States of events that were not worked off.
+        unsettled: States of events that were not processed.
     """
 
     events: int = 0
@@ -198,7 +198,7 @@ def healthy(airflow: Airflow) -> bool:
 def _check(
     airflow: Airflow, seen: Seen, answers: list[sender.Answer], expected: dict[str, str]
 ) -> None:
-    """Wait until everything was worked off, and compare both ends with what was sent."""
+    """Wait until every event was processed, and compare both ends with what was sent."""
     with psycopg.connect(airflow.database_url, autocommit=True) as connection:
 
         def at_rest() -> bool:

@@ -1,4 +1,4 @@
-"""docs/behaviour.md, sections A to C, by webhook: events worked off from the inbox."""
+"""docs/behaviour.md, sections A to C, by webhook: events processed from the inbox."""
 
 import threading
 import time

@@ -37,7 +37,7 @@ def served(database_url):
 
 @pytest.fixture
 def opened(served):
-    """Open a row's payload as whoever works it off does."""
+    """Open a row's payload as the worker that processes it does."""
     from datetime import timedelta
 
     from ml_connector.vault import Vault
