@@ -16,7 +16,7 @@ EXAMPLES = 2 if FEW else 50
 """Times ``ODD``: 10,000 odd customers and as many odd members in CI's long part."""
 
 ODD_IDS = 700_000
-"""A wrong id is a number, a text or none. Several odd records have the same one (A55d)."""
+"""A wrong id is a number or a text. No two records share one: test_copies_and_times.py has those."""
 
 GUARD_OFF = {"guard": {"max_archives": 1_000}}
 
@@ -41,7 +41,7 @@ class OddPages:
             place = int(name.lower()[3:].partition("@")[0])
             odd = odd_one(found, self.numbers[place])
             if isinstance(odd, dict) and odd.get("Id", found.get("Id")) != found.get("Id"):
-                odd["Id"] = (ODD_IDS + place % 4, f"x{place % 4}", f" {place}")[place % 3]
+                odd["Id"] = (ODD_IDS + place, f"x{place}", f" {place}")[place % 3]
             return odd
         if "GivenName" in found and "SyncToken" in found:
             return {**found, "FamilyName": f"Finch {self.example}"}

@@ -187,6 +187,13 @@ def test_ids_are_looked_up_a_hundred_at_a_time() -> None:
     assert (len(rows), len(transport.sent)) == (2, 2)
 
 
+def test_an_id_that_is_no_number_is_not_asked_for_beside_others() -> None:
+    transport = Scripted(sample(200, "query.json"))
+    Bench(transport).client.fetch_by_ids(["x3", "1", " 2", "٣"])
+    (sent,) = transport.sent
+    assert "Id IN ('1')" in str(sent.body)
+
+
 # ── paging ────────────────────────────────────────────────────────────────────────────────────
 
 

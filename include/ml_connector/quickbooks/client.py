@@ -302,17 +302,21 @@ class QuickBooksClient:
         asked: a row that stands twice in the place of another is no proof that both were listed.
         """
         equal = self.copies.equal
-        ids, total = sorted(equal), sum(self.copies.different.values())
+        ids, total = sorted(filter(_is_number, equal)), sum(self.copies.different.values())
         for first in range(0, len(ids), IDS_PER_QUERY):
             some = ids[first : first + IDS_PER_QUERY]
             total += counted_twice(equal, some, self._total(statements.count_ids_statement(some)))
         return total
 
     def fetch_by_ids(self, ids: Sequence[str]) -> Page[Row]:
-        """Return these customers, inactive ones included; omit ids that are gone."""
+        """Return these customers, inactive ones included; omit ids that are gone.
+
+        An id that is no number is not asked for: QuickBooks refuses the query for all of them.
+        """
+        numbers = [each for each in ids if _is_number(each)]
         rows: list[Row | Unreadable] = []
-        for first in range(0, len(ids), IDS_PER_QUERY):
-            rows += newest_only(self._named(ids[first : first + IDS_PER_QUERY]))
+        for first in range(0, len(numbers), IDS_PER_QUERY):
+            rows += newest_only(self._named(numbers[first : first + IDS_PER_QUERY]))
         return page_of(rows)
 
     def _named(self, ids: Sequence[str]) -> list[Row | Unreadable]:
@@ -453,6 +457,10 @@ class QuickBooksClient:
         full = "include" in request.params
         document = protocol.read(response, custom_fields=full)
         return document, response.headers.get("intuit_tid")
+
+
+def _is_number(id_: str) -> bool:
+    return id_.isascii() and id_.isdecimal()
 
 
 def _second(time: datetime) -> datetime:
