@@ -87,7 +87,7 @@ def test_a_plan_is_approved_and_undone_on_its_page_in_the_console(airflow, quiet
         frame.get_by_role("link", name="Review").click()
         frame.get_by_role("button", name="Approve").click()
         frame.get_by_role("dialog").get_by_role("button", name="Approve").click()
-        expect(frame.locator("#answered")).to_contain_text("Approved", timeout=PATIENCE)
+        expect(frame.locator("#answered")).to_contain_text("Approval sent", timeout=PATIENCE)
         assert airflow.finished(run_id) == "success"
         assert answered(airflow, run_id) == [("approved", "admin")]
         archived = [call for call in airflow.writes() if call["method"] == "DELETE"]
