@@ -20,7 +20,7 @@ from tests.e2e.compose import missing_programs
 from tests.e2e.distributed import DAG, ENDED, distributed, wait_for
 
 GOAL, LATENCY = 100_000, 100
-MOST = 25  # seconds, to reach
+MOST = 35  # seconds, to reach: 25, and 10 for 102 calls to QuickBooks at its 10 a second
 
 _TASKS = """
     SELECT task_id, count(*), extract(epoch FROM min(t.start_date) - min(r.queued_at)),

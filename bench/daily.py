@@ -134,7 +134,7 @@ def _to_reach(
     most_seconds, most_calls, most_mb = {
         FIRST: (12, 302, 200),
         QUIET: (1, 3, 200),
-        DELTA: (3, 6, 200),
+        DELTA: (2.5, 8, 200),
     }[work]
     return f"{most_seconds} s, {most_calls} calls, {most_mb} MB", (
         figures["seconds"] <= most_seconds and calls <= most_calls and figures["peak_mb"] <= most_mb

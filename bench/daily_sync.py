@@ -35,6 +35,7 @@ from ml_connector.store.refresh_lock import refresh_lock
 from ml_connector.sync.archive import archive_contacts
 from ml_connector.sync.fetch_customers import fetch_customers
 from ml_connector.sync.fetch_members import fetch_members
+from ml_connector.sync.follow_up import follow_up
 from ml_connector.sync.planner import make_plan
 from ml_connector.sync.preflight import check_audience
 from ml_connector.sync.push import THREADS, push_shard
@@ -154,8 +155,11 @@ def main(setting: Setting) -> None:
     done("push")
     scope.calls.clear()
     archive_contacts(scope, mailchimp, plan_id=planned.plan_id)
-    make_report(scope, plan_id=planned.plan_id)
     done("archive")
+    follow_up(scope, mailchimp, plan_id=planned.plan_id)
+    done("link")
+    make_report(scope, plan_id=planned.plan_id)
+    done("report")
     usages = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
     figures = {
         "seconds": round(time.perf_counter() - begun, 2),
