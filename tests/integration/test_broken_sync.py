@@ -10,7 +10,7 @@ AMY = "amy@finch.org"
 
 @pytest.fixture
 def process(connected_environment, run):
-    """Works the inbox off as a person types it, with a second sync whose connection is missing."""
+    """Process the inbox by the command, with a second sync whose connection is missing."""
     settings = Path(connected_environment["ML_CONNECTOR_SYNCS"])
     said = yaml.safe_load(settings.read_text())
     broken = {
