@@ -6,8 +6,10 @@ import pytest
 
 from ml_connector.errors import CreationRefused, CredentialsError, QueryRefused, UpdatesRefused
 from ml_connector.mailchimp.problems import _REFUSALS, classify_row_error
+from ml_connector.model import Kind
 from ml_connector.sync.bisect import PROBES
-from ml_connector.sync.push import THREADS
+from ml_connector.sync.push import THREADS, Pusher
+from ml_connector.sync.room import Room
 
 AMY = "amy@finch.org"
 
@@ -219,6 +221,27 @@ def test_a56_one_reason_for_every_creation_is_told_once(company, code):
         "Mailchimp refuses every new contact for one reason: The audience is frozen. 3 wait."
         " Fix it in Mailchimp, then run the sync again"
     )
+    assert company.audit() == []
+
+
+def test_a56_a_thread_that_asked_before_the_refusal_blames_no_row(company, monkeypatch):
+    monkeypatch.setattr(Room, "is_none", lambda *_: False)  # every thread asks too early
+    names = [f"c{number}@finch.org" for number in range(3)]
+    errors = [{"email_address": name, "error": "The audience is frozen."} for name in names]
+    company.fault(
+        "mailchimp", match={"method": "POST"}, action={"kind": "body", "body": {"errors": errors}}
+    )
+    for name in names:
+        company.customer(name[:2], name)
+    scope = company.scope()
+    planned = company.decide(scope)
+    pusher = Pusher(
+        scope, company.mailchimp_client(scope.calls), planned.plan_id, planned.shards[0]
+    )
+    for _ in range(2):
+        pusher.push_next(Kind.CREATE, 3)
+    with pytest.raises(CreationRefused, match=r"3 wait"):
+        pusher.room.demand(scope, plan_id=planned.plan_id)
     assert company.audit() == []
 
 

@@ -28,8 +28,11 @@ class Room:
         return kind in self._refused
 
     def is_judged(self, kind: Kind) -> bool:
-        """Return whether it is known if Mailchimp takes changes of this kind."""
-        return kind in self._judged or kind in self._refused
+        """Return whether Mailchimp is known to judge each change of this kind by itself.
+
+        Not so while it refuses every one: what another thread still sends is as little to blame.
+        """
+        return kind in self._judged and kind not in self._refused
 
     def judge(self, kind: str) -> None:
         """Learn that Mailchimp takes changes of a kind, or refuses them for reasons of their own."""
