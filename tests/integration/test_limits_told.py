@@ -8,7 +8,8 @@ from ml_connector.errors import CreationRefused, CredentialsError, QueryRefused,
 from ml_connector.mailchimp.problems import _REFUSALS, classify_row_error
 from ml_connector.model import Kind
 from ml_connector.sync.bisect import PROBES
-from ml_connector.sync.push import THREADS, Pusher
+from ml_connector.sync.calls import EveryOneRefused
+from ml_connector.sync.push import THREADS
 from ml_connector.sync.room import Room
 
 AMY = "amy@finch.org"
@@ -224,25 +225,12 @@ def test_a56_one_reason_for_every_creation_is_told_once(company, code):
     assert company.audit() == []
 
 
-def test_a56_a_thread_that_asked_before_the_refusal_blames_no_row(company, monkeypatch):
-    monkeypatch.setattr(Room, "is_none", lambda *_: False)  # every thread asks too early
-    names = [f"c{number}@finch.org" for number in range(3)]
-    errors = [{"email_address": name, "error": "The audience is frozen."} for name in names]
-    company.fault(
-        "mailchimp", match={"method": "POST"}, action={"kind": "body", "body": {"errors": errors}}
-    )
-    for name in names:
-        company.customer(name[:2], name)
-    scope = company.scope()
-    planned = company.decide(scope)
-    pusher = Pusher(
-        scope, company.mailchimp_client(scope.calls), planned.plan_id, planned.shards[0]
-    )
-    for _ in range(2):
-        pusher.push_next(Kind.CREATE, 3)
-    with pytest.raises(CreationRefused, match=r"3 wait"):
-        pusher.room.demand(scope, plan_id=planned.plan_id)
-    assert company.audit() == []
+def test_a56_while_every_creation_is_refused_no_call_under_way_blames_its_rows():
+    room = Room()
+    room.judge(Kind.CREATE)
+    assert room.is_judged(Kind.CREATE)
+    room.refuse(Kind.CREATE, EveryOneRefused("The audience is frozen.", code="invalid"))
+    assert not room.is_judged(Kind.CREATE)
 
 
 @pytest.mark.parametrize(
