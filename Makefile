@@ -28,7 +28,7 @@ export ML_CONNECTOR_HOME ML_CONNECTOR_SYNCS ML_CONNECTOR_DAGS_FOLDER SYNC RUN_TI
 export PYTHONPATH := $(CURDIR)/include:$(CURDIR)/plugins:$(CURDIR)
 
 .DEFAULT_GOAL := help
-.PHONY: help install install-dev run init test test-unit test-airflow test-containers test-e2e test-endurance test-all lint schema lock audit bench torture plants distributed companies clean
+.PHONY: help install install-dev run init test test-unit test-airflow test-containers test-e2e test-endurance test-all lint docs schema lock audit bench torture plants distributed companies clean
 
 help: ## Show what can be made
 	@sed -n 's/^\([a-z0-9-]*\): .*## /\1\t/p' Makefile | expand -t 16
@@ -77,6 +77,9 @@ lint: install-dev ## Check style, types and the walls between rooms
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
 
+docs: install-dev ## Build the documentation as a site in build/docs/site; warnings are errors
+	@$(BIN)/python -m local.site
+
 schema: install ## Write the JSON schema of syncs.yaml, by which editors complete and check it
 	@$(BIN)/python -m ml_connector.settings_schema > include/config/syncs.schema.json
 
@@ -86,7 +89,7 @@ lock: install-dev ## Compile the locks of checkout, tests and image from pyproje
 		--all-extras pyproject.toml -o requirements.txt
 	@UV_CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/uv pip compile --quiet --universal \
 		--generate-hashes --python-version 3.11 --no-emit-index-url --no-emit-find-links \
-		-c requirements.txt --all-extras --group dev pyproject.toml -o requirements-dev.txt
+		-c requirements.txt --all-extras --group dev --group docs pyproject.toml -o requirements-dev.txt
 	@UV_CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/uv pip compile --quiet --universal \
 		--generate-hashes --python-version 3.11 --no-emit-index-url --no-emit-find-links \
 		-c requirements.txt --extra celery --extra metrics --extra slack --extra smtp \
@@ -116,5 +119,5 @@ companies: install-dev ## Run 20 companies (COMPANIES_ARGS="--companies 200") at
 	@$(BIN)/python -m bench.many_companies $(COMPANIES_ARGS)
 
 clean: ## Remove the environment and all state, keys and databases included
-	@rm -rf $(VENV) .bench $(or $(ML_CONNECTOR_HOME),.state) .pytest_cache .mypy_cache .ruff_cache \
+	@rm -rf $(VENV) .bench build $(or $(ML_CONNECTOR_HOME),.state) .pytest_cache .mypy_cache .ruff_cache \
 		.import_linter_cache .hypothesis

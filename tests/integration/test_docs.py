@@ -15,6 +15,7 @@ import yaml
 from pydantic import BaseModel
 from typer.testing import CliRunner
 
+from local.site import site_pages
 from ml_connector import errors
 from ml_connector.settings import Alerts, File, Sync, load_syncs
 
@@ -175,6 +176,28 @@ def test_every_relative_link_leads_somewhere(page):
             assert anchor in anchors(file), f"{name(page)}: {target}"
 
 
+def test_the_sites_navigation_has_every_page():
+    """Decisions are listed on a page of their own, each with its title."""
+    nav = yaml.safe_load(text_of(ROOT / "docs/mkdocs.yml"))["nav"]
+    decisions = ROOT / "docs/decisions"
+    told = {path for path in pages_of(nav) if (ROOT / path).parent != decisions}
+    assert told == {name(page) for page in site_pages() if page.parent != decisions}
+    listed = {(row[0], row[1]) for row in rows(decisions / "README.md", "decision")}
+    titles = {
+        file.name: text_of(file).splitlines()[0].split(maxsplit=2) for file in decisions.glob("0*")
+    }
+    assert listed == {(f"[{number}]({file})", title) for file, (_, number, title) in titles.items()}
+
+
+def pages_of(nav: Any) -> Iterator[str]:
+    """Every path of a navigation, sections included."""
+    if isinstance(nav, str):
+        yield nav
+    else:
+        for entry in nav.values() if isinstance(nav, dict) else nav:
+            yield from pages_of(entry)
+
+
 def anchors(page: Path) -> set[str]:
     titles = re.findall(r"^#+ (.+)$", spoken(page), re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
@@ -234,7 +257,10 @@ def test_every_error_class_is_in_the_table_of_retries():
 def test_every_direct_dependency_has_a_reason_and_no_other():
     project = tomllib.loads(text_of(ROOT / "pyproject.toml"))
     product = project["project"]
-    wanted = [*product["dependencies"], *project["dependency-groups"]["dev"]]
+    wanted = [
+        *product["dependencies"],
+        *(name for group in project["dependency-groups"].values() for name in group),
+    ]
     wanted += [name for extra in product["optional-dependencies"].values() for name in extra]
     page = ROOT / "docs/decisions/0001-dependencies.md"
     cells = [row[0] for head in ("package", "packages") for row in rows(page, head)]
