@@ -3,6 +3,7 @@
 #   make run ONCE=1           sync once, check the result, print a summary, exit 0 or 1
 #   make run ONCE=1 APPROVE=1 the same, and approve the first plan of real accounts
 #   make run REHEARSE=1       read both accounts, print what a sync would do, write nothing
+#   make run LIVED=1          the same with 5,000 customers, after a month of daily runs and webhooks
 #   make init                 ask what the settings of real accounts need, and write the file
 #   make run AIRFLOW_PORT=... QUICKBOOKS_PORT MAILCHIMP_PORT LOG_SERVER_PORT TRIGGERER_LOG_PORT
 VENV ?= .venv
@@ -23,12 +24,12 @@ SIDE_BY_SIDE = $(PYTEST) -n 3 --dist worksteal --durations=25
 
 # So that variables given to make reach the programs; an empty one counts as not given.
 export AIRFLOW_PORT QUICKBOOKS_PORT MAILCHIMP_PORT LOG_SERVER_PORT TRIGGERER_LOG_PORT
-export ML_CONNECTOR_HOME ML_CONNECTOR_SYNCS ML_CONNECTOR_DAGS_FOLDER SYNC RUN_TIMEOUT VENV APPROVE REHEARSE
+export ML_CONNECTOR_HOME ML_CONNECTOR_SYNCS ML_CONNECTOR_DAGS_FOLDER SYNC RUN_TIMEOUT VENV APPROVE REHEARSE LIVED
 # This checkout, whichever one the environment's own link points to.
 export PYTHONPATH := $(CURDIR)/include:$(CURDIR)/plugins:$(CURDIR)
 
 .DEFAULT_GOAL := help
-.PHONY: help install install-dev run init test test-unit test-airflow test-containers test-e2e test-endurance test-all lint docs schema lock audit bench torture plants distributed companies clean
+.PHONY: help install install-dev run init test test-unit test-airflow test-containers test-e2e test-endurance test-all lint docs schema lock audit bench torture plants distributed companies pictures clean
 
 help: ## Show what can be made
 	@sed -n 's/^\([a-z0-9-]*\): .*## /\1\t/p' Makefile | expand -t 16
@@ -117,6 +118,9 @@ distributed: install-dev ## Run 20,000 customers on docker-compose.yaml's servic
 
 companies: install-dev ## Run 20 companies (COMPANIES_ARGS="--companies 200") at once on the same services
 	@$(BIN)/python -m bench.many_companies $(COMPANIES_ARGS)
+
+pictures: install-dev ## Take the pictures of the docs anew, of a company that has lived for a month
+	@$(BIN)/python -m bench.pictures $(PICTURES_ARGS)
 
 clean: ## Remove the environment and all state, keys and databases included
 	@rm -rf $(VENV) .bench build $(or $(ML_CONNECTOR_HOME),.state) .pytest_cache .mypy_cache .ruff_cache \

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import psycopg
+import structlog
 import yaml
 from rich.console import Console
 
@@ -79,11 +80,13 @@ class Run:
             postgres = self._start_postgres(stack)
             stack.callback(self._stop)
             self._prepare(postgres, secrets, once=once)
+            if self.settings.lived:
+                self._live()
             api = self._start_airflow(secrets)
             if not self.sandbox:
                 self._wait_for_accounts(secrets, once=once)
             registration = self._register_webhooks(stack)
-            if once and self.sandbox and not self.settings.rehearse:
+            if once and self.sandbox and not (self.settings.rehearse or self.settings.lived):
                 self._drill = WebhookDrill(
                     api,
                     self.sandbox,
@@ -199,6 +202,31 @@ class Run:
             airflow.finish_preparing(self.settings, preparing)
         self.progress.say("databases migrated; connections, pools and token in place")
 
+    def _live(self) -> None:
+        """Let a company live for a month, in a state folder that no earlier one lived in."""
+        note = self.settings.home / "lived"
+        if note.exists():
+            if note.read_text("utf-8") != "done":
+                raise LocalError(
+                    f"the company's month was interrupted: remove {self.settings.home}, then start again"
+                )
+            self.progress.say("the company lives on where it was stopped")
+            return
+        note.write_text("begun", "utf-8")
+        log = (self.settings.logs / "lived.log").open("a", encoding="utf-8")
+        structlog.configure(logger_factory=structlog.WriteLoggerFactory(log))
+        lived: Any = importlib.import_module("local.lived.month")
+        vault: Any = importlib.import_module("ml_connector.vault")
+        lived.live(
+            self.settings.credentials,
+            database_url=self.database_url,
+            vault=vault.vault_from(self.variables, self.settings.home),
+            sync=self.settings.sync,
+            settings=self._syncs_file(),
+            say=self.progress.say,
+        )
+        note.write_text("done", "utf-8")
+
     def _start_airflow(self, secrets: keys.Secrets) -> AirflowApi:
         airflow.start(self.processes, FIRST, self.settings, self.variables)
         self._remember()
@@ -282,7 +310,7 @@ class Run:
         before = self.sandbox.calls() if self.sandbox else {}
         usage = summary.api_usage(self.database_url)
         began = time.monotonic()
-        if self.sandbox and not self.settings.rehearse:
+        if self.settings.approve and self.sandbox and not self.settings.rehearse:
             self.progress.say("the first plan is approved by itself: these are mock servers")
         FirstSync(
             api,
@@ -326,7 +354,7 @@ class Run:
                 "`ml-connector audit` shows their errors",
                 log=self.settings.logs / "tasks",
             )
-        if not self.sandbox:
+        if not self.sandbox or self.settings.lived:  # whose people edit on both sides
             return
         sync = yaml.safe_load(self._syncs_file().read_text("utf-8"))["syncs"][self.settings.sync]
         wrong = verify.differences(

@@ -28,6 +28,9 @@ CONSENT = """what do new contacts agree to? Set NEW_CONTACT_STATUS in .env to on
   transactional  they are in the audience and get no newsletter
 Whoever opted out in Mailchimp stays opted out, whatever you choose.
 Or let `make init` ask: it lists your audiences, proposes a mapping and writes the settings file"""
+LIVED_HOME = ".state/lived"
+"""The state folder of ``make run LIVED=1``: the sample company keeps the one above it."""
+
 OWN_SYNCS = "syncs.yaml"
 """The settings file that ``make init`` writes, beside ``.env``."""
 
@@ -88,6 +91,7 @@ class Settings:
         syncs_file: The settings file in force.
         timeout: Seconds the first sync may take before the run gives up.
         new_contact_status: What real accounts' new contacts agree to, with the shipped settings.
+        lived: Whether the mock servers get a company that has lived for a month.
         rehearse: Whether the first sync only reads, and prints what it would do.
         approve: Whether the first sync's plan is approved, whatever it is.
         dags_folder: Where Airflow looks for DAGs.
@@ -108,6 +112,7 @@ class Settings:
     approve: bool
     rehearse: bool
     dags_folder: Path
+    lived: bool = False
     public_url: str = ""
     open_question: str = ""
     forking: bool = True
@@ -143,7 +148,10 @@ def load(
     given |= {name: value for name, value in (environ or os.environ).items() if value}
     ports = _ports(given)
     real = _is_real(given)
-    home = Path(given.get("ML_CONNECTOR_HOME") or ".state")
+    lived = given.get("LIVED", "0") != "0"
+    if lived and real:
+        raise LocalError("LIVED=1 is for the mock servers: run it without the credentials in .env")
+    home = Path(given.get("ML_CONNECTOR_HOME") or (LIVED_HOME if lived else ".state"))
     syncs = given.get("ML_CONNECTOR_SYNCS")
     audience = given.get("MAILCHIMP_AUDIENCE_ID")
     status = given.get("NEW_CONTACT_STATUS")
@@ -175,7 +183,8 @@ def load(
         audience=(audience or NO_AUDIENCE) if real and not syncs else None,
         timeout=_seconds(given, "RUN_TIMEOUT", 600.0),
         new_contact_status=status or (WEAKEST if question else None),
-        approve=not real or given.get("APPROVE", "0") != "0",
+        lived=lived,
+        approve=not (real or lived) or given.get("APPROVE", "0") != "0",
         rehearse=given.get("REHEARSE", "0") != "0",
         dags_folder=Path(given.get("ML_CONNECTOR_DAGS_FOLDER", REPOSITORY / "dags")).resolve(),
         public_url=given.get("ML_CONNECTOR_PUBLIC_URL", ""),

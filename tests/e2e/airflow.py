@@ -9,7 +9,7 @@ import signal
 import tempfile
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from urllib.parse import quote
@@ -210,12 +210,22 @@ def airflow_database(airflow: Airflow) -> str:
 def staying_up() -> Iterator[Airflow]:
     """A machine of its own that stays up, after its first sync."""
     folder = Path(tempfile.mkdtemp(prefix="ml-connector-e2e-"))
-    machine = Machine(folder / "state")
-    with machine.start() as process:
+    with running(Machine(folder / "state")) as airflow:
+        yield airflow
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def running(
+    machine: Machine, *arguments: str, say: Callable[[str], object] = lambda _: None
+) -> Iterator[Airflow]:
+    """Run `make run` on a machine, up to its first sync; ``say`` gets each line that it prints."""
+    with machine.start(*arguments) as process:
         try:
             output = []
             for line in process.stdout:
                 output.append(line)
+                say(line)
                 if "Ctrl-C stops it" in line:
                     break
             assert "Ctrl-C stops it" in output[-1], "".join(output)
@@ -224,7 +234,6 @@ def staying_up() -> Iterator[Airflow]:
             with suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGINT)
             process.communicate(timeout=60)
-    shutil.rmtree(folder, ignore_errors=True)
 
 
 def wait_for(found, seconds: float = PATIENCE):

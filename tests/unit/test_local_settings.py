@@ -43,6 +43,14 @@ def test_real_credentials_are_read_from_dotenv_and_start_no_sandbox(tmp_path):
     assert chosen.audience == "abc"
 
 
+def test_a_lived_company_has_a_state_folder_and_a_plan_that_nobody_approves(tmp_path):
+    chosen = settings(tmp_path, LIVED="1")
+    assert (chosen.lived, chosen.approve, chosen.home.name) == (True, False, "lived")
+    assert settings(tmp_path, LIVED="0").approve
+    with pytest.raises(LocalError, match="LIVED=1 is for the mock servers"):
+        settings(tmp_path, LIVED="1", **REAL)
+
+
 def test_the_shell_wins_over_dotenv_and_empty_counts_as_not_set(tmp_path):
     chosen = settings(tmp_path, "AIRFLOW_PORT=1111\nMAILCHIMP_PORT=2222", AIRFLOW_PORT="3333",
                       MAILCHIMP_PORT="")  # fmt: skip
