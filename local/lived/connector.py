@@ -113,7 +113,7 @@ class Connector:
 
     def process_webhooks(self) -> dict[str, int]:
         """Process what is due in the inbox; return events by outcome."""
-        scope = self._scope(f"scheduled__{self._time.now().isoformat()}", "process_webhooks")
+        scope = self._scope(f"lived__{self._time.now().isoformat()}", "process_webhooks")
         target = OpenSync(
             scope=scope,
             realm=self._servers.credentials.realm_id,

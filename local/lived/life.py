@@ -10,21 +10,19 @@ from local.lived.servers import Servers
 from sandbox.quickbooks.generate import CITIES, FAMILY, GIVEN, STREETS
 
 TUESDAY = 1
-CAMPAIGN_HOUR, SUBJECTS = (
-    11,
-    (
-        "What is new this autumn",
-        "Five ideas for the long evenings",
-        "Our workshop opens its doors",
-        "Your winter check-up",
-        "Opening hours over the holidays",
-    ),
+CAMPAIGN_HOUR = 10
+SUBJECTS = (
+    "What is new this autumn",
+    "Five ideas for the long evenings",
+    "Our workshop opens its doors",
+    "Your winter check-up",
+    "Opening hours over the holidays",
 )
 WAVES = ((0.16, 0.045, 0.008, 0.003), (0.09, 0.02, 0.002, 0.001), (0.05, 0.012, 0.0, 0.0))
 """Opens, clicks, soft and hard bounces of a campaign's recipients, some hours apart."""
 
 REASONS = ("I no longer want to receive these emails", "Too many mails", "N/A (No reason given)")
-CLEARED_OUT, LEAST = 0.11, 30
+CLEARED_OUT, LEAST = 0.13, 30
 """The share of customers, and the least number, that an import makes inactive at the end. A run may
 archive a tenth of the contacts, and 25 of few."""
 

@@ -21,7 +21,7 @@ from local.settings import Credentials
 from ml_connector.vault import Vault
 
 CUSTOMERS, DAYS = 5000, 30
-RUN_AT = time(2, 0)
+RUN_AT = time(2, 0)  # as the sync's schedule says
 HOURS = (time(10, 40), time(15, 20), time(17, 45))
 """When people do something, in the sync's time zone. The last hour is left to the night's run."""
 
@@ -62,7 +62,7 @@ def live(
         closing(Connector(servers, clock, vault, sync=sync, settings=settings)) as connector,
         connector.receiver() as receiver,
     ):
-        first = connector.run(f"manual__{clock.now().isoformat()}")
+        first = connector.run(f"lived__{clock.now().isoformat()}")
         say(f"first run: {sum(row[3] for row in first.changes):,} changes, approved by admin")
         servers.begin_webhooks(receiver)
         life = Life(servers, company, random, clock=clock.now)
@@ -91,7 +91,7 @@ def _days(
         changes = 0
         if today > clock.now():
             clock.pass_until(today.astimezone(UTC))
-            report = connector.run(f"scheduled__{today.astimezone(UTC).isoformat()}")
+            report = connector.run(f"lived__{today.astimezone(UTC).isoformat()}")
             changes = sum(row[3] for row in report.changes)
         events = 0
         for hour in HOURS:
