@@ -26,6 +26,7 @@ from typing import Any, Self, TextIO
 ENTRIES = {
     "ml-connector": ("ml_connector.cli", "main"),
     "airflow": ("airflow.__main__", "main"),
+    "console-runs": ("tests.integration.console_runs", "main"),
 }
 PRELOADED = (
     "airflow.__main__",

@@ -20,7 +20,7 @@ from starlette.testclient import TestClient
 
 from ml_connector.console.access import PREFIX, Caller, Right
 from ml_connector.console.app import PAGES, build_console
-from ml_connector.console.outside import StatusLine, TokenExpiry
+from ml_connector.console.outside import RunUnderWay, StatusLine, TokenExpiry
 from ml_connector.console.pages import audit
 from ml_connector.console.pages.setup import CONSENT_PAGES, COOKIE
 from ml_connector.console.queries import customer_list
@@ -52,6 +52,10 @@ class FakeOutside:
 
     connected: list[tuple[str, ...]] = field(default_factory=list)
     realms: dict[str, str] = field(default_factory=dict)
+    under_way: RunUnderWay | None = None
+
+    def run_under_way(self, sync):
+        return self.under_way
 
     def realm(self, sync):
         return self.realms.get(sync.name, REALM)

@@ -200,7 +200,7 @@ def the_question_links_to_the_plan_which_is_approved_there(page: Page, base: str
     page.goto(once(link.evaluate("one => one.href"), base))
     page.get_by_role("button", name="Approve").click()
     page.get_by_role("dialog").get_by_role("button", name="Approve").click()
-    expect(page.locator("#answered")).to_contain_text("Approved", timeout=PATIENCE)
+    expect(page.locator("#answered")).to_contain_text("Approval sent", timeout=PATIENCE)
 
 
 def a_replay_links_to_its_run(page: Page, base: str) -> None:

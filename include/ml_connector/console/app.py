@@ -27,6 +27,7 @@ from ml_connector.console.pages import (
     drift,
     overview,
     plans,
+    runs,
     setup,
     webhooks,
 )
@@ -63,6 +64,8 @@ class PageRoute:
 
 PAGES = (
     PageRoute("", Right.READ, overview.overview),
+    PageRoute("/run/progress", Right.READ, runs.follow),
+    PageRoute("/run", Right.RUN, runs.start, "POST"),
     PageRoute("/customers", Right.READ, customer_list.list_customers),
     PageRoute("/customers", Right.READ, customers.find, "POST"),
     PageRoute("/customers/filter", Right.READ, customer_list.refine, "POST"),

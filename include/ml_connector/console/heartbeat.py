@@ -71,7 +71,7 @@ def heartbeat(
         return Heartbeat(
             state="new",
             headline="The sync has not run yet.",
-            detail="Check the connections under Setup, then trigger its DAG in Airflow.",
+            detail="Check the connections under Setup, then press Sync now.",
             next_run=following,
         )
     if last_state == "failed":

@@ -35,11 +35,30 @@ class StatusLine:
     access: str = ""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunUnderWay:
+    """A run of a sync that the host has queued or begun. ``tasks``: ids of those at work.
+
+    ``link``: the path of its page at the host.
+    """
+
+    run_id: str
+    preview: bool
+    queued: bool
+    since: datetime | None
+    tasks: frozenset[str]
+    link: str
+
+
 class Host(Protocol):
     """Services of the host. Every method may raise ``ConnectorError`` with a message for users."""
 
     def paused(self, sync: Sync) -> bool | None:
         """Return whether the sync's DAG is paused, None if Airflow does not know it."""
+        ...
+
+    def run_under_way(self, sync: Sync) -> RunUnderWay | None:
+        """Return the run of the sync that is running, else one that is queued; None without any."""
         ...
 
     def realm(self, sync: Sync) -> str:

@@ -20,10 +20,22 @@ from ml_connector.vault import Vault
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Started:
-    """A started replay or undo: a sentence about it, and the path of its run in Airflow."""
+    """A started run: a sentence about it, and the path of its page in Airflow.
+
+    ``ok`` is False if none was started. Then ``said`` has the reason and what to do.
+    """
 
     said: str
     link: str = ""
+    ok: bool = True
+
+
+class Start(Protocol):
+    """Starts a run of a sync, or its preview."""
+
+    def __call__(self, sync: Sync, *, preview: bool, actor: str) -> Started:
+        """Start it on behalf of ``actor``; may raise ``ConnectorError``."""
+        ...
 
 
 class Replay(Protocol):
@@ -46,7 +58,7 @@ class Undo(Protocol):
 class Services:
     """Services the console is built with.
 
-    ``replay`` and ``undo`` are None if this installation can do neither.
+    ``start``, ``replay`` and ``undo`` are None if this installation can start no runs.
     """
 
     database: Database
@@ -56,6 +68,7 @@ class Services:
     outside: Host
     clock: Callable[[], datetime]
     login_url: str = "/auth/login"
+    start: Start | None = None
     replay: Replay | None = None
     undo: Undo | None = None
 
@@ -136,6 +149,12 @@ class PageRequest:
             **values,
         )
         return HTMLResponse(html, status_code=status, headers=HEADERS)
+
+    def told(self, started: Started) -> Response:
+        """Say that a run was started, or why not."""
+        status = 200 if started.ok else 409
+        values = {"ok": started.ok, "said": started.said, "link": started.link}
+        return self.page("notice.html", status=status, **values)
 
     def elsewhere(self, path: str) -> Response:
         """Redirect the browser to another page of the sync."""

@@ -104,7 +104,10 @@ def last_error(connection: Connection, *, plan_id: int) -> str | None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlanProgress:
-    """The progress of a run. ``settled`` of ``changes`` changes have an outcome."""
+    """The progress of a run. ``settled`` of ``changes`` changes have an outcome.
+
+    ``read``: as ``note_read`` stored it, by kind of record.
+    """
 
     plan_id: int
     state: str
@@ -112,6 +115,7 @@ class PlanProgress:
     calls: int
     changes: int
     settled: int
+    read: Mapping[str, tuple[int, int | None]]
 
 
 def progress_of(connection: Connection, *, sync: str, run_id: str) -> PlanProgress | None:
@@ -120,7 +124,8 @@ def progress_of(connection: Connection, *, sync: str, run_id: str) -> PlanProgre
         text("""SELECT p.id, p.state, p.error,
                        (SELECT coalesce(sum(n::bigint), 0) FROM jsonb_each_text(p.calls) e(k, n)),
                        coalesce(sum(c.changes), 0)::int,
-                       coalesce(sum(c.changes) FILTER (WHERE c.state <> 'pending'), 0)::int
+                       coalesce(sum(c.changes) FILTER (WHERE c.state <> 'pending'), 0)::int,
+                       p.counts -> 'read'
                 FROM ml_connector.plans p LEFT JOIN ml_connector.change_counts c ON c.plan_id = p.id
                 WHERE p.sync = :sync AND p.run_id = :run_id GROUP BY p.id"""),
         {"sync": sync, "run_id": run_id},
@@ -134,6 +139,24 @@ def progress_of(connection: Connection, *, sync: str, run_id: str) -> PlanProgre
         calls=int(row[3]),
         changes=row[4],
         settled=row[5],
+        read={kind: (number, total) for kind, (number, total) in (row[6] or {}).items()},
+    )
+
+
+def note_read(
+    connection: Connection, *, plan_id: int, kind: str, number: int, total: int | None
+) -> None:
+    """Store how many records of a kind (``customers``, ``members``) a run has read so far.
+
+    ``total``: how many there are; None if unknown.
+    """
+    connection.execute(
+        text("""UPDATE ml_connector.plans
+                SET counts = jsonb_set(counts, '{read}', coalesce(counts -> 'read', '{}')
+                    || jsonb_build_object(CAST(:kind AS text),
+                                          jsonb_build_array(CAST(:number AS int), CAST(:total AS int))))
+                WHERE id = :plan_id"""),
+        {"plan_id": plan_id, "kind": kind, "number": number, "total": total},
     )
 
 

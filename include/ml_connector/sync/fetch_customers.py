@@ -5,7 +5,7 @@ page is valid by itself. Conclusions from the entire list (unlisted customers, t
 until the list is known to be complete.
 """
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from itertools import islice
@@ -52,6 +52,7 @@ UNLISTED_AT_A_TIME = 1_000
 RETRIED_AT_ONCE = IDS_PER_QUERY
 """Customers that could not be read are read again by every run: this many, in one query."""
 
+OnRead = Callable[[int, int | None], None]
 _CURSOR = "customers"
 log = structlog.get_logger(__name__)
 
@@ -75,12 +76,13 @@ def fetch_customers(
     *,
     full_sync: bool = False,
     customer_ids: Sequence[str] = (),
+    on_read: OnRead = lambda *_: None,
 ) -> Fetched:
     """Stage customers from QuickBooks; return counts.
 
     Runs a full load on the first run and with ``full_sync``. A change of the customer rules or of a
     customer type's name also causes a full load. With ``customer_ids`` it reads only those
-    customers.
+    customers. ``on_read`` receives after each page how many customers were read, and of how many.
 
     Raises ``IncompleteRead`` if a full load is short. Raises ``SettingsError`` if the connection
     now points to another company (A40), or if QuickBooks lacks a custom field that the settings
@@ -97,8 +99,8 @@ def fetch_customers(
     fetch_types(scope, client)
     with scope.database.begin() as connection:
         stale = cursor.get("mapping") != _mapping(scope, connection)
-    fetched = None if full_sync or stale else _changed(scope, client, cursor)
-    return _counted(scope, fetched or _everything(scope, client, cursor))
+    fetched = None if full_sync or stale else _changed(scope, client, cursor, on_read)
+    return _counted(scope, fetched or _everything(scope, client, cursor, on_read))
 
 
 def _counted(scope: Scope, fetched: Fetched) -> Fetched:
@@ -196,9 +198,17 @@ class _Reader:
     """Page reader that tracks the watermark: the latest update time among query rows."""
 
     def __init__(
-        self, scope: Scope, client: QuickBooksClient, *, seen_in: int = 0, unknown: bool = False
+        self,
+        scope: Scope,
+        client: QuickBooksClient,
+        on_read: OnRead,
+        *,
+        seen_in: int = 0,
+        unknown: bool = False,
+        total: int | None = None,
     ) -> None:
         self._scope, self._client, self._seen_in = scope, client, seen_in
+        self._on_read, self._total = on_read, total
         self.custom_fields = CustomFields(scope, client)
         self.unknown = unknown  # no customer is staged yet
         self.staged = Staged()
@@ -222,6 +232,7 @@ class _Reader:
             times = [each.customer.last_updated for each in page.customers]
             self.watermark = max(filter(None, [self.watermark, *times]), default=None)
             log.info("customers_read", sync=scope.name, rows=self.staged.read)
+            self._on_read(self.staged.read, self._total)
 
     def _mapped(self, rows: Page[dict[str, Any]]) -> MappedPage:
         if self._seen_in:  # a full load is judged at its end
@@ -232,7 +243,9 @@ class _Reader:
             return map_rows(self._scope, connection, rows)
 
 
-def _everything(scope: Scope, client: QuickBooksClient, cursor: dict[str, Any]) -> Fetched:
+def _everything(
+    scope: Scope, client: QuickBooksClient, cursor: dict[str, Any], on_read: OnRead
+) -> Fetched:
     """Stage every customer. A customer neither listed nor found by id is gone."""
     load = int(cursor.get("load", 0)) + 1
     with scope.database.begin() as connection:
@@ -242,7 +255,7 @@ def _everything(scope: Scope, client: QuickBooksClient, cursor: dict[str, Any]) 
     client.copies = Copies()
     expected = client.count()
     started = _now(scope, client)
-    reader = _Reader(scope, client, seen_in=load, unknown=first)
+    reader = _Reader(scope, client, on_read, seen_in=load, unknown=first, total=expected)
     reader.stage(client.iter_listed(until=started, total=expected))
     # Customers updated during the load moved past its cutoff, where those with a time to come are
     # as well. Read those first, then every page.
@@ -324,7 +337,9 @@ def _read_again(scope: Scope, client: QuickBooksClient, *, before: datetime) -> 
     return _fetch_by_ids(scope, client, ids)
 
 
-def _changed(scope: Scope, client: QuickBooksClient, cursor: dict[str, Any]) -> Fetched | None:
+def _changed(
+    scope: Scope, client: QuickBooksClient, cursor: dict[str, Any], on_read: OnRead
+) -> Fetched | None:
     """Stage changes since the watermark; return None if only a full load can detect deletions."""
     started = scope.clock()
     watermark = _time(cursor.get("watermark"))
@@ -333,7 +348,7 @@ def _changed(scope: Scope, client: QuickBooksClient, cursor: dict[str, Any]) -> 
         return None
     with scope.database.begin() as connection:
         asked = server_time(connection)
-    reader = _Reader(scope, client)
+    reader = _Reader(scope, client, on_read)
     reader.read(watermark - OVERLAP)
     read_at = _now(scope, client)
     if watermark > read_at + OVERLAP:

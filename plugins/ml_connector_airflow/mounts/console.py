@@ -9,10 +9,8 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from functools import cache, partial
 from typing import Any
-from urllib.parse import quote
 
 import structlog
-from airflow.api.common.trigger_dag import trigger_dag
 from airflow.api_fastapi.app import get_auth_manager
 from airflow.api_fastapi.auth.managers.base_auth_manager import ResourceMethod
 from airflow.api_fastapi.auth.managers.models.resource_details import (
@@ -24,7 +22,6 @@ from airflow.api_fastapi.core_api.security import bearer_scheme, get_user
 from airflow.models.connection import Connection as StoredConnection
 from airflow.models.dag import DagModel
 from airflow.utils.session import create_session
-from airflow.utils.types import DagRunTriggeredByType
 from fastapi import HTTPException
 from sqlalchemy import select
 from starlette.requests import Request
@@ -33,9 +30,9 @@ from starlette.responses import PlainTextResponse
 from ml_connector.activity import use_edit
 from ml_connector.console.access import HEADERS, Caller, Right
 from ml_connector.console.app import build_console
-from ml_connector.console.outside import StatusLine, TokenExpiry
+from ml_connector.console.outside import RunUnderWay, StatusLine, TokenExpiry
 from ml_connector.console.pages.setup import RETURN
-from ml_connector.console.visit import Services, Started
+from ml_connector.console.visit import Services
 from ml_connector.errors import ConnectorError, NeedsReauth, NotConnected, SettingsError
 from ml_connector.mailchimp.webhooks import SYSTEM as MAILCHIMP
 from ml_connector.model import RunContext
@@ -53,6 +50,7 @@ from ml_connector.wire.consent import Consent
 from ml_connector_airflow import connecting
 from ml_connector_airflow.alerts.delivery import end_alert
 from ml_connector_airflow.hooks.mailchimp import MailchimpHook
+from ml_connector_airflow.mounts import triggering
 from ml_connector_airflow.mounts.receiver import load_keys
 from ml_connector_airflow.tasks.tokens import alert_reauth, needs_reauth
 from ml_connector_airflow.token_variable import TokenVariable
@@ -66,7 +64,6 @@ from ml_connector_airflow.wiring import (
     quickbooks_client,
 )
 
-REPLAY, UNDO = "replay_audit", "undo_run"
 log = structlog.get_logger(__name__)
 
 
@@ -84,7 +81,7 @@ async def identify(request: Request) -> Caller | None:
 def _may(user: Any, right: Right, sync: Sync) -> bool:
     manager = get_auth_manager()
     if right in (Right.READ, Right.RUN):
-        dag_id = f"sync_customers__{sync.name}"
+        dag_id = triggering.dag_of(sync)
         details = DagDetails(id=dag_id, team_name=DagModel.get_team_name(dag_id))
         run = right is Right.RUN
         return bool(
@@ -114,11 +111,13 @@ class AirflowServices:
     def paused(self, sync: Sync) -> bool | None:
         """Return whether the sync's DAG is paused."""
         with create_session() as session:
-            query = select(DagModel.is_paused).where(
-                DagModel.dag_id == f"sync_customers__{sync.name}"
-            )
+            query = select(DagModel.is_paused).where(DagModel.dag_id == triggering.dag_of(sync))
             found: bool | None = session.scalar(query)
             return found
+
+    def run_under_way(self, sync: Sync) -> RunUnderWay | None:
+        """Return the run of the sync that is running or queued."""
+        return triggering.run_under_way(sync)
 
     def realm(self, sync: Sync) -> str:
         """Return the realm id in the connection; ``""`` if there is none."""
@@ -331,45 +330,6 @@ class AirflowServices:
         return connecting.complete_consent(system, conn_id, consent, redirect_uri=redirect_uri)
 
 
-def replay(sync: Sync, ids: list[int], *, actor: str) -> Started:  # noqa: ARG001 -- as asked for
-    """Start a run of ``replay_audit`` for these rows in the caller's name.
-
-    Raises ``SettingsError`` if Airflow does not know the DAG.
-    """
-    rows = "1 row" if len(ids) == 1 else f"{len(ids)} rows"
-    return _started(REPLAY, {"ids": ids}, f"Replay of {rows} has started.", actor=actor)
-
-
-def undo(sync: Sync, plan_id: int, *, dry_run: bool, actor: str) -> Started:
-    """Start a run of ``undo_run`` for a run's plan in the caller's name.
-
-    Raises ``SettingsError`` if Airflow does not know the DAG.
-    """
-    said = "The preview of the undo" if dry_run else f"The undo of plan {plan_id}"
-    given = {"run": str(plan_id), "sync": sync.name, "dry_run": dry_run}
-    return _started(UNDO, given, f"{said} has started.", actor=actor)
-
-
-def _started(dag_id: str, given: dict[str, Any], said: str, *, actor: str) -> Started:
-    with create_session() as session:
-        known = session.scalar(select(DagModel.is_paused).where(DagModel.dag_id == dag_id))
-        if known is None:
-            raise SettingsError(f"Airflow knows no DAG {dag_id}; is the DAG folder complete?")
-        run = trigger_dag(
-            dag_id,
-            triggered_by=DagRunTriggeredByType.UI,
-            triggering_user_name=actor,
-            conf=given,
-            session=session,
-        )
-        run_id = str(run.run_id) if run else ""
-    waits = f" It waits: the DAG {dag_id} is paused." if known else ""
-    return Started(
-        said=f"{said}{waits}",
-        link=f"/dags/{dag_id}/runs/{quote(run_id, safe='')}",
-    )
-
-
 @contextmanager
 def _scope(sync: Sync, *, read_only: bool = False) -> Iterator[Scope]:
     scope = open_scope(sync.name, read_only=read_only)
@@ -437,8 +397,9 @@ def console_services() -> Services:
         outside=AirflowServices(),
         clock=lambda: datetime.now(UTC),
         login_url=get_auth_manager().get_url_login(),
-        replay=replay,
-        undo=undo,
+        start=triggering.start_sync,
+        replay=triggering.replay,
+        undo=triggering.undo,
     )
 
 

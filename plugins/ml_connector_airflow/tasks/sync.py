@@ -42,6 +42,7 @@ from ml_connector.sync import (
 )
 from ml_connector.sync import fetch_customers as fetch
 from ml_connector.sync import fetch_members as members
+from ml_connector.sync.read_count import ReadCount
 from ml_connector_airflow import metrics
 from ml_connector_airflow.alerts.callbacks import report_skew, run_succeeded
 from ml_connector_airflow.alerts.delivery import end_alert, raise_alert
@@ -54,15 +55,20 @@ Params = Mapping[str, Any]
 """The run's parameters, as ``forms.SYNC_CUSTOMERS`` describes them."""
 
 
+def _is_preview(params: Params) -> bool:
+    """Return whether the run may only read. The trigger form has no field for it: see ``forms``."""
+    return bool(params.get("preview"))
+
+
 @contextmanager
 def _step(sync: str) -> Iterator[Scope]:
     """Open the sync for one task; store its call counts and any error, however it ends."""
     context: dict[str, Any] = dict(get_current_context())
-    preview = bool(context.get("params", {}).get("preview"))
+    preview = _is_preview(context.get("params", {}))
     scope = open_scope(sync, run=run_of(context), read_only=preview)
     step = f"{scope.run.task_id}/{getattr(context['ti'], 'map_index', -1)}"
     try:
-        plan_id = scope.plan_id()
+        plan_id = scope.plan_id("preview" if preview else None)
         try:
             with values_withheld():
                 yield scope
@@ -118,6 +124,7 @@ def fetch_customers(sync: str, params: Params) -> dict[str, Any]:
             quickbooks_client(scope),
             full_sync=params["full_sync"],
             customer_ids=params["customer_ids"],
+            on_read=ReadCount(scope, "customers").reach,
         )
         report_skew(scope, "quickbooks")
         return asdict(fetched)
@@ -131,11 +138,12 @@ def make_plan(sync: str, params: Params) -> list[int]:
     """
     with _step(sync) as scope:
         client = mailchimp_client(scope)
-        members.fetch_members(scope, client, full_sync=params["full_sync"])
+        on_page = ReadCount(scope, "members").add_page
+        members.fetch_members(scope, client, full_sync=params["full_sync"], on_page=on_page)
         end_alert(scope.database, cause=needs_reauth(scope.sync.mailchimp_conn_id))
         report_skew(scope, "mailchimp")
         planned = planner.make_plan(
-            scope, preview=params["preview"], customer_ids=params["customer_ids"]
+            scope, preview=_is_preview(params), customer_ids=params["customer_ids"]
         )
         metrics.plan_size(sync, planned.changes)
         if planned.changes:
@@ -262,7 +270,7 @@ def fetch_activity(
     with _step(sync) as scope:
         _go_on(scope, shards)
         rejected = guard.plan_state(scope, plan_id=scope.plan_id()) == "rejected"
-        if params["preview"] or rejected or not first_run.may_write(scope):
+        if _is_preview(params) or rejected or not first_run.may_write(scope):
             return []
         full_sync, client = params["full_sync"], mailchimp_client(scope)
         done = follow_up.follow_up(scope, client, plan_id=scope.plan_id())

@@ -19,7 +19,7 @@ MAY = {
 OURS = {"X-Console": "1", "Sec-Fetch-Site": "same-origin"}
 NO_ROW = "999999999"  # to whoever may act, so that the other tests find the machine as it was
 # Needs no row to start something; that it does is shown in the browser.
-STARTS = {"/audit/replay"}
+STARTS = {"/audit/replay", "/run"}
 
 
 @pytest.mark.parametrize("role", ROLES)

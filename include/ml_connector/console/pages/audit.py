@@ -95,7 +95,7 @@ def _replayed(visit: PageRequest, ids: list[int]) -> Response:
     if visit.services.replay is None or not ids:
         return visit.page("notice.html", status=404, ok=False, said="There is nothing to replay.")
     started = visit.services.replay(visit.sync, ids, actor=visit.caller.name)
-    return visit.page("notice.html", ok=True, said=started.said, link=started.link)
+    return visit.told(started)
 
 
 def export(visit: PageRequest) -> Response:

@@ -14,6 +14,7 @@ from ml_connector.console.access import Right
 from ml_connector.console.accounts import refused_accounts, system_of
 from ml_connector.console.heartbeat import heartbeat
 from ml_connector.console.outside import TokenExpiry
+from ml_connector.console.pages.runs import run_card
 from ml_connector.console.queries import customer_list
 from ml_connector.console.queries import inbox as inbox_queries
 from ml_connector.console.queries import overview as overview_queries
@@ -72,6 +73,7 @@ def overview(visit: PageRequest) -> Response:
         alerts = overview_queries.open_alerts(connection)
         asking = plan_queries.waiting_plan(connection, sync=sync.name)
         values: dict[str, Any] = {
+            **run_card(visit, connection),
             "differing": observations.count_differing(connection, sync=sync.name),
             "charts": _charts(visit, connection),
             "census": customer_list.take_census(connection, sync=sync.name),

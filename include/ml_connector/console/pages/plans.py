@@ -11,6 +11,7 @@ from starlette.responses import Response, StreamingResponse
 from ml_connector.console import words
 from ml_connector.console.access import HEADERS
 from ml_connector.console.accounts import refused_accounts
+from ml_connector.console.pages.runs import run_card
 from ml_connector.console.queries import plans
 from ml_connector.console.sheet import iter_csv
 from ml_connector.console.visit import PageRequest, number
@@ -86,6 +87,7 @@ def plan(visit: PageRequest) -> Response:
         undone = undos.run_of_plan(connection, plan_id=row.id)
         expected = forecast.shown(row.counts.get("forecast"))
         overwritten = _overwritten(visit, connection, row, expected)
+        card = run_card(visit, connection)
     page = rows[: plans.PAGE]
     return visit.page(
         "plan.html",
@@ -103,6 +105,7 @@ def plan(visit: PageRequest) -> Response:
         state=state,
         newer=page[-1].id if len(rows) > len(page) else 0,
         first=not after,
+        **card,
     )
 
 
@@ -137,7 +140,7 @@ def undo(visit: PageRequest) -> Response:
         dry_run=visit.query.get("preview") == "1",
         actor=visit.caller.name,
     )
-    return visit.page("notice.html", ok=True, said=started.said, link=started.link)
+    return visit.told(started)
 
 
 def _undoes(

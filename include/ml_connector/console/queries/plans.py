@@ -50,7 +50,7 @@ def plan_row(connection: Connection, *, sync: str, plan_id: int) -> Row[Any] | N
 def waiting_plan(connection: Connection, *, sync: str) -> Row[Any] | None:
     """Return the newest plan that waits for approval, None if none does."""
     return connection.execute(
-        text("""SELECT id, kind, counts, created_at FROM ml_connector.plans
+        text("""SELECT id, run_id, kind, counts, created_at FROM ml_connector.plans
                 WHERE sync = :sync AND state = 'waiting' ORDER BY id DESC LIMIT 1"""),
         {"sync": sync},
     ).one_or_none()

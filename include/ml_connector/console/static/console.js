@@ -84,7 +84,9 @@ document.addEventListener("click", async (event) => {
       body: JSON.stringify({ chosen_options: [answer], params_input: { shown } }),
     });
     if (response.ok) {
-      say(`${answer === "Approve" ? "Approval" : "Rejection"} sent. Load the page again to see the run's state.`);
+      const next = document.getElementById("run") ? "This page follows the run." : "Load the page again to see the run's state.";
+      say(`${answer === "Approve" ? "Approval" : "Rejection"} sent. ${next}`);
+      document.body.dispatchEvent(new Event("answered"));
       return;
     }
     say(refusals[response.status] || `Airflow refused the answer (${response.status}). Answer in Airflow.`);
