@@ -154,7 +154,7 @@ class Sync(_Strict):
     quickbooks_pool: str = Field(default="quickbooks_api", min_length=1)
     mailchimp_pool: str = Field(default="mailchimp_api", min_length=1)
     audience_id: str = Field(min_length=1)
-    schedule: str = "0 2 * * *"
+    schedule: str = "0 4 * * *"
     timezone: str = "UTC"
     new_contact_status: Literal["subscribed", "pending", "transactional"]
     first_run: Literal["ask", "write"] = "ask"
@@ -278,7 +278,7 @@ class Sync(_Strict):
     @classmethod
     def _valid_cron(cls, value: str) -> str:
         if not croniter.is_valid(value):
-            raise ValueError(f"{value!r} is no cron expression; five fields, like '0 2 * * *'")
+            raise ValueError(f"{value!r} is no cron expression; five fields, like '0 4 * * *'")
         return value
 
     @field_validator("fields")

@@ -45,7 +45,7 @@ _SYNC = """\
     # The audience that is written.
     audience_id: ""
     # When a run starts: minute, hour, day, month, weekday. "*/15 * * * *" does without webhooks.
-    schedule: "0 2 * * *"
+    schedule: "0 4 * * *"
     timezone: UTC
     # The status of a contact that we create. It states the legal basis for mailing:
     #   subscribed     every customer agreed to the newsletter

@@ -43,7 +43,7 @@ def test_the_smallest_file_gets_every_default(tmp_path):
         "mailchimp_default",
     )
     assert (sync.on_inactive, sync.include_jobs, sync.inactive_tag) == ("archive", True, "Inactive")
-    assert (sync.schedule, sync.timezone, sync.tags.static) == ("0 2 * * *", "UTC", ())
+    assert (sync.schedule, sync.timezone, sync.tags.static) == ("0 4 * * *", "UTC", ())
 
 
 def test_a_merge_field_may_have_a_ranked_list_of_sources(tmp_path):

@@ -30,7 +30,7 @@ syncs:
         - FamilyName
         - DisplayName
     tags: {static: [QuickBooks], from: {job: Job}}
-    schedule: "0 2 * * *"
+    schedule: "0 4 * * *"
   # The branch.
   branch: {audience_id: x, new_contact_status: pending, fields: {FNAME: GivenName}}
 

@@ -14,6 +14,7 @@ from ml_connector.errors import ConnectorError, SettingsError, StorageError
 from ml_connector.mailchimp.webhooks import secret_in, secret_matches
 from ml_connector.model import RunContext
 from ml_connector.privacy import erasure
+from ml_connector.rules.clock_changes import skipped_day
 from ml_connector.scope import Scope
 from ml_connector.settings import home, load_alerts, load_sync, load_syncs, settings_place
 from ml_connector.store import cursors, customers, problems, unreadable
@@ -86,6 +87,7 @@ def _keys() -> str:
 
 def _of_sync(scope: Scope, *, fix: bool) -> Iterator[Line]:
     checks: list[tuple[str, Callable[[], str]]] = [
+        ("schedule", lambda: _schedule(scope)),
         ("database", lambda: _database(scope)),
         ("erasures", lambda: _erasures(scope)),
         ("QuickBooks", lambda: _quickbooks(scope)),
@@ -111,6 +113,18 @@ def _tried(name: str, check: Callable[[], str]) -> Line:
 
 def _failed(name: str, error: ConnectorError) -> Line:
     return Line(False, name, str(error), settings=isinstance(error, SettingsError))
+
+
+def _schedule(scope: Scope) -> str:
+    sync = scope.sync
+    told = f"{sync.schedule} in {sync.timezone}"
+    skipped = skipped_day(sync.schedule, sync.timezone, after=scope.clock())
+    if skipped is None:
+        return told
+    return (
+        f"{told}; warning: the clocks skip {skipped:%H:%M on %Y-%m-%d}, and Airflow drops that"
+        " day's run. Choose another hour, like 0 4 * * *"
+    )
 
 
 def _database(scope: Scope) -> str:

@@ -118,7 +118,7 @@ class Initialiser:
         }
         chosen["fields"] = self._mapping(name, present | chosen, keep=same)
         chosen["tags"] = self._tags(present.get("tags"))
-        chosen["schedule"] = self._schedule(name, str(present.get("schedule", "0 2 * * *")))
+        chosen["schedule"] = self._schedule(name, str(present.get("schedule", "0 4 * * *")))
         chosen["timezone"] = given.timezone or self._ask(
             "Time zone, like Europe/Berlin", str(present.get("timezone", "UTC"))
         )
@@ -259,7 +259,7 @@ class Initialiser:
 
     def _schedule(self, name: str, present: str) -> str:
         self._say(
-            "When shall it run? Cron, five fields: 0 2 * * * is every night at two;"
+            "When shall it run? Cron, five fields: 0 4 * * * is every night at four;"
             " */15 * * * * does without webhooks."
         )
         while True:
@@ -369,7 +369,7 @@ class Initialiser:
 _DEFAULTS: Mapping[str, Any] = {
     "quickbooks_conn_id": "quickbooks_default",
     "mailchimp_conn_id": "mailchimp_default",
-    "schedule": "0 2 * * *",
+    "schedule": "0 4 * * *",
     "timezone": "UTC",
     "tags": [],
 }
