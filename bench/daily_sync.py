@@ -121,6 +121,7 @@ class Setting:
             pace=lambda: None,
             retries=Retries(),
             calls=scope.calls,
+            pages_at_a_time=THREADS,
         )
 
 

@@ -27,6 +27,8 @@ from ml_connector_airflow.hooks.mailchimp import MailchimpHook
 from ml_connector_airflow.hooks.quickbooks import QuickBooksHook
 
 DATABASE_CONN_ID = "ml_connector_db"
+PAGES_AT_A_TIME = 3
+"""Pages of a Mailchimp listing that a task reads in parallel: as many as it has connections."""
 PASSWORD_VARIABLE = "ML_CONNECTOR_DB_PASSWORD"  # noqa: S105 - its name; or with _FILE, a file's
 _DATABASE_FIX = "add one of type Postgres that points at the connector's database"
 _POSTGRES_OPTIONS = frozenset(
@@ -148,7 +150,7 @@ def quickbooks_client(scope: Scope) -> QuickBooksClient:
     )
 
 
-def mailchimp_client(scope: Scope) -> MailchimpClient:
+def mailchimp_client(scope: Scope, *, pages_at_a_time: int = PAGES_AT_A_TIME) -> MailchimpClient:
     """Return a client of the sync's audience."""
     conn_id = scope.sync.mailchimp_conn_id
     connection_named(conn_id, "add one of type Mailchimp")
@@ -160,6 +162,7 @@ def mailchimp_client(scope: Scope) -> MailchimpClient:
         retries=retries,
         calls=scope.calls,
         member_fields=scope.sync.member_fields,
+        pages_at_a_time=pages_at_a_time,
         read_only=scope.read_only,
     )
 

@@ -212,6 +212,7 @@ class Company:
             retries=self.retries("mailchimp"),
             calls=calls,
             member_fields=self.sync_settings().member_fields,
+            pages_at_a_time=self.threads,
         )
 
     def _transport(self, system: str) -> Transport:

@@ -43,6 +43,7 @@ class Clients(Observed):
         audience: str = AUDIENCE,
         timeout: float = 10.0,
         page_size: int = 1000,
+        pages_at_a_time: int = 1,
     ) -> MailchimpClient:
         url = f"{self.standin.url}/3.0" if host is None else host
         return MailchimpClient(
@@ -56,6 +57,7 @@ class Clients(Observed):
             retries=self.retries(tries=3),
             calls=self.calls,
             page_size=page_size,
+            pages_at_a_time=pages_at_a_time,
         )
 
 
@@ -155,7 +157,7 @@ def test_the_batch_contract_is_found_out_and_creates_nobody(world: Clients, cont
 
 def test_a_listing_moves_on_by_time_and_misses_nobody(world: Clients) -> None:
     world.standin.control("POST", "members/generate", {"count": 2500})
-    client = world.client()
+    client = world.client(pages_at_a_time=3)
     pages = list(client.iter_members(since=None))
     assert len({member.email_address for page in pages for member in page}) == 2500
     assert world.calls["mailchimp.members"] == 3

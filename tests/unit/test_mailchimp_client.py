@@ -1,6 +1,8 @@
 """The Mailchimp client's rules: bounded repetition, complete listings, harmless replays."""
 
-from collections.abc import Callable, Collection
+import random
+import threading
+from collections.abc import Callable, Collection, Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -240,7 +242,8 @@ def test_tags_set_off_no_automation() -> None:
 class Audience:
     """Members in memory; ``included`` says whether ``since_last_changed`` includes its second.
 
-    ``meddle`` is called after every answer and may change members (their time moves to now).
+    ``meddle`` is called after every answer and may change members (their time moves to now);
+    ``before`` with the offset before an answer is made, by the thread that asks.
     """
 
     def __init__(
@@ -254,14 +257,20 @@ class Audience:
         self.times, self.included, self.queries = dict(times), included, 0
         self.now = max(times.values(), default=START) + timedelta(minutes=1)
         self.meddle: Callable[[], None] = lambda: None
+        self.before: Callable[[int], None] = lambda _: None
+        self.answering = threading.Lock()
 
     def touch(self, id_: str) -> None:
         self.now += timedelta(seconds=1)
         self.times[id_] = self.now
 
     def send(self, request: Request) -> Response:
+        self.before(int(request.params["offset"]))
+        with self.answering:
+            return self._answered(request.params)
+
+    def _answered(self, params: Mapping[str, str]) -> Response:
         self.queries += 1
-        params = request.params
         since = params.get("since_last_changed")
         floor = datetime.fromisoformat(since) if since else datetime.min.replace(tzinfo=UTC)
         rows = sorted(
@@ -280,21 +289,29 @@ class Audience:
         return said({"members": members, "total_items": len(rows)})
 
 
-def read(audience: Audience, size: int, since: datetime | None = None) -> list[str]:
-    client = Bench(audience, page_size=size).client
+def read(
+    audience: Audience, size: int, since: datetime | None = None, *, pages: int = 1
+) -> list[str]:
+    client = Bench(audience, page_size=size, pages_at_a_time=pages).client
     return [member.contact_id for page in client.iter_members(since=since) for member in page]
 
 
 members = st.lists(st.integers(0, 15), max_size=60)
 
 
-@given(seconds=members, size=st.integers(2, 9), included=st.booleans(), since=st.integers(-1, 15))
+@given(
+    seconds=members,
+    size=st.integers(2, 9),
+    included=st.booleans(),
+    since=st.integers(-1, 15),
+    pages=st.sampled_from([1, 3]),
+)
 def test_every_member_comes_once_whatever_the_ties(
-    seconds: list[int], size: int, included: bool, since: int
+    seconds: list[int], size: int, included: bool, since: int, pages: int
 ) -> None:
     times = {str(n): START + timedelta(seconds=second) for n, second in enumerate(seconds)}
     floor = None if since < 0 else START + timedelta(seconds=since)
-    ids = read(Audience(times, included=included), size, floor)
+    ids = read(Audience(times, included=included), size, floor, pages=pages)
     expected = [
         id_
         for id_, time in times.items()
@@ -338,6 +355,57 @@ def test_no_member_is_missed_while_others_change(
     assert set(times) == set(read(audience, size))
 
 
+@given(seconds=members, size=st.integers(2, 9), included=st.booleans(), seed=st.integers(0))
+def test_no_member_is_missed_while_others_change_between_pages_read_in_parallel(
+    seconds: list[int], size: int, included: bool, seed: int
+) -> None:
+    times = {str(n): START + timedelta(seconds=second) for n, second in enumerate(seconds)}
+    audience, chance = Audience(times, included=included), random.Random(seed)
+
+    def meddle() -> None:
+        if times and audience.queries < 40:
+            for id_ in chance.sample(sorted(times), min(len(times), chance.randrange(4))):
+                audience.touch(id_)
+
+    audience.meddle = meddle
+    assert set(times) == set(read(audience, size, pages=3))
+
+
+def test_a_member_that_changes_after_the_last_page_was_read_ahead_is_not_missed() -> None:
+    audience, ahead = Audience(dict.fromkeys("012345678", START)), threading.Event()
+
+    def before(offset: int) -> None:
+        if offset == 3 and not ahead.is_set():
+            assert ahead.wait(60)
+            audience.touch("4")
+
+    def meddle() -> None:
+        if audience.queries == 2:  # the page at 6, with those at the end
+            ahead.set()
+
+    audience.before, audience.meddle = before, meddle
+    assert set(read(audience, 4, pages=2)) == set("012345678")
+
+
+def test_no_more_pages_are_in_flight_than_connections_are_given() -> None:
+    audience, busy, most = Audience(dict.fromkeys(map(str, range(99)), START)), [0], [0]
+    together = threading.Barrier(3)
+
+    def before(offset: int) -> None:
+        if 0 < offset <= 6:
+            together.wait(60)  # three are in flight at once
+        with audience.answering:
+            busy[0] += 1
+            most[0] = max(most[0], busy[0])
+
+    def meddle() -> None:
+        busy[0] -= 1
+
+    audience.before, audience.meddle = before, meddle
+    assert len(read(audience, 3, pages=3)) == 99
+    assert most[0] <= 3
+
+
 def test_a_row_that_went_to_the_end_does_not_pass_for_the_one_left_behind() -> None:
     audience = Audience(dict.fromkeys("012", START))
 
@@ -373,15 +441,16 @@ def test_a_listing_without_a_stable_order_is_given_up() -> None:
         read(Shuffled(times), 2)
 
 
+@pytest.mark.parametrize("pages", [1, 3])
 @pytest.mark.parametrize("a_second", [1, 7, 40, 300, 5000])
-def test_a_long_listing_costs_little_more_than_its_pages(a_second: int) -> None:
+def test_a_long_listing_costs_little_more_than_its_pages(a_second: int, pages: int) -> None:
     times = {f"{n:05}": START + timedelta(seconds=n // a_second) for n in range(5000)}
     audience = Audience(times)
-    assert len(read(audience, 100)) == 5000
+    assert len(read(audience, 100, pages=pages)) == 5000
     assert audience.queries <= 50 * (1 + min(2 * a_second, 50) / 100) + 2
 
 
 def test_a_quiet_day_costs_one_call() -> None:
     audience = Audience({"1": START})
-    assert read(audience, 1000, START + timedelta(hours=1)) == []
+    assert read(audience, 1000, START + timedelta(hours=1), pages=3) == []
     assert audience.queries == 1

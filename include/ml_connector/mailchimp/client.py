@@ -4,6 +4,7 @@ Every write is safe to repeat: it is an upsert, or its refusal is checked agains
 """
 
 import re
+import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -24,6 +25,7 @@ from ml_connector.errors import (
 )
 from ml_connector.mailchimp import listing, protocol
 from ml_connector.mailchimp.listing import Listed
+from ml_connector.mailchimp.read_ahead import ReadAhead
 from ml_connector.model import (
     BatchResult,
     Campaign,
@@ -64,6 +66,7 @@ class MailchimpClient:
     (``protocol.auth_headers``). ``pace`` is called before every call and may wait. ``calls`` counts
     every call sent, by kind: ``mailchimp.members``, ``.batch``, ``.put`` ... ``member_fields``:
     parts of a member to list besides those that always are, ``interests`` or ``language``.
+    ``pages_at_a_time``: how many pages of listings are read in parallel, a connection each.
     """
 
     def __init__(
@@ -77,6 +80,7 @@ class MailchimpClient:
         retries: Retries,
         calls: Counter[str],
         page_size: int = protocol.MAX_COUNT,
+        pages_at_a_time: int = 1,
         member_fields: Sequence[str] = (),
     ) -> None:
         self._transport = transport
@@ -86,7 +90,8 @@ class MailchimpClient:
         self._pace = pace
         self._retries = retries
         self._calls = calls
-        self._page_size = page_size
+        self._page_size, self._pages_at_a_time = page_size, pages_at_a_time
+        self._listing = threading.Semaphore(pages_at_a_time)
         self._member_fields = member_fields
         self._tag_ids: dict[str, int] = {}
         self.server_time: datetime | None = None
@@ -176,15 +181,21 @@ class MailchimpClient:
         The next page starts one second before the last time seen. It therefore does not matter
         whether Mailchimp's ``since_last_changed`` is inclusive. If many members share a second,
         this would read most of a page twice. There the offset advances instead, with one row of
-        overlap. A row that left the list shows as a shift of the overlap. The client then goes back
-        page by page until a page begins with a row that was there before.
+        overlap, and so it does to pages that are read in parallel. A row that left the list shows
+        as a shift of the overlap. The client then goes back page by page until a page begins with a
+        row that was there before.
         """
+        fetch = partial(self._page, archived=archived)
+        with ReadAhead(fetch, size=self._page_size, pages=self._pages_at_a_time) as ahead:
+            yield from self._iter_joined(ahead, since)
+
+    def _iter_joined(self, ahead: ReadAhead, since: datetime | None) -> Iterator[Page[Member]]:
         offset, anchor, shifts = 0, listing.NOWHERE, 0
         reached = listing.START
         delivered: dict[str, datetime] = {}
         equal, former = Counter[str](), list[listing.Listed]()
         while True:
-            page = self._page(since, archived, offset)
+            page = ahead.page(since, offset)
             if anchor != listing.NOWHERE:
                 follows = bool(page) and listing.place(page[0]) == anchor
             else:
@@ -214,7 +225,8 @@ class MailchimpClient:
             delivered = {key: time for key, time in delivered.items() if time >= restart}
             delivered |= {listing.key(member): listing.changed(member) for member in page}
             again = sum(listing.changed(member) >= restart for member in page)
-            if again <= self._page_size // 2 and restart > (since or listing.START):
+            may_restart = again <= self._page_size // 2 and restart > (since or listing.START)
+            if may_restart and not ahead.in_flight:
                 since, offset, anchor, former = restart, 0, listing.NOWHERE, page
             else:
                 offset, anchor, former = (
@@ -223,7 +235,10 @@ class MailchimpClient:
                     page[-1:],
                 )
 
-    def _page(self, since: datetime | None, archived: bool, offset: int) -> list[Listed]:
+    def _page(
+        self, since: datetime | None, offset: int, *, archived: bool
+    ) -> tuple[list[Listed], int]:
+        """Return a page and the number of members in the listing; 0 if the response tells none."""
         params = protocol.members_params(
             since=since,
             archived=archived,
@@ -231,9 +246,10 @@ class MailchimpClient:
             count=self._page_size,
             further=self._member_fields,
         )
-        document = self._in_audience(
-            "members", "GET", "/members", params=params, shape=protocol.MembersPage
-        )
+        with self._listing:
+            document = self._in_audience(
+                "members", "GET", "/members", params=params, shape=protocol.MembersPage
+            )
         latest = self._latest()
         page = [
             protocol.parse_member(found, latest=latest) for found in document.get("members") or ()
@@ -243,7 +259,8 @@ class MailchimpClient:
                 f"Mailchimp: not one of {len(page)} members can be read; nothing more is written."
                 " The console lists the reasons; update ml-connector or ask Mailchimp"
             )
-        return page
+        total = document.get("total_items")
+        return page, total if type(total) is int else 0
 
     def _latest(self) -> datetime | None:
         return None if self.server_time is None else self.server_time + CLOCKS_DIFFER
@@ -286,7 +303,8 @@ class MailchimpClient:
                 "offset": str(offset),
                 "fields": "abuse_reports.email_address",
             }
-            page = self._in_audience("abuse_reports", "GET", "/abuse-reports", params=params)
+            with self._listing:
+                page = self._in_audience("abuse_reports", "GET", "/abuse-reports", params=params)
             rows = page.get("abuse_reports") or []
             reports = protocol.objects(page, "abuse_reports")
             found |= {plain_text(row.get("email_address")).strip().lower() for row in reports}

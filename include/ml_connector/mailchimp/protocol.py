@@ -96,6 +96,7 @@ class MembersPage(TypedDict, total=False):
     """Fields read of a page of members."""
 
     members: list[_FurtherMember]
+    total_items: Any
 
 
 class BatchDocument(TypedDict, total=False):

@@ -43,9 +43,10 @@ class MailchimpHook(SessionHook):
         calls: Counter[str] | None = None,
         retries: Retries | None = None,
         member_fields: Sequence[str] = (),
+        pages_at_a_time: int = 1,
         read_only: bool = False,
     ) -> MailchimpClient:
-        """Return a client that lists these parts of members too.
+        """Return a client that lists these parts of members too, and reads pages in parallel.
 
         Raises ``NotConnected`` if the connection has no password.
         """
@@ -67,6 +68,7 @@ class MailchimpHook(SessionHook):
             retries=retries or Retries(),
             calls=calls if calls is not None else Counter(),
             member_fields=member_fields,
+            pages_at_a_time=pages_at_a_time,
         )
 
     def authorization_server(self) -> AuthorizationServer:
