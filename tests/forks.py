@@ -52,6 +52,8 @@ PRELOADED = (
 )
 ROOT = Path(__file__).resolve().parents[1]
 LARGEST_REQUEST = 1 << 17
+ENDS_WITHIN = 240.0
+"""Seconds that the end of a block waits for its command. One of a failed block is killed."""
 WRONG_ENVIRONMENT = 86
 """The exit code of a child that would not see what its environment says."""
 
@@ -206,10 +208,12 @@ class Forked:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, failure: type[BaseException] | None, *_: object) -> None:
         if self.stdout:
             self.stdout.close()
-        self.wait()
+        if failure is not None:
+            self.kill()
+        self.wait(ENDS_WITHIN)
         self._told.close()
 
 

@@ -8,6 +8,7 @@ import pytest
 import requests
 
 from sandbox.running import SandboxNotStartedError, bind, running_as_process
+from tests.started import program
 
 
 def command(*options):
@@ -26,7 +27,7 @@ def test_both_apis_run_in_one_process_that_stops_when_told():
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_it_says_where_it_listens_and_a_signal_ends_it_cleanly(number):
     options = ("--quickbooks-port", "0", "--mailchimp-port", "0", "--company", "empty")
-    with subprocess.Popen(command(*options), stdout=subprocess.PIPE, text=True) as process:
+    with program(command(*options), stdout=subprocess.PIPE, text=True) as process:
         lines = sorted(process.stdout.readline().split(" at ")[0] for _ in range(2))
         process.send_signal(number)
         assert process.wait(timeout=10) == 0

@@ -17,6 +17,7 @@ from sandbox import memory
 from sandbox.mailchimp.app import create_app as create_mailchimp
 from sandbox.quickbooks.app import create_app as create_quickbooks
 from sandbox.running import serving_in_thread
+from tests.started import program
 
 AUTH = ("any", "sandbox-key-us99")
 LIST = "a1b2c3d4e5"
@@ -173,7 +174,7 @@ def test_the_command_writes_its_state_when_it_is_stopped(tmp_path):
     )
     command = [sys.executable, "-m", "sandbox", *options]
     for _ in range(2):
-        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        with program(command, stdout=subprocess.PIPE, text=True) as process:
             process.stdout.readline()
             process.stdout.readline()
             time.sleep(0.05)

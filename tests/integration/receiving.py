@@ -26,6 +26,7 @@ from ml_connector.webhooks.receiver.body import MemoryBudget
 from ml_connector.webhooks.receiver.keys import Keyring, Keys, MailchimpKey
 from ml_connector.webhooks.receiver.serving import server_config
 from tests.integration.company import AUDIENCE, REALM
+from tests.started import READY_WITHIN
 
 TOKEN = "verifier-token-of-the-tests"
 OTHER_TOKEN = "verifier-token-of-another-app"
@@ -147,10 +148,13 @@ def serving(
         server = uvicorn.Server(server_config(receiver, console=console))
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
         thread.start()
-        while not server.started:
-            time.sleep(0.01)
         host, port = listener.getsockname()
         try:
+            deadline = time.monotonic() + READY_WITHIN
+            while not server.started:
+                assert thread.is_alive(), "the receiver did not start"
+                assert time.monotonic() < deadline, "the receiver did not start in time"
+                time.sleep(0.01)
             yield Served(f"http://{host}:{port}", receiver, looking)
         finally:
             server.should_exit = True

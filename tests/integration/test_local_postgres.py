@@ -4,12 +4,15 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import psutil
 import pytest
 
 from local.postgres import EmbeddedPostgres
+from tests.started import program
 
 # A user that is killed: says where its server is, then sleeps.
 TEMPORARY = """
@@ -38,16 +41,14 @@ def test_sleeps():
 """
 
 
-def using(script: str, *arguments: str) -> tuple[subprocess.Popen[str], int, Path]:
-    """Start a user; return it with the server's process id and folder."""
-    user = subprocess.Popen(
-        [sys.executable, "-c", script, *arguments],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    pid, home = user.stdout.readline().split()
-    return user, int(pid), Path(home)
+@contextmanager
+def using(script: str, *arguments: str) -> Iterator[tuple["subprocess.Popen[str]", int, Path]]:
+    """Start a user; yield it with the server's process id and folder."""
+    command = [sys.executable, "-c", script, *arguments]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    with program(command, text=True, **pipes) as user:
+        pid, home = user.stdout.readline().split()
+        yield user, int(pid), Path(home)
 
 
 def alive(pid: int) -> bool:
@@ -63,10 +64,10 @@ def wait_until(true, seconds: float = 60) -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
 def test_a_killed_user_leaves_no_server_and_no_folder(number):
-    user, pid, home = using(TEMPORARY)
-    assert alive(pid)
-    user.send_signal(number)
-    user.communicate(timeout=60)
+    with using(TEMPORARY) as (user, pid, home):
+        assert alive(pid)
+        user.send_signal(number)
+        user.communicate(timeout=60)
     wait_until(lambda: not alive(pid))
     wait_until(lambda: not home.exists())
 
@@ -76,26 +77,27 @@ def test_a_killed_pytest_leaves_no_server(number, tmp_path):
     note = tmp_path / "note"
     (tmp_path / "test_it.py").write_text(TEST.format(note=str(note)))
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(tmp_path)]
-    run = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    wait_until(lambda: note.exists() and note.read_text().endswith("\n"))
-    pid, home = note.read_text().split()
-    run.send_signal(number)
-    run.wait(60)
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    with program(command, **quiet) as run:
+        wait_until(lambda: note.exists() and note.read_text().endswith("\n"))
+        pid, home = note.read_text().split()
+        run.send_signal(number)
+        run.wait(60)
     wait_until(lambda: not alive(int(pid)))
     wait_until(lambda: not Path(home).exists())
 
 
 def test_a_shared_server_outlives_the_user_that_started_it_and_ends_with_the_last(tmp_path):
-    first, pid, home = using(SHARED, str(tmp_path / "server"))
-    second, same, _ = using(SHARED, str(tmp_path / "server"))
-    assert same == pid
-    first.kill()
-    first.communicate(timeout=60)
-    with_server = EmbeddedPostgres(home)
-    with_server.attach()
-    with_server.create_database("still_there")  # it answers
-    second.kill()
-    second.communicate(timeout=60)
+    folder = str(tmp_path / "server")
+    with using(SHARED, folder) as (first, pid, home), using(SHARED, folder) as (second, same, _):
+        assert same == pid
+        first.kill()
+        first.communicate(timeout=60)
+        with_server = EmbeddedPostgres(home)
+        with_server.attach()
+        with_server.create_database("still_there")  # it answers
+        second.kill()
+        second.communicate(timeout=60)
     wait_until(lambda: not alive(pid))
 
 

@@ -27,6 +27,7 @@ from ml_connector.webhooks.receiver.app import STATEMENT_SECONDS
 from ml_connector.webhooks.receiver.group_commit import PATIENCE
 from tests.integration.company import Company
 from tests.integration.receiving import TOKEN, at_length, cloud_event, form, serving
+from tests.started import program, wait_until_ready
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -134,9 +135,9 @@ def test_postgres_stopped_hard_under_events_loses_none_and_leaves_each_effect_on
                 time.sleep(0.2)
             time.sleep(0.1)
 
-    with subprocess.Popen([sys.executable, "-c", code], cwd=ROOT) as process:
-        wait_until_healthy(port)
-        threads = [threading.Thread(target=bring), threading.Thread(target=work)]
+    with program([sys.executable, "-c", code], cwd=ROOT) as process:
+        wait_until_ready(process, f"http://127.0.0.1:{port}/health")
+        threads = [threading.Thread(target=each, daemon=True) for each in (bring, work)]
         for thread in threads:
             thread.start()
         for _ in range(stops):
@@ -151,7 +152,6 @@ def test_postgres_stopped_hard_under_events_loses_none_and_leaves_each_effect_on
             time.sleep(0.5)
         done.set()
         threads[1].join()
-        process.terminate()
     assert states(url) == {"done": number}
     assert set(refused) <= {503}
     assert set(company.statuses().values()) == {"subscribed"}
@@ -228,31 +228,22 @@ def test_every_2xx_is_in_the_table_after_the_receiver_was_killed_under_load(data
             "import sys, time; from tests.integration.receiving import serve_forever;"
             f"serve_forever({database_url!r}, {port})"
         )
-        with subprocess.Popen([sys.executable, "-c", code], cwd=ROOT) as process:
-            wait_until_healthy(port)
+        with program([sys.executable, "-c", code], cwd=ROOT) as process:
+            wait_until_ready(process, f"http://127.0.0.1:{port}/health")
             stop = threading.Event()
-            senders = [threading.Thread(target=send, args=(port, stop)) for _ in range(8)]
+            senders = [
+                threading.Thread(target=send, args=(port, stop), daemon=True) for _ in range(8)
+            ]
             for sender in senders:
                 sender.start()
             time.sleep(0.5 + chance.random())
             process.kill()
             stop.set()
             for sender in senders:
-                sender.join()
+                sender.join(30)
     with create_engine(database_url).connect() as connection:
         stored = set(
             connection.execute(text("SELECT entity_id FROM ml_connector.webhook_inbox")).scalars()
         )
     assert len(acknowledged) > 100
     assert acknowledged <= stored
-
-
-def wait_until_healthy(port: int) -> None:
-    deadline = time.monotonic() + 30
-    while time.monotonic() < deadline:
-        try:
-            if requests.get(f"http://127.0.0.1:{port}/health", timeout=5).ok:
-                return
-        except requests.ConnectionError:
-            time.sleep(0.1)
-    pytest.fail("the receiver did not start")

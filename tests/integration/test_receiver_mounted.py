@@ -18,6 +18,7 @@ from ml_connector.quickbooks import webhooks as quickbooks
 from tests import forks
 from tests.integration.company import REALM
 from tests.integration.receiving import TOKEN, cloud_event
+from tests.started import ended_with_the_block, wait_until_ready
 
 ROOT = Path(__file__).resolve().parents[2]
 PREFIX = "/ml-connector/webhooks"
@@ -40,25 +41,13 @@ def environment(airflow_environment):
 def api_server(environment: dict[str, str], log: Path) -> Iterator[str]:
     port = free_port()
     command = ["airflow", "api-server", "--port", str(port), "--workers", "1"]
-    with forks.start(command, env=environment, log=log) as process:
+    with (
+        forks.start(command, env=environment, log=log) as process,
+        ended_with_the_block(process),
+    ):
         url = f"http://127.0.0.1:{port}"
-        try:
-            deadline = time.monotonic() + 90
-            while not answers(f"{url}/api/v2/version"):
-                assert process.poll() is None, log.read_text()
-                assert time.monotonic() < deadline
-                time.sleep(0.5)
-            yield url
-        finally:
-            process.terminate()
-            process.wait(30)
-
-
-def answers(url: str) -> bool:
-    try:
-        return requests.get(url, timeout=5).ok
-    except requests.RequestException:
-        return False
+        wait_until_ready(process, f"{url}/api/v2/version", log=log)
+        yield url
 
 
 EVENT = cloud_event(1)
@@ -83,7 +72,7 @@ def test_the_api_server_receives_webhooks_and_lives_without_our_settings(
     with api_server(environment, log) as url:
         refused = deliver(url)
         assert (refused.status_code, refused.headers["retry-after"]) == (503, "10")
-        assert answers(f"{url}/api/v2/version")
+        assert requests.get(f"{url}/api/v2/version", timeout=30).ok
     assert "there is no Airflow connection 'ml_connector_db'" in log.read_text()
 
     environment["AIRFLOW_CONN_ML_CONNECTOR_DB"] = database_url.replace("+psycopg", "")

@@ -3,7 +3,6 @@
 import json
 import subprocess
 import threading
-import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,6 +15,7 @@ import requests
 from local.postgres import free_port
 from tests import forks
 from tests.integration.receiving import TOKEN, cloud_event
+from tests.started import ended_with_the_block, wait_until_ready
 
 VARIABLE = "mailchimp_webhook__mailchimp_default__main"
 
@@ -38,25 +38,13 @@ def receiver(environment: dict[str, str]) -> Iterator[str]:
     port = free_port()
     command = ["ml-connector", "receiver", "--port", str(port)]
     log = Path(environment["ML_CONNECTOR_SYNCS"]).with_name("receiver.log")
-    with forks.start(command, env=environment, log=log) as process:
+    with (
+        forks.start(command, env=environment, log=log) as process,
+        ended_with_the_block(process),
+    ):
         url = f"http://127.0.0.1:{port}"
-        try:
-            wait_for(f"{url}/health", process)
-            yield url
-        finally:
-            process.terminate()
-            process.wait(20)
-
-
-def wait_for(url: str, process: forks.Forked) -> None:
-    deadline = time.monotonic() + 60
-    while time.monotonic() < deadline and process.poll() is None:
-        try:
-            if requests.get(url, timeout=5).ok:
-                return
-        except requests.ConnectionError:
-            time.sleep(0.2)
-    pytest.fail("the receiver did not start")
+        wait_until_ready(process, f"{url}/health", log=log)
+        yield url
 
 
 def register(environment: dict[str, str], *options: str) -> subprocess.CompletedProcess[str]:

@@ -5,6 +5,7 @@ import os
 import stat
 import subprocess
 import sys
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from ml_connector import secret_source
 from ml_connector.errors import SettingsError
 from ml_connector.secret_source import Secret
 from ml_connector.vault import Vault, find_keys, vault_from
+from tests.started import program
 
 KEYS = "ML_CONNECTOR_ENCRYPTION_KEYS"
 INDEX = "ML_CONNECTOR_INDEX_KEY"
@@ -127,6 +129,7 @@ def test_keys_are_made_once_for_their_owner_only_and_found_again(tmp_path):
 
 RACER = """
 import sys, time
+from contextlib import ExitStack
 from pathlib import Path
 from ml_connector.vault import vault_from
 home, go = Path(sys.argv[1]), Path(sys.argv[2])
@@ -142,14 +145,16 @@ def test_processes_that_race_for_the_first_start_end_with_one_key(tmp_path):
     go = tmp_path / "go"
     command = [sys.executable, "-c", RACER, str(tmp_path / "home"), str(go)]
     environ = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2] / "include")}
-    racers = [
-        subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environ) for _ in range(6)
-    ]
-    for racer in racers:
-        assert racer.stdout is not None
-        assert racer.stdout.readline() == "ready\n"
-    go.touch()
-    fingerprints = {racer.communicate(timeout=60)[0].strip() for racer in racers}
+    with ExitStack() as stack:
+        racers = [
+            stack.enter_context(program(command, stdout=subprocess.PIPE, text=True, env=environ))
+            for _ in range(6)
+        ]
+        for racer in racers:
+            assert racer.stdout is not None
+            assert racer.stdout.readline() == "ready\n"
+        go.touch()
+        fingerprints = {racer.communicate(timeout=60)[0].strip() for racer in racers}
     assert [racer.returncode for racer in racers] == [0] * 6
     assert fingerprints == {vault_from({}, tmp_path / "home").index_fingerprint}
 
