@@ -29,7 +29,7 @@ export ML_CONNECTOR_HOME ML_CONNECTOR_SYNCS ML_CONNECTOR_DAGS_FOLDER SYNC RUN_TI
 export PYTHONPATH := $(CURDIR)/include:$(CURDIR)/plugins:$(CURDIR)
 
 .DEFAULT_GOAL := help
-.PHONY: help install install-dev run init test test-unit test-airflow test-containers test-e2e test-endurance test-all lint docs schema lock audit bench torture plants distributed companies pictures clean
+.PHONY: help install install-dev run init test test-unit test-airflow test-containers test-e2e test-endurance test-all lint docs schema reference lock audit bench torture plants distributed companies pictures clean
 
 help: ## Show what can be made
 	@sed -n 's/^\([a-z0-9-]*\): .*## /\1\t/p' Makefile | expand -t 16
@@ -83,6 +83,9 @@ docs: install-dev ## Build the documentation as a site in build/docs/site; warni
 
 schema: install ## Write the JSON schema of syncs.yaml, by which editors complete and check it
 	@$(BIN)/python -m ml_connector.settings_schema > include/config/syncs.schema.json
+
+reference: install-dev ## Write docs/commands.md and the table of settings from the code
+	@$(BIN)/python -m local.reference
 
 lock: install-dev ## Compile the locks of checkout, tests and image from pyproject.toml
 	@UV_CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/uv pip compile --quiet --universal \

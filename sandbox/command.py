@@ -23,7 +23,10 @@ def sandbox(
         Path | None, typer.Option(help="File that keeps both systems' state between runs")
     ] = None,
 ) -> None:
-    """Run mock servers of the QuickBooks and Mailchimp APIs on this machine."""
+    """Run mock servers of the QuickBooks and Mailchimp APIs on this machine.
+
+    Part of a checkout, not of an installed package.
+    """
     importlib.import_module("sandbox.serve").serve(
         host=host,
         quickbooks_port=quickbooks_port,

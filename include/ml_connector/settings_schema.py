@@ -18,33 +18,115 @@ from ml_connector.settings import (
 )
 
 DESCRIPTIONS = {
-    "quickbooks_conn_id": "Airflow connection of the company.",
-    "mailchimp_conn_id": "Airflow connection of the account.",
-    "quickbooks_pool": "Airflow pool that bounds the tasks that talk to QuickBooks.",
-    "mailchimp_pool": "Airflow pool that bounds the tasks that talk to Mailchimp.",
-    "audience_id": "The audience to fill.",
-    "schedule": "When the sync runs: a cron expression of five fields.",
-    "timezone": "Time zone of the schedule, like Europe/Berlin.",
-    "new_contact_status": "Status of contacts that we create. It states the legal basis for mailing.",
-    "first_run": "Whether the first plan waits for approval, whatever its size.",
-    "fields": "Merge field to QuickBooks attribute, custom field or template, or a ranked list.",
+    "quickbooks_conn_id": (
+        "the connection with the company's keys; the token Variable is "
+        "`quickbooks_token__<conn_id>`"
+    ),
+    "mailchimp_conn_id": "the connection with the account's key",
+    "quickbooks_pool": (
+        "Airflow pool whose slots bound the tasks that talk to QuickBooks; see [pools](#pools)"
+    ),
+    "mailchimp_pool": "the same for Mailchimp",
+    "audience_id": (
+        "the audience that is written. With another id nothing is done to the former "
+        "audience; the new one is read and planned as a first load"
+    ),
+    "schedule": (
+        "cron expression of five fields. A run covers the time between two schedule times and "
+        "starts at its end"
+    ),
+    "timezone": "a name like `Europe/Berlin`; the schedule is in it",
+    "new_contact_status": (
+        "the sandbox's audience alone goes without. `subscribed`: may be mailed at once, "
+        "which needs every customer's agreement. `pending`: Mailchimp asks the person to "
+        "confirm. `transactional`: no campaigns, only order mail"
+    ),
+    "first_run": (
+        "`ask`: nothing is written until you approve the first plan, whatever its size. The "
+        "same holds for the first plan under another audience, company or "
+        "`new_contact_status`, with new `marketing_permissions`, after `create: never` ends, "
+        "and after 60 days without a run. Until then webhooks are read and stored, and "
+        "nothing is written to either side. `write`: asks nobody"
+    ),
+    "default_country": (
+        "the country of an address that names none, as two capitals by ISO 3166-1: `DE`; "
+        "without it, the country of the company"
+    ),
+    "fields": (
+        "merge field to attribute path or [template](#templates), or to a ranked list of "
+        "them; see below"
+    ),
+    "tags.static": "every contact of ours carries them. `tags: [A, B]` is short for this",
+    "tags.from": "attribute to tag; see [tags](#tags)",
+    "groups": "category of groups to attribute; see [groups and language](#groups-and-language)",
+    "language": "the attribute that names the contact's language, as a rule `Locale`",
+    "marketing_permissions": (
+        "permission to legal basis; see [marketing permissions](#marketing-permissions)"
+    ),
+    "on_member_edit": (
+        "what happens to a field that a member or a marketer changed in Mailchimp: `keep`, "
+        "`restore` or `suggest`; see [edits in Mailchimp](#edits-in-mailchimp)"
+    ),
+    "adopt": (
+        "what happens to the fields of members who were in the audience before. `fill_empty`: "
+        "empty ones are filled, the others left. `overwrite`: all are written. `skip`: none "
+        "is written"
+    ),
+    "include": (
+        "only customers whose `customer_type`, `currency` or custom field is among the names "
+        "are contacts; see [customers to leave out](#customers-to-leave-out)"
+    ),
+    "exclude": (
+        "customers whose `customer_type`, `currency` or custom field is among the names are "
+        "no contacts"
+    ),
+    "create": (
+        "`never`: no contact is created; a customer who is not in the audience is skipped as "
+        "`creation_off`. Members who are there are updated, and a contact that we archived is "
+        "restored. A customer whose address changes keeps the former contact until the new "
+        "address is in the audience"
+    ),
+    "include_jobs": (
+        "`false`: sub-customers and jobs are skipped as `job_excluded`. Projects are skipped always"
+    ),
+    "on_inactive": (
+        "for the contact of a customer made inactive, if no active customer shares it. "
+        "`archive`: archived, and restored when the customer is active again. `keep`: left as "
+        "it is. `tag`: gets `inactive_tag`, which is taken off when the customer is active "
+        "again"
+    ),
+    "inactive_tag": "the tag for `on_inactive: tag`",
+    "activity.write_to": (
+        "where members' activity is shown on the customer: `notes`, `attachment`, `both` or "
+        "`none`; see [activity](activity.md)"
+    ),
+    "activity.show": (
+        "`news`: a customer is written once something happened. `always`: every customer in "
+        "the audience shows its status from the first run on"
+    ),
+    "activity.values": (
+        "`false`: where a member changed a field, the customer shows its name alone, without "
+        "old and new value"
+    ),
+    "activity.batch_size": "customers a batch, up to 30",
+    "guard.max_archives": (
+        "a run that would archive more contacts than this, and more than the share below, "
+        "[waits for a person](operations.md#large-plans)"
+    ),
+    "guard.max_archive_share": (
+        "the share of the audience, 0 to 1; the larger of both limits counts"
+    ),
+    "guard.max_updates": "a run that would change more existing contacts than this waits as well",
+}
+"""What each setting of a sync does, in Markdown: for editors and for docs/configuration.md."""
+
+_WHOLE = {
     "tags": "Tags of every contact, or {static: [...], from: {attribute: tag}}.",
-    "include": "Only customers of these types, currencies or custom field values become contacts.",
-    "exclude": "Customers of these types, currencies or custom field values become no contacts.",
-    "default_country": "Country of an address that names none: two capitals by ISO 3166-1.",
-    "create": "never: create no contacts, update only members who are in the audience.",
-    "include_jobs": "Whether sub-customers and jobs become contacts.",
-    "on_inactive": "What happens to the contact of a customer made inactive.",
-    "inactive_tag": "The tag for on_inactive: tag.",
-    "on_member_edit": "What happens to a field that people edited in Mailchimp, or a rule by field.",
-    "adopt": "What happens to the fields of a member who was in the audience before us.",
-    "groups": "Category of groups to the attribute that names the group.",
-    "language": "The attribute that names the contact's language, as a rule Locale.",
-    "marketing_permissions": "GDPR permission that new contacts get, to its legal basis in words.",
     "activity": "Where the customer shows what members do.",
     "guard": "Limits above which a run waits for a person's approval.",
 }
-"""What an editor shows about each setting of a sync."""
+_SEE = re.compile(r"[;,]? see (\[[^\]]+\]\([^)]+\)|below)")
+_LINK = re.compile(r"\[([^\]]+)\]\([^)]+\)")
 
 _TEXT = {"type": "string"}
 
@@ -62,8 +144,12 @@ def schema() -> dict[str, Any]:
         {"required": ["new_contact_status"]},
         {"properties": {"audience_id": {"const": SANDBOX_AUDIENCE}}},
     ]
-    for name, text in DESCRIPTIONS.items():
-        sync["properties"][name]["description"] = text
+    places = {**sync["properties"]}
+    for group in _WHOLE:
+        inner = definitions[group.capitalize()]["properties"]
+        places |= {f"{group}.{key}": place for key, place in inner.items()}
+    for name, words in (*_WHOLE.items(), *DESCRIPTIONS.items()):
+        places[name]["description"] = _LINK.sub(r"\1", _SEE.sub("", words))
     _name_sources(sync["properties"], definitions)
     definitions["Sync"] = sync
     file["properties"]["syncs"] |= {

@@ -21,7 +21,7 @@ def register(app: typer.Typer) -> None:
     app.command()(cli.process_webhooks)
     app.command()(cli.receiver)
     app.command()(cli.register_webhooks)
-    trail = typer.Typer(help="The audit trail.", invoke_without_command=True)
+    trail = typer.Typer(invoke_without_command=True)
     trail.callback()(cli.audit)
     trail.command("show")(cli.audit_show)
     trail.command("verify")(cli.audit_verify)

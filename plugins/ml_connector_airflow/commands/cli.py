@@ -32,7 +32,11 @@ def check(
     fix: Annotated[bool, typer.Option("--fix", help="Add what is missing.")] = False,
     sync_name: Annotated[str, typer.Option("--sync", help="Only this sync.")] = "",
 ) -> None:
-    """Check settings, database, both accounts and the audience; name the fix of each failure."""
+    """Check settings, database, both accounts and the audience; name the fix of each failure.
+
+    Also checks keys, pools, merge fields, custom fields, groups, marketing permissions and webhook
+    keys, and lists paused DAGs.
+    """
     as_server(connector=False)  # a database that is away is one of the lines
     from ml_connector_airflow.commands.check import run_checks
 
@@ -70,7 +74,10 @@ def sync(
     ] = False,
     verbose: Verbose = False,
 ) -> None:
-    """Run the daily DAG once; exit 1 if it failed, 3 if the guard stopped it."""
+    """Run the daily DAG once; exit 1 if it failed, 3 if the guard stopped it.
+
+    Airflow's scheduler runs it if it is at work on the DAG, otherwise this process does.
+    """
     _known(sync_name)
     conf = {
         "full_sync": full_sync,
