@@ -1,6 +1,7 @@
 """Write the reference pages that follow from code: ``python -m local.reference``, by `make reference`.
 
 - ``docs/commands.md``: every command with its options, from the command line itself.
+- ``docs/images``: the drawings (``local/drawings.py``).
 - The table of settings in ``docs/configuration.md``, from the settings' models and their texts.
 
 A test compares the pages with what this module would write.
@@ -16,6 +17,7 @@ from typing import Any, get_origin
 import typer
 from pydantic import BaseModel
 
+from local.drawings import write_drawings
 from ml_connector.settings import Sync
 from ml_connector.settings_schema import DESCRIPTIONS
 
@@ -66,7 +68,10 @@ def commands_page() -> str:
 def _sections(command: Any, parent: Any) -> Iterator[str]:
     context = type(parent)(command, parent=parent, info_name=command.name)
     options = [each for each in command.get_params(context) if each.name != "help"]
-    yield f"## `{context.command_path}`\n\n{_one_line(command.help)}\n"
+    needed = [each.name.upper() for each in options if each.required]
+    if not getattr(command, "no_args_is_help", False):  # a group alone does nothing
+        title = " ".join((context.command_path, *needed))
+        yield f"## `{title}`\n\n{_one_line(command.help)}\n"
     if options:
         table = [_row(*option.get_help_record(context)) for option in options]
         yield "\n".join(["| option | meaning |", "|---|---|", *table]) + "\n"
@@ -118,7 +123,8 @@ def settings_page(page: str) -> str:
 
 
 def main() -> None:
-    """Write both pages."""
+    """Write all of them."""
+    write_drawings()
     COMMANDS.write_text(commands_page(), encoding="utf-8")
     SETTINGS.write_text(settings_page(SETTINGS.read_text(encoding="utf-8")), encoding="utf-8")
 

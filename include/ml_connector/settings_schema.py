@@ -46,7 +46,7 @@ DESCRIPTIONS = {
         "same holds for the first plan under another audience, company or "
         "`new_contact_status`, with new `marketing_permissions`, after `create: never` ends, "
         "and after 60 days without a run. Until then webhooks are read and stored, and "
-        "nothing is written to either side. `write`: asks nobody"
+        "nothing is written to either side. `write`: asks for no approval"
     ),
     "default_country": (
         "the country of an address that names none, as two capitals by ISO 3166-1: `DE`; "
@@ -91,8 +91,8 @@ DESCRIPTIONS = {
     ),
     "on_inactive": (
         "for the contact of a customer made inactive, if no active customer shares it. "
-        "`archive`: archived, and restored when the customer is active again. `keep`: left as "
-        "it is. `tag`: gets `inactive_tag`, which is taken off when the customer is active "
+        "`archive`: archived, and restored when the customer is active again. `keep`: left "
+        "unchanged. `tag`: gets `inactive_tag`, which is taken off when the customer is active "
         "again"
     ),
     "inactive_tag": "the tag for `on_inactive: tag`",
@@ -116,7 +116,7 @@ DESCRIPTIONS = {
     "guard.max_archive_share": (
         "the share of the audience, 0 to 1; the larger of both limits counts"
     ),
-    "guard.max_updates": "a run that would change more existing contacts than this waits as well",
+    "guard.max_updates": "a run that would change more existing contacts than this also waits",
 }
 """What each setting of a sync does, in Markdown: for editors and for docs/configuration.md."""
 

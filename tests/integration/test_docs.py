@@ -13,9 +13,10 @@ import typer
 import yaml
 from typer.testing import CliRunner
 
-from local import reference
+from local import drawings, reference
 from local.site import site_pages
 from ml_connector import errors
+from ml_connector.model import ChangeState, Status
 from ml_connector.settings import Alerts, File, load_syncs
 from ml_connector.settings_schema import DESCRIPTIONS
 
@@ -34,7 +35,14 @@ _FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _CODE = re.compile(r"`([^`\n]+)`")
 _LINK = re.compile(r"(?<!!)\[[^\]]+\]\(([^)\s]+)\)")
 _COMMAND = re.compile(r"(?:^|\s)ml-connector( .*)?$")
-_PLACEHOLDER = {"NAME": "main", "ID": "1", "N": "9410", "ADDRESS": "127.0.0.1", "FILE": "state"}
+_PLACEHOLDER = {
+    "NAME": "main",
+    "ID": "1",
+    "ROW_ID": "1",
+    "N": "9410",
+    "ADDRESS": "127.0.0.1",
+    "FILE": "state",
+}
 
 
 def name(page: Path) -> str:
@@ -116,6 +124,22 @@ def typer_app(callback: Any) -> typer.Typer:
     app = typer.Typer()
     app.command()(callback)
     return app
+
+
+def test_the_drawings_are_what_make_reference_writes():
+    for drawn, drawing in drawings.DRAWINGS.items():
+        assert text_of(drawings.IMAGES / f"{drawn}.svg") == drawings.svg_of(drawing), drawn
+
+
+def test_the_state_machines_have_the_states_of_the_code(postgres, template_database):
+    drawn = {name: drawing.boxes.keys() for name, drawing in drawings.DRAWINGS.items()}
+    assert drawn["states-change"] == set(ChangeState)
+    assert drawn["states-contact"] == set(Status)
+    constraint = """SELECT pg_get_constraintdef(oid) FROM pg_constraint
+                    WHERE conname = 'webhook_inbox_state'"""
+    with psycopg.connect(postgres.url(template_database, driver="")) as connection:
+        allowed = connection.execute(constraint).fetchone()[0]
+    assert drawn["states-event"] == set(re.findall(r"'(\w+)'", allowed))
 
 
 def test_every_setting_of_a_sync_is_in_the_table():
