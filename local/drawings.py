@@ -200,7 +200,7 @@ DRAWINGS = {
         (
             Arrow("pending", "applied", "written"),
             Arrow("pending", "parked", "refused for now:|1 hour, 1, 3, 7 days"),
-            Arrow("pending", "failed", "refused for good"),
+            Arrow("pending", "failed", "refused permanently"),
             Arrow("pending", "superseded", "data changed,|or plan rejected"),
             Arrow("pending", "left", "an undo leaves|the contact"),
         ),
@@ -268,7 +268,7 @@ DRAWINGS = {
             Arrow("archived", "subscribed", "restore", -15),
             Arrow("subscribed", "cleaned", "bounces", dashed=True),
             Arrow("subscribed", "moved", "takes another address", dashed=True),
-            Arrow("subscribed", "forgotten", "deleted for good", 30, dashed=True),
+            Arrow("subscribed", "forgotten", "deleted", 30, dashed=True),
         ),
     ),
 }

@@ -31,7 +31,7 @@ _PREFACE = """# Commands
 
 `.venv/bin/ml-connector`, in the folder of a checkout; `ml-connector`, where the package is installed. `ml-connector --version` prints its version.
 
-It uses the same connections as Airflow, so after a local start `make run` must be up in another terminal (it is what runs the database). If `AIRFLOW_HOME` or `AIRFLOW_CONN_ML_CONNECTOR_DB` is set, that is the Airflow it uses instead; one of another version is left alone.
+It uses the same connections as Airflow, so after a local start `make run` must be up in another terminal (it is what runs the database). If `AIRFLOW_HOME` or `AIRFLOW_CONN_ML_CONNECTOR_DB` is set, that is the Airflow it uses instead; an Airflow of another version stays unchanged.
 
 | exit code | means |
 |---|---|

@@ -69,7 +69,7 @@ DESCRIPTIONS = {
     ),
     "adopt": (
         "what happens to the fields of members who were in the audience before. `fill_empty`: "
-        "empty ones are filled, the others left. `overwrite`: all are written. `skip`: none "
+        "empty ones are filled, the filled ones stay. `overwrite`: all are written. `skip`: none "
         "is written"
     ),
     "include": (

@@ -2,6 +2,8 @@
 
 import re
 import shlex
+import subprocess
+import sys
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
@@ -227,6 +229,29 @@ def make_targets() -> set[str]:
 def test_every_make_target_shown_exists(page):
     for line in shown(page, re.compile(r"^(\$ )?make [a-z]")):
         assert line.split()[1] in make_targets(), f"{name(page)}: {line}"
+
+
+def test_pre_commit_runs_what_make_lint_runs():
+    hooks = yaml.safe_load(text_of(ROOT / ".pre-commit-config.yaml"))["repos"][0]["hooks"]
+    recipe = re.search(r"^lint:.*\n((?:\t.*\n)+)", text_of(ROOT / "Makefile"), re.MULTILINE)[1]
+    typed = [
+        line.strip().replace("@$(BIN)", ".venv/bin").removesuffix(" .")
+        for line in recipe.splitlines()
+    ]
+    assert [hook["entry"] for hook in hooks] == typed
+
+
+@pytest.mark.parametrize("form", sorted((ROOT / ".github/ISSUE_TEMPLATE").glob("*.yml")), ids=name)
+def test_issue_forms_keep_to_githubs_schema(form):
+    kind = "config" if form.stem == "config" else "forms"
+    schema = f"vendor.github-issue-{kind}"
+    done = subprocess.run(
+        [sys.executable, "-m", "check_jsonschema", "--builtin-schema", schema, str(form)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout
 
 
 @pytest.mark.parametrize("page", ["docs/architecture.md", "CONTRIBUTING.md"])
