@@ -5,7 +5,6 @@ copy of the pages and of the files they name, in the same folders, so every link
 Warnings fail the build: a page or an anchor that does not exist, a file that another host serves.
 """
 
-import os
 import re
 import shutil
 import subprocess
@@ -20,6 +19,7 @@ PAGES = (
     *("docs/**/*.md", "bench/*.md", "sandbox/README.md"),
 )
 _TARGET = re.compile(r"\]\(([^)#\s]+)")
+_COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 _FOREIGN = re.compile(r'<(?:script|img|iframe|link)\b[^>]*\b(?:src|href)="((?:https?:)?//[^"]+)"')
 
 
@@ -63,12 +63,12 @@ def main() -> int:
     done = subprocess.run(
         [sys.executable, "-m", "zensical", "build", "--strict"],
         cwd=BUILD,
-        env={**os.environ, "NO_COLOR": "1"},
         capture_output=True,
         text=True,
         check=False,
     )
-    wrong = (done.stdout + done.stderr).partition("Traceback")[0] if done.returncode else ""
+    said = _COLOUR.sub("", done.stdout + done.stderr)
+    wrong = said.partition("Traceback")[0] if done.returncode else ""
     wrong = wrong or "\n".join(foreign_assets(BUILD / "site"))
     print(wrong or f"{BUILD / 'site' / 'index.html'}: {len(site_pages())} pages")  # noqa: T201
     return int(bool(wrong))
