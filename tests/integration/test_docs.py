@@ -155,7 +155,7 @@ def test_the_settings_beside_the_syncs_are_described_with_their_defaults():
         assert key in table, f"docs/alerts.md: {key}"
         assert table[key].strip("`") == ("" if default in ("", (), None) else str(default)), key
     page = text_of(ROOT / "docs/configuration.md")
-    beside = re.search(r"^Beside `syncs`.*$", page, re.MULTILINE)[0]
+    beside = re.search(r"^.*`audit\.keep_months` \(`.*$", page, re.MULTILINE)[0]
     for section in File.model_fields.keys() - {"syncs", "alerts"}:
         model = File.model_fields[section].annotation
         for key, default in reference.settings_keys(model):
