@@ -210,6 +210,14 @@ def test_a31_in_small_portions_as_well(company, people):
     assert archived(company) == 10
 
 
+def test_a31_the_share_is_of_the_contacts_before_webhooks_archived_any(company, people):
+    company.settings["guard"] = {"max_archives": 0, "max_archive_share": 0.2}  # 6 of 30
+    for some in (people[:5], people[5:6]):
+        company.told_by_quickbooks(*[("updated", each) for each in some])
+        company.work_off()
+    assert archived(company) == 6
+
+
 def test_a31_a_new_day_allows_as_much_again(company, people):
     company.settings["guard"] = {"max_archives": 5, "max_archive_share": 0}
     for each in people[:5]:

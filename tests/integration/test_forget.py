@@ -3,7 +3,9 @@
 import base64
 import json
 import threading
+import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from urllib.parse import quote, unquote
 
 import pytest
@@ -341,22 +343,19 @@ def test_a_customer_given_a_forgotten_address_keeps_its_notes(company):
     assert "Likes parrots" in shown
 
 
-def test_a_push_that_is_on_the_wire_is_waited_for(company):
+def test_a_call_on_the_wire_is_waited_for_and_neither_side_fails(company):
     company.customer("Amy", AMY, FamilyName="Finchley")
     company.fault(
         "mailchimp", match={"method": "POST"}, times=1, action={"kind": "delay", "seconds": 1.5}
     )
-    pushing = threading.Event()
-
-    def push_begins() -> None:
-        pushing.set()
-
-    syncing = threading.Thread(target=company.sync, kwargs={"before_push": push_begins})
-    syncing.start()
-    assert pushing.wait(20)
-    erase(company)
-    syncing.join()
-    erase(company)
+    with ThreadPoolExecutor(1) as pool:
+        syncing = pool.submit(company.sync)
+        deadline = time.monotonic() + 60
+        while not any(call["fault"] for call in company.calls("mailchimp")):
+            assert time.monotonic() < deadline, "the call never came"
+            time.sleep(0.02)
+        erase(company)
+        syncing.result(60)
     assert set(company.statuses().values()) <= {"archived"}
     assert traces(company, "Finchley") == []
 

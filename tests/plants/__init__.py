@@ -5,21 +5,15 @@ run that is meant to fail. ``make plants PLANTS=consent`` plants each in a copy 
 """
 
 import os
-import re
 import shlex
 import shutil
 import subprocess
-import sys
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import date
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 PATCHES = Path(__file__).parent
-EVERYTHING = ["-m", "not endurance", "tests/unit", "tests/contract", "tests/integration"]
-MODEL = ["-m", "endurance", "tests/integration/test_consent_model.py"]
 
 
 @dataclass(frozen=True)
@@ -35,49 +29,37 @@ class Plant:
         return f"{self.path.parent.name}/{self.path.stem}"
 
 
-@dataclass(frozen=True)
-class Verdict:
-    """What a run of tests says of a planted bug. ``by``: the first test that failed, or None."""
-
-    by: str | None
-    seconds: float
-    note: str = ""
-
-
 def plants(kind: str = "") -> list[Plant]:
     """Return the committed plants, of one folder or of all."""
     return [_read(path) for path in sorted(PATCHES.glob(f"{kind or '*'}/*.patch"))]
 
 
+def of_the_day(among: list[Plant], number: int, today: date) -> list[Plant]:
+    """Return about ``number`` plants from all areas, other ones each day until all had their turn."""
+    days = -(-len(among) // number)
+    return among[today.toordinal() % days :: days]
+
+
 def _read(path: Path) -> Plant:
     head, _, _ = path.read_text(encoding="utf-8").partition("\n--- ")
     fault, _, tests = head.partition("\n\nTests: ")
-    return Plant(path, fault.strip(), shlex.split(tests))
-
-
-@contextmanager
-def planted(copy: Path, plant: Plant) -> Iterator[None]:
-    """Plant a bug in a copy, and take it out again.
-
-    Raises ``CalledProcessError`` if the patch does not fit the code any more.
-    """
-    _apply(copy, plant)
-    try:
-        yield
-    finally:
-        _apply(copy, plant, "--reverse")
+    return Plant(path, fault.strip(), shlex.split(tests.partition("\n")[0]))
 
 
 def fits(plant: Plant) -> bool:
     """Return whether a patch fits this checkout's code."""
     try:
-        _apply(ROOT, plant, "--check")
+        apply(ROOT, plant, "--check")
     except subprocess.CalledProcessError:
         return False
     return True
 
 
-def _apply(tree: Path, plant: Plant, *options: str) -> None:
+def apply(tree: Path, plant: Plant, *options: str) -> None:
+    """Plant a bug in a copy; ``--reverse`` takes it out again.
+
+    Raises ``CalledProcessError`` if the patch does not fit the code any more.
+    """
     # A repository around the folder would make git look for the paths from its own root.
     env = {**os.environ, "GIT_CEILING_DIRECTORIES": str(tree.parent)}
     command = ["git", "apply", *options, str(tree / plant.path.relative_to(ROOT))]
@@ -94,21 +76,3 @@ def copied(target: Path) -> Path:
             copy.parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(source, copy)
     return target
-
-
-def verdict(copy: Path, tests: list[str], **environment: str) -> Verdict:
-    """Run tests in a copy until the first failure."""
-    paths = [str(copy / "include"), str(copy / "plugins"), str(copy)]
-    env = {**os.environ, "PYTHONPATH": os.pathsep.join(paths), **environment}
-    command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", *tests]
-    began = time.monotonic()
-    done = subprocess.run(command, cwd=copy, check=False, capture_output=True, text=True, env=env)
-    seconds = time.monotonic() - began
-    failed = re.search(r"^(?:FAILED|ERROR) (\S+)", done.stdout, re.MULTILINE)
-    sequence = re.search(r"sequence (\d+) of", done.stdout)
-    if done.returncode not in (0, 1) or bool(done.returncode) != bool(failed):
-        raise RuntimeError(
-            f"pytest {shlex.join(tests)} ended with {done.returncode}\n{done.stdout}"
-        )
-    note = f"sequence {sequence[1]}" if sequence else ""
-    return Verdict(failed[1] if failed else None, seconds, note)

@@ -205,6 +205,17 @@ def test_a_wrong_rule_for_customers_is_refused_with_its_line(tmp_path, lines, li
     assert said in str(caught.value)
 
 
+def test_a_rule_for_edits_of_a_field_that_is_not_mapped_is_refused(tmp_path):
+    file = tmp_path / "syncs.yaml"
+    file.write_text(
+        "syncs:\n  main:\n    audience_id: a\n    new_contact_status: pending\n"
+        "    fields: {FNAME: GivenName}\n    on_member_edit: {LNAME: keep}\n",
+        encoding="utf-8",
+    )
+    with pytest.raises(SettingsError, match="on_member_edit names LNAME"):
+        load_syncs(file)
+
+
 def test_tags_as_a_list_are_those_of_every_contact(tmp_path):
     file = tmp_path / "syncs.yaml"
     body = "{audience_id: a, new_contact_status: pending, fields: {FNAME: GivenName}, tags: [A, B]}"

@@ -55,6 +55,19 @@ def test_a_delivery_that_cannot_be_written_does_not_take_the_others_with_it():
     assert stored == ["a", "b"]
 
 
+def test_none_of_the_deliveries_of_a_commit_that_failed_is_answered_as_stored():
+    def write(_):
+        raise StorageError("the database is away")
+
+    async def deliver():
+        commit = GroupCommit(write)
+        return await asyncio.gather(
+            *(commit.store([name]) for name in "abc"), return_exceptions=True
+        )
+
+    assert [type(result) for result in asyncio.run(deliver())] == [StorageError] * 3
+
+
 def test_a_frozen_database_is_waited_for_in_bounds_and_a_crowd_is_sent_away_at_once():
     thaw = threading.Event()
 

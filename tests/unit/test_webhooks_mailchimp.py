@@ -110,6 +110,8 @@ def test_c6_a_genuine_delivery_we_cannot_use_is_kept_with_the_reason(state, reas
 
 def test_c7_what_happened_to_whom_and_when_is_one_event():
     assert read(form()).dedupe_key == read(form(ip_opt="1.2.3.4")).dedupe_key
+    later = form().replace(b"11%3A59%3A58", b"11%3A59%3A59")
+    assert read(form()).dedupe_key != read(later).dedupe_key
     cleaned = {"id": "", "reason": "hard", "campaign_id": "c1"}
     different = [
         form(),
