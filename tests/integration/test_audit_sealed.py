@@ -164,6 +164,22 @@ def test_two_rows_that_traded_places_are_both_named_and_with_whom(written):
     ]
 
 
+def test_rows_that_traded_places_and_say_they_were_rewritten_are_named(sealed):
+    """The digests of both are in the database. The key that permits a rewrite is not."""
+    tamper(
+        sealed,
+        "UPDATE ml_connector.audit SET id = -1 WHERE id = 5",
+        "UPDATE ml_connector.audit SET id = 5 WHERE id = 9",
+        "UPDATE ml_connector.audit SET id = 9 WHERE id = -1",
+        """UPDATE ml_connector.audit a SET at = b.at FROM ml_connector.audit_batches b
+           WHERE b.last_id = a.id AND a.id IN (5, 9)""",
+        """INSERT INTO ml_connector.audit_rewrites (audit_id, at, kind, digest, mac)
+           SELECT 14 - last_id, at, 'rotated', digests, mac FROM ml_connector.audit_batches
+           WHERE last_id IN (5, 9)""",
+    )
+    assert found(sealed) == [("swapped", 5), ("swapped", 9)]
+
+
 def test_payloads_that_traded_places_are_found(written):
     tamper(
         written,
