@@ -101,6 +101,20 @@ def test_an_answer_that_is_lost_is_no_failure(company, delete):
     assert [row["outcome"] for row in rows] == ["applied", "applied"]
 
 
+def test_what_was_observed_of_an_edit_is_gone(company):
+    company.customer("Amy", AMY)
+    company.sync()
+    company.sync()
+    company.person(AMY, "profile", merge_fields={"FNAME": "Amelia"})
+    company.sync()
+    observed = "SELECT count(*) FROM ml_connector.observations"
+    with company.database.begin() as connection:
+        assert connection.execute(text(observed)).scalar_one() == 1
+    erase(company)
+    with company.database.begin() as connection:
+        assert connection.execute(text(observed)).scalar_one() == 0
+
+
 def test_who_was_merged_into_the_customer_is_gone_as_well(company):
     amy = company.customer("Amy", AMY)
     other = company.customer("Amy Elisabeth Finchley", "amy@former-birds.org")
