@@ -21,7 +21,7 @@ from local.settings import Credentials
 from ml_connector.vault import Vault
 
 CUSTOMERS, DAYS = 5000, 30
-RUN_AT = time(2, 0)  # as the sync's schedule says
+RUN_AT = time(4, 0)  # as the sync's schedule says
 HOURS = (time(10, 40), time(15, 20), time(17, 45))
 """When people do something, in the sync's time zone. The last hour is left to the night's run."""
 
