@@ -26,7 +26,7 @@ from local.drill import WebhookDrill
 from local.errors import LocalError
 from local.lock import only_run, remember_sessions, remembered_sessions
 from local.postgres import HOST, USER, EmbeddedPostgres, port_is_free
-from local.processes import Processes, end_sessions, stale_sessions
+from local.processes import GRACE, Processes, end_sessions, stale_sessions
 from local.progress import Progress
 from local.sandbox import Sandbox
 from local.settings import REPOSITORY, SHIPPED_SYNCS, Settings, syncs_for_audience
@@ -47,6 +47,7 @@ SERVICES = (
     "verify_audit",
 )
 POLL = 0.5  # seconds
+SAVING = 30.0  # seconds; the mock servers write thousands of customers and members as they end
 START_TIMEOUT = 180.0  # seconds; 20 is usual on 2 cores
 PARSE_TIMEOUT = 120.0  # seconds from then on; 1 is usual, 60 was too little on cores shared by many
 
@@ -206,9 +207,10 @@ class Run:
         """Let a company live for a month, in a state folder that no earlier one lived in."""
         note = self.settings.home / "lived"
         if note.exists():
-            if note.read_text("utf-8") != "done":
+            kept = self.sandbox and self.sandbox.state.exists()
+            if not kept or note.read_text("utf-8") != "done":
                 raise LocalError(
-                    f"the company's month was interrupted: remove {self.settings.home}, then start again"
+                    f"the company was interrupted: remove {self.settings.home}, then start again"
                 )
             self.progress.say("the company lives on where it was stopped")
             return
@@ -450,7 +452,7 @@ class Run:
         # A second Ctrl-C must not end the clean-up half way: it takes seconds, and has a limit.
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, signal.SIG_IGN)
-        self.processes.stop()
+        self.processes.stop(grace=SAVING if self.settings.lived else GRACE)
 
     def note_traceback(self) -> None:
         """Keep the traceback of an unexpected error in a file."""

@@ -32,12 +32,12 @@ FIGURES = """() => [...document.querySelectorAll("main a[href*='/customers?']")]
 @pytest.fixture(scope="module")
 def company(airflow):
     """More customers than a page lists: a reader, one who never opened, one who unsubscribed."""
+    for email in (READER, SLEEPER, LEAVER):
+        airflow.add_customer(email.partition("@")[0].title(), email)
     before = len(requests.get(f"{airflow.quickbooks}/customers", timeout=30).json()["customers"])
     for number in range(PAGE + 1 - before):
         body = {"DisplayName": f"Without an address {number}"}
         requests.post(f"{airflow.quickbooks}/customers", json=body, timeout=30).raise_for_status()
-    for email in (READER, SLEEPER, LEAVER):
-        airflow.add_customer(email.partition("@")[0].title(), email)
     for email in (READER, SLEEPER, LEAVER):
         wait_for(lambda email=email: email in [m["email_address"] for m in airflow.members()])
     url = f"{airflow.mailchimp}/members/{LEAVER}/unsubscribe"
