@@ -79,6 +79,8 @@ REASON = {
     "consent_would_rise": "taking it back would raise consent",
     "nothing_to_undo": "the run left it as it was",
     "undone_already": "it is as before the run",
+    "failed_or_parked": "its write failed or is parked",
+    "not_written_in_quickbooks": "QuickBooks refused its activity, or it is parked",
     "call_list": "a person asked for names, addresses and phone numbers",
 }
 CHANGE_STATE = {
@@ -128,6 +130,7 @@ ACTION = {
     "forget": "Erased the person",
     "delete_contact": "Deleted the contact for good",
     "export_customers": "Downloaded a list of customers",
+    "retry_customers": "Asked to retry a list of customers",
 }
 DRIFT = {
     "differs": "Another value",
@@ -209,6 +212,7 @@ CHOICE = {
         "mailchimp": "A retry with Mailchimp",
         "quickbooks": "A write to QuickBooks",
         "refused": "Refused by QuickBooks",
+        "retry": "Anything that failed or is parked",
     },
 }
 """Labels of the values of a filter, in the order of their meaning."""

@@ -28,6 +28,8 @@ _MOVED = "contact_key IS DISTINCT FROM email_key"
 
 FINAL_REFUSALS = ("forgotten", "compliance")
 """Refusals that say something of the person, not of the data."""
+UNDONE = "undone"
+"""The reason of a contact whose write a person undid: it is held back until the data changes."""
 
 _LEAVES = "c.contact_key IS NOT NULL AND c.contact_key IS DISTINCT FROM c.email_key"
 _REMEMBER_FORMER = """INSERT INTO ml_connector.former_contacts (sync, email_key, customer_id)

@@ -69,10 +69,15 @@ def begin_run(visit: PageRequest, *, preview: bool = False) -> Started:
     started = visit.services.start(visit.sync, preview=preview, actor=visit.caller.name)
     if started.ok:
         return started
+    waits = approval_first(visit)
+    return replace(started, said=waits) if waits else started
+
+
+def approval_first(visit: PageRequest) -> str:
+    """Return which plan of the run under way a person has to decide on; empty if none waits."""
     with visit.services.database.begin() as connection:
         waiting = plan_queries.waiting_plan(connection, sync=visit.sync.name)
-        under_way = visit.services.outside.run_under_way(visit.sync)
+    under_way = visit.services.outside.run_under_way(visit.sync)
     if waiting and under_way and waiting.run_id == under_way.run_id:
-        said = f"A run waits for approval. Approve or reject plan {waiting.id} first."
-        return replace(started, said=said)
-    return started
+        return f"A run waits for approval. Approve or reject plan {waiting.id} first."
+    return ""

@@ -17,6 +17,7 @@ from sqlalchemy import Connection, Row, text
 from ml_connector.console import words
 from ml_connector.model import Customer, Engagement
 from ml_connector.store import customers
+from ml_connector.store.deciding import FINAL_REFUSALS, UNDONE
 from ml_connector.store.engagement import STATE
 from ml_connector.vault import Vault
 
@@ -40,6 +41,12 @@ SOURCE = """ml_connector.customers c LEFT JOIN ml_connector.contacts k
 
 _BLOCK = """EXISTS (SELECT 1 FROM ml_connector.activity_blocks b
                     WHERE b.sync = c.sync AND b.customer_id = c.customer_id AND b.state IN {})"""
+
+_HELD = ", ".join(f"'{reason}'" for reason in (*FINAL_REFUSALS, UNDONE))
+RETRYABLE_CONTACT = f"(k.parked_until IS NOT NULL OR k.refused_reason NOT IN ({_HELD}))"
+"""Its write failed, or waits. Not one that Mailchimp refuses for good, or that a person undid."""
+RETRYABLE = f"({RETRYABLE_CONTACT} OR " + _BLOCK.format("('refused', 'parked')") + ")"
+"""A customer whose contact or activity failed to be written, or waits until a time."""
 
 CHOICES: Mapping[str, Mapping[str, str]] = {
     "status": dict.fromkeys(words.STATUS, "k.status = :status"),
@@ -65,6 +72,7 @@ CHOICES: Mapping[str, Mapping[str, str]] = {
         "mailchimp": "k.parked_until IS NOT NULL",
         "quickbooks": _BLOCK.format("('due', 'stale')"),
         "refused": _BLOCK.format("('refused')"),
+        "retry": RETRYABLE,
     },
 }
 """The values of a filter, each with its condition."""
