@@ -8,33 +8,34 @@ from ml_connector.settings import load_syncs
 
 FILTERS = "Filters for failed rows"
 
+WITHOUT_ASKING = "Without asking"
+
 SYNC_CUSTOMERS = {
+    "customer_ids": Param(
+        [],
+        type="array",
+        items={"type": "string"},
+        title="Customer ids",
+        description="Limit the run to these QuickBooks ids, one a line. Empty: all customers.",
+    ),
     "full_sync": Param(
         False,
         type="boolean",
         title="Full sync",
         description="Read all customers and members, not only changes.",
     ),
-    "preview": Param(
-        False,
-        type="boolean",
-        title="Preview",
-        description="Store the plan and write nothing. The console shows it.",
-    ),
     "approved": Param(
         False,
         type="boolean",
         title="Approve a large plan",
-        description="Write the plan even if it exceeds the guard.",
-    ),
-    "customer_ids": Param(
-        [],
-        type="array",
-        items={"type": "string"},
-        title="Customer ids",
-        description="Limit the run to these QuickBooks ids. Empty: all customers.",
+        description="Write the plan without asking, even a first one or one above the limits.",
+        section=WITHOUT_ASKING,
     ),
 }
+"""A preview has no field, which could be forgotten: it is a button of the console and a command.
+
+They set ``preview`` in the run's configuration. So may other programs.
+"""
 
 
 def replay_audit() -> dict[str, Param]:
@@ -95,17 +96,18 @@ def undo_run() -> dict[str, Param]:
             title="Dry run",
             description="Store the plan and write nothing. The console shows it.",
         ),
-        "approved": Param(
-            False,
-            type="boolean",
-            title="Approve a large undo",
-            description="Write the plan even if it exceeds the guard.",
-        ),
         "sync": Param(
             None,
             type=["null", "string"],
             enum=[None, *load_syncs()],
             title="Sync",
             description="Only if runs of several syncs have the same id.",
+        ),
+        "approved": Param(
+            False,
+            type="boolean",
+            title="Approve a large undo",
+            description="Write the plan without asking, even one above the limits.",
+            section=WITHOUT_ASKING,
         ),
     }

@@ -173,3 +173,32 @@ def test_a_deadlock_in_airflows_database_is_one_plain_sentence():
     ):
         raise OperationalError("UPDATE dag_run SET state = %(state)s", {"state": "x"}, deadlock)
     assert str(raised.value) == "Airflow's database cannot be used: deadlock detected"
+
+
+def test_the_question_about_a_plan_says_each_thing_once_and_names_nobody():
+    from ml_connector.store.approvals import Size
+    from ml_connector.sync.forecast import Forecast
+    from ml_connector.sync.guard import HeldPlan
+    from ml_connector_airflow.operators.plan_approval import _question
+
+    size = Size(creates=0, updates=600, archives=416, already=0, audience=3980)
+    held = HeldPlan(
+        plan_id=12,
+        forecast=Forecast(
+            size=size, creates={}, matched={}, left_out=[], unfit=[], customers=4000, reads=3
+        ),
+        first="",
+        limits=(
+            "416 contacts would be archived, 398 are allowed",
+            "600 contacts would be changed, 500 are allowed",
+        ),
+        samples=(("archive", "inactive", ("7", "9")),),
+    )
+    said = _question("main", held, "the next run plans anew")
+    assert held.limits[0] not in said, "it is the question's subject"
+    assert said.startswith("**600 contacts would be changed, 500 are allowed.**\n\nThe audience")
+    assert "| the customer is inactive in QuickBooks | 7, 9 |" in said
+    assert "[plan 12](/ml-connector/console/main/plans/12)" in said
+    assert said.endswith(
+        "**Approve** writes exactly this plan. **Reject** writes nothing: the next run plans anew."
+    )

@@ -4,6 +4,7 @@ import ast
 import re
 from datetime import timedelta
 from pathlib import Path
+from types import SimpleNamespace
 
 import pendulum
 import pytest
@@ -170,14 +171,27 @@ def test_an_approval_that_the_scheduler_lost_is_asked_for_again_within_seconds(b
     assert approval.retry_delay.total_seconds() <= 10
 
 
-def test_the_trigger_form_offers_full_sync_approval_preview_and_customer_ids(bag):
+def test_the_trigger_form_ends_with_what_writes_unasked_and_has_no_preview_to_forget(bag):
     params = bag.dags["sync_customers__main"].params
-    assert params.dump() == {
-        "full_sync": False,
-        "approved": False,
-        "preview": False,
-        "customer_ids": [],
-    }
+    assert params.dump() == {"customer_ids": [], "full_sync": False, "approved": False}
+    for dag_id in ("sync_customers__main", "undo_run"):
+        *_, last = bag.dags[dag_id].params
+        assert last == "approved"
+        schema = bag.dags[dag_id].params.get_param(last).schema
+        assert schema["section"] == "Without asking", "a section of its own, below the others"
+
+
+def test_a_run_is_a_preview_by_its_configuration_alone(bag):
+    from airflow.sdk.definitions.param import process_params
+
+    from ml_connector_airflow.tasks.sync import is_preview
+
+    dag = bag.dags["sync_customers__main"]
+    task = dag.get_task("plan")
+    for given, preview in (({"preview": True}, True), ({"preview": False}, False), ({}, False)):
+        params = process_params(dag, task, given, suppress_exception=False)
+        assert is_preview({"params": params}) is preview
+        assert is_preview({"params": {}, "dag_run": SimpleNamespace(conf=given)}) is preview
 
 
 def test_a_report_makes_the_audience_known_as_an_asset(bag):

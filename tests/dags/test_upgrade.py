@@ -48,6 +48,9 @@ def test_the_samples_are_of_every_dag_and_of_both_waiting_tasks(bag):
     assert waiting == {("process_webhooks", "wait"), ("sync_customers__main", "approval")}
 
 
+UNSHOWN = {"preview"}
+"""Parameters of 0.1.0 that no form shows today; a run's configuration may still have them."""
+
 MERGED = {"fetch_members": "plan"}
 """Tasks of 0.1.0 whose work another task does today, each with that one, which came right after it."""
 
@@ -77,7 +80,7 @@ def test_a_stored_dag_loads_with_the_tasks_of_today(dag_id, bag):
     stored = DagSerialization.from_dict(SERIALIZED[dag_id])
     today = DagSerialization.from_dict(DagSerialization.to_dict(bag.dags[dag_id]))
     assert graph(stored) == graph(today), "a run in flight must find its tasks, in their order"
-    assert set(stored.params) <= set(today.params)
+    assert set(stored.params) - UNSHOWN <= set(today.params)
 
 
 def classes() -> Iterator[str]:

@@ -6,6 +6,7 @@ from typing import Any
 from airflow.providers.standard.operators.hitl import HITLOperator
 from airflow.sdk import Context
 
+from ml_connector.console import words
 from ml_connector.sync.guard import HeldPlan
 from ml_connector_airflow.compat import response_timeout
 from ml_connector_airflow.plugin import served_under
@@ -92,21 +93,27 @@ def plan_page(sync: str, plan_id: int) -> str:
 
 
 def _question(sync: str, held: HeldPlan, rejected: str) -> str:
-    limits = [f"nothing was written yet: {held.first}"] if held.first else []
+    """Return the question as Markdown. Its subject says already why the plan waits."""
+    reasons = [f"nothing was written yet: {held.first}"] if held.first else []
     lines = [
-        *(f"- **{limit}**" for limit in (*limits, *held.limits)),
-        "",
-        "What the plan does:",
+        *(
+            f"**{words.sentence(each)}.**\n"
+            for each in (*reasons, *held.limits)
+            if each != held.why
+        ),
+        f"The audience has {held.forecast.size.audience:,} contacts. The plan:",
         "",
         *(f"- {sentence}" for sentence in held.forecast.sentences()),
-        f"- the audience has {held.forecast.size.audience:,} contacts",
         "",
         "| change | reason | for example, QuickBooks ids |",
         "|---|---|---|",
-        *(f"| {kind} | {reason} | {', '.join(ids)} |" for kind, reason, ids in held.samples),
+        *(
+            f"| {words.KIND.get(kind, kind)} | {words.reason(reason)} | {', '.join(ids)} |"
+            for kind, reason, ids in held.samples
+        ),
         "",
-        f"Every contact with its reason: [plan {held.plan_id}]({plan_page(sync, held.plan_id)}).",
+        f"Contact by contact: [plan {held.plan_id}]({plan_page(sync, held.plan_id)}).",
         "",
-        f"*Approve* writes exactly this plan, *Reject* writes nothing; {rejected}.",
+        f"**Approve** writes exactly this plan. **Reject** writes nothing: {rejected}.",
     ]
     return "\n".join(lines)

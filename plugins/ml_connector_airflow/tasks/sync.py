@@ -55,16 +55,20 @@ Params = Mapping[str, Any]
 """The run's parameters, as ``forms.SYNC_CUSTOMERS`` describes them."""
 
 
-def _is_preview(params: Params) -> bool:
-    """Return whether the run may only read. The trigger form has no field for it: see ``forms``."""
-    return bool(params.get("preview"))
+def is_preview(context: Mapping[str, Any]) -> bool:
+    """Return whether the run may only read. Its configuration says so: no form has a field for it.
+
+    Airflow may be set up not to take parameters from the configuration.
+    """
+    given = getattr(context.get("dag_run"), "conf", None) or {}
+    return bool(given.get("preview") or context.get("params", {}).get("preview"))
 
 
 @contextmanager
 def _step(sync: str) -> Iterator[Scope]:
     """Open the sync for one task; store its call counts and any error, however it ends."""
     context: dict[str, Any] = dict(get_current_context())
-    preview = _is_preview(context.get("params", {}))
+    preview = is_preview(context)
     scope = open_scope(sync, run=run_of(context), read_only=preview)
     step = f"{scope.run.task_id}/{getattr(context['ti'], 'map_index', -1)}"
     try:
@@ -143,7 +147,7 @@ def make_plan(sync: str, params: Params) -> list[int]:
         end_alert(scope.database, cause=needs_reauth(scope.sync.mailchimp_conn_id))
         report_skew(scope, "mailchimp")
         planned = planner.make_plan(
-            scope, preview=_is_preview(params), customer_ids=params["customer_ids"]
+            scope, preview=scope.read_only, customer_ids=params["customer_ids"]
         )
         metrics.plan_size(sync, planned.changes)
         if planned.changes:
@@ -270,7 +274,7 @@ def fetch_activity(
     with _step(sync) as scope:
         _go_on(scope, shards)
         rejected = guard.plan_state(scope, plan_id=scope.plan_id()) == "rejected"
-        if _is_preview(params) or rejected or not first_run.may_write(scope):
+        if scope.read_only or rejected or not first_run.may_write(scope):
             return []
         full_sync, client = params["full_sync"], mailchimp_client(scope)
         done = follow_up.follow_up(scope, client, plan_id=scope.plan_id())

@@ -4,6 +4,7 @@ import psycopg
 import pytest
 from playwright.sync_api import expect
 
+from ml_connector.console import words
 from tests.e2e.airflow import ENDED, airflow_database, trail, wait_for
 from tests.e2e.live.browser import browsing, console_in
 
@@ -61,7 +62,7 @@ def test_a_plan_larger_than_the_guard_waits_for_a_person(airflow, quiet):
     run_id = airflow.trigger()
     question = wait_for(lambda: airflow.question(run_id))
     assert "contacts would be archived, 25 are allowed" in question["subject"]
-    assert "| archive | inactive |" in question["body"]
+    assert f"| {words.KIND['archive']} | {words.reason('inactive')} |" in question["body"]
     assert "@" not in question["body"]
     airflow.answer_from_old_page(run_id)
     asked = wait_for(lambda: airflow.question(run_id))
