@@ -148,7 +148,7 @@ def test_a_days_run_covers_the_day_before_it(bag):
     timetable = coerce_to_core_timetable(dag.timetable)
     interval = timetable.infer_manual_data_interval(run_after=pendulum.datetime(2026, 7, 2, 12))
     assert interval.end - interval.start == timedelta(days=1)
-    assert interval.end.in_timezone("America/Los_Angeles").hour == 2
+    assert interval.end.in_timezone("America/Los_Angeles").hour == 4
 
 
 def test_tokens_are_renewed_every_50_minutes_for_every_quickbooks_connection(bag):

@@ -25,10 +25,11 @@ def firm(company) -> Company:
     company.sync()
     change(
         company,
-        """INSERT INTO ml_connector.activity_blocks (sync, customer_id, state, attempts)
-           VALUES ('main', :id, 'refused', 5)
+        """INSERT INTO ml_connector.activity_blocks (sync, customer_id, customer_no, state, attempts)
+           VALUES ('main', :id, :number, 'refused', 5)
            ON CONFLICT (sync, customer_id) DO UPDATE SET state = 'refused', attempts = 5""",
         id=told,
+        number=int(told),
     )
     company.mailchimp_control("PUT", "settings", {"refuse_fake_domains": False, "throttled": []})
     return company
@@ -62,12 +63,12 @@ def test_a_list_is_counted_by_reason_confirmed_marked_due_and_synced(firm):
     assert firm.statuses().keys() == {f"told@{AT}", f"well@{AT}"}
     assert started == [], "looking starts nothing"
 
-    answer = user.post("/main/customers/retry")
+    answer = user.post("/main/customers/retry/start")
     assert "4 customers are due again. The sync has started." in answer.text
     assert started == [("main", False, "user")]
     (row,) = asked(firm)
     assert (row["actor"], row["after"]) == ("user", {"filter": {}, "customers": 4})
-    again = user.post("/main/customers/retry")
+    again = user.post("/main/customers/retry/start")
     assert (again.status_code, len(started)) == (404, 1)
     firm.sync()
     assert firm.statuses().keys() >= {"fake@example.com", "too@example.com", f"parked@{AT}"}
@@ -78,7 +79,7 @@ def test_only_the_customers_of_the_filter_are_retried(firm):
     filtered = {"reason": "parked"} if "parked" in reasons(firm) else {"waiting": "mailchimp"}
     query = "&".join(f"{name}={value}" for name, value in filtered.items())
     assert "Retry 1 customer" in user.page(f"/main/customers/retry?{query}")
-    user.post("/main/customers/retry", filtered)
+    user.post("/main/customers/retry/start", filtered)
     assert asked(firm)[0]["after"] == {"filter": filtered, "customers": 1}
     firm.sync()
     assert f"parked@{AT}" in firm.statuses()
@@ -104,7 +105,7 @@ def test_what_rests_on_a_person_is_not_retried(firm, reason):
     )
     user = user_of(firm, [])
     assert "2 of 5 customers" in user.page("/main/customers/retry")
-    user.post("/main/customers/retry")
+    user.post("/main/customers/retry/start")
     firm.sync()
     assert "fake@example.com" not in firm.statuses()
 
@@ -120,7 +121,7 @@ def test_nothing_is_retried_while_a_plan_waits_for_approval(firm):
     )
     user = user_of(firm, [], outside)
     assert f"Approve or reject plan {plan_id} first." in user.page("/main/customers/retry")
-    refused = user.post("/main/customers/retry")
+    refused = user.post("/main/customers/retry/start")
     assert refused.status_code == 409
     assert f"Approve or reject plan {plan_id} first." in refused.text
     assert asked(firm) == []
@@ -130,7 +131,7 @@ def test_a_retry_that_airflow_starts_no_run_for_says_when_it_happens(firm):
     def start(sync, *, preview, actor):
         return Started(said="The DAG d is paused.", ok=False)
 
-    answer = words_of(Visitor(firm, "user", start=start).post("/main/customers/retry").text)
+    answer = words_of(Visitor(firm, "user", start=start).post("/main/customers/retry/start").text)
     assert "4 customers are due again. The next run takes them. The DAG d is paused." in answer
-    assert Visitor(firm, "viewer").post("/main/customers/retry").status_code == 403
+    assert Visitor(firm, "viewer").post("/main/customers/retry/start").status_code == 403
     assert "Retry failed" not in Visitor(firm, "viewer").page("/main/customers")

@@ -71,7 +71,7 @@ PAGES = (
     PageRoute("/customers", Right.READ, customers.find, "POST"),
     PageRoute("/customers/filter", Right.READ, customer_list.refine, "POST"),
     PageRoute("/customers/retry", Right.RUN, retry.ask),
-    PageRoute("/customers/retry", Right.RUN, retry.retry_listed, "POST"),
+    PageRoute("/customers/retry/start", Right.RUN, retry.retry_listed, "POST"),
     PageRoute("/customers.csv", Right.SETUP, customer_list.download_customers),
     PageRoute("/customers/{id}", Right.READ, customers.customer),
     PageRoute("/customers/{id}/use/{tag}", Right.RUN, customers.use, "POST"),
