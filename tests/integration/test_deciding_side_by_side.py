@@ -73,6 +73,34 @@ def test_customers_who_swap_and_share_addresses_are_decided_on_as_in_turn(compan
     assert waiting(company) == 0
 
 
+@pytest.mark.parametrize("chunk", [3, COUNT])
+def test_few_changed_customers_at_addresses_of_many_are_read_a_part_at_a_time(
+    company, monkeypatch, chunk
+):
+    ids = [company.customer(f"Customer {n}", f"c{n % 6}@finch.org") for n in range(COUNT)]
+    company.sync()
+    for each in ids[:6]:
+        company.edit(each, GivenName="Changed")
+    scope = company.scope()
+    company.fetch(scope)
+    expected = in_turn(company, monkeypatch)
+    monkeypatch.setattr(planner, "CUSTOMERS_A_CHUNK", chunk)
+    monkeypatch.setattr(planner, "PEOPLE_A_CHUNK", 5)  # four are at each address
+    most, read = [0], deciding.rows
+
+    def counted(*args, **kwargs):
+        found = read(*args, **kwargs)
+        most[0] = max(most[0], len(found))
+        return found
+
+    monkeypatch.setattr(deciding, "rows", counted)
+    planned = company.plan(scope)
+    assert queued(company, planned.plan_id) == expected
+    assert len(expected) == 6
+    assert most[0] == 4
+    assert waiting(company) == 0
+
+
 def test_every_customer_at_one_address_is_one_contact(company):
     ids = [company.customer(f"Customer {n}", "office@finch.org") for n in range(COUNT)]
     company.sync()

@@ -44,6 +44,10 @@ class Undecided(NamedTuple):
     contact_key: bytes | None
 
 
+class TooManyPeopleError(Exception):
+    """More customers are at the addresses asked for than may be read at a time."""
+
+
 class Pending(NamedTuple):
     """The number of customers awaiting a decision, and how many of them left their address."""
 
@@ -141,14 +145,27 @@ _BY_ID = """jsonb_array_elements_text(CAST(%(ids)s AS jsonb)) AS wanted(id), LAT
 
 
 def rows(
-    connection: Connection, *, sync: str, keys: Collection[bytes], ids: Collection[str]
+    connection: Connection,
+    *,
+    sync: str,
+    keys: Collection[bytes],
+    ids: Collection[str],
+    most: int | None = None,
 ) -> list[CustomerRow]:
-    """Return all customers at ``keys``, now or formerly, and those of ``ids``."""
+    """Return all customers at ``keys``, now or formerly, and those of ``ids``.
+
+    Raises ``TooManyPeopleError`` if there are more than ``most``; it reads no further.
+    """
 
     def read(*sources: str, **values: object) -> dict[str, CustomerRow]:
         columns = ", ".join(CUSTOMER_COLUMNS)
         query = " UNION ALL ".join(f"SELECT {columns} FROM {source}" for source in sources)  # noqa: S608
-        found = fetch_binary(connection, query, {"sync": sync, **values})
+        limit = None if most is None else most + 1
+        found = fetch_binary(
+            connection, f"{query} LIMIT %(limit)s", {"sync": sync, "limit": limit, **values}
+        )
+        if most is not None and len(found) > most:
+            raise TooManyPeopleError
         return {row[0]: CustomerRow(*row) for row in found}
 
     at = read(_BY_EMAIL, _BY_CONTACT, keys=bytea_array(keys))

@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from itertools import chain, count, islice
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pandas as pd
 import structlog
@@ -44,6 +44,9 @@ from ml_connector.sync.outcomes import decision_entries
 from ml_connector.sync.recovery import record_unknown_outcomes, settle_archives
 
 CUSTOMERS_A_CHUNK = 5_000
+PEOPLE_A_CHUNK = 7_500
+"""A chunk with more customers at its addresses is split: they are decided on together, so all of
+them are read, whether they wait or not."""
 PARALLEL_CHUNKS = 2
 """This many chunks run in parallel: Python works on one while Postgres works on the other."""
 CHUNKS_PER_LOCK = 6
@@ -174,7 +177,14 @@ class Decider:
         gave_way += _together(rest)
         return queued + sum(self._decide(chunk, shard=shard) for chunk, shard in gave_way)
 
-    def _decide(
+    def _decide(self, chunk: list[deciding.Undecided], **how: Any) -> int:
+        """Decide on ``chunk`` at once, or on its halves if there are too many at its addresses."""
+        try:
+            return self._decide_at_once(chunk, **how)
+        except deciding.TooManyPeopleError:
+            return sum(self._decide(half, **how) for half in _halves(chunk))
+
+    def _decide_at_once(
         self,
         chunk: list[deciding.Undecided],
         *,
@@ -197,7 +207,8 @@ class Decider:
             pending = self._pending(
                 connection, keys, shared=taken is not None, besides_plan=self._plan_id
             )
-            people = deciding.rows(connection, sync=scope.name, keys=keys, ids=ids)
+            most = PEOPLE_A_CHUNK if len(_addresses(chunk)) > 1 else None
+            people = deciding.rows(connection, sync=scope.name, keys=keys, ids=ids, most=most)
             around = keys | _keys_of(people)
             if taken is not None:
                 taken.take(around)
@@ -406,6 +417,19 @@ def _to_the_end_of_an_address(chunk: list[deciding.Undecided]) -> list[deciding.
     if len(chunk) < CUSTOMERS_A_CHUNK or last is None:
         return chunk
     return [each for each in chunk if each.email_key != last] or chunk
+
+
+def _addresses(chunk: Sequence[deciding.Undecided]) -> list[bytes | None]:
+    """Return the addresses of ``chunk``, in its order."""
+    return list(dict.fromkeys(each.email_key for each in chunk))
+
+
+def _halves(chunk: list[deciding.Undecided]) -> Iterator[list[deciding.Undecided]]:
+    """Yield ``chunk`` in two parts that share no present address."""
+    addresses = _addresses(chunk)
+    first = set(addresses[: len(addresses) // 2])
+    yield [each for each in chunk if each.email_key in first]
+    yield [each for each in chunk if each.email_key not in first]
 
 
 def _apart(
