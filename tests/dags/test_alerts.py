@@ -403,7 +403,7 @@ def test_a_plan_that_waits_for_a_person_is_told_once_with_its_run_and_once_it_wa
     plan_a_thousand_archives(database)
     for _ in range(2):
         held = hold_large_plan("main")
-    assert held.limits[0].startswith("1000 contacts would be archived")
+    assert held.limits[0].startswith("1,000 contacts would be archived")
     assert everybody.webhook.taken == [("raised", "guard_waiting:main")]
     assert links(database) == {"guard_waiting:main": "http://run"}
     reject_plan("main", person="boss")

@@ -22,7 +22,7 @@ def test_a_failed_row_is_replayed_sealed_and_verified_and_a_fault_is_named(compa
     asked = [entry for entry in company.audit() if entry["action"] == "replay"]
     assert [bool(entry["actor"]) for entry in asked] == [True]
     code, said = run("audit", "verify")
-    assert (code, "3 rows are as they were sealed" in said) == (0, True), said
+    assert (code, "3 rows are as sealed" in said) == (0, True), said
     tamper(company, "UPDATE ml_connector.audit SET outcome = 'failed' WHERE id = 3")
     code, said = run("audit", "verify")
     assert (code, "row 3: edited" in said) == (1, True), said

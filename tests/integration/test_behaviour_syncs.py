@@ -275,7 +275,7 @@ def test_the_console_shows_a_sync_its_own_companys_events_and_no_others(companie
             assert f'/{sync}/webhooks/{companies.ids[other]}"' not in html
         assert own in visitor.page(f"/{sync}/webhooks/{companies.ids[own]}")
         assert visitor.get(f"/{sync}/webhooks/{companies.ids[other]}").status_code == 404
-        assert "1 webhook dead-lettered" in visitor.page(f"/{sync}")
+        assert "1 webhook was dead-lettered" in visitor.page(f"/{sync}")
 
 
 def test_trying_again_from_the_console_reaches_no_other_companys_events(companies):

@@ -547,7 +547,7 @@ def test_a_customer_nobody_knows_is_not_there(visitor):
 def test_the_overview_says_that_the_sync_runs_and_what_needs_a_person(visitor):
     page = visitor.page("/main")
     assert "The sync is running." in page
-    assert "1 webhook dead-lettered" in page
+    assert "1 webhook was dead-lettered" in page
     assert "Contacts of customers" in page
 
 

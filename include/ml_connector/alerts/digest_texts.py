@@ -7,6 +7,7 @@ from html import escape
 from typing import Any
 
 from ml_connector.alerts.digest import Digest, Figure, SyncDigest
+from ml_connector.display import grouped
 
 
 def digest_subject(digest: Digest) -> str:
@@ -60,7 +61,7 @@ def _html_row(sync: SyncDigest, figure: Figure) -> str:
     cell = "padding:8px 0;border-bottom:1px solid #ccc"
     return (
         f'<tr><td style="{cell}">{label}{names}</td>'
-        f'<td style="{cell};text-align:right;white-space:nowrap"><b>{figure.now:,}</b>'
+        f'<td style="{cell};text-align:right;white-space:nowrap"><b>{grouped(figure.now)}</b>'
         f"<br><small>{escape(_last_week(figure))}</small></td></tr>"
     )
 
@@ -162,13 +163,13 @@ def _text(text: str, **style: Any) -> dict[str, Any]:
 
 def _counts(figure: Figure) -> str:
     told = _last_week(figure)
-    return f"{figure.now:,} ({told})" if told else f"{figure.now:,}"
+    return f"{grouped(figure.now)} ({told})" if told else f"{grouped(figure.now)}"
 
 
 def _last_week(figure: Figure) -> str:
-    return "" if figure.before is None else f"last week {figure.before:,}"
+    return "" if figure.before is None else f"last week {grouped(figure.before)}"
 
 
 def _names(figure: Figure) -> str:
     more = figure.now - len(figure.names)
-    return ", ".join(figure.names) + (f" and {more:,} more" if more > 0 else "")
+    return ", ".join(figure.names) + (f" and {grouped(more)} more" if more > 0 else "")

@@ -19,6 +19,7 @@ from sqlalchemy import Connection, Row, text
 
 from ml_connector.audit.digests import batch_mac, content_digest
 from ml_connector.audit.filter import Filter, conditions
+from ml_connector.display import counted
 from ml_connector.errors import SettingsError
 from ml_connector.model import RunContext
 from ml_connector.store.database import NOW, copy_rows
@@ -257,7 +258,7 @@ def select(connection: Connection, chosen: Selection, *, most: int = MAX_CHOSEN)
     ).all()
     if len(rows) > most:
         raise SettingsError(
-            f"more than {most:,} rows of the audit fit; choose fewer, by sync, reason or time"
+            f"more than {counted(most, 'row')} of the audit fit; choose fewer, by sync, reason or time"
         )
     return [AuditRow(**row._mapping) for row in rows]  # noqa: SLF001 -- SQLAlchemy's public accessor
 

@@ -7,6 +7,7 @@ from zoneinfo import ZoneInfo
 
 from croniter import croniter
 
+from ml_connector.display import pattern_time
 from ml_connector.settings import Sync
 
 GRACE = timedelta(hours=2)
@@ -85,7 +86,7 @@ def heartbeat(
         return Heartbeat(
             state="stopped",
             headline="The sync has stopped.",
-            detail=f"The run due on {due:%d %b at %H:%M} has not finished. "
+            detail=f"The run due on {pattern_time(due, 'd MMM, HH:mm')} has not finished. "
             "See in Airflow whether the scheduler is up and what the run waits for.",
             next_run=following,
         )

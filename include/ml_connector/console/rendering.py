@@ -14,11 +14,10 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from ml_connector.console import words
+from ml_connector.display import counted, distance, grouped, pattern_time, percent
 
 HERE = Path(__file__).parent
 STATIC = HERE / "static"
-NOTHING = "\u2013"
-_STEPS = ((60, "s", 1), (3600, "min", 60), (86400, "h", 3600), (86400 * 60, "days", 86400))
 
 
 class Times:
@@ -33,39 +32,24 @@ class Times:
             return Markup('<span class="quiet">{}</span>').format(empty)
         return Markup(
             '<time datetime="{}" title="{}">{} <span class="quiet">{}</span></time>'
-        ).format(time.isoformat(), self._long(time), self._short(time), self.distance(time))
+        ).format(time.isoformat(), self._long(time), self._short(time), distance(time, self.now))
 
     def brief(self, time: datetime | None, empty: str = "never") -> Markup:
         """Return the distance from now, with the full time as its title."""
         if time is None:
             return Markup('<span class="quiet">{}</span>').format(empty)
         return Markup('<time datetime="{}" title="{}">{}</time>').format(
-            time.isoformat(), self._long(time), self.distance(time)
+            time.isoformat(), self._long(time), distance(time, self.now)
         )
-
-    def distance(self, time: datetime) -> str:
-        """Return ``3 h ago`` or ``in 2 days``."""
-        seconds = (time - self.now).total_seconds()
-        size = abs(seconds)
-        if size < 5:
-            return "now"
-        for limit, unit, length in _STEPS:
-            if size < limit:
-                number = int(size // length)
-                said = "1 day" if (number, unit) == (1, "days") else f"{number} {unit}"
-                break
-        else:
-            said = f"{int(size // (86400 * 30.44))} months"
-        return f"in {said}" if seconds > 0 else f"{said} ago"
 
     def _short(self, time: datetime) -> str:
         local = time.astimezone(self.zone)
         same_year = local.year == self.now.astimezone(self.zone).year
-        return f"{local:%d %b %H:%M}" if same_year else f"{local:%d %b %Y %H:%M}"
+        return pattern_time(local, "d MMM HH:mm" if same_year else "d MMM y HH:mm")
 
     def _long(self, time: datetime) -> str:
         local = time.astimezone(self.zone)
-        return f"{local:%Y-%m-%d %H:%M:%S} {local.tzname()}"
+        return pattern_time(local, "y-MM-dd HH:mm:ss zzz")
 
     def day(self, time: datetime) -> str:
         """Return the day of a time, as a heading."""
@@ -74,7 +58,7 @@ class Times:
             return "Today"
         if local == today - timedelta(days=1):
             return "Yesterday"
-        return f"{local:%A, %d %B %Y}"
+        return f"{local:%A}, {local.day} {local:%B %Y}"
 
     def clock(self, time: datetime) -> Markup:
         """Return the time of day."""
@@ -82,16 +66,6 @@ class Times:
         return Markup('<time datetime="{}" title="{}">{}</time>').format(
             time.isoformat(), self._long(time), f"{local:%H:%M:%S}"
         )
-
-
-def grouped(value: float | None) -> str:
-    """Return a number with thin spaces between thousands."""
-    return NOTHING if value is None else f"{value:,}".replace(",", "\u202f")
-
-
-def percent(part: float, whole: float) -> str:
-    """Return a share as a percentage."""
-    return NOTHING if not whole else f"{100 * part / whole:.0f} %"
 
 
 @lru_cache
@@ -122,7 +96,7 @@ def environment() -> Environment:
         lstrip_blocks=True,
     )
     made.filters |= {"grouped": grouped, "json": as_json, "groupby_day": by_day}
-    made.globals |= {"version": version, "words": words, "percent": percent}
+    made.globals |= {"version": version, "words": words, "percent": percent, "counted": counted}
     return made
 
 

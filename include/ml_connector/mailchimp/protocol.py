@@ -303,6 +303,12 @@ def _time(text: object) -> datetime | None:
     return time if time is not None and EARLIEST <= time < LATEST else None
 
 
+def member_count(audience: Mapping[str, Any]) -> int | None:
+    """Return how many subscribed members an audience has; None if it does not tell."""
+    found = _mapping(audience.get("stats")).get("member_count")
+    return found if isinstance(found, int) else None
+
+
 def parse_member(row: object, *, latest: datetime | None = None) -> Member | Unreadable:
     """Return a member, or why it cannot be read; rows of a batch response lack some of its fields.
 

@@ -20,6 +20,7 @@ from urllib.parse import urlencode
 import msgspec
 import structlog
 
+from ml_connector.display import counted
 from ml_connector.errors import (
     CredentialsError,
     NeedsReauth,
@@ -218,7 +219,7 @@ def _compare_clocks(response: Response, now: datetime) -> None:
         log.warning(
             "clock_wrong",
             minutes=minutes,
-            fix=f"this machine's clock is {minutes} minutes {'ahead' if now > theirs else 'behind'};"
+            fix=f"this machine's clock is {counted(minutes, 'minute')} {'ahead' if now > theirs else 'behind'};"
             " set it and keep it set (NTP)",
         )
 

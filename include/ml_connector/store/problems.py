@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 from sqlalchemy import Connection, text
 
+from ml_connector.display import counted, grouped
 from ml_connector.store.database import text_array
 
 
@@ -17,9 +18,8 @@ class UnfitCount(NamedTuple):
 
     def sentence(self, known: int) -> str:
         """Return the count in words; ``known`` is the number of customers."""
-        return (
-            f"{self.field}: left out for {self.customers:,} of {known:,} customers, {self.reason}"
-        )
+        some = f"{grouped(self.customers)} of {counted(known, 'customer')}"
+        return f"{self.field}: left out for {some}, {self.reason}"
 
 
 def note(connection: Connection, *, sync: str, unfit: Mapping[str, Mapping[str, str]]) -> None:

@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 from sqlalchemy import Connection, text
 
+from ml_connector.display import counted
 from ml_connector.model import Unreadable
 from ml_connector.store.database import bytea_array, json_array
 
@@ -23,7 +24,7 @@ class UnreadableCount(NamedTuple):
     def sentence(self) -> str:
         """The count in words."""
         kind = {QUICKBOOKS: "QuickBooks customer", MAILCHIMP: "Mailchimp member"}[self.system]
-        some = f"1 {kind} was" if self.records == 1 else f"{self.records:,} {kind}s were"
+        some = counted(self.records, f"{kind} was", f"{kind}s were")
         return f"{some} skipped: {self.reason}"
 
 

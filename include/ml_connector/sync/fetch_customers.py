@@ -15,6 +15,7 @@ import structlog
 from sqlalchemy import Connection
 
 from ml_connector.batching import prefetch, relaxed_gc
+from ml_connector.display import counted, grouped
 from ml_connector.errors import IncompleteRead
 from ml_connector.model import Page
 from ml_connector.quickbooks.client import (
@@ -270,7 +271,7 @@ def _everything(
         known = customers.count_known(connection, sync=scope.name)
     if listed < expected:
         raise IncompleteRead(
-            f"QuickBooks counts {expected} customers but listed {listed}; nothing was planned. "
+            f"QuickBooks counts {counted(expected, 'customer')} but listed {grouped(listed)}; nothing was planned. "
             "Run the sync again; if it stays so, ask Intuit with the time of this run"
         )
     if known and not listed:

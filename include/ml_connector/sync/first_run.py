@@ -11,6 +11,7 @@ from typing import Any
 
 from sqlalchemy import Connection
 
+from ml_connector.display import counted
 from ml_connector.errors import SettingsError
 from ml_connector.scope import Scope
 from ml_connector.store import contacts, cursors
@@ -41,7 +42,7 @@ def why_ask(scope: Scope, connection: Connection) -> str | None:
     if said := _differs(known, _setup(scope, connection)):
         return said
     since = server_time(connection) - datetime.fromisoformat(known["at"])
-    return f"the sync was silent for {since.days} days" if since > SILENCE else None
+    return f"the sync was silent for {counted(since.days, 'day')}" if since > SILENCE else None
 
 
 def _differs(known: Mapping[str, Any], now: Mapping[str, Any]) -> str | None:

@@ -12,6 +12,8 @@ from typing import Any
 import msgspec
 from sqlalchemy import Connection
 
+from ml_connector.display import about_seconds, counted, grouped
+from ml_connector.model import Status
 from ml_connector.scope import Scope
 from ml_connector.store import approvals, customers, deciding, plans, problems
 from ml_connector.store.approvals import Size
@@ -68,28 +70,28 @@ class Forecast:
     def sentences(self, samples: Sequence[OverwriteSample] = ()) -> Iterator[str]:
         """Yield the forecast as short sentences, with ``samples`` of what it overwrites."""
         size = self.size
-        yield f"{_counted(size.creates, 'new contact')}{_by_status(self.creates)}"
-        yield f"{_counted(size.updates, 'contact')} changed"
+        yield f"{counted(size.creates, 'new contact')}{_by_status(self.creates)}"
+        yield f"{counted(size.updates, 'contact')} changed"
         if size.archives:
-            yield f"{_counted(size.archives, 'contact')} archived"
+            yield f"{counted(size.archives, 'contact')} archived"
         if self.matched:
             total = sum(self.matched.values())
-            yield f"{_counted(total, 'customer')} already in the audience{_by_status(self.matched)}"
+            yield f"{counted(total, 'customer')} already in the audience{_by_status(self.matched)}"
         if self.opt_outs:
-            yield f"{_counted(self.opt_outs, 'opt-out or bounce', 'opt-outs and bounces')} respected"
+            yield f"{counted(self.opt_outs, 'opt-out or bounce', 'opt-outs and bounces')} respected"
         for each in self.overwrites:
             yield each.sentence
             yield from (sample.sentence for sample in samples if sample.field == each.field)
         for _, reason, number in self.left_out:
-            yield f"{_counted(number, 'customer')} left out: {reason.replace('_', ' ')}"
+            yield f"{counted(number, 'customer')} left out: {reason.replace('_', ' ')}"
         for unfit in self.unfit:
             yield unfit.sentence(self.customers)
         if self.not_ready:
             yield self.not_ready
-        yield f"{_counted(self.reads, 'call')} to QuickBooks so far"
+        yield f"{counted(self.reads, 'call')} to QuickBooks so far"
         fewest, most = self.seconds
         if most:
-            yield f"Mailchimp takes about {_time(fewest)} to {_time(most)}"
+            yield f"Mailchimp takes about {about_seconds(fewest)} to {about_seconds(most)}"
 
 
 def forecast(scope: Scope, connection: Connection, *, plan_id: int) -> Forecast:
@@ -135,14 +137,8 @@ def shown(stored: Mapping[str, Any] | None) -> Forecast | None:
     return msgspec.convert(stored, Forecast, strict=False) if stored else None
 
 
-def _counted(number: int, one: str, many: str = "") -> str:
-    return f"{number:,} {one if number == 1 else many or one + 's'}"
-
-
 def _by_status(numbers: dict[str, int]) -> str:
-    told = ", ".join(f"{number:,} {status}" for status, number in sorted(numbers.items()))
+    order = list(Status)
+    found = sorted(numbers.items(), key=lambda each: order.index(Status(each[0])))
+    told = ", ".join(f"{grouped(number)} {status}" for status, number in found)
     return f" ({told})" if told else ""
-
-
-def _time(seconds: int) -> str:
-    return f"{seconds} s" if seconds < 120 else f"{round(seconds / 60)} min"

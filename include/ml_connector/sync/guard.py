@@ -6,6 +6,7 @@ from sqlalchemy import Connection
 
 from ml_connector.audit import trail
 from ml_connector.audit.trail import Entry
+from ml_connector.display import counted
 from ml_connector.errors import PlanOutdated
 from ml_connector.model import Kind
 from ml_connector.scope import Scope
@@ -53,7 +54,8 @@ def hold_plan(scope: Scope, *, plan_id: int) -> HeldPlan | None:
             limits.append(asked)
         if size.updates > guard.max_updates:
             limits.append(
-                f"{size.updates} contacts would be changed, {guard.max_updates} are allowed"
+                f"{counted(size.updates, 'contact')} would be changed,"
+                f" {counted(guard.max_updates, 'is', 'are')} allowed"
             )
         first = first_run.why_ask(scope, connection) if size.changes else None
         state, seen = approvals.approval_of(connection, plan_id=plan_id)
@@ -102,8 +104,11 @@ def _too_many_archives(scope: Scope, size: Size) -> str | None:
     most = max(guard.max_archives, int(guard.max_archive_share * (size.audience + size.already)))
     if not size.archives or size.archives + size.already <= most:
         return None
-    told = f", {size.already} were archived by webhooks since the last run" if size.already else ""
-    return f"{size.archives} contacts would be archived{told}, {most} are allowed"
+    told = f", {counted(size.already, 'was', 'were')} archived by webhooks since the last run"
+    return (
+        f"{counted(size.archives, 'contact')} would be archived{told if size.already else ''},"
+        f" {counted(most, 'is', 'are')} allowed"
+    )
 
 
 def plan_state(scope: Scope, *, plan_id: int) -> str:

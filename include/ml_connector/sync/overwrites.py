@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 from sqlalchemy import Connection
 
 from ml_connector.batching import relaxed_gc
+from ml_connector.display import counted
 from ml_connector.rules.edits import alike
 from ml_connector.rules.notes_block import said_of
 from ml_connector.scope import Scope
@@ -37,7 +38,7 @@ class OverwriteCount(NamedTuple):
     @property
     def sentence(self) -> str:
         """Return the count in words."""
-        return f"{self.field}: {self.contacts:,} value{'s' * (self.contacts != 1)} overwritten"
+        return f"{self.field}: {counted(self.contacts, 'value')} overwritten"
 
 
 class OverwriteSample(NamedTuple):

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Sequence
 
+from ml_connector.display import counted, grouped
 from ml_connector.errors import CreationRefused, UpdatesRefused
 from ml_connector.mailchimp.problems import CONTACT_LIMIT
 from ml_connector.model import Kind
@@ -68,17 +69,17 @@ class Room:
         if kind is not Kind.CREATE:
             raise UpdatesRefused(
                 f"Mailchimp refuses every update of a contact for one reason: {reason.rstrip('.')}."
-                f" {waiting:,} wait. Fix it in Mailchimp, then run the sync again"
+                f" {counted(waiting, 'waits', 'wait')}. Fix it in Mailchimp, then run the sync again"
             )
         needed = waiting + self._parked
         if refused.code != CONTACT_LIMIT:
             raise CreationRefused(
                 f"Mailchimp refuses every new contact for one reason: {reason.rstrip('.')}."
-                f" {needed:,} wait. Fix it in Mailchimp, then run the sync again"
+                f" {counted(needed, 'waits', 'wait')}. Fix it in Mailchimp, then run the sync again"
             )
         allowed = _NUMBER.search(reason)
         limit = f"allows {allowed[0]} contacts" if allowed else "allows no more contacts"
         raise CreationRefused(
-            f"The Mailchimp plan {limit}; this run needs {needed:,} more. Change the plan or archive"
+            f"The Mailchimp plan {limit}; this run needs {grouped(needed)} more. Change the plan or archive"
             " contacts in Mailchimp, then run the sync again. Known contacts are kept up to date"
         )

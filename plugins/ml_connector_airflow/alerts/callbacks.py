@@ -7,6 +7,7 @@ from typing import Any
 
 import structlog
 
+from ml_connector.display import counted
 from ml_connector.errors import (
     ConnectorError,
     ConsentRaised,
@@ -59,5 +60,5 @@ def report_skew(scope: Scope, system: str) -> None:
         return
     minutes = round(abs(skew.total_seconds()) / 60)
     way = "behind" if skew > timedelta() else "ahead of"
-    message = f"this machine's clock is {minutes} minutes {way} {system}'s"
+    message = f"this machine's clock is {counted(minutes, 'minute')} {way} {system}'s"
     raise_alert(scope.database, cause=cause, message=message)

@@ -10,7 +10,9 @@ from urllib.parse import urlsplit
 
 from ml_connector.audit import trail
 from ml_connector.audit.trail import Entry
+from ml_connector.display import counted
 from ml_connector.errors import ConnectorError, SettingsError, StorageError
+from ml_connector.mailchimp.protocol import member_count
 from ml_connector.mailchimp.webhooks import secret_in, secret_matches
 from ml_connector.model import RunContext
 from ml_connector.privacy import erasure
@@ -131,7 +133,7 @@ def _database(scope: Scope) -> str:
     with scope.database.begin() as connection:
         cursors.check_index_key(connection, scope.vault)
         known = customers.count_known(connection, sync=scope.name)
-    return f"tables are there, {known} customers staged"
+    return f"tables are there, {counted(known, 'customer')} staged"
 
 
 def _erasures(scope: Scope) -> str:
@@ -162,14 +164,14 @@ def _mailchimp(scope: Scope) -> str:
 
 def _audience(scope: Scope) -> str:
     found = mailchimp_client(scope).audience()
-    members = found.get("stats", {}).get("member_count", "?")
+    members = member_count(found)
     warning = ""
     if found.get("double_optin") and scope.sync.new_contact_status == "subscribed":
         warning = (
             "; it has double opt-in on, which new_contact_status: subscribed goes around "
             "(use pending to have people confirm)"
         )
-    return f"{found.get('name')!r}, {members} members{warning}"
+    return f"{found.get('name')!r}, {counted(members, 'member')}{warning}"
 
 
 def _permissions(scope: Scope) -> str:

@@ -22,6 +22,7 @@ from ml_connector.console.queries.customer_list import (
     read_filter,
 )
 from ml_connector.console.sheet import iter_csv
+from ml_connector.display import grouped
 from ml_connector.errors import SettingsError
 from ml_connector.rules.tags import tag_key
 from ml_connector.scope import Scope
@@ -99,4 +100,4 @@ def _show(scope: Scope, wanted: CustomerFilter) -> None:
         table.add_row(*(Text(cell) for cell in cells))
     console.print(table)
     if shown.total > len(shown.entries):
-        console.print(f"... {shown.total - len(shown.entries):,} more; --csv lists all.")
+        console.print(f"... {grouped(shown.total - len(shown.entries))} more; --csv lists all.")

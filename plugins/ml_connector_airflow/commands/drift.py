@@ -11,6 +11,7 @@ from rich.text import Text
 
 from ml_connector.console import words
 from ml_connector.console.sheet import iter_csv
+from ml_connector.display import grouped
 from ml_connector.sync.drift import HEADER, Drift, iter_drift
 from ml_connector_airflow.wiring import mailchimp_client, open_scope
 
@@ -43,8 +44,8 @@ def _show(found: Iterator[Drift]) -> None:
         console.print("Nothing differs.")
         return
     if counts.total() > SOME:
-        console.print(f"... {counts.total() - SOME:,} more; --csv lists all.")
-    console.print(", ".join(f"{words.DRIFT[what]}: {n:,}" for what, n in counts.items()))
+        console.print(f"... {grouped(counts.total() - SOME)} more; --csv lists all.")
+    console.print(", ".join(f"{words.DRIFT[what]}: {grouped(n)}" for what, n in counts.items()))
 
 
 def _line(each: Drift) -> str:

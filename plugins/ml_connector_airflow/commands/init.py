@@ -18,7 +18,9 @@ from rich.console import Console
 from rich.table import Table
 from sqlalchemy import select
 
+from ml_connector.display import counted
 from ml_connector.errors import ConnectorError, SettingsError
+from ml_connector.mailchimp.protocol import member_count
 from ml_connector.model import MergeField, RunContext
 from ml_connector.rules.proposal import proposed
 from ml_connector.scope import Scope
@@ -182,8 +184,8 @@ class Initialiser:
                     continue
             for audience in listed:
                 one = AudienceChoice(each, str(audience.get("id")), str(audience.get("name")))
-                members = (audience.get("stats") or {}).get("member_count", "?")
-                label = f"{one.name}, {members} members ({one.id})"
+                members = member_count(audience)
+                label = f"{one.name}, {counted(members, 'member')} ({one.id})"
                 found.setdefault(one.id, one)
                 options.setdefault(one.id, Option(one.id, label, one.name))
         if not options:

@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from ml_connector.display import counted, grouped
 from ml_connector.errors import SettingsError
 from ml_connector.scope import Scope
 from ml_connector.settings import load_sync
@@ -179,7 +180,7 @@ def _progress(scope: Scope, run_id: str) -> Iterator[None]:
             found = _progress_of(scope, run_id)
             if found is not None:
                 total = found.changes or None
-                said = f"{found.calls} calls, {found.settled} of {found.changes} changes"
+                said = f"{counted(found.calls, 'call')}, {grouped(found.settled)} of {counted(found.changes, 'change')}"
                 progress.update(bar, description=said, total=total, completed=found.settled)
 
     with Progress(

@@ -33,7 +33,9 @@ from ml_connector.console.app import build_console
 from ml_connector.console.outside import RunUnderWay, StatusLine, TokenExpiry
 from ml_connector.console.pages.setup import RETURN
 from ml_connector.console.visit import Services
+from ml_connector.display import counted
 from ml_connector.errors import ConnectorError, NeedsReauth, NotConnected, SettingsError
+from ml_connector.mailchimp.protocol import member_count
 from ml_connector.mailchimp.webhooks import SYSTEM as MAILCHIMP
 from ml_connector.model import RunContext
 from ml_connector.quickbooks.webhooks import SYSTEM as QUICKBOOKS
@@ -249,14 +251,13 @@ class AirflowServices:
             wrong = permissions.check_permissions(scope, client)
             with scope.database.begin() as connection:
                 warning = permissions.warning(scope.sync, connection)
-        members = found.get("stats", {}).get("member_count", "?")
         problems = dict(preflight.iter_problems(sync, existing))
         double = bool(found.get("double_optin")) and sync.new_contact_status == "subscribed"
         kinds = {field.tag: field.type for field in existing}
         return [
             StatusLine(
                 name=str(found.get("name")),
-                said=f"{members} members",
+                said=counted(member_count(found), "member"),
                 ok=not double,
                 fix="It asks people to confirm, which new_contact_status: subscribed goes around."
                 if double

@@ -7,6 +7,7 @@ from airflow.providers.standard.operators.hitl import HITLOperator
 from airflow.sdk import Context
 
 from ml_connector.console import words
+from ml_connector.display import counted
 from ml_connector.sync.guard import HeldPlan
 from ml_connector_airflow.compat import response_timeout
 from ml_connector_airflow.plugin import served_under
@@ -101,7 +102,7 @@ def _question(sync: str, held: HeldPlan, rejected: str) -> str:
             for each in (*reasons, *held.limits)
             if each != held.why
         ),
-        f"The audience has {held.forecast.size.audience:,} contacts. The plan:",
+        f"The audience has {counted(held.forecast.size.audience, 'contact')}. The plan:",
         "",
         *(f"- {sentence}" for sentence in held.forecast.sentences()),
         "",

@@ -14,6 +14,7 @@ import structlog
 from airflow.sdk import get_current_context
 
 from ml_connector.alerts import causes, watched
+from ml_connector.display import counted, grouped, percent
 from ml_connector.errors import ConnectorError
 from ml_connector.mailchimp.client import MailchimpClient
 from ml_connector.model import RunContext
@@ -203,8 +204,8 @@ def watch_reads(database: Database, syncs: Iterable[Sync], *, now: datetime, lim
         for share in READ_SHARES:
             over = bool(limit) and reads * 100 >= limit * share
             message = (
-                f"{names}: {reads:,} metered reads of QuickBooks this month, more than {share}% of"
-                f" {limit:,}"
+                f"{names}: {counted(reads, 'metered read')} of QuickBooks this month, more than"
+                f" {percent(share, 100)} of {grouped(limit)}"
             )
             cause = _share_read(min(conn_ids), share)
             known.add(cause)
@@ -235,7 +236,8 @@ def watch_contacts(database: Database, syncs: Iterable[Sync], *, limit: int) -> 
             log.warning("contacts_not_counted", conn_id=conn_id, reason=type(error).__name__)
             continue
         over = bool(limit) and number * 100 >= limit * CONTACT_SHARE
-        message = f"{conn_id}: {number:,} contacts in Mailchimp, the plan includes {limit:,}"
+        some, most = counted(number, "contact"), grouped(limit)
+        message = f"{conn_id}: {some} in Mailchimp, the plan includes {most}"
         found += hold_alert(database, cause=cause, message=message if over else None)
     return found
 

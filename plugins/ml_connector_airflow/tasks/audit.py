@@ -8,6 +8,7 @@ import structlog
 
 from ml_connector.audit import chain
 from ml_connector.audit.chain import Verified
+from ml_connector.display import counted, grouped
 from ml_connector.errors import Tampered, values_withheld
 from ml_connector.retention import maintain_audit
 from ml_connector.settings import home, load_audit
@@ -27,7 +28,7 @@ def seal() -> Iterator[str]:
     vault = vault_from(os.environ, home())
     with closing(Database(database_url(), connections=2)) as database:
         sealed = maintain_audit(database, vault, keep_months=load_audit().keep_months)
-    yield f"Sealed {sealed.rows} rows; the chain has {sealed.position}."
+    yield f"Sealed {counted(sealed.rows, 'row')}; the chain has {grouped(sealed.position)}."
     yield f"head {sealed.head}"
 
 
@@ -40,7 +41,7 @@ def verify(head: str | None) -> Iterator[str]:
     for found in told.findings:
         detail = f" ({found.detail})" if found.detail else ""
         yield f"row {found.audit_id}: {found.wrong}{detail}"
-    yield f"{told.sound} rows are as they were sealed, {told.unsealed} are not sealed yet."
+    yield f"{counted(told.sound, 'row is', 'rows are')} as sealed, {counted(told.unsealed, 'is', 'are')} not sealed yet."
     if told.erased:
         yield f"{told.erased} of these were erased: a person's data in them was destroyed."
     yield f"head {told.head}"

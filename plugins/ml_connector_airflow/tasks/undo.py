@@ -9,6 +9,7 @@ from typing import Any
 
 from airflow.sdk import get_current_context
 
+from ml_connector.display import counted
 from ml_connector.errors import ConnectorError, NeedsReauth, SettingsError, values_withheld
 from ml_connector.mailchimp.client import MailchimpClient
 from ml_connector.model import RunContext
@@ -98,7 +99,7 @@ def undo_now(run: str, *, sync: str, dry_run: bool, approve: bool) -> Iterator[s
         if not dry_run:
             months = load_audit().keep_months
             sealed = maintain_audit(scope.database, scope.vault, keep_months=months)
-            yield f"Sealed {sealed.rows} rows of the audit."
+            yield f"Sealed {counted(sealed.rows, 'row')} of the audit."
     if held is not None and not approve:
         raise WaitsForApproval(f"{held.why}. {APPROVE_HINT}")
 

@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 import structlog
 
 from ml_connector.alerts import causes
+from ml_connector.display import counted
 from ml_connector.errors import SettingsError, values_withheld
 from ml_connector.settings import load_alerts, load_sync, load_syncs
 from ml_connector.store.database import Database
@@ -74,7 +75,7 @@ def watch_dead_letters(database: Database) -> int:
     with database.begin() as connection:
         dead = causes.dead_letters(connection)
     if dead:
-        events = "1 webhook event" if dead == 1 else f"{dead} webhook events"
+        events = counted(dead, "webhook event was", "webhook events were")
         message = f"{events} dead-lettered after five tries"
         raise_alert(database, cause="dead_letters:inbox", message=message)
     else:

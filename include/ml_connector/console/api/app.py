@@ -16,6 +16,7 @@ from ml_connector.console.access import Caller, Right, with_headers
 from ml_connector.console.api.endpoints import ENDPOINTS, Endpoint, WrongParameter
 from ml_connector.console.api.openapi import MOST, USUAL, describe
 from ml_connector.console.visit import PageRequest, Services, number, readable
+from ml_connector.display import grouped
 from ml_connector.errors import ConnectorError
 from ml_connector.settings import Sync
 
@@ -107,7 +108,7 @@ def _limit(one: Endpoint, query: dict[str, str]) -> int:
         )
     limit = number(query.get("limit"), default=0) if "limit" in query else USUAL
     if not 1 <= limit <= MOST:
-        raise HTTPException(400, f"limit: from 1 to {MOST:,}")
+        raise HTTPException(400, f"limit: from 1 to {grouped(MOST)}")
     return limit
 
 

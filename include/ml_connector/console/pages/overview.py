@@ -20,6 +20,7 @@ from ml_connector.console.queries import inbox as inbox_queries
 from ml_connector.console.queries import overview as overview_queries
 from ml_connector.console.queries import plans as plan_queries
 from ml_connector.console.visit import PageRequest
+from ml_connector.display import counted, pattern_time
 from ml_connector.errors import ConnectorError
 from ml_connector.quickbooks.webhooks import SYSTEM as QUICKBOOKS
 from ml_connector.store import observations
@@ -33,6 +34,7 @@ SOON = timedelta(days=14)
 """A token that ends within this time is reported."""
 SKIPPED_SHOWN = 50
 """Records that cannot be read are listed up to this many, newest first."""
+_DAY = "d MMM"
 OVERDUE = timedelta(minutes=10)
 """A webhook event that waits longer than this is reported."""
 
@@ -141,13 +143,13 @@ def _concerns(
             yield Concern(f"QuickBooks' {name} ends soon", "connect it again", "/setup")
     if inbox.get("dead"):
         yield Concern(
-            f"{_webhooks(inbox['dead'])} dead-lettered",
+            f"{counted(inbox['dead'], 'webhook was', 'webhooks were')} dead-lettered",
             "look at the reason, then retry",
             "/webhooks?state=dead",
         )
     if inbox.get("quarantined"):
         yield Concern(
-            f"{_webhooks(inbox['quarantined'])} quarantined",
+            f"{counted(inbox['quarantined'], 'webhook was', 'webhooks were')} quarantined",
             "valid signature, but unusable",
             "/webhooks?state=quarantined",
         )
@@ -160,7 +162,7 @@ def _concerns(
         )
     if unfinished["not_shown"]:
         yield Concern(
-            f"{unfinished['not_shown']} customers could not be written in QuickBooks",
+            f"{counted(unfinished['not_shown'], 'customer')} could not be written in QuickBooks",
             "each customer's page has the reason",
             "/customers?waiting=refused",
         )
@@ -180,8 +182,7 @@ def _asking(plan: Row[Any] | None) -> Iterable[Concern]:
 
 def _skipped(records: Sequence[Any]) -> Iterable[Concern]:
     if records:
-        number = records[0].every
-        what = "1 record was skipped" if number == 1 else f"{number:,} records were skipped"
+        what = f"{counted(records[0].every, 'record was', 'records were')} skipped"
         yield Concern(what, "what QuickBooks or Mailchimp sent cannot be read; see the list below")
 
 
@@ -211,14 +212,14 @@ def _charts(visit: PageRequest, connection: Connection) -> dict[str, Any]:
     for row in changes:
         by_kind[row.kind][row.day] = row.changes
     today = visit.now.astimezone(visit.zone)
-    days = [(today - timedelta(days=back)).date() for back in range(DAYS - 1, -1, -1)]
+    days = [today - timedelta(days=back) for back in range(DAYS - 1, -1, -1)]
     top = today.replace(minute=0, second=0, microsecond=0, tzinfo=None)
     hours = [top - timedelta(hours=back) for back in range(HOURS - 1, -1, -1)]
     seen = {row.hour: row.events for row in events}
     return {
         "contacts": {
             "type": "line",
-            "labels": [f"{at.astimezone(visit.zone):%d %b}" for at, _ in history],
+            "labels": [pattern_time(at.astimezone(visit.zone), _DAY) for at, _ in history],
             "sets": [
                 {
                     "label": words.STATUS[name],
@@ -230,15 +231,15 @@ def _charts(visit: PageRequest, connection: Connection) -> dict[str, Any]:
         },
         "changes": {
             "type": "bar",
-            "labels": [f"{day:%d %b}" for day in days],
+            "labels": [pattern_time(day, _DAY) for day in days],
             "sets": [
-                {"label": kind, "tone": kind, "data": [numbers.get(day, 0) for day in days]}
+                {"label": kind, "tone": kind, "data": [numbers.get(day.date(), 0) for day in days]}
                 for kind, numbers in by_kind.items()
             ],
         },
         "events": {
             "type": "bar",
-            "labels": [f"{hour:%d %b %H:00}" for hour in hours],
+            "labels": [pattern_time(hour, f"{_DAY} HH:mm") for hour in hours],
             "sets": [
                 {
                     "label": "events",
@@ -250,7 +251,3 @@ def _charts(visit: PageRequest, connection: Connection) -> dict[str, Any]:
             else [],
         },
     }
-
-
-def _webhooks(number: int) -> str:
-    return "1 webhook" if number == 1 else f"{number} webhooks"

@@ -7,6 +7,7 @@ from datetime import datetime
 from ml_connector.console import words
 from ml_connector.console.difference import Field, compare
 from ml_connector.console.queries.timeline import TimelineRow
+from ml_connector.display import counted
 from ml_connector.rules.notes_block import changed_fields
 
 
@@ -81,7 +82,7 @@ def _decided(happening: TimelineRow, own: str | None) -> TimelineEntry:
 def _called(happening: TimelineRow, own: str | None) -> TimelineEntry:
     row = happening.row
     system = words.SYSTEM.get(row["system"], row["system"])
-    tries = "1 try" if row["attempts"] == 1 else f"{row['attempts']} tries"
+    tries = counted(row["attempts"], "try", "tries")
     tried = row["outcome"] in ("failed", "parked", "refused", "conflict")
     title = words.ACTION.get(row["action"], words.sentence(words.label(row["action"])))
     return TimelineEntry(

@@ -7,6 +7,7 @@ from starlette.responses import Response
 from ml_connector.console.access import Right
 from ml_connector.console.queries import inbox as inbox_queries
 from ml_connector.console.visit import PageRequest, number
+from ml_connector.display import counted
 from ml_connector.webhooks import inbox
 
 STATES = ("pending", "leased", "quarantined", "dead", "done", "ignored")
@@ -74,6 +75,9 @@ def retry(visit: PageRequest) -> Response:
         else:
             ids = []
         changed = inbox.requeue(connection, ids)
-    events = "1 event is" if changed == 1 else f"{changed} events are"
-    said = f"{events} due again." if changed else "There was nothing to try again."
+    said = (
+        f"{counted(changed, 'event is', 'events are')} due again."
+        if changed
+        else "There was nothing to try again."
+    )
     return visit.page("notice.html", ok=bool(changed), said=said)

@@ -7,6 +7,7 @@ from sqlalchemy import Connection, Row
 from ml_connector.console import words
 from ml_connector.console.queries import customers
 from ml_connector.console.visit import PageRequest
+from ml_connector.display import pattern_time
 from ml_connector.store import member_events
 
 
@@ -54,7 +55,9 @@ def of_contact(visit: PageRequest, connection: Connection, contact: Row[Any]) ->
         )
     if contact.parked_until:
         local = contact.parked_until.astimezone(visit.zone)
-        said.append(f"Nothing is written before {local:%d %b %H:%M}: Mailchimp asked to wait.")
+        said.append(
+            f"Nothing is written before {pattern_time(local, 'd MMM HH:mm')}: Mailchimp asked to wait."
+        )
     return said
 
 
@@ -64,7 +67,7 @@ def _because(visit: PageRequest, connection: Connection, contact: Row[Any]) -> s
     if cause is None:
         return f"it was so when the audience was first read; it {words.STATUS_MEANS.get(contact.status, '')}"
     what, at, row = cause
-    when = f"{at.astimezone(visit.zone):%d %b %Y}"
+    when = pattern_time(at.astimezone(visit.zone), "d MMM y")
     if what == "write":
         done = words.ACTION.get(row.action, words.label(row.action)).lower()
         return f"this sync {done} so on {when}, because {words.reason(row.reason)}"

@@ -1,0 +1,64 @@
+"""Numbers, shares, plurals and times as every page, command, alert and digest shows them.
+
+The forms are those of Unicode CLDR for English, by babel.
+"""
+
+from datetime import datetime
+
+from babel import Locale
+from babel.dates import format_datetime, format_timedelta
+from babel.numbers import format_decimal, format_percent
+
+NOTHING = "\u2013"
+"""Stands for a value that is not there."""
+_LOCALE = Locale("en")
+_NOW = 5
+"""Seconds: what is no further away is now."""
+
+
+def grouped(value: float | None) -> str:
+    """Return a number with its thousands grouped: ``4,000``."""
+    return NOTHING if value is None else format_decimal(value, locale=_LOCALE)
+
+
+def counted(number: int | None, one: str, many: str = "") -> str:
+    """Return a number with its noun, or noun and verb: ``1 webhook was``, ``4,000 webhooks were``.
+
+    ``many`` is ``one`` with an s unless it is given.
+    """
+    plural = number is None or _LOCALE.plural_form(number) != "one"
+    return f"{grouped(number)} {(many or f'{one}s') if plural else one}"
+
+
+def percent(part: float, whole: float) -> str:
+    """Return a share: ``10%``. A share that is not zero or all is never shown as if it were."""
+    if not whole:
+        return NOTHING
+    share = part / whole
+    if 0 < share < 0.01:
+        return "<1%"
+    if 0.99 < share < 1:
+        return ">99%"
+    return format_percent(share, locale=_LOCALE)
+
+
+def distance(time: datetime, now: datetime) -> str:
+    """Return how far a time is from now: ``22 min ago``, ``in 2 days``."""
+    between = time - now
+    if abs(between.total_seconds()) < _NOW:
+        return "now"
+    # Above a threshold of 1 the larger unit is taken only once it is full.
+    told = format_timedelta(
+        between, add_direction=True, format="short", threshold=1.0, locale=_LOCALE
+    )
+    return told.replace(".", "")
+
+
+def about_seconds(seconds: float) -> str:
+    """Return a duration to its largest unit: ``40 seconds``, ``3 minutes``."""
+    return format_timedelta(round(seconds), threshold=1.0, locale=_LOCALE)
+
+
+def pattern_time(time: datetime, pattern: str) -> str:
+    """Return a time, in its own zone, in a pattern of CLDR: ``d MMM HH:mm``."""
+    return format_datetime(time, pattern, locale=_LOCALE)
