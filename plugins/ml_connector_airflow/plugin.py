@@ -53,7 +53,7 @@ def views() -> list[dict[str, Any]]:
     console = f"{served_under()}{CONSOLE}"
     return [
         {
-            "name": "Customer sync",
+            "name": "Connector",
             "href": f"{console}/",
             "icon": f"{console}/static/icon.svg",
             "icon_dark_mode": f"{console}/static/icon-dark.svg",

@@ -257,7 +257,7 @@ def mounted(client, known: dict[str, str], webhooks) -> None:
     """Use the API server's own application: plugin, console, receiver; then wake the sensor."""
     views = client.get("/api/v2/plugins", headers=known).json()
     (ours,) = [each for each in views["plugins"] if each["name"] == "ml_connector"]
-    assert ours["external_views"][0]["name"] == "Customer sync"
+    assert ours["external_views"][0]["name"] == "Connector"
     page = client.get("/ml-connector/console/main/", headers=known)
     assert page.status_code == 200, page.text
     assert "25" in page.text

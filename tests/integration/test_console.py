@@ -482,7 +482,7 @@ def test_a_customers_page_says_why_the_contact_is_in_its_state(full, visitor):
         ("Di", "It is not a contact: the customer has no e-mail address in QuickBooks"),
         ("Ed", "It is not a contact: the customer is inactive in QuickBooks"),
         ("Cy", "is shown instead: several customers share the address"),
-        ("Bo", "The contact is subscribed: this sync created the contact so on"),
+        ("Bo", "The contact is subscribed: this sync created it on"),
     ],
 )
 def test_it_says_why_in_every_other_case(full, visitor, name, said):
@@ -494,10 +494,10 @@ def test_the_timeline_tells_everything_newest_first(full, visitor):
     story = page[page.index("Timeline") :]
     told = [
         "Told: customer updated",
-        "Showed it in the customer's Notes",
-        "Updated the contact",
-        "Created the contact",
-        "Decided to create the contact",
+        "Write Notes done",
+        "Update contact done",
+        "Create contact done",
+        "Decided: create contact",
     ]
     places = [story.index(words) for words in told]
     assert places == sorted(places)
@@ -565,7 +565,7 @@ def test_the_overview_of_an_empty_sync_says_what_to_do(empty):
 
 def test_the_audit_is_filtered(full, visitor):
     page = visitor.page("/main/audit?action=archive")
-    assert "Archived the contact" in page
+    assert "Archive contact" in page
     assert "No row fits the filter." in visitor.page("/main/audit?outcome=consent_raised")
     assert "No row fits the filter." in visitor.page("/main/audit?since=2099-01-01")
     assert visitor.get("/main/audit?since=rubbish&before=x&key=zz").status_code == 200
@@ -575,7 +575,7 @@ def test_the_audit_of_an_address_is_reached_without_the_address(visitor):
     answer = visitor.post("/main/audit/address", {"email": "amy@birds-sanctuary.com"})
     target = answer.headers["hx-redirect"]
     assert re.fullmatch(rf"{PREFIX}/main/audit\?key=[0-9a-f]{{64}}", target)
-    assert "Created the contact" in visitor.page(target.removeprefix(PREFIX))
+    assert "Create contact" in visitor.page(target.removeprefix(PREFIX))
 
 
 def test_an_audit_row_shows_before_and_after(full, visitor):
@@ -968,7 +968,7 @@ def test_a_refused_account_is_one_message_with_its_button_and_no_end_date(own):
     assert page.count(SAID) == 1
     assert html.count(BUTTON) == 1
     assert "ml-connector connect" not in page
-    assert "Needs a person" not in page or SAID not in page.partition("Needs a person")[2]
+    assert "Needs attention" not in page or SAID not in page.partition("Needs attention")[2]
     assert "in 5" not in page.partition("QuickBooks connection ends")[2][:40]
     assert "not connected" in page.partition("QuickBooks connection ends")[2][:60]
 

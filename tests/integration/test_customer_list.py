@@ -208,7 +208,7 @@ def test_a_call_list_takes_the_right_of_setup_and_is_audited(populated):
     answer = Visitor(populated, "admin").get("/main/customers.csv?engagement=bounced&x=1")
     assert answer.headers["content-disposition"].startswith("attachment;")
     (line,) = csv.DictReader(io.StringIO(answer.content.decode("utf-8-sig"), newline=""))
-    assert (line["name"], line["phone"], line["status"]) == ("Bounced", "415-555-2", "Bounced")
+    assert (line["name"], line["phone"], line["status"]) == ("Bounced", "415-555-2", "Cleaned")
     (row,) = populated.audit()[before:]
     assert (row["action"], row["actor"]) == ("export_customers", "admin")
     assert row["after"] == {"filter": {"engagement": "bounced"}, "customers": 1}

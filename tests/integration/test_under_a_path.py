@@ -181,8 +181,8 @@ def test_each_link_of_the_console_in_airflow_has_the_path_once(
 
 def the_frame_shows_the_console_and_its_icon(page: Page, base: str) -> None:
     page.goto(f"{base}/")
-    entry = page.get_by_role("link", name="Customer sync").or_(
-        page.get_by_role("button", name="Customer sync")
+    entry = page.get_by_role("link", name="Connector").or_(
+        page.get_by_role("button", name="Connector")
     )
     entry.first.wait_for()
     icon = entry.first.locator("img").first

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from ml_connector.display import about_seconds, counted, distance, grouped, percent
+from ml_connector.display import NOTHING, about_seconds, counted, distance, grouped, percent
 
 NOW = datetime(2026, 11, 30, 12, tzinfo=UTC)
 PRODUCT = Path(__file__).resolve().parents[2]
@@ -13,7 +13,7 @@ PRODUCT = Path(__file__).resolve().parents[2]
 
 def test_thousands_are_grouped():
     assert [grouped(n) for n in (0, 999, 4000, 1_234_567, None)] == [
-        "0", "999", "4,000", "1,234,567", "–",
+        "0", "999", "4,000", "1,234,567", NOTHING,
     ]  # fmt: skip
 
 
@@ -21,12 +21,12 @@ def test_nouns_and_verbs_agree_with_their_number():
     assert counted(1, "webhook was", "webhooks were") == "1 webhook was"
     assert counted(0, "webhook was", "webhooks were") == "0 webhooks were"
     assert counted(4000, "contact") == "4,000 contacts"
-    assert counted(None, "member") == "– members"
+    assert counted(None, "member") == f"{NOTHING} members"
 
 
 @pytest.mark.parametrize(
     ("expected", "part", "whole"),
-    [("10%", 416, 4180), ("<1%", 1, 4000), (">99%", 3999, 4000), ("0%", 0, 4), ("100%", 4, 4), ("–", 0, 0)],
+    [("10%", 416, 4180), ("<1%", 1, 4000), (">99%", 3999, 4000), ("0%", 0, 4), ("100%", 4, 4), (NOTHING, 0, 0)],
 )  # fmt: skip
 def test_a_share_is_never_rounded_to_none_or_all(expected, part, whole):
     assert percent(part, whole) == expected

@@ -3,11 +3,13 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Any
 from zoneinfo import ZoneInfo
 
 from croniter import croniter
+from sqlalchemy import Row
 
-from ml_connector.display import pattern_time
+from ml_connector.display import counted, pattern_time
 from ml_connector.settings import Sync
 
 GRACE = timedelta(hours=2)
@@ -16,9 +18,10 @@ GRACE = timedelta(hours=2)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Heartbeat:
-    """The health of a sync. ``state``: running, paused, failed, stopped or new.
+    """The health of a sync. ``state``: running, waiting, paused, failed, stopped or new.
 
-    ``connect``: systems that have to be connected. ``next_run`` follows the schedule; None while the sync is paused.
+    ``connect``: systems that have to be connected. ``next_run`` follows the schedule; None while the
+    sync is paused. ``plan``: the plan that waits for approval.
     """
 
     state: str
@@ -26,11 +29,13 @@ class Heartbeat:
     detail: str
     next_run: datetime | None
     connect: tuple[str, ...] = ()
+    plan: int | None = None
 
-    @property
-    def ok(self) -> bool:
-        """Return whether no action is needed."""
-        return self.state == "running"
+    def tone(self, *, attention: bool) -> str:
+        """Return its colour. ``attention``: something else waits for a person."""
+        if self.state in ("failed", "stopped"):
+            return "bad"
+        return "good" if self.state == "running" and not attention else "warn"
 
 
 def heartbeat(
@@ -42,32 +47,21 @@ def heartbeat(
     last_state: str | None,
     last_error: str | None,
     refused: Mapping[str, str] | None = None,
+    asking: Row[Any] | None = None,
 ) -> Heartbeat:
     """Judge a sync by its accounts, its schedule and its last run: the run's end, state and error.
 
-    ``refused``: why an account has to be connected, by system.
+    ``refused``: why an account has to be connected, by system. ``asking``: the plan that waits for
+    approval.
     """
     local = now.astimezone(ZoneInfo(sync.timezone))
     following = croniter(sync.schedule, local).get_next(datetime)
     due = croniter(sync.schedule, local - GRACE).get_prev(datetime)
-    if refused:
-        new = last_finished is None
-        return Heartbeat(
-            state="new" if new else "failed",
-            headline=f"{'. '.join(refused.values())}.",
-            detail="The first sync waits until both accounts are connected."
-            if new
-            else "The sync stands still until you connect again. Nothing is lost meanwhile.",
-            next_run=None if paused else following,
-            connect=tuple(refused),
-        )
-    if paused:
-        return Heartbeat(
-            state="paused",
-            headline="The sync is paused.",
-            detail="Nothing is sent to Mailchimp until its DAG is switched on again in Airflow.",
-            next_run=None,
-        )
+    held = _held_by_person(
+        refused or {}, asking, following=following, paused=bool(paused), new=last_finished is None
+    )
+    if held is not None:
+        return held
     if last_finished is None and last_state is None:
         return Heartbeat(
             state="new",
@@ -96,3 +90,41 @@ def heartbeat(
         detail="Every run that was due has finished.",
         next_run=following,
     )
+
+
+def _held_by_person(
+    refused: Mapping[str, str],
+    asking: Row[Any] | None,
+    *,
+    following: datetime,
+    paused: bool,
+    new: bool,
+) -> Heartbeat | None:
+    """Return the state of a sync that waits for a person; None if it does not."""
+    if refused:
+        return Heartbeat(
+            state="new" if new else "failed",
+            headline=f"{'. '.join(refused.values())}.",
+            detail="The first sync waits until both accounts are connected."
+            if new
+            else "The sync stands still until you connect again. Nothing is lost meanwhile.",
+            next_run=None if paused else following,
+            connect=tuple(refused),
+        )
+    if asking is not None:
+        why = asking.counts.get("why", "")
+        return Heartbeat(
+            state="waiting",
+            headline=f"Waiting for your approval of {counted(asking.changes, 'change')}.",
+            detail=f"{why[:1].upper()}{why[1:]}. Nothing is written until then.",
+            next_run=None if paused else following,
+            plan=asking.id,
+        )
+    if paused:
+        return Heartbeat(
+            state="paused",
+            headline="The sync is paused.",
+            detail="Nothing is sent to Mailchimp until its DAG is switched on again in Airflow.",
+            next_run=None,
+        )
+    return None

@@ -1,16 +1,20 @@
-"""Labels and explanations of decisions, reasons and outcomes. Data, without markup."""
+"""Labels and explanations of decisions, reasons and outcomes. Data, without markup.
+
+Each table is in the order in which its values are listed.
+"""
 
 import re
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from ml_connector.model import Engagement
 
 STATUS = {
     "subscribed": "Subscribed",
-    "pending": "Not confirmed yet",
-    "transactional": "Transactional mail only",
+    "pending": "Pending",
+    "transactional": "Non-subscribed",
     "unsubscribed": "Unsubscribed",
-    "cleaned": "Bounced",
+    "cleaned": "Cleaned",
     "archived": "Archived",
     "forgotten": "Deleted for good",
     "absent": "Not in the audience",
@@ -28,10 +32,10 @@ STATUS_MEANS = {
     "moved": "took another address in Mailchimp",
 }
 KIND = {
-    "create": "create the contact",
-    "update": "update the contact",
-    "restore": "restore the contact",
-    "archive": "archive the contact",
+    "create": "Create contact",
+    "update": "Update contact",
+    "restore": "Restore contact",
+    "archive": "Archive contact",
 }
 REASON = {
     "new_customer": "new customer",
@@ -83,54 +87,69 @@ REASON = {
     "not_written_in_quickbooks": "QuickBooks refused its activity, or it is parked",
     "call_list": "a person asked for names, addresses and phone numbers",
 }
+DONE = {"create": "created", "restore": "restored", "archive": "archived"}
 CHANGE_STATE = {
     "pending": "waiting",
-    "applied": "done",
+    "parked": "waits for a retry",
     "failed": "failed",
-    "parked": "waiting for later",
-    "superseded": "dropped: facts moved, decided again",
+    "applied": "done",
+    "superseded": "superseded: data changed before it was written",
     "left": "left as it is",
     "preview": "preview only",
 }
+INBOX = {
+    "dead": "dead-lettered",
+    "quarantined": "quarantined",
+    "pending": "waiting",
+    "leased": "in progress",
+    "done": "done",
+    "ignored": "ignored",
+}
 OUTCOME = {
-    "applied": "done",
-    "failed": "failed",
-    "parked": "waiting for later",
-    "refused": "refused",
-    "skipped": "skipped",
-    "unheard": "outcome unknown",
-    "left": "left as it is",
-    "conflict": "somebody else wrote first",
     "consent_raised": "stopped: consent would have risen",
+    "failed": "failed",
+    "refused": "refused",
+    "unheard": "outcome unknown",
+    "conflict": "conflict: changed meanwhile",
+    "parked": "waits for a retry",
+    "requested": "requested",
+    "applied": "done",
     "approved": "approved",
     "rejected": "rejected, nothing was written",
-    "unanswered": "nobody answered, nothing was written",
-    "outdated": "approved too late: facts had moved, nothing was written",
-    "requested": "requested",
+    "unanswered": "not answered, nothing was written",
+    "outdated": "approved too late: data had changed, nothing was written",
+    "skipped": "skipped",
+    "linked": "linked",
+    "left": "left as it is",
+    "evaluated": "evaluated",
+    "requeued": "requeued",
+    "waited": "waited",
+    "gave_up": "gave up",
+    **INBOX,
 }
 ACTION = {
-    "use_edit": "Took the value over from Mailchimp",
-    "ask_restore": "Asked to bring QuickBooks' value back",
-    "create": "Created the contact",
-    "update": "Updated the contact",
-    "restore": "Restored the contact",
-    "archive": "Archived the contact",
-    "write_notes": "Showed it in the customer's Notes",
-    "attach_note": "Showed it in an attached note",
-    "create_merge_field": "Added a merge field",
-    "probe_batch": "Probed the batch call",
-    "remove_note": "Took the attached note away",
-    "skip": "Left out of the audience",
-    "link": "Linked to another customer's contact",
+    **KIND,
+    "delete_contact": "Delete contact for good",
+    "skip": "Contact",
+    "link": "Shared contact",
+    "write_notes": "Write Notes",
+    "attach_note": "Attach note",
+    "remove_note": "Remove attached note",
+    "use_edit": "Use Mailchimp's value in QuickBooks",
+    "ask_restore": "Restore QuickBooks' value",
+    "create_merge_field": "Add merge field",
+    "create_webhook": "Register webhook",
+    "update_webhook": "Update webhook",
+    "delete_webhook": "Remove webhook",
+    "probe_batch": "Probe batch call",
     "webhook": "Webhook",
-    "rate_limited": "Met a rate limit",
-    "replay": "Asked to evaluate it again",
-    "undo": "Left a contact in an undo",
-    "large_plan": "A person was asked about a large plan",
-    "forget": "Erased the person",
-    "delete_contact": "Deleted the contact for good",
-    "export_customers": "Downloaded a list of customers",
-    "retry_customers": "Asked to retry a list of customers",
+    "rate_limited": "Rate limit",
+    "large_plan": "Approval of a plan",
+    "replay": "Replay",
+    "undo": "Undo",
+    "forget": "Erase person",
+    "export_customers": "Download customers",
+    "retry_customers": "Retry customers",
 }
 DRIFT = {
     "differs": "Another value",
@@ -216,14 +235,6 @@ CHOICE = {
     },
 }
 """Labels of the values of a filter, in the order of their meaning."""
-INBOX = {
-    "pending": "waiting",
-    "leased": "being worked on",
-    "done": "done",
-    "ignored": "ignored",
-    "quarantined": "quarantined",
-    "dead": "dead-lettered",
-}
 INBOX_REASON = {
     "unknown_realm": "for a company that no sync names",
     "unknown_audience": "for an audience that no sync names",
@@ -248,6 +259,15 @@ BLOCK = {
     "parked": "waiting for the next run",
     "refused": "refused by QuickBooks",
 }
+PLAN_STATE = {
+    "waiting": "waits for approval",
+    "open": "running",
+    "approved": "approved, running",
+    "failed": "failed",
+    "finished": "finished",
+    "rejected": "rejected",
+    "outdated": "approved too late",
+}
 PLAN = {
     "sync": "Daily sync",
     "preview": "Preview",
@@ -264,10 +284,10 @@ _TONES = {
         "complained",
     },
     "warn": {
-        "unsubscribed", "pending", "parked", "conflict", "leased", "due", "stale", "bouncing", "open",
-        "moved", "waiting",
+        "unsubscribed", "pending", "parked", "conflict", "leased", "due", "stale", "bouncing", "moved",
+        "waiting", "outdated",
     },
-    "info": {"transactional", "linked", "preview"},
+    "info": {"transactional", "linked", "preview", "open", "approved"},
 }  # fmt: skip
 
 
@@ -295,6 +315,17 @@ def fault(text: str | None) -> Fault:
     if found is None or found[1] not in SYSTEM:
         return Fault(said)
     return Fault(said[: found.start()], found[1])
+
+
+def ordered(names: Iterable[str], table: Mapping[str, str]) -> list[str]:
+    """Return names in the order of a table; those it lacks follow, by name."""
+    places = {name: place for place, name in enumerate(table)}
+    return sorted(names, key=lambda name: (places.get(name, len(places)), name))
+
+
+def action(name: str) -> str:
+    """Return the label of an action."""
+    return ACTION.get(name) or sentence(label(name))
 
 
 def reason(name: str | None) -> str:

@@ -13,7 +13,7 @@ MOST = 500
 class Backlog:
     """Inbox figures.
 
-    ``depth``: events due or in process. ``age``: seconds the oldest of them has waited. ``dead``:
+    ``depth``: events due or in process. ``age``: seconds that the one longest due has been due. ``dead``:
     dead-lettered events.
     """
 
@@ -26,8 +26,11 @@ def count_backlog(connection: Connection) -> Backlog:
     """Return the current backlog."""
     row = connection.execute(
         text("""SELECT count(*) FILTER (WHERE state IN ('pending', 'leased')) AS depth,
-                       coalesce(extract(epoch FROM clock_timestamp() - min(received_at)
-                           FILTER (WHERE state IN ('pending', 'leased'))), 0) AS age,
+                       coalesce(extract(epoch FROM clock_timestamp()
+                           - min(coalesce(next_try_at, received_at))
+                           FILTER (WHERE state = 'leased' OR state = 'pending'
+                               AND coalesce(next_try_at, received_at) <= clock_timestamp())),
+                           0) AS age,
                        count(*) FILTER (WHERE state = 'dead') AS dead
                 FROM ml_connector.webhook_inbox
                 WHERE state IN ('pending', 'leased', 'dead')""")

@@ -52,7 +52,7 @@ def show_rows(chosen: Filter, *, sync: str, limit: int, as_json: bool) -> None:
     for name in ("row", "when", "what", "because", "outcome", "customer", "error"):
         table.add_column(name, overflow="fold", no_wrap=name in ("row", "when"))
     for entry in entries:
-        what = words.ACTION.get(entry["action"], words.sentence(words.label(entry["action"])))
+        what = words.action(entry["action"])
         cells = (
             str(entry["id"]),
             entry["at"][:19].replace("T", " "),

@@ -15,6 +15,7 @@ from sqlalchemy import select
 
 from ml_connector.console.outside import RunUnderWay
 from ml_connector.console.visit import Started
+from ml_connector.display import counted
 from ml_connector.settings import Sync
 from ml_connector_airflow.waiting import missing_accounts
 
@@ -36,7 +37,7 @@ def start_sync(sync: Sync, *, preview: bool, actor: str) -> Started:
 
 def replay(sync: Sync, ids: list[int], *, actor: str) -> Started:  # noqa: ARG001 -- as asked for
     """Start a run of ``replay_audit`` for these rows."""
-    rows = "1 row" if len(ids) == 1 else f"{len(ids)} rows"
+    rows = counted(len(ids), "row")
     return _started(REPLAY, {"ids": ids}, f"Replay of {rows} has started.", actor=actor)
 
 

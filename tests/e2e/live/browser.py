@@ -64,7 +64,7 @@ def log_in(watched: Watched) -> None:
 def console_in(page: Page, airflow: Airflow) -> FrameLocator:
     """Open the console inside Airflow's own frame, by its entry in the navigation."""
     page.goto(airflow.url)
-    page.get_by_role("link", name="Customer sync").or_(
-        page.get_by_role("button", name="Customer sync")
+    page.get_by_role("link", name="Connector").or_(
+        page.get_by_role("button", name="Connector")
     ).first.click()
     return page.frame_locator("iframe")

@@ -57,9 +57,10 @@ def overview(visit: PageRequest) -> Response:
     ends = _token_ends(visit)
     events = visit.events(Right.READ)
     with visit.services.database.begin() as connection:
-        plans = overview_queries.last_plans(connection, sync=sync.name)
+        plans = plan_queries.page(connection, sync=sync.name, kinds=("sync", "preview"), limit=8)
         refused = refused_accounts(visit, connection)
         runs = [plan for plan in plans if plan.kind == "sync"]
+        asking = plan_queries.waiting_plan(connection, sync=sync.name)
         beat = heartbeat(
             sync,
             now=visit.now,
@@ -68,12 +69,12 @@ def overview(visit: PageRequest) -> Response:
             last_state=runs[0].state if runs else None,
             last_error=_last_error(runs[0].error, refused) if runs else None,
             refused=refused,
+            asking=asking,
         )
         inbox = inbox_queries.counts(connection, events)
-        waiting = inbox_queries.waiting_since(connection, events)
+        waiting = inbox_queries.waiting_events(connection, events, now=visit.now)
         unfinished = overview_queries.count_unfinished(connection, sync=sync.name)
         alerts = overview_queries.open_alerts(connection)
-        asking = plan_queries.waiting_plan(connection, sync=sync.name)
         values: dict[str, Any] = {
             **run_card(visit, connection),
             "differing": observations.count_differing(connection, sync=sync.name),
@@ -85,7 +86,7 @@ def overview(visit: PageRequest) -> Response:
             ),
         }
     concerns = [
-        *_asking(asking),
+        *(_asking(asking) if beat.plan is None else ()),
         *(
             Concern(alert.message, "", since=alert.raised_at)
             for alert in alerts
@@ -131,7 +132,7 @@ def _token_ends(visit: PageRequest) -> TokenExpiry:
 def _concerns(
     visit: PageRequest,
     inbox: Mapping[str, int],
-    waiting: Any,
+    waiting: inbox_queries.Waiting,
     unfinished: Mapping[str, int],
     ends: TokenExpiry | None,
 ) -> Iterable[Concern]:
@@ -140,38 +141,47 @@ def _concerns(
     lasts = (("connection", ends.for_good), ("refresh token", ends.refresh)) if ends else ()
     for name, end in lasts:
         if end is not None and end - visit.now < SOON:
-            yield Concern(f"QuickBooks' {name} ends soon", "connect it again", "/setup")
+            yield Concern(
+                f"QuickBooks' {name} ends soon",
+                "connect it again",
+                "/setup",
+                tone="warn",
+                leads_to="Setup",
+            )
     if inbox.get("dead"):
         yield Concern(
             f"{counted(inbox['dead'], 'webhook was', 'webhooks were')} dead-lettered",
             "look at the reason, then retry",
             "/webhooks?state=dead",
+            leads_to="Review",
         )
     if inbox.get("quarantined"):
         yield Concern(
             f"{counted(inbox['quarantined'], 'webhook was', 'webhooks were')} quarantined",
             "valid signature, but unusable",
             "/webhooks?state=quarantined",
+            leads_to="Review",
         )
-    if waiting is not None and visit.now - waiting > OVERDUE:
+    if waiting.since is not None and visit.now - waiting.since > OVERDUE:
         yield Concern(
             "Webhook events have been waiting for long",
             "see in Airflow whether the DAG process_webhooks is running",
             "/webhooks?state=pending",
-            waiting,
+            waiting.since,
         )
     if unfinished["not_shown"]:
         yield Concern(
             f"{counted(unfinished['not_shown'], 'customer')} could not be written in QuickBooks",
             "each customer's page has the reason",
             "/customers?waiting=refused",
+            leads_to="Show",
         )
 
 
 def _asking(plan: Row[Any] | None) -> Iterable[Concern]:
     if plan is not None:
         yield Concern(
-            "Waiting for your approval",
+            f"Waiting for your approval of {counted(plan.changes, 'change')}",
             plan.counts.get("why", ""),
             f"/plans/{plan.id}",
             plan.created_at,
@@ -233,8 +243,12 @@ def _charts(visit: PageRequest, connection: Connection) -> dict[str, Any]:
             "type": "bar",
             "labels": [pattern_time(day, _DAY) for day in days],
             "sets": [
-                {"label": kind, "tone": kind, "data": [numbers.get(day.date(), 0) for day in days]}
-                for kind, numbers in by_kind.items()
+                {
+                    "label": words.KIND.get(kind, kind),
+                    "tone": kind,
+                    "data": [by_kind[kind].get(day.date(), 0) for day in days],
+                }
+                for kind in words.ordered(by_kind, words.KIND)
             ],
         },
         "events": {

@@ -1,7 +1,7 @@
 """Plan pages: what a run changed, or what a preview would change, contact by contact."""
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 from urllib.parse import quote
 
@@ -81,7 +81,7 @@ def plan(visit: PageRequest) -> Response:
             after=after,
             limit=plans.PAGE + 1,
         )
-        counts = changes.counts(connection, plan_id=row.id)
+        counts = _ordered(changes.counts(connection, plan_id=row.id))
         warning = permissions.warning(visit.sync, connection)
         refused = refused_accounts(visit, connection)
         undone = undos.run_of_plan(connection, plan_id=row.id)
@@ -106,6 +106,14 @@ def plan(visit: PageRequest) -> Response:
         newer=page[-1].id if len(rows) > len(page) else 0,
         first=not after,
         **card,
+    )
+
+
+def _ordered(counts: Iterable[tuple[str, str, str, int]]) -> list[tuple[str, str, str, int]]:
+    """Return a plan's counts in the order of their changes and states, most contacts first."""
+    kinds, states = list(words.KIND), list(words.CHANGE_STATE)
+    return sorted(
+        counts, key=lambda each: (kinds.index(each[0]), states.index(each[2]), -each[3], each[1])
     )
 
 

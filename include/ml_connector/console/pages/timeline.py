@@ -67,7 +67,7 @@ def _decided(happening: TimelineRow, own: str | None) -> TimelineEntry:
         at=happening.at,
         kind="decided",
         where="Sync",
-        title=f"Decided to {words.KIND.get(row['kind'], row['kind'])}",
+        title=f"Decided: {words.KIND.get(row['kind'], row['kind']).lower()}",
         why=words.reason(row["reason"]),
         state=words.CHANGE_STATE.get(state, state),
         tone=words.tone(state),
@@ -83,13 +83,11 @@ def _called(happening: TimelineRow, own: str | None) -> TimelineEntry:
     row = happening.row
     system = words.SYSTEM.get(row["system"], row["system"])
     tries = counted(row["attempts"], "try", "tries")
-    tried = row["outcome"] in ("failed", "parked", "refused", "conflict")
-    title = words.ACTION.get(row["action"], words.sentence(words.label(row["action"])))
     return TimelineEntry(
         at=happening.at,
         kind="called",
         where=system,
-        title=f"Tried: {title[:1].lower()}{title[1:]}" if tried else title,
+        title=words.action(row["action"]),
         why=words.reason(row["reason"])
         if row["reason"] in words.REASON
         else words.EVENT.get(row["reason"], words.label(row["reason"])).lower(),

@@ -4,13 +4,14 @@ import json
 
 from starlette.responses import Response
 
+from ml_connector.console import words
 from ml_connector.console.access import Right
 from ml_connector.console.queries import inbox as inbox_queries
 from ml_connector.console.visit import PageRequest, number
 from ml_connector.display import counted
 from ml_connector.webhooks import inbox
 
-STATES = ("pending", "leased", "quarantined", "dead", "done", "ignored")
+STATES = tuple(words.INBOX)
 """States of an event, in the order of the page's filter."""
 RETRYABLE = ("quarantined", "dead", "ignored")
 """An event in one of these states can be retried."""

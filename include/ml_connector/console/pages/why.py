@@ -69,8 +69,8 @@ def _because(visit: PageRequest, connection: Connection, contact: Row[Any]) -> s
     what, at, row = cause
     when = pattern_time(at.astimezone(visit.zone), "d MMM y")
     if what == "write":
-        done = words.ACTION.get(row.action, words.label(row.action)).lower()
-        return f"this sync {done} so on {when}, because {words.reason(row.reason)}"
+        done = words.DONE.get(row.action, "wrote")
+        return f"this sync {done} it on {when}, because {words.reason(row.reason)}"
     did = words.EVENT.get(row.kind, words.label(row.kind)).lower()
     detail: dict[str, Any] = {}
     if row.payload:

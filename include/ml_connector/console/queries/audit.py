@@ -7,6 +7,7 @@ from typing import Any
 from sqlalchemy import Connection, Row, text
 
 from ml_connector.audit.filter import Filter, conditions
+from ml_connector.console import words
 from ml_connector.vault import Vault
 
 PAGE = 50
@@ -79,7 +80,8 @@ def filter_choices(connection: Connection, *, sync: str) -> dict[str, list[str]]
                     WHERE sync = :sync ORDER BY id DESC LIMIT 20000) newest"""),
         {"sync": sync},
     ).all()
+    tables = {"system": words.SYSTEM, "action": words.ACTION, "outcome": words.OUTCOME}
     return {
-        name: sorted({getattr(each, name) for each in rows})
-        for name in ("system", "action", "outcome")
+        name: words.ordered({getattr(each, name) for each in rows}, table)
+        for name, table in tables.items()
     }

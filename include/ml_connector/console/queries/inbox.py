@@ -1,6 +1,7 @@
 """Webhook inbox queries of the console. Read-only; ``inbox.requeue`` makes the changes."""
 
 from dataclasses import asdict, dataclass, field
+from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Connection, Row, text
@@ -47,13 +48,29 @@ def counts(connection: Connection, whose: InboxScope) -> dict[str, int]:
     return {row.state: row.events for row in rows}
 
 
-def waiting_since(connection: Connection, whose: InboxScope) -> Any:
-    """Return when the longest waiting event was received, None if no event waits."""
-    return connection.execute(
-        text(f"""SELECT min(received_at) FROM ml_connector.webhook_inbox
-                 WHERE state IN ('pending', 'leased') AND {_OURS}"""),  # noqa: S608 -- a constant
-        asdict(whose),
-    ).scalar_one()
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """How long events wait.
+
+    ``since``: since when the one longest due is due. ``retry``: the next planned retry of one that
+    is not due yet. None if there is no such event.
+    """
+
+    since: datetime | None
+    retry: datetime | None
+
+
+def waiting_events(connection: Connection, whose: InboxScope, *, now: datetime) -> Waiting:
+    """Return how long the events wait. One with a planned retry is due from then on only."""
+    due = "coalesce(next_try_at, received_at)"
+    row = connection.execute(
+        text(f"""SELECT min({due}) FILTER (WHERE {due} <= :now OR state = 'leased') AS since,
+                        min(next_try_at) FILTER (WHERE {due} > :now AND state = 'pending') AS retry
+                 FROM ml_connector.webhook_inbox
+                 WHERE state IN ('pending', 'leased') AND {_OURS}"""),  # noqa: S608 -- constants
+        {**asdict(whose), "now": now},
+    ).one()
+    return Waiting(row.since, row.retry)
 
 
 def page(

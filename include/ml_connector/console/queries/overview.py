@@ -7,18 +7,6 @@ from typing import Any
 from sqlalchemy import Connection, Row, text
 
 
-def last_plans(connection: Connection, *, sync: str, limit: int = 8) -> list[Row[Any]]:
-    """Return the newest daily runs and previews."""
-    return list(
-        connection.execute(
-            text("""SELECT id, run_id, kind, state, error, counts, calls, created_at, finished_at
-                    FROM ml_connector.plans WHERE sync = :sync AND kind IN ('sync', 'preview')
-                    ORDER BY id DESC LIMIT :limit"""),
-            {"sync": sync, "limit": limit},
-        ).all()
-    )
-
-
 def last_finished(connection: Connection, *, sync: str) -> datetime | None:
     """Return when a daily run last finished, None if none has."""
     found: datetime | None = connection.execute(

@@ -1,6 +1,6 @@
 """Plan queries of the console, plans and their changes. Read-only."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -14,15 +14,24 @@ _EXPORT_CHUNK = 1000
 
 
 def page(
-    connection: Connection, *, sync: str, kind: str = "", before: int = 0, limit: int = PAGE
+    connection: Connection,
+    *,
+    sync: str,
+    kind: str = "",
+    kinds: Sequence[str] = (),
+    before: int = 0,
+    limit: int = PAGE,
 ) -> list[Row[Any]]:
-    """Return plans, newest first, with their numbers of changes, failed and pending ones."""
+    """Return plans, newest first, with their numbers of changes, failed and pending ones.
+
+    ``kind`` or ``kinds``: only such plans.
+    """
     return list(
         connection.execute(
             text("""SELECT p.id, p.run_id, p.kind, p.state, p.error, p.created_at, p.finished_at,
                            c.changes, c.failed, c.pending
                     FROM (SELECT * FROM ml_connector.plans
-                          WHERE sync = :sync AND (:kind = '' OR kind = :kind)
+                          WHERE sync = :sync AND (CAST(:kinds AS text[]) = '{}' OR kind = ANY(:kinds))
                             AND (:before = 0 OR id < :before)
                           ORDER BY id DESC LIMIT :limit) p
                     CROSS JOIN LATERAL (
@@ -34,7 +43,12 @@ def page(
                                    AS pending
                         FROM ml_connector.change_counts c WHERE c.plan_id = p.id) c
                     ORDER BY p.id DESC"""),
-            {"sync": sync, "kind": kind, "before": before, "limit": limit},
+            {
+                "sync": sync,
+                "kinds": [kind] if kind else list(kinds),
+                "before": before,
+                "limit": limit,
+            },
         ).all()
     )
 
@@ -50,7 +64,10 @@ def plan_row(connection: Connection, *, sync: str, plan_id: int) -> Row[Any] | N
 def waiting_plan(connection: Connection, *, sync: str) -> Row[Any] | None:
     """Return the newest plan that waits for approval, None if none does."""
     return connection.execute(
-        text("""SELECT id, run_id, kind, counts, created_at FROM ml_connector.plans
+        text("""SELECT id, run_id, kind, counts, created_at,
+                       (SELECT coalesce(sum(changes), 0)::int FROM ml_connector.change_counts c
+                        WHERE c.plan_id = p.id AND c.state <> 'superseded') AS changes
+                FROM ml_connector.plans p
                 WHERE sync = :sync AND state = 'waiting' ORDER BY id DESC LIMIT 1"""),
         {"sync": sync},
     ).one_or_none()

@@ -1,0 +1,100 @@
+"""Pages that are right at a glance: colours, counts, order and words agree."""
+
+import re
+from datetime import timedelta
+
+from sqlalchemy import text
+
+from ml_connector.console import words
+from ml_connector.sync import guard
+from tests.integration.test_console import Visitor, words_of
+
+
+def beat(html: str) -> str:
+    """The colour of the overview's first line."""
+    return re.search(r'class="beat (\w+)"', html)[1]
+
+
+def sql(company, statement: str, **values) -> None:
+    with company.database.begin() as connection:
+        connection.execute(text(statement), values)
+
+
+def test_a_plan_that_waits_turns_the_overview_amber_and_counts_as_on_its_page(company):
+    company.settings["first_run"] = "ask"
+    for number in range(3):
+        company.customer(f"Amy {number}", f"amy{number}@birds-sanctuary.com")
+    scope = company.scope()
+    plan_id = company.decide(scope).plan_id
+    guard.hold_plan(scope, plan_id=plan_id)
+    visitor = Visitor(company, "viewer")
+    html = visitor.get("/main").text
+    assert beat(html) == "warn"
+    assert "Waiting for your approval of 3 changes." in words_of(html)
+    assert f'/main/plans/{plan_id}">Review' in html
+    latest = words_of(html).partition("Latest runs")[2]
+    assert "Daily sync waits for approval 3" in latest
+    assert "Daily sync waits for approval" in visitor.page("/main/plans")
+    assert beat(Visitor(company, "viewer").get("/main").text) == "warn"
+
+
+def test_the_overview_is_green_until_something_needs_a_person(company):
+    company.customer("Amy", "amy@birds-sanctuary.com")
+    company.sync()
+    assert beat(Visitor(company, "viewer").get("/main").text) == "good"
+    company.told_by_quickbooks(("updated", "1"))
+    sql(company, "UPDATE ml_connector.webhook_inbox SET state = 'dead', reason = 'not_found'")
+    html = Visitor(company, "viewer").get("/main").text
+    assert beat(html) == "warn"
+    assert "1 thing needs attention." in words_of(html)
+    assert "1 webhook was dead-lettered" in words_of(html)
+
+
+def test_an_event_that_waits_for_its_planned_retry_is_not_reported_as_stuck(company):
+    company.told_by_quickbooks(("updated", "1"))
+    sql(
+        company,
+        """UPDATE ml_connector.webhook_inbox SET received_at = received_at - interval '2 hours',
+           next_try_at = :at""",
+        at=company.clock() + timedelta(minutes=20),
+    )
+    page = Visitor(company, "viewer").page("/main")
+    assert "waiting for long" not in page
+    assert re.search(r"next retry in (19|20) min", page)
+    company.ahead += timedelta(hours=1)
+    page = Visitor(company, "viewer").page("/main")
+    assert "Webhook events have been waiting for long" in page
+    assert re.search(r"oldest due (39|40) min ago", page)
+
+
+def test_an_inactive_customer_has_no_badge_twice(company):
+    ed = company.customer("Ed", "ed@birds-sanctuary.com")
+    company.sync()
+    company.edit(ed, Active=False)
+    company.sync()
+    found = Visitor(company, "viewer").post("/main/customers", {"wanted": "ed@birds-sanctuary.com"})
+    badges = re.findall(r'class="badge[^"]*">([^<]*)<', found.text.partition("people")[2])
+    assert badges == ["inactive"]
+
+
+def test_one_day_of_data_is_told_in_figures_not_in_a_chart_of_one_point(company):
+    company.customer("Amy", "amy@birds-sanctuary.com")
+    company.sync()
+    html = Visitor(company, "viewer").get("/main").text
+    first = html.partition("Contacts by status")[2].partition("</section>")[0]
+    assert "The chart starts on the second day." in first
+    assert "Subscribed 1" in words_of(first)
+    assert "<canvas" not in first
+
+
+def test_filters_list_their_values_by_meaning(company):
+    company.customer("Amy", "amy@birds-sanctuary.com")
+    company.customer("Di")
+    company.sync()
+    company.edit("1", Active=False)
+    company.sync()
+    html = Visitor(company, "viewer").get("/main/audit").text
+    options = re.findall(r'<option value="(\w+)"', html.partition('name="action"')[2])
+    actions = [name for name in options if name in words.ACTION]
+    assert actions[:3] == ["create", "archive", "skip"]
+    assert "Create contact" in words_of(html)
