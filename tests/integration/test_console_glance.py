@@ -88,10 +88,10 @@ def test_one_day_of_data_is_told_in_figures_not_in_a_chart_of_one_point(company)
 
 
 def test_filters_list_their_values_by_meaning(company):
-    company.customer("Amy", "amy@birds-sanctuary.com")
+    amy = company.customer("Amy", "amy@birds-sanctuary.com")
     company.customer("Di")
     company.sync()
-    company.edit("1", Active=False)
+    company.edit(amy, Active=False)
     company.sync()
     html = Visitor(company, "viewer").get("/main/audit").text
     options = re.findall(r'<option value="(\w+)"', html.partition('name="action"')[2])
