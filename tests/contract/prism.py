@@ -9,9 +9,7 @@ schemas only: it is stateless, and answers 422 where Mailchimp answers 400.
 """
 
 import contextlib
-import fcntl
 import re
-import shutil
 import signal
 import socket
 import subprocess
@@ -22,21 +20,17 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.contract.npm import installed
+
 HERE = Path(__file__).parent
 SPEC = HERE / "mailchimp-openapi-2026.json"
-BINARY = HERE / "node_modules" / ".bin" / "prism"
-LOCK_FILE = HERE / "package-lock.json"
 START_SECONDS = 60
 _REFUSED = "Request terminated with error"
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 
 
-class PrismUnavailableError(RuntimeError):
-    """This machine has no Node, so Prism cannot run."""
-
-
 class PrismFailedError(RuntimeError):
-    """Prism could not be installed or did not start; the message says why."""
+    """Prism did not start; the message says why."""
 
 
 @dataclass(frozen=True)
@@ -68,26 +62,6 @@ class Proxy:
         return [line.strip() for line in lines if _REFUSED in line]
 
 
-def install() -> None:
-    """Install the pinned Prism unless it is there; test processes side by side take turns.
-
-    Raises:
-        PrismUnavailableError: there is no Node on this machine.
-        PrismFailedError: npm failed.
-    """
-    npm = shutil.which("npm")
-    if npm is None or shutil.which("node") is None:
-        raise PrismUnavailableError("Prism needs Node and npm, and this machine has none")
-    with LOCK_FILE.open("rb") as turn:
-        fcntl.flock(turn, fcntl.LOCK_EX)
-        if BINARY.exists():
-            return
-        command = [npm, "ci", "--no-audit", "--no-fund"]
-        done = subprocess.run(command, cwd=HERE, capture_output=True, text=True, check=False)
-    if done.returncode != 0:
-        raise PrismFailedError(f"npm ci failed: {done.stderr.strip()[-500:]}")
-
-
 @contextlib.contextmanager
 def prism(target_url: str, log: Path) -> Iterator[Proxy]:
     """Run Prism as a proxy in front of `target_url`; takes 4 to 7 s to start.
@@ -95,13 +69,14 @@ def prism(target_url: str, log: Path) -> Iterator[Proxy]:
     Requests that break the contract are answered 422, broken answers 500.
 
     Raises:
-        PrismUnavailableError: there is no Node on this machine.
-        PrismFailedError: it cannot be installed or does not start.
+        NodeMissingError: there is no Node on this machine.
+        NpmFailedError: npm cannot install it.
+        PrismFailedError: it does not start.
     """
-    install()
+    binary = installed(".bin/prism")
     port = _free_port()
     command = [
-        *(str(BINARY), "proxy", "-h", "127.0.0.1", "-p", str(port), "--errors"),
+        *(str(binary), "proxy", "-h", "127.0.0.1", "-p", str(port), "--errors"),
         *(str(SPEC), target_url),
     ]
     with log.open("wb") as output:

@@ -15,7 +15,8 @@ from ml_connector.store.migrate import upgrade
 from sandbox.mailchimp.app import create_app as create_mailchimp
 from sandbox.quickbooks.app import create_app as create_quickbooks
 from sandbox.running import serving_in_thread
-from tests.contract.prism import PrismUnavailableError, Proxy, prism
+from tests.contract.npm import NodeMissingError
+from tests.contract.prism import Proxy, prism
 from tests.integration.company import Company, MockServers
 
 
@@ -35,7 +36,7 @@ def company_behind_prism(tmp_path: Path) -> Iterator[tuple[Company, Proxy]]:
                 company.mailchimp_api = f"{proxy.url}/3.0"
                 yield company, proxy
                 company.close()
-        except PrismUnavailableError as missing:
+        except NodeMissingError as missing:
             pytest.skip(str(missing))
 
 

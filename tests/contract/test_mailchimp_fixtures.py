@@ -12,7 +12,8 @@ from mailchimp_marketing.api_client import ApiClientError
 from sandbox.mailchimp.app import create_app
 from sandbox.running import serving_in_thread
 from tests.contract.mailchimp_remote import Remote
-from tests.contract.prism import PrismUnavailableError, Proxy, prism
+from tests.contract.npm import NodeMissingError
+from tests.contract.prism import Proxy, prism
 
 KEY = "sandbox-key-us99"
 LIST = "a1b2c3d4e5"
@@ -75,5 +76,5 @@ def prism_proxy(mock_server: Remote, tmp_path_factory: pytest.TempPathFactory) -
     try:
         with prism(mock_server.url, tmp_path_factory.mktemp("prism") / "log") as proxy:
             yield proxy
-    except PrismUnavailableError as reason:
+    except NodeMissingError as reason:
         pytest.skip(str(reason))
