@@ -101,7 +101,7 @@ def measure(customers: int, latency: int) -> Written:
         scope = company.scope()
         client = company.quickbooks_client(scope.calls)
         queue_activity(scope)
-        client.company_name()  # the token is there, as after the day's reading
+        client.company()  # the token is there, as after the day's reading
         forget_calls(sandbox)
         began, cpu = time.perf_counter(), time.process_time()
         done = write_activity(scope, client)

@@ -124,7 +124,7 @@ class Customer(msgspec.Struct, frozen=True, kw_only=True):
 class Member(msgspec.Struct, frozen=True, kw_only=True):
     """A Mailchimp audience member as the API returns it.
 
-    ``unsubscribe_reason`` is set only for unsubscribed members. ``last_changed`` has a resolution
+    ``web_id`` names it in Mailchimp's own pages. ``unsubscribe_reason`` is set only for unsubscribed members. ``last_changed`` has a resolution
     of 1 s, UTC. ``interests`` are the ids of its groups; None if the response names none, and
     ``language`` likewise. ``open_rate`` and ``click_rate`` are percentages of all campaigns so far,
     rounded up; ``rating`` is Mailchimp's, 1 to 5. ``request_id`` is that of the write whose
@@ -134,6 +134,7 @@ class Member(msgspec.Struct, frozen=True, kw_only=True):
     email_address: str
     status: Status
     contact_id: str = ""
+    web_id: int | None = None
     last_changed: datetime | None = None
     unsubscribe_reason: str = ""
     merge_fields: dict[str, Any] = {}

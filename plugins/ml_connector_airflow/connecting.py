@@ -69,7 +69,7 @@ def _connect_company(database: Database, conn_id: str, consent: Consent, redirec
         TokenVariable(conn_id).save(endpoint.exchange(consent.code, redirect_uri))
         _store_realm(conn_id, consent.realm_id)
     end_alert(database, cause=needs_reauth(conn_id))
-    return QuickBooksHook(conn_id).get_client(database=database).company_name()
+    return QuickBooksHook(conn_id).get_client(database=database).company().name
 
 
 def _connect_account(database: Database, conn_id: str, consent: Consent, redirect_uri: str) -> str:

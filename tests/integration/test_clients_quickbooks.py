@@ -119,7 +119,7 @@ def notes(customer: dict[str, Any], text: str, b_id: str = "n1") -> BatchItem:
 
 def test_the_sample_company_is_read_counted_and_looked_up(world: Connection) -> None:
     client = world.client()
-    assert client.company_name() == "Sandbox Company_US_1"
+    assert client.company().name == "Sandbox Company_US_1"
     (page,) = client.iter_changed(since=None, until=later())
     assert (len(page), client.count()) == (29, 29)
     found = client.fetch_by_ids(["1", "5", "999999"])

@@ -20,6 +20,7 @@ from starlette.testclient import TestClient
 
 from ml_connector.console.access import PREFIX, Caller, Right
 from ml_connector.console.app import PAGES, build_console
+from ml_connector.console.links import Apps
 from ml_connector.console.outside import RunUnderWay, StatusLine, TokenExpiry
 from ml_connector.console.pages import audit
 from ml_connector.console.pages.setup import CONSENT_PAGES, COOKIE
@@ -62,6 +63,9 @@ class FakeOutside:
 
     def paused(self, sync):
         return False
+
+    def apps(self, sync):
+        return Apps("https://app.qbo.intuit.com", "https://us19.admin.mailchimp.com")
 
     def token_ends(self, conn_id):
         return TokenExpiry()

@@ -1,13 +1,16 @@
 """Pages that are right at a glance: colours, counts, order and words agree."""
 
 import re
+from collections import Counter
 from datetime import timedelta
 
+import pytest
 from sqlalchemy import text
 
 from ml_connector.console import words
-from ml_connector.sync import guard
-from tests.integration.test_console import Visitor, words_of
+from ml_connector.console.links import Apps, mailchimp_app, quickbooks_app
+from ml_connector.sync import guard, names
+from tests.integration.test_console import FakeOutside, Visitor, words_of
 
 
 def beat(html: str) -> str:
@@ -98,3 +101,92 @@ def test_filters_list_their_values_by_meaning(company):
     actions = [name for name in options if name in words.ACTION]
     assert actions[:3] == ["create", "archive", "skip"]
     assert "Create contact" in words_of(html)
+
+
+# ── both systems one click away ──────────────────────────────────────────────────────────────
+
+
+def test_customer_and_contact_are_one_click_away_in_both_systems(company):
+    amy = company.customer("Amy", "amy@birds-sanctuary.com")
+    company.seed("amy@birds-sanctuary.com")
+    company.sync()
+    html = Visitor(company, "viewer").get(f"/main/customers/{amy}").text
+    with company.database.begin() as connection:
+        web_id = connection.execute(text("SELECT web_id FROM ml_connector.contacts")).scalar_one()
+    assert f"https://app.qbo.intuit.com/app/customerdetail?nameId={amy}" in html
+    assert f"https://us19.admin.mailchimp.com/lists/members/view?id={web_id}" in html
+    key = company.vault.email_key("amy@birds-sanctuary.com").hex()
+    assert (
+        f"/lists/members/view?id={web_id}"
+        in Visitor(company, "viewer").get(f"/main/contacts/{key}").text
+    )
+
+
+def test_a_contact_that_the_sync_created_has_its_link_once_it_was_read(company):
+    company.customer("Amy", "amy@birds-sanctuary.com")
+    company.sync()
+    company.sync()
+    with company.database.begin() as connection:
+        assert connection.execute(text("SELECT web_id FROM ml_connector.contacts")).scalar_one()
+
+
+def test_both_accounts_are_called_by_their_names_and_fields_as_mailchimp_shows_them(company):
+    amy = company.customer("Amy", "amy@birds-sanctuary.com", FamilyName="Finch")
+    company.sync()
+    names.learn_audience(company.scope(), company.mailchimp_client(Counter()))
+    visitor = Visitor(company, "admin")
+    page = visitor.page(f"/main/customers/{amy}")
+    assert f"QuickBooks customer {amy} of Sandbox Company_US_1" in page
+    assert "Last Name Finch" in page
+    assert "LNAME" not in page
+    assert "Last Name LNAME" in visitor.page("/main/setup")
+    with company.database.begin() as connection:
+        known = names.names_of(company.sync_settings(), connection)
+    assert known.audience
+    assert f"Audience {known.audience}" in page
+    assert f"{known.audience} ({company.sync_settings().audience_id})" in visitor.page(
+        "/main/setup"
+    )
+    company.edit(amy, FamilyName="Falcon")
+    company.sync()
+    (row,) = [each for each in company.audit() if each["action"] == "update"]
+    changed = visitor.page(f"/main/audit/{row['id']}")
+    assert "Last Name Finch Falcon" in changed
+
+
+def test_audit_and_webhooks_name_the_customer_beside_the_id(company):
+    amy = company.customer("Amy", "amy@birds-sanctuary.com")
+    company.sync()
+    company.told_by_quickbooks(("updated", amy))
+    visitor = Visitor(company, "viewer")
+    row = company.audit()[0]["id"]
+    for path in ("/main/audit", f"/main/audit/{row}", "/main/webhooks", "/main/webhooks/1"):
+        assert re.search(rf">Amy</a> <span class=\"quiet\">{amy}<", visitor.get(path).text), path
+    stranger = Visitor(company, "viewer", outside=Elsewhere())
+    assert ">Amy</a>" not in stranger.get("/main/webhooks").text
+
+
+class Elsewhere(FakeOutside):
+    """A connection to another company, whose customer of the same id is somebody else."""
+
+    def realm(self, sync):
+        return "another"
+
+
+@pytest.mark.parametrize(
+    ("api", "app"),
+    [
+        ("", "https://app.qbo.intuit.com"),
+        ("https://quickbooks.api.intuit.com", "https://app.qbo.intuit.com"),
+        ("https://sandbox-quickbooks.api.intuit.com/", "https://app.sandbox.qbo.intuit.com"),
+        ("http://127.0.0.1:9410", ""),
+    ],
+)
+def test_links_lead_to_the_pages_of_the_api_in_use(api, app):
+    assert quickbooks_app(api) == app
+
+
+def test_links_to_mailchimp_lead_to_its_data_centre():
+    assert mailchimp_app("https://us19.api.mailchimp.com/3.0") == "https://us19.admin.mailchimp.com"
+    assert mailchimp_app("http://127.0.0.1:9420/3.0") == ""
+    assert Apps().customer("1") == Apps(mailchimp="https://x").contact(None) == ""

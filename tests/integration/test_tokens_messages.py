@@ -198,15 +198,19 @@ def test_a_clock_that_is_an_hour_wrong_costs_one_renewal_and_is_named(
 
 def company_name(company: Company, tokens: TokenManager) -> str:
     transport = RequestsTransport(requests.Session(), system="QuickBooks")
-    return QuickBooksClient(
-        transport=transport,
-        base_url=company.quickbooks,
-        realm_id=REALM,
-        tokens=tokens,
-        pace=lambda: None,
-        retries=company.retries(),
-        calls=Counter(),
-    ).company_name()
+    return (
+        QuickBooksClient(
+            transport=transport,
+            base_url=company.quickbooks,
+            realm_id=REALM,
+            tokens=tokens,
+            pace=lambda: None,
+            retries=company.retries(),
+            calls=Counter(),
+        )
+        .company()
+        .name
+    )
 
 
 def test_a_right_clock_is_not_talked_about(desk) -> None:

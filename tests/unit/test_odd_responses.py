@@ -115,7 +115,7 @@ def test_a55_an_odd_response_of_quickbooks_is_an_error_of_ours_or_read(
             quickbooks.custom_field_names(found)
             quickbooks.read_types(found)
             quickbooks.read_attachables(found)
-            quickbooks.read_country(found)
+            quickbooks.read_company(found)
             quickbooks.read_total(found)
 
 

@@ -178,7 +178,7 @@ def test_a_thousand_changes_count_as_truncated() -> None:
 
 def test_the_company_has_a_name() -> None:
     bench = Bench(Scripted(sample(200, "companyinfo.json")))
-    assert bench.client.company_name() == "Sandbox Company_US_1"
+    assert bench.client.company().name == "Sandbox Company_US_1"
 
 
 def test_ids_are_looked_up_a_hundred_at_a_time() -> None:

@@ -1,12 +1,31 @@
 """Compare two states of a record, field by field and line by line, for display. Pure."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from difflib import SequenceMatcher
 from typing import Any
 
 MAX_LINES = 400
 """A long text shows at most this many lines of its difference."""
+_LABELS = {
+    "email": "Email Address",
+    "email_address": "Email Address",
+    "status": "Status",
+    "status_if_new": "Status if new",
+    "merge_fields": "Merge fields",
+    "tags": "Tags",
+    "interests": "Groups",
+    "language": "Language",
+}
+_PARTS = {
+    "addr1": "Street Address",
+    "addr2": "Address Line 2",
+    "city": "City",
+    "state": "State/Prov/Region",
+    "zip": "Postal/Zip",
+    "country": "Country",
+}
+"""Parts of an address as Mailchimp's forms label them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,17 +52,28 @@ class Field:
         return "changed" if self.after else "removed"
 
 
-def compare(before: Any, after: Any) -> list[Field]:
+def compare(before: Any, after: Any, names: Mapping[str, str] | None = None) -> list[Field]:
     """Return every field of two JSON values, changed fields first.
 
-    A field that ``after`` does not name counts as unchanged: a write names only what it writes.
+    ``names``: merge fields as Mailchimp shows them, by tag. A field that ``after`` does not name counts as unchanged: a write names only what it writes.
     """
     if isinstance(before, dict) and isinstance(after, dict):
         after = {**{key: value for key, value in before.items() if key not in after}, **after}
     old, new = dict(_flat(before)), dict(_flat(after))
-    names = list(dict.fromkeys([*new, *old]))
-    fields = [_field(name, old.get(name), new.get(name)) for name in names]
+    fields = [
+        _field(field_label(path, names or {}), old.get(path), new.get(path))
+        for path in dict.fromkeys([*new, *old])
+    ]
     return sorted(fields, key=lambda field: not field.changed)
+
+
+def field_label(path: str, names: Mapping[str, str]) -> str:
+    """Return the label of a field by its path in a record: ``First Name``, ``Address, City``."""
+    first, *rest = path.split(".")
+    if first != "merge_fields" or not rest:
+        return ".".join([_LABELS.get(first, first), *rest])
+    tag, *parts = rest
+    return ", ".join([names.get(tag, tag), *(_PARTS.get(part, part) for part in parts)])
 
 
 def _field(name: str, before: str | None, after: str | None) -> Field:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
+from ml_connector.console.links import Apps
 from ml_connector.settings import Sync
 from ml_connector.sync.drift import Drift
 from ml_connector.sync.samples import SampleContact
@@ -63,6 +64,10 @@ class Host(Protocol):
 
     def realm(self, sync: Sync) -> str:
         """Return the company that the sync's connection names, empty if it names none."""
+        ...
+
+    def apps(self, sync: Sync) -> Apps:
+        """Return where people open the sync's accounts, without a call."""
         ...
 
     def token_ends(self, conn_id: str) -> TokenExpiry:

@@ -70,6 +70,7 @@ class _Member(TypedDict, total=False):
     status: str
     merge_fields: dict[str, Any] | None
     contact_id: Handle
+    web_id: Any
     last_changed: str | None
     unsubscribe_reason: Text
     tags: list[_Tag] | None
@@ -336,11 +337,12 @@ def parse_member(row: object, *, latest: datetime | None = None) -> Member | Unr
         if isinstance(stats, dict)
         else (None, None)
     )
-    rating = found.get("member_rating")
+    rating, web_id = found.get("member_rating"), found.get("web_id")
     return Member(
         email_address=found.get("email_address") or "",
         status=status,
         contact_id=found.get("contact_id") or "",
+        web_id=web_id if type(web_id) is int and 0 < web_id < 1 << 63 else None,
         last_changed=last_changed,
         unsubscribe_reason=plain_text(found.get("unsubscribe_reason")),
         merge_fields=found.get("merge_fields") or {},

@@ -354,16 +354,10 @@ class QuickBooksClient:
             truncated=len(rows) >= CDC_CAP or gone != deleted,
         )
 
-    def company_name(self) -> str:
-        """Return the company's name: the cheapest proof that keys, host and realm are right."""
+    def company(self) -> protocol.Company:
+        """Return the company: the cheapest proof that keys, host and realm are right."""
         request = protocol.company_info_request(self._base_url, self._realm)
-        company = protocol.read_company(self._call("companyinfo", request))
-        return plain_text(company.get("CompanyName"))
-
-    def company_country(self) -> str:
-        """Return the country of the company as QuickBooks writes it; ``""`` if it names none."""
-        request = protocol.company_info_request(self._base_url, self._realm)
-        return protocol.read_country(self._call("companyinfo", request))
+        return protocol.read_company(self._call("companyinfo", request))
 
     def write_batch(self, items: Sequence[BatchItem], *, operation_id: str) -> BatchResponse:
         """Write up to 30 independent ``items`` in one call.

@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, TypedDict
+from typing import Any, NamedTuple, TypedDict
 
 import msgspec
 
@@ -341,16 +341,21 @@ def read_attachables(document: Mapping[str, Any]) -> list[dict[str, Any]]:
     return [dict(row) for row in _objects(found)]
 
 
-def read_company(document: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Return the company of a response; empty if it has none."""
-    return _mapping(document.get("CompanyInfo"))
+class Company(NamedTuple):
+    """A company's name, and its country as QuickBooks writes it; ``""`` if it names none."""
+
+    name: str
+    country: str
 
 
-def read_country(document: Mapping[str, Any]) -> str:
-    """Return the country of a company, from its own attribute or its address."""
-    company = read_company(document)
+def read_company(document: Mapping[str, Any]) -> Company:
+    """Return the company of a response. Its country is its own, or that of its address."""
+    company = _mapping(document.get("CompanyInfo"))
     address = _mapping(company.get("CompanyAddr"))
-    return plain_text(company.get("Country") or address.get("Country"))
+    return Company(
+        name=plain_text(company.get("CompanyName")),
+        country=plain_text(company.get("Country") or address.get("Country")),
+    )
 
 
 def read_time(document: Mapping[str, Any]) -> datetime | None:

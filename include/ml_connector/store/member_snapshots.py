@@ -21,13 +21,14 @@ class KeyedMember:
     ``contact_id`` survives a change of address. ``moved_from`` is the key of the former address, if
     a webhook named it. ``profile_hash`` is the hash of the merge fields it shows. ``seen_tags`` are
     the keys of its tags, None if the member itself was not read. ``stats`` are its open rate, click
-    rate and rating.
+    rate and rating. ``web_id`` names it in Mailchimp's own pages.
     """
 
     email_key: bytes
     status: Status
     last_changed: datetime | None
     contact_id: str | None = None
+    web_id: int | None = None
     profile_hash: bytes | None = None
     moved_from: bytes | None = None
     seen_tags: Sequence[bytes] | None = None
@@ -54,6 +55,7 @@ def keyed(
         status=member.status,
         last_changed=member.last_changed,
         contact_id=member.contact_id or None,
+        web_id=member.web_id,
         profile_hash=profile_hash(member.merge_fields, vault),
         moved_from=moved_from,
         seen_tags=sorted({*seen, *further}) if further else seen,
@@ -79,6 +81,7 @@ _OBSERVED = {
     "email_key": "bytea", "status": "text", "last_changed": "timestamptz", "contact_id": "text",
     "profile_hash": "bytea", "moved_from": "bytea", "seen_tags": "bytea[]", "complained": "bool",
     "open_rate": "smallint", "click_rate": "smallint", "member_rating": "smallint",
+    "web_id": "bigint",
 }  # fmt: skip
 
 # A webhook can name the former address of a member that was never read: it is moved all the same.
@@ -96,7 +99,8 @@ _NAME_FORMER = text("""
 _LINK = text("""
     UPDATE ml_connector.contacts k
     SET contact_id = p.contact_id, last_changed = p.last_changed, seen_at = clock_timestamp(),
-        open_rate = p.open_rate, click_rate = p.click_rate, member_rating = p.member_rating
+        open_rate = p.open_rate, click_rate = p.click_rate, member_rating = p.member_rating,
+        web_id = p.web_id
     FROM observed_members p
     WHERE k.sync = :sync AND k.email_key = p.email_key AND k.contact_id IS NULL
       AND k.status = p.status AND k.status <> 'archived' AND k.profile_hash = p.profile_hash AND k.seen_tags = p.seen_tags
@@ -109,12 +113,14 @@ _LINK = text("""
 # Opens move no last_changed, so the figures of a member that is otherwise unchanged are stored here.
 _RATE = text("""
     UPDATE ml_connector.contacts k
-    SET open_rate = p.open_rate, click_rate = p.click_rate, member_rating = p.member_rating
+    SET open_rate = p.open_rate, click_rate = p.click_rate, member_rating = p.member_rating,
+        web_id = coalesce(p.web_id, k.web_id)
     FROM observed_members p
     WHERE k.sync = :sync AND k.email_key = p.email_key
       AND coalesce(p.open_rate, p.click_rate, p.member_rating) IS NOT NULL
-      AND (k.open_rate, k.click_rate, k.member_rating)
-          IS DISTINCT FROM (p.open_rate, p.click_rate, p.member_rating)
+      AND (k.open_rate, k.click_rate, k.member_rating, k.web_id)
+          IS DISTINCT FROM (p.open_rate, p.click_rate, p.member_rating,
+                            coalesce(p.web_id, k.web_id))
 """)
 # Joins a page's rows with the stored contacts, and with the members' former addresses (A28). A
 # pending write of ours that may have been made explains a change of fields, or a return; one that
@@ -127,7 +133,7 @@ _JUDGE = text("""
         ORDER BY email_key, last_changed DESC NULLS LAST
     )
     SELECT p.email_key, p.status, p.last_changed, p.contact_id, p.profile_hash, p.seen_tags,
-           p.open_rate, p.click_rate, p.member_rating,
+           p.open_rate, p.click_rate, p.member_rating, p.web_id,
            p.complained OR coalesce(k.complained, false) OR coalesce(f.complained, false)
                AS complained,
            coalesce(k.complained, false) OR coalesce(f.complained, false) AS complained_before,
@@ -229,10 +235,10 @@ _MERGE = text(f"""
         INSERT INTO ml_connector.contacts AS known
               (sync, email_key, status, archived_by, owner, last_changed, seen_at, contact_id,
                alias_of, profile_hash, seen_tags, complained, open_rate, click_rate,
-               member_rating, news)
+               member_rating, web_id, news)
         SELECT :sync, email_key, status, CASE WHEN status = 'archived' THEN 'marketer' END, writer,
                last_changed, clock_timestamp(), contact_id, alias, profile_hash, seen_tags,
-               complained, open_rate, click_rate, member_rating,
+               complained, open_rate, click_rate, member_rating, web_id,
                CASE WHEN status IN ('unsubscribed', 'cleaned') THEN 1 ELSE 0 END
         FROM judged_members ORDER BY email_key
         ON CONFLICT (sync, email_key) DO UPDATE SET
@@ -273,6 +279,7 @@ _MERGE = text(f"""
             open_rate = coalesce(excluded.open_rate, known.open_rate),
             click_rate = coalesce(excluded.click_rate, known.click_rate),
             member_rating = coalesce(excluded.member_rating, known.member_rating),
+            web_id = coalesce(excluded.web_id, known.web_id),
             last_changed = excluded.last_changed, seen_at = excluded.seen_at
         RETURNING email_key, status, alias_of, complained, xmax = 0 AS is_new,
                   pushed_hash IS NULL AS unwritten
@@ -421,6 +428,7 @@ def upsert_members(
                 m.seen_tags,
                 m.complained,
                 *m.stats,
+                m.web_id,
             )
             for m in members
         ),

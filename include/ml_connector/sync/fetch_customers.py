@@ -92,7 +92,7 @@ def fetch_customers(
     with scope.database.begin() as connection:
         cursors.check_index_key(connection, scope.vault)
     preflight.pin_company(scope, client)
-    targets.learn_home(scope, client)
+    targets.learn_company(scope, client)
     with scope.database.begin() as connection:
         cursor = cursors.get(connection, sync=scope.name, name=_CURSOR)
     if customer_ids:

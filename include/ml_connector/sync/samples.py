@@ -76,7 +76,7 @@ class Samples:
         return cls(
             rows=members,
             fields={field.tag: field for field in mailchimp.merge_fields()},
-            home=sync.default_country or country_code(quickbooks.company_country()) or "",
+            home=sync.default_country or country_code(quickbooks.company().country) or "",
         )
 
     def shown(self, sync: Sync) -> list[SampleContact]:

@@ -19,6 +19,7 @@ from ml_connector.rules.typed import takes_any
 from ml_connector.scope import Scope
 from ml_connector.settings import Sync
 from ml_connector.store import cursors, problems
+from ml_connector.sync import names
 from ml_connector.sync.groups import groups_by_name, learn_groups
 
 ADDRESSES = ("BillAddr", "ShipAddr")
@@ -63,18 +64,24 @@ def field_names(sync: Sync, connection: Connection) -> dict[str, str]:
     return {tag: str(known.get(tag) or tag) for tag in sync.fields}
 
 
-def learn_home(scope: Scope, client: QuickBooksClient) -> None:
-    """Read the company's country once, if addresses are mapped and the settings name none."""
+def learn_company(scope: Scope, client: QuickBooksClient) -> None:
+    """Read the company's name once, and its country.
+
+    The country is stored if addresses are mapped and the settings name none.
+    """
+    realm = client.realm_id
     mapped = any(path in ADDRESSES for paths in scope.sync.fields.values() for path in paths)
-    if scope.sync.default_country or not mapped:
+    with scope.database.begin() as connection:
+        home = cursors.get(connection, sync=scope.name, name=_HOME).get("realm")
+    wanted = mapped and not scope.sync.default_country and home != realm
+    if not wanted and names.knows_company(scope, realm=realm):
         return
-    with scope.database.begin() as connection:
-        if cursors.get(connection, sync=scope.name, name=_HOME).get("realm") == client.realm_id:
-            return
-    code = country_code(client.company_country()) or ""
-    with scope.database.begin() as connection:
-        value = {"realm": client.realm_id, "country": code}
-        cursors.put(connection, sync=scope.name, name=_HOME, value=value)
+    company = client.company()
+    names.store_company(scope, realm=realm, name=company.name)
+    if wanted:
+        with scope.database.begin() as connection:
+            value = {"realm": realm, "country": country_code(company.country) or ""}
+            cursors.put(connection, sync=scope.name, name=_HOME, value=value)
 
 
 def target(scope: Scope, connection: Connection) -> Target:

@@ -20,7 +20,7 @@ from ml_connector.rules.clock_changes import skipped_day
 from ml_connector.scope import Scope
 from ml_connector.settings import home, load_alerts, load_sync, load_syncs, settings_place
 from ml_connector.store import cursors, customers, problems, unreadable
-from ml_connector.sync import permissions, preflight
+from ml_connector.sync import names, permissions, preflight
 from ml_connector.sync.custom_fields import CustomFields
 from ml_connector.sync.groups import group_names, store_groups
 from ml_connector.sync.preflight import iter_problems, missing_fields
@@ -150,7 +150,9 @@ def _erasures(scope: Scope) -> str:
 def _quickbooks(scope: Scope) -> str:
     client = quickbooks_client(scope)
     preflight.check_company(scope, client)
-    return f"connected to the company {client.company_name()!r}"
+    company = client.company().name
+    names.store_company(scope, realm=client.realm_id, name=company)
+    return f"connected to the company {company!r}"
 
 
 def _custom_fields(scope: Scope) -> str:
@@ -165,6 +167,7 @@ def _mailchimp(scope: Scope) -> str:
 def _audience(scope: Scope) -> str:
     found = mailchimp_client(scope).audience()
     members = member_count(found)
+    names.store_audience(scope, name=str(found.get("name") or ""))
     warning = ""
     if found.get("double_optin") and scope.sync.new_contact_status == "subscribed":
         warning = (

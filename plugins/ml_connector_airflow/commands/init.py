@@ -151,7 +151,7 @@ class Initialiser:
         for conn_id in connections_of(QUICKBOOKS):
             with self._scope(_draft(quickbooks_conn_id=conn_id)) as scope:
                 try:
-                    found = quickbooks_client(scope).company_name()
+                    found = quickbooks_client(scope).company().name
                 except ConnectorError as error:
                     self._say(f"Connection {conn_id} is left out: {error}")
                     continue

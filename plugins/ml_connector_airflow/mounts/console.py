@@ -30,19 +30,20 @@ from starlette.responses import PlainTextResponse
 from ml_connector.activity import use_edit
 from ml_connector.console.access import HEADERS, Caller, Right
 from ml_connector.console.app import build_console
+from ml_connector.console.links import Apps, mailchimp_app, quickbooks_app
 from ml_connector.console.outside import RunUnderWay, StatusLine, TokenExpiry
 from ml_connector.console.pages.setup import RETURN
 from ml_connector.console.visit import Services
 from ml_connector.display import counted
 from ml_connector.errors import ConnectorError, NeedsReauth, NotConnected, SettingsError
-from ml_connector.mailchimp.protocol import member_count
+from ml_connector.mailchimp.protocol import base_url_of, member_count
 from ml_connector.mailchimp.webhooks import SYSTEM as MAILCHIMP
 from ml_connector.model import RunContext
 from ml_connector.quickbooks.webhooks import SYSTEM as QUICKBOOKS
 from ml_connector.scope import Scope
 from ml_connector.settings import Sync, home, load_syncs
 from ml_connector.store.database import Database
-from ml_connector.sync import groups, permissions, preflight
+from ml_connector.sync import groups, names, permissions, preflight
 from ml_connector.sync.drift import Drift, iter_drift
 from ml_connector.sync.samples import SampleContact, Samples
 from ml_connector.vault import vault_from
@@ -128,6 +129,16 @@ class AirflowServices:
         except SettingsError:
             return ""
         return realm_in(connection.extra_dejson)
+
+    def apps(self, sync: Sync) -> Apps:
+        """Return where the accounts are opened, by the hosts of the connections."""
+        try:
+            quickbooks = connection_named(sync.quickbooks_conn_id, "").host
+            mailchimp = connection_named(sync.mailchimp_conn_id, "")
+            base = base_url_of(mailchimp.password or "", mailchimp.host or "")
+        except ConnectorError:
+            return Apps()
+        return Apps(quickbooks=quickbooks_app(quickbooks or ""), mailchimp=mailchimp_app(base))
 
     def token_ends(self, conn_id: str) -> TokenExpiry:
         """Return the expiry times in the token Variable, without the tokens."""
@@ -237,7 +248,10 @@ class AirflowServices:
         """Ask the system for our account's name there."""
         with _scope(sync) as scope:
             if system == QUICKBOOKS:
-                return f"QuickBooks answers: {quickbooks_client(scope).company_name()}"
+                client = quickbooks_client(scope)
+                company = client.company().name
+                names.store_company(scope, realm=client.realm_id, name=company)
+                return f"QuickBooks answers: {company}"
             name = mailchimp_client(scope).account().get("account_name")
             end_alert(scope.database, cause=needs_reauth(sync.mailchimp_conn_id))
             return f"Mailchimp answers: {name}"
@@ -247,6 +261,7 @@ class AirflowServices:
         with _scope(sync) as scope:
             client = mailchimp_client(scope)
             found, existing = client.audience(), client.merge_fields()
+            names.store_audience(scope, name=str(found.get("name") or ""))
             lacking = groups.store_groups(scope, client)
             wrong = permissions.check_permissions(scope, client)
             with scope.database.begin() as connection:

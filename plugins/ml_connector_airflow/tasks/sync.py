@@ -34,6 +34,7 @@ from ml_connector.sync import (
     first_run,
     follow_up,
     guard,
+    names,
     planner,
     preflight,
     push,
@@ -122,7 +123,9 @@ def fetch_customers(sync: str, params: Params) -> dict[str, Any]:
     """Stage what QuickBooks has; return counts. A sync that waits for its accounts is skipped."""
     _wait_for_accounts(sync)
     with _step(sync) as scope:
-        targets.learn_fields(scope, mailchimp_client(scope))
+        mailchimp = mailchimp_client(scope)
+        targets.learn_fields(scope, mailchimp)
+        names.learn_audience(scope, mailchimp)
         fetched = fetch.fetch_customers(
             scope,
             quickbooks_client(scope),

@@ -1,19 +1,22 @@
 """Audit pages: filter, page, open, export and replay the audit rows."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import date, datetime, time, timedelta
 from typing import Any
 
-from sqlalchemy import Row
+from sqlalchemy import Connection, Row
 from starlette.responses import Response, StreamingResponse
 
 from ml_connector.audit.filter import Filter
 from ml_connector.console.access import HEADERS
 from ml_connector.console.difference import compare
 from ml_connector.console.queries import audit
+from ml_connector.console.queries.customers import display_names
 from ml_connector.console.sheet import iter_csv
 from ml_connector.console.visit import PageRequest, number
 from ml_connector.rules.addresses import normalised
+from ml_connector.sync import targets
 
 LONGEST = 200
 """A filter value has at most this many characters."""
@@ -39,10 +42,12 @@ def trail(visit: PageRequest) -> Response:
             limit=audit.PAGE + 1,
         )
         chosen = audit.filter_choices(connection, sync=visit.sync.name)
-    page = rows[: audit.PAGE]
+        page = rows[: audit.PAGE]
+        people = _people(visit, connection, page)
     return visit.page(
         "audit.html",
         rows=page,
+        people=people,
         wanted=wanted,
         chosen=chosen,
         given={name: visit.query.get(name, "") for name in (*_TEXTS, "since", "until", "key")},
@@ -69,11 +74,25 @@ def entry(visit: PageRequest) -> Response:
             "message.html", status=404, title="No such row", said="The audit has no row of that id."
         )
     before, after = audit.decrypt_sides(row._asdict(), vault=visit.services.vault)
+    with visit.services.database.begin() as connection:
+        people = _people(visit, connection, [row])
+        names = targets.field_names(visit.sync, connection)
     return visit.page(
         "audit_entry.html",
         row=row,
-        fields=compare(before, after),
+        people=people,
+        fields=compare(before, after, names),
         can_replay=visit.services.replay is not None,
+    )
+
+
+def _people(visit: PageRequest, connection: Connection, rows: Sequence[Row[Any]]) -> dict[str, str]:
+    """Return the names of the rows' customers, by id."""
+    return display_names(
+        connection,
+        sync=visit.sync.name,
+        ids={row.customer_id for row in rows if row.customer_id},
+        vault=visit.services.vault,
     )
 
 

@@ -21,7 +21,7 @@ from ml_connector.rules.addresses import normalised
 from ml_connector.rules.notes_block import said_of
 from ml_connector.scope import Scope
 from ml_connector.store import customers
-from ml_connector.sync import edits, targets
+from ml_connector.sync import edits, names, targets
 
 LONGEST = 200
 """A search term has at most this many characters."""
@@ -102,6 +102,8 @@ def customer(visit: PageRequest) -> Response:
             else [],
             block=customer_queries.block_row(connection, sync=sync, customer_id=customer_id),
             edits=_edits(visit, connection, own),
+            names=names.names_of(visit.sync, connection),
+            apps=visit.services.outside.apps(visit.sync),
             why=why.of_customer(visit, connection, row, own),
             **_timeline(visit, connection, customer_id, keys),
         )
@@ -133,6 +135,8 @@ def contact(visit: PageRequest) -> Response:
             shows=customer_queries.contact_shows(row, sync=sync, vault=vault),
             sharers=customer_queries.by_key(connection, sync=sync, key=key, vault=vault),
             edits=_edits(visit, connection, row),
+            names=names.names_of(visit.sync, connection),
+            apps=visit.services.outside.apps(visit.sync),
             why=why.of_contact(visit, connection, row),
             **_timeline(visit, connection, None, keys),
         )
@@ -211,8 +215,10 @@ def _timeline(
         vault=visit.services.vault,
         before=_time(visit.query.get("before")),
     )
+    reader = timeline.Reader(customer_id, targets.field_names(visit.sync, connection))
     return {
-        "entries": [timeline.entry_of(each, own=customer_id) for each in page.entries],
+        "field_names": reader.names,
+        "entries": [timeline.entry_of(each, reader) for each in page.entries],
         "older": page.older.isoformat() if page.older else "",
         "address": visit.request.url.path,
     }

@@ -25,6 +25,7 @@ from ml_connector.errors import ConnectorError
 from ml_connector.quickbooks.webhooks import SYSTEM as QUICKBOOKS
 from ml_connector.store import observations
 from ml_connector.store.pacing import UNMETERED
+from ml_connector.sync import names
 
 DAYS = 14
 """Days in the chart of changes."""
@@ -77,6 +78,7 @@ def overview(visit: PageRequest) -> Response:
         alerts = overview_queries.open_alerts(connection)
         values: dict[str, Any] = {
             **run_card(visit, connection),
+            "names": names.names_of(sync, connection),
             "differing": observations.count_differing(connection, sync=sync.name),
             "charts": _charts(visit, connection),
             "census": customer_list.take_census(connection, sync=sync.name),

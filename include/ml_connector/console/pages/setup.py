@@ -16,6 +16,7 @@ from ml_connector.mailchimp import authorize as mailchimp
 from ml_connector.mailchimp.webhooks import SYSTEM as MAILCHIMP
 from ml_connector.quickbooks import authorize as quickbooks
 from ml_connector.quickbooks.webhooks import SYSTEM as QUICKBOOKS
+from ml_connector.sync import names, targets
 from ml_connector.wire.consent import LOOPBACK, new_state
 
 CONSENT_PAGES = {QUICKBOOKS: quickbooks.PAGE, MAILCHIMP: mailchimp.PAGE}
@@ -33,8 +34,13 @@ RETURN = "/setup/connected"
 def setup(visit: PageRequest) -> Response:
     """Show the page. It makes no call until the user asks for one."""
     outside = visit.services.outside
+    with visit.services.database.begin() as connection:
+        known = names.names_of(visit.sync, connection)
+        fields = targets.field_names(visit.sync, connection)
     return visit.page(
         "setup.html",
+        names=known,
+        field_names=fields,
         connections=_connections(visit),
         webhooks=_tried(lambda: outside.webhooks(visit.sync, _public(visit))),
         redirects={system: _redirect(visit, system) for system in CONSENT_PAGES},

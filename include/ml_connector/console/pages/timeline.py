@@ -1,6 +1,6 @@
 """Timeline entries: turn a stored row into readable text. Pure."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -32,12 +32,20 @@ class TimelineEntry:
     shown_at: datetime | None = None
 
 
-def entry_of(happening: TimelineRow, *, own: str | None) -> TimelineEntry:
-    """Return the entry of a row. ``own`` is the customer whose page shows it."""
-    return _MAKERS[happening.kind](happening, own)
+@dataclass(frozen=True, slots=True)
+class Reader:
+    """What the page shows. ``own``: its customer. ``names``: merge fields as Mailchimp shows them."""
+
+    own: str | None
+    names: Mapping[str, str]
 
 
-def _told(happening: TimelineRow, _own: str | None) -> TimelineEntry:
+def entry_of(happening: TimelineRow, reader: Reader) -> TimelineEntry:
+    """Return the entry of a row."""
+    return _MAKERS[happening.kind](happening, reader)
+
+
+def _told(happening: TimelineRow, _reader: Reader) -> TimelineEntry:
     row = happening.row
     merged = row["deleted_id"]
     title = f"Told: {words.label(row['kind'].replace('.', ' '))}"
@@ -57,7 +65,7 @@ def _inbox_reason(reason: str | None) -> str:
     return words.INBOX_REASON.get(reason, reason) if reason else ""
 
 
-def _decided(happening: TimelineRow, own: str | None) -> TimelineEntry:
+def _decided(happening: TimelineRow, reader: Reader) -> TimelineEntry:
     row = happening.row
     state = row["state"]
     if row["plan_kind"] == "preview" and state != "applied":
@@ -73,13 +81,15 @@ def _decided(happening: TimelineRow, own: str | None) -> TimelineEntry:
         tone=words.tone(state),
         error=row["error"] or "",
         facts=tuple(
-            fact for fact in (("status", status), *_other(row["customer_id"], own)) if fact[1]
+            fact
+            for fact in (("status", status), *_other(row["customer_id"], reader.own))
+            if fact[1]
         ),
         links=((f"plan {row['plan_id']}", f"/plans/{row['plan_id']}"),),
     )
 
 
-def _called(happening: TimelineRow, own: str | None) -> TimelineEntry:
+def _called(happening: TimelineRow, reader: Reader) -> TimelineEntry:
     row = happening.row
     system = words.SYSTEM.get(row["system"], row["system"])
     tries = counted(row["attempts"], "try", "tries")
@@ -99,18 +109,18 @@ def _called(happening: TimelineRow, own: str | None) -> TimelineEntry:
             for name, value in (
                 ("", tries),
                 ("by", row["actor"]),
-                *_other(row["customer_id"], own),
+                *_other(row["customer_id"], reader.own),
             )
             if value
         ),
-        fields=tuple(compare(happening.before, happening.after)),
+        fields=tuple(compare(happening.before, happening.after, reader.names)),
         links=((f"audit {row['id']}", f"/audit/{row['id']}"),),
     )
 
 
-def _did(happening: TimelineRow, _own: str | None) -> TimelineEntry:
+def _did(happening: TimelineRow, reader: Reader) -> TimelineEntry:
     row, detail = happening.row, happening.after or {}
-    fields = changed_fields(detail, {}, values=True) if detail.get("fields") else ""
+    fields = changed_fields(detail, reader.names, values=True) if detail.get("fields") else ""
     said = detail.get("reason") or fields or detail.get("email", "")
     return TimelineEntry(
         at=happening.at,
@@ -130,7 +140,7 @@ def _other(customer_id: str | None, own: str | None) -> list[tuple[str, str]]:
     return [("customer", customer_id)] if customer_id and customer_id != own else []
 
 
-_MAKERS: dict[str, Callable[[TimelineRow, str | None], TimelineEntry]] = {
+_MAKERS: dict[str, Callable[[TimelineRow, Reader], TimelineEntry]] = {
     "told": _told,
     "decided": _decided,
     "called": _called,

@@ -1,14 +1,19 @@
 """Webhook pages: the inbox by state, one event with its body, and retries."""
 
 import json
+from collections.abc import Sequence
+from typing import Any
 
+from sqlalchemy import Connection, Row
 from starlette.responses import Response
 
 from ml_connector.console import words
 from ml_connector.console.access import Right
 from ml_connector.console.queries import inbox as inbox_queries
+from ml_connector.console.queries.customers import display_names
 from ml_connector.console.visit import PageRequest, number
 from ml_connector.display import counted
+from ml_connector.quickbooks.webhooks import SYSTEM as QUICKBOOKS
 from ml_connector.webhooks import inbox
 
 STATES = tuple(words.INBOX)
@@ -32,10 +37,12 @@ def list_events(visit: PageRequest) -> Response:
             before=before,
             limit=inbox_queries.PAGE + 1,
         )
-    page = rows[: inbox_queries.PAGE]
+        page = rows[: inbox_queries.PAGE]
+        people = _people(visit, connection, page)
     return visit.page(
         "webhooks.html",
         rows=page,
+        people=people,
         counts=counts,
         states=STATES,
         state=state,
@@ -45,11 +52,27 @@ def list_events(visit: PageRequest) -> Response:
     )
 
 
+def _people(visit: PageRequest, connection: Connection, rows: Sequence[Row[Any]]) -> dict[str, str]:
+    """Return the names of the events' customers, by id. Another company's ids mean other people."""
+    realm = visit.realm
+    return display_names(
+        connection,
+        sync=visit.sync.name,
+        ids={
+            row.entity_id
+            for row in rows
+            if row.entity_id and row.system == QUICKBOOKS and row.source == realm
+        },
+        vault=visit.services.vault,
+    )
+
+
 def event(visit: PageRequest) -> Response:
     """Show one event as received."""
     whose = visit.events(Right.READ)
     with visit.services.database.begin() as connection:
         row = inbox_queries.event_row(connection, whose, event_id=number(visit.path.get("id")))
+        people = _people(visit, connection, [row] if row is not None else [])
     if row is None:
         return visit.page(
             "message.html", status=404, title="No such event", said="The inbox has none of that id."
@@ -58,6 +81,7 @@ def event(visit: PageRequest) -> Response:
     return visit.page(
         "webhook.html",
         row=row,
+        people=people,
         body=json.dumps(body, indent=2, ensure_ascii=False),
         again=RETRYABLE,
     )

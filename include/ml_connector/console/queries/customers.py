@@ -2,7 +2,7 @@
 
 import time
 import unicodedata
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -17,7 +17,7 @@ from ml_connector.console.queries.customer_list import (
     select_entries,
 )
 from ml_connector.model import Customer
-from ml_connector.store import contacts
+from ml_connector.store import contacts, customers
 from ml_connector.vault import Vault
 
 SCAN_SECONDS = 1.5
@@ -118,6 +118,23 @@ def customer_row(connection: Connection, *, sync: str, customer_id: str) -> Row[
                 WHERE sync = :sync AND customer_id = :id"""),
         {"sync": sync, "id": customer_id},
     ).one_or_none()
+
+
+def display_names(
+    connection: Connection, *, sync: str, ids: Collection[str], vault: Vault
+) -> dict[str, str]:
+    """Return the names of a page's customers by id, as far as they are staged."""
+    rows = connection.execute(
+        text("""SELECT customer_id, payload FROM ml_connector.customers
+                WHERE sync = :sync AND customer_id = ANY(:ids) AND payload IS NOT NULL"""),
+        {"sync": sync, "ids": list(ids)},
+    ).all()
+    return {
+        row.customer_id: customers.decrypted(
+            row.payload, sync=sync, customer_id=row.customer_id, vault=vault
+        ).display_name
+        for row in rows
+    }
 
 
 def contact_rows(connection: Connection, *, sync: str, keys: Sequence[bytes]) -> list[Row[Any]]:
