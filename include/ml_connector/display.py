@@ -3,10 +3,10 @@
 The forms are those of Unicode CLDR for English, by babel.
 """
 
-from datetime import datetime
+from datetime import UTC, date, datetime
 
 from babel import Locale
-from babel.dates import format_datetime, format_timedelta
+from babel.dates import format_date, format_datetime, format_timedelta
 from babel.numbers import format_decimal, format_percent
 
 NOTHING = "\u2013"
@@ -59,6 +59,13 @@ def about_seconds(seconds: float) -> str:
     return format_timedelta(round(seconds), threshold=1.0, locale=_LOCALE)
 
 
-def pattern_time(time: datetime, pattern: str) -> str:
-    """Return a time, in its own zone, in a pattern of CLDR: ``d MMM HH:mm``."""
-    return format_datetime(time, pattern, locale=_LOCALE)
+def pattern_time(time: date, pattern: str) -> str:
+    """Return a day or a time, in its own zone, in a pattern of CLDR: ``d MMM HH:mm``."""
+    if isinstance(time, datetime):
+        return format_datetime(time, pattern, locale=_LOCALE)
+    return format_date(time, pattern, locale=_LOCALE)
+
+
+def utc_minute(time: datetime) -> str:
+    """Return a time for texts that have no zone of a reader: ``2026-11-30 09:12 UTC``."""
+    return pattern_time(time.astimezone(UTC), "y-MM-dd HH:mm 'UTC'")

@@ -25,7 +25,7 @@ ERASED = {
     "contacts": {
         "email_key", "status", "previous_status", "owner", "pushed_hash", "sent_fields",
         "archived_by", "alias_of", "refused_hash", "refused_reason", "engagement", "payload",
-        "contact_id", "web_id", "profile_hash", "seen_tags",
+        "contact_id", "profile_hash", "seen_tags",
     },
     "former_contacts": {"email_key"},
     "observations": {"email_key", "payload"},

@@ -7,13 +7,14 @@ from html import escape
 from typing import Any
 
 from ml_connector.alerts.digest import Digest, Figure, SyncDigest
-from ml_connector.display import grouped
+from ml_connector.display import grouped, pattern_time
 
 
 def digest_subject(digest: Digest) -> str:
     """Return the subject line."""
     sunday = digest.monday + timedelta(days=6)
-    return f"ml-connector: week of {digest.monday:%d %b} to {sunday:%d %b %Y}"
+    first, last = pattern_time(digest.monday, "d MMM"), pattern_time(sunday, "d MMM y")
+    return f"ml-connector: week of {first} to {last}"
 
 
 def plain_digest(digest: Digest) -> str:

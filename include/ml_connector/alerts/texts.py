@@ -5,6 +5,7 @@ personal data and no secrets, because they leave your systems.
 """
 
 from ml_connector.alerts.causes import PendingAlert
+from ml_connector.display import utc_minute
 
 WHAT_TO_DO = {
     "task_failed": "Open the run, read the error, fix what it names, and clear the failed task.",
@@ -40,10 +41,10 @@ def message(alert: PendingAlert, *, runbook: str) -> str:
     """Return the message: the fact, its start, the action, and the links."""
     kind = kind_of(alert.cause)
     if alert.state == "ended":
-        return f"{alert.cause} is over. It began at {alert.raised_at:%Y-%m-%d %H:%M} UTC."
+        return f"{alert.cause} is over. It began at {utc_minute(alert.raised_at)}."
     lines = [
         alert.message,
-        f"Since {alert.raised_at:%Y-%m-%d %H:%M} UTC. {WHAT_TO_DO.get(kind, '')}".strip(),
+        f"Since {utc_minute(alert.raised_at)}. {WHAT_TO_DO.get(kind, '')}".strip(),
         f"Runbook: {_page(runbook, kind)}",
     ]
     if alert.link:

@@ -58,13 +58,13 @@ class Times:
             return "Today"
         if local == today - timedelta(days=1):
             return "Yesterday"
-        return f"{local:%A}, {local.day} {local:%B %Y}"
+        return pattern_time(local, "EEEE, d MMMM y")
 
     def clock(self, time: datetime) -> Markup:
         """Return the time of day."""
         local = time.astimezone(self.zone)
         return Markup('<time datetime="{}" title="{}">{}</time>').format(
-            time.isoformat(), self._long(time), f"{local:%H:%M:%S}"
+            time.isoformat(), self._long(time), pattern_time(local, "HH:mm:ss")
         )
 
 

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 from ml_connector.audit import trail
 from ml_connector.audit.trail import Entry
-from ml_connector.display import counted
+from ml_connector.display import counted, utc_minute
 from ml_connector.errors import ConnectorError, SettingsError, StorageError
 from ml_connector.mailchimp.protocol import member_count
 from ml_connector.mailchimp.webhooks import secret_in, secret_matches
@@ -141,7 +141,7 @@ def _erasures(scope: Scope) -> str:
         begun = erasure.unfinished(connection)
     if begun:
         raise ConnectorError(
-            f"{len(begun)} did not come to an end, the first begun at {begun[0]:%Y-%m-%d %H:%M} UTC;"
+            f"{len(begun)} did not come to an end, the first begun at {utc_minute(begun[0])};"
             " give `ml-connector forget` with the same address again"
         )
     return "none was left half done"

@@ -34,7 +34,7 @@ from ml_connector.console.links import Apps, mailchimp_app, quickbooks_app
 from ml_connector.console.outside import RunUnderWay, StatusLine, TokenExpiry
 from ml_connector.console.pages.setup import RETURN
 from ml_connector.console.visit import Services
-from ml_connector.display import counted
+from ml_connector.display import counted, utc_minute
 from ml_connector.errors import ConnectorError, NeedsReauth, NotConnected, SettingsError
 from ml_connector.mailchimp.protocol import base_url_of, member_count
 from ml_connector.mailchimp.webhooks import SYSTEM as MAILCHIMP
@@ -203,7 +203,7 @@ class AirflowServices:
         if ends.refresh is None:
             said = "stored; its end is told at the next refresh"
             return StatusLine(name="Token", said=said, access=QUICKBOOKS)
-        said = f"stored; the refresh token ends on {ends.refresh:%Y-%m-%d %H:%M} UTC"
+        said = f"stored; the refresh token ends on {utc_minute(ends.refresh)}"
         ok = ends.refresh > datetime.now(UTC)
         return StatusLine(name="Token", said=said, ok=ok, access=QUICKBOOKS)
 

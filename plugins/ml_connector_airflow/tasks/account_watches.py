@@ -14,7 +14,7 @@ import structlog
 from airflow.sdk import get_current_context
 
 from ml_connector.alerts import causes, watched
-from ml_connector.display import counted, grouped, percent
+from ml_connector.display import counted, grouped, percent, utc_minute
 from ml_connector.errors import ConnectorError
 from ml_connector.mailchimp.client import MailchimpClient
 from ml_connector.model import RunContext
@@ -179,7 +179,7 @@ def _hold_silence(
             return True
         if missed and not heard(connection, since=since):
             number = missed(connection, since=since)
-    told = f"{sync.name}: {told.format(since=f'{since:%Y-%m-%d %H:%M} UTC', missed=number)}"
+    told = f"{sync.name}: {told.format(since=utc_minute(since), missed=number)}"
     return hold_alert(database, cause=cause, message=told if number >= MIN_UNANNOUNCED else None)
 
 

@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 import structlog
 
 from ml_connector.alerts import causes
-from ml_connector.display import counted
+from ml_connector.display import counted, utc_minute
 from ml_connector.errors import SettingsError, values_withheld
 from ml_connector.settings import load_alerts, load_sync, load_syncs
 from ml_connector.store.database import Database
@@ -55,7 +55,7 @@ def watch_syncs(database: Database, *, now: datetime) -> int:
         late = bool(hours) and now - at > timedelta(hours=hours)
         if late and not _waits(database, sync):
             silent += 1
-            message = f"{sync}: no successful run since {at:%Y-%m-%d %H:%M} UTC"
+            message = f"{sync}: no successful run since {utc_minute(at)}"
             raise_alert(database, cause=cause, message=message)
         else:
             end_alert(database, cause=cause)

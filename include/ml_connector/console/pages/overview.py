@@ -207,7 +207,7 @@ def _usage(visit: PageRequest, connection: Connection) -> dict[str, Any]:
     reads = sum(
         n for call, n in calls.items() if call.startswith("quickbooks.") and call not in UNMETERED
     )
-    return {"month": f"{visit.now:%B}", "reads": reads, "calls": calls}
+    return {"month": pattern_time(visit.now, "MMMM"), "reads": reads, "calls": calls}
 
 
 def _charts(visit: PageRequest, connection: Connection) -> dict[str, Any]:
