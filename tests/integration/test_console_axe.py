@@ -76,7 +76,7 @@ def test_every_page_passes_axe(served, axe, browser, scheme, size):
     base, pages = served
     context = browser.new_context(color_scheme=scheme, viewport=size)
     page = context.new_page()
-    found = {}
+    found: list[str] = []
     for path in pages:
         page.goto(base + path)
         page.evaluate("document.querySelectorAll('details').forEach(each => { each.open = true; })")
@@ -86,7 +86,6 @@ def test_every_page_passes_axe(served, axe, browser, scheme, size):
         wide = page.evaluate("document.documentElement.scrollWidth")
         faults += [f"{jumps} jumps of the focus"] if jumps else []
         faults += [f"{wide} px wide"] if wide > size["width"] else []
-        if faults:
-            found[path] = faults
+        found += [f"{path}: {fault}" for fault in faults]
     context.close()
-    assert found == {}
+    assert not found, "\n".join(found)
