@@ -252,7 +252,7 @@ def test_a_migration_that_has_to_give_way_to_a_run_begins_again(company):
         """ALTER TABLE ml_connector.contacts
            DROP COLUMN complained, DROP COLUMN last_clicked_at, DROP COLUMN last_mailed_at,
            DROP COLUMN mailed, DROP COLUMN open_rate, DROP COLUMN click_rate,
-           DROP COLUMN member_rating""",
+           DROP COLUMN member_rating, DROP COLUMN web_id""",
         "DROP TABLE ml_connector.former_contacts, ml_connector.observations",
         "DROP VIEW ml_connector.all_changes, ml_connector.change_counts",
         "DROP TABLE ml_connector.change_batches",
