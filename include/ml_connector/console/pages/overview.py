@@ -176,7 +176,6 @@ def _concerns(
             f"{counted(unfinished['not_shown'], 'customer')} could not be written in QuickBooks",
             "each customer's page has the reason",
             "/customers?waiting=refused",
-            leads_to="Show",
         )
 
 
