@@ -116,7 +116,7 @@ OUTCOME = {
     "applied": "done",
     "approved": "approved",
     "rejected": "rejected, nothing was written",
-    "unanswered": "not answered, nothing was written",
+    "unanswered": "not approved in time, nothing was written",
     "outdated": "approved too late: data had changed, nothing was written",
     "skipped": "skipped",
     "linked": "linked",
@@ -124,7 +124,7 @@ OUTCOME = {
     "evaluated": "evaluated",
     "requeued": "requeued",
     "waited": "waited",
-    "gave_up": "gave up",
+    "gave_up": "stopped retrying",
     **INBOX,
 }
 ACTION = {

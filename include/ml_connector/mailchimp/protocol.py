@@ -305,7 +305,7 @@ def _time(text: object) -> datetime | None:
 
 
 def member_count(audience: Mapping[str, Any]) -> int | None:
-    """Return how many subscribed members an audience has; None if it does not tell."""
+    """Return how many subscribed members an audience has; None if it does not say."""
     found = _mapping(audience.get("stats")).get("member_count")
     return found if isinstance(found, int) else None
 

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 from ml_connector.audit import trail
 from ml_connector.audit.trail import Entry
-from ml_connector.display import counted, utc_minute
+from ml_connector.display import counted, pattern_time, utc_minute
 from ml_connector.errors import ConnectorError, SettingsError, StorageError
 from ml_connector.mailchimp.protocol import member_count
 from ml_connector.mailchimp.webhooks import secret_in, secret_matches
@@ -123,8 +123,9 @@ def _schedule(scope: Scope) -> str:
     skipped = skipped_day(sync.schedule, sync.timezone, after=scope.clock())
     if skipped is None:
         return told
+    when = pattern_time(skipped, "HH:mm 'on' y-MM-dd")
     return (
-        f"{told}; warning: the clocks skip {skipped:%H:%M on %Y-%m-%d}, and Airflow drops that"
+        f"{told}; warning: the clocks skip {when}, and Airflow drops that"
         " day's run. Choose another hour, like 0 4 * * *"
     )
 

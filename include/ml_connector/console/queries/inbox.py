@@ -52,8 +52,8 @@ def counts(connection: Connection, whose: InboxScope) -> dict[str, int]:
 class Waiting:
     """How long events wait.
 
-    ``since``: since when the one longest due is due. ``retry``: the next planned retry of one that
-    is not due yet. None if there is no such event.
+    ``since``: since when the event longest due is due. ``retry``: the next planned retry of an event
+    that is not due yet. None if there is no such event.
     """
 
     since: datetime | None
