@@ -7,6 +7,7 @@ from ml_connector.console.pages.runs import approval_first, begin_run
 from ml_connector.console.queries import customer_list
 from ml_connector.console.retrying import count_retryable, mark_due
 from ml_connector.console.visit import PageRequest
+from ml_connector.display import counted
 from ml_connector.model import RunContext
 from ml_connector.scope import Scope
 
@@ -42,7 +43,7 @@ def retry_listed(visit: PageRequest) -> Response:
     if not marked:
         said = "None of these customers failed or is parked any more."
         return visit.page("notice.html", status=404, ok=False, said=said)
-    due = "1 customer is due again." if marked == 1 else f"{marked:,} customers are due again."
+    due = f"{counted(marked, 'customer is', 'customers are')} due again."
     started = begin_run(visit)
     then = started.said if started.ok else f"The next run takes them. {started.said}"
     return visit.page("notice.html", ok=True, said=f"{due} {then}", link=started.link)
