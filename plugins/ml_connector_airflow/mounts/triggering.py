@@ -56,7 +56,9 @@ def _started(
     The DAG's row is locked, so that of two clicks the second meets the first one's run. That is the
     same request again or, if a run has to be ``alone``, any run of the DAG.
     """
-    with create_session() as session:
+    # Not scoped: Airflow looks for duplicates in the thread's session, and commits it. In it the
+    # lock would end before the run is stored.
+    with create_session(scoped=False) as session:
         known = session.scalar(
             select(DagModel).where(DagModel.dag_id == dag_id).with_for_update(key_share=True)
         )
