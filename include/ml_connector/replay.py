@@ -111,7 +111,7 @@ def _requeue(
     """Mark everything for a new decision, despite refusals and waits."""
     keys = {bytes(row.email_key) for row in records if row.email_key}
     keys |= customers.address_keys(connection, sync=scope.name, ids=ids)
-    contacts.requeue(connection, sync=scope.name, keys=keys)
+    contacts.requeue(connection, sync=scope.name, keys=keys, now=scope.clock())
     deciding.mark_dirty_ids(connection, sync=scope.name, ids=ids)
     shown = [row.customer_id for row in records if row.system == "quickbooks" and row.customer_id]
     if scope.sync.activity.write_to != "none":

@@ -11,8 +11,11 @@ from sqlalchemy import text
 
 from ml_connector.audit import trail
 from ml_connector.audit.trail import Selection
+from ml_connector.console.queries.customer_list import CustomerFilter
+from ml_connector.console.retrying import mark_due
 from ml_connector.errors import PlanOutdated, RetryLater
 from ml_connector.replay import replay
+from ml_connector.store import contacts
 from ml_connector.sync import guard
 from ml_connector.sync.archive import archive_contacts
 from ml_connector.sync.fetch_members import fetch_members
@@ -319,6 +322,36 @@ def test_a42_a_restore_whose_outcome_is_unknown_takes_an_opt_out_along(company, 
     company.clear_faults(company.mailchimp)
     assert company.statuses()[OLD] == "subscribed"
     company.person(NEW, "unsubscribe")
+    company.sync()
+    company.sync()
+    assert mailable(company) == set()
+
+
+def retry_by_console(company: Company) -> None:
+    assert mark_due(company.scope(), wanted=CustomerFilter()) == 1
+
+
+def requeue_as_a_replay(company: Company) -> None:
+    scope = company.scope()
+    with company.database.begin() as connection:
+        found = connection.execute(
+            text("SELECT email_key FROM ml_connector.contacts WHERE parked_until IS NOT NULL")
+        )
+        keys = {bytes(key) for key in found.scalars()}
+        contacts.requeue(connection, sync="main", keys=keys, now=scope.clock())
+
+
+@pytest.mark.parametrize("again", [retry_by_console, requeue_as_a_replay])
+def test_a42_an_unanswered_creation_that_is_retried_takes_an_opt_out_along(company, amy, again):
+    unanswered = {"new_members": [], "updated_members": [], "errors": []}
+    action = {"kind": "body", "body": unanswered}
+    company.move(amy, NEW)
+    company.fault("mailchimp", match={"method": "POST"}, times=1, action=action)
+    company.sync()
+    assert company.decisions()[amy][1] == "unanswered"
+    company.seed(NEW)  # it was made nevertheless
+    again(company)
+    company.person(OLD, "unsubscribe")
     company.sync()
     company.sync()
     assert mailable(company) == set()

@@ -110,6 +110,21 @@ def test_what_rests_on_a_person_is_not_retried(firm, reason):
     assert "fake@example.com" not in firm.statuses()
 
 
+@pytest.mark.parametrize("reason", ["forgotten", "compliance", "undone"])
+def test_a_parked_contact_that_rests_on_a_person_is_not_retried(firm, reason):
+    change(
+        firm,
+        "UPDATE ml_connector.contacts SET refused_reason = :reason WHERE parked_until IS NOT NULL",
+        reason=reason,
+    )
+    user = user_of(firm, [])
+    assert "3 of 5 customers" in user.page("/main/customers/retry")
+    user.post("/main/customers/retry/start")
+    with firm.database.begin() as connection:
+        query = "SELECT refused_reason FROM ml_connector.contacts WHERE parked_until IS NOT NULL"
+        assert connection.execute(text(query)).scalar_one() == reason
+
+
 def test_nothing_is_retried_while_a_plan_waits_for_approval(firm):
     with firm.database.begin() as connection:
         plan_id = plans.open_plan(connection, sync="main", run_id="r")

@@ -34,9 +34,9 @@ def count_retryable(
     """Return the customers of a filter that can be retried, by reason, most first."""
     where, values = filter_conditions(wanted, sync=sync)
     rows = connection.execute(
-        text(f"""SELECT CASE WHEN k.parked_until IS NOT NULL THEN 'parked'
-                             WHEN {RETRYABLE_CONTACT} THEN k.refused_reason
-                             ELSE 'not_written_in_quickbooks' END AS reason, count(*)
+        text(f"""SELECT CASE WHEN NOT {RETRYABLE_CONTACT} THEN 'not_written_in_quickbooks'
+                             WHEN k.parked_until > now() THEN 'parked'
+                             ELSE k.refused_reason END AS reason, count(*)
                  FROM {SOURCE} WHERE {" AND ".join([*where, RETRYABLE])}
                  GROUP BY 1 ORDER BY 2 DESC, 1"""),  # noqa: S608 -- our own words
         values,
@@ -47,7 +47,8 @@ def count_retryable(
 def mark_due(scope: Scope, *, wanted: CustomerFilter) -> int:
     """Mark the customers of a filter that can be retried; return how many. The request is audited.
 
-    One statement, whatever their number. Their ids leave the database by no other way.
+    One statement, whatever their number. Their ids leave the database by no other way. A parked
+    contact is due but stays parked: its creation may have been made unseen, and it is ours (A42b).
     """
     where, values = filter_conditions(wanted, sync=scope.name)
     with scope.database.begin() as connection:
@@ -59,7 +60,9 @@ def mark_due(scope: Scope, *, wanted: CustomerFilter) -> int:
                     FROM {SOURCE} WHERE {" AND ".join([*where, RETRYABLE])}
                 ), contacts AS (
                     UPDATE ml_connector.contacts k
-                    SET refused_hash = NULL, refused_reason = NULL, parked_until = NULL
+                    SET refused_hash = NULL, refused_reason = NULL,
+                        parked_until = CASE WHEN k.parked_until > now() THEN now()
+                                            ELSE k.parked_until END
                     FROM chosen WHERE k.sync = :sync AND k.email_key = chosen.key
                 ), blocks AS (
                     UPDATE ml_connector.activity_blocks b

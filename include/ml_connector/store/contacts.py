@@ -239,15 +239,21 @@ def release(connection: Connection, *, sync: str, keys: Collection[bytes]) -> No
     )
 
 
-def requeue(connection: Connection, *, sync: str, keys: Collection[bytes]) -> None:
-    """Let the next run write refused or parked contacts again, except after a final refusal."""
+def requeue(
+    connection: Connection, *, sync: str, keys: Collection[bytes], now: datetime
+) -> None:
+    """Let the next run write refused or parked contacts again, except after a final refusal.
+
+    A parked contact is due but stays parked: its creation may have been made unseen (A42b).
+    """
     lock_sync(connection, sync=sync)
     connection.execute(
         text("""UPDATE ml_connector.contacts
-                SET refused_hash = NULL, refused_reason = NULL, parked_until = NULL
+                SET refused_hash = NULL, refused_reason = NULL,
+                    parked_until = CASE WHEN parked_until > :now THEN :now ELSE parked_until END
                 WHERE sync = :sync AND email_key = ANY(:keys)
                   AND coalesce(refused_reason, '') NOT IN ('forgotten', 'compliance')"""),
-        {"sync": sync, "keys": bytea_array(keys)},
+        {"sync": sync, "keys": bytea_array(keys), "now": now},
     )
 
 

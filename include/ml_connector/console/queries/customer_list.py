@@ -43,7 +43,8 @@ _BLOCK = """EXISTS (SELECT 1 FROM ml_connector.activity_blocks b
                     WHERE b.sync = c.sync AND b.customer_id = c.customer_id AND b.state IN {})"""
 
 _HELD = ", ".join(f"'{reason}'" for reason in (*FINAL_REFUSALS, UNDONE))
-RETRYABLE_CONTACT = f"(k.parked_until IS NOT NULL OR k.refused_reason NOT IN ({_HELD}))"
+RETRYABLE_CONTACT = f"""(coalesce(k.refused_reason, '') NOT IN ({_HELD})
+    AND (k.refused_reason IS NOT NULL OR coalesce(k.parked_until > now(), false)))"""
 """Its write failed, or waits. Not one that Mailchimp refuses for good, or that a person undid."""
 RETRYABLE = f"({RETRYABLE_CONTACT} OR " + _BLOCK.format("('refused', 'parked')") + ")"
 """A customer whose contact or activity failed to be written, or waits until a time."""
