@@ -239,9 +239,7 @@ def release(connection: Connection, *, sync: str, keys: Collection[bytes]) -> No
     )
 
 
-def requeue(
-    connection: Connection, *, sync: str, keys: Collection[bytes], now: datetime
-) -> None:
+def requeue(connection: Connection, *, sync: str, keys: Collection[bytes], now: datetime) -> None:
     """Let the next run write refused or parked contacts again, except after a final refusal.
 
     A parked contact is due but stays parked: its creation may have been made unseen (A42b).
