@@ -20,10 +20,10 @@ def unprivileged_owner() -> pwd.struct_passwd | None:
 
 
 def let_pass(owner: pwd.struct_passwd, home: Path, programs: Path) -> None:
-    """As root, let the server's user traverse (not list) its folders and read its programs.
+    """Let the server's user traverse (not list) its folders and read its programs, as root.
 
-    Root's own home is closed to others by default, so without this a clone there could not start.
-    Passage alone lets nobody list a folder or read a file that is closed.
+    By default only root can enter root's home, so a clone there could not start otherwise.
+    The right to traverse lets no user list a folder or read a closed file.
     """
     for folder in {*home.parents, home, *programs.parents}:
         mode = folder.stat().st_mode

@@ -193,7 +193,7 @@ class MergeFields(Remembered):
         return merged
 
     def render(self, values: dict[str, Any]) -> dict[str, Any]:
-        """All the audience's fields; a value that is not set is `""`, never null."""
+        """Return all fields of the audience; a value that is not set is `""`, never null."""
         return {tag: values.get(tag, "") for tag in self.by_tag}
 
 

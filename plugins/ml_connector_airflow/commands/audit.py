@@ -105,6 +105,6 @@ def _entries(chosen: Filter, *, sync: str, newest: int) -> Iterator[dict[str, An
 
 
 def _console() -> Console:
-    """As wide as the terminal; wide enough for a pipe not to fold every cell."""
+    """Return a console as wide as the terminal, or 200 columns wide in a pipe."""
     console = Console(highlight=False, soft_wrap=False)
     return console if console.is_terminal else Console(highlight=False, width=200)
