@@ -15,9 +15,9 @@ REHEARSE ?=
 BIN = $(VENV)/bin
 INSTALL = $(if $(PYTHON),$(PYTHON),$(error Python 3.11 or newer is needed; set PYTHON=/path/to/it)) \
 	-m local.install --venv $(VENV)
-# The rooms that run side by side; tests/e2e has the machine to itself (CONTRIBUTING.md).
+# The test folders that run in parallel; tests/e2e has the machine to itself (CONTRIBUTING.md).
 ROOMS = tests/unit tests/contract tests/dags tests/integration
-# What a room's tests run: `make test TESTS=tests/unit/test_vault.py TEST_ARGS="-k race -x"`.
+# Which tests run: `make test TESTS=tests/unit/test_vault.py TEST_ARGS="-k race -x"`.
 TESTS ?= $(ROOMS)
 PYTEST = $(BIN)/python -m pytest
 SIDE_BY_SIDE = $(PYTEST) -n 3 --dist worksteal --durations=25
@@ -72,7 +72,7 @@ test-airflow: install-dev ## Try the wheel in other versions of Airflow; VERSION
 test-containers: install-dev ## Run docker-compose.yaml on a container engine of its own; needs root
 	@$(BIN)/python -m tests.containers $(TEST_ARGS)
 
-lint: install-dev ## Check style, types and the walls between rooms
+lint: install-dev ## Check style, types and the limits between packages
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy

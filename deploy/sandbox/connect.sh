@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Connections to the mock servers and the first token. What is there already stays as it is.
+# Connections to the mock servers and the first token. Existing entries stay unchanged.
 set -euo pipefail
 folder=$(dirname "${BASH_SOURCE[0]}")
 airflow connections import "$folder/connections.json"

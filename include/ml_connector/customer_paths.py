@@ -81,7 +81,7 @@ _PLACE = re.compile(r"\{([^{}]*)\}")
 def check_source(source: str, wholes: Collection[str] = ()) -> None:
     """Raise ``ValueError`` with the reason if settings may not send a source on.
 
-    ``wholes``: the attributes with parts that can stand there as a whole.
+    ``wholes``: the attributes with parts that a path may name as a whole.
     """
     if not is_template(source):
         check_path(source, wholes)

@@ -7,7 +7,7 @@
     │   ├── SettingsError       syncs.yaml, environment or a connection is wrong (exit code 2)
     │   ├── CredentialsError    a system refused our credentials, data centre or realm
     │   │   └── NeedsReauth     a system no longer accepts our access; connect again
-    │   │       └── NotConnected    nobody has connected the account yet
+    │   │       └── NotConnected    the account has not been connected yet
     │   ├── QuotaExhausted      rate limiting or a block that outlasted the retries
     │   ├── AudienceNotReady    audience or merge fields do not match the settings
     │   ├── QueryRefused        QuickBooks refuses a query as a whole
@@ -15,7 +15,7 @@
     │   ├── UpdatesRefused      Mailchimp takes no update of a contact at all, for one reason
     │   ├── IncompleteRead      QuickBooks listed fewer customers than it counts
     │   ├── PlanOutdated        data changed while a large plan waited for its approval
-    │   ├── RunIncomplete       a step of the run failed; the others did their part
+    │   ├── RunIncomplete       a step of the run failed; the other steps ran
     │   ├── ConsentRaised       the consent check saw a status rise; writing stops at once
     │   ├── Tampered            audit rows do not match their seals
     │   └── StorageError        database or disk cannot store what must not be lost
@@ -122,7 +122,7 @@ class StorageError(StopRun):
 
 
 class RunIncomplete(StopRun):
-    """A step of the run failed. What the others did is reported."""
+    """A step of the run failed. The other steps report what they did."""
 
 
 class Defect(ConnectorError):
@@ -156,7 +156,7 @@ class values_withheld(ContextDecorator):  # noqa: N801 -- read as a verb, like c
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        """Raise a ``Defect`` in place of an unexpected error, which nobody gets to see."""
+        """Raise a ``Defect`` in place of an unexpected error, whose text may hold personal data."""
         if not isinstance(error, Exception) or isinstance(error, ConnectorError):
             return
         if type(error).__module__.partition(".")[0] != "airflow":
@@ -190,7 +190,7 @@ class TokenExpired(ConnectorError):
 
 
 class RecordRefused(ConnectorError):
-    """This record is refused for good as it is. ``code`` is ours or the vendor's."""
+    """This record is refused permanently as is. ``code`` is ours or the vendor's."""
 
     def __init__(self, message: str, *, code: str, request_id: str | None = None) -> None:
         super().__init__(message, request_id=request_id)

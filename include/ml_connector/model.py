@@ -65,7 +65,7 @@ class Engagement(StrEnum):
     BOUNCING = "bouncing"
     """Mail bounced softly since the last open, within 30 days."""
     BOUNCED = "bounced"
-    """Mail bounced for good."""
+    """Mail bounced permanently."""
     COMPLAINED = "complained"
     """Reported a mail as spam."""
 
@@ -88,7 +88,7 @@ class ChangeState(StrEnum):
     PARKED = "parked"
     SUPERSEDED = "superseded"
     LEFT = "left"
-    """A contact that an undo leaves as it is, with the reason."""
+    """A contact that an undo leaves unchanged, with the reason."""
 
 
 class Customer(msgspec.Struct, frozen=True, kw_only=True):
@@ -151,9 +151,9 @@ class Member(msgspec.Struct, frozen=True, kw_only=True):
 class Unreadable:
     """A record of a response that cannot be used. It alone is skipped (A55).
 
-    ``digest``: ``row:`` and a hash of it. ``record``: its id, or its digest if it tells none.
-    ``reason``: why, in words that quote none of its values. ``updated``: its last change, if it
-    tells one. ``email_address``: of a member, if it tells one.
+    ``digest``: ``row:`` and a hash of it. ``record``: its id, or its digest if it has none.
+    ``reason``: why, in words that quote none of its values. ``updated``: its last change, if it has
+    one. ``email_address``: of a member, if it has one.
     """
 
     record: str
@@ -164,7 +164,7 @@ class Unreadable:
 
     @property
     def has_id(self) -> bool:
-        """Whether the record told its id, so that it can be read again."""
+        """Whether the record has an id, so that it can be read again."""
         return self.record != self.digest
 
 
@@ -193,7 +193,7 @@ def unreadable_record(
 
 
 def numbered(found: Iterable[T | Unreadable], equal: Counter[str]) -> list[T | Unreadable]:
-    """Return the records of a page, equal ones without an id told apart by a number.
+    """Return the records of a page, equal ones without an id distinguished by a number.
 
     A full load counts them. ``equal``: how many the pages before had, by digest.
     """
@@ -210,14 +210,14 @@ def numbered(found: Iterable[T | Unreadable], equal: Counter[str]) -> list[T | U
 
 
 def anonymous(row: object) -> bool:
-    """Return whether a record cannot be read and tells no id: equal ones are not the same one."""
+    """Return whether a record cannot be read and has no id: equal ones are not the same one."""
     return isinstance(row, Unreadable) and not row.has_id
 
 
 def new_from(page: Sequence[T], former: Sequence[T], key: Callable[[T], str]) -> int:
     """Return the index from which on a page shows nothing of the former page, its end if unknown.
 
-    Pages of a listing overlap. The last record with an id tells where. ``key``: a record's id.
+    Pages of a listing overlap. The last record with an id shows where. ``key``: a record's id.
     """
     for behind, last in enumerate(reversed(former)):
         if not anonymous(last):
@@ -306,7 +306,7 @@ class MemberWrite(msgspec.Struct, frozen=True, kw_only=True):
 
     ``status_if_new`` applies on creation only. ``status`` always applies. It is sent only to echo
     what was read moments before (older contracts) and to restore (behaviour A18). ``tags`` are
-    added, never removed. ``interests`` are joined or left, by id; others stay.
+    added, never removed. ``interests`` are joined or left, by id; all other groups stay.
     """
 
     email_address: str

@@ -43,7 +43,7 @@ _PATH = re.compile(r"^[A-Z][A-Za-z0-9]*(\.[A-Za-z0-9]+)*$")
 
 NAMED_ATTRIBUTES = ("customer_type", "job", "currency")
 CUSTOMER_TYPES = {"customer_type", "CustomerTypeRef"}
-"""Attributes with a name of their own, beside paths into the customer."""
+"""Attributes with a name of their own, in addition to paths into the customer."""
 
 
 def _filterable(attribute: str) -> str:
@@ -132,12 +132,12 @@ class Tags(_Strict):
             if attribute == "job" and "{value}" in tag:
                 raise ValueError("job is true or false, so its tag has no {value}")
             if {"{", "}"} & set(tag.replace("{value}", "")):
-                raise ValueError(f"{tag!r}: only {{value}} can stand in braces")
+                raise ValueError(f"{tag!r}: only {{value}} may be in braces")
         return value
 
 
 SANDBOX_AUDIENCE = "a1b2c3d4e5"
-"""The mock server's audience. Nobody is mailed there, so its contacts need no legal basis."""
+"""The mock server's audience. It gets no mail, so its contacts need no legal basis."""
 
 
 class Sync(_Strict):

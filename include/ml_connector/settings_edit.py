@@ -1,6 +1,6 @@
 """Edit a settings file: change single keys of a sync, keep every other byte.
 
-The text is spliced where PyYAML's nodes say that a value stands
+The text is spliced where PyYAML's nodes say that a value is
 (docs/decisions/0030-edit-the-settings-as-text.md).
 """
 
@@ -119,7 +119,7 @@ class SettingsEdit:
     def add_sync(self, name: str) -> None:
         """Add a sync with the default of each key and a comment that explains it.
 
-        Raises ``SettingsError`` if the file's syncs stand in braces.
+        Raises ``SettingsError`` if the file's syncs are in braces.
         """
         first, *body = _SYNC.format(name=name).splitlines(keepends=True)
         found = pair_of(self._tree, "syncs")
@@ -130,9 +130,7 @@ class SettingsEdit:
         column, step = key.start_mark.column + _PLAIN, _PLAIN
         if isinstance(syncs, yaml.MappingNode) and syncs.value:
             if syncs.flow_style:
-                raise SettingsError(
-                    f"{self.path}: `syncs` stands in braces; write one sync per line"
-                )
+                raise SettingsError(f"{self.path}: `syncs` is in braces; write one sync per line")
             column, step = syncs.value[0][0].start_mark.column, self._step()
         if empty := pair_of(syncs, name):
             key, syncs = empty
@@ -275,7 +273,7 @@ class SettingsEdit:
 
 
 _IN_PLACE = (errno.EBUSY, errno.EXDEV, errno.EACCES, errno.EPERM, errno.EROFS)
-"""A file that is mounted by itself, or stands in another user's folder, cannot be replaced."""
+"""A single mounted file, or a file in another user's folder, cannot be replaced."""
 
 
 def _write(path: Path, content: bytes, mode: int) -> None:

@@ -170,7 +170,7 @@ def text() -> str:
 
 
 def _name_sources(properties: dict[str, Any], definitions: dict[str, Any]) -> None:
-    """Put the attributes into the schema, so that an editor offers them and refuses others."""
+    """Put the attributes into the schema, so that an editor offers no other values."""
     paths = sorted(path for name in PATHS for path in _paths(name))
     custom = {"pattern": r"^CustomField\[.+\]$"}
     whole = "|".join(re.escape(path) for path in paths)

@@ -34,7 +34,7 @@ class Source:
 
 
 FURTHER: list[Callable[[], Source | None]] = []
-"""Sources that others add, in their order, after the files."""
+"""Sources that the host program adds, in their order, after the files."""
 
 
 def file_source(path: Path) -> Source:

@@ -181,7 +181,7 @@ def find_keys(environ: Mapping[str, str], home: Path) -> tuple[Secret, Secret]:
 
     Both are in the first of these: the environment or the files it names, files under ``home``,
     further places (Airflow's secrets backends). Keys that are nowhere are generated under ``home``,
-    which serves one machine only. Beside further places that takes an ``ML_CONNECTOR_HOME``: a
+    which serves one machine only. In addition to further places this needs ``ML_CONNECTOR_HOME``: a
     worker must not make keys of its own because a backend lost the shared ones.
 
     Raises ``SettingsError`` if only one of both is set, if both are nowhere, or if a file cannot be

@@ -58,7 +58,7 @@ def test_b1_an_opt_out_shows_on_the_customer_and_their_notes_stay_as_they_are(co
 @pytest.mark.parametrize(
     ("action", "kind", "said"),
     [
-        ("clean", "cleaned", "mail bounced for good"),
+        ("clean", "cleaned", "mail bounced permanently"),
         ("archive", "archived", "archived in Mailchimp"),
         ("unsubscribe", "unsubscribed", "unsubscribed"),
     ],

@@ -79,7 +79,7 @@ def test_d4_a_block_that_lasts_stops_the_run_and_a_later_one_writes_just_the_res
     company.threads = 1
     company.quickbooks_control("POST", "company", {"customers": 1200, "seed": 3})
     company.fault("mailchimp", match={"method": "POST"}, nth=list(range(2, 10)), action=action)
-    with pytest.raises(QuotaExhausted, match="the run is resumable") as stopped:
+    with pytest.raises(QuotaExhausted, match="nothing is lost") as stopped:
         company.sync()
     assert "\n" not in str(stopped.value)
     before = len(company.members())
@@ -188,6 +188,6 @@ def test_d4_an_audience_that_cannot_be_read_never_counts_as_empty(company, body)
     change_everything(company, ids)
     odd = {"kind": "body", "body": body}
     company.fault("mailchimp", match={"method": "GET", "path": "/members$"}, action=odd)
-    with pytest.raises(RetryLater, match="the answer is not JSON"):
+    with pytest.raises(RetryLater, match="the response is not JSON"):
         company.sync()
     assert company.writes() == []

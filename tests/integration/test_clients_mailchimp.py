@@ -214,7 +214,7 @@ def test_d4_a_passing_failure_is_waited_out(world: Clients, action: dict[str, An
 
 def test_d4_a_block_that_lasts_stops_the_run_which_is_resumable(world: Clients) -> None:
     world.standin.fault({"kind": "html", "status": 403})
-    with pytest.raises(QuotaExhausted, match="resumable"):
+    with pytest.raises(QuotaExhausted, match="nothing is lost"):
         world.client().account()
     assert world.calls["mailchimp.account"] == 3
 

@@ -79,7 +79,7 @@ def test_d4_what_may_pass_is_repeated(failure: Response) -> None:
 
 def test_d4_a_block_that_lasts_stops_the_run_which_is_resumable() -> None:
     bench = Bench(Scripted(*[sample(403, "edge_block.html")] * 5))
-    with pytest.raises(QuotaExhausted, match=r"blocked.*resumable"):
+    with pytest.raises(QuotaExhausted, match=r"blocked.*nothing is lost"):
         bench.client.account()
 
 

@@ -172,7 +172,7 @@ def test_the_environment_names_the_file_and_the_home():
         ('tags: [""]', 4, "tags.static: '' is no tag"),
         ("tags: {from: {colour: Blue}}", 4, "'colour' is no attribute"),
         ('tags: {from: {job: "{value}"}}', 4, "job is true or false"),
-        ('tags: {from: {currency: "{name}"}}', 4, "only {value} can stand in braces"),
+        ('tags: {from: {currency: "{name}"}}', 4, "only {value} may be in braces"),
         ('tags: {from: {BalanceWithJobs: "owes {value}"}}', 4, "may not leave QuickBooks"),
         ("tags: {from: {BillAddr.Lat: Here}}", 4, "known: BillAddr.City"),
         ("include: {customer_type: []}", 4, "customer_type needs at least one name"),

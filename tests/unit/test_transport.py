@@ -118,7 +118,7 @@ def test_a_call_without_an_answer_may_have_been_applied(behave):
     with server(behave) as url:
         error = failure(url, 0.3)
     assert isinstance(error, ResponseLost)
-    assert error.message.startswith("Mailchimp: no answer from 127.0.0.1:")
+    assert error.message.startswith("Mailchimp: no response from 127.0.0.1:")
 
 
 @pytest.mark.parametrize(

@@ -49,23 +49,37 @@ def blank(match):
     return "\n" * match.group().count("\n")
 
 
+SQL = re.compile(
+    r"^\s*(--|SELECT|INSERT|UPDATE|DELETE|WITH|CREATE|ALTER|COPY|MERGE)\b", re.MULTILINE
+)
+
+
 def of_python(source):
+    """Yield comments and strings: of a query its comments, of a name without blanks nothing."""
+    for line, text in strings(source):
+        if SQL.search(text):
+            yield from (Text(line + n, kind, found) for n, kind, found in of_queries(text))
+        elif re.search(r"\s", text.strip()):
+            yield Text(line, "string", text)
+    if "#" in source:
+        yield from comments(source)
+
+
+def strings(source):
     tree = ast.parse(source)
     pieces = set()
     for node in ast.walk(tree):
         if isinstance(node, ast.JoinedStr):
             pieces.update(map(id, node.values))
             parts = (v.value if isinstance(v, ast.Constant) else "x" for v in node.values)
-            yield Text(node.lineno, "string", "".join(parts))
+            yield node.lineno, "".join(parts)
     for node in ast.walk(tree):
         if (
             isinstance(node, ast.Constant)
             and isinstance(node.value, str)
             and id(node) not in pieces
         ):
-            yield Text(node.lineno, "string", node.value)
-    if "#" in source:
-        yield from comments(source)
+            yield node.lineno, node.value
 
 
 def comments(source):
@@ -105,6 +119,7 @@ def of_comments(mark):
     return read
 
 
+of_queries = of_comments("--")
 READERS = {
     ".py": of_python,
     ".md": of_markdown,
@@ -113,7 +128,7 @@ READERS = {
     ".toml": of_comments("#"),
     ".sh": of_comments("#"),
     "": of_comments("#"),
-    ".sql": of_comments("--"),
+    ".sql": of_queries,
     ".js": of_comments("//"),
 }
 

@@ -40,7 +40,7 @@ def use_in_quickbooks(
 
     Raises ``RecordRefused`` if there is nothing to write or QuickBooks refuses it, ``StaleObject``
     if the customer was changed in QuickBooks meanwhile; it is then read again. Raises ``RetryLater``
-    if no answer came: the audit then says that the call may have been made.
+    if no response came: the audit then says that the call may have been made.
     """
     attribute = attribute_of(scope.sync, tag)
     preflight.pin_company(scope, client)
@@ -58,7 +58,7 @@ def use_in_quickbooks(
             found.payload, sync=scope.name, customer_id=customer_id, vault=scope.vault
         )
         error = _write(scope, connection, client, customer, found.email_key, attribute, tag, value)
-    # A batch answers without custom fields, so a customer with some is read again (A52).
+    # The response of a batch has no custom fields, so a customer with some is read again (A52).
     if isinstance(error, StaleObject) or (error is None and scope.sync.custom_fields):
         found_now = client.fetch_by_ids([customer_id])
         CustomFields(scope, client).check(found_now)
@@ -96,7 +96,7 @@ def _write(
     else:
         result = written[0][1]
         if not isinstance(result, dict):
-            unnamed = RecordRefused("QuickBooks' answer names no customer", code="unanswered")
+            unnamed = RecordRefused("QuickBooks' response names no customer", code="unanswered")
             error, outcome = result or unnamed, "failed"
         elif not scope.sync.custom_fields:
             stage_rows(scope, connection, client.checked([result]))

@@ -319,7 +319,7 @@ class _Writer:
         result: ConnectorError | None,
     ) -> SettledActivity:
         attempts = due.attempts + 1
-        error = str(result) if result else "QuickBooks' answer does not mention this customer"
+        error = str(result) if result else "QuickBooks' response does not mention this customer"
         tried = replace(settled, attempts=attempts, error=error)
         if item.entity == "Attachable" and isinstance(result, RecordRefused) and due.attachment_id:
             # Edited or deleted by a person. Look it up, and create it again if it is gone.

@@ -1,4 +1,4 @@
-"""Weekly digest: the figures of a week beside those of the week before, and whom to call.
+"""Weekly digest: the figures of a week next to those of the week before, and whom to call.
 
 Counts only. Names are read if the settings allow them in the channels of alerts.
 """
@@ -197,7 +197,7 @@ def _happened(connection: Connection, week: Mapping[str, object]) -> dict[str, i
 def _stood(
     connection: Connection, sync: str, monday: date, stands: Mapping[str, int]
 ) -> Mapping[str, int]:
-    """Remember how figures stand that count no events; return how they stood a week ago."""
+    """Store the current totals; return those of a week ago."""
     kept = cursors.get(connection, sync=sync, name=_CURSOR)
     weeks = {week: each for week, each in kept.items() if week >= (monday - WEEK).isoformat()}
     weeks.setdefault(monday.isoformat(), dict(stands))

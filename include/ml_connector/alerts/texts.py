@@ -20,7 +20,7 @@ WHAT_TO_DO = {
     "webhooks_silent": "Check that the vendor can reach the receiver.",
     "monthly_reads": "Check which runs use most reads. QuickBooks may refuse or bill further reads.",
     "contact_limit": "Archive contacts or take a larger plan; Mailchimp then refuses new contacts.",
-    "storage_full": "Make room, or shorten the retention; a full disk stops every run.",
+    "storage_full": "Free space, or shorten the retention. A full disk stops every run.",
     "consent_raised": "Nothing is written until it is understood: compare the contact in Mailchimp.",
 }
 """The action for each kind of alert. Each kind has a page in docs/runbook."""

@@ -1,7 +1,7 @@
 """Audit chain: link the batches of audit rows, and verify rows, batches and links.
 
-A batch protects its rows from the moment they are written (``audit.trail``): whoever edits, inserts,
-swaps or removes one of them needs a key that is not in the database. A seal links a batch with the
+A batch protects its rows from the moment they are written (``audit.trail``): editing, inserting,
+swapping or removing a row takes a key that is not in the database. A seal links a batch with the
 one before it. It holds the batch's keyed hash and a hash over the previous seal, so no batch can be
 removed or inserted either.
 
@@ -172,7 +172,7 @@ def _batches(connection: Connection, *, after: int, until: int, page: int) -> Se
 def _former_until(connection: Connection) -> int:
     """Return up to which id a row may be without a batch: a former release wrote it.
 
-    0 once a batch is in the chain, since all rows before it are as well.
+    0 once a batch is in the chain, since all rows before it are in the chain too.
     """
     return int(
         connection.execute(

@@ -44,7 +44,7 @@ class Endpoints:
 
     @classmethod
     def of(cls, extra: Mapping[str, Any]) -> "Endpoints":
-        """Return a connection's addresses. Those it does not name are beside its ``token_url``."""
+        """Return a connection's addresses; those it does not name share the base of ``token_url``."""
         token = str(extra.get("token_url") or "").strip() or TOKEN_URL
         beside = token.rpartition("/")[0]
         return cls(

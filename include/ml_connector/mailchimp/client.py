@@ -95,7 +95,7 @@ class MailchimpClient:
         self._member_fields = member_fields
         self._tag_ids: dict[str, int] = {}
         self.server_time: datetime | None = None
-        """Mailchimp's clock at the last response; None if no response told it."""
+        """Mailchimp's clock at the last response; None if no response had it."""
 
     # ── account and audience ──────────────────────────────────────────────────────────────────
 
@@ -292,7 +292,7 @@ class MailchimpClient:
     def complainants(self) -> set[str]:
         """Return the addresses that reported a mail to this audience as spam.
 
-        A member's status does not tell: after a complaint it can be ``cleaned``, like a bounce.
+        A member's status does not show it: after a complaint it can be ``cleaned``, like a bounce.
         https://mailchimp.com/developer/marketing/api/list-abuse/list-abuse-reports/
         """
         found: set[str] = set()
@@ -574,7 +574,7 @@ class MailchimpClient:
         return self._call("update_webhook", "PATCH", path, body=settings)
 
     def delete_webhook(self, webhook_id: str) -> None:
-        """Delete a webhook; ignore one that is already gone."""
+        """Delete a webhook; ignore a deleted one."""
         try:
             self._call("delete_webhook", "DELETE", f"{self._list()}/webhooks/{webhook_id}")
         except RecordRefused as error:
@@ -644,8 +644,8 @@ class MailchimpClient:
         except QuotaExhausted as error:
             raise QuotaExhausted(
                 f"{error.message}. Mailchimp blocked or rate limited this account or network;"
-                " nothing is lost and the run is resumable: once Mailchimp answers again (a block"
-                " can last hours), clear the failed task",
+                " nothing is lost. Once Mailchimp responds again (a block can last hours),"
+                " clear the failed task",
                 request_id=error.request_id,
             ) from error
 

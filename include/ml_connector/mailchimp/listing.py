@@ -1,4 +1,4 @@
-"""The order of a listing's members: where each stands, whether it can be read or not."""
+"""The order of a listing's members: the position of each, readable or not."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
@@ -13,20 +13,20 @@ Listed = Member | Unreadable
 
 
 def key(member: Listed) -> str:
-    """Return what tells a member from others in a listing."""
+    """Return what identifies a member in a listing."""
     if isinstance(member, Unreadable):
         return member.record
     return member.contact_id or member.email_address
 
 
 def changed(member: Listed) -> datetime:
-    """Return a member's last change; ``START`` if it tells none."""
+    """Return a member's last change; ``START`` if it has none."""
     time = member.updated if isinstance(member, Unreadable) else member.last_changed
     return time or START
 
 
 def place(member: Listed) -> tuple[str, datetime]:
-    """Return a member's place. With the time: one that moved to the end may be seen again there."""
+    """Return a member's place, with the time: a member that moved to the end may be seen again."""
     return key(member), changed(member)
 
 

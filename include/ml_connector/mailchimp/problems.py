@@ -24,7 +24,7 @@ from ml_connector.wire.transport import Response
 MAX_WORDS = 1_000
 """Characters of a message that are searched for a limit."""
 CONTACT_LIMIT = "contact_limit"
-# The wording is not documented: plan and limit beside contacts.
+# The wording is not documented: plan and limit next to contacts.
 _LIMITS = re.compile(
     r"\b(?:contact|member|subscriber|audience|plan)s?\b[^.]{0,40}"
     r"\b(?:limits?|maximum|quota)\b(?! (?:length|size|number of characters)\b)"
@@ -115,7 +115,7 @@ def _refused(
 ) -> ConnectorError:
     if document is None:
         return SettingsError(
-            f"Mailchimp: nothing answers at this address ({status}); check that the connection's"
+            f"Mailchimp: no server responds at this address ({status}); check that the connection's"
             " host is the API's base URL and ends in /3.0",
             request_id=request_id,
         )

@@ -49,7 +49,7 @@ https://mailchimp.com/developer/marketing/api/list-members/list-members-info/"""
 EARLIEST, LATEST = datetime(1970, 1, 1, tzinfo=UTC), datetime(9000, 1, 1, tzinfo=UTC)
 """Other times are nonsense. These leave room to add to and to subtract from."""
 
-NO_OUTCOME = "Mailchimp's response does not say what became of this row"
+NO_OUTCOME = "Mailchimp's response does not mention this row"
 
 DATA_CENTRE = re.compile(r"[a-z]{2,4}\d{1,3}")
 
@@ -283,7 +283,7 @@ def read(response: Response, shape: Any = Any) -> dict[str, Any]:
             return document
         if response.status == 204:  # an empty 200 was cut off: it is no empty list
             return {}
-        raise Unavailable("Mailchimp: the answer is not JSON", request_id=request_id)
+        raise Unavailable("Mailchimp: the response is not JSON", request_id=request_id)
     raise problems.error_of(response, document, request_id)
 
 
@@ -378,7 +378,7 @@ def _unreadable(row: object, reason: str, *, timed: bool = True) -> Unreadable:
 
 
 def parse_campaign(row: Mapping[str, Any]) -> Campaign:
-    """Return a campaign or a report of a listing; ``id`` is empty if the row tells none."""
+    """Return a campaign or a report of a listing; ``id`` is empty if the row has none."""
     is_automation = row.get("type") in ("automation", "auto")
     return Campaign(
         id=plain_text(row.get("id")),

@@ -85,7 +85,7 @@ def read_event(
     audience_id: str,
     email_key: Callable[[str], bytes],
 ) -> WebhookEvent:
-    """Return the event of a genuine body, whatever its content.
+    """Return the event of a verified body, whatever its content.
 
     ``email_key`` pseudonymises addresses in the dedupe key.
     """

@@ -107,7 +107,7 @@ def forget(
     eraser = _Eraser(database, vault, begun, run)
     for name, error in (closed or {}).items():
         eraser.unreached(name, error)
-    for target in targets:  # all of them first: what one finds is erased at every other as well
+    for target in targets:  # all of them first: what one finds is also erased at every other
         eraser.attempt(target.scope.name, partial(eraser.look_where_contacts_are, target))
     for target in targets:
         name = target.scope.name
@@ -253,7 +253,7 @@ class _Eraser:
             if self._write(scope, client, shown, items):
                 return
         raise Unavailable(
-            f"QuickBooks: somebody else keeps writing customer {shown.customer_id};"
+            f"QuickBooks: another program keeps writing customer {shown.customer_id};"
             " give the command again later"
         )
 

@@ -52,7 +52,7 @@ def find_person(
     """Return the keys, addresses and customers of the person at a normalised address.
 
     Their customers are those at the address or, if there are none and with ``formerly``, those
-    formerly at it. Customers that were merged into these belong to the person as well. Their
+    formerly at it. Customers that were merged into these also belong to the person. Their
     addresses are those the customers were represented under, and those their contact moved to in
     Mailchimp. An address with another customer is left out.
     """

@@ -86,7 +86,7 @@ UNKNOWN_TOMBSTONES = Tombstones(ids=(), server_time=None, truncated=True)
 class BatchResponse(NamedTuple):
     """Results of a batch by bId: the object as written or its error.
 
-    An item without an answer is absent.
+    An item without a response is absent.
     """
 
     results: dict[str, Row | ConnectorError]
@@ -131,7 +131,7 @@ class QuickBooksClient:
         self.custom_fields_seen: set[str] = set()
         """Names of all custom fields that customers were read with, if any were asked for."""
         self.server_time: datetime | None = None
-        """QuickBooks' clock at the last response; None if no response told it."""
+        """QuickBooks' clock at the last response; None if no response had it."""
         self.copies = Copies()
         """Ids that a response named more than once."""
 
@@ -299,7 +299,7 @@ class QuickBooksClient:
         """Return how many listed records share their Id with another one.
 
         Those that differ from each other are records that QuickBooks counts. Of equal ones it is
-        asked: a row that stands twice in the place of another is no proof that both were listed.
+        asked: a row repeated in the place of another is no proof that both were listed.
         """
         equal = self.copies.equal
         ids, total = sorted(filter(_is_number, equal)), sum(self.copies.different.values())
@@ -320,7 +320,7 @@ class QuickBooksClient:
         return page_of(rows)
 
     def _named(self, ids: Sequence[str]) -> list[Row | Unreadable]:
-        """Return customers by id. One that tells no id is asked for alone: it is not gone."""
+        """Return customers by id. A record without an id is read alone: it is not deleted."""
         found = self._rows(statements.ids_statement(ids))
         if all(row.has_id for row in found if isinstance(row, Unreadable)):
             return found
@@ -435,7 +435,7 @@ class QuickBooksClient:
             return self._send(kind, request, token)
         except TokenExpired as error:
             raise CredentialsError(
-                "QuickBooks: a fresh access token was refused as well; check that client id,"
+                "QuickBooks: a fresh access token was refused too; check that client id,"
                 " secret and host belong to the same app and environment, or connect again",
                 request_id=error.request_id,
             ) from error
@@ -462,7 +462,7 @@ def _second(time: datetime) -> datetime:
 
 
 def _mark(row: Row | Unreadable) -> _Mark:
-    """Return what tells a record of a list from others, and from itself after an update."""
+    """Return what identifies a record of a list in its present version."""
     updated = updated_at(row)
     token = "" if isinstance(row, Unreadable) else row["SyncToken"]
     return id_of(row), token, None if updated is None else _second(updated)

@@ -1,4 +1,4 @@
-"""Records of a response with the same Id: the newest one counts, the others cost nothing (A55d)."""
+"""Records of a response with the same Id: the newest one counts, the rest are ignored (A55d)."""
 
 from collections.abc import Iterable, Mapping
 from datetime import datetime
@@ -22,7 +22,7 @@ def id_of(row: Found) -> str:
 
 
 def updated_at(row: Found) -> datetime | None:
-    """Return a record's last update; None if it tells none."""
+    """Return a record's last update; None if it has none."""
     return row.updated if isinstance(row, Unreadable) else protocol.updated(row)
 
 
@@ -42,8 +42,8 @@ class Copies:
     """Ids that a single response named more than once: evidence that a list is complete.
 
     A count counts records. ``different``: further records of an id that differ from each other.
-    ``equal``: further ones that do not. QuickBooks may have them, or may have repeated one row in
-    the place of another.
+    ``equal``: further records that do not. QuickBooks may have them, or may have repeated one row
+    in the place of another.
     """
 
     def __init__(self) -> None:
@@ -86,7 +86,7 @@ def _newer(one: Found, other: Found) -> Found:
 
 
 def _newer_readable(one: Found, other: Found) -> Found:
-    """Return the newer of two records. One that cannot be read must tell that it is."""
+    """Return the newer of two records. An unreadable record must be marked as such."""
     if isinstance(one, Unreadable) and not isinstance(other, Unreadable):
         one, other = other, one
     time, later = updated_at(one), updated_at(other)

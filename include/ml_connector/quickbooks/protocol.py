@@ -55,7 +55,7 @@ https://developer.intuit.com/app/developer/qbo/docs/api/accounting/all-entities/
 THROTTLE_WAIT = 60.0
 """Seconds: https://developer.intuit.com/app/developer/qbo/docs/learn/limits-and-throttles"""
 
-# Details of these faults name properties, limits or query tokens. Details of others can quote
+# Details of these faults name properties, limits or query tokens. Details of other faults can quote
 # personal data.
 _IMPERSONAL_DETAILS = frozenset(
     {"500", "610", "1040", "2010", "2020", "2050", "4000", "4001", "4002", "4003"}
@@ -104,7 +104,7 @@ def batch_request(
 ) -> Request:
     """Return a batch of independent writes, repeatable with the same ``requestid``.
 
-    Raises ``ValueError`` for more than 30 items. Raises it as well for a bId of more than 10
+    Raises ``ValueError`` for more than 30 items. Also raises it for a bId of more than 10
     characters or a ``requestid`` of more than 36.
     """
     if len(items) > MAX_BATCH_ITEMS:
@@ -359,7 +359,7 @@ def read_company(document: Mapping[str, Any]) -> Company:
 
 
 def read_time(document: Mapping[str, Any]) -> datetime | None:
-    """Return QuickBooks' clock in a change data capture; None if it tells none."""
+    """Return QuickBooks' clock in a change data capture; None if it has none."""
     try:
         return parse_time(plain_text(document.get("time")))
     except (ValueError, OverflowError):
@@ -472,7 +472,7 @@ def _come_back(
     if fault.code == "10000" or fault.type == "SystemFault":
         return Unavailable(f"QuickBooks: system fault {fault.code}", request_id=request_id)
     if 200 <= status < 300 and not fault.code:
-        return Unavailable("QuickBooks: the answer is not JSON", request_id=request_id)
+        return Unavailable("QuickBooks: the response is not JSON", request_id=request_id)
     return None
 
 
@@ -480,15 +480,15 @@ def _refused(status: int, fault: _Fault, request_id: str | None) -> ConnectorErr
     unknown_path = fault.code == "500" and "Unsupported Operation" in fault.message
     if not fault.code or unknown_path:
         return SettingsError(
-            f"QuickBooks: nothing answers at this address ({status}); check that the connection's"
-            " host is QuickBooks' API and that realm_id is a company id",
+            f"QuickBooks: no server responds at this address ({status}). Check that the"
+            " connection's host is QuickBooks' API and that realm_id is a company id",
             request_id=request_id,
         )
     about = f", field {fault.element}" if fault.element else ""
     message = f"QuickBooks refused the call: {fault.message or 'no reason given'}{about}"
     if fault.code == "5010":
         return StaleObject(
-            "QuickBooks: somebody else wrote this object first",
+            "QuickBooks: another user wrote this object first",
             code=fault.code,
             request_id=request_id,
         )

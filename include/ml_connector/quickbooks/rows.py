@@ -1,4 +1,4 @@
-"""Check the customers of a response one by one, so that one of them never costs the others (A55)."""
+"""Check the customers of a response one by one, so that none of them fails the others (A55)."""
 
 import re
 from datetime import UTC, datetime
@@ -75,7 +75,7 @@ def checked(row: Row, *, latest: datetime) -> Row | Unreadable:
     """Return a customer of the right form, or that its time of update cannot be true.
 
     ``latest``: an update later than this lies in the future. It would hide every later change of
-    the customer, and of all others.
+    the customer, and of all other customers.
     """
     updated = _time_of(row)
     if updated is None or updated > latest:

@@ -355,7 +355,7 @@ class TokenManager:
     def refresh(self, *, since: datetime | None = None) -> TokenPair:
         """Refresh, whatever time is left, to keep the refresh token itself alive.
 
-        A pair that was rotated at ``since`` or later is returned as it is. ``since`` defaults to
+        A pair that was rotated at ``since`` or later is returned unchanged. ``since`` defaults to
         now, so callers that waited for one another make one call.
         """
         begun = since or self._clock()
@@ -387,7 +387,7 @@ class TokenManager:
         return replace(pair, previous_refresh_token=stored.refresh_token)
 
     def _with_last_try(self, stored: TokenPair, *, outcome_unknown: bool) -> TokenPair:
-        """Redeem the token; after a crash, and only then, try the previous one once as well."""
+        """Redeem the token; after a crash, and only then, also try the previous one, once."""
         try:
             return self._endpoint.redeem(stored.refresh_token)
         except NeedsReauth:

@@ -16,7 +16,7 @@ from ml_connector.errors import SettingsError
 _SEPARATORS = re.compile(r"[,;]")
 _PASTED = re.compile(r"[\s/|<>()\[\]\"\u2018-\u201f\u00ab\u00bb]+")
 """Separators and brackets around an address in pasted text. A slash is valid in an address, so
-they apply only to text that is no address as it stands."""
+they apply only to text that is not yet a valid address."""
 
 _WIDE_SIGNS = str.maketrans({"\uff20": "@", "\ufe6b": "@", "\uff0e": ".", "\u3002": "."})
 """Full-width and ideographic forms of @ and the period."""

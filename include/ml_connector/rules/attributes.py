@@ -32,7 +32,7 @@ def tags_of(raw: Mapping[str, Any], tags: Tags, types: Mapping[str, str]) -> tup
     return _each_once(tuple(found))
 
 
-@lru_cache(maxsize=1024)  # most customers share the tags of others
+@lru_cache(maxsize=1024)  # most customers share their tags with other customers
 def _each_once(tags: tuple[str, ...]) -> tuple[str, ...]:
     return tuple({tag.casefold(): tag for tag in reversed(tags)}.values())[::-1]
 

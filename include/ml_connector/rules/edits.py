@@ -10,17 +10,17 @@ from typing import Any, NamedTuple
 from ml_connector.model import MergeValue
 
 CHANGED = "changed_in_mailchimp"
-"""Why a field is left alone: a person changed it in Mailchimp (A44)."""
+"""Why a field stays unchanged: a person changed it in Mailchimp (A44)."""
 FILLED = "filled_before_the_sync"
-"""Why a field is left alone: it had a value when the member was adopted (A45)."""
+"""Why a field stays unchanged: it had a value when the member was adopted (A45)."""
 SKIPPED = "member_before_the_sync"
-"""Why a field is left alone: ``adopt: skip`` (A45)."""
+"""Why a field stays unchanged: ``adopt: skip`` (A45)."""
 
 
 class FieldPlan(NamedTuple):
     """What to do with each merge field of a contact.
 
-    ``write``: the fields to send. ``kept``: the fields that are left alone, with the reason.
+    ``write``: the fields to send. ``kept``: the fields that stay unchanged, with the reason.
     ``replaced``: other values of a person that ``write`` replaces.
     """
 
@@ -52,8 +52,8 @@ def differing(shown: Mapping[str, Any], sent: Mapping[str, Any]) -> list[str]:
 def sent_elsewhere(shown: Mapping[str, Any], others: Sequence[Mapping[str, Any]]) -> frozenset[str]:
     """Return the merge fields that show what other syncs sent: such a value is no person's (A39).
 
-    ``others``: what each of them last sent. Where they sent different values, nobody tells which
-    came last: a person may have brought the former one back, so the value counts as theirs.
+    ``others``: what each of them last sent. Where they sent different values, the order is unknown:
+    a person may have brought the former one back, so the value counts as theirs.
     """
     sent = {tag: [each[tag] for each in others if each.get(tag)] for tag in shown}
     return frozenset(

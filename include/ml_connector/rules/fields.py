@@ -35,7 +35,7 @@ FieldRules = Mapping[str, tuple[str, ...]]
 class Target:
     """What a value must fit.
 
-    ``fields``: the audience's merge fields by tag; one that is missing takes any text. ``home``: the
+    ``fields``: the audience's merge fields by tag; a missing field takes any text. ``home``: the
     country of an address that names none, as ISO 3166-1 alpha-2, ``""`` if unknown. ``groups``: by
     category, the ids of its groups by name in lower case.
     """
@@ -93,7 +93,7 @@ def customer_from(
 def merge_fields(
     raw: Mapping[str, Any], rules: FieldRules, target: Target = ANY
 ) -> tuple[dict[str, MergeValue], dict[str, str]]:
-    """Return the value of each merge field in ``rules``, and why others have none.
+    """Return the value of each merge field in ``rules``, and the reason for each field without one.
 
     A value is ``""`` if QuickBooks has none, which clears the field. A field whose value does not
     fit is in the second part only: what the contact has there stays.

@@ -3,7 +3,7 @@
 A group is an interest of Mailchimp, in a category that the settings name. It is ours if the
 connector added it and it was not there before. A person's own choice stays: a group that they chose
 is never taken off, and one of ours that they left is not joined again until QuickBooks' value
-changes. What a contact was seen to have is remembered as keys beside those of its tags.
+changes. What a contact was seen to have is stored as keys together with those of its tags.
 """
 
 from collections.abc import Collection, Mapping, Sequence

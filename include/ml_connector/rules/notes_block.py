@@ -1,8 +1,8 @@
 """Render the activity block of a QuickBooks customer. Pure.
 
-In Notes the block stands between two marker lines. All text outside them belongs to the company's
+In Notes the block is between two marker lines. All text outside them belongs to the company's
 users and stays byte for byte. The markers carry a code of sync and customer. A line that only
-resembles a marker, or a block copied from another customer, is therefore users' text as well.
+resembles a marker, or a block copied from another customer, is therefore also users' text.
 """
 
 import re
@@ -28,14 +28,14 @@ _STATUSES = {
     Status.UNSUBSCRIBED: "Unsubscribed from the newsletter",
     Status.CLEANED: "Bounced: mail to this address does not arrive",
     Status.ARCHIVED: "Archived in Mailchimp, gets no newsletter",
-    Status.FORGOTTEN: "Deleted for good in Mailchimp, gets no newsletter",
+    Status.FORGOTTEN: "Deleted permanently in Mailchimp, gets no newsletter",
 }
 _EVENTS = {
     Status.SUBSCRIBED.value: "subscribed",
     Status.PENDING.value: "asked to subscribe, not yet confirmed",
     Status.TRANSACTIONAL.value: "set to transactional mail only",
     Status.UNSUBSCRIBED.value: "unsubscribed",
-    Status.CLEANED.value: "mail bounced for good",
+    Status.CLEANED.value: "mail bounced permanently",
     "complained": "reported a mail as spam (complaint)",
     Status.ARCHIVED.value: "archived in Mailchimp",
     "profile_changed": "changed their details in Mailchimp",
@@ -44,7 +44,7 @@ _EVENTS = {
     "quiet": "has not opened or clicked for 30 days",
     "never_opened": "no bounce for 30 days",
     "bouncing": "mail bounces for now",
-    "bounced": "mail bounced for good",
+    "bounced": "mail bounced permanently",
 }
 _ENGAGEMENT = {
     Engagement.ENGAGED.value: "Reads it",
@@ -95,7 +95,7 @@ def render_lines(standing: ContactSummary, zone: ZoneInfo) -> list[str]:
     engagement = _ENGAGEMENT.get(standing.engagement or "")
     if engagement and standing.status is not Status.CLEANED:
         status += f". {engagement}"
-        # Privacy proxies open all mail, so a click tells more.
+        # Privacy proxies open all mail, so a click means more.
         days = {
             "clicked": standing.last_clicked and _day(standing.last_clicked, zone),
             "opened": standing.last_engaged and _day(standing.last_engaged, zone),

@@ -2,8 +2,9 @@
 
 A part without a value takes the text that belongs to it along: words and opening brackets before
 it, closing brackets after it. Brackets around several parts stay while one of these has a value.
-One separator stays between two parts that have a value. Letters that touch the part before, as in
-``{A}'s {B}``, stand only if both sides have a value. So nothing dangles, whichever parts are empty.
+One separator stays between two parts that have a value. Letters directly after a part, as in
+``{A}'s {B}``, appear only if both sides have a value. So nothing dangles, whichever parts are
+empty.
 """
 
 import re
@@ -22,9 +23,9 @@ _CLOSING = {"(": ")", "[": "]", "<": ">", "«": "»", "„": "“”", "“": "�
 
 
 class _Part(NamedTuple):
-    """A path, the separator before it, and the text that stands only beside its value.
+    """A path, the separator before it, and the text that appears only with its value.
 
-    ``joined``: letters before the separator. They stand only between the values of both its sides.
+    ``joined``: letters before the separator. They appear only between the values of both sides.
     """
 
     path: str
@@ -68,7 +69,7 @@ def filled(template: str, value_of: Callable[[str], str]) -> str:
 def _separator(
     parts: tuple[_Part, ...], pairs: tuple[_Pair, ...], former: int, following: int
 ) -> str:
-    """Return what separates two parts. Inside brackets only what stands there separates."""
+    """Return what separates two parts. Inside brackets only text within them separates."""
     found = ""
     for n in range(former + 1, following + 1):
         around = [pair for pair in pairs if pair.first < n <= pair.last]

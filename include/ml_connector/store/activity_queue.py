@@ -54,7 +54,7 @@ _QUEUE = """
     ON CONFLICT (sync, customer_id) DO UPDATE SET
         state = CASE WHEN b.state = 'stale' THEN 'stale' ELSE 'due' END, attempts = 0, error = NULL
 """
-# A contact with news is shown from then on, also when a write of ours changes its status.
+# A contact with member events is shown from then on, also when a write of ours changes its status.
 _SHOW_ALL = """
     UPDATE ml_connector.contacts k SET news = 1 FROM ml_connector.customers c
     WHERE k.sync = :sync AND k.news = 0
@@ -147,7 +147,7 @@ def queue(connection: Connection, *, sync: str, ids: Collection[str] | None = No
 
 
 def show_all(connection: Connection, *, sync: str, ids: Collection[str] | None = None) -> int:
-    """Let every customer (of ``ids``) with a contact show it, also without news; return how many.
+    """Let each customer (of ``ids``) with a contact show it, also without events; return how many.
 
     In a transaction of its own: ``queue`` may wait for a writer that waits for the sync lock.
     """

@@ -206,7 +206,7 @@ def take_out_person(
 ) -> None:
     """Make a person's changes rows of ``changes``, whatever their state. Waits for calls.
 
-    The person has the addresses ``keys``, and in each of ``syncs`` the customer beside it.
+    The person has the addresses ``keys``, and in each of ``syncs`` the customer of the same index.
     """
     theirs = """(c.email_key = ANY(:keys) OR (c.sync, c.customer_id) IN (
                      SELECT * FROM unnest(CAST(:syncs AS text[]), CAST(:customers AS text[]))))"""

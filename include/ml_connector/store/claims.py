@@ -112,10 +112,9 @@ _CLAIM = """
 """
 # A write is current while its customer is unchanged since the decision and still at that address.
 # The member must not have changed that address in Mailchimp meanwhile (A28).
-# The status of one that brings a customer along rests on the contacts that all customers at the
-# address come from (A42).
-# A write that only lowers the status rests on the opt-out alone, which another customer at the
-# address does not share.
+# The status of a write that brings a customer along depends on the contacts that all customers at
+# the address come from (A42). A write that only lowers the status rests on the opt-out alone, which
+# another customer at the address does not share.
 _WRITE_CURRENT = """(CASE WHEN c.kind = 'update' AND c.status IS NOT NULL THEN
     p.email_key = c.email_key AND NOT p.gone AND p.opted_out AND k.status IS DISTINCT FROM 'moved'
     AND NOT EXISTS (SELECT 1 FROM ml_connector.customers m

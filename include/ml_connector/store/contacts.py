@@ -287,7 +287,7 @@ def set_status(connection: Connection, *, sync: str, statuses: Mapping[bytes, St
 
 
 def show_again(connection: Connection, *, sync: str, keys: Collection[bytes]) -> None:
-    """Let the customers of contacts show their activity anew although there is no new event."""
+    """Let the customers of contacts show their activity again although there is no new event."""
     if keys:
         connection.execute(
             text("""UPDATE ml_connector.contacts SET news = news + 1
@@ -323,7 +323,7 @@ class ContactState(msgspec.Struct, frozen=True, kw_only=True):
     values. It is None if the call changed nothing there. ``seen_tags`` are the keys of the
     contact's tags. It is None if the call changed no tags or they are unknown. ``profile_hash`` is
     the hash of the merge fields in the response. It is None if they are unknown, so that the next
-    read accepts them as they are.
+    read accepts them unchanged.
     """
 
     email_key: bytes

@@ -130,7 +130,7 @@ _MEANINGS: list[tuple[tuple[type[Exception], ...], ConnectorError]] = [
     ),
     (
         (psycopg.errors.LockNotAvailable,),
-        RetryLater("somebody else is at what this step needs; nothing of it was stored"),
+        RetryLater("another program holds a lock that this step needs; the step stored nothing"),
     ),
 ]
 

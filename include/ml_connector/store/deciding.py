@@ -218,9 +218,9 @@ def record_decisions(
 
 def mark_represented(connection: Connection, *, sync: str, keys: Collection[bytes]) -> None:
     """Record that the customers at these addresses are now represented there."""
-    # Is anybody on the way at all? Asked once, of the index of those who are: without the order,
-    # Postgres expects a match in any row and reads the entire table to find none. (A customer that
-    # is represented nowhere counts as arrived when it is decided on.)
+    # Is any customer on the way at all? Read once, from the index of those who are: without the
+    # order, Postgres expects a match in any row and reads the entire table to find none. (A
+    # customer that is represented nowhere counts as arrived when it is decided on.)
     moving = text(f"""SELECT contact_key FROM ml_connector.customers
                       WHERE sync = :sync AND contact_key IS NOT NULL AND {_MOVED}
                       ORDER BY contact_key LIMIT 1""")  # noqa: S608

@@ -47,7 +47,7 @@ def keyed(
 ) -> KeyedMember:
     """Return the member under the blind index of its normalised ``address``.
 
-    ``further``: keys of its groups and language, kept beside those of its tags.
+    ``further``: keys of its groups and language, stored with those of its tags.
     """
     seen = tags.shown_tag_keys(member.tags, vault)
     return KeyedMember(
@@ -123,9 +123,9 @@ _RATE = text("""
                             coalesce(p.web_id, k.web_id))
 """)
 # Joins a page's rows with the stored contacts, and with the members' former addresses (A28). A
-# pending write of ours that may have been made explains a change of fields, or a return; one that
-# still waits explains nothing. Our archive in flight explains an archived status. ``writer`` is the customer of a creation or restore whose outcome is unknown: the
-# contact is ours.
+# pending write of ours that may have been made explains a change of fields, or a return; a waiting
+# write explains nothing. Our archive in flight explains an archived status. ``writer`` is the
+# customer of a creation or restore whose outcome is unknown: the contact is ours.
 _JUDGE = text("""
     CREATE TEMP TABLE judged_members ON COMMIT DROP AS
     WITH page AS (

@@ -162,7 +162,7 @@ def unobserved(
 ) -> list[Unobserved]:
     """Return up to ``most`` members that a shard is about to write for the first time.
 
-    ``ours``: contacts that it wrote before as well.
+    ``ours``: contacts that it also wrote before.
     """
     rows = connection.execute(
         text("""SELECT k.email_key, k.contact_id FROM ml_connector.all_changes c

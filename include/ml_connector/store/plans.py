@@ -67,7 +67,7 @@ def fail(connection: Connection, *, plan_id: int, error: str, stopped: str | Non
 
 
 def resume(connection: Connection, *, plan_id: int, step: str) -> None:
-    """Record that a step succeeded: if it had stopped the run, others may go on."""
+    """Record that a step succeeded: if it had stopped the run, other steps may go on."""
     connection.execute(
         text("""UPDATE ml_connector.plans SET counts = counts #- ARRAY['stopped', :step]
                 WHERE id = :plan_id AND counts -> 'stopped' ? :step"""),

@@ -19,7 +19,7 @@ WAIT_SECONDS = 90.0
 """Seconds of one wait for the lock, longer than the token call's own time-out."""
 
 WAITS = 10
-"""A process gives up after this many waits in a row."""
+"""A process fails after this many waits in a row."""
 
 
 class RowLockHolder:
@@ -30,7 +30,7 @@ class RowLockHolder:
         self.intended = False
 
     def refused(self) -> str:
-        """Return the mark of the token that was refused for good, ``""`` if the last one worked."""
+        """Return the mark of a permanently refused token, ``""`` if the last one worked."""
         with self._database.begin() as connection:
             last = connection.execute(
                 text("""SELECT refused FROM ml_connector.token_intents
@@ -60,7 +60,7 @@ class RowLockHolder:
         return bool(unfinished)
 
     def refuse(self, mark: str) -> None:
-        """Record that the token with this mark is refused for good: no process redeems it again."""
+        """Record that this token is permanently refused: no process redeems it again."""
         self.finish(refused=mark)
 
     def finish(self, *, refused: str | None = None) -> None:

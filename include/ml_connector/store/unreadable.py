@@ -187,4 +187,4 @@ HELD = """email_key IN (
     JOIN ml_connector.customers m ON m.sync = u.sync
      AND (m.email_key = ANY(u.email_keys) OR m.contact_key = ANY(u.email_keys))
     WHERE u.sync = :sync AND u.system = 'mailchimp' AND m.email_key IS NOT NULL)"""
-"""Customers whose decision rests on a member that cannot be read: on a consent nobody knows."""
+"""Customers whose decision rests on a member that cannot be read: on an unknown consent."""

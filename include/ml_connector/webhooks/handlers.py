@@ -214,7 +214,7 @@ def _drop_forgotten(
 
 
 def _present_addresses(documents: Sequence[Mapping[str, Any]]) -> dict[str, str | None]:
-    """Return the addresses that events name, each with the address its member had before, if told.
+    """Return the addresses that events name, each with the former address of its member if known.
 
     Mailchimp reports one change of address as ``upemail`` and as ``profile``, in any order, and a
     member may have changed its address more than once.
@@ -227,7 +227,7 @@ def _present_addresses(documents: Sequence[Mapping[str, Any]]) -> dict[str, str 
 
 
 def _first_address(told: Mapping[str, str | None], address: str) -> str | None:
-    """Follow the changes of address back to the one that the audience had before all of them."""
+    """Follow the changes of address back to the address that the audience had first."""
     former, passed = told[address], {address}
     while former is not None and former not in passed and told.get(former):
         passed.add(former)

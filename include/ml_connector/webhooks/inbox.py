@@ -147,8 +147,8 @@ def claim(
 ) -> list[ClaimedEvent]:
     """Lease up to ``limit`` due events, longest due first. No other worker gets them.
 
-    Claims previously ``tried`` events apart from new ones, so a poison message does not fail
-    others.
+    Claims previously ``tried`` events apart from new ones, so a poison message fails no other
+    event.
 
     An event with an expired lease is due again. After ``TRIES`` leases it is dead, since it may be
     what kills its workers.

@@ -1,7 +1,7 @@
 """Register Mailchimp's webhooks, one per sync: create, check, repair, remove, show.
 
-A webhook is ours if its URL without the query is the given endpoint. All others in the audience are
-left alone.
+A webhook is ours if its URL without the query is the given endpoint. All other webhooks of the
+audience stay unchanged.
 """
 
 import secrets

@@ -30,11 +30,11 @@ class WebhookSecrets:
         )
 
     def secrets(self, now: datetime) -> set[str]:
-        """Return the secrets in force."""
+        """Return the active secrets."""
         return {self.secret, self._former(self.former_secret, now)} - {""}
 
     def signing_secrets(self, now: datetime) -> set[str]:
-        """Return the signing secrets in force."""
+        """Return the active signing secrets."""
         return {self.signing_secret, self._former(self.former_signing_secret, now)} - {""}
 
     def _former(self, value: str, now: datetime) -> str:

@@ -1,7 +1,7 @@
 """Process the webhook inbox: claim due events, dispatch them, settle them.
 
 New events are processed together. An event that failed before is processed alone, so a poison
-message does not fail others. If a system or a token is unavailable, its events wait. The wait does
+message fails no other event. If a system or a token is unavailable, its events wait. The wait does
 not count as an attempt.
 """
 

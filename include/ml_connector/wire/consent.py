@@ -131,8 +131,8 @@ class Callback:
                 self._server.timeout = deadline - monotonic()
                 if self._server.timeout <= 0:
                     raise CredentialsError(
-                        f"nobody finished {self._page.owner}'s page within {seconds:.0f} s;"
-                        " connect again"
+                        f"no consent on {self._page.owner}'s page within {seconds:.0f} s."
+                        " Connect again"
                     )
                 self._server.handle_request()
         if self._refusal is not None:
@@ -151,6 +151,6 @@ class Callback:
             self._refusal = refusal
             return 400, f"{self._page.system} was not connected. Look at the terminal."
         if consent is None:
-            return 400, "This is not the answer we are waiting for."
+            return 400, "This redirect belongs to no open connection attempt. Connect again."
         self._consent = consent
         return 200, f"{self._page.system} is connected. You can close this page."

@@ -2,7 +2,7 @@
 
 Only ``RetryLater`` is retried. A vendor's Retry-After is the minimum wait. The budget limits the
 number of tries and the total wait. After that a rate limit becomes ``QuotaExhausted``, and any
-other error is raised as it is. The task's own retry then starts over from committed state.
+other error is raised unchanged. The task's own retry then starts over from committed state.
 
 Full jitter: https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/
 """

@@ -176,7 +176,7 @@ class RequestsTransport:
                 f"{self._system}: {host} cannot be reached; check the connection's host and the network"
             )
         return ResponseLost(
-            f"{self._system}: no answer from {host}; the call may have been applied"
+            f"{self._system}: no response from {host}; the call may have been applied"
         )
 
 

@@ -21,7 +21,7 @@ _NAME = re.compile(r"[A-Za-z0-9_.:-]{1,80}")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WebhookEvent:
-    """One event, proven genuine.
+    """One verified event.
 
     Attributes:
         system: ``quickbooks`` or ``mailchimp``.

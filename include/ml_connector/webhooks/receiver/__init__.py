@@ -1,1 +1,1 @@
-"""The HTTP receiver: prove a delivery genuine, commit it, respond."""
+"""The HTTP receiver: verify a delivery, commit it, respond."""

@@ -7,7 +7,7 @@ Bare ASGI, mounted under ``endpoint.PREFIX`` by the Airflow plugin or served alo
   test the endpoint
 
 Order: bound the body, verify its raw bytes, split it into events. Then store all of them in one
-transaction and respond 200 after the commit. A genuine but unusable event is stored too, with the
+transaction and respond 200 after the commit. A verified but unusable event is stored too, with the
 reason.
 """
 
@@ -67,7 +67,7 @@ class Reply:
 
 ACCEPTED = Reply(200, "stored\n")
 READY = Reply(200, "ready\n")
-REFUSED = Reply(401, "not proven genuine\n")
+REFUSED = Reply(401, "not verified\n")
 UNKNOWN = Reply(404, "nothing here\n", last=True)
 TOO_LARGE = Reply(413, "too large\n", last=True, unread=True)
 TOO_SLOW = Reply(408, "too slow\n", last=True)
@@ -139,7 +139,7 @@ class Receiver:
         except GoneError:
             return None
         except (ConnectorError, SQLAlchemyError) as error:
-            # Whatever keeps a genuine event out of the database, the sender must retry.
+            # Whatever keeps a verified event out of the database, the sender must retry.
             return self._tallied("not_stored", NOT_STORED, error=_sentence(error))
 
     async def _deliver(self, scope: Scope, body: bytes | bytearray, sync: str) -> Reply:

@@ -14,7 +14,7 @@ from ml_connector.errors import StorageError, Unavailable
 from ml_connector.wire.webhook_event import WebhookEvent
 
 PATIENCE = 2.0
-"""Seconds until a delivery gives up. QuickBooks wants a response within 3."""
+"""Seconds until a delivery fails. QuickBooks wants a response within 3."""
 
 MAX_WAITING = 1000
 """Deliveries that may wait. At 800 a second the last one waits a little over a second."""
@@ -76,7 +76,7 @@ class GroupCommit:
         size = 0
         while self._waiting and size < MAX_AT_ONCE:
             events, done = self._waiting.popleft()
-            if not done.done():  # else its sender was told to retry, or hung up
+            if not done.done():  # else its sender got a 503, or hung up
                 batch.append((events, done))
                 size += len(events)
         return batch

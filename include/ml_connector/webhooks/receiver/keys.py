@@ -35,7 +35,7 @@ class MailchimpKey:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Keys:
-    """All keys in force.
+    """All active keys.
 
     Attributes:
         quickbooks: Verifier token to the realms it is valid for.
