@@ -39,6 +39,6 @@ with DAG(
 
     planned = plan()
     approval = PlanApproval(
-        task_id="approval", sync=planned, rejected="what the run wrote stays as it is"
+        task_id="approval", sync=planned, rejected="what the run wrote stays unchanged"
     )
     approval >> write(planned) >> report(planned)

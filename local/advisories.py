@@ -1,11 +1,11 @@
 """Known vulnerabilities of the locked packages: ``python -m local.advisories [--osv-url URL]``.
 
-pip-audit asks OSV, then PyPI where OSV cannot be reached. Through a mirror PyPI's answers may lack
-their advisories: pip-audit then skips the package and still exits with 0. So its report is
+pip-audit asks OSV, then PyPI where OSV cannot be reached. Through a mirror PyPI's responses may
+lack their advisories: pip-audit then skips the package and still exits with 0. So its report is
 counted, and what was not looked at is said. Exit codes: 0 nothing known, 1 something known that is
 not allowed, 3 not every package could be looked at.
 
-Advisories that do not concern us stand in pyproject.toml, ``[tool.ml-connector.allowed-advisories]``,
+Advisories that do not concern us are in pyproject.toml, ``[tool.ml-connector.allowed-advisories]``,
 as ``ID = "reason"``; any of an advisory's names will do.
 """
 
@@ -64,7 +64,7 @@ class Outcome:
 
 
 def ask(lock: Path, service: str, *, osv_url: str | None = None) -> Report | None:
-    """Return what pip-audit reports of a lock with hashes, None if the service did not answer."""
+    """Return what pip-audit reports of a lock with hashes, None if the service did not respond."""
     where = ("--osv-url", osv_url) if osv_url and service == "osv" else ()
     # Hashes and exact versions are in the lock, so nothing is resolved and no index is asked.
     options = ("--disable-pip", "--desc", "off", "--progress-spinner", "off", "--format", "json")
@@ -97,7 +97,7 @@ def judge(report: Report, allowed: Mapping[str, str]) -> Outcome:
     if skipped:
         lines.append(f"Not looked at: {', '.join(sorted(skipped))}")
     else:
-        lines += [f"{name} is allowed and not found any more" for name in allowed.keys() - used]
+        lines += [f"{name} is allowed but no longer found" for name in allowed.keys() - used]
     complete = bool(looked_at) and not skipped
     return Outcome(
         code=KNOWN if known else NOTHING_KNOWN if complete else NOT_LOOKED_AT, lines=tuple(lines)
@@ -116,7 +116,7 @@ def check(
     for service in services:
         report = ask(lock, service, osv_url=osv_url)
         if report is None:
-            lines.append(f"{service}: no answer")
+            lines.append(f"{service}: no response")
             continue
         outcome = judge(report, allowed)
         lines += (f"{service}: {line}" for line in outcome.lines)

@@ -93,7 +93,7 @@ def environment(
         "AIRFLOW__LOGGING__WORKER_LOG_SERVER_PORT": str(ports.log_server_port),
         "AIRFLOW__LOGGING__TRIGGER_LOG_SERVER_PORT": str(ports.triggerer_log_port),
         # The first requests of a busy machine take longer than the default of 5 s, and a task whose
-        # request is not answered in time is killed.
+        # request gets no response in time is killed.
         "AIRFLOW__WORKERS__EXECUTION_API_TIMEOUT": "60",
         # A changed file is read at once; by default unchanged ones are too, twice a minute.
         "AIRFLOW__DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "300",

@@ -37,7 +37,7 @@ class AirflowApi:
         self._http.trust_env = False  # a proxy of the shell must not see loopback calls
 
     def is_up(self) -> bool:
-        """Return whether the server answers and takes our password."""
+        """Return whether the server responds and accepts our password."""
         try:
             answer = self._http.post(
                 f"{self._url}/auth/token",

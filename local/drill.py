@@ -1,6 +1,6 @@
 """Do webhooks arrive? Changes made in both mock servers, and looked for on the other side.
 
-Everything happens to customers of its own, so the company's other customers stay as they are.
+Everything happens to customers of its own, so the company's other customers stay unchanged.
 """
 
 import secrets
@@ -34,7 +34,7 @@ class Case:
 
 
 class WebhookDrill:
-    """Fires what both systems tell of by webhook, and checks that all of it arrives."""
+    """Fires every webhook of both systems, and checks that each change arrives."""
 
     def __init__(
         self,
@@ -62,7 +62,7 @@ class WebhookDrill:
         return True
 
     def run(self) -> None:
-        """Carry out every case, one after the other, and wait until the worker has settled.
+        """Run every case, one after the other, and wait until the worker has settled.
 
         Raises:
             LocalError: A change did not arrive; says which.

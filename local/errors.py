@@ -7,7 +7,7 @@ class LocalError(Exception):
     """Something stops the local start, said in one plain sentence.
 
     Attributes:
-        log: The file that tells more, where there is one.
+        log: The log file with details, if there is one.
     """
 
     def __init__(self, reason: str, *, log: Path | None = None) -> None:

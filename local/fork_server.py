@@ -133,13 +133,13 @@ def entry(name: str) -> Child:
 
 
 def _name(title: str) -> None:
-    """Show the command in the list of processes, where the fork server's own stood."""
+    """Show the command in the list of processes, in place of the fork server's own."""
     with contextlib.suppress(ImportError):
         importlib.import_module("setproctitle").setproctitle(title)
 
 
 def main() -> object:
-    """Serve; a child returns from here as well, with its own exit code."""
+    """Serve; a child also returns from here, with its own exit code."""
     replies = os.dup(OUTPUT)
     os.dup2(ERRORS, OUTPUT)  # what an import prints is no reply
     gc.disable()

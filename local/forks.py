@@ -61,7 +61,7 @@ class ForkServer:
         """Fork a child that calls ``entry``, given as ``module:function``.
 
         Raises:
-            LocalError: The fork server has stopped, or does not answer.
+            LocalError: The fork server has stopped, or does not respond.
         """
         self._number += 1
         self._send(

@@ -66,7 +66,7 @@ def install(venv: Path, *, dev: bool, log: Path) -> None:
         locked = ("--require-hashes", "--no-deps", "-r", lock)
         steps = (locked, ("--no-deps", "-e", REPOSITORY, "-e", REPOSITORY / "sandbox"))
         pip = (python, "-m", "pip", "install", "--disable-pip-version-check", "--quiet")
-        # The machine's certificates, as pip is told where a proxy or a mirror has its own.
+        # The machine's certificates, as pip gets them where a proxy or a mirror has its own.
         uv = (venv / "bin" / "uv", "pip", "install", "--quiet", "--system-certs", "-p", python)
         with_uv = _call(output, *pip, "uv") and all(_call(output, *uv, *step) for step in steps)
         # uv reads no pip.conf: behind a mirror that only pip knows of, it finds nothing.

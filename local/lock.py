@@ -1,4 +1,4 @@
-"""One run at a time in a state folder, and the traces of one that was killed."""
+"""One run at a time in a state folder, and the traces of a killed run."""
 
 import contextlib
 import fcntl
@@ -36,7 +36,7 @@ def only_run(home: Path) -> Iterator[None]:
 
 
 def remember_sessions(home: Path, sessions: dict[int, float]) -> None:
-    """Note what was started, for the run after one that was killed."""
+    """Note what was started, for the run after a killed one."""
     write_private(home / "sessions.json", json.dumps(sessions))
 
 

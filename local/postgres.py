@@ -109,7 +109,7 @@ class EmbeddedPostgres:
         return (self.home / "password").read_text("ascii").strip()
 
     def start(self) -> None:
-        """Create the data folder where it is missing, start the server, wait until it answers.
+        """Create the data folder where it is missing, start the server, wait until it responds.
 
         Raises:
             LocalError: The server could not be started; names its log.
@@ -187,7 +187,7 @@ class EmbeddedPostgres:
 
         Args:
             name: The database's name.
-            template: A database nobody is connected to, to copy: tests migrate once, then copy.
+            template: A database without connections, to copy: tests migrate once, then copy.
         """
         with psycopg.connect(self.url("postgres", driver=""), autocommit=True) as connection:
             statement = sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name))
@@ -198,14 +198,14 @@ class EmbeddedPostgres:
         return self.url(name)
 
     def drop_database(self, name: str) -> None:
-        """Drop a database, cutting whoever is still connected."""
+        """Drop a database, cutting open connections."""
         with psycopg.connect(self.url("postgres", driver=""), autocommit=True) as connection:
             connection.execute(
                 sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name))
             )
 
     def _create(self, owner: pwd.struct_passwd | None) -> None:
-        """Run initdb into a folder beside, then rename it: a killed start leaves no half of one."""
+        """Run initdb into a temporary folder, then rename it: a killed start leaves no partial one."""
         fresh = self.home / "data.new"
         shutil.rmtree(fresh, ignore_errors=True)
         fresh.mkdir(mode=0o700)
@@ -283,7 +283,7 @@ class EmbeddedPostgres:
                 return
             time.sleep(0.05)
         raise LocalError(
-            f"the embedded database did not answer within {START_TIMEOUT:.0f} s", log=self.log
+            f"the embedded database did not respond within {START_TIMEOUT:.0f} s", log=self.log
         )
 
 

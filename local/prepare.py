@@ -26,7 +26,7 @@ def digest(value: object) -> str:
 def merge(
     wanted: Mapping[str, Any], present: Mapping[str, Any], written: Mapping[str, str]
 ) -> dict[str, Any]:
-    """Merge three ways, field by field: ours where nobody changed it, theirs where someone did.
+    """Merge three ways, field by field: ours where it is unchanged, theirs where it differs.
 
     Args:
         wanted: What this run would write.
@@ -114,7 +114,7 @@ def _put_pool(session: Any, wanted: Mapping[str, Any]) -> None:
 def _put_token(session: Any, wanted: Mapping[str, Any], written: dict[str, Any]) -> None:
     """Seed the token once: afterwards the rotated one in the Variable is the only good one.
 
-    A refresh token that was not seeded before means that someone connected anew, or changed from
+    A refresh token that was not seeded before means that a person connected again, or changed from
     the sandbox to a real company.
     """
     from airflow.models.variable import Variable  # noqa: PLC0415

@@ -204,8 +204,8 @@ def end_sessions(
 ) -> list[int]:
     """Ask every process of the sessions to stop, then kill the rest; return who resisted.
 
-    All are asked at once: Airflow's scheduler, asked alone, waits for children of its own that
-    nobody has told (10 s and more measured with 3.3.2).
+    All are asked at once: Airflow's scheduler, asked alone, waits for children that got no signal
+    (10 s and more measured with 3.3.2).
     """
     for number, seconds in ((signal.SIGTERM, grace), (signal.SIGKILL, FORCED)):
         for pid in _members(sessions):
@@ -232,7 +232,7 @@ def stale_sessions(recorded: Mapping[int, float]) -> list[int]:
     """Return those sessions of an earlier, killed run that still have processes.
 
     A session id is not given away again while the session lives. If its first process is alive,
-    its creation time tells whether it is still ours.
+    its creation time shows whether it is still ours.
     """
     stale = []
     for session, created in recorded.items():

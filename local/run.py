@@ -161,7 +161,7 @@ class Run:
         return postgres
 
     def _prepare(self, postgres: EmbeddedPostgres, secrets: keys.Secrets, *, once: bool) -> None:
-        """Fill both databases; Airflow's migration runs beside our own and the sandbox's start."""
+        """Fill both databases; both migrations and the sandbox's start run in parallel."""
         self.variables = airflow.environment(
             self.settings,
             secrets,
@@ -189,7 +189,7 @@ class Run:
             self.sandbox.start(self.processes, environment)
         if self.settings.forking and forks.AVAILABLE:
             self._forks = airflow.start_fork_server(self.processes, self.variables)
-            self._migrate()  # beside the fork server's first imports
+            self._migrate()  # in parallel with the fork server's first imports
         self._remember(postgres)
         preparing = airflow.prepare(self.settings, self.variables, wanted, forks=self._forks)
         with _ended(preparing):
@@ -237,7 +237,7 @@ class Run:
         airflow.start(self.processes, API_SERVER, self.settings, self.variables)
         self._remember()
         api = AirflowApi(self.settings.ui, password=secrets.admin_password)
-        self._wait_for(api.is_up, "Airflow's API server did not answer", "api-server")
+        self._wait_for(api.is_up, "Airflow's API server did not respond", "api-server")
         self.progress.say("Airflow's API server is up")
         airflow.start(self.processes, LATER, self.settings, self.variables)
         self._remember()
@@ -265,7 +265,7 @@ class Run:
         """Wait until both accounts are connected and nothing is left to choose. No sync runs before.
 
         Raises:
-            LocalError: A single run, which waits for nobody, cannot begin.
+            LocalError: A single run, which does not wait, cannot begin.
         """
         said = ""
         while True:
@@ -346,13 +346,13 @@ class Run:
     def _conf(self, *, once: bool) -> dict[str, bool]:
         if self.settings.rehearse:
             return {"preview": True}
-        # Nobody answers once the run is over, and a person's accounts are theirs to write to.
+        # No approval can come once the run is over, and a person's accounts are theirs to write to.
         return {"approved": True} if self.settings.approve else {"attended": not once}
 
     def _check_audience(self, facts: summary.Facts) -> None:
         if facts.unfinished:
             raise LocalError(
-                f"{facts.unfinished} changes were decided but not carried out; "
+                f"{facts.unfinished} changes were decided but not written; "
                 "`ml-connector audit` shows their errors",
                 log=self.settings.logs / "tasks",
             )

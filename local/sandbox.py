@@ -1,4 +1,4 @@
-"""The mock servers of both systems as a process of the run, and what they tell about themselves."""
+"""The mock servers of both systems as a process of the run, and their own reports."""
 
 import sys
 import time
@@ -39,10 +39,10 @@ class Sandbox:
         return processes.start("sandbox", command, environment=environment, folder=REPOSITORY)
 
     def wait(self, processes: Processes) -> None:
-        """Wait until both halves answer.
+        """Wait until both halves respond.
 
         Raises:
-            LocalError: The process ended or did not answer in time.
+            LocalError: The process ended or did not respond in time.
         """
         deadline = time.monotonic() + START_TIMEOUT
         waiting = [self._quickbooks, self._mailchimp]
@@ -50,7 +50,7 @@ class Sandbox:
             processes.check()
             if time.monotonic() > deadline:
                 raise LocalError(
-                    f"the sandbox did not answer at {waiting[0]} within {START_TIMEOUT:.0f} s",
+                    f"the sandbox did not respond at {waiting[0]} within {START_TIMEOUT:.0f} s",
                     log=self._settings.logs / "sandbox.log",
                 )
             try:
@@ -90,7 +90,7 @@ class Sandbox:
         return found
 
     def report_customers_to(self, url: str) -> None:
-        """Let the company's changes be told by webhook, signed as the connection expects."""
+        """Let webhooks report the company's changes, signed as the connection expects."""
         verifier = self._settings.credentials.verifier_token
         body = {"url": url, "verifier_token": verifier}
         self._tell("PUT", f"{self._quickbooks}/_sandbox/webhooks", body)

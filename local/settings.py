@@ -1,6 +1,6 @@
 """What a person may set for a local run: ports, the state folder, credentials.
 
-Everything comes from the environment, then from a ``.env`` file beside the Makefile.
+Everything comes from the environment, then from a ``.env`` file next to the Makefile.
 """
 
 import os
@@ -26,13 +26,13 @@ CONSENT = """what do new contacts agree to? Set NEW_CONTACT_STATUS in .env to on
   subscribed     every customer agreed to your newsletter; they are mailed from now on
   pending        Mailchimp asks each of them by e-mail; those who confirm are mailed
   transactional  they are in the audience and get no newsletter
-Whoever opted out in Mailchimp stays opted out, whatever you choose.
+Who opted out in Mailchimp stays opted out, whatever you choose.
 Or let `make init` ask: it lists your audiences, proposes a mapping and writes the settings file"""
 LIVED_HOME = ".state/lived"
 """The state folder of ``make run LIVED=1``: the sample company keeps the one above it."""
 
 OWN_SYNCS = "syncs.yaml"
-"""The settings file that ``make init`` writes, beside ``.env``."""
+"""The settings file that ``make init`` writes, next to ``.env``."""
 
 AUDIENCE = (
     "the shipped settings name the sandbox's audience. Let `make init` ask and write the settings"
@@ -88,8 +88,8 @@ class Settings:
         home: The state folder: keys, databases, logs. Survives runs.
         sandbox: Whether the mock servers of both systems are started.
         sync: The sync that is run, by its name in the settings file.
-        syncs_file: The settings file in force.
-        timeout: Seconds the first sync may take before the run gives up.
+        syncs_file: The active settings file.
+        timeout: Seconds the first sync may take before the run fails.
         new_contact_status: What real accounts' new contacts agree to, with the shipped settings.
         lived: Whether the mock servers get a company that has lived for a month.
         rehearse: Whether the first sync only reads, and prints what it would do.
@@ -166,7 +166,7 @@ def load(
         else:
             asked = ((AUDIENCE, audience), (CONSENT, status))
             question = ". And ".join(each for each, answer in asked if not answer)
-    # Without tokens there is something to do first, and the answer may take a look at the account.
+    # Without tokens there is something to do first, and a choice may need a look at the account.
     if question and COMPANY[1] in given and API_KEY in given:
         raise LocalError(question)
     if choosing and not real:

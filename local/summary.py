@@ -20,7 +20,7 @@ SCHEMA = "ml_connector"
 
 
 SYSTEMS = {"quickbooks": "QuickBooks", "mailchimp": "Mailchimp"}
-# How the clients name the calls that read (``calls`` of both clients); all others write.
+# How the clients name the calls that read (``calls`` of both clients); all other calls write.
 READS = {
     *("query", "cdc", "companyinfo"),
     *(
@@ -55,7 +55,7 @@ class Facts:
 
     @property
     def unfinished(self) -> int:
-        """Return changes that were decided and not carried out."""
+        """Return changes that were decided and not written."""
         return sum(count for _, _, state, count in self.changes if state != "applied")
 
 
@@ -97,7 +97,7 @@ def read(url: str, *, sync: str, since: datetime) -> Facts:
 class HeldPlan:
     """A plan that was not written: its id, why it waits, and what it would do in sentences.
 
-    ``why`` is empty for a rehearsal, which nobody has to approve.
+    ``why`` is empty for a rehearsal, which needs no approval.
     """
 
     id: int

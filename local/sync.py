@@ -80,7 +80,7 @@ class FirstSync:
         try:
             for task in self._api.tasks(dag_id, run_id):
                 self._show(task, run_id)
-            # The run that the schedule adds may come first, and ours waits for its answer.
+            # The run that the schedule adds may come first, and ours waits for its approval.
             for other in set(self._api.active_run_ids(dag_id)) - {run_id}:
                 self._asked |= any(
                     task.state in ASKS_A_PERSON for task in self._api.tasks(dag_id, other)

@@ -1,4 +1,4 @@
-"""Is the audience exactly right? Worked out here once more from the company, by other code.
+"""Compare the audience with the company, derived again by independent code.
 
 Only the sandbox can be asked this way. The connector's own planning is not used: a mistake in it
 must not be able to confirm itself.

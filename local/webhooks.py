@@ -19,7 +19,7 @@ ENDPOINTS = "/ml-connector/webhooks"
 
 
 class Registration:
-    """Both registrations; Mailchimp's by our own command, beside the first sync."""
+    """Both registrations; Mailchimp's by our own command, in parallel with the first sync."""
 
     def __init__(
         self,
@@ -36,7 +36,7 @@ class Registration:
         self._process = self._begin()
 
     def finish(self) -> None:
-        """Wait for it; once more if it failed, since it began while all the rest was starting.
+        """Wait for it; try again if it failed, since it began while all the rest was starting.
 
         Raises:
             LocalError: It failed twice; carries the reason from its log.

@@ -122,7 +122,7 @@ class StorageError(StopRun):
 
 
 class RunIncomplete(StopRun):
-    """A step of the run failed. The other steps report what they did."""
+    """A step of the run failed. The other steps ran."""
 
 
 class Defect(ConnectorError):

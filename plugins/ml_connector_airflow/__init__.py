@@ -1,7 +1,7 @@
 """Airflow's side of ml-connector: hooks, wiring and commands. The rules live in ``ml_connector``.
 
 A run in flight may execute the DAG file of the version it started with: Airflow's versioned bundles
-do that. So 0.2 still answers to the module names that 0.1.0's DAG files import.
+do that. So 0.2 still has the module names that 0.1.0's DAG files import.
 """
 
 import importlib

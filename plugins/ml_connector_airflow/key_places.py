@@ -1,7 +1,7 @@
 """The keys in Airflow: Variables that a secrets backend has.
 
 A Variable may also be in Airflow's own database. That protects little: the token that opens
-QuickBooks is beside it, and often the data itself. ``check`` warns of it.
+QuickBooks is next to it, and often the data itself. ``check`` warns of it.
 """
 
 from typing import Any
@@ -19,7 +19,7 @@ VARIABLES = {
 def variable_key(name: str) -> Secret | None:
     """Return a key from the first of Airflow's backends that has its Variable.
 
-    Not by ``Variable.get``: that takes a backend that does not answer for one without the key.
+    Not by ``Variable.get``: that takes a backend that does not respond for one without the key.
     Raises ``StorageError`` if a backend fails.
     """
     variable = VARIABLES.get(name)
@@ -54,7 +54,7 @@ def _backends() -> list[Any]:
 def _get(backend: Any, variable: str) -> str | None:
     try:
         found: str | None = backend.get_variable(variable)
-    except Exception as error:  # noqa: BLE001 - a plugin of others raises classes of its own
+    except Exception as error:  # noqa: BLE001 - a third-party plugin raises classes of its own
         # Its text may name accounts, addresses or a statement.
         raise StorageError(
             f"secrets backend {type(backend).__name__}: Variable {variable} cannot be read"

@@ -49,7 +49,7 @@ def served_under() -> str:
 
 
 def views() -> list[dict[str, Any]]:
-    """Return the console's entry in Airflow's navigation. Airflow takes its addresses as they are."""
+    """Return the console's entry in Airflow's navigation. Airflow takes its addresses unchanged."""
     console = f"{served_under()}{CONSOLE}"
     return [
         {

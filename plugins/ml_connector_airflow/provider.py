@@ -124,7 +124,7 @@ _MAILCHIMP = {
         "authorize_url": {
             "label": "Authorize URL",
             "schema": _TEXT,
-            "description": "Empty for Mailchimp's own, or beside the token URL.",
+            "description": "Empty for Mailchimp's own, or the token URL's base.",
         },
         "token_url": {
             "label": "Token URL",
@@ -134,7 +134,7 @@ _MAILCHIMP = {
         "metadata_url": {
             "label": "Metadata URL",
             "schema": _TEXT,
-            "description": "Empty for Mailchimp's own, or beside the token URL.",
+            "description": "Empty for Mailchimp's own, or the token URL's base.",
         },
         "webhook_secret": {
             "label": "Webhook secret",

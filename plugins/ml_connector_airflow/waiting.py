@@ -29,7 +29,7 @@ def missing_accounts(sync: Sync) -> list[str]:
 def why_waiting(sync: Sync, database: Database) -> str:
     """Return why a sync waits; empty if it may run.
 
-    One that has run before does not wait: that its account is gone is an error.
+    A sync that has run before does not wait: its lost account is an error.
     """
     missing = missing_accounts(sync)
     if not missing:

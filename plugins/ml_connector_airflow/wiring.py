@@ -69,7 +69,7 @@ async def database_url_in_trigger() -> str:
     """Return the database URL in a triggerer, where a blocking look-up would stall every trigger.
 
     Raises ``SettingsError`` if the connection is missing, or while Airflow's own database is
-    unavailable: a trigger cannot tell the two apart.
+    unavailable: a trigger cannot distinguish the two.
     """
     from airflow.sdk.exceptions import AirflowRuntimeError
 

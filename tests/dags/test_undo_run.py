@@ -27,4 +27,4 @@ def test_the_approval_learns_the_sync_from_the_plan(bag):
 
 def test_the_question_says_what_rejecting_an_undo_means(bag):
     approval = bag.dags["undo_run"].get_task("approval")
-    assert approval.rejected == "what the run wrote stays as it is"
+    assert approval.rejected == "what the run wrote stays unchanged"

@@ -109,7 +109,7 @@ def test_an_allowed_vulnerability_passes_with_its_reason_under_any_of_its_names(
 
 def test_what_is_allowed_and_no_longer_there_is_told(tmp_path, osv):
     outcome = asked_of_osv(lock_of(tmp_path, "alpha==1.0"), osv, CVE_2026_1="not reachable")
-    assert "osv: CVE-2026-1 is allowed and not found any more" in outcome.lines
+    assert "osv: CVE-2026-1 is allowed but no longer found" in outcome.lines
 
 
 def test_a_service_that_does_not_answer_is_not_taken_for_good_news(tmp_path, osv):
@@ -117,7 +117,7 @@ def test_a_service_that_does_not_answer_is_not_taken_for_good_news(tmp_path, osv
     osv.server.server_close()
     outcome = asked_of_osv(lock_of(tmp_path, "alpha==1.0"), osv)
     assert outcome.code == advisories.NOT_LOOKED_AT
-    assert outcome.lines[0] == "osv: no answer"
+    assert outcome.lines[0] == "osv: no response"
 
 
 @pytest.mark.parametrize("seen", [(), (advisories.Package(name="b", version="1"),)])

@@ -60,7 +60,7 @@ def of_python(source):
         if SQL.search(text):
             yield from (Text(line + n, kind, found) for n, kind, found in of_queries(text))
         elif re.search(r"\s", text.strip()):
-            yield Text(line, "string", text)
+            yield Text(line, "string", re.sub(r"`+[^`\n]*`+", "x", text))
     if "#" in source:
         yield from comments(source)
 

@@ -52,7 +52,7 @@ _ENGAGEMENT = {
     Engagement.BOUNCING.value: "Mail bounces for now",
 }
 """Nothing about a contact that was never mailed: the first campaign would change every customer.
-Nothing about one that opened none: Mailchimp's rates may end that without an event."""
+Nothing about a contact that opened none: Mailchimp's rates may end that without an event."""
 
 
 class Suggestion(NamedTuple):

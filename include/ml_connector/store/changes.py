@@ -141,7 +141,7 @@ def supersede_at(
     """
     held = connection.execute(
         text(f"""SELECT id, plan_id, email_key FROM ml_connector.changes
-                 -- One look into the index for each: told how many, Postgres reads all changes.
+                 -- One look into the index for each: given their number, Postgres reads all changes.
                  WHERE id = ANY(ARRAY(SELECT id FROM ({_PENDING_AT}) p))
                    AND state = 'pending' ORDER BY id FOR UPDATE"""),  # noqa: S608 -- a constant
         {"sync": sync, "keys": bytea_array(keys)},

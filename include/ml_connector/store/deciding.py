@@ -205,7 +205,7 @@ def record_decisions(
                     dirty = c.dirty AND NOT d.waited
                 FROM decided_customers d
                 WHERE c.sync = :sync AND c.customer_id = d.customer_id
-                  -- One look into the index for each: told how many, Postgres reads them all.
+                  -- One look into the index for each: given their number, Postgres reads them all.
                   AND c.customer_id = ANY(ARRAY(SELECT customer_id FROM decided_customers))
                   AND ((c.decision, c.reason, c.linked_to)
                         IS DISTINCT FROM (d.decision, d.reason, d.linked_to)

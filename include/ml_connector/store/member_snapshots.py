@@ -174,7 +174,7 @@ _JUDGE = text("""
            OR k.last_changed IS DISTINCT FROM p.last_changed OR k.contact_id IS NULL
            OR k.profile_hash <> p.profile_hash OR k.seen_tags <> p.seen_tags
            OR p.complained AND NOT k.complained)
-      -- What is known may be newer than the page: read or written by others while it was on the wire.
+      -- What is known may be newer than the page: read or written by another process meanwhile.
       AND (p.last_changed < k.last_changed
            OR k.seen_at > CAST(:asked AS timestamptz)
               AND p.last_changed <= greatest(k.last_changed, k.seen_at)) IS NOT TRUE

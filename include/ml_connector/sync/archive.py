@@ -134,7 +134,7 @@ def archive_one(
         _record_left(scope, client, moved_to, shown["email"])
         if moved_to is not None:
             status, previous = Status.MOVED, moved_to.status.value
-        undone = "Mailchimp has no contact at this address any more"
+        undone = "Mailchimp no longer has a contact at this address"
     elif found.status is not Status.ARCHIVED:
         undone = None
         with scope.database.begin() as at_once:
@@ -182,7 +182,7 @@ def archive_one(
 def left_unread(
     scope: Scope, connection: Connection, change: ClaimedChange, found: Unreadable
 ) -> str:
-    """Leave a contact that cannot be read as it is, with the reason (A55)."""
+    """Leave an unreadable contact unchanged, with the reason (A55)."""
     shown = shown_by(scope, change)
     error = f"the member in Mailchimp cannot be read: {found.reason}"
     with scope.database.begin() as at_once:
@@ -211,7 +211,7 @@ def _record_left(
 ) -> None:
     """Record that a contact is no longer at its address.
 
-    ``moved_to`` is the member if it took another one. If it took none, it was deleted for good
+    ``moved_to`` is the member if it took another one. If it took none, it was deleted permanently
     (A28, A30).
     """
     with scope.database.begin() as at_once:

@@ -144,7 +144,7 @@ class ContactCalls:
         try:
             request_id = self._client.archive(outcome.row.write.email_address)
         except RecordRefused:
-            return []  # somebody else acted on it: the next read tells
+            return []  # another program acted on it: the next read shows it
         return [ExtraCall("archived_again", request_id)]
 
     def _vanished(self, row: Row, *further: ExtraCall) -> Outcome:
@@ -156,7 +156,7 @@ class ContactCalls:
         refusal = RowRefusal(
             email_address=row.write.email_address,
             code=MOVED,
-            message="Mailchimp: no member has this address any more; nothing was written to it",
+            message="Mailchimp: no member has this address any longer; nothing was written",
         )
         return Outcome(row=row, refusal=refusal, moved_to=moved_to, further=further)
 
@@ -294,7 +294,7 @@ def _forgotten(row: Row) -> RowRefusal:
     return RowRefusal(
         email_address=row.write.email_address,
         code="forgotten",
-        message="Mailchimp has this contact no more: it was deleted for good",
+        message="Mailchimp no longer has this contact: it was deleted permanently",
     )
 
 
@@ -321,7 +321,7 @@ def _changed_since(row: Row) -> RowRefusal:
     return RowRefusal(
         email_address=row.write.email_address,
         code=CHANGED_SINCE,
-        message="the contact was changed in Mailchimp since the run, so it was left as it is",
+        message="the contact was changed in Mailchimp since the run, so it stays unchanged",
     )
 
 

@@ -21,7 +21,7 @@ class CustomFields:
     """The custom fields of a sync's settings, and which of them QuickBooks has shown."""
 
     def __init__(self, scope: Scope, client: QuickBooksClient) -> None:
-        """Bind a sync. Costs nothing if its settings name no custom field."""
+        """Bind a sync. Does nothing if the settings name no custom field."""
         self._scope, self._client = scope, client
         self._missing = {name.casefold(): name for name in reversed(scope.sync.custom_fields)}
 

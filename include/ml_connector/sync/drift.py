@@ -37,7 +37,7 @@ HEADER = (
 
 
 class Drift(NamedTuple):
-    """One difference. ``changed``: in which system; nobody tells whether by member or marketer.
+    """One difference. ``changed``: in which system; not whether by member or marketer.
 
     ``rule``: ``keep``, ``restore``, ``suggest``, ``fill_empty`` or ``skip`` (of ``adopt``),
     ``next_run``, or the reason why the contact is on one side only.

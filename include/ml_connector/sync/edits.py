@@ -1,6 +1,6 @@
 """Respect what people changed in Mailchimp, by ``on_member_edit`` and ``adopt`` (A44, A45).
 
-A contact without an observation shows what was sent, and costs nothing here.
+A contact without an observation shows what was sent, and needs no work here.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -129,7 +129,7 @@ def suggestions(
 def no_longer_suggested(
     scope: Scope, written: Sequence[Outcome], shown: Mapping[bytes, Observation | None]
 ) -> list[bytes]:
-    """Return the written contacts with an edit that the customer need not show any more."""
+    """Return the written contacts with an edit that the customer no longer needs to show."""
     rules = scope.sync.edit_rules
 
     def suggested(seen: Observation | None) -> set[str]:
@@ -298,7 +298,7 @@ def found_late(
 ) -> Observation | None:
     """Return an observation of a contact of ours with what newly mapped fields show; None if nothing.
 
-    Nothing else about the contact is news. ``sent`` and ``before`` as in ``noticed``. ``unread``:
+    Nothing else about the contact is new. ``sent`` and ``before`` as in ``noticed``. ``unread``:
     the newly mapped fields.
     """
     found = {

@@ -136,7 +136,7 @@ def _stage(scope: Scope, rows: Page[dict[str, Any]], *, seen_in: int = 0) -> Sta
 def _fetch_by_ids(
     scope: Scope, client: QuickBooksClient, ids: Sequence[str], *, seen_in: int = 0
 ) -> Fetched:
-    """Stage the given customers; mark the ones that QuickBooks does not return as gone."""
+    """Stage the given customers; mark those as gone that QuickBooks does not return."""
     rows = client.fetch_by_ids(list(ids))
     fetch_types(scope, client, rows)
     CustomFields(scope, client).check(rows)
@@ -258,8 +258,8 @@ def _everything(
     started = _now(scope, client)
     reader = _Reader(scope, client, on_read, seen_in=load, unknown=first, total=expected)
     reader.stage(client.iter_listed(until=started, total=expected))
-    # Customers updated during the load moved past its cutoff, where those with a time to come are
-    # as well. Read those first, then every page.
+    # Customers updated during the load moved past its cutoff, where customers with a future time
+    # are too. Read those first, then every page.
     reader.unknown = False
     for since in (started - OVERLAP, None):
         if _accounted(scope, client, load, expected) >= expected:
@@ -276,7 +276,7 @@ def _everything(
         )
     if known and not listed:
         raise IncompleteRead(
-            f"QuickBooks answers that it has no customers, but {known} are known; nothing was "
+            f"QuickBooks reports no customers, but {known} are known; nothing was "
             "planned. Check that the connection still names the right company"
         )
     if listed:
@@ -288,7 +288,7 @@ def _everything(
         unreadable.clear_unlisted(
             connection, sync=scope.name, system=unreadable.QUICKBOOKS, seen_in=load
         )
-        # Not beyond what was read, whatever time a customer tells (A55e).
+        # Not beyond what was read, whatever time a customer has (A55e).
         latest = min(filter(None, [reader.watermark, started]))
         _advance(scope, cursor, latest, started, load=load, connection=connection)
     staged = reader.staged
@@ -403,7 +403,7 @@ def _advance(
 
 
 def _now(scope: Scope, client: QuickBooksClient) -> datetime:
-    """Return QuickBooks' time: its clock at the last response, or ours if it told none."""
+    """Return QuickBooks' time: its clock at the last response, or ours if it had none."""
     if client.server_time is None:
         return scope.clock()
     skew = client.server_time - scope.clock()

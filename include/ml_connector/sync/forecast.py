@@ -36,7 +36,7 @@ class Forecast:
     ``creates``: new contacts by the status they would get. ``matched``: members of the audience who
     are customers, by the status they have and keep. ``left_out``: customers without a contact of
     their own by (decision, reason). ``overwrites``: values in the audience that would be replaced.
-    ``not_ready``: why the audience cannot take the plan as it is. ``reads``: calls to QuickBooks so
+    ``not_ready``: why the audience cannot take the plan. ``reads``: calls to QuickBooks so
     far, which its plans meter. ``seconds``: about how long Mailchimp takes, fewest and most.
     """
 
@@ -52,7 +52,7 @@ class Forecast:
 
     @property
     def opt_outs(self) -> int:
-        """Return how many customers opted out or cannot be reached; they stay as they are."""
+        """Return how many customers opted out or cannot be reached; they stay unchanged."""
         return sum(self.matched.get(status, 0) for status in OPT_OUTS)
 
     @property

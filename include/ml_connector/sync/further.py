@@ -1,6 +1,6 @@
 """What some syncs write beyond merge fields and tags: groups and language.
 
-A sync whose settings name neither has no ``Further``, and its customers cost nothing here.
+A sync whose settings name neither has no ``Further``, and its customers need no work here.
 """
 
 from collections.abc import Mapping
@@ -77,7 +77,7 @@ class Further:
     ) -> Row:
         """Return the ``row`` of an undo with the groups and language to write back.
 
-        What the connector joined again is ours. ``given_up``: the contact is not ours any more.
+        What the connector joined again is ours. ``given_up``: the contact is no longer ours.
         """
         vault = self._scope.vault
         interests, language = undoing.interests, undoing.language

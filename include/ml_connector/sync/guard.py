@@ -17,7 +17,7 @@ from ml_connector.sync.forecast import Forecast, forecast
 
 SAMPLES = 5
 PREVIEWS = ("preview", "undo_preview")
-"""Plans that nobody has to approve, because they are only looked at."""
+"""Plans that need no approval, because they are previews."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,7 +41,7 @@ class HeldPlan:
 
 
 def hold_plan(scope: Scope, *, plan_id: int) -> HeldPlan | None:
-    """Hold a first plan, or one that exceeds a limit; return None if it may proceed."""
+    """Hold a first plan, or a plan that exceeds a limit; return None if it may proceed."""
     guard = scope.sync.guard
     with scope.database.begin() as connection:
         if plans.plan_kind(connection, plan_id=plan_id) in PREVIEWS:
@@ -65,7 +65,7 @@ def hold_plan(scope: Scope, *, plan_id: int) -> HeldPlan | None:
         found_now = approvals.fingerprint(connection, plan_id=plan_id)
         if state == "approved" and seen == found_now:
             return None  # retry after the approval: do not ask twice
-        if not held:  # replanned: the earlier answer was about another plan
+        if not held:  # replanned: the earlier approval was for another plan
             approvals.set_state(connection, plan_id=plan_id, state="open")
             return None
         approvals.set_state(connection, plan_id=plan_id, state="waiting", fingerprint=found_now)

@@ -121,7 +121,8 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     def rose(self) -> bool:
         """Whether the member now has more consent than was known or requested.
 
-        A contact just created or restored outside this sync does not count: it is adopted as it is.
+        A contact just created or restored outside this sync does not count: it is adopted
+        unchanged.
         """
         if self.member is None:
             return False
@@ -140,7 +141,7 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def kept_out(self) -> str | None:
-        """Why no contact came to be: the code of a creation's refusal, or of a restore's for good."""
+        """Why there is no contact: the code of a refused creation or restore."""
         if self.refusal is None:
             return None
         code, kind = self.refusal.code, self.row.change.kind

@@ -1,7 +1,7 @@
 """Values in the audience that a plan would overwrite: counts by merge field, and samples.
 
 Counts and customer ids go into the forecast. Samples hold personal data: the plan's page and the
-terminal show them, and they are read anew each time.
+terminal show them, and they are read again each time.
 """
 
 from collections import defaultdict

@@ -1,4 +1,4 @@
-"""Marketing permissions (GDPR fields): given to contacts that we create, and to no one else (A48a).
+"""Marketing permissions (GDPR fields): given only to contacts that we create (A48a).
 
 Each is a setting that names its legal basis. A known contact never gets one by our hand, so neither
 does a contact that brings a customer from another address, or one whose creation met a member. The

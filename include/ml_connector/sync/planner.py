@@ -50,8 +50,7 @@ them are read, whether they wait or not."""
 PARALLEL_CHUNKS = 2
 """This many chunks run in parallel: Python works on one while Postgres works on the other."""
 CHUNKS_PER_LOCK = 6
-"""The planner releases the lock after this many chunks, about three seconds, so others can
-decide."""
+"""The planner releases the lock after this many chunks (about 3 s), so webhooks decide too."""
 
 HEXED_OF_CHANGES = ("email_key", "decided_hash")
 CHUNKS = "chunks"

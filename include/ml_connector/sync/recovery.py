@@ -64,7 +64,7 @@ def record_unknown_outcomes(scope: Scope, connection: Connection) -> int:
 
 
 def _before(scope: Scope, change: StartedArchive) -> dict[str, Any]:
-    """Return the contact as last observed. An archive leaves its fields and tags as they were."""
+    """Return the contact as last observed. An archive keeps its fields and tags."""
     payload, identity = change.contact_payload, contacts.identity(scope.name, change.email_key)
     sent = scope.vault.decrypt(payload, identity) if payload else {}
     seen = seen_by(scope, change)

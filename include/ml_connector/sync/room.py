@@ -46,7 +46,7 @@ class Room:
     def look(self, outcomes: Sequence[Outcome]) -> None:
         """Learn from what came of changes, all of one kind.
 
-        Creations that a full plan refused beside others are counted: they wait, like parked ones.
+        Single creations that a full plan refused are counted: they wait, like parked ones.
         """
         if any(outcome.refusal is None for outcome in outcomes):
             self.judge(outcomes[0].row.change.kind)

@@ -45,11 +45,11 @@ def stage_written(
     rows: Page[dict[str, Any]],
     copies: Mapping[str, Customer],
 ) -> Staged:
-    """Stage customers as a write of their Notes answered them.
+    """Stage customers from the response to a write of their Notes.
 
-    ``copies``: by id, the staged copies whose SyncToken the write passed. A batch answers without
-    custom fields. If the settings name some, only what the write changed is taken from it: mapped
-    anew, the customer would look like one whose fields were emptied (A52).
+    ``copies``: by id, the staged copies whose SyncToken the write passed. The response of a batch
+    has no custom fields. If the settings name some, only what the write changed is taken from it:
+    mapped again, the customer's fields would look emptied (A52).
     """
     if not scope.sync.custom_fields:
         return stage_rows(scope, connection, rows)
@@ -133,8 +133,8 @@ def fetch_types(
 
     With ``rows``, reads them only if a row has an unknown type.
 
-    Raises ``SettingsError`` if the settings name a type that QuickBooks does not have. Applied as
-    it is, such a rule could archive every contact.
+    Raises ``SettingsError`` if the settings name a type that QuickBooks does not have. Applied
+    literally, such a rule could archive every contact.
     """
     if not scope.sync.needs_customer_types:
         return

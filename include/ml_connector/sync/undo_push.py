@@ -151,7 +151,7 @@ class UndoPusher(Pusher):
             trail.append(connection, entries, run=self._scope.run, vault=self._scope.vault)
 
     def leave(self, connection: Connection, change: ClaimedChange, reason: str) -> None:
-        """Leave a contact as it is."""
+        """Leave a contact unchanged."""
         self._leave(connection, [change], reason)
 
     def _settle(
@@ -159,7 +159,7 @@ class UndoPusher(Pusher):
     ) -> list[str]:
         if outcomes:
             keys = [outcome.row.change.email_key for outcome in outcomes]
-            # Whoever reads of a customer then sees that its data is held.
+            # A reader of the row then sees that its data is held.
             deciding.mark_dirty(connection, sync=self._scope.name, keys=keys)
         return super()._settle(connection, outcomes, batch_id)
 

@@ -16,7 +16,7 @@ def record_unreadable(scope: Scope, connection: Connection, page: Page[Member]) 
     """Note the members of a page that cannot be read; drop the notes of those that read well.
 
     A contact of ours that shows no address cannot be read either. What is stored of such members
-    stays as it is. Customers whose consent rests on them are not decided until they read well.
+    stays unchanged. Customers whose consent rests on them are not decided until they read well.
     """
     sync, vault, system = scope.name, scope.vault, unreadable.MAILCHIMP
     well = [each for each in page if each.email_address.strip()]

@@ -56,7 +56,7 @@ def hold_alert(database: Database, *, cause: str, message: str | None) -> bool:
 
 
 def end_others(database: Database, *, kind: str, known: Collection[str]) -> None:
-    """End the alerts of a kind whose cause nothing evaluates any more, as of a removed sync."""
+    """End the alerts of a kind whose cause is no longer evaluated, as of a removed sync."""
     with database.begin() as connection:
         gone = causes.open_causes(connection, kind=kind) - set(known)
     for cause in sorted(gone):

@@ -70,7 +70,7 @@ def run_checks(sync_name: str = "", *, fix: bool = False) -> Iterator[Line]:
         except ConnectorError as error:
             yield _failed(f"{sync.name}: keys and connections", error)
             continue
-        with suppress(StorageError), scope.outside_runs():  # a line of its own tells that one
+        with suppress(StorageError), scope.outside_runs():  # that one has a line of its own
             yield from _of_sync(scope, fix=fix)
         scope.database.close()
 
@@ -80,8 +80,8 @@ def _keys() -> str:
     told = f"encryption keys from {keys.place}, index key from {index.place}"
     if beside := keys_in_airflows_database():
         told += (
-            f"; warning: Airflow's own database holds {' and '.join(beside)}, beside the token that"
-            " opens QuickBooks; use the environment, a file or a secrets backend, and delete"
+            f"; warning: Airflow's own database holds {' and '.join(beside)}, next to the token"
+            " that opens QuickBooks; use the environment, a file or a secrets backend, and delete"
             " the Variables"
         )
     return told
@@ -242,7 +242,7 @@ def _contract(scope: Scope) -> str:
 def _webhooks(scope: Scope) -> str:
     """Say whether webhooks are set up; raise if deliveries would be refused.
 
-    None at all is no failure: what a webhook would tell, the daily run finds.
+    None at all is no failure: the daily run finds what a webhook would report.
     """
     key = mailchimp_key(scope.sync)
     ours = [
@@ -280,7 +280,7 @@ def _refused(hook: dict[str, Any], key: MailchimpKey) -> str | None:
     if key.signing_secrets and not hook.get("signing_enabled"):
         return (
             "is not signed although a signing secret is set, so all it delivers is refused; take"
-            " the webhook signing secret out of the connection, or register the webhook anew"
+            " the webhook signing secret out of the connection, or register the webhook again"
         )
     return None
 

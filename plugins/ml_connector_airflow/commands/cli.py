@@ -84,7 +84,7 @@ def sync(
         "preview": False,
         "customer_ids": customer_id or [],
         "approved": approve,
-        "attended": approve,  # nobody is there to be asked
+        "attended": approve,  # no user is there to be asked
     }
     _run(sync_name, conf, verbose=verbose)
 
@@ -106,7 +106,7 @@ def init(
     *,
     sync_name: Annotated[str, typer.Option("--sync", help="The sync to set up.")] = "",
     file: Annotated[
-        str, typer.Option("--file", help="The settings file; else the one in force.")
+        str, typer.Option("--file", help="The settings file; default: the active one.")
     ] = "",
     company: Annotated[str, typer.Option("--company", help="By name or connection.")] = "",
     audience: Annotated[str, typer.Option("--audience", help="By name or id.")] = "",
@@ -125,7 +125,7 @@ def init(
     schedule: Annotated[str, typer.Option("--schedule", help="Cron, five fields.")] = "",
     timezone: Annotated[str, typer.Option("--timezone", help="As Europe/Berlin.")] = "",
     yes: Annotated[
-        bool, typer.Option("--yes", help="Ask nothing: the file or the default answers.")
+        bool, typer.Option("--yes", help="Ask nothing: take values from the file or the defaults.")
     ] = False,
     rehearsal: Annotated[bool, typer.Option(help="Rehearse in the end.")] = True,
 ) -> None:
@@ -323,7 +323,7 @@ def replay(
     until: Annotated[str, typer.Option("--until", help="Written before.")] = "",
     sync_name: Annotated[str, typer.Option("--sync", help="Only this sync.")] = "",
     reason: Annotated[str, typer.Option("--reason", help="Only this reason.")] = "",
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Count the rows, no more.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only count the rows.")] = False,
 ) -> None:
     """Evaluate the records behind audit rows again, with today's data."""
     parse_typed_time(since)
@@ -377,7 +377,7 @@ def receiver(
     host: Annotated[str, typer.Option("--host", help="On which address.")] = "127.0.0.1",
 ) -> None:
     """Receive webhooks in this process, without Airflow's API server."""
-    as_server(connector=False)  # it answers 503 while its database is away
+    as_server(connector=False)  # it responds with 503 while its database is away
     from ml_connector_airflow.mounts.receiver import run_receiver
 
     run_receiver(host=host, port=port)

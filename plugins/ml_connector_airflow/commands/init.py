@@ -50,7 +50,7 @@ _DRAFT = {"audience_id": "none", "new_contact_status": "pending", "fields": {}}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Given:
-    """Answers given as options; empty ones are asked, or with ``yes`` taken from file or default."""
+    """Values given as options; empty ones are asked, or with ``yes`` taken from file or default."""
 
     sync: str = ""
     file: str = ""
@@ -66,7 +66,7 @@ class Given:
 
 
 class Option(NamedTuple):
-    """One answer to choose: its value, and how it is listed. ``name`` may be typed too."""
+    """One choice: its value, and how it is listed. ``name`` may be typed too."""
 
     value: str
     label: str
@@ -99,7 +99,7 @@ class Initialiser:
     def run(self) -> Initialised:
         """Ask, write the file; return the sync that it holds.
 
-        Raises ``SettingsError`` if a needed answer is missing or wrong, or the file cannot be used.
+        Raises ``SettingsError`` if a needed value is missing or wrong, or the file cannot be used.
         Nothing is written then.
         """
         given = self.given
@@ -115,7 +115,7 @@ class Initialiser:
             "quickbooks_conn_id": company,
             "mailchimp_conn_id": audience.conn_id,
             "audience_id": audience.id,
-            # Consent is given for an audience: that of another one is no answer.
+            # Consent is given for an audience: that of another one does not count.
             "new_contact_status": self._consent(present.get("new_contact_status") if same else ""),
         }
         chosen["fields"] = self._mapping(name, present | chosen, keep=same)
@@ -216,7 +216,7 @@ class Initialiser:
             )
         options = [Option(status, f"{status}: {said}") for status, said in CONSENT]
         return self._choose(
-            "What did your customers agree to? Whoever opted out in Mailchimp stays opted out.",
+            "What did your customers agree to? Who opted out in Mailchimp stays opted out.",
             options,
             given=self.given.consent,
             default=str(present or ""),
@@ -261,7 +261,7 @@ class Initialiser:
 
     def _schedule(self, name: str, present: str) -> str:
         self._say(
-            "When shall it run? Cron, five fields: 0 4 * * * is every night at four;"
+            "When should it run? Cron, five fields: 0 4 * * * is every night at four;"
             " */15 * * * * does without webhooks."
         )
         while True:
@@ -288,7 +288,7 @@ class Initialiser:
         self._say(f"Written: {edit.path}")
 
     def _is_elsewhere(self, path: Path) -> bool:
-        """Return whether the file is not the one in force; it is for this process from then on."""
+        """Return whether the file is not the active one; it is for this process from then on."""
         source = find_source()
         if source and source.path and source.path.resolve() == path.resolve():
             return False
@@ -326,7 +326,7 @@ class Initialiser:
                 raise SettingsError(f"{said!r} may be any of: {', '.join(meant)}")
             if given or self.given.yes:
                 raise SettingsError(
-                    f"{said or 'no answer'!r} is none of: "
+                    f"{said or 'no input'!r} is none of: "
                     + ", ".join(each.name or each.value for each in options)
                 )
             self._say("One of the numbers, please.")

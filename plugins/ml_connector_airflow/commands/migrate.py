@@ -32,7 +32,7 @@ def airflows_database() -> Iterator[None]:
 def require_current_metadata() -> None:
     """Check that Airflow's database is of this version; make an empty SQLite file, as of a new home.
 
-    Airflow's database is Airflow's to migrate, above all where others run it.
+    Airflow's database is Airflow's to migrate, above all on a managed service.
 
     Raises:
         StorageError: it is away, empty, or of another version.

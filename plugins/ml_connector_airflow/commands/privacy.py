@@ -26,13 +26,15 @@ def forget(
     *,
     delete_contact: Annotated[
         bool,
-        typer.Option("--delete-contact", help="Delete it for good at Mailchimp, not archive it."),
+        typer.Option(
+            "--delete-contact", help="Delete the contact permanently, instead of archiving it."
+        ),
     ] = False,
     yes: Annotated[bool, typer.Option("--yes", help="Do it without asking.")] = False,
 ) -> None:
     """Erase a person: at Mailchimp, on the QuickBooks customer, and in all that is stored here."""
     if address == "-" and not yes:
-        raise SettingsError("an address on standard input leaves nobody to ask: add --yes")
+        raise SettingsError("an address on standard input leaves no way to ask: add --yes")
     from ml_connector.rules.addresses import typed_address
 
     if address == "-":
@@ -58,7 +60,7 @@ def forget(
 def rotate_keys(
     *,
     check: Annotated[
-        bool, typer.Option("--check", help="Count what is under which key, no more.")
+        bool, typer.Option("--check", help="Only count what is under which key.")
     ] = False,
 ) -> None:
     """Re-encrypt everything under the first key of the list, while syncs go on."""

@@ -1,6 +1,6 @@
 """Run a DAG by Airflow's own scheduler, and wait for its end.
 
-Beside a scheduler that works on the DAG, ``dag.test()`` would write the same rows of Airflow's
+Next to a scheduler that runs the DAG, ``dag.test()`` would write the same rows of Airflow's
 database. Postgres then ends one of the two as a deadlock.
 """
 

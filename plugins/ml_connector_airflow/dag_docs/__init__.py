@@ -1,4 +1,4 @@
-"""Load the documentation of a DAG (``doc_md``) from the Markdown page beside this module."""
+"""Load the documentation of a DAG (``doc_md``) from the Markdown page next to this module."""
 
 from pathlib import Path
 

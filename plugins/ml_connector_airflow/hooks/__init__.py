@@ -1,1 +1,1 @@
-"""Hooks: Airflow connections to clients, and no more."""
+"""Hooks: turn Airflow connections into clients."""

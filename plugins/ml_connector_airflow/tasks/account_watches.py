@@ -1,7 +1,7 @@
 """Watch what both accounts and the storage allow: webhooks, reads, contacts, free space.
 
-Each fault is one alert, told once and once when it is over. An account that does not respond has
-alerts of its own, so it leaves the alerts here as they are.
+Each fault is one alert: one message when it begins and one when it ends. An account that does not
+respond has alerts of its own, so it leaves the alerts here unchanged.
 """
 
 import shutil
@@ -38,10 +38,10 @@ SILENT_FOR = timedelta(days=2)
 """Webhooks are silent if none arrived for this long although there was something to announce."""
 
 MIN_UNANNOUNCED = 2
-"""A single change may be one that Mailchimp or QuickBooks does not announce."""
+"""Mailchimp or QuickBooks may not announce a single change."""
 
 READ_SHARES = (70, 90)
-"""Percentages of ``quickbooks.monthly_reads`` that are told, each once a month."""
+"""Percentages of ``quickbooks.monthly_reads`` that raise an alert, each once a month."""
 
 CONTACT_SHARE = DATABASE_SHARE = 90
 """Percentage of the limit from which on the alert holds."""
@@ -222,7 +222,7 @@ def watch_contacts(database: Database, syncs: Iterable[Sync], *, limit: int) -> 
     """Compare the contacts of each Mailchimp account with the plan's limit; return faults.
 
     Mailchimp counts subscribed, unsubscribed and non-subscribed contacts of all audiences, and
-    tells no limit.
+    returns no limit.
     """
     accounts = {sync.mailchimp_conn_id: sync for sync in syncs}
     known = [f"contact_limit:{conn_id}" for conn_id in accounts]
@@ -272,7 +272,7 @@ def watch_storage(database: Database, *, max_gb: int) -> int:
 
 
 def _client(sync: Sync, scope: Scope) -> MailchimpClient:
-    """Return a client that gives up soon: the next watch tries again."""
+    """Return a client with few retries: the next watch tries again."""
     hook = MailchimpHook(sync.mailchimp_conn_id)
     retries = Retries(tries=2, total_wait=10)
     return hook.get_client(sync.audience_id, retries=retries, calls=scope.calls)

@@ -29,8 +29,8 @@ def preview_erasure(address: str, *, delete_contact: bool) -> Iterator[str]:
         person = erasing.person_to_erase(database, _vault(), address)
     ids = ", ".join(f"{each.sync} {each.customer_id}" for each in person.customers)
     yield f"QuickBooks customers: {ids or 'none'}. They stay in QuickBooks, without our lines."
-    yield f"Addresses of this person: {len(person.keys)}, suppressed for good."
-    end = "deleted for good" if delete_contact else "archived"
+    yield f"Addresses of this person: {len(person.keys)}, suppressed permanently."
+    end = "deleted permanently" if delete_contact else "archived"
     yield f"Mailchimp: the contact is {end}, in the audiences of {', '.join(load_syncs())}."
     yield "Here: everything about this person is destroyed, but for a keyed hash of each address."
 

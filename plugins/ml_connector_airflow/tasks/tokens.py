@@ -33,7 +33,7 @@ GROUP = 25
 
 TURNS = 7
 """Runs after which each of very many connections was refreshed: six hours. A refresh token lasts
-for 100 days, and whoever finds an access token too old refreshes it."""
+for 100 days, and each call refreshes an access token that is too old."""
 
 EVERY = timedelta(minutes=50)
 """An access token lives an hour."""
@@ -82,7 +82,7 @@ def _scheduled_at() -> datetime | None:
 def refresh_tokens(conn_ids: Sequence[str]) -> list[dict[str, Any]]:
     """Refresh the connections whose turn it is; return expiry times and no token.
 
-    A run that somebody triggered refreshes all.
+    A run triggered by a user refreshes all.
 
     A failed connection holds up no other one. A retry of the task refreshes those that are left.
 
@@ -112,7 +112,7 @@ def refresh_tokens(conn_ids: Sequence[str]) -> list[dict[str, Any]]:
 def _refreshed(database: Database, conn_id: str, *, since: datetime | None) -> dict[str, Any]:
     try:
         token = QuickBooksHook(conn_id).token_manager(database).refresh(since=since)
-    except NotConnected:  # there is nothing to keep alive, and whoever needs it says so
+    except NotConnected:  # there is nothing to keep alive, and the sync that needs it fails
         raise
     except NeedsReauth as error:
         metrics.token(conn_id, "refused")

@@ -105,7 +105,7 @@ def undo_now(run: str, *, sync: str, dry_run: bool, approve: bool) -> Iterator[s
 
 
 class WaitsForApproval(ConnectorError):
-    """The guard holds the plan, and nobody approved it."""
+    """The guard holds the plan, and it was not approved."""
 
 
 def _reader(scope: Scope) -> MailchimpClient:
