@@ -205,7 +205,7 @@ class EmbeddedPostgres:
             )
 
     def _create(self, owner: pwd.struct_passwd | None) -> None:
-        """Run initdb into a temporary folder, then rename it: a killed start leaves no partial one."""
+        """Run initdb into a temporary folder, then rename it: a kill leaves no partial one."""
         fresh = self.home / "data.new"
         shutil.rmtree(fresh, ignore_errors=True)
         fresh.mkdir(mode=0o700)

@@ -58,8 +58,8 @@ def _never(path: str) -> bool:  # noqa: ARG001 - the general signature
 class Conventions:
     """How one API's calls read in the journal.
 
-    ``template`` leaves ids out of a path, ``is_write`` gets method, path and body, ``is_token``
-    tells OAuth calls (journaled as kind "token") from API calls.
+    ``template`` leaves ids out of a path, ``is_write`` gets method, path and body,
+    ``is_token`` distinguishes OAuth calls (journaled as kind "token") from API calls.
     """
 
     template: Callable[[str], str] = _same_path
@@ -73,11 +73,11 @@ def _request_id(message: Message) -> str | None:
 
 
 class BadControlRequestError(ValueError):
-    """A control call that cannot be carried out; answered 400 with the message."""
+    """A control call that cannot run; the response is a 400 with the message."""
 
 
 def reply(content: object, status: int = 200) -> Response:
-    """Answer a control call with JSON."""
+    """Respond to a control call with JSON."""
     return Response(msgspec.json.encode(content), status, media_type="application/json")
 
 
@@ -97,7 +97,7 @@ async def read_json(request: Request) -> Any:
 
 
 class Instrumented:
-    """One half of the sandbox: an API app, watched, with the control API beside it."""
+    """One half of the sandbox: an API app, watched, with the control API next to it."""
 
     def __init__(
         self,
@@ -289,7 +289,7 @@ class Instrumented:
 
 
 class _Kept:
-    """A ``send`` that keeps an answer instead of sending it."""
+    """A ``send`` that keeps a response instead of sending it."""
 
     def __init__(self) -> None:
         self.start: Message = {}

@@ -26,7 +26,7 @@ class _Action(_Spec, frozen=True, tag_field="kind"):
 
 
 class Status(_Action, frozen=True, tag="status"):
-    """Answer with this status and body; the handler does not run."""
+    """Respond with this status and body; the handler does not run."""
 
     status: int
     headers: dict[str, str] = {}
@@ -35,7 +35,7 @@ class Status(_Action, frozen=True, tag="status"):
 
 
 class Html(_Action, frozen=True, tag="html"):
-    """Answer with an HTML page, as a load balancer does; the handler does not run."""
+    """Respond with an HTML page, as a load balancer does; the handler does not run."""
 
     status: int = 503
     headers: dict[str, str] = {}
@@ -49,13 +49,13 @@ class Hang(_Action, frozen=True, tag="hang"):
 
 
 class Delay(_Action, frozen=True, tag="delay"):
-    """Run the handler at once and answer late: a timed-out write that was applied."""
+    """Run the handler at once and respond late: a timed-out write that was applied."""
 
     seconds: float
 
 
 class Drop(_Action, frozen=True, tag="drop"):
-    """Cut the TCP connection without an answer, before or after the handler applied the call."""
+    """Cut the TCP connection without a response, before or after the handler applied the call."""
 
     when: str = "before"
 
@@ -65,7 +65,7 @@ class Drop(_Action, frozen=True, tag="drop"):
 
 
 class Body(_Action, frozen=True, tag="body"):
-    """Answer 200 with another body, such as a SystemFault. ``apply`` runs the handler first."""
+    """Respond with 200 and another body, e.g. a SystemFault. ``apply`` runs the handler first."""
 
     body: Any
     content_type: str = "application/json"
@@ -73,7 +73,7 @@ class Body(_Action, frozen=True, tag="body"):
 
 
 class Malformed(_Action, frozen=True, tag="malformed"):
-    """Run the handler and send only the first half of its answer, with a matching length."""
+    """Run the handler and send only the first half of its response, with a matching length."""
 
 
 Action = Status | Html | Hang | Delay | Drop | Body | Malformed
@@ -144,7 +144,7 @@ class Rule:
 
 
 class Faults:
-    """The rules in force. The first rule that is due decides; every rule counts its matches."""
+    """The active rules. The first rule that is due decides; every rule counts its matches."""
 
     def __init__(self) -> None:
         self.rules: list[Rule] = []

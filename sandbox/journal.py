@@ -1,8 +1,8 @@
-"""The journal: what was asked of a mock server, in order, and what became of it.
+"""The journal: the requests to a mock server, in order, and their outcome.
 
-Headers are never recorded (but for the request id of an answer), so no access token or API key can end up here. Bodies are kept as the
-bytes that arrived and are parsed only when someone reads the journal, which keeps it cheap for
-benchmarks with a hundred thousand customers.
+Headers are never recorded (but for the request id of a response), so no access token or API key can
+end up here. Bodies are kept as the bytes that arrived and are parsed only when the journal is read,
+which keeps it cheap for benchmarks with a hundred thousand customers.
 """
 
 import json
@@ -18,7 +18,7 @@ from typing import Any
 class Call:
     """One API call. ``status`` is None while it runs, or when the connection was dropped.
 
-    ``request_id`` is the vendor's, as its answer names it.
+    ``request_id`` is the vendor's, as its response names it.
     """
 
     seq: int
@@ -38,7 +38,7 @@ class Call:
     started: float = field(default=0.0, repr=False)
 
     def as_dict(self) -> dict[str, Any]:
-        """Render the call for ``GET /_sandbox/journal``; JSON bodies are parsed, others are text."""
+        """Render the call for ``GET /_sandbox/journal``; JSON bodies are parsed, the rest is text."""
         return {
             "seq": self.seq,
             "at": datetime.fromtimestamp(self.at, UTC).isoformat(timespec="milliseconds"),
@@ -106,7 +106,7 @@ class Journal:
         return call
 
     def finish(self, call: Call) -> None:
-        """Note that a call is over, answered or not."""
+        """Note that a call is over, with a response or without."""
         call.duration_ms = round((time.perf_counter() - call.started) * 1000, 3)
         self.in_flight -= 1
 

@@ -35,7 +35,7 @@ class RunningSandbox:
 
 
 class Server(uvicorn.Server):
-    """uvicorn, leaving signals to whoever runs several servers in one process."""
+    """uvicorn, leaving signals to a caller that runs several servers in one process."""
 
     def __init__(self, config: uvicorn.Config, on_ready: Callable[[], None] | None = None) -> None:
         super().__init__(config)
@@ -76,7 +76,8 @@ def bind(host: str, port: int) -> socket.socket:
     Raises:
         OSError: the port is taken.
     """
-    # Without the protocol named, asyncio leaves Nagle's algorithm on and every answer takes 40 ms.
+    # Without the protocol named, asyncio leaves Nagle's algorithm on and every response takes 40
+    # ms.
     listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -161,7 +162,7 @@ def _wait_until_ready(process: subprocess.Popen[bytes], urls: list[str]) -> None
         if process.poll() is not None:
             raise SandboxNotStartedError(f"the sandbox ended with exit code {process.returncode}")
         if time.monotonic() > deadline:
-            raise SandboxNotStartedError(f"no answer from {waiting[0]} in {START_SECONDS:.0f} s")
+            raise SandboxNotStartedError(f"no response from {waiting[0]} in {START_SECONDS:.0f} s")
         try:
             with urllib.request.urlopen(f"{waiting[0]}/_sandbox/health", timeout=2):  # noqa: S310
                 waiting.pop(0)

@@ -18,7 +18,7 @@ from sandbox.running import Server, bind, make_server
 
 @dataclass(frozen=True)
 class Half:
-    """One of the two mock servers: its name, where it listens and what answers there."""
+    """One of the two mock servers: its name, where it listens and the app that serves there."""
 
     name: str
     listener: socket.socket

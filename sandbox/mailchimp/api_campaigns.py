@@ -1,4 +1,4 @@
-"""`/campaigns`, and below `/reports/{campaign_id}` what became of a campaign."""
+"""`/campaigns`, and below `/reports/{campaign_id}` the reports of a campaign."""
 
 from collections.abc import Callable, Iterable, Mapping
 from operator import attrgetter

@@ -14,7 +14,7 @@ from sandbox.mailchimp.webhooks import Webhook
 
 
 class WebhooksApi:
-    """Registration; an address has to answer a GET with 200 whenever it is set or edited."""
+    """Registration; an address must respond to a GET with 200 whenever it is set or edited."""
 
     def __init__(self, account: Account) -> None:
         self._account = account
@@ -36,7 +36,7 @@ class WebhooksApi:
         return collection(request, "webhooks", found, list_id=audience.id)
 
     async def add(self, request: Request) -> Response:
-        """Register one; only this answer holds its `signing_secret`."""
+        """Register one; only this response holds its `signing_secret`."""
         audience = self._audience(request)
         body: dict[str, Any] = await read_object(request)
         webhooks.check(body, url_required=True)
@@ -52,7 +52,7 @@ class WebhooksApi:
         return answer(self._webhook(request).render())
 
     async def change(self, request: Request) -> Response:
-        """Edit one; events and sources that are not sent stay as they are."""
+        """Edit one; events and sources that are not sent stay unchanged."""
         webhook = self._webhook(request)
         body: dict[str, Any] = await read_object(request)
         webhooks.check(body, url_required=False)
@@ -64,7 +64,7 @@ class WebhooksApi:
         return answer(webhook.render())
 
     async def remove(self, request: Request) -> Response:
-        """Remove one; what is on its way to it is not sent any more."""
+        """Remove one; what is on its way to it is no longer sent."""
         webhook = self._webhook(request)
         del self._audience(request).webhooks[webhook.id]
         return no_content()
@@ -72,7 +72,7 @@ class WebhooksApi:
     async def _check_address(self, audience: Audience, url: str, own: Webhook | None) -> None:
         message = ""
         if not await deliveries.answers(url, self._account.settings.webhook_timeout_seconds):
-            message = "The URL did not answer a GET request with the status 200."
+            message = "The URL did not respond to a GET request with the status 200."
         elif any(each.url == url and each is not own for each in audience.webhooks.values()):
             message = "Sorry, you can't set up multiple WebHooks for one URL"
         if message:

@@ -113,7 +113,7 @@ class Audience(Remembered):
         return member
 
     def rekey(self, member: Member, email: str) -> None:
-        """Give the member another address: the old hash is not found any more."""
+        """Give the member another address: the old hash is no longer found."""
         del self._by_hash[member.id]
         member.rekey(email)
         self._by_hash[member.id] = member

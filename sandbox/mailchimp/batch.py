@@ -1,4 +1,4 @@
-"""Batch subscribe, `POST /lists/{list_id}`: up to 500 members, failures beside successes in a 200."""
+"""Batch subscribe, `POST /lists/{list_id}`: up to 500 members, failures and successes in a 200."""
 
 from dataclasses import dataclass, field
 from typing import Any

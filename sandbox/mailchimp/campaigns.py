@@ -52,7 +52,7 @@ class Campaign(Remembered):
 
     Attributes:
         recipients: the members it was sent to, by `contact_id`.
-        activity: what they did, by `contact_id`, the oldest first; nobody without any is here.
+        activity: by `contact_id`, the oldest first; only members with activity.
         opt_outs: who left through it, by `contact_id`.
     """
 

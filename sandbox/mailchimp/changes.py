@@ -18,7 +18,7 @@ class Change(Struct, frozen=True, gc=False):
         merge_fields: the audience's definitions, to render the member's values.
         member: as it is after the change; None for a campaign.
         by: as in `StatusChange`.
-        details: what the type has beside the member: `action`, `reason`, `old_email`, ...
+        details: further values of the type: `action`, `reason`, `old_email`, ...
     """
 
     type: str
@@ -31,7 +31,7 @@ class Change(Struct, frozen=True, gc=False):
 
 
 class Changes:
-    """Tells every listener of every change, in order, before the write that made it is answered."""
+    """Report every change to every listener, in order, before the write gets its response."""
 
     def __init__(self) -> None:
         self.listeners: list[Callable[[Change], None]] = []

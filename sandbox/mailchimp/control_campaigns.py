@@ -72,7 +72,7 @@ class CampaignControl:
         return reply({"recorded": len(read)}, 201)
 
     async def simulate(self, request: Request) -> Response:
-        """Let shares of the recipients react; answers how many did."""
+        """Let shares of the recipients react; return how many did."""
         campaign = self._account.sent_campaign(request.path_params["campaign_id"])
         body = await read_json(request)
         shares = {name: body[name] for name in reactions.SHARES if name in body}

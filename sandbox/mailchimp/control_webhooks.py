@@ -37,7 +37,7 @@ class WebhookControl:
         """Wait until nothing is pending, 10 seconds at most unless `seconds` says otherwise."""
         seconds = (await read_json(request)).get("seconds", 10)
         if not isinstance(seconds, int | float):
-            raise ValueError("seconds is a number")  # noqa: TRY004 - answered 400
+            raise ValueError("seconds is a number")  # noqa: TRY004 - becomes a 400
         await self._deliveries.drain(seconds)
         ended = Counter(each.state for each in self._deliveries.done)
         counts = {state: ended[state] for state in ("delivered", "failed", "dropped")}

@@ -1,4 +1,4 @@
-"""Webhooks on their way: sent one by one, signed, and again until they are answered 2xx."""
+"""Webhooks on their way: sent one by one, signed, and again until the response is 2xx."""
 
 import asyncio
 import contextlib
@@ -28,7 +28,7 @@ class Delivery:
 
     Attributes:
         state: pending, delivered, failed (no try is left) or dropped (the webhook was removed).
-        last_status: of the last answer; 0 when there was none, and `last_error` says why.
+        last_status: of the last response; 0 when there was none, and `last_error` says why.
     """
 
     number: int

@@ -20,7 +20,7 @@ _REQUEST_ID = "mailchimp.request_id"
 
 
 class FrontDoor:
-    """Wraps the API. Every answer has an `X-Request-Id`; in a problem it equals `instance`."""
+    """Wraps the API. Every response has an `X-Request-Id`; in a problem it equals `instance`."""
 
     def __init__(self, app: ASGIApp, account: Account) -> None:
         self._app = app
@@ -72,7 +72,7 @@ def refuse(scope: Scope, problem: ProblemError) -> Response:
 
 
 async def on_problem(request: Request, error: Exception) -> Response:
-    """Answer a problem that a handler raised; an unknown address is a 404 like any other."""
+    """Respond with a problem that a handler raised; an unknown address is a 404 like any other."""
     if isinstance(error, HTTPException):
         error = problems.not_found()
     if not isinstance(error, ProblemError):

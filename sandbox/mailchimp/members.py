@@ -39,7 +39,7 @@ class Member(Struct, eq=False, gc=False):
         permissions: ids of the marketing permissions the member gave.
         compliance: the person opted out or the address bounced; the API cannot subscribe them
             until they come back by themselves, even after an archive.
-        status_changes: the first entry is the creation; the last one tells who set the status.
+        status_changes: the first entry is the creation; the last one names who set the status.
         mailed: campaigns sent to the member; `opened` and `clicked`: how many of them.
     """
 
@@ -100,7 +100,7 @@ class Member(Struct, eq=False, gc=False):
         return " ".join([str(values[tag]) for tag in ("FNAME", "LNAME") if tag in values])
 
     def contents(self) -> tuple[Any, ...]:
-        """Return all that a write can change, to tell a change from a repetition."""
+        """Return all that a write can change, to distinguish a change from a repetition."""
         return (self.email_address, self.status, self.profile(), frozenset(self.tags))
 
     def profile(self) -> tuple[Any, ...]:

@@ -164,8 +164,8 @@ class MergeFields(Remembered):
 
         Unknown tags are dropped and `""` clears. The whole record is checked, not only what was
         sent: an incomplete ADDRESS stored long ago makes every later write fail
-        (formie#2387, MailChimp.Net#631). `validate=False` is `skip_merge_validation`, which lets
-        wrong values in as well (mc4wp#808).
+        (formie#2387, MailChimp.Net#631). `validate=False` is `skip_merge_validation`, which also
+        lets wrong values in (mc4wp#808).
 
         Raises:
             ProblemError: 400, with one entry in `errors` per field that was refused.

@@ -1,6 +1,6 @@
 """Requests the mock server makes by itself: plain HTTP/1.1, one connection each.
 
-They run on the server's own event loop, so they delay no answer and end when the server ends.
+They run on the server's own event loop, so they delay no response and end when the server ends.
 """
 
 import asyncio
@@ -14,10 +14,10 @@ _LINGER_SECONDS = 1.0
 async def request(
     method: str, url: str, *, headers: Mapping[str, str], body: bytes = b"", seconds: float
 ) -> int:
-    """Send a request and return the answer's status; redirects are not followed.
+    """Send a request and return the response's status; redirects are not followed.
 
     Raises:
-        OSError: no connection, no answer within `seconds` (as TimeoutError), or not HTTP.
+        OSError: no connection, no response within `seconds` (as TimeoutError), or not HTTP.
     """
     # Not wait_for: in Python 3.11 it loses a cancellation that meets the end of what it waits for
     # (https://github.com/python/cpython/issues/86296), and a sender would never stop.
@@ -37,8 +37,8 @@ async def _request(method: str, url: str, headers: Mapping[str, str], body: byte
         await writer.drain()
         answer = (await reader.readline()).split()
         if len(answer) < 2 or not answer[0].startswith(b"HTTP/") or not answer[1].isdigit():
-            raise ConnectionError("no HTTP answer")
-        # A receiver whose answer is cut short would log an error of its own.
+            raise ConnectionError("no HTTP response")
+        # A receiver whose response is cut short would log an error of its own.
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_LINGER_SECONDS):
                 await reader.read()

@@ -76,7 +76,7 @@ def archive(audience: Audience, member: Member, _: dict[str, Any]) -> None:
 def change_email(audience: Audience, member: Member, given: dict[str, Any]) -> None:
     """Change the address as the person, through the preferences form.
 
-    The old address is not found any more; `contact_id`, `web_id`, tags and merge fields stay.
+    The old address is no longer found; `contact_id`, `web_id`, tags and merge fields stay.
     """
     email = given.get("email_address")
     if not email or audience.find(email) not in (None, member):

@@ -41,7 +41,7 @@ class ProblemError(Exception):
         self.allow = allow
 
     def body(self, instance: str) -> dict[str, Any]:
-        """Return the problem: the document to send; `instance` is the answer's request id."""
+        """Return the problem: the document to send; `instance` is the response's request id."""
         document: dict[str, Any] = {"type": DOCUMENTATION} if self.typed else {}
         document |= {
             "title": self.title,

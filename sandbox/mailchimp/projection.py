@@ -1,4 +1,4 @@
-"""Partial answers: the `fields` and `exclude_fields` parameters, paths with dots."""
+"""Partial responses: the `fields` and `exclude_fields` parameters, paths with dots."""
 
 from collections.abc import Iterable
 from typing import Any

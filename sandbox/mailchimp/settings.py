@@ -24,11 +24,11 @@ class Settings(Remembered):
             goes past it.
         contact_limit: contacts that the plan allows, archived ones not counted; 0 for any number.
         throttled: addresses that "signed up to a lot of lists very recently".
-        stats_cache_seconds: for how long an audience's `stats` are not counted anew.
+        stats_cache_seconds: for how long an audience's `stats` are not counted again.
         webhook_signing: webhooks registered from now on are signed, as since 2026.
-        webhook_retry_seconds: pauses between the tries of a webhook; after the last one it is
-            given up.
-        webhook_timeout_seconds: how long an answer to a webhook may take.
+        webhook_retry_seconds: pauses between the tries of a webhook; after the last one it has
+        failed.
+        webhook_timeout_seconds: how long a response to a webhook may take.
         webhook_duplicate_every: every nth webhook is sent twice; 0 for none.
         webhook_shuffle: webhooks are held back for up to half a second each, so that they arrive
             out of order.
@@ -74,5 +74,5 @@ class Settings(Remembered):
             setattr(self, name, value)
 
     def as_dict(self) -> dict[str, Any]:
-        """Return the settings in force."""
+        """Return the active settings."""
         return asdict(self)

@@ -1,4 +1,4 @@
-"""Between HTTP and the state: reading requests, writing answers, one route per resource."""
+"""Between HTTP and the state: reading requests, writing responses, one route per resource."""
 
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -61,7 +61,7 @@ def collection(request: Request, name: str, items: list[dict[str, Any]], **extra
 
 
 def resource(path: str, **handlers: Handler) -> Route:
-    """Route a resource below `/3.0` to methods; others get 405 with `Allow`."""
+    """Route a resource below `/3.0` to methods; other methods get 405 with `Allow`."""
 
     async def dispatch(request: Request) -> Response:
         method = "GET" if request.method == "HEAD" else request.method

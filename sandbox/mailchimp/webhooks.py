@@ -1,4 +1,4 @@
-"""The webhooks of one audience: what may be registered, and what it wants to hear."""
+"""The webhooks of one audience: what may be registered, and its events."""
 
 import ipaddress
 import secrets
@@ -46,7 +46,7 @@ class Webhook(Remembered):
 def create(list_id: str, body: dict[str, Any], *, signed: bool) -> Webhook:
     """Create a webhook from a checked body.
 
-    What the body leaves out is off: the default is not documented, so nobody should rely on one.
+    What the body leaves out is off: the default is not documented, so no client should rely on one.
     """
     return Webhook(
         secrets.token_hex(5),

@@ -123,7 +123,7 @@ def archive(audience: Audience, member: Member, *, by: str = "api") -> None:
 def add_tags(
     audience: Audience, member: Member, names: list[str], *, replace: bool = False
 ) -> None:
-    """Add tags by name; `replace` takes all others away, as `sync_tags` does."""
+    """Add tags by name; `replace` removes all other tags, as `sync_tags` does."""
     set_tags(audience, member, [(name, True) for name in names], replace=replace)
 
 

@@ -21,7 +21,7 @@ WRITABLE_ENTITIES = frozenset({"customer", "attachable"})
 
 
 class Api:
-    """Answers API requests: gateway checks first, then the resource the path names."""
+    """Serves API requests: gateway checks first, then the resource the path names."""
 
     def __init__(self, state: State, limits: Limits) -> None:
         self._state = state
@@ -29,7 +29,7 @@ class Api:
         self._operations = Operations(state)
 
     async def handle(self, request: Request) -> Response:
-        """Answer one request; every answer carries an ``intuit_tid``."""
+        """Respond to one request; every response carries an ``intuit_tid``."""
         body = await request.body()
         status, content = 200, b""
         try:
@@ -58,7 +58,7 @@ class Api:
             raise problems.throttled()
 
     def _answer(self, request: Request, body: bytes) -> bytes:
-        """Return the members of the answer, without braces and ``time``."""
+        """Return the members of the response, without braces and ``time``."""
         method, rest = request.method, request.path_params["rest"]
         entity, _, object_id = rest.partition("/")
         asked = request.query_params
@@ -76,7 +76,7 @@ class Api:
         raise problems.unsupported(request.url.path)
 
     def _once(self, request: Request, body: bytes) -> bytes:
-        """Run a write, or replay the answer a request id was given before.
+        """Run a write, or replay the response that a request id got before.
 
         Only successes are remembered. The same id with another body is refused with code 600
         (listed in Intuit's table; when exactly it is used is not documented).

@@ -1,4 +1,4 @@
-"""The batch endpoint: up to 30 independent items, each answered with its result or its fault."""
+"""The batch endpoint: up to 30 independent items, each with its result or its fault."""
 
 from typing import Any
 
@@ -15,7 +15,7 @@ _CONTROL = frozenset({"bId", "operation", "optionsData"})
 def answer(operations: Operations, sent: Any, *, limit: int, request_id: str | None) -> bytes:
     """Run a batch and return the ``"BatchItemResponse":[...]`` member.
 
-    Items do not share a transaction: one that fails leaves the others be.
+    Items do not share a transaction: a failed item does not affect the others.
 
     Raises:
         FaultError: 1040 over the limit, 2010 for a body of another shape, 2130 for long ids.

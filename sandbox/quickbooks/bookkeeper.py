@@ -40,7 +40,7 @@ class Bookkeeper:
     """One person, who changes one field of one customer at a time.
 
     ``ledger`` has, by customer id and field, the value last set; for Notes it is the person's own
-    text, which stands somewhere in Notes. ``lost`` are the values that were gone when the person
+    text, which is somewhere in Notes. ``lost`` are the values that were gone when the person
     came back to change them. ``refused`` counts edits that came to nothing: the name was taken, the
     Notes were full, the customer was inactive or gone.
     """

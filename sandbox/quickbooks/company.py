@@ -27,7 +27,7 @@ class Tombstone(Remembered):
 class Event:
     """A change of a customer, as the webhook sender reports it.
 
-    ``by_api`` tells what an app wrote from what a person did; ``inactivated`` an update that made
+    ``by_api`` distinguishes an app's writes from a person's; ``inactivated`` an update that made
     the customer inactive; ``deleted_id`` is the loser of a merge.
     """
 
@@ -41,7 +41,7 @@ class Event:
 
 @dataclass(frozen=True)
 class OtherName(Remembered):
-    """A vendor or employee: no more than an id and a name nobody else may take."""
+    """A vendor or employee: only an id, and a name that must be unique."""
 
     id: int
     name: str
@@ -83,7 +83,7 @@ class Company:
         """Return a customer, active or not.
 
         Raises:
-            FaultError: 2030 for an id that is no number, 610 for one that is not there.
+            FaultError: 2030 for an id that is no number, 610 for an unknown one.
         """
         if not row_id.isdecimal():
             raise problems.bad_id(row_id)

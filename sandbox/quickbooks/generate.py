@@ -1,7 +1,7 @@
 """Made-up customers in any number, the same for the same seed, odd in the ways real ones are.
 
 The shares below are rough guesses at a small company's customer list, meant to reach every branch of
-a sync, not to model anything. Domains are real-looking ones that no service refuses as fake.
+a sync, not to model anything. Domains look real, so no service refuses them as fake.
 """
 
 from collections.abc import Iterator

@@ -1,6 +1,6 @@
 """Reads and writes of single objects, shared by the plain endpoints and the items of a batch.
 
-Every method returns the encoded ``"Entity":{...}`` member of an answer, without the braces.
+Every method returns the encoded ``"Entity":{...}`` member of a response, without the braces.
 """
 
 from typing import Any
@@ -15,7 +15,7 @@ from sandbox.quickbooks.times import to_text
 
 Json = dict[str, Any]
 
-# In single reads and write answers, but absent from query rows (recorded traffic).
+# In single reads and write responses, but absent from query rows (recorded traffic).
 _TAX_CODE = {"value": "2"}
 
 

@@ -1,4 +1,4 @@
-"""What a person writes into the Notes box, among whatever else stands there.
+"""What a person writes into the Notes box, next to other text there.
 
 The person knows their own text and leaves the rest where it is, for instance a block that another
 app keeps between two lines starting with ``--- ``.

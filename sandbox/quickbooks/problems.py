@@ -1,4 +1,4 @@
-"""QuickBooks' error answers, worded as recorded from the real service.
+"""QuickBooks' error responses, worded as recorded from the real service.
 
 Business errors are a ``Fault`` (capitalised keys); errors of the gateway in front of it come in
 another envelope with lower-case keys and an epoch-millisecond ``time``.

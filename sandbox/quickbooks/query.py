@@ -1,4 +1,4 @@
-"""The query endpoint: which entities there are, and the JSON of an answer."""
+"""The query endpoint: which entities there are, and the JSON of a response."""
 
 from collections.abc import Callable
 from typing import Any

@@ -1,4 +1,4 @@
-"""Customers as stored: encoded once, answered many times, kept in the orders queries ask for.
+"""Customers as stored: encoded once, sent many times, kept in the orders queries ask for.
 
 A row holds its JSON as bytes, so that a page of a thousand is joined rather than built, and a
 hundred thousand customers fit in some 150 MB.
@@ -37,12 +37,12 @@ class Row:
     custom: bytes = b""
 
     def __setstate__(self, kept: list[Any]) -> None:
-        """Fill a row from a state file; one that an older version wrote has no custom fields."""
+        """Fill a row from a state file; a row of an older version has no custom fields."""
         for each, value in zip(fields(self), [*kept, b""], strict=False):
             object.__setattr__(self, each.name, value)
 
     def shown(self, *, custom_fields: bool) -> bytes:
-        """Return the JSON of an answer, with the custom fields if they are asked for."""
+        """Return the JSON of a response, with the custom fields if they are asked for."""
         if not custom_fields or not self.custom:
             return self.raw
         return b'%s,"%s":%s}' % (self.raw[:-1], CUSTOM_FIELDS.encode(), self.custom)

@@ -2,7 +2,7 @@ r"""The query language: from text to a statement, by Intuit's data-queries guide
 
 ``SELECT * | COUNT(*) | col, col FROM Entity [WHERE p op v [AND ...]] [ORDERBY p [ASC|DESC], ...]
 [STARTPOSITION n] [MAXRESULTS n]``. ``ORDER BY`` is accepted too, and the last two in either order.
-Values stand in single quotes with ``\'`` and ``\\`` as escapes; SQL's doubled quote is an error.
+Values are in single quotes with ``\'`` and ``\\`` as escapes; SQL's doubled quote is an error.
 """
 
 import re

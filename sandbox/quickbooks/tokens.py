@@ -40,7 +40,7 @@ class Family(Remembered):
 
 @dataclass(frozen=True)
 class Grant:
-    """What a token call answers."""
+    """The response to a token call."""
 
     access_token: str
     expires_in: int

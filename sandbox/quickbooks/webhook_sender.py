@@ -29,7 +29,7 @@ class WebhookSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     ``retry_seconds`` are the waits after each try that failed, the last one for ever after.
     ``delay_seconds`` collects events for that long before each delivery. ``duplicate_every``: each
-    n-th event is sent once more in a later delivery, under the same id. ``shuffle`` mixes whatever
+    n-th event is sent again in a later delivery, under the same id. ``shuffle`` mixes whatever
     waits to be sent. ``inactivation``: what is reported of a customer made inactive (not known).
     """
 
@@ -61,7 +61,7 @@ class Delivery:
     """One body, sent until it is acknowledged.
 
     ``state`` is pending, delivered, or abandoned (the settings were changed meanwhile).
-    ``last_status`` is 0 when there was no answer; ``last_error`` says why.
+    ``last_status`` is 0 when there was no response; ``last_error`` says why.
     """
 
     number: int

@@ -7,7 +7,7 @@ NAMESPACE = "http://schema.intuit.com/finance/v3"
 
 
 def render(body: dict[str, Any]) -> bytes:
-    """Render an answer's JSON as an ``IntuitResponse`` document."""
+    """Render a response's JSON as an ``IntuitResponse`` document."""
     time = quoteattr(str(body.get("time", "")))
     inner = "".join(_element(name, value) for name, value in body.items() if name != "time")
     head = '<?xml version="1.0" encoding="UTF-8" standalone="yes"?>'
