@@ -459,9 +459,9 @@ def test_a_customer_is_found_by_quickbooks_id(full, visitor):
 
 def test_a_contact_that_is_no_customers_is_found_by_its_address(visitor):
     found = visitor.post("/main/customers", {"wanted": "nobody@elsewhere.org"}).text
-    assert "which is no customer" in words_of(found)
+    assert "without a customer" in words_of(found)
     (link,) = re.findall(rf'href="{PREFIX}(/main/contacts/[0-9a-f]+)"', found)
-    assert "Contacts that are nobody's customers are left alone." in visitor.page(link)
+    assert "Contacts without a customer stay unchanged." in visitor.page(link)
 
 
 def test_no_page_has_personal_data_in_an_address(full, visitor):
@@ -764,8 +764,8 @@ SHOWN = {
     "marketing_permissions": ({"Email": "order form"}, "permissions Email (order form)"),
     "language": ("Locale", "Language from Locale"),
     "include": ({"customer_type": ["Retail"]}, "Only customer_type: Retail"),
-    "exclude": ({"currency": ["EUR", "USD"]}, "Left out currency: EUR, USD"),
-    "include_jobs": (False, "are left out"),
+    "exclude": ({"currency": ["EUR", "USD"]}, "Excluded currency: EUR, USD"),
+    "include_jobs": (False, "are skipped"),
     "on_inactive": ("tag", "gets the tag"),
     "inactive_tag": ("Gone", "the tag Gone"),
     "activity.write_to": ("attachment", "in an attached note"),
@@ -814,7 +814,7 @@ def test_quickbooks_is_connected_by_one_click_and_one_redirect(visitor):
     assert "Connected to the company Sandbox Company." in visitor.get(back).text
     redirect = f"https://airflow.example.com{PREFIX}/main/setup/connected"
     assert visitor.outside.connected == [("quickbooks_default", "c0de", "123145", redirect)]
-    assert "not the answer we are waiting for" in visitor.get(back).text
+    assert "belongs to no open connection attempt" in visitor.get(back).text
     assert len(visitor.outside.connected) == 1
 
 
@@ -840,7 +840,7 @@ def test_an_answer_that_was_not_asked_for_connects_nothing(visitor, query, syste
     path = "/main/setup/connected" + ("/mailchimp" if system == "mailchimp" else "")
     answer = visitor.get(f"{path}?code=c0de&realmId=1&{query}")
     assert answer.status_code == 400
-    assert "not the answer we are waiting for" in answer.text
+    assert "belongs to no open connection attempt" in answer.text
     assert visitor.outside.connected == []
 
 

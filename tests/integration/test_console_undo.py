@@ -50,5 +50,5 @@ def test_the_undos_own_page_names_the_run_and_lists_what_it_left(company, plan_i
     page = user.page(f"/main/plans/{newest_plan(company)}")
     assert f"Undoes plan {plan_id}" in page
     assert "it was changed since that run" in page
-    assert "left as it is" in page
+    assert "unchanged" in page
     assert "Undo this run" not in page, "a preview wrote nothing"

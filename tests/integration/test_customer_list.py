@@ -128,7 +128,7 @@ def test_a_filter_lists_its_customers_and_a_link_holds_its_state(populated):
     assert (len(every), "Gone" in every) == (13, False)
     odd = "status=nobody&changed_since=yesterday&tag=zz&sort=name&after=x&reason="
     assert names_in(visitor.get(f"/main/customers?{odd}").text) == every
-    assert "No customer fits the filter." in visitor.page("/main/customers?unfit=PHONE")
+    assert "No customer matches the filter." in visitor.page("/main/customers?unfit=PHONE")
 
 
 def test_every_filter_is_on_the_page_and_the_name_of_a_tag_in_no_url(populated):

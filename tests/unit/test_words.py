@@ -106,6 +106,7 @@ def of_markdown(source):
 
 def of_template(source):
     source = re.sub(INLINE, "", source)
+    source = re.sub(r"\{% (for|if|elif) .*?%\}|\.\w+|\"\w+\":", "", source)
     for number, line in enumerate(source.split("\n"), 1):
         yield Text(number, "template", line)
 

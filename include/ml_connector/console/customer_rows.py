@@ -42,7 +42,7 @@ def row_with_phone(entry: CustomerEntry, sync: Sync) -> dict[str, Any]:
 
 
 def phone_of(entry: CustomerEntry, sync: Sync) -> str:
-    """Return the phone number by the first merge field that maps one; others are not stored."""
+    """Return the phone number by the first merge field that maps one; no other is stored."""
     return next(
         (
             str(value)

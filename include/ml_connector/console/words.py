@@ -16,7 +16,7 @@ STATUS = {
     "unsubscribed": "Unsubscribed",
     "cleaned": "Cleaned",
     "archived": "Archived",
-    "forgotten": "Deleted for good",
+    "forgotten": "Deleted permanently",
     "absent": "Not in the audience",
     "moved": "Changed address",
 }
@@ -24,10 +24,10 @@ STATUS_MEANS = {
     "subscribed": "gets the newsletter",
     "pending": "was asked to confirm and has not",
     "transactional": "gets transactional mail only, no newsletter",
-    "unsubscribed": "opted out; nothing we do may undo that",
+    "unsubscribed": "opted out; no write of ours may undo that",
     "cleaned": "mail to this address does not arrive",
     "archived": "is out of the audience, its history is kept",
-    "forgotten": "was deleted for good; Mailchimp refuses the address from then on",
+    "forgotten": "was deleted permanently; Mailchimp refuses the address from then on",
     "absent": "is not in the audience",
     "moved": "took another address in Mailchimp",
 }
@@ -50,7 +50,7 @@ REASON = {
     "kept_inactive": "the customer is inactive, and the settings say to keep the contact",
     "inactive": "the customer is inactive in QuickBooks",
     "gone": "the customer was merged away or deleted in QuickBooks",
-    "no_customer": "no customer uses the address any more",
+    "no_customer": "no customer uses the address",
     "no_email": "the customer has no e-mail address in QuickBooks",
     "invalid_email": "invalid e-mail address in QuickBooks",
     "job_excluded": "it is a job or sub-customer, and the settings leave those out",
@@ -62,26 +62,26 @@ REASON = {
     "shared_address": "several customers share the address, and another one of them is shown",
     "parked": "Mailchimp asked to wait with this address",
     "opted_out_elsewhere": "the person opted out under a former address",
-    "archived_by_marketer": "somebody archived the contact in Mailchimp, and that is left alone",
-    "forgotten": "the contact was deleted for good in Mailchimp",
+    "archived_by_marketer": "a user archived the contact in Mailchimp, and it stays archived",
+    "forgotten": "the contact was deleted permanently in Mailchimp",
     "address_changed_in_mailchimp": "the person took another address in Mailchimp; "
     "take it over in QuickBooks, or leave it",
-    "owned_by_another_sync": "another sync had the contact first, and this one leaves it alone",
-    "left_to_another_sync": "no customer uses the address here any more; another sync takes it over",
+    "owned_by_another_sync": "another sync had the contact first, so this one skips it",
+    "left_to_another_sync": "no customer of this sync uses the address; another sync takes it over",
     "suppressed": "the person is never to be imported again",
     "compliance": "Mailchimp refuses the address: its person unsubscribed, bounced or complained",
     "fake_email": "Mailchimp rejected the address as fake or invalid",
     "member_exists": "the address was in the audience already",
     "signup_throttled": "the person signed up to a lot of lists lately; tried again later",
-    "unanswered": "Mailchimp's response did not say what became of this contact; tried again later",
+    "unanswered": "Mailchimp's response did not mention this contact; tried again later",
     "undo": "a person undid a run",
     "undone": "a run was undone; written again when QuickBooks or the settings change",
     "changed_since": "it was changed since that run",
-    "not_in_audience": "it is not in the audience any more",
+    "not_in_audience": "it is no longer in the audience",
     "erased": "its data in the audit was erased",
     "not_observed": "what it showed before was never read",
     "consent_would_rise": "taking it back would raise consent",
-    "nothing_to_undo": "the run left it as it was",
+    "nothing_to_undo": "the run did not change it",
     "undone_already": "it is as before the run",
     "failed_or_parked": "its write failed or is parked",
     "not_written_in_quickbooks": "QuickBooks refused its activity, or it is parked",
@@ -175,16 +175,16 @@ EVENT = {
     "pending": "Asked to subscribe, not confirmed yet",
     "transactional": "Set to transactional mail only",
     "unsubscribed": "Unsubscribed",
-    "cleaned": "Mail bounced for good",
+    "cleaned": "Mail bounced permanently",
     "complained": "Reported a mail as spam",
     "archived": "Was archived in Mailchimp",
-    "forgotten": "Was deleted for good in Mailchimp",
+    "forgotten": "Was deleted permanently in Mailchimp",
     "profile_changed": "Changed their details in Mailchimp",
     "address_changed": "Changed their address in Mailchimp",
     "engaged": "Opened or clicked",
     "quiet": "Has not opened or clicked for 30 days",
     "bouncing": "Mail bounces for now",
-    "bounced": "Mail bounced for good",
+    "bounced": "Mail bounced permanently",
 }
 ENGAGEMENT = {
     Engagement.ENGAGED.value: "Reads it",
@@ -192,7 +192,7 @@ ENGAGEMENT = {
     Engagement.NEVER_OPENED.value: "Never opened",
     Engagement.NEVER_MAILED.value: "Never mailed",
     Engagement.BOUNCING.value: "Mail bounces for now",
-    Engagement.BOUNCED.value: "Mail bounced for good",
+    Engagement.BOUNCED.value: "Mail bounced permanently",
     Engagement.COMPLAINED.value: "Reported as spam",
 }
 DECISION = {
@@ -248,13 +248,13 @@ INBOX_REASON = {
     "too_many_events": "too many events at once",
     "no_id": "without an id",
     "no_email": "without an address",
-    "no_sync": "no sync is meant by it",
+    "no_sync": "it belongs to no sync",
     "not_found": "QuickBooks does not know the customer",
     "lease_expired": "its worker ended before it, five times",
 }
 BLOCK = {
     "due": "waiting to be written",
-    "stale": "waiting to be read again: somebody else wrote the customer first",
+    "stale": "waiting to be read again: another user wrote the customer first",
     "shown": "shown",
     "parked": "waiting for the next run",
     "refused": "refused by QuickBooks",
@@ -297,7 +297,7 @@ def label(name: object) -> str:
 
 
 _COMMAND = re.compile(r"(?:[;,.]| or|\s)*\s*run `ml-connector connect (\w+)`.*", re.DOTALL)
-"""Where an error tells to connect. The button takes its place, so what follows is left out."""
+"""Where an error asks to connect. The button takes its place, so the rest is cut."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -137,9 +137,9 @@ def link_members(
 ) -> int:
     """Read the contacts created just now, so that each has its contact id; return how many (A43).
 
-    A batch response has no contact id. Without one a member who changes the address cannot be told
-    from a stranger. ``keys`` reads single contacts; None reads what changed in the audience, which
-    the next run then does not read again. Contacts that this does not show have left the address.
+    A batch response has no contact id. Without one a member with a changed address looks like a
+    stranger. ``keys`` reads single contacts; None reads what changed in the audience, which the
+    next run then does not read again. Contacts that this does not show have left the address.
     """
     read = 0
     unlinked = _unlinked(scope, keys)
@@ -228,8 +228,8 @@ def complaints_among(
 ) -> set[str]:
     """Return the normalised addresses of cleaned members that reported a mail as spam.
 
-    ``complainants`` is called only if a member is cleaned: the status alone does not tell a bounce
-    from a complaint.
+    ``complainants`` is called only if a member is cleaned: the status alone does not distinguish
+    them from a bounce.
     """
     cleaned = {normal_form(each.email_address) for each in members if each.status is Status.CLEANED}
     return cleaned & {normal_form(each) for each in complainants()} if cleaned else set()
@@ -304,7 +304,7 @@ def _read_again(
 ) -> None:
     """Read members again that could not be read before: not every repair is a change.
 
-    ``all_listed``: what was not seen since ``before`` is in the audience no more.
+    ``all_listed``: what was not seen since ``before`` is no longer in the audience.
     """
     sync, system = scope.name, unreadable.MAILCHIMP
     with scope.database.begin() as connection:
@@ -392,7 +392,7 @@ def observe(scope: Scope, client: MailchimpClient, *, plan_id: int, shard: int) 
     """Read members that a shard is about to write for the first time, if nothing is known of them.
 
     Reads them one by one, or lists the audience if that takes fewer calls (A41). After a change of
-    the mapping, contacts of ours count as well until a run has read the audience with it (A45).
+    the mapping, contacts of ours also count until a run has read the audience with it (A45).
     """
     with scope.database.begin() as connection:
         unread = _unread(scope, cursors.get(connection, sync=scope.name, name=_CURSOR))
@@ -434,7 +434,7 @@ def look_before_updates(scope: Scope, client: MailchimpClient, *, plan_id: int) 
 def refresh_members(scope: Scope, client: MailchimpClient, handles: Sequence[Handle]) -> None:
     """Read single contacts, by contact id where it is known, and store what they are now.
 
-    A contact that took another address is found by its contact id; one that is gone was deleted.
+    A contact that took another address is found by its contact id; a missing contact was deleted.
     """
     with scope.database.begin() as connection:
         asked = server_time(connection)

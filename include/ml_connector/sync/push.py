@@ -388,7 +388,7 @@ class Pusher:
     def push_risky(self) -> None:
         """Write creations and restores that rest on other contacts, each after a fresh look (A42).
 
-        The look stores what it finds. A change whose facts moved is then decided again. Before
+        The look stores what it finds. A superseded change is then decided again. Before
         creations and restores that were decided long ago, the audience is read once.
         """
         place = {"plan_id": self._plan_id, "shard": self._shard}
@@ -658,7 +658,7 @@ def _statuses(change: ClaimedChange) -> tuple[Status | None, Status | None]:
     status = Status(change.status or Status.UNSUBSCRIBED)
     if change.kind == Kind.RESTORE:
         if change.known_status == Status.ARCHIVED and change.previous_status:
-            # An opt-out that became known since the plan: the contact comes back with no more.
+            # An opt-out since the plan: the contact comes back with no higher status.
             status = min(status, Status(change.previous_status), key=CONSENT_RANK.__getitem__)
         return None, status
     if change.kind == Kind.CREATE:

@@ -201,7 +201,7 @@ class AirflowServices:
         if ends.problem:
             return StatusLine(name="Token", said=ends.problem, ok=False, access=QUICKBOOKS)
         if ends.refresh is None:
-            said = "stored; its end is told at the next refresh"
+            said = "stored; the next refresh shows its end"
             return StatusLine(name="Token", said=said, access=QUICKBOOKS)
         said = f"stored; the refresh token ends on {utc_minute(ends.refresh)}"
         ok = ends.refresh > datetime.now(UTC)
@@ -237,9 +237,7 @@ class AirflowServices:
                 fix=keys.fixes.get(
                     sync.name,
                     "Secret is set; deliveries are "
-                    + (
-                        "signed as well." if signed else "not signed, the secret alone proves them."
-                    ),
+                    + ("signed too." if signed else "not signed, only the secret verifies them."),
                 ),
             ),
         ]
@@ -254,7 +252,7 @@ class AirflowServices:
                 return f"QuickBooks answers: {company}"
             name = mailchimp_client(scope).account().get("account_name")
             end_alert(scope.database, cause=needs_reauth(sync.mailchimp_conn_id))
-            return f"Mailchimp answers: {name}"
+            return f"Mailchimp responds: {name}"
 
     def audience(self, sync: Sync) -> Sequence[StatusLine]:
         """Read the audience and compare its merge fields with the settings."""

@@ -39,7 +39,7 @@ def load_keys() -> Keys:
 
     A missing connection gives no keys and an entry in ``fixes``. Raises ``StorageError`` if
     Airflow's database is unavailable. ``Connection.get`` reports that as a missing connection. The
-    Variables tell the difference, so they are read last.
+    Variables show the difference, so they are read last.
     """
     syncs = list(load_syncs().values())
     fixes: dict[str, str] = {}

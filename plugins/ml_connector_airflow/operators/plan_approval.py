@@ -17,9 +17,9 @@ from ml_connector_airflow.tasks import sync as sync_tasks
 APPROVE, REJECT = "Approve", "Reject"
 CONSOLE = "/ml-connector/console"
 SHOWN = "shown"
-"""Parameter of an answer: the fingerprint of the plan that the console's page showed."""
+"""Parameter of a decision: the fingerprint of the plan that the console's page showed."""
 ANSWER_WITHIN = timedelta(hours=20)
-"""Before the next daily run is due; no answer is a no."""
+"""Before the next daily run is due; without a decision the plan is rejected."""
 RETRY_DELAY = timedelta(seconds=10)
 
 
@@ -34,9 +34,9 @@ class PlanApproval(HITLOperator):
     template_fields = (*HITLOperator.template_fields, "sync")
 
     def __init__(
-        self, *, sync: Any, rejected: str = "the next run plans anew", **kwargs: Any
+        self, *, sync: Any, rejected: str = "the next run plans again", **kwargs: Any
     ) -> None:
-        # The scheduler may lose an answer that is given at once: soon asked again.
+        # The scheduler may lose an immediate decision: soon asked again.
         kwargs.setdefault("retry_delay", RETRY_DELAY)
         super().__init__(
             subject="The plan waits for your approval",
@@ -68,7 +68,7 @@ class PlanApproval(HITLOperator):
     def execute_complete(self, context: Context, event: dict[str, Any]) -> list[int]:
         """Return the plan's shards if it was approved and is unchanged.
 
-        Goes on waiting if the answer is about an earlier state of the plan, as an old page shows it.
+        Waits on if the decision is about an earlier state of the plan, as an old page shows it.
         """
         told = dict(event.get("params_input") or {})
         shown = told.pop(SHOWN, None)

@@ -251,7 +251,7 @@ ENDPOINTS = (
     ),
     Endpoint(
         name="events",
-        summary="What members did, newest first: " + ", ".join(words.EVENT) + ".",
+        summary="Member events, newest first: " + ", ".join(words.EVENT) + ".",
         row=_EVENT,
         read=_events,
         parameters={},

@@ -119,7 +119,7 @@ def _last_error(error: str | None, refused: Mapping[str, str]) -> str | None:
 
 
 def _told_already(visit: PageRequest, cause: str, refused: Mapping[str, str]) -> bool:
-    """Return whether the headline tells of an alert: an account that has to be connected."""
+    """Return whether the headline shows an alert: an account that has to be connected."""
     ending = f"refresh_token_ending:{visit.sync.quickbooks_conn_id}"
     return system_of(visit, cause) in refused or (cause == ending and QUICKBOOKS in refused)
 

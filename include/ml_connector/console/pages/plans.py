@@ -31,7 +31,7 @@ KINDS = ("sync", "preview", "webhooks", "replay", *UNDO_KINDS)
 
 UNDOABLE = ("sync", "webhooks", "replay", "undo")
 _QUESTION = "/api/v2/dags/{dag}/dagRuns/{run}/taskInstances/approval/-1/hitlDetails"
-"""Airflow's public REST API; the browser answers it with the user's own session.
+"""Airflow's public REST API; the browser calls it with the user's own session.
 
 https://airflow.apache.org/docs/apache-airflow/stable/stable-rest-api-ref.html
 """

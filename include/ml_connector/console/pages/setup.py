@@ -114,7 +114,7 @@ def connected(visit: PageRequest) -> Response:
     try:
         consent = CONSENT_PAGES[system].read(visit.query, state=kept)
         if consent is None:
-            said = "This is not the answer we are waiting for. Connect again under Setup."
+            said = "This redirect belongs to no open connection attempt. Connect again under Setup."
             return _message(visit, said)
         name = visit.services.outside.connect(
             system,
@@ -136,8 +136,8 @@ def other_loopback(request: Request) -> str | None:
     """Return where a redirect to this machine belongs, if it came under the machine's other name.
 
     Intuit redirects to ``localhost`` only and Mailchimp to ``127.0.0.1`` only. Login and state are
-    cookies of the name that the user came by. A cookie of another state is from a connect that was
-    given up.
+    cookies of the name that the user came by. A cookie of another state is from an abandoned
+    connect.
     """
     host, url = request.url.hostname or "", request.url
     if host not in LOOPBACK or HOP in request.query_params or "state" not in request.query_params:
@@ -161,7 +161,7 @@ def _conn_id(visit: PageRequest, system: str) -> str:
 
 
 def _connections(visit: PageRequest) -> list[StatusLine]:
-    """Return the connections' lines. One that a system refuses is not told as good."""
+    """Return the connections' lines. A refused connection is not shown as good."""
     lines = _tried(lambda: visit.services.outside.connections(visit.sync))
     with visit.services.database.begin() as connection:
         refused = refused_accounts(visit, connection)

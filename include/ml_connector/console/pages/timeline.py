@@ -48,7 +48,7 @@ def entry_of(happening: TimelineRow, reader: Reader) -> TimelineEntry:
 def _told(happening: TimelineRow, _reader: Reader) -> TimelineEntry:
     row = happening.row
     merged = row["deleted_id"]
-    title = f"Told: {words.label(row['kind'].replace('.', ' '))}"
+    title = f"Reported: {words.label(row['kind'].replace('.', ' '))}"
     return TimelineEntry(
         at=happening.at,
         kind="told",
@@ -130,7 +130,7 @@ def _did(happening: TimelineRow, reader: Reader) -> TimelineEntry:
         why=f"“{said}”" if detail.get("reason") else said,
         tone=words.tone(row["kind"]),
         facts=(
-            ("", "told by a webhook" if row["source"] == "webhook" else "seen in the audience"),
+            ("", "reported by a webhook" if row["source"] == "webhook" else "seen in the audience"),
         ),
         shown_at=row["written_to_quickbooks_at"],
     )

@@ -17,11 +17,11 @@ def of_customer(
     """Return the explanation of a customer in sentences, the most important first."""
     said = []
     if row.dirty:
-        said.append("QuickBooks told of a change; what follows from it is decided by the next run.")
+        said.append("QuickBooks reported a change. The next run decides on it.")
     if row.merged_into:
         said.append(f"It was merged into customer {row.merged_into} in QuickBooks.")
     if row.decision is None:
-        said.append("It was read from QuickBooks and not decided on yet.")
+        said.append("It was read from QuickBooks. The next run decides on it.")
     elif row.decision == "skipped":
         said.append(f"It is not a contact: {words.reason(row.reason)}.")
     elif row.decision == "linked":
@@ -31,7 +31,7 @@ def of_customer(
     if contact is not None:
         said += of_contact(visit, connection, contact)
     elif row.decision == "contact":
-        said.append("Mailchimp has not been told yet.")
+        said.append("It is not written to Mailchimp yet.")
     return said
 
 
@@ -42,7 +42,7 @@ def of_contact(visit: PageRequest, connection: Connection, contact: Row[Any]) ->
         f"The contact is {words.STATUS.get(status, status).lower()}: {_because(visit, connection, contact)}."
     ]
     if contact.archived_by:
-        who = "This sync" if contact.archived_by == "us" else "Somebody in Mailchimp"
+        who = "This sync" if contact.archived_by == "us" else "A user in Mailchimp"
         said.append(f"{who} archived it.")
     if contact.suppressed:
         said.append("The address is on the list of people never to import again.")
@@ -50,7 +50,7 @@ def of_contact(visit: PageRequest, connection: Connection, contact: Row[Any]) ->
         said.append("Its person took this address in Mailchimp; QuickBooks has the former one.")
     if contact.refused_reason:
         said.append(
-            f"Mailchimp refused what we last wanted to write: {words.reason(contact.refused_reason)}. "
+            f"Mailchimp refused the last write: {words.reason(contact.refused_reason)}. "
             "It is tried again when the customer changes."
         )
     if contact.parked_until:
@@ -77,5 +77,5 @@ def _because(visit: PageRequest, connection: Connection, contact: Row[Any]) -> s
         identity = member_events.identity(sync, key, row.kind)
         detail = visit.services.vault.decrypt(row.payload, identity)
     given = f", saying “{detail['reason']}”" if detail.get("reason") else ""
-    seen = "told by a webhook" if row.source == "webhook" else "seen when the audience was read"
+    seen = "reported by a webhook" if row.source == "webhook" else "seen when the audience was read"
     return f"the person {did} in Mailchimp on {when}{given} ({seen})"

@@ -29,12 +29,12 @@ _CHUNK = 1000
 _AWAY = "('archived', 'forgotten', 'absent', 'moved')"
 _LIVE = f"k.status NOT IN {_AWAY}"
 EVERYBODY: Mapping[str, str] = {"quickbooks": "all"}
-"""The filter that leaves nobody out."""
+"""The filter that includes every customer."""
 _ENGAGEMENT = f"CASE WHEN {_LIVE} THEN {STATE} END"
 _SINCE = "coalesce(k.status_since, k.last_changed)"
 
-# A customer's contact is at its address. One that another customer owns is that customer's. The
-# decision stands first: by it Postgres expects a match, and walks an index for a page.
+# A customer's contact is at its address. A contact that another customer owns is that customer's.
+# The decision comes first: by it Postgres expects a match, and walks an index for a page.
 SOURCE = """ml_connector.customers c LEFT JOIN ml_connector.contacts k
       ON k.sync = c.sync AND k.email_key = c.email_key
      AND (c.decision = 'contact' OR k.owner IS NULL OR k.owner = c.customer_id)"""

@@ -1,4 +1,4 @@
-"""Member events for other programs: what members did, newest first. Read-only."""
+"""Member events for other programs, newest first. Read-only."""
 
 from typing import Any
 

@@ -49,7 +49,7 @@ document.addEventListener("htmx:confirm", async (event) => {
 });
 
 // Approve and Reject answer Airflow's own question with the user's session: Airflow checks the rights
-// and keeps who answered.
+// and stores who decided.
 document.addEventListener("click", async (event) => {
   const button = event.target.closest("button[data-answer]");
   if (!button) return;
