@@ -122,7 +122,7 @@ distributed: install-dev ## Run 20,000 customers on docker-compose.yaml's servic
 companies: install-dev ## Run 20 companies (COMPANIES_ARGS="--companies 200") at once on the same services
 	@$(BIN)/python -m bench.many_companies $(COMPANIES_ARGS)
 
-pictures: install-dev ## Take the pictures of the docs anew, of a company that has lived for a month
+pictures: install-dev ## Take the pictures of the docs again, of a company that has lived for a month
 	@$(BIN)/python -m bench.pictures $(PICTURES_ARGS)
 
 clean: ## Remove the environment and all state, keys and databases included

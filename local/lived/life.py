@@ -14,7 +14,7 @@ CAMPAIGN_HOUR = 10
 SUBJECTS = (
     "What is new this autumn",
     "Five ideas for the long evenings",
-    "Our workshop opens its doors",
+    "Open day at our workshop",
     "Your winter check-up",
     "Opening hours over the holidays",
 )

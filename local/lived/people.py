@@ -1,7 +1,7 @@
 """Made-up customers of a company of some years, the same for the same seed.
 
 Every address ends in ``.example`` and every phone number is one of those reserved for stories:
-neither can belong to anybody. The shares are guesses at a small company's customer list.
+neither can belong to a person. The shares are guesses at a small company's customer list.
 """
 
 from collections.abc import Iterator
@@ -85,7 +85,7 @@ def phone(random: Random) -> str:
 
 
 def _written(own: str, shared: list[str], random: Random) -> str:
-    """Return what stands in QuickBooks' e-mail field."""
+    """Return the text of QuickBooks' e-mail field."""
     kinds = (
         (0.06, ""),
         (0.075, random.choice(UNUSABLE)),

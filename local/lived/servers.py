@@ -55,7 +55,7 @@ class Servers:
         self._api("POST", "webhooks", registered)
 
     def end_webhooks(self) -> None:
-        """Report to nobody any more."""
+        """Stop all webhooks."""
         self.quickbooks("DELETE", "webhooks")
         for each in self._api("GET", "webhooks")["webhooks"]:
             self._api("DELETE", f"webhooks/{each['id']}")

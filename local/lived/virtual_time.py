@@ -1,7 +1,7 @@
 """Virtual time: both mock servers and the connector's database believe in another hour.
 
-Postgres looks a function up along ``search_path``. There, ahead of ``pg_catalog``, stands a
-``clock_timestamp()`` of our own while time is virtual. The connector's SQL asks no other clock.
+Postgres looks a function up along ``search_path``. There, ahead of ``pg_catalog``, is our own
+``clock_timestamp()`` while time is virtual. The connector's SQL asks no other clock.
 """
 
 from collections.abc import Iterator

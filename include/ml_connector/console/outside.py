@@ -59,7 +59,7 @@ class Host(Protocol):
         ...
 
     def run_under_way(self, sync: Sync) -> RunUnderWay | None:
-        """Return the run of the sync that is running, else one that is queued; None without any."""
+        """Return the sync's running run, else a queued one; None without any."""
         ...
 
     def realm(self, sync: Sync) -> str:

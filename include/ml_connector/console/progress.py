@@ -20,7 +20,7 @@ STEPS = {
 """The steps of a run by task, in their order."""
 PUSH = ("push", "archive")
 POLL_SECONDS = 3
-"""A page asks for news this long after the last response."""
+"""A page polls this long after the last response."""
 WAITING_POLL_SECONDS = 10
 """The same while the run waits for a person."""
 STUCK = timedelta(minutes=1)
