@@ -775,7 +775,7 @@ SHOWN = {
     "guard.max_archives": (41, "41 archives"),
     "guard.max_archive_share": (0.23, "23"),
     "guard.max_updates": (321, "321 updates"),
-    "beside": ({"other_brand": True}, "beside other_brand"),
+    "beside": ({"other_brand": True}, "with other_brand"),
 }
 """By setting: a value, and the words that show it."""
 

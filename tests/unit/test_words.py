@@ -34,14 +34,35 @@ class Text(NamedTuple):
     text: str
 
 
-PHRASES = [
-    (re.compile(rf"(?<![\w-])(?:{each['not'].replace(' ', WHITE)})(?![\w-])", re.IGNORECASE),
-     [re.compile(allowed, re.IGNORECASE) for allowed in each.get("unless", ())], each)
-    for each in WORDS["phrases"]
-]  # fmt: skip
+def stems(pattern):
+    """Return letters that each alternative of a phrase contains: what to look for first."""
+    pattern = re.sub(r"\[[^]]*\]", " ", pattern)
+    while (flat := re.sub(r"\([^()]*\)[?*+]?(\{[^}]*\})?", " ", pattern)) != pattern:
+        pattern = flat
+    alternatives = re.sub(r"\w[?*]|\\.", " ", pattern).split("|")
+    return [max(re.findall(r"[a-z]+", each), key=len) for each in alternatives]
 
-# Reading a file's texts takes time: only if its source, with lines joined, has any phrase.
-ANY = re.compile("|".join(pattern.pattern for pattern, *_ in PHRASES), re.IGNORECASE)
+
+class Phrase(NamedTuple):
+    """An entry of the list, ready to search for."""
+
+    pattern: re.Pattern[str]
+    stems: list[str]
+    allowed: list[re.Pattern[str]]
+    use: str
+
+
+def phrase(entry):
+    text = rf"(?<![\w-])(?:{entry['not'].replace(' ', WHITE)})(?![\w-])"
+    allowed = [
+        re.compile(each.replace(" ", WHITE), re.IGNORECASE) for each in entry.get("unless", ())
+    ]
+    pattern = re.compile(text, re.IGNORECASE)
+    return Phrase(pattern, stems(entry["not"]), allowed, f"{entry['use']} ({entry['why']})")
+
+
+PHRASES = [phrase(each) for each in WORDS["phrases"]]
+# Where a line of a comment, a string or an element ends in the source, its sentence may go on.
 JOINTS = re.compile(r"""["']?\s*\n\s*(?:\#:?|--|//|f?["'])?\s*|<[^>]*>""")
 
 
@@ -145,19 +166,19 @@ def files():
 
 
 def complaints(name, source, suffix):
-    """Yield ``file:line: "phrase": use ... (why)`` for each phrase that is not used here."""
-    if not ANY.search(JOINTS.sub(" ", source)):
-        return
-    for line, kind, text in READERS[suffix](source):
-        for pattern, allowed, entry in PHRASES:
+    """Yield ``file:line: phrase: write ... (why)`` for each phrase that is not used here."""
+    lowered = source.lower()
+    near = [each for each in PHRASES if any(stem in lowered for stem in each.stems)]
+    joined = JOINTS.sub(" ", source) if near else ""
+    near = [each for each in near if each.pattern.search(joined)]
+    for line, kind, text in READERS[suffix](source) if near else ():
+        for pattern, _, allowed, use in near:
             for found in pattern.finditer(text):
                 inside = (m.span() for each in allowed for m in each.finditer(text))
                 if not any(a <= found.start() and found.end() <= b for a, b in inside):
                     at = line + text[: found.start()].count("\n")
-                    yield (
-                        f"{name}:{at}: {' '.join(found.group().split())!r} in a {kind}: "
-                        f"write {entry['use']} ({entry['why']})"
-                    )
+                    said = " ".join(found.group().split())
+                    yield f"{name}:{at}: {said!r} in a {kind}: write {use}"
 
 
 def sentences(name, source):
