@@ -238,7 +238,7 @@ class MailchimpClient:
     def _page(
         self, since: datetime | None, offset: int, *, archived: bool
     ) -> tuple[list[Listed], int]:
-        """Return a page and the number of members in the listing; 0 if the response tells none."""
+        """Return a page and the number of members in the listing; 0 if the response has none."""
         params = protocol.members_params(
             since=since,
             archived=archived,
