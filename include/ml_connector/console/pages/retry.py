@@ -41,7 +41,7 @@ def retry_listed(visit: PageRequest) -> Response:
     )
     marked = mark_due(scope, wanted=filter_of(visit, visit.form))
     if not marked:
-        said = "None of these customers failed or is parked any more."
+        said = "None of these customers is failed or parked now."
         return visit.page("notice.html", status=404, ok=False, said=said)
     due = f"{counted(marked, 'customer is', 'customers are')} due again."
     started = begin_run(visit)

@@ -45,7 +45,7 @@ _BLOCK = """EXISTS (SELECT 1 FROM ml_connector.activity_blocks b
 _HELD = ", ".join(f"'{reason}'" for reason in (*FINAL_REFUSALS, UNDONE))
 RETRYABLE_CONTACT = f"""(coalesce(k.refused_reason, '') NOT IN ({_HELD})
     AND (k.refused_reason IS NOT NULL OR coalesce(k.parked_until > now(), false)))"""
-"""Its write failed, or waits. Not one that Mailchimp refuses for good, or that a person undid."""
+"""Its write failed, or waits. Mailchimp does not refuse it permanently, and no undo wrote it."""
 RETRYABLE = f"({RETRYABLE_CONTACT} OR " + _BLOCK.format("('refused', 'parked')") + ")"
 """A customer whose contact or activity failed to be written, or waits until a time."""
 
