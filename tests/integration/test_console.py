@@ -497,7 +497,7 @@ def test_the_timeline_tells_everything_newest_first(full, visitor):
     page = visitor.page(f"/main/customers/{full.ids['Amy']}")
     story = page[page.index("Timeline") :]
     told = [
-        "Told: customer updated",
+        "Reported: customer updated",
         "Write Notes done",
         "Update contact done",
         "Create contact done",
@@ -570,8 +570,8 @@ def test_the_overview_of_an_empty_sync_says_what_to_do(empty):
 def test_the_audit_is_filtered(full, visitor):
     page = visitor.page("/main/audit?action=archive")
     assert "Archive contact" in page
-    assert "No row fits the filter." in visitor.page("/main/audit?outcome=consent_raised")
-    assert "No row fits the filter." in visitor.page("/main/audit?since=2099-01-01")
+    assert "No row matches the filter." in visitor.page("/main/audit?outcome=consent_raised")
+    assert "No row matches the filter." in visitor.page("/main/audit?since=2099-01-01")
     assert visitor.get("/main/audit?since=rubbish&before=x&key=zz").status_code == 200
 
 

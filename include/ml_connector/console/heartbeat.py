@@ -107,7 +107,7 @@ def _held_by_person(
             headline=f"{'. '.join(refused.values())}.",
             detail="The first sync waits until both accounts are connected."
             if new
-            else "The sync stands still until you connect again. Nothing is lost meanwhile.",
+            else "The sync stops until you connect again. Nothing is lost meanwhile.",
             next_run=None if paused else following,
             connect=tuple(refused),
         )

@@ -94,7 +94,7 @@ CHANGE_STATE = {
     "failed": "failed",
     "applied": "done",
     "superseded": "superseded: data changed before it was written",
-    "left": "left as it is",
+    "left": "unchanged",
     "preview": "preview only",
 }
 INBOX = {
@@ -120,7 +120,7 @@ OUTCOME = {
     "outdated": "approved too late: data had changed, nothing was written",
     "skipped": "skipped",
     "linked": "linked",
-    "left": "left as it is",
+    "left": "unchanged",
     "evaluated": "evaluated",
     "requeued": "requeued",
     "waited": "waited",
@@ -129,7 +129,7 @@ OUTCOME = {
 }
 ACTION = {
     **KIND,
-    "delete_contact": "Delete contact for good",
+    "delete_contact": "Delete contact permanently",
     "skip": "Contact",
     "link": "Shared contact",
     "write_notes": "Write Notes",

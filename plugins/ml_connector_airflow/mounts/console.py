@@ -249,7 +249,7 @@ class AirflowServices:
                 client = quickbooks_client(scope)
                 company = client.company().name
                 names.store_company(scope, realm=client.realm_id, name=company)
-                return f"QuickBooks answers: {company}"
+                return f"QuickBooks responds: {company}"
             name = mailchimp_client(scope).account().get("account_name")
             end_alert(scope.database, cause=needs_reauth(sync.mailchimp_conn_id))
             return f"Mailchimp responds: {name}"
