@@ -2,7 +2,7 @@
 
 import gc
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from itertools import islice
@@ -19,21 +19,25 @@ def prefetch(items: Iterable[Item], *, threads: bool = True) -> Iterator[Item]:
     """Yield ``items`` in order while a thread fetches the next one; without ``threads``, in turn.
 
     At most two items are in memory. An error of ``items`` is raised where the item would have been
-    yielded. Closing the iterator waits for the fetch in flight.
+    yielded. Closing the iterator waits for the fetch in flight, then closes ``items``.
     """
     source = iter(items)
-    if not threads:
-        yield from source
-        return
 
     def fetch() -> list[Item]:
         return list(islice(source, 1))
 
-    with ThreadPoolExecutor(1, thread_name_prefix="prefetch") as pool:
-        coming = pool.submit(fetch)
-        while fetched := coming.result():
+    try:
+        if not threads:
+            yield from source
+            return
+        with ThreadPoolExecutor(1, thread_name_prefix="prefetch") as pool:
             coming = pool.submit(fetch)
-            yield from fetched
+            while fetched := coming.result():
+                coming = pool.submit(fetch)
+                yield from fetched
+    finally:
+        if isinstance(source, Generator):
+            source.close()
 
 
 def drain(step: Callable[[], bool], threads: int) -> None:

@@ -41,6 +41,23 @@ def test_nothing_is_left_running_when_the_reader_stops_early():
     assert not [t for t in threading.enumerate() if t.name.startswith("prefetch")]
 
 
+@pytest.mark.parametrize("threads", [True, False])
+def test_what_is_read_from_is_closed_when_the_reader_stops_early(threads):
+    closed = []
+
+    def pages():
+        try:
+            yield from range(10)
+        finally:
+            closed.append(True)
+
+    source = pages()
+    reading = prefetch(source, threads=threads)
+    next(reading)
+    reading.close()
+    assert closed == [True]
+
+
 def test_without_threads_an_item_is_fetched_when_it_is_asked_for():
     fetched = []
     reading = prefetch(map(fetched.append, range(3)), threads=False)

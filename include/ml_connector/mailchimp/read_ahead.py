@@ -43,7 +43,8 @@ class ReadAhead:
         traceback: TracebackType | None,
     ) -> None:
         if self._pool is not None:
-            self._pool.shutdown(cancel_futures=True)
+            # After an error, calls in flight may be at their retries for a long time.
+            self._pool.shutdown(wait=error is None, cancel_futures=True)
 
     @property
     def in_flight(self) -> bool:

@@ -233,7 +233,8 @@ class _Reader:
             times = [each.customer.last_updated for each in page.customers]
             self.watermark = max(filter(None, [self.watermark, *times]), default=None)
             log.info("customers_read", sync=scope.name, rows=self.staged.read)
-            self._on_read(self.staged.read, self._total)
+            read = self.staged.read  # customers that change during the load are read again
+            self._on_read(read, self._total and max(read, self._total))
 
     def _mapped(self, rows: Page[dict[str, Any]]) -> MappedPage:
         if self._seen_in:  # a full load is judged at its end
