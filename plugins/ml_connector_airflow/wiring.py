@@ -28,7 +28,8 @@ from ml_connector_airflow.hooks.quickbooks import QuickBooksHook
 
 DATABASE_CONN_ID = "ml_connector_db"
 PAGES_AT_A_TIME = 3
-"""Pages of a Mailchimp listing that a task reads in parallel: as many as it has connections."""
+"""Pages of a Mailchimp listing that a task with a slot of the Mailchimp pool reads in parallel: as
+many as the slot has connections."""
 PASSWORD_VARIABLE = "ML_CONNECTOR_DB_PASSWORD"  # noqa: S105 - its name; or with _FILE, a file's
 _DATABASE_FIX = "add one of type Postgres that points at the connector's database"
 _POSTGRES_OPTIONS = frozenset(
@@ -150,8 +151,11 @@ def quickbooks_client(scope: Scope) -> QuickBooksClient:
     )
 
 
-def mailchimp_client(scope: Scope, *, pages_at_a_time: int = PAGES_AT_A_TIME) -> MailchimpClient:
-    """Return a client of the sync's audience."""
+def mailchimp_client(scope: Scope, *, pages_at_a_time: int = 1) -> MailchimpClient:
+    """Return a client of the sync's audience.
+
+    It reads one page of a listing at a time unless its task holds a slot of the Mailchimp pool.
+    """
     conn_id = scope.sync.mailchimp_conn_id
     connection_named(conn_id, "add one of type Mailchimp")
     retries = Retries(

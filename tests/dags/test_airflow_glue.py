@@ -49,6 +49,24 @@ def test_a_hook_looks_its_connection_up_once_and_the_next_hook_again(monkeypatch
     assert QuickBooksHook("quickbooks_once").token_endpoint().mark("token") != mark
 
 
+def test_only_a_task_with_a_slot_of_the_mailchimp_pool_reads_pages_in_parallel(monkeypatch):
+    """Decision 0009: two connections are left to people, who use the console and the commands."""
+    from ml_connector.scope import Scope
+    from ml_connector.settings import Sync
+    from ml_connector_airflow.hooks.mailchimp import MailchimpHook
+    from ml_connector_airflow.tasks import sync as tasks
+    from ml_connector_airflow.wiring import PAGES_AT_A_TIME, mailchimp_client
+
+    monkeypatch.setenv("AIRFLOW_CONN_MAILCHIMP_DEFAULT", json.dumps({"conn_type": "mailchimp"}))
+    monkeypatch.setattr(
+        MailchimpHook, "get_client", lambda *_, pages_at_a_time, **__: pages_at_a_time
+    )
+    values = {"name": "west", "audience_id": "b2c3d4e5f6", "new_contact_status": "subscribed"}
+    scope = Scope(sync=Sync.model_validate(values), database=None, vault=None)
+    assert mailchimp_client(scope) == 1
+    assert tasks._slot_client(scope) == PAGES_AT_A_TIME
+
+
 def test_the_console_reads_a_syncs_company_in_its_connection(monkeypatch):
     from ml_connector.settings import Sync
     from ml_connector_airflow.mounts.console import AirflowServices

@@ -50,7 +50,13 @@ from ml_connector_airflow.alerts.delivery import end_alert, raise_alert
 from ml_connector_airflow.compat import AirflowSkipException
 from ml_connector_airflow.tasks.tokens import alert_reauth, needs_reauth
 from ml_connector_airflow.waiting import why_waiting
-from ml_connector_airflow.wiring import mailchimp_client, open_scope, quickbooks_client, run_of
+from ml_connector_airflow.wiring import (
+    PAGES_AT_A_TIME,
+    mailchimp_client,
+    open_scope,
+    quickbooks_client,
+    run_of,
+)
 
 Params = Mapping[str, Any]
 """The run's parameters, as ``forms.SYNC_CUSTOMERS`` describes them."""
@@ -99,6 +105,11 @@ def _step(sync: str) -> Iterator[Scope]:
         scope.database.close()
 
 
+def _slot_client(scope: Scope) -> MailchimpClient:
+    """Return a client for a task that holds a slot of the Mailchimp pool."""
+    return mailchimp_client(scope, pages_at_a_time=PAGES_AT_A_TIME)
+
+
 def _wait_for_accounts(sync: str) -> None:
     """Skip the run of a new sync until both accounts are connected. It leaves no plan."""
     scope = open_scope(sync)
@@ -144,7 +155,7 @@ def make_plan(sync: str, params: Params) -> list[int]:
     Checks the audience before anything may be written to it.
     """
     with _step(sync) as scope:
-        client = mailchimp_client(scope)
+        client = _slot_client(scope)
         on_page = ReadCount(scope, "members").add_page
         members.fetch_members(scope, client, full_sync=params["full_sync"], on_page=on_page)
         end_alert(scope.database, cause=needs_reauth(scope.sync.mailchimp_conn_id))
@@ -218,7 +229,7 @@ def shards_to_push(sync: str) -> list[int]:
 def push_shard(sync: str, shard: int) -> dict[str, int]:
     """Write one shard of the run's plan to Mailchimp; return the number of changes by state."""
     with _step(sync) as scope:
-        client, plan_id = mailchimp_client(scope), scope.plan_id()
+        client, plan_id = _slot_client(scope), scope.plan_id()
         # Nothing is added to an approved plan. Superseded changes wait for the next run.
         again = guard.plan_state(scope, plan_id=plan_id) != "approved"
         done = push.push_shard(scope, client, plan_id=plan_id, shard=shard, again=again)
@@ -258,7 +269,7 @@ def archive_contacts(sync: str, shards: Sequence[int] | None = ()) -> dict[str, 
         _skip_if_waiting()
     with _step(sync) as scope:
         _go_on(scope, shards)
-        client = mailchimp_client(scope)
+        client = _slot_client(scope)
         done = archive.archive_contacts(scope, client, plan_id=scope.plan_id())
         metrics.writes(sync, "mailchimp", done)
         return done
@@ -279,7 +290,7 @@ def fetch_activity(
         rejected = guard.plan_state(scope, plan_id=scope.plan_id()) == "rejected"
         if scope.read_only or rejected or not first_run.may_write(scope):
             return []
-        full_sync, client = params["full_sync"], mailchimp_client(scope)
+        full_sync, client = params["full_sync"], _slot_client(scope)
         done = follow_up.follow_up(scope, client, plan_id=scope.plan_id())
         metrics.writes(sync, "mailchimp", done)
         engagement.fetch_engagement(scope, client, full_sync=full_sync)

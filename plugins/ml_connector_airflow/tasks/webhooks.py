@@ -134,7 +134,7 @@ def open_sync(sync_name: str, database: Database, run: RunContext) -> OpenSync:
         scope=scope,
         realm=realm_in(connection.extra_dejson),
         open_quickbooks=partial(quickbooks_client, scope),
-        open_mailchimp=partial(mailchimp_client, scope, pages_at_a_time=1),
+        open_mailchimp=partial(mailchimp_client, scope),
     )
 
 
