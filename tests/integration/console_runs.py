@@ -24,11 +24,13 @@ def main() -> None:
         told[name] = said(triggering.start_sync(sync, preview=preview, actor="amy"))
 
     start("paused")
+    told["would_refuse"] = said(triggering.sync_refusal(sync))
     set_dag(is_paused=False, is_stale=True)
     start("stale")
     set_dag(is_stale=False, has_import_errors=True)
     start("broken")
     set_dag(has_import_errors=False)
+    told["would_start"] = triggering.sync_refusal(sync)
     start("started", preview=True)
     start("queued")
     told["under_way"] = shown(sync)

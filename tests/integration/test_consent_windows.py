@@ -328,7 +328,7 @@ def test_a42_a_restore_whose_outcome_is_unknown_takes_an_opt_out_along(company, 
 
 
 def retry_by_console(company: Company) -> None:
-    assert mark_due(company.scope(), wanted=CustomerFilter()) == 1
+    assert mark_due(company.scope(), wanted=CustomerFilter(), most=1) == 1
 
 
 def requeue_as_a_replay(company: Company) -> None:

@@ -87,6 +87,17 @@ def test_sync_now_and_preview_start_one_run_each_in_the_users_name(user, started
     assert started == [("main", False, "user"), ("main", True, "user")]
 
 
+def test_runs_that_a_user_starts_are_audited_with_who_it_was_and_refused_ones_are_not(
+    company, user, outside
+):
+    user.post("/main/run")
+    user.post("/main/run")
+    outside.under_way = None
+    user.post("/main/run?preview=1")
+    found = [(row["action"], row["outcome"], row["actor"]) for row in company.audit()]
+    assert found == [("start_run", "requested", "user"), ("start_preview", "requested", "user")]
+
+
 def test_a_second_click_starts_nothing_and_is_told_why(user, started):
     user.post("/main/run")
     again = user.post("/main/run")

@@ -32,6 +32,8 @@ def test_airflow_starts_one_run_and_each_refusal_says_what_to_do(told):
         f"The DAG {DAG} is paused. Switch it on in Airflow, then try again.",
         f"/dags/{DAG}",
     ]
+    assert told["would_refuse"] == told["paused"]
+    assert told["would_start"] is None
     assert told["stale"][:2] == [
         False,
         f"Airflow knows no DAG {DAG}. Check the DAG folder and the DAG processor.",

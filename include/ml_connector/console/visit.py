@@ -58,7 +58,8 @@ class Undo(Protocol):
 class Services:
     """Services the console is built with.
 
-    ``start``, ``replay`` and ``undo`` are None if this installation can start no runs.
+    ``start``, ``replay`` and ``undo`` are None if this installation can start no runs. ``refusal``
+    returns why ``start`` would refuse, without starting anything; None if it would not.
     """
 
     database: Database
@@ -69,6 +70,7 @@ class Services:
     clock: Callable[[], datetime]
     login_url: str = "/auth/login"
     start: Start | None = None
+    refusal: Callable[[Sync], Started | None] | None = None
     replay: Replay | None = None
     undo: Undo | None = None
 

@@ -85,6 +85,7 @@ REASON = {
     "undone_already": "it is as before the run",
     "failed_or_parked": "its write failed or is parked",
     "not_written_in_quickbooks": "QuickBooks refused its activity, or it is parked",
+    "by_hand": "a person asked for it",
     "call_list": "a person asked for names, addresses and phone numbers",
 }
 DONE = {"create": "created", "restore": "restored", "archive": "archived"}
@@ -150,6 +151,8 @@ ACTION = {
     "forget": "Erase person",
     "export_customers": "Download customers",
     "retry_customers": "Retry customers",
+    "start_run": "Start run",
+    "start_preview": "Start preview",
 }
 DRIFT = {
     "differs": "Another value",

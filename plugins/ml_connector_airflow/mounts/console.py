@@ -412,6 +412,7 @@ def console_services() -> Services:
         clock=lambda: datetime.now(UTC),
         login_url=get_auth_manager().get_url_login(),
         start=triggering.start_sync,
+        refusal=triggering.sync_refusal,
         replay=triggering.replay,
         undo=triggering.undo,
     )

@@ -27,12 +27,29 @@ _AT_WORK = ("running", "queued", "deferred", "awaiting_input", "up_for_retry", "
 
 def start_sync(sync: Sync, *, preview: bool, actor: str) -> Started:
     """Start a run of a sync, or its preview, unless one is under way."""
-    if missing := missing_accounts(sync):
-        said = f"{missing[0]} is not connected yet; run `ml-connector connect {missing[0].lower()}`"
-        return Started(said=said, ok=False)
+    if refused := _not_connected(sync):
+        return refused
     given = {"preview": True} if preview else {}
     said = "The preview has started. It writes nothing." if preview else "The sync has started."
     return _started(dag_of(sync), given, said, actor=actor, alone=True)
+
+
+def sync_refusal(sync: Sync) -> Started | None:
+    """Return why no run of a sync can be started; None if one can, or is under way."""
+    if refused := _not_connected(sync):
+        return refused
+    dag_id = dag_of(sync)
+    with create_session() as session:
+        known = session.scalar(select(DagModel).where(DagModel.dag_id == dag_id))
+        return _refused_by(known, dag_id)
+
+
+def _not_connected(sync: Sync) -> Started | None:
+    missing = missing_accounts(sync)
+    if not missing:
+        return None
+    said = f"{missing[0]} is not connected yet; run `ml-connector connect {missing[0].lower()}`"
+    return Started(said=said, ok=False)
 
 
 def replay(sync: Sync, ids: list[int], *, actor: str) -> Started:  # noqa: ARG001 -- as asked for

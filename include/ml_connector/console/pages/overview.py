@@ -77,7 +77,6 @@ def overview(visit: PageRequest) -> Response:
         unfinished = overview_queries.count_unfinished(connection, sync=sync.name)
         alerts = overview_queries.open_alerts(connection)
         values: dict[str, Any] = {
-            **run_card(visit, connection),
             "names": names.names_of(sync, connection),
             "differing": observations.count_differing(connection, sync=sync.name),
             "charts": _charts(visit, connection),
@@ -106,6 +105,7 @@ def overview(visit: PageRequest) -> Response:
         unfinished=unfinished,
         ends=TokenExpiry(problem=refused[QUICKBOOKS]) if QUICKBOOKS in refused else ends,
         concerns=concerns,
+        **run_card(visit),
         **values,
     )
 

@@ -87,7 +87,6 @@ def plan(visit: PageRequest) -> Response:
         undone = undos.run_of_plan(connection, plan_id=row.id)
         expected = forecast.shown(row.counts.get("forecast"))
         overwritten = _overwritten(visit, connection, row, expected)
-        card = run_card(visit, connection)
     page = rows[: plans.PAGE]
     return visit.page(
         "plan.html",
@@ -105,7 +104,7 @@ def plan(visit: PageRequest) -> Response:
         state=state,
         newer=page[-1].id if len(rows) > len(page) else 0,
         first=not after,
-        **card,
+        **run_card(visit),
     )
 
 

@@ -73,6 +73,28 @@ def waiting_plan(connection: Connection, *, sync: str) -> Row[Any] | None:
     ).one_or_none()
 
 
+def approval_first(connection: Connection, *, sync: str, run_id: str) -> str:
+    """Return which plan comes before anything is retried, and what to do; empty if none.
+
+    ``run_id``: the run under way, empty without one. An undo counts while its question can be open.
+    """
+    found = connection.execute(
+        text("""SELECT id, kind, state FROM ml_connector.plans
+                WHERE sync = :sync AND (
+                    run_id = :run_id AND state IN ('waiting', 'approved')
+                    OR kind = 'undo' AND state = 'waiting'
+                       AND created_at > now() - interval '1 day')
+                ORDER BY id LIMIT 1"""),
+        {"sync": sync, "run_id": run_id},
+    ).one_or_none()
+    if found is None:
+        return ""
+    if found.state == "approved":
+        return f"A run writes the approved plan {found.id}. Wait until it ends."
+    waiting = "An undo" if found.kind == "undo" else "A run"
+    return f"{waiting} waits for approval. Approve or reject plan {found.id} first."
+
+
 def changes(
     connection: Connection,
     *,
