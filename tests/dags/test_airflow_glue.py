@@ -62,7 +62,11 @@ def test_only_a_task_with_a_slot_of_the_mailchimp_pool_reads_pages_in_parallel(m
         MailchimpHook, "get_client", lambda *_, pages_at_a_time, **__: pages_at_a_time
     )
     values = {"name": "west", "audience_id": "b2c3d4e5f6", "new_contact_status": "subscribed"}
-    scope = Scope(sync=Sync.model_validate(values), database=None, vault=None)
+    scope = Scope(
+        sync=Sync.model_validate({**values, "fields": {"FNAME": "GivenName"}}),
+        database=None,
+        vault=None,
+    )
     assert mailchimp_client(scope) == 1
     assert tasks._slot_client(scope) == PAGES_AT_A_TIME
 
