@@ -43,16 +43,18 @@ def live(
     sync: str,
     settings: Path,
     month: Month = Month(),
+    until: datetime | None = None,
     say: Callable[[str], None],
 ) -> Company:
-    """Let the company live until now; its last act leaves a plan that needs approval.
+    """Let the company live until now, or a time before; its last act leaves a plan to be approved.
 
     Both mock servers and the connector's database are empty before.
     """
+    until = until or datetime.now(UTC)
     servers = Servers(credentials)
     clock = VirtualTime(servers, database_url)
     random = Random(month.seed)  # noqa: S311 - a story
-    began = datetime.now(UTC) - timedelta(days=month.days)
+    began = until - timedelta(days=month.days)
     # A refresh token that stays the same, since Airflow's Variable has the first one.
     servers.quickbooks("PUT", "settings", {"rotate": 1e9})
     say(f"{month.customers:,} customers enter the company, as over the years before")
@@ -66,7 +68,7 @@ def live(
         say(f"first run: {sum(row[3] for row in first.changes):,} changes, approved by admin")
         servers.begin_webhooks(receiver)
         life = Life(servers, company, random, clock=clock.now)
-        _days(connector, clock, life, servers, until=datetime.now(UTC), say=say)
+        _days(connector, clock, life, servers, until=until, say=say)
         servers.report_stranger(receiver)
         connector.process_webhooks()
         servers.end_webhooks()

@@ -3,17 +3,20 @@
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from random import Random
+from zoneinfo import ZoneInfo
 
 from sqlalchemy import text
 
-from local.lived.month import Month, live
+from local.lived.month import RUN_AT, Month, live
 from local.lived.people import iter_customers
 from local.settings import Ports, sandbox_credentials
 from ml_connector.audit import chain
+from ml_connector.settings import load_sync
 from ml_connector.sync import guard
 
 SETTINGS = Path(__file__).resolve().parents[2] / "include" / "config" / "syncs.yaml"
 DAYS = 2
+FRIDAY, HOUR = 4, 20
 CLOCKS = """
     SELECT DISTINCT pg_get_expr(d.adbin, d.adrelid) FROM pg_attrdef d
     JOIN pg_class c ON c.oid = d.adrelid
@@ -21,11 +24,18 @@ CLOCKS = """
       AND pg_get_expr(d.adbin, d.adrelid) LIKE '%clock%'"""
 
 
+def latest_friday() -> datetime:
+    """Return an hour of the last Friday that is over; no campaign is sent in the days before it."""
+    today = datetime.now(UTC).replace(hour=HOUR, minute=0, second=0, microsecond=0)
+    return today - timedelta(days=(today.weekday() - FRIDAY - 1) % 7 + 1)
+
+
 def test_a_lived_month_is_a_real_past_and_ends_with_a_plan_that_waits(company):
     ports = {
         f"{system}_port": int(url.rpartition(":")[2])
         for system, url in vars(company.mock_servers).items()
     }
+    until = latest_friday()
     live(
         sandbox_credentials(Ports(**ports)),
         database_url=company.database_url.replace("+psycopg", ""),
@@ -33,20 +43,22 @@ def test_a_lived_month_is_a_real_past_and_ends_with_a_plan_that_waits(company):
         sync="main",
         settings=SETTINGS,
         month=Month(customers=60, days=DAYS),
+        until=until,
         say=lambda _: None,
     )
-    now = datetime.now(UTC)
     with company.database.begin() as connection:
-        runs = connection.execute(
+        first, *daily = connection.execute(
             text("SELECT created_at FROM ml_connector.plans WHERE kind = 'sync' ORDER BY id")
         ).scalars()
-        days = {at.date() for at in runs}
         clocks = connection.execute(text(CLOCKS)).scalars().all()
         schemas = connection.execute(text("SELECT nspname FROM pg_namespace")).scalars().all()
     with company.database.begin() as connection:
         audit = chain.verify(connection, company.vault)
-    assert min(days) == (now - timedelta(days=DAYS)).date()
-    assert len(days) > DAYS
+    zone = ZoneInfo(load_sync("main", SETTINGS).timezone)
+    assert until - timedelta(days=DAYS) <= first < daily[0]
+    assert len(daily) == DAYS
+    assert {at.astimezone(zone).hour for at in daily} == {RUN_AT.hour}
+    assert daily[-1] < until
     assert clocks == ["clock_timestamp()"]
     assert "lived" not in schemas
     assert company.inbox().keys() == {"done", "quarantined"}
