@@ -3,7 +3,8 @@
 The forms are those of Unicode CLDR for English, by babel.
 """
 
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
+from typing import NamedTuple
 
 from babel import Locale
 from babel.dates import format_date, format_datetime, format_timedelta
@@ -14,6 +15,22 @@ NOTHING = "\u2013"
 _LOCALE = Locale("en")
 _NOW = 5
 """Seconds: what is no further away is now."""
+
+
+class _Unit(NamedTuple):
+    size: timedelta
+    at_least: timedelta
+
+
+_UNITS = (
+    _Unit(timedelta(days=365), timedelta(days=365)),
+    _Unit(timedelta(days=30), timedelta(days=61)),
+    _Unit(timedelta(days=1), timedelta(days=1)),
+    _Unit(timedelta(hours=1), timedelta(hours=1)),
+    _Unit(timedelta(minutes=1), timedelta(minutes=1)),
+    _Unit(timedelta(seconds=1), timedelta()),
+)
+"""Units of a distance, each from a least distance on. Their sizes are those of babel."""
 
 
 def grouped(value: float | None) -> str:
@@ -42,14 +59,24 @@ def percent(part: float, whole: float) -> str:
     return format_percent(share, locale=_LOCALE)
 
 
+def exact_percent(share: float) -> str:
+    """Return a share that somebody has set, as it was set: ``2.5%``."""
+    return format_percent(share, "#,##0.####%", locale=_LOCALE)
+
+
 def distance(time: datetime, now: datetime) -> str:
-    """Return how far a time is from now: ``22 min ago``, ``in 2 days``."""
+    """Return how far a time is from now, in full units: ``22 min ago``, ``in 2 days``."""
     between = time - now
     if abs(between.total_seconds()) < _NOW:
         return "now"
-    # Above a threshold of 1 the larger unit is taken only once it is full.
+    unit = next(each for each in _UNITS if abs(between) >= each.at_least).size
+    full = abs(between) // unit
     told = format_timedelta(
-        between, add_direction=True, format="short", threshold=1.0, locale=_LOCALE
+        (full if time > now else -full) * unit,
+        add_direction=True,
+        format="short",
+        threshold=full,  # so many of a larger unit there never are
+        locale=_LOCALE,
     )
     return told.replace(".", "")
 

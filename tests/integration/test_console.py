@@ -773,7 +773,7 @@ SHOWN = {
     "activity.batch_size": (17, "17 customers a call"),
     "activity.values": (False, "without changed values"),
     "guard.max_archives": (41, "41 archives"),
-    "guard.max_archive_share": (0.23, "23"),
+    "guard.max_archive_share": (0.025, "2.5%"),
     "guard.max_updates": (321, "321 updates"),
     "beside": ({"other_brand": True}, "with other_brand"),
 }

@@ -6,7 +6,15 @@ from pathlib import Path
 
 import pytest
 
-from ml_connector.display import NOTHING, about_seconds, counted, distance, grouped, percent
+from ml_connector.display import (
+    NOTHING,
+    about_seconds,
+    counted,
+    distance,
+    exact_percent,
+    grouped,
+    percent,
+)
 
 NOW = datetime(2026, 11, 30, 12, tzinfo=UTC)
 PRODUCT = Path(__file__).resolve().parents[2]
@@ -33,11 +41,18 @@ def test_a_share_is_never_rounded_to_none_or_all(expected, part, whole):
     assert percent(part, whole) == expected
 
 
+def test_a_share_in_the_settings_is_shown_as_it_was_set():
+    shares = (0.005, 0.025, 0.1, 0.995, 1.0)
+    assert [exact_percent(n) for n in shares] == ["0.5%", "2.5%", "10%", "99.5%", "100%"]
+
+
 @pytest.mark.parametrize(
     ("expected", "seconds"),
     [
         ("now", -2), ("22 sec ago", -22), ("22 min ago", -22 * 60), ("59 min ago", -59 * 60),
         ("in 3 hr", 3 * 3600), ("in 1 day", 86_400), ("2 days ago", -2 * 86_400),
+        ("1 hr ago", -91 * 60), ("1 day ago", -36 * 3600), ("in 11 days", 11 * 86_400),
+        ("in 45 days", int(45.5 * 86_400)), ("2 mo ago", -89 * 86_400), ("1 yr ago", -700 * 86_400),
     ],
 )  # fmt: skip
 def test_a_distance_is_told_in_the_largest_full_unit(expected, seconds):

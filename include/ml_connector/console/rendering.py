@@ -14,7 +14,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from ml_connector.console import words
-from ml_connector.display import counted, distance, grouped, pattern_time, percent
+from ml_connector.display import counted, distance, exact_percent, grouped, pattern_time, percent
 
 HERE = Path(__file__).parent
 STATIC = HERE / "static"
@@ -97,6 +97,7 @@ def environment() -> Environment:
     )
     made.filters |= {"grouped": grouped, "json": as_json, "groupby_day": by_day}
     made.globals |= {"version": version, "words": words, "percent": percent, "counted": counted}
+    made.globals["exact_percent"] = exact_percent
     return made
 
 
