@@ -52,12 +52,12 @@ PROGRAMS = (
     Program(
         names=("node",),
         package="nodejs",
-        purpose="Prism, which checks calls against Mailchimp's contract (tests/contract), and axe-core",
+        purpose="Prism, which checks calls against Mailchimp's contract (tests/contract), and axe-core (tests/axe)",
     ),
     Program(
         names=("npm",),
         package="npm",
-        purpose="the installation of Prism and axe-core (tests/contract)",
+        purpose="the installation of Prism and axe-core (tests/contract, tests/axe)",
     ),
 )
 

@@ -1,6 +1,6 @@
-"""Node packages of the tests, pinned in `package-lock.json` beside this file.
+"""Node packages of the tests, pinned in the `package-lock.json` of their folder.
 
-npm installs them into `node_modules` when a test needs them first.
+npm installs them into the folder's `node_modules` when a test needs them first.
 """
 
 import fcntl
@@ -9,8 +9,6 @@ import subprocess
 from pathlib import Path
 
 HERE = Path(__file__).parent
-MODULES = HERE / "node_modules"
-LOCK_FILE = HERE / "package-lock.json"
 
 
 class NodeMissingError(RuntimeError):
@@ -21,8 +19,8 @@ class NpmFailedError(RuntimeError):
     """npm could not install the packages; the message says why."""
 
 
-def installed(name: str) -> Path:
-    """Return a file below `node_modules`, installed first if need be.
+def installed(name: str, folder: Path = HERE) -> Path:
+    """Return a file below a folder's `node_modules`, installed first if need be.
 
     Test processes side by side take turns.
 
@@ -33,11 +31,12 @@ def installed(name: str) -> Path:
     npm = shutil.which("npm")
     if npm is None or shutil.which("node") is None:
         raise NodeMissingError("Node and npm are needed, and this machine has none")
-    with LOCK_FILE.open("rb") as turn:
+    modules = folder / "node_modules"
+    with (folder / "package-lock.json").open("rb") as turn:
         fcntl.flock(turn, fcntl.LOCK_EX)
-        if not (MODULES / name).exists():
+        if not (modules / name).exists():
             command = [npm, "ci", "--no-audit", "--no-fund"]
-            done = subprocess.run(command, cwd=HERE, capture_output=True, text=True, check=False)
+            done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
             if done.returncode != 0:
                 raise NpmFailedError(f"npm ci failed: {done.stderr.strip()[-500:]}")
-    return MODULES / name
+    return modules / name
