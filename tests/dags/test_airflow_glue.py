@@ -89,6 +89,18 @@ def test_the_console_reads_a_syncs_company_in_its_connection(monkeypatch):
         assert AirflowServices().realm(sync) == realm
 
 
+def test_a_missing_mailchimp_connection_takes_no_link_to_quickbooks_away(monkeypatch):
+    from ml_connector.console.links import Apps
+    from ml_connector.settings import Sync
+    from ml_connector_airflow.mounts.console import AirflowServices
+
+    monkeypatch.setenv("AIRFLOW_CONN_QUICKBOOKS_LINKED", json.dumps({"conn_type": "quickbooks"}))
+    values = {"name": "west", "audience_id": "b2c3d4e5f6", "new_contact_status": "subscribed"}
+    connections = {"quickbooks_conn_id": "quickbooks_linked", "mailchimp_conn_id": "gone"}
+    sync = Sync.model_validate({**values, **connections, "fields": {}})
+    assert AirflowServices().apps(sync) == Apps(quickbooks="https://app.qbo.intuit.com")
+
+
 @pytest.mark.parametrize(
     ("base_url", "under"),
     [

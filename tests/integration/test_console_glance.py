@@ -9,8 +9,11 @@ from sqlalchemy import text
 
 from ml_connector.console import words
 from ml_connector.console.links import Apps, mailchimp_app, quickbooks_app
-from ml_connector.sync import guard, names
+from ml_connector.errors import QuotaExhausted
+from ml_connector.sync import guard, names, targets
+from ml_connector.sync.undo import find_run, plan_undo
 from tests.integration.test_console import FakeOutside, Visitor, words_of
+from tests.integration.undoing import last_run
 
 
 def beat(html: str) -> str:
@@ -39,6 +42,43 @@ def test_a_plan_that_waits_turns_the_overview_amber_and_counts_as_on_its_page(co
     assert "Daily sync waits for approval 3" in latest
     assert "Daily sync waits for approval" in visitor.page("/main/plans")
     assert beat(Visitor(company, "viewer").get("/main").text) == "warn"
+
+
+class Paused(FakeOutside):
+    """An Airflow in which the sync's DAG is switched off."""
+
+    def paused(self, sync):
+        return True
+
+
+def test_a_paused_sync_says_so_although_its_plan_waits(company):
+    company.settings["first_run"] = "ask"
+    company.customer("Amy", "amy@birds-sanctuary.com")
+    scope = company.scope()
+    guard.hold_plan(scope, plan_id=company.decide(scope).plan_id)
+    page = Visitor(company, "viewer", outside=Paused()).page("/main")
+    assert "The sync is paused." in page
+    assert "Waiting for your approval of 1 change" in page
+
+
+def test_an_undo_that_waits_hides_no_failed_run_and_counts_what_it_will_write(company):
+    for name in ("amy", "bo"):
+        company.customer(name, f"{name}@birds-sanctuary.com")
+    company.sync()
+    company.person("amy@birds-sanctuary.com", "unsubscribe")
+    with company.database.begin() as connection:
+        undone = find_run(connection, last_run(company))
+    company.settings["guard"] = {"max_archives": 0}
+    scope = company.scope()
+    undo = plan_undo(scope, company.mailchimp_client(scope.calls), undone=undone)
+    held = guard.hold_plan(scope, plan_id=undo)
+    assert held is not None
+    sql(company, "UPDATE ml_connector.plans SET state = 'failed' WHERE kind = 'sync'")
+    html = Visitor(company, "viewer").get("/main").text
+    assert beat(html) == "bad"
+    page = words_of(html)
+    assert "The last run failed." in page
+    assert "Waiting for your approval of 1 change " in page, "and leaves the one that was changed"
 
 
 def test_the_overview_is_green_until_something_needs_a_person(company):
@@ -154,6 +194,43 @@ def test_both_accounts_are_called_by_their_names_and_fields_as_mailchimp_shows_t
     assert "Last Name Finch Falcon" in changed
 
 
+class Unnamed:
+    """An account whose name cannot be read."""
+
+    realm_id = "9341450000000001"
+
+    def audience(self):
+        raise QuotaExhausted("too many requests")
+
+    company = audience
+
+
+def test_a_name_that_cannot_be_read_stops_no_run_but_a_country_that_is_needed_does(company):
+    scope = company.scope()
+    names.learn_audience(scope, Unnamed())
+    company.settings["fields"] = {"FNAME": "GivenName"}
+    targets.learn_company(company.scope(), Unnamed())
+    with company.database.begin() as connection:
+        assert names.names_of(scope.sync, connection) == ("", "")
+    company.settings["fields"] = {"ADDRESS": "BillAddr"}
+    with pytest.raises(QuotaExhausted):
+        targets.learn_company(company.scope(), Unnamed())
+
+
+@pytest.mark.parametrize("status", ["absent", "forgotten"])
+def test_a_contact_that_mailchimp_no_longer_has_is_not_opened_there(company, status):
+    amy = company.customer("Amy", "amy@birds-sanctuary.com")
+    company.seed("amy@birds-sanctuary.com")
+    company.sync()
+    sql(company, "UPDATE ml_connector.contacts SET status = :status", status=status)
+    key = company.vault.email_key("amy@birds-sanctuary.com").hex()
+    visitor = Visitor(company, "viewer")
+    for path in (f"/main/customers/{amy}", f"/main/contacts/{key}"):
+        html = visitor.get(path).text
+        assert "In Mailchimp</h2>" in html
+        assert "Open in Mailchimp" not in html, path
+
+
 def test_audit_and_webhooks_name_the_customer_beside_the_id(company):
     amy = company.customer("Amy", "amy@birds-sanctuary.com")
     company.sync()
@@ -164,6 +241,19 @@ def test_audit_and_webhooks_name_the_customer_beside_the_id(company):
         assert re.search(rf">Amy</a> <span class=\"quiet\">{amy}<", visitor.get(path).text), path
     stranger = Visitor(company, "viewer", outside=Elsewhere())
     assert ">Amy</a>" not in stranger.get("/main/webhooks").text
+
+
+def test_an_event_about_an_invoice_names_no_customer_of_the_same_id(company):
+    amy = company.customer("Amy", "amy@birds-sanctuary.com")
+    company.sync()
+    company.told_by_quickbooks(("updated", amy))
+    sql(company, "UPDATE ml_connector.webhook_inbox SET kind = 'invoice.updated'")
+    visitor = Visitor(company, "viewer")
+    for path in ("/main/webhooks", "/main/webhooks/1"):
+        html = visitor.get(path).text
+        assert "nvoice updated" in html
+        assert "Amy" not in html
+        assert f"/customers/{amy}" not in html
 
 
 class Elsewhere(FakeOutside):

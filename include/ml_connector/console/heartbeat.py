@@ -51,8 +51,8 @@ def heartbeat(
 ) -> Heartbeat:
     """Judge a sync by its accounts, its schedule and its last run: the run's end, state and error.
 
-    ``refused``: why an account has to be connected, by system. ``asking``: the plan that waits for
-    approval.
+    ``refused``: why an account has to be connected, by system. ``asking``: the last run's plan, if
+    it waits for approval.
     """
     local = now.astimezone(ZoneInfo(sync.timezone))
     following = croniter(sync.schedule, local).get_next(datetime)
@@ -111,20 +111,20 @@ def _held_by_person(
             next_run=None if paused else following,
             connect=tuple(refused),
         )
-    if asking is not None:
-        why = asking.counts.get("why", "")
-        return Heartbeat(
-            state="waiting",
-            headline=f"Waiting for your approval of {counted(asking.changes, 'change')}.",
-            detail=f"{why[:1].upper()}{why[1:]}. Nothing is written until then.",
-            next_run=None if paused else following,
-            plan=asking.id,
-        )
     if paused:
         return Heartbeat(
             state="paused",
             headline="The sync is paused.",
             detail="Nothing is sent to Mailchimp until its DAG is switched on again in Airflow.",
             next_run=None,
+        )
+    if asking is not None:
+        why = asking.counts.get("why", "")
+        return Heartbeat(
+            state="waiting",
+            headline=f"Waiting for your approval of {counted(asking.changes, 'change')}.",
+            detail=f"{why[:1].upper()}{why[1:]}. Nothing is written until then.",
+            next_run=following,
+            plan=asking.id,
         )
     return None

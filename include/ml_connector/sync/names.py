@@ -2,14 +2,17 @@
 
 from typing import NamedTuple
 
+import structlog
 from sqlalchemy import Connection
 
+from ml_connector.errors import ConnectorError
 from ml_connector.mailchimp.client import MailchimpClient
 from ml_connector.scope import Scope
 from ml_connector.settings import Sync
 from ml_connector.store import cursors
 
 _COMPANY, _AUDIENCE = "company_name", "audience_name"
+log = structlog.get_logger(__name__)
 
 
 class AccountNames(NamedTuple):
@@ -47,11 +50,17 @@ def store_audience(scope: Scope, *, name: str) -> None:
 
 
 def learn_audience(scope: Scope, client: MailchimpClient) -> None:
-    """Read the audience's name, unless it is stored."""
+    """Read the audience's name, unless it is stored. A name that cannot be read stops no run."""
     with scope.database.begin() as connection:
         known = cursors.get(connection, sync=scope.name, name=_AUDIENCE).get("id")
-    if known != scope.sync.audience_id:
-        store_audience(scope, name=str(client.audience().get("name") or ""))
+    if known == scope.sync.audience_id:
+        return
+    try:
+        found = client.audience()
+    except ConnectorError as error:
+        log.warning("audience_name_not_read", sync=scope.name, error=type(error).__name__)
+        return
+    store_audience(scope, name=str(found.get("name") or ""))
 
 
 def _store(scope: Scope, cursor: str, id_: str, name: str) -> None:

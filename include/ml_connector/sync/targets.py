@@ -10,6 +10,7 @@ import msgspec
 import structlog
 from sqlalchemy import Connection
 
+from ml_connector.errors import ConnectorError
 from ml_connector.mailchimp.client import MailchimpClient
 from ml_connector.model import MergeField
 from ml_connector.quickbooks.client import QuickBooksClient
@@ -67,7 +68,8 @@ def field_names(sync: Sync, connection: Connection) -> dict[str, str]:
 def learn_company(scope: Scope, client: QuickBooksClient) -> None:
     """Read the company's name once, and its country.
 
-    The country is stored if addresses are mapped and the settings name none.
+    The country is stored if addresses are mapped and the settings name none. A name alone that
+    cannot be read stops no run.
     """
     realm = client.realm_id
     mapped = any(path in ADDRESSES for paths in scope.sync.fields.values() for path in paths)
@@ -76,7 +78,13 @@ def learn_company(scope: Scope, client: QuickBooksClient) -> None:
     wanted = mapped and not scope.sync.default_country and home != realm
     if not wanted and names.knows_company(scope, realm=realm):
         return
-    company = client.company()
+    try:
+        company = client.company()
+    except ConnectorError as error:
+        if wanted:
+            raise
+        log.warning("company_name_not_read", sync=scope.name, error=type(error).__name__)
+        return
     names.store_company(scope, realm=realm, name=company.name)
     if wanted:
         with scope.database.begin() as connection:

@@ -4,7 +4,7 @@ import asyncio
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import cache, partial
@@ -132,13 +132,13 @@ class AirflowServices:
 
     def apps(self, sync: Sync) -> Apps:
         """Return where the accounts are opened, by the hosts of the connections."""
-        try:
-            quickbooks = connection_named(sync.quickbooks_conn_id, "").host
-            mailchimp = connection_named(sync.mailchimp_conn_id, "")
-            base = base_url_of(mailchimp.password or "", mailchimp.host or "")
-        except ConnectorError:
-            return Apps()
-        return Apps(quickbooks=quickbooks_app(quickbooks or ""), mailchimp=mailchimp_app(base))
+        quickbooks = mailchimp = ""
+        with suppress(ConnectorError):  # one without its connection has no link
+            quickbooks = quickbooks_app(connection_named(sync.quickbooks_conn_id, "").host or "")
+        with suppress(ConnectorError):
+            found = connection_named(sync.mailchimp_conn_id, "")
+            mailchimp = mailchimp_app(base_url_of(found.password or "", found.host or ""))
+        return Apps(quickbooks=quickbooks, mailchimp=mailchimp)
 
     def token_ends(self, conn_id: str) -> TokenExpiry:
         """Return the expiry times in the token Variable, without the tokens."""

@@ -61,7 +61,7 @@ def overview(visit: PageRequest) -> Response:
         plans = plan_queries.page(connection, sync=sync.name, kinds=("sync", "preview"), limit=8)
         refused = refused_accounts(visit, connection)
         runs = [plan for plan in plans if plan.kind == "sync"]
-        asking = plan_queries.waiting_plan(connection, sync=sync.name)
+        asking = plan_queries.waiting_plans(connection, sync=sync.name)
         beat = heartbeat(
             sync,
             now=visit.now,
@@ -70,7 +70,7 @@ def overview(visit: PageRequest) -> Response:
             last_state=runs[0].state if runs else None,
             last_error=_last_error(runs[0].error, refused) if runs else None,
             refused=refused,
-            asking=asking,
+            asking=next((plan for plan in asking if runs and plan.id == runs[0].id), None),
         )
         inbox = inbox_queries.counts(connection, events)
         waiting = inbox_queries.waiting_events(connection, events, now=visit.now)
@@ -87,7 +87,7 @@ def overview(visit: PageRequest) -> Response:
             ),
         }
     concerns = [
-        *(_asking(asking) if beat.plan is None else ()),
+        *_asking(plan for plan in asking if plan.id != beat.plan),
         *(
             Concern(alert.message, "", since=alert.raised_at)
             for alert in alerts
@@ -179,8 +179,8 @@ def _concerns(
         )
 
 
-def _asking(plan: Row[Any] | None) -> Iterable[Concern]:
-    if plan is not None:
+def _asking(plans: Iterable[Row[Any]]) -> Iterable[Concern]:
+    for plan in plans:
         yield Concern(
             f"Waiting for your approval of {counted(plan.changes, 'change')}",
             plan.counts.get("why", ""),

@@ -53,7 +53,7 @@ def list_events(visit: PageRequest) -> Response:
 
 
 def _people(visit: PageRequest, connection: Connection, rows: Sequence[Row[Any]]) -> dict[str, str]:
-    """Return the names of the events' customers, by id. Another company's ids mean other people."""
+    """Return the names of the events' customers, by id. Other kinds' and companies' ids mean others."""
     realm = visit.realm
     return display_names(
         connection,
@@ -61,7 +61,10 @@ def _people(visit: PageRequest, connection: Connection, rows: Sequence[Row[Any]]
         ids={
             row.entity_id
             for row in rows
-            if row.entity_id and row.system == QUICKBOOKS and row.source == realm
+            if row.kind.startswith("customer.")
+            and row.entity_id
+            and row.system == QUICKBOOKS
+            and row.source == realm
         },
         vault=visit.services.vault,
     )

@@ -61,16 +61,18 @@ def plan_row(connection: Connection, *, sync: str, plan_id: int) -> Row[Any] | N
     ).one_or_none()
 
 
-def waiting_plan(connection: Connection, *, sync: str) -> Row[Any] | None:
-    """Return the newest plan that waits for approval, None if none does."""
-    return connection.execute(
-        text("""SELECT id, run_id, kind, counts, created_at,
-                       (SELECT coalesce(sum(changes), 0)::int FROM ml_connector.change_counts c
-                        WHERE c.plan_id = p.id AND c.state <> 'superseded') AS changes
-                FROM ml_connector.plans p
-                WHERE sync = :sync AND state = 'waiting' ORDER BY id DESC LIMIT 1"""),
-        {"sync": sync},
-    ).one_or_none()
+def waiting_plans(connection: Connection, *, sync: str) -> list[Row[Any]]:
+    """Return the plans that wait for approval, newest first, with how many changes wait."""
+    return list(
+        connection.execute(
+            text("""SELECT id, run_id, kind, counts, created_at,
+                           (SELECT coalesce(sum(changes), 0)::int FROM ml_connector.change_counts c
+                            WHERE c.plan_id = p.id AND c.state = 'pending') AS changes
+                    FROM ml_connector.plans p
+                    WHERE sync = :sync AND state = 'waiting' ORDER BY id DESC LIMIT :limit"""),
+            {"sync": sync, "limit": PAGE},
+        ).all()
+    )
 
 
 def approval_first(connection: Connection, *, sync: str, run_id: str) -> str:
