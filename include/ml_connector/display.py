@@ -60,7 +60,7 @@ def percent(part: float, whole: float) -> str:
 
 
 def exact_percent(share: float) -> str:
-    """Return a share that somebody has set, as it was set: ``2.5%``."""
+    """Return a configured share without rounding: ``2.5%``."""
     return format_percent(share, "#,##0.####%", locale=_LOCALE)
 
 

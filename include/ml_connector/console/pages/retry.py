@@ -68,7 +68,7 @@ def retry_listed(visit: PageRequest) -> Response:
 
 
 def _filter(visit: PageRequest, given: Mapping[str, str]) -> tuple[CustomerFilter, str]:
-    """Return the filter, and what is wrong with it. A wrong one must not become everybody."""
+    """Return the filter, and what is wrong with it. A wrong one must not become all customers."""
     wanted, wrong = read_filter(given, zone=visit.zone)
     said = "; ".join(f"{name}: {problem}" for name, problem in wrong.items())
     return wanted, said and f"The filter is wrong: {said}."

@@ -21,7 +21,7 @@ _LEFT = {"plan": runs.count_undecided, "write_activity": runs.count_due_blocks}
 def run_card(visit: PageRequest) -> dict[str, Any]:
     """Return what the card of the run shows: its progress, or the buttons that start one.
 
-    It asks Airflow before it takes a connection of ours: to wait with one would take it from others.
+    It asks Airflow before it takes a connection from the pool, which other pages need meanwhile.
     """
     return {"run": _progress(visit), "refused_run": None}
 

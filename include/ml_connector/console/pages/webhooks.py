@@ -53,7 +53,7 @@ def list_events(visit: PageRequest) -> Response:
 
 
 def _people(visit: PageRequest, connection: Connection, rows: Sequence[Row[Any]]) -> dict[str, str]:
-    """Return the names of the events' customers, by id. Other kinds' and companies' ids mean others."""
+    """Return the names of the events' customers, by id. Ids of other kinds or companies get none."""
     realm = visit.realm
     return display_names(
         connection,
