@@ -126,7 +126,7 @@ OUTCOME = {
     "requeued": "requeued",
     "waited": "waited",
     "gave_up": "stopped retrying",
-    **INBOX,
+    **{state: INBOX[state] for state in ("dead", "quarantined", "done", "ignored")},
 }
 ACTION = {
     **KIND,

@@ -66,7 +66,7 @@ def test_setup_pings_both_systems(airflow, watched):
     frame.get_by_role("link", name="Setup", exact=True).click()
     for name in ("QuickBooks", "Mailchimp"):
         frame.get_by_role("button", name=f"Ping {name}").click()
-        expect(frame.locator("main")).to_contain_text(f"{name} answers", timeout=PATIENCE)
+        expect(frame.locator("main")).to_contain_text(f"{name} responds", timeout=PATIENCE)
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
