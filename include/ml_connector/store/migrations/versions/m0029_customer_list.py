@@ -15,5 +15,6 @@ def upgrade() -> None:
     )
     op.execute(
         """CREATE INDEX contacts_listed ON ml_connector.contacts (sync, email_key)
-           INCLUDE (owner, status, engagement, status_since, last_changed, parked_until)"""
+           INCLUDE (owner, status, engagement, status_since, last_changed, parked_until,
+                    refused_reason)"""
     )
