@@ -108,7 +108,7 @@ def test_check_tells_the_places_of_the_keys_and_warns_of_airflows_own_database(a
         typed(airflow_environment, f"airflow variables set {name} {KEY}")
     stored = typed(airflow_environment, "ml-connector check")
     assert f"{keys[0]} (MetastoreBackend), index key from Variable {keys[1]}" in stored
-    assert f"warning: Airflow's own database holds {keys[0]} and {keys[1]}, beside" in stored
+    assert f"warning: Airflow's own database holds {keys[0]} and {keys[1]}, next to" in stored
     assert not Path(kept).exists()
     given = {"ML_CONNECTOR_ENCRYPTION_KEYS": KEY, "ML_CONNECTOR_INDEX_KEY": KEY}
     both = typed({**airflow_environment, **given}, "ml-connector check")
