@@ -84,7 +84,7 @@ docs: install-dev ## Build the documentation as a site in build/docs/site; warni
 schema: install ## Write the JSON schema of syncs.yaml, by which editors complete and check it
 	@$(BIN)/python -m ml_connector.settings_schema > include/config/syncs.schema.json
 
-reference: install-dev ## Write docs/commands.md and the table of settings from the code
+reference: install-dev ## Write docs/reference/commands.md and the table of settings from the code
 	@$(BIN)/python -m local.reference
 
 lock: install-dev ## Compile the locks of checkout, tests and image from pyproject.toml

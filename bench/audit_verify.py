@@ -1,6 +1,6 @@
 """``python -m bench.audit_verify``: a large audit written, sealed, then each row verified.
 
-The figures are in docs/audit.md. Memory is the process's highest so far, so what it grew by is what
+The figures are in docs/reference/audit.md. Memory is the process's highest so far, so what it grew by is what
 verifying took.
 """
 

@@ -28,7 +28,7 @@ FIELDS = {
     "ADDRESS": "BillAddr",
 }
 SLOTS = 2
-"""Of each company's two pools, as docs/configuration.md has it."""
+"""Of each company's two pools, as docs/reference/configuration.md has it."""
 
 
 @dataclass(frozen=True)

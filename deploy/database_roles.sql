@@ -5,7 +5,7 @@
 --     --file=deploy/database_roles.sql
 -- Both roles must exist (CREATE ROLE ... LOGIN PASSWORD ...). `ml-connector migrate` runs as the owner;
 -- the connection `ml_connector_db` of Airflow names the worker. With `audit.keep_months` old months of
--- the audit are dropped, and that alone needs the owner at run time (docs/audit.md).
+-- the audit are dropped, and that alone needs the owner at run time (docs/reference/audit.md).
 \set ON_ERROR_STOP on
 BEGIN;
 

@@ -1,8 +1,8 @@
 """Write the reference pages that follow from code: ``python -m local.reference``, by `make reference`.
 
-- ``docs/commands.md``: every command with its options, from the command line itself.
+- ``docs/reference/commands.md``: every command with its options, from the command line itself.
 - ``docs/images``: the drawings (``local/drawings.py``).
-- The table of settings in ``docs/configuration.md``, from the settings' models and their texts.
+- The table of settings in ``docs/reference/configuration.md``, from the settings' models and their texts.
 
 A test compares the pages with what this module would write.
 """
@@ -22,8 +22,8 @@ from ml_connector.settings import Sync
 from ml_connector.settings_schema import DESCRIPTIONS
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
-COMMANDS = DOCS / "commands.md"
-SETTINGS = DOCS / "configuration.md"
+COMMANDS = DOCS / "reference" / "commands.md"
+SETTINGS = DOCS / "reference" / "configuration.md"
 REQUIRED = object()
 """In place of the default of a setting that has none."""
 

@@ -107,7 +107,7 @@ def check_path(path: str, wholes: Collection[str] = ()) -> None:
         hint = "; a custom field is written CustomField[Its name]" if "Custom" in name else ""
         raise ValueError(
             f"{path} may not leave QuickBooks: only names, addresses, phones, notes and types are"
-            " sent on, never money, tax or terms. The list: docs/configuration.md, Attributes"
+            " sent on, never money, tax or terms. The list: docs/reference/configuration.md, Attributes"
             + hint
         )
     if parts and not dot and path not in wholes:

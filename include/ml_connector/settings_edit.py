@@ -34,7 +34,7 @@ from ml_connector.yaml_splice import (
 
 _HEAD = """\
 # Which company feeds which audience, and how. No secrets: those are in Airflow's connections.
-# docs/configuration.md explains every key.
+# docs/reference/configuration.md explains every key.
 syncs:
 """
 _SYNC = """\
@@ -97,7 +97,7 @@ class SettingsEdit:
         syncs = data.get("syncs") if isinstance(data, dict) else None
         if not isinstance({} if data is None else data, dict) or not isinstance(syncs or {}, dict):
             raise SettingsError(
-                f"{self.path} has no mapping `syncs`; docs/configuration.md has one"
+                f"{self.path} has no mapping `syncs`; docs/reference/configuration.md has one"
             )
         self._text, self._tree, self._data = text, tree, data or {}
 

@@ -111,14 +111,14 @@ DESCRIPTIONS = {
     "activity.batch_size": "customers a batch, up to 30",
     "guard.max_archives": (
         "a run that would archive more contacts than this, and more than the share below, "
-        "[waits for a person](operations.md#large-plans)"
+        "[waits for a person](../how-to/operations.md#large-plans)"
     ),
     "guard.max_archive_share": (
         "the share of the audience, 0 to 1; the larger of both limits counts"
     ),
     "guard.max_updates": "a run that would change more existing contacts than this also waits",
 }
-"""What each setting of a sync does, in Markdown: for editors and for docs/configuration.md."""
+"""What each setting of a sync does, in Markdown: for editors and for docs/reference/configuration.md."""
 
 _WHOLE = {
     "tags": "Tags of every contact, or {static: [...], from: {attribute: tag}}.",

@@ -1,4 +1,4 @@
-"""Counters and timings through Airflow's own metrics; docs/metrics.md lists the names.
+"""Counters and timings through Airflow's own metrics; docs/reference/metrics.md lists the names.
 
 Without StatsD or OpenTelemetry in Airflow's ``[metrics]``, each call ends in an empty function. No
 query runs for metrics then.

@@ -43,12 +43,17 @@ _INTEGRATIONS = [
     (
         "QuickBooks Online",
         "https://developer.intuit.com/app/developer/qbo/docs/get-started",
-        ["/docs/connect.md", "/docs/tokens.md", "/docs/webhooks.md", "/docs/activity.md"],
+        [
+            "/docs/how-to/connect.md",
+            "/docs/explanation/tokens.md",
+            "/docs/how-to/webhooks.md",
+            "/docs/reference/activity.md",
+        ],
     ),
     (
         "Mailchimp",
         "https://mailchimp.com/developer/marketing/",
-        ["/docs/connect.md", "/docs/consent.md", "/docs/webhooks.md"],
+        ["/docs/how-to/connect.md", "/docs/explanation/consent.md", "/docs/how-to/webhooks.md"],
     ),
 ]
 """Name, the vendor's documentation, how-to guides as paths of the repository."""

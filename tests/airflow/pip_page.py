@@ -1,4 +1,4 @@
-"""Type the commands of docs/install/pip.md as a reader does: ``python -m tests.airflow.pip_page``.
+"""Type the commands of docs/how-to/install/pip.md as a reader does: ``python -m tests.airflow.pip_page``.
 
 A fresh environment and an empty cache. The wheel of this checkout takes the place of the index, the
 version's lock that of Airflow's constraints, and a temporary Postgres that of the page's database.
@@ -17,7 +17,7 @@ from local.postgres import temporary
 from tests.airflow.__main__ import HERE, ROOT, build
 from tests.airflow.inside import DAG_IDS
 
-PAGE = ROOT / "docs/install/pip.md"
+PAGE = ROOT / "docs/how-to/install/pip.md"
 FENCE = re.compile(r"^```(console|yaml)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 CONSTRAINTS = re.compile(r"https://\S+/constraints-(3\.[\d.]+)/constraints-3\.\d+\.txt")
 DATABASE = "postgresql://ml_connector:PASSWORD@postgres.example.internal:5432/ml_connector"

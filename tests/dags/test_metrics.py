@@ -1,4 +1,4 @@
-"""Metrics arrive at a StatsD under the names of docs/metrics.md; a task's log ends with counts."""
+"""Metrics arrive at a StatsD under the names of docs/reference/metrics.md; a task's log ends with counts."""
 
 import re
 import socket
@@ -14,7 +14,7 @@ from ml_connector.errors import RateLimited
 from ml_connector.store.database import Database
 from ml_connector.store.migrate import upgrade
 
-LISTED = (Path(__file__).resolve().parents[2] / "docs/metrics.md").read_text()
+LISTED = (Path(__file__).resolve().parents[2] / "docs/reference/metrics.md").read_text()
 
 
 @pytest.fixture

@@ -200,7 +200,7 @@ def test_the_first_run_makes_the_audience_exactly_right(machine, first):
 
 
 def test_getting_started_shows_what_the_first_run_prints(first):
-    page = (REPOSITORY / "docs/getting-started.md").read_text()
+    page = (REPOSITORY / "docs/tutorials/first-sync.md").read_text()
     (shown,) = re.findall(r"```\n(Changes\n.*?)```", page, re.DOTALL)
 
     def rows(printed: str) -> list[list[str]]:

@@ -1,4 +1,4 @@
-"""A reference model of consent, written from docs/consent.md: what each address may be mailed.
+"""A reference model of consent, written from docs/explanation/consent.md: what each address may be mailed.
 
 It knows what people, marketers and the bookkeeper did, and which calls the connector made. It knows
 nothing of the connector's store. Levels count how much mail a status allows: 3 subscribed,

@@ -1,4 +1,4 @@
-"""The connection is made for another company than the customers are from: row A40 of docs/behaviour.md."""
+"""The connection is made for another company than the customers are from: row A40 of docs/reference/behaviour.md."""
 
 from collections.abc import Iterator
 

@@ -1,4 +1,4 @@
-"""docs/behaviour.md, section B: what members do, on the QuickBooks customer."""
+"""docs/reference/behaviour.md, section B: what members do, on the QuickBooks customer."""
 
 from datetime import timedelta
 

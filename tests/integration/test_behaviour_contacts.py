@@ -1,4 +1,4 @@
-"""Customers become contacts and stay in step: rows A1 to A10 and A25 of docs/behaviour.md."""
+"""Customers become contacts and stay in step: rows A1 to A10 and A25 of docs/reference/behaviour.md."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""``create: never``, only existing members are updated: row A49 of docs/behaviour.md."""
+"""``create: never``, only existing members are updated: row A49 of docs/reference/behaviour.md."""
 
 import pytest
 

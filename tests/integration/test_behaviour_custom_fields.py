@@ -1,4 +1,4 @@
-"""Custom fields of the customer: row A52 of docs/behaviour.md."""
+"""Custom fields of the customer: row A52 of docs/reference/behaviour.md."""
 
 import json
 

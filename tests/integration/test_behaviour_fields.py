@@ -1,4 +1,4 @@
-"""Typed merge fields and addresses of the world: rows A25 and A50 of docs/behaviour.md."""
+"""Typed merge fields and addresses of the world: rows A25 and A50 of docs/reference/behaviour.md."""
 
 import pytest
 import requests

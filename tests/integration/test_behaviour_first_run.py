@@ -1,4 +1,4 @@
-"""docs/behaviour.md, A46: nothing is written for a sync before a person approved its first plan."""
+"""docs/reference/behaviour.md, A46: nothing is written for a sync before a person approved its first plan."""
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta

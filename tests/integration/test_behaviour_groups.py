@@ -1,4 +1,4 @@
-"""Groups and language from attributes: row A48 of docs/behaviour.md."""
+"""Groups and language from attributes: row A48 of docs/reference/behaviour.md."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""docs/behaviour.md, A31 and A33: large plans wait for a person, previews write nothing."""
+"""docs/reference/behaviour.md, A31 and A33: large plans wait for a person, previews write nothing."""
 
 from dataclasses import replace
 

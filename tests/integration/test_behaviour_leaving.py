@@ -1,4 +1,4 @@
-"""Customers leave and return: rows A16 to A21 of docs/behaviour.md."""
+"""Customers leave and return: rows A16 to A21 of docs/reference/behaviour.md."""
 
 import pytest
 

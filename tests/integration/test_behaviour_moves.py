@@ -1,4 +1,4 @@
-"""A customer's address changes: rows A11 to A15 of docs/behaviour.md. Consent follows the person."""
+"""A customer's address changes: rows A11 to A15 of docs/reference/behaviour.md. Consent follows the person."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Marketing permissions on creation only: row A48a of docs/behaviour.md."""
+"""Marketing permissions on creation only: row A48a of docs/reference/behaviour.md."""
 
 import pytest
 

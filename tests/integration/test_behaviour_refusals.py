@@ -1,4 +1,4 @@
-"""What Mailchimp refuses: rows A22 to A24, A26 and A27 of docs/behaviour.md."""
+"""What Mailchimp refuses: rows A22 to A24, A26 and A27 of docs/reference/behaviour.md."""
 
 from datetime import timedelta
 

@@ -1,4 +1,4 @@
-"""Whole runs, and several at once: rows A32 to A36 of docs/behaviour.md."""
+"""Whole runs, and several at once: rows A32 to A36 of docs/reference/behaviour.md."""
 
 import time
 from concurrent.futures import ThreadPoolExecutor

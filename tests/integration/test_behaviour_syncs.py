@@ -1,4 +1,4 @@
-"""Several companies and audiences beside each other: row A39 of docs/behaviour.md, and what is apart."""
+"""Several companies and audiences beside each other: row A39 of docs/reference/behaviour.md, and what is apart."""
 
 import json
 import secrets

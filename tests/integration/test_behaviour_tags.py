@@ -1,4 +1,4 @@
-"""Tags and filters from QuickBooks attributes: rows A37 and A38 of docs/behaviour.md."""
+"""Tags and filters from QuickBooks attributes: rows A37 and A38 of docs/reference/behaviour.md."""
 
 import pytest
 

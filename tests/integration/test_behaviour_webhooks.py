@@ -1,4 +1,4 @@
-"""docs/behaviour.md, sections A to C, by webhook: events processed from the inbox."""
+"""docs/reference/behaviour.md, sections A to C, by webhook: events processed from the inbox."""
 
 import threading
 import time

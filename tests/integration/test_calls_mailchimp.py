@@ -1,4 +1,4 @@
-"""Calls to Mailchimp that go wrong within a whole sync: rows D4, D5, D6 of docs/behaviour.md."""
+"""Calls to Mailchimp that go wrong within a whole sync: rows D4, D5, D6 of docs/reference/behaviour.md."""
 
 from collections import Counter
 from datetime import timedelta

@@ -1,4 +1,4 @@
-"""Calls to QuickBooks that go wrong within a whole sync: rows D1, D2, D3, D6 of docs/behaviour.md."""
+"""Calls to QuickBooks that go wrong within a whole sync: rows D1, D2, D3, D6 of docs/reference/behaviour.md."""
 
 from collections import Counter
 

@@ -92,7 +92,7 @@ COMMANDS = sorted({(name(page), line) for page in PAGES for line in shown(page, 
 
 
 def test_commands_are_found_in_the_pages():
-    assert len([line for page, line in COMMANDS if page != "docs/commands.md"]) > 40
+    assert len([line for page, line in COMMANDS if page != "docs/reference/commands.md"]) > 40
 
 
 @pytest.mark.parametrize(("page", "line"), COMMANDS)
@@ -150,11 +150,13 @@ def test_every_setting_of_a_sync_is_in_the_table():
 
 
 def test_the_settings_beside_the_syncs_are_described_with_their_defaults():
-    table = {row[0].strip("`"): row[1] for row in rows(ROOT / "docs/alerts.md", "setting")}
+    table = {
+        row[0].strip("`"): row[1] for row in rows(ROOT / "docs/reference/alerts.md", "setting")
+    }
     for key, default in reference.settings_keys(Alerts):
-        assert key in table, f"docs/alerts.md: {key}"
+        assert key in table, f"docs/reference/alerts.md: {key}"
         assert table[key].strip("`") == ("" if default in ("", (), None) else str(default)), key
-    page = text_of(ROOT / "docs/configuration.md")
+    page = text_of(ROOT / "docs/reference/configuration.md")
     beside = re.search(r"^.*`audit\.keep_months` \(`.*$", page, re.MULTILINE)[0]
     for section in File.model_fields.keys() - {"syncs", "alerts"}:
         model = File.model_fields[section].annotation
@@ -254,7 +256,7 @@ def test_issue_forms_keep_to_githubs_schema(form):
     assert done.returncode == 0, done.stdout
 
 
-@pytest.mark.parametrize("page", ["docs/architecture.md", "CONTRIBUTING.md"])
+@pytest.mark.parametrize("page", ["docs/explanation/architecture.md", "CONTRIBUTING.md"])
 def test_every_folder_of_the_tables_exists(page):
     listed = [row[0] for head in ("folder", "room") for row in rows(ROOT / page, head)]
     paths = [path for cell in listed for path in _CODE.findall(cell)]
@@ -266,7 +268,9 @@ def test_every_folder_of_the_tables_exists(page):
 
 
 def test_every_error_class_is_in_the_table_of_retries():
-    told = {_CODE.findall(row[0])[0] for row in rows(ROOT / "docs/promises.md", "error")}
+    told = {
+        _CODE.findall(row[0])[0] for row in rows(ROOT / "docs/explanation/promises.md", "error")
+    }
     known = {
         thing.__name__
         for thing in vars(errors).values()
@@ -308,7 +312,7 @@ def tables(postgres, template_database) -> dict[str, str | None]:
 
 
 def test_every_table_of_the_database_is_described(tables):
-    cells = [row[0] for row in rows(ROOT / "docs/storage.md", "table")]
+    cells = [row[0] for row in rows(ROOT / "docs/reference/storage.md", "table")]
     told = {table for cell in cells for table in _CODE.findall(cell)}
     assert told == tables.keys()
 
@@ -334,14 +338,14 @@ def test_every_encrypted_or_hashed_column_says_so_in_the_database(postgres, temp
 def test_every_action_and_outcome_of_the_audit_is_described():
     from ml_connector.console import words
 
-    cells = {row[0].strip("`"): row[1] for row in rows(ROOT / "docs/audit.md", "column")}
+    cells = {row[0].strip("`"): row[1] for row in rows(ROOT / "docs/reference/audit.md", "column")}
     assert words.ACTION.keys() - set(_CODE.findall(cells["action"])) == set()
     assert words.OUTCOME.keys() - set(_CODE.findall(cells["outcome"])) == set()
 
 
 def test_the_variables_of_the_example_file_are_described():
     named = set(re.findall(r"^#?([A-Z][A-Z_]+)=", text_of(ROOT / ".env.example"), re.MULTILINE))
-    page = text_of(ROOT / "docs/configuration.md")
+    page = text_of(ROOT / "docs/reference/configuration.md")
     assert {variable for variable in named if f"`{variable}`" not in page} == set()
 
 
@@ -400,7 +404,7 @@ def test_the_readme_names_what_the_package_declares():
     ]
     assert table["Python"] == ", ".join(pythons)
     assert project["requires-python"] == f">={pythons[0]}"
-    assert f"Postgres {table['Postgres']}" in text_of(ROOT / "docs/storage.md")
+    assert f"Postgres {table['Postgres']}" in text_of(ROOT / "docs/reference/storage.md")
 
 
 def test_images_have_the_packages_version():

@@ -1,4 +1,4 @@
-"""An Airflow of one's own, set up as docs/install/pip.md says; `ml-connector check` tells what is left."""
+"""An Airflow of one's own, set up as docs/how-to/install/pip.md says; `ml-connector check` tells what is left."""
 
 import json
 import re
@@ -58,7 +58,7 @@ def made_pools(airflow_home) -> dict[str, dict]:
 def test_pools_and_paused_dags_are_named_until_the_commands_of_the_page_were_given(
     airflow_environment, airflow_home
 ):
-    page = (ROOT / "docs/install/pip.md").read_text()
+    page = (ROOT / "docs/how-to/install/pip.md").read_text()
     (unpause,) = re.findall(r"^(airflow dags unpause .*)$", page, re.MULTILINE)
 
     first = typed(airflow_environment, "ml-connector check")

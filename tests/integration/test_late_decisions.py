@@ -1,6 +1,6 @@
 """What happens between a decision and its write counts: opt-outs, edits, approvals and kills.
 
-docs/behaviour.md, A18, A42, A44 to A46 and E3.
+docs/reference/behaviour.md, A18, A42, A44 to A46 and E3.
 """
 
 from datetime import UTC, datetime, timedelta

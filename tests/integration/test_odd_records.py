@@ -1,4 +1,4 @@
-"""One odd record never stops the others: row A55 of docs/behaviour.md."""
+"""One odd record never stops the others: row A55 of docs/reference/behaviour.md."""
 
 from dataclasses import replace
 

@@ -1,4 +1,4 @@
-"""One normal form for every address: rows A5 to A8 of docs/behaviour.md."""
+"""One normal form for every address: rows A5 to A8 of docs/reference/behaviour.md."""
 
 import pytest
 from email_validator import EmailNotValidError, validate_email

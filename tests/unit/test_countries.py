@@ -1,4 +1,4 @@
-"""Countries as people write them: row A25 of docs/behaviour.md."""
+"""Countries as people write them: row A25 of docs/reference/behaviour.md."""
 
 import pytest
 from babel import Locale

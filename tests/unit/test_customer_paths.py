@@ -1,4 +1,4 @@
-"""Money, tax and terms never leave QuickBooks: row A47 of docs/behaviour.md."""
+"""Money, tax and terms never leave QuickBooks: row A47 of docs/reference/behaviour.md."""
 
 from datetime import UTC, datetime
 

@@ -1,4 +1,4 @@
-"""The Grafana dashboard shows every metric of docs/metrics.md, and no other."""
+"""The Grafana dashboard shows every metric of docs/reference/metrics.md, and no other."""
 
 import json
 import re
@@ -8,7 +8,7 @@ ROOT = Path(__file__).resolve().parents[2]
 BOARD = json.loads((ROOT / "deploy/grafana/customer-sync.json").read_text("utf-8"))
 ROWS = [
     line.split("|")
-    for line in (ROOT / "docs/metrics.md").read_text("utf-8").splitlines()
+    for line in (ROOT / "docs/reference/metrics.md").read_text("utf-8").splitlines()
     if line.startswith("| `ml_connector.")
 ]
 LISTED = {

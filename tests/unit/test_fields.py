@@ -1,4 +1,4 @@
-"""From a QuickBooks customer to merge fields: rows A4, A16 and A25 of docs/behaviour.md."""
+"""From a QuickBooks customer to merge fields: rows A4, A16 and A25 of docs/reference/behaviour.md."""
 
 import pytest
 

@@ -59,5 +59,5 @@ def test_a_function_name_recurs_only_for_the_same_job():
 
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: f"{rule.case}-{rule.when}")
 def test_every_rule_names_its_case_in_the_table_of_behaviour(rule):
-    table = (ROOT / "docs/behaviour.md").read_text("utf-8")
+    table = (ROOT / "docs/reference/behaviour.md").read_text("utf-8")
     assert f"\n| {rule.case} |" in table

@@ -1,4 +1,4 @@
-"""What has to change, decided on keys and hashes alone: section A of docs/behaviour.md."""
+"""What has to change, decided on keys and hashes alone: section A of docs/reference/behaviour.md."""
 
 import sys
 from datetime import UTC, datetime, timedelta

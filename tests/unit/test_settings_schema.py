@@ -41,7 +41,7 @@ def test_the_shipped_file_names_its_schema_in_its_first_line_and_keeps_to_it():
 
 def test_the_examples_of_the_configuration_page_keep_to_the_schema():
     blocks = re.findall(
-        r"```yaml\n(.*?)```", (ROOT / "docs/configuration.md").read_text(), re.DOTALL
+        r"```yaml\n(.*?)```", (ROOT / "docs/reference/configuration.md").read_text(), re.DOTALL
     )
     examples = [each for each in map(yaml.safe_load, blocks) if isinstance(each, dict)]
     whole = [each if "syncs" in each else None for each in examples]

@@ -1,4 +1,4 @@
-"""Templates into text fields: row A51 of docs/behaviour.md."""
+"""Templates into text fields: row A51 of docs/reference/behaviour.md."""
 
 import pytest
 from hypothesis import given

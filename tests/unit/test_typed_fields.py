@@ -1,4 +1,4 @@
-"""Values and the types of merge fields: row A50 of docs/behaviour.md."""
+"""Values and the types of merge fields: row A50 of docs/reference/behaviour.md."""
 
 import pytest
 from hypothesis import given

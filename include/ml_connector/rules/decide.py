@@ -2,7 +2,7 @@
 
 ``decide`` reads keys, hashes and statuses, never a name or an address, and has no side effects. It
 returns data: the changes to make, the verdict on each customer, and the contacts whose owner moves
-without a call. Rules and their numbers are those of docs/behaviour.md, section A.
+without a call. Rules and their numbers are those of docs/reference/behaviour.md, section A.
 
 Keys and hashes are hexadecimal text here. pandas passes bytes to NumPy, which drops trailing zero
 bytes (https://numpy.org/doc/stable/reference/arrays.dtypes.html). One key in 256 would never be
@@ -91,7 +91,7 @@ _UNARCHIVABLE = (Status.PENDING, Status.CLEANED)
 class Rule(NamedTuple):
     """One rule for an owned address: the change it asks for, and the reason.
 
-    ``case``: the row of docs/behaviour.md. ``when``: a key of ``_conditions``. ``reason``: None
+    ``case``: the row of docs/reference/behaviour.md. ``when``: a key of ``_conditions``. ``reason``: None
     takes the reason why Mailchimp refused the contact. ``kind``: None writes nothing. ``status``:
     which status the write carries (``created``, ``restored`` or ``lowered``); None sends none.
     """

@@ -120,7 +120,7 @@ _MEANINGS: list[tuple[tuple[type[Exception], ...], ConnectorError]] = [
     (
         (psycopg.errors.InsufficientPrivilege,),
         StorageError(
-            "the database refuses this to the connector's role; see docs/audit.md for what needs the"
+            "the database refuses this to the connector's role; see docs/reference/audit.md for what needs the"
             " tables' owner"
         ),
     ),

@@ -517,7 +517,7 @@ CHANGES_A_SHARD = 40_000
 A mapped task costs Airflow about a second (bench/diary.md).
 """
 PUSHED_AT_ONCE = 2
-"""A sync pushes in this many tasks at a time: the slots of its pool (docs/configuration.md)."""
+"""A sync pushes in this many tasks at a time: the slots of its pool (docs/reference/configuration.md)."""
 
 WRITES = (Kind.CREATE, Kind.UPDATE, Kind.RESTORE)
 _POLICY_CURSOR = "policy"

@@ -236,7 +236,7 @@ def _contract(scope: Scope) -> str:
         cursors.put(connection, sync=scope.name, name=CONTRACT_CURSOR, value={"contract": contract})
     if contract == "current":
         return "takes status_if_new: known contacts are written without a status"
-    return "insists on status: the status read just before is echoed (docs/consent.md)"
+    return "insists on status: the status read just before is echoed (docs/explanation/consent.md)"
 
 
 def _webhooks(scope: Scope) -> str:

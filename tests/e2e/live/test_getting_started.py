@@ -1,4 +1,4 @@
-"""docs/getting-started.md: what it tells a newcomer to type, typed."""
+"""docs/tutorials/first-sync.md: what it tells a newcomer to type, typed."""
 
 import json
 import re
@@ -8,7 +8,7 @@ from pathlib import Path
 
 from tests.e2e.airflow import wait_for
 
-PAGE = Path(__file__).resolve().parents[3] / "docs" / "getting-started.md"
+PAGE = Path(__file__).resolve().parents[3] / "docs" / "tutorials" / "first-sync.md"
 
 
 def test_the_commands_of_getting_started_do_what_the_page_says(airflow):
