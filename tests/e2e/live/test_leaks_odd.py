@@ -61,7 +61,7 @@ def runs(airflow: Airflow) -> dict[str, str]:
             airflow.edit(int(customer), GivenName=plant.__name__)
             run_id = airflow.trigger(full_sync=True)
             wait_for(lambda run_id=run_id: over(airflow, run_id))
-            ended[plant.__name__] = airflow.run(run_id)["state"]
+            ended[plant.__name__] = ended_now(airflow, run_id)
     return ended
 
 
@@ -71,6 +71,15 @@ def over(airflow: Airflow, run_id: str) -> bool:
         return True
     states = {task["state"] for task in airflow.tasks(run_id)}
     return "up_for_retry" in states and not states & {"running", "queued", "scheduled"}
+
+
+def ended_now(airflow: Airflow, run_id: str) -> str:
+    """How a run ended. One that waits for a retry ends here: the next would queue behind it."""
+    run = airflow.run(run_id)
+    if run["state"] not in ("success", "failed"):
+        path = f"/api/v2/dags/sync_customers__main/dagRuns/{quote(run_id, safe='')}"
+        run = airflow.call("PATCH", f"{path}?update_mask=state", {"state": "failed"})
+    return run["state"]
 
 
 @pytest.fixture(scope="module")
