@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -22,10 +23,11 @@ CREDENTIALS = ("QUICKBOOKS_", "MAILCHIMP_", "AIRFLOW", "ML_CONNECTOR", "MAKE", "
 
 
 class Machine:
-    """A state folder and ports of its own."""
+    """A state folder and ports of its own, by default for this checkout."""
 
-    def __init__(self, home: Path) -> None:
+    def __init__(self, home: Path, checkout: Path = REPOSITORY) -> None:
         self.home = home
+        self.checkout = checkout
         self.ports = {name.upper(): free_port() for name in vars(Ports())}
 
     def command(self, *arguments: str, target: str = "run") -> list[str]:
@@ -47,7 +49,7 @@ class Machine:
         watchdog = Watchdog(self.home.parent / "users")
         with subprocess.Popen(
             self.command(*arguments, target=target),
-            cwd=REPOSITORY,
+            cwd=self.checkout,
             env=environment,
             stdin=stdin,
             stdout=subprocess.PIPE,
@@ -65,13 +67,19 @@ class Machine:
                 watchdog.cancel()
 
     def run(self, *arguments: str) -> tuple[int, str]:
-        with self.start("ONCE=1", *arguments) as process:
+        return self.type("make run ONCE=1", *arguments)
+
+    def type(self, command: str, *arguments: str, stdin: str | None = None) -> tuple[int, str]:
+        """Type a command of a page, `make run ONCE=1`, and what it asks; return how it ended."""
+        _, target, *given = shlex.split(command)
+        pipe = None if stdin is None else subprocess.PIPE
+        with self.start(*given, *arguments, target=target, stdin=pipe) as process:
             try:
-                output, _ = process.communicate(timeout=PATIENCE)
+                output, _ = process.communicate(stdin, timeout=PATIENCE)
             except subprocess.TimeoutExpired:
                 os.killpg(process.pid, signal.SIGTERM)
                 output, _ = process.communicate(timeout=60)
-                pytest.fail(f"make run did not end:\n{output}")
+                pytest.fail(f"{command} did not end:\n{output}")
         return process.returncode, output
 
     def sessions(self) -> set[int]:
