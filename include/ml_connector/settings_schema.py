@@ -111,7 +111,7 @@ DESCRIPTIONS = {
     "activity.batch_size": "customers a batch, up to 30",
     "guard.max_archives": (
         "a run that would archive more contacts than this, and more than the share below, "
-        "[waits for a person](../how-to/operations.md#large-plans)"
+        "[waits for a person](../how-to/approve.md)"
     ),
     "guard.max_archive_share": (
         "the share of the audience, 0 to 1; the larger of both limits counts"

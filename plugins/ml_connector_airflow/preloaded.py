@@ -2,7 +2,7 @@
 
 A task is a fork, and so is the parsing of a DAG file. Without this each one imports pandas, psycopg,
 the HTTP stack and Airflow's decorators by itself: most of the time from a webhook to its contact
-(docs/how-to/webhooks.md). A test compares the list with what a fork still imports.
+(docs/explanation/performance.md). A test compares the list with what a fork still imports.
 """
 
 import importlib

@@ -37,7 +37,7 @@ def clear(docker: Engine) -> None:
 
 @pytest.fixture(scope="session")
 def secret_files() -> Path:
-    """As docs/how-to/deploy.md has them: a file each, which group 0 may read."""
+    """As docs/how-to/install/docker.md has them: a file each, which group 0 may read."""
     folder = KEPT / "secrets"
     folder.mkdir(exist_ok=True)
     for name, value in {**keys(), "POSTGRES_PASSWORD": secrets.token_hex(24)}.items():
@@ -88,6 +88,6 @@ def loaded(docker, now, secret_files) -> Iterator[Distributed]:
 
 @pytest.fixture(scope="session")
 def machines(loaded, now) -> Distributed:
-    """This release, upgraded to by the commands of docs/how-to/deploy.md, with the proxy."""
+    """This release, upgraded to by the commands of docs/how-to/upgrade.md, with the proxy."""
     now.up("proxy")
     return Distributed(now)

@@ -80,7 +80,7 @@ def test_a_worker_lost_in_the_middle_of_the_push_costs_nothing_but_time(machines
 
 
 def test_a_dump_restored_into_a_new_database_is_whole(machines, tmp_path):
-    """docs/how-to/deploy.md: the restored audit verifies with the same keys."""
+    """docs/how-to/back-up.md: the restored audit verifies with the same keys."""
     server = machines.stack.database_url().rpartition("/")[0]
     dump = str(tmp_path / "ml_connector.dump")
     for command in (

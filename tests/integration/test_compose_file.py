@@ -148,7 +148,7 @@ def test_the_sandbox_is_connected_as_the_local_start_does_it():
 
 def test_settings_of_ones_own_are_in_a_folder_that_git_ignores():
     """Or `git pull`, the first command of an upgrade, would refuse."""
-    page = (ROOT / "docs" / "how-to" / "deploy.md").read_text()
+    page = (INSTALL / "docker.md").read_text()
     (folder,) = re.findall(r"`SETTINGS_FOLDER=\./(\w+)`", page)
     assert f"/{folder}/" in (ROOT / ".gitignore").read_text().splitlines()
     assert f"cp -r include/config {folder}\n" in page
@@ -161,6 +161,7 @@ def test_settings_of_ones_own_are_in_a_folder_that_git_ignores():
     assert mounts == {"${SETTINGS_FOLDER:-./include/config}:/etc/ml-connector:ro"}
 
 
+INSTALL = ROOT / "docs" / "how-to" / "install"
 VALUES = yaml.safe_load((ROOT / "deploy" / "kubernetes" / "values.yaml").read_text())
 MANIFESTS = list(yaml.safe_load_all((ROOT / "deploy" / "kubernetes" / "receiver.yaml").read_text()))
 RECEIVER_POD = MANIFESTS[0]["spec"]["template"]["spec"]
@@ -217,7 +218,7 @@ TEXT_OR_NOT, NUMBER, SWITCH = (str, type(None)), int, bool
 CHART = {
     # The keys in use, read off values.schema.json of the chart 1.22.0, which takes no others below
     # `images`, `data`, `workers`, `apiServer` and the jobs. The whole file was checked against that
-    # schema (docs/how-to/kubernetes.md has the command); it is not copied here.
+    # schema (docs/how-to/install/helm.md has the command); it is not copied here.
     "images.airflow.repository": TEXT_OR_NOT,
     "images.airflow.tag": TEXT_OR_NOT,
     "defaultAirflowTag": str,
@@ -276,7 +277,8 @@ def test_the_receivers_parts_in_the_cluster_find_each_other():
 
 
 def test_every_secret_of_the_cluster_is_made_by_the_page_with_the_keys_that_are_read():
-    page = (ROOT / "docs" / "how-to" / "kubernetes.md").read_text().replace("\\\n", " ")
+    page = (INSTALL / "helm.md").read_text().replace("\\\n", " ")
+    page = page.partition("## A release you have")[0]
     made = {}
     for line in page.splitlines():
         if " create secret generic " in line:
@@ -303,7 +305,7 @@ def test_every_secret_of_the_cluster_is_made_by_the_page_with_the_keys_that_are_
 
 def test_the_cluster_and_the_containers_run_the_same_version():
     image = "{repository}:{tag}".format(**VALUES["images"]["airflow"])
-    page = (ROOT / "docs" / "how-to" / "kubernetes.md").read_text()
+    page = (INSTALL / "helm.md").read_text()
     assert set(re.findall(r"registry\.example\.com/\S+", page)) >= {image}
     assert image.endswith(f"/{SERVICES['worker']['image']}")
     assert RECEIVER["image"] == image
@@ -343,9 +345,11 @@ def test_the_ingress_passes_both_webhook_paths_and_nothing_else():
     assert {one["backend"]["service"]["name"] for one in rule["http"]["paths"]} == {service}
 
 
-@pytest.mark.parametrize("page", ["deploy.md", "kubernetes.md"])
+@pytest.mark.parametrize(
+    "page", ["install/docker.md", "install/helm.md", "upgrade.md", "back-up.md"]
+)
 def test_pages_name_services_profiles_and_files_that_exist(page):
-    text = (ROOT / "docs" / "how-to" / page).read_text()
+    text = (INSTALL.parent / page).read_text()
     for service in re.findall(r"(?:exec|exec -T) ([a-z-]+) ", text):
         assert service in SERVICES, service
     for profile in re.findall(r"--profile (\w+)", text):
