@@ -24,6 +24,7 @@ from ml_connector.settings_schema import DESCRIPTIONS
 
 ROOT = Path(__file__).resolve().parents[2]
 README = ROOT / "README.md"
+CHANGELOG = ROOT / "CHANGELOG.md"
 PAGES = [
     README,
     *(
@@ -405,6 +406,13 @@ def test_the_readme_names_what_the_package_declares():
     assert table["Python"] == ", ".join(pythons)
     assert project["requires-python"] == f">={pythons[0]}"
     assert f"Postgres {table['Postgres']}" in text_of(ROOT / "docs/reference/storage.md")
+
+
+def test_the_changelog_has_the_packages_version_below_what_is_unreleased():
+    version = tomllib.loads(text_of(ROOT / "pyproject.toml"))["project"]["version"]
+    releases = re.findall(r"^## \[(.+?)\]( - \d{4}-\d\d-\d\d)?$", text_of(CHANGELOG), re.MULTILINE)
+    assert [name for name, _ in releases[:2]] == ["Unreleased", version]
+    assert releases[1][1], f"{version} has no date"
 
 
 def test_images_have_the_packages_version():
