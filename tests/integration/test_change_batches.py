@@ -7,7 +7,8 @@ from sqlalchemy import text
 
 from ml_connector.console.queries import plans as plan_queries
 from ml_connector.console.queries.timeline import read_timeline
-from ml_connector.store import batches, changes, customers
+from ml_connector.model import ChangeState, Kind
+from ml_connector.store import batches, changes, claims, customers
 from ml_connector.sync import planner
 from ml_connector.sync.push import push_shard
 from tests.integration.company import Company
@@ -113,6 +114,32 @@ def test_a_batch_that_a_decision_holds_is_waited_for(company, planned):
             while not other.execute(waiting).scalar_one():
                 assert not pushing.done()
         assert pushing.result() == {"applied": COUNT}
+
+
+def test_a_decision_waits_for_a_call_under_way_and_leaves_what_was_applied(company):
+    amy = company.customer("Amy", address(0))
+    company.sync()
+    company.edit(amy, GivenName="Amelie")
+    scope = company.scope()
+    company.fetch(scope)
+    plan = company.plan(scope)
+
+    def decide():
+        with company.database.begin() as connection:
+            return changes.supersede_at(connection, sync="main", keys=[key_of(company, amy)])
+
+    with ThreadPoolExecutor(1) as pool:
+        with company.database.begin() as pusher:
+            (held,) = claims.claim(
+                pusher, plan_id=plan.plan_id, shard=None, kinds=[Kind.UPDATE], chunk=1
+            )
+            deciding = pool.submit(decide)
+            waiting = text("SELECT count(*) FROM pg_locks WHERE NOT granted")
+            while not pusher.execute(waiting).scalar_one():
+                assert not deciding.done()
+            changes.settle(pusher, [changes.SettledChange(id=held.id, state=ChangeState.APPLIED)])
+        assert deciding.result() == (set(), set())
+    assert states(company)[amy] == "applied"
 
 
 def test_a_rejected_plan_supersedes_its_batches_and_its_customers_wait_again(company, planned):

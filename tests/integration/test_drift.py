@@ -1,7 +1,9 @@
 """E2: what differs between QuickBooks and Mailchimp, told without a write or a QuickBooks read."""
 
+from ml_connector.store import drifting
 from ml_connector.sync.drift import Drift, iter_drift
 from tests.integration.company import Company
+from tests.integration.test_forget import erase
 
 AMY = "amy@drifting-mail.net"
 
@@ -60,6 +62,30 @@ def test_e2_a_value_that_waits_for_the_next_run_says_so(company):
     assert [told(each) for each in drift(company)] == [
         ("First Name", "Amelie", "Amy", "in QuickBooks", "next_run")
     ]
+
+
+def test_e2_a_field_that_quickbooks_never_filled_is_the_members_own(company):
+    company.customer("Amy", AMY)
+    company.sync()
+    company.person(AMY, "profile", merge_fields={"LNAME": "Finch", "PHONE": "415 555 0100"})
+    assert drift(company) == []
+
+
+def test_e2_who_was_forgotten_and_signed_up_again_is_not_listed(company):
+    company.customer("Amy", AMY)
+    company.sync()
+    erase(company, AMY, delete=True)
+    company.seed(AMY)
+    assert drift(company) == []
+
+
+def test_e2_more_customers_than_a_page_are_missed_without_one_left_out(company):
+    ids = {company.customer(f"C{number}", f"c{number}@drifting-mail.net") for number in range(5)}
+    company.fetch(company.scope())
+    with company.database.begin() as connection:
+        drifting.start_comparison(connection)
+        missing = drifting.missing_members(connection, sync="main", vault=company.vault, page=2)
+        assert {each.customer_id for each in missing} == ids
 
 
 def test_e2_contacts_on_one_side_only_are_listed(company):

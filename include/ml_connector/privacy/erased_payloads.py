@@ -105,10 +105,10 @@ UNWORKED = "system = 'mailchimp' AND state IN ('ignored', 'quarantined', 'dead')
 """SQL condition for the Mailchimp events that no worker processes."""
 
 
-def erase_suppressed(database: Database, vault: Vault) -> int:
+def erase_suppressed(database: Database, vault: Vault, *, page: int = payloads.PAGE) -> int:
     """Erase forgotten people from webhook events that arrived later; return how many events.
 
-    Covers only events that no worker processes. For the others, the worker that processes the event
+    Reads ``page`` events at a time. Covers only events that no worker processes. For the others, the worker that processes the event
     detects the suppression.
     """
     erased, after = 0, None
@@ -116,7 +116,7 @@ def erase_suppressed(database: Database, vault: Vault) -> int:
         with database.begin() as connection:
             if not contacts.any_suppressed(connection):
                 return erased
-            rows = payloads.next_page(connection, INBOX, after=after, where=UNWORKED)
+            rows = payloads.next_page(connection, INBOX, after=after, where=UNWORKED, page=page)
             if not rows:
                 return erased
             named = {

@@ -107,8 +107,13 @@ def known_members(
     return found
 
 
-def missing_members(connection: Connection, *, sync: str, vault: Vault) -> Iterator[MissingContact]:
-    """Yield the customers with an address that no listed member has, by customer id."""
+def missing_members(
+    connection: Connection, *, sync: str, vault: Vault, page: int = PAGE
+) -> Iterator[MissingContact]:
+    """Yield the customers with an address that no listed member has, by customer id.
+
+    Reads ``page`` customers at a time.
+    """
     connection.execute(text("CREATE INDEX ON listed_members (email_key)"))
     connection.execute(text("ANALYZE listed_members"))
     after = ""
@@ -122,13 +127,13 @@ def missing_members(connection: Connection, *, sync: str, vault: Vault) -> Itera
                        AND NOT EXISTS (SELECT 1 FROM listed_members l
                                        WHERE l.email_key = c.email_key)
                      ORDER BY c.customer_id LIMIT :page"""),  # noqa: S608 -- a constant
-            {"sync": sync, "after": after, "page": PAGE},
+            {"sync": sync, "after": after, "page": page},
         ).all()
         for row in rows:
             customer = customers.decrypted(
                 row.payload, sync=sync, customer_id=row.customer_id, vault=vault
             )
             yield MissingContact(row.customer_id, customer, row.reason)
-        if len(rows) < PAGE:
+        if len(rows) < page:
             return
         after = rows[-1].customer_id
