@@ -105,13 +105,8 @@ audit: install-dev ## Look for known vulnerabilities of the locked packages
 bench: install-dev ## Run the benchmarks
 	@$(BIN)/python -m bench $(BENCH_ARGS)
 
-torture: install-dev ## Stampedes, kills, mutations, 20,000 steps of consent: two hours
-	@$(BIN)/python -m bench.tokens $(TORTURE_ARGS)
-	@TORTURE=1 $(BIN)/python -m pytest -q --timeout 1800 tests/integration/test_receiver_mutations.py \
-		tests/integration/test_receiver_abuse.py tests/integration/test_receiver_database_away.py
-	@$(BIN)/python -m bench.webhook_faults
-	@CONSENT_SEQUENCES=750 CONSENT_RANDOM=1 $(PYTEST) -n 2 -m endurance \
-		tests/integration/test_consent_model.py
+torture: install-dev ## Run every long test of reliability and print their table: five hours
+	@$(BIN)/python -m bench.torture $(TORTURE_ARGS)
 
 plants: install-dev ## Plant bugs in a copy and see who catches them; PLANTS=consent, PLANTS_ARGS
 	@$(BIN)/python -m tests.plants $(PLANTS) $(PLANTS_ARGS)

@@ -1,6 +1,6 @@
 """``make torture``: QuickBooks' tokens under a stampede and under SIGKILL, at full length.
 
-    make torture TORTURE_ARGS="--callers 20 --rounds 50 --crashes 20"
+    python -m bench.tokens --callers 20 --rounds 50 --crashes 20
 
 The same scenarios as tests/integration/test_tokens_*.py, longer. Ends with 1 if a promise was broken.
 """
