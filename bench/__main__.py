@@ -3,7 +3,7 @@
     make bench                                       some 45 minutes; 65 with a million customers
     make bench BENCH_ARGS="--only daily --customers 100000 --latencies 100 --alone"
 
-One table with the figure to reach beside the one measured; bench/results.md keeps it, unless only
+One table with the figure to reach next to the one measured; bench/results.md keeps it, unless only
 some parts are run. Machines are shared and noisy: compare calls, memory and ratios within one table.
 """
 

@@ -68,13 +68,13 @@ def main() -> int:
 
 
 def rows(_options: argparse.Namespace) -> Iterator[Row]:
-    """The page that takes longest."""
+    """Yield the page that takes longest."""
     asked = measure(ROWS, TIMES)
     name = max(asked, key=lambda page: statistics.median(asked[page]))
     median, slowest = statistics.median(asked[name]), max(map(max, asked.values()))
     yield Row(
         work=f"audit page over {ROWS:,} rows: of {len(asked)} kinds of page the slowest ({name})",
-        measured=f"median {median * 1000:.0f} ms; slowest answer of all {slowest * 1000:.0f} ms",
+        measured=f"median {median * 1000:.0f} ms; slowest response {slowest * 1000:.0f} ms",
         to_reach=f"{LIMIT * 1000:.0f} ms",
         reached=slowest <= LIMIT,
     )

@@ -3,7 +3,7 @@
     python -m bench.company_mocks PORT < companies.json
 
 Company ``c007`` is at ``/quickbooks/c007/``, its account at ``/mailchimp/c007/3.0``: two mock servers
-of the sandbox with nothing in common with the others. ``GET /figures`` answers what each was asked.
+of the sandbox with nothing in common with the others. ``GET /figures`` returns what each was asked.
 """
 
 import asyncio
@@ -36,7 +36,7 @@ COMPANY_FIELD = {"tag": "COMPANY", "name": "Company", "type": "text"}
 class Company:
     """One company; ``unsubscribed``: how many of its customers had left the audience before.
 
-    ``latency`` is in milliseconds and delays every answer of its account at Mailchimp.
+    ``latency`` is in milliseconds and delays every response of its account at Mailchimp.
     """
 
     name: str
@@ -60,7 +60,7 @@ class Asked:
     a_minute: int
     batches_a_minute: int
     refused: int
-    """Answers of 429: a limit was crossed."""
+    """Responses with 429: a limit was crossed."""
 
 
 class MockServers:
@@ -116,7 +116,7 @@ def _mailchimp(company: Company) -> Instrumented:
 
 @cache
 def _addresses(customers: int) -> tuple[str, ...]:
-    """The addresses that stand alone, as the sandbox makes its customers up."""
+    """Yield the addresses that only one customer has, as the sandbox makes its customers up."""
     return tuple(filter(None, map(_own_address, _customers(customers))))
 
 

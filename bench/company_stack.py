@@ -40,7 +40,7 @@ class Companies:
     mock_servers_pid: int
 
     def figures(self) -> dict[str, dict[str, Any]]:
-        """What each company's mock servers were asked, by its name."""
+        """Return what each company's mock servers were asked, by its name."""
         return dict(requests.get(f"{self.mock_servers}/figures", timeout=300).json())
 
     def trigger(self, dag_id: str) -> None:
@@ -180,7 +180,7 @@ def _connections(company: Company, url: str) -> Iterator[dict[str, Any]]:
 
 
 def _token(company: Company) -> dict[str, Any]:
-    """The first one, as a person would seed it."""
+    """Return the first one, as a person would seed it."""
     token = {"refresh_token": "sandbox-refresh-token", "access_token": ""}
     value = token | {"expires_at": "2000-01-01T00:00:00Z"}
     return {"key": f"quickbooks_token__quickbooks_{company.name}", "value": json.dumps(value)}

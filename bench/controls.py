@@ -6,7 +6,7 @@ from sandbox.running import RunningSandbox
 
 
 def control(base: str, method: str, path: str, body: object = None) -> dict[str, object]:
-    """Return the answer of one of the mock server's controls."""
+    """Return the response of one of the mock server's controls."""
     answer = requests.request(method, f"{base}/_sandbox/{path}", json=body, timeout=60)
     answer.raise_for_status()
     return dict(answer.json()) if answer.content else {}
@@ -18,7 +18,7 @@ def both(sandbox: RunningSandbox) -> tuple[str, str]:
 
 
 def set_latency(sandbox: RunningSandbox, milliseconds: int) -> None:
-    """Have every answer take so long, besides its work."""
+    """Delay every response by so long."""
     for base in both(sandbox):
         control(base, "PUT", "latency", {"ms": milliseconds})
 

@@ -91,7 +91,7 @@ def main() -> int:
 
 
 def rows(_options: argparse.Namespace) -> Iterator[Row]:
-    """The filter that takes longest, and the search by name."""
+    """Yield the filter that takes longest, and the search by name."""
     asked = measure(CUSTOMERS, TIMES)
     listed = dict(_filters(asked))
     name = max(listed, key=lambda page: statistics.median(listed[page]))
@@ -255,7 +255,7 @@ def _scan(company: Company) -> float:
     scan_names(
         company.database.begin,
         sync="main",
-        needle="nobody is called so",
+        needle="name without a customer",
         within=customer_list.CustomerFilter(),
         vault=company.vault,
         seconds=600,

@@ -70,7 +70,7 @@ def main() -> int:
 
 
 def rows(options: argparse.Namespace) -> Iterator[Row]:
-    """The size and the latency that the figure to reach is about."""
+    """Yield the size and the latency that the figure to reach is about."""
     work = f"first load as a DAG run, {options.run_customers:,} customers, services at work, trigger to success"
     if missing := missing_programs():
         yield Row(work=work, measured=f"not installed: {', '.join(missing)}", reached=False)

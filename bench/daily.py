@@ -86,7 +86,7 @@ def _time_passes(sandbox: RunningSandbox, hours: int, minutes: int = 0) -> None:
 
 
 def sync_once(url: str, sandbox: RunningSandbox, run_id: str, *, hours: int) -> dict[str, Any]:
-    """Sync in a process of its own, ``hours`` from now by everybody's clock; return its figures."""
+    """Sync in a process of its own, ``hours`` from now by the clock of all parts; return its figures."""
     _time_passes(sandbox, hours)
     done = subprocess.run(
         [
@@ -150,7 +150,7 @@ def _growth(latency: int, sizes: dict[int, dict[str, Any]]) -> Iterator[Row]:
             sizes[customers][figure] / sizes[least][figure] for figure in ("seconds", "peak_mb")
         )
         yield Row(
-            work=f"first load, {customers:,} customers beside {least:,}",
+            work=f"first load, {customers:,} customers against {least:,}",
             latency=latency,
             measured=f"{seconds:.1f} times the seconds, {memory:.2f} times the memory",
             to_reach=f"{times:.0f} times the seconds, 1.20 times the memory",

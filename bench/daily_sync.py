@@ -78,11 +78,11 @@ class Setting:
     hours: str = "0"
 
     def clock(self) -> datetime:
-        """The time that the run believes it is."""
+        """Return the time that the run believes it is."""
         return datetime.now(UTC) + timedelta(hours=int(self.hours))
 
     def scope(self) -> Scope:
-        """A scope as a task opens it."""
+        """Return a scope as a task opens it."""
         return Scope(
             sync=load_sync("main"),
             database=Database(self.database_url),
@@ -92,7 +92,7 @@ class Setting:
         )
 
     def quickbooks(self, scope: Scope) -> QuickBooksClient:
-        """The company, with a token of its own."""
+        """Return the company, with a token of its own."""
         web = RequestsTransport(requests.Session(), system="QuickBooks")
         token_url = f"{self.quickbooks_url}/oauth2/v1/tokens/bearer"
         return QuickBooksClient(
@@ -111,7 +111,7 @@ class Setting:
         )
 
     def mailchimp(self, scope: Scope) -> MailchimpClient:
-        """The audience."""
+        """Return the audience."""
         web = RequestsTransport(requests.Session(), system="Mailchimp", connections=THREADS)
         return MailchimpClient(
             transport=web,

@@ -25,22 +25,22 @@ import airflow.sdk, airflow.plugins_manager, airflow.providers_manager
 import airflow.providers.http.hooks.http
 from airflow.dag_processing.dagbag import BundleDagBag
 
-def run(code, told):
+def run(code, timed):
     began, used = time.perf_counter(), time.process_time()
     exec(code, {"BundleDagBag": BundleDagBag})
-    told.put((time.perf_counter() - began, time.process_time() - used))
+    timed.put((time.perf_counter() - began, time.process_time() - used))
 
 context, measured = multiprocessing.get_context("fork"), {}
 before, works, times = json.load(sys.stdin)
 exec(before)
 for name, code in works.items():
     for _ in range(times):
-        told = context.SimpleQueue()
-        child = context.Process(target=run, args=(code, told))
+        timed = context.SimpleQueue()
+        child = context.Process(target=run, args=(code, timed))
         child.start()
         child.join()
         assert child.exitcode == 0, name
-        measured.setdefault(name, []).append(told.get())
+        measured.setdefault(name, []).append(timed.get())
 print("measured", json.dumps(measured))
 """
 PARSE = """
@@ -68,7 +68,7 @@ def main() -> None:
 
 
 def rows(_options: argparse.Namespace) -> Iterator[Row]:
-    """Every DAG file; what Airflow imports of ours in each process, and for a connection's form."""
+    """Yield every DAG file; what Airflow imports of ours in each process, and for a connection's form."""
     parses = {
         f"DAG parse, {file.name}": PARSE.format(file=file, folder=DAGS)
         for file in sorted(DAGS.glob("*.py"))

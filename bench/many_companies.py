@@ -3,7 +3,7 @@
     python -m bench.many_companies --companies 200 --customers 2000
 
 First loads of all companies are due at the same time, on the services of docker-compose.yaml; one
-company is huge, some have an audience that is slow to answer, and everybody's mock servers refuse what
+company is huge, some have an audience that is slow to respond, and all mock servers refuse what
 is beyond the vendor's limits. Ends with 1 if a limit was crossed, a run failed or a contact is
 missing.
 """
@@ -70,10 +70,10 @@ def main() -> int:
         "--busy", type=int, default=1_250, help="unsubscribed people of one company"
     )
     parser.add_argument("--slow", type=int, default=1, help="companies whose audience is slow")
-    parser.add_argument("--slow-ms", type=float, default=10_000, help="an answer of those takes")
+    parser.add_argument("--slow-ms", type=float, default=10_000, help="a response of those takes")
     parser.add_argument("--concurrency", type=int, default=4, help="tasks of each of two workers")
     parser.add_argument("--shared-pools", action="store_true", help="two slots for all together")
-    parser.add_argument("--minutes", type=float, default=35, help="give up after")
+    parser.add_argument("--minutes", type=float, default=35, help="the longest to wait")
     options = parser.parse_args()
     if missing := missing_programs():
         _say(f"not installed: {', '.join(missing)} (Debian has both)")
@@ -92,7 +92,7 @@ def main() -> int:
 
 
 def _companies(options: argparse.Namespace) -> Iterator[tuple[str, list[Company]]]:
-    """Yield the companies by kind; the odd ones stand in the middle of the others."""
+    """Yield the companies by kind; the odd ones are in the middle of the rest."""
     middle = options.companies // 2
     names = [f"c{number:03}" for number in range(options.companies)]
     odd = {"huge": [], "busy": [], "slow": []}  # type: dict[str, list[Company]]
@@ -129,7 +129,7 @@ def _run(machines: Companies, number: int, seconds: float) -> tuple[list[Run], d
         deadline, said = time.monotonic() + seconds, 0.0
         while (states := count(STATES))["success"] + states["failed"] < number:
             if time.monotonic() > deadline:
-                _say(f"gave up after {seconds:.0f} s")
+                _say(f"stopped waiting after {seconds:.0f} s")
                 break
             if time.monotonic() > said + 60:
                 said = time.monotonic()
@@ -142,7 +142,7 @@ def _run(machines: Companies, number: int, seconds: float) -> tuple[list[Run], d
 
 
 def _decided(machines: Companies) -> dict[str, int]:
-    """How many contacts each company's audience should have."""
+    """Return how many contacts each company's audience should have."""
     query = """SELECT sync, count(*) FROM ml_connector.contacts WHERE status <> 'archived'
                GROUP BY sync"""
     with psycopg.connect(machines.stack.database_url()) as connection:

@@ -1,4 +1,4 @@
-"""Run a pipeline and tell what it took: ``python -I bench/measured.py CMD... [--pipe CMD...]``.
+"""Run a pipeline and print what it took: ``python -I bench/measured.py CMD... [--pipe CMD...]``.
 
 Standard library only: a child's peak memory counts that of the process it was forked from, so
 what forks has to be small. Prints one JSON line: wall seconds, CPU seconds of all processes and
@@ -27,7 +27,7 @@ def main(arguments: list[str]) -> int:
         target = sys.stderr if last else subprocess.PIPE
         running.append(subprocess.Popen(command, stdin=source, stdout=target))
         if running[1:]:
-            running[-2].stdout.close()  # so that the writer hears of it if its reader ends
+            running[-2].stdout.close()  # so that the writer gets SIGPIPE if its reader ends
     ended = [os.wait4(process.pid, 0) for process in running]
     usages = [usage for _, _, usage in ended]
     figures = {

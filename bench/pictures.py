@@ -1,4 +1,4 @@
-"""``make pictures``: take the pictures in docs/images anew, of ``make run LIVED=1``.
+"""``make pictures``: take the pictures in docs/images again, of ``make run LIVED=1``.
 
     python -m bench.pictures [NAME ...] [--anew]
 

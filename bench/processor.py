@@ -1,4 +1,4 @@
-"""Processor time of programs that run beside what is measured."""
+"""Processor time of programs that run next to what is measured."""
 
 from contextlib import suppress
 

@@ -1,4 +1,4 @@
-"""The table that ``make bench`` prints: what was measured beside the figure to reach."""
+"""The table that ``make bench`` prints: what was measured next to the figure to reach."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -14,8 +14,8 @@ COLUMNS = (
 class Row:
     """One line; what does not apply stays empty.
 
-    ``latency``: milliseconds that each answer of the mock servers takes besides its work. ``cpu`` is
-    that of the program measured, ``postgres_cpu`` that of the database beside it. ``ratio``: how
+    ``latency``: milliseconds that each response of the mock servers is delayed. ``cpu`` is
+    that of the program measured, ``postgres_cpu`` that of the database. ``ratio``: how
     many times as long as our first load of as many customers at the same latency, in the same call.
     """
 

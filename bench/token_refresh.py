@@ -3,7 +3,7 @@
     python -m bench.token_refresh --companies 100 --runs 4
 
 Runs of ``refresh_quickbooks_tokens`` on the services of docker-compose.yaml, one after the other,
-with a mock server for each company. CPU seconds are those of all services beside the mock servers,
+with a mock server for each company. CPU seconds are those of all services but the mock servers,
 less what the services use when nothing runs. From them follows the cost of a day of 10,000
 connections. Ends with 1 unless every run succeeds.
 """

@@ -1,7 +1,7 @@
-"""``python -m bench.webhook_latency``: from a webhook's answer to the contact changed at Mailchimp.
+"""``python -m bench.webhook_latency``: from a webhook's response to the contact changed at Mailchimp.
 
 A whole machine as ``make run`` starts it. Each event is about a customer just edited; the clock
-starts when the receiver has answered and stops when Mailchimp has answered the write. Where the
+starts when the receiver has responded and stops when Mailchimp has responded to the write. Where the
 time goes is read from the mock servers' journals and from Airflow's own record of the tasks.
 """
 
@@ -21,7 +21,7 @@ from tests.e2e import sender
 from tests.e2e.airflow import Airflow, staying_up, wait_for
 
 DAG = "process_webhooks"
-SLOWEST = 60.0  # seconds an event may take before the benchmark gives up
+SLOWEST = 60.0  # seconds an event may take before the benchmark fails
 LONGEST_STAY = 13.0  # seconds a task stays for more, and ends
 
 
@@ -46,7 +46,7 @@ class Way:
 
     @property
     def total(self) -> float:
-        """Seconds from the answer to the contact changed."""
+        """Seconds from the response to the contact changed."""
         return sum(vars(self).values())
 
 
@@ -79,7 +79,7 @@ def main() -> None:
 
 
 def rows(options: argparse.Namespace) -> Iterator[Row]:
-    """Both paces, with as many events as ``options.events``."""
+    """Yield both paces, with as many events as ``options.events``."""
     with staying_up() as airflow:
         airflow.end_webhooks()
         ids = _contacts(airflow, "Told", options.events)
@@ -95,11 +95,11 @@ def rows(options: argparse.Namespace) -> Iterator[Row]:
 
 
 def measure(airflow: Airflow, ids: Sequence[str], low: float, high: float) -> list[Way]:
-    """Tell of an edit of each customer, some seconds apart; return each one's way."""
+    """Announce an edit of each customer, some seconds apart; return each one's way."""
     airflow.forget_journal()
     told, chance = [], random.Random(7)
     for customer_id in ids:
-        name = f"Told {time.time_ns()}"
+        name = f"Announced {time.time_ns()}"
         airflow.edit(int(customer_id), GivenName=name)
         answer = sender.send(airflow.receiver, sender.customer_event(customer_id))
         told.append(Told(name, time.time()))
@@ -126,7 +126,7 @@ def burst(airflow: Airflow, events: int = 500, seconds: float = 5.0) -> str:
     posts = [call for call in airflow.writes() if call["method"] == "POST"]
     return (
         f"{events} events in {seconds:g} s: {len(airflow.reads())} reads, {len(posts)} writes, "
-        f"all changed {changed - ended:.1f} s after the last answer"
+        f"all changed {changed - ended:.1f} s after the last response"
     )
 
 
@@ -142,7 +142,7 @@ def _contacts(airflow: Airflow, name: str, number: int) -> list[str]:
 
 
 def _writes(airflow: Airflow) -> dict[str, tuple[float, float]]:
-    """When each new name was written: its call's begin and end."""
+    """Return when each new name was written: its call's begin and end."""
     return {
         member["merge_fields"]["FNAME"]: _span(call)
         for call in airflow.writes()
@@ -152,7 +152,7 @@ def _writes(airflow: Airflow) -> dict[str, tuple[float, float]]:
 
 
 def _tasks(airflow: Airflow) -> list[tuple[float, float]]:
-    """For each run when its sensor ended and when its task started, oldest first."""
+    """Return for each run when its sensor ended and when its task started, oldest first."""
     found = []
     runs = airflow.call("GET", f"/api/v2/dags/{DAG}/dagRuns?limit=200&order_by=-start_date")
     for run in runs["dag_runs"]:
@@ -201,7 +201,7 @@ def _way(
     reads: Sequence[tuple[float, float]],
     tasks: Sequence[tuple[float, float]],
 ) -> Way:
-    """Take one event's time apart; ``at`` is when its webhook was answered."""
+    """Take one event's time apart; ``at`` is when its webhook got its response."""
     write_began, write_ended = written
     read_began, read_ended = [read for read in reads if read[0] <= write_began][-1]
     woken, started = [task for task in tasks if task[1] <= read_began][-1]

@@ -1,7 +1,7 @@
 """``python -m bench.webhook_load``: how many webhooks a second, on the API server and alone.
 
-Through the API server of a whole machine at a steady rate, whatever the answers, while events are
-processed beside it; then the receiver in a process of its own as fast as clients can, and with
+Through the API server of a whole machine at a steady rate, whatever the responses, while events are
+processed at the same time; then the receiver in a process of its own as fast as clients can, and with
 more clients than it has room for.
 """
 
@@ -31,7 +31,7 @@ ACKNOWLEDGED = 800  # a second, to reach
 
 
 def main() -> None:
-    """Print what each load was answered."""
+    """Print the responses to each load."""
     parser = argparse.ArgumentParser(prog="python -m bench.webhook_load")
     parser.add_argument("--rate", type=float, default=100)
     parser.add_argument("--seconds", type=float, default=120)
@@ -60,7 +60,7 @@ def main() -> None:
 
 
 def rows(options: argparse.Namespace) -> Iterator[Row]:
-    """The receiver in a process of its own, as fast as clients can."""
+    """Yield the receiver in a process of its own, as fast as clients can."""
     with staying_up() as airflow, _receiver_alone(airflow) as url:
         airflow.end_webhooks()
         ids = airflow.active_customers()
@@ -83,7 +83,7 @@ def rows(options: argparse.Namespace) -> Iterator[Row]:
 def _closed(
     airflow: Airflow, url: str, ids: Sequence[str], number: int, clients: int
 ) -> tuple[float, list[sender.Answer], int]:
-    """Send so many; return how many a second, the answers, and how many were stored."""
+    """Send so many; return how many a second, the responses, and how many were stored."""
     events, before = _events(ids, number), _stored(airflow)
     began = time.monotonic()
     answers = sender.closed_loop(url, events, clients=clients)
@@ -104,7 +104,7 @@ def _say(title: str, answers: Sequence[sender.Answer], stored: int) -> None:
     taken = [answer.seconds for answer in answers if answer.status == 200]
     cuts = statistics.quantiles(taken, n=100)
     sys.stdout.write(
-        f"{title}\n  answers {dict(Counter(answer.status for answer in answers))}, stored {stored}; "
+        f"{title}\n  responses {dict(Counter(answer.status for answer in answers))}, stored {stored}; "
         f"200 after: median {cuts[49] * 1000:.0f} ms, p99 {cuts[98] * 1000:.0f} ms, "
         f"longest {max(taken) * 1000:.0f} ms\n"
     )

@@ -1,6 +1,6 @@
 """tap-quickbooks, its hosts pointed at the sandbox: ``run_tap.py URL [tap's own arguments]``.
 
-The hosts are constants of its client; its pacing stays as it is.
+The hosts are constants of its client; its pacing is unchanged.
 """
 
 import os

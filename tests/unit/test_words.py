@@ -15,10 +15,13 @@ import yaml
 
 ROOT = Path(__file__).resolve().parents[2]
 WORDS = yaml.safe_load((ROOT / "tests/words.yaml").read_text("utf-8"))
-PLACES = ("include", "plugins", "dags", "docs", "local", "sandbox", "deploy", ".ci",
+PLACES = ("include", "plugins", "dags", "docs", "local", "sandbox", "bench", "deploy", ".ci",
           "README.md", "CONTRIBUTING.md", "SECURITY.md", "Makefile", "docker-compose.yaml")  # fmt: skip
-# A past migration is never edited, and a decision is a record of its day.
-HISTORY = ("include/ml_connector/store/migrations", "docs/decisions")
+# A past migration is never edited; decisions and a diary are records of their day.
+HISTORY = (
+    *("include/ml_connector/store/migrations", "docs/decisions"),
+    *("bench/diary.md", "bench/leaner_rows.md"),
+)
 # Read by new users, and by whom an alert wakes: no sentence here needs a second reading.
 TUTORIALS = ("README.md", "docs/tutorials", "docs/how-to", "docs/runbook")
 LONGEST = 25
