@@ -199,7 +199,7 @@ def test_the_first_run_makes_the_audience_exactly_right(machine, first):
     assert machine.left_running() == []
 
 
-def test_getting_started_shows_what_the_first_run_prints(first):
+def test_first_sync_shows_what_the_first_run_prints(first):
     page = (REPOSITORY / "docs/tutorials/first-sync.md").read_text()
     (shown,) = re.findall(r"```\n(Changes\n.*?)```", page, re.DOTALL)
 

@@ -1,5 +1,6 @@
 """The documentation is true of the code: commands, settings, links, targets, dependencies."""
 
+import ast
 import re
 import shlex
 import subprocess
@@ -191,6 +192,19 @@ def test_the_sites_navigation_has_every_page():
     assert listed == {(f"[{number}]({file})", title) for file, (_, number, title) in titles.items()}
 
 
+LONGEST = 900
+"""Words of a tutorial or a how-to guide."""
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if page.parent != ROOT], ids=name)
+def test_a_page_is_of_one_kind_has_one_title_and_a_guide_is_short(page):
+    kinds = {"tutorials", "how-to", "reference", "explanation", "runbook", "decisions"}
+    assert page.parts[len(ROOT.parts) + 1] in kinds | {"README.md"}
+    assert len(re.findall(r"^# ", spoken(page), re.MULTILINE)) == 1
+    if "tutorials" in page.parts or "how-to" in page.parts:
+        assert len(text_of(page).split()) <= LONGEST
+
+
 def pages_of(nav: Any) -> Iterator[str]:
     """Every path of a navigation, sections included."""
     if isinstance(nav, str):
@@ -361,12 +375,44 @@ def test_every_variable_that_the_code_reads_is_described():
 
 
 def test_pages_that_the_code_names_exist():
-    places = [ROOT / ".env.example", *ROOT.glob("*.toml"), ROOT / "include/config/syncs.yaml"]
-    for folder in ("include", "plugins", "dags", "local", "sandbox"):
-        places += (ROOT / folder).rglob("*.py")
+    names = (".env.example", "*.toml", "docker-compose.yaml", "Makefile", ".github/**/*.*")
+    folders = ("include", "plugins", "dags", "local", "sandbox", "deploy", "bench", "tests")
+    places = [file for each in names for file in ROOT.glob(each)]
+    for folder in folders:
+        for kind in ("py", "yaml", "sh", "sql"):
+            places += (ROOT / folder).rglob(f"*.{kind}")
     for file in places:
-        for page in re.findall(r"docs/[\w./-]+\.md", text_of(file)):
+        for page in re.findall(r"(?<![\w./-])docs/[\w./-]+\.md", text_of(file)):
             assert (ROOT / page).exists(), f"{name(file)} names {page}"
+
+
+MESSAGES = [
+    pytest.param(message, id=f"{name(page)}-{message[:40]}")
+    for page in PAGES
+    for row in rows(page, "message")
+    for message in _CODE.findall(row[0])
+]
+
+
+@pytest.fixture(scope="module")
+def said() -> str:
+    """Every string of the code, a placeholder as a number sign."""
+    found = []
+    for folder in ("include", "plugins"):
+        for file in (ROOT / folder).rglob("*.py"):
+            for node in ast.walk(ast.parse(text_of(file))):
+                parts = node.values if isinstance(node, ast.JoinedStr) else [node]
+                texts = [getattr(part, "value", None) for part in parts]
+                found.append("".join(each if isinstance(each, str) else "#" for each in texts))
+    return "\n".join(found)
+
+
+@pytest.mark.parametrize("message", MESSAGES)
+def test_messages_with_a_fix_are_those_of_the_code(message, said):
+    """Of each message three words in a row, since the rest may be filled in."""
+    words = message.split()
+    runs = [" ".join(words[at : at + 3]) for at in range(max(1, len(words) - 2))]
+    assert any(run in said for run in runs), message
 
 
 WHOLE = 2_000

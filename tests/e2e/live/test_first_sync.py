@@ -11,7 +11,7 @@ from tests.e2e.airflow import wait_for
 PAGE = Path(__file__).resolve().parents[3] / "docs" / "tutorials" / "first-sync.md"
 
 
-def test_the_commands_of_getting_started_do_what_the_page_says(airflow):
+def test_the_commands_of_first_sync_do_what_the_page_says(airflow):
     rename, unsubscribe, look = re.findall(r"`(curl [^`]+)`", PAGE.read_text())
     typed(airflow, rename)
     wait_for(lambda: airflow.member("Birds@Intuit.com")["merge_fields"]["FNAME"] == "Amelia", 60)
