@@ -100,6 +100,15 @@ PROOFS: Mapping[str, Proof] = {
         ),
         not_shown="a machine that loses power: Postgres promises that, with fsync on",
     ),
+    "fuzz": Proof(
+        tried="every route of the console, the JSON interface and the receiver asked for anything",
+        command=(
+            *_PYTEST,
+            *(f"{_INTEGRATION}test_fuzz_{name}.py" for name in ("pages", "receiver")),
+        ),
+        environment={"HYPOTHESIS_PROFILE": "many"},
+        not_shown="Airflow's own routes, and what a proxy makes of odd requests",
+    ),
     "plants": Proof(
         tried="each planted bug, and the tests that are meant to catch it",
         command=("-m", "tests.plants"),

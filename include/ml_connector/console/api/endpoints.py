@@ -38,7 +38,8 @@ class Endpoint:
 
     ``row``: the type of each value, as a JSON type or ``time``; a ``?`` marks values that may be
     null. ``parameters``: those besides ``sync``, ``limit`` and ``after``, each with what it takes:
-    a list of values, ``day`` or ``text``. ``after``: the pattern of the token.
+    a list of values, ``day``, ``text``, or ``tag``, a tag's keyed hash. ``after``: the pattern of
+    the token.
     """
 
     name: str
@@ -225,7 +226,7 @@ ENDPOINTS = (
             **{name: list(values) for name, values in customer_list.CHOICES.items()},
             "reason": list(customer_list.REASONS),
             "unfit": "text",
-            "tag": "text",
+            "tag": "tag",
             **dict.fromkeys(customer_list.DATES, "day"),
         },
     ),

@@ -15,6 +15,13 @@ USUAL = 100
 """A response has this many rows if no ``limit`` is given."""
 
 
+_FORMS: dict[str, dict[str, str]] = {
+    "text": {},
+    "day": {"format": "date"},
+    "tag": {"pattern": "^([0-9a-f]{16})?$"},
+}
+
+
 def describe(base: str) -> dict[str, Any]:
     """Return the description of the interface under the path ``base``."""
     return {
@@ -82,6 +89,7 @@ def _operation(endpoint: Endpoint) -> dict[str, Any]:
                     401: "No access token, or an old one",
                     403: "You may not see the DAG of the sync",
                     404: "There is no such sync",
+                    405: "Another method than GET or HEAD",
                     503: "The connector's database or a setting is missing",
                 }.items()
             },
@@ -93,14 +101,15 @@ def _parameters(endpoint: Endpoint) -> Iterator[dict[str, Any]]:
     number = {"type": "integer", "minimum": 1, "maximum": MOST, "default": USUAL}
     yield _parameter("sync", {"type": "string"}, "A sync's name; needed if you may see several.")
     yield _parameter("limit", number, "Rows of a page.")
-    yield _parameter("after", {"type": "string"}, "The token of the page before.")
+    token = {"type": "string", "pattern": f"^({endpoint.after})?$"}
+    yield _parameter("after", token, "The token of the page before.")
     for name, takes in endpoint.parameters.items():
         yield _parameter(name, _taken(takes), words.FILTER.get(name, ""))
 
 
 def _taken(takes: Sequence[str] | str) -> dict[str, Any]:
     if isinstance(takes, str):
-        return {"type": "string"} | ({"format": "date"} if takes == "day" else {})
+        return {"type": "string", **_FORMS[takes]}
     return {"type": "string", "enum": list(takes)}
 
 

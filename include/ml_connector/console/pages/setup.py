@@ -1,5 +1,6 @@
 """Setup page: how the sync is connected, whether both systems respond, and the active settings."""
 
+import hmac
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
@@ -143,7 +144,8 @@ def other_loopback(request: Request) -> str | None:
     if host not in LOOPBACK or HOP in request.query_params or "state" not in request.query_params:
         return None
     system = request.path_params.get("system", QUICKBOOKS)
-    if request.cookies.get(f"{COOKIE}_{system}") == request.query_params["state"]:
+    kept, given = request.cookies.get(f"{COOKIE}_{system}", ""), request.query_params["state"]
+    if hmac.compare_digest(kept.encode(), given.encode()):
         return None
     other = LOOPBACK[1 - LOOPBACK.index(host)]
     return str(url.include_query_params(**{HOP: "1"}).replace(hostname=other))
