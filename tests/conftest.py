@@ -10,6 +10,7 @@ import shutil
 import tempfile
 from collections import defaultdict
 from collections.abc import Generator, Iterable
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -50,9 +51,14 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--store-durations", action="store_true", help="write tests/durations.json anew"
     )
+    parser.addoption(
+        "--share", type=int, default=1, metavar="N", help="an Nth of the tests, others each day"
+    )
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    # Workers inherit it: each has to choose the same tests, at midnight as well.
+    os.environ.setdefault("TESTS_DAY", str(datetime.now(UTC).date().toordinal()))
     if not hasattr(config, "workerinput"):
         config.pluginmanager.register(Clock(config), "clock")
 
@@ -66,6 +72,10 @@ def pytest_collection_modifyitems(
         if item.path.is_relative_to(HERE / "e2e"):
             item.add_marker("e2e")
     yield
+    if (parts := config.getoption("--share")) > 1:
+        kept = _share(items, parts, int(os.environ["TESTS_DAY"]))
+        config.hook.pytest_deselected(items=[item for item in items if item not in kept])
+        items[:] = kept
     if not hasattr(config, "workerinput"):
         return
     seconds = _seconds(item.nodeid for item in items)
@@ -73,6 +83,22 @@ def pytest_collection_modifyitems(
     for item in items:
         total[item.path] += seconds[item.nodeid]
     items.sort(key=lambda item: -total[item.path])
+
+
+def _share(items: list[pytest.Item], parts: int, day: int) -> list[pytest.Item]:
+    """Return the tests of a day: about an Nth of the time, and those marked ``always``."""
+    seconds = _seconds(item.nodeid for item in items)
+    total: dict[str, float] = defaultdict(float)
+    for item in items:
+        total[_function(item.nodeid)] += seconds[item.nodeid]
+    longest_first = sorted(total, key=lambda name: (-total[name], name))
+    today = set(longest_first[day % parts :: parts])
+    return [
+        item
+        for item in items
+        if _function(item.nodeid) in today
+        or any(mark.kwargs.get("always") for mark in item.iter_markers("endurance"))
+    ]
 
 
 class Clock:
