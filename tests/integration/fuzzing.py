@@ -13,7 +13,7 @@ from tests.integration.conftest import KEY
 from tests.integration.test_console_hostile import CALLS, FORMULAS, ODD, SQL
 
 MANY = os.environ.get("HYPOTHESIS_PROFILE") == "many"
-INSIDE = ("Traceback (most recent", "psycopg", "sqlalchemy", "SELECT ", "ml_connector.")
+INSIDE = ("Traceback (most recent", "psycopg", "sqlalchemy", "include/ml_connector", "sqlstate")
 """What shows the inside of the program."""
 KEYS = (KEY, "ML_CONNECTOR_INDEX_KEY=")
 PERSONS = ("Müller", "birds-sanctuary", "Parrots", "Amelie")

@@ -51,7 +51,9 @@ def test_the_interface_has_the_rights_of_the_console_and_answers_as_described(fi
     company = filled_company
     for name in (*NAMES, "openapi.json"):
         assert api(company, "anonymous").get(name).status_code == 401
-        assert api(company).post(name).status_code == 405
+        refused = api(company).post(name)
+        assert refused.status_code == 405
+        assert set(refused.headers["allow"].split(", ")) == {"GET", "HEAD"}
         if name in NAMES:
             assert api(company, "stranger").get(name).status_code == 403
             assert api(company).get(f"{name}?sync=other").status_code == 404

@@ -115,4 +115,5 @@ def _limit(one: Endpoint, query: dict[str, str]) -> int:
 async def _failed(_request: Request, error: Exception) -> Response:
     status = error.status_code if isinstance(error, HTTPException) else 500
     said: Any = error.detail if isinstance(error, HTTPException) else ""
-    return JSONResponse({"error": said}, status_code=status)
+    headers = getattr(error, "headers", None)
+    return JSONResponse({"error": said}, status_code=status, headers=headers)
