@@ -205,6 +205,18 @@ def test_a_page_is_of_one_kind_has_one_title_and_a_guide_is_short(page):
         assert len(text_of(page).split()) <= LONGEST
 
 
+@pytest.mark.parametrize("page", PAGES, ids=name)
+def test_what_belongs_to_a_list_item_is_indented_by_four(page):
+    """Or the site, unlike GitHub, ends the list there and counts from 1 again."""
+    before = ""
+    for line in filter(str.strip, spoken(page).splitlines()):
+        assert not re.match(r" {1,3}\S", line), line
+        number = re.match(r"(\d+)\. ", line)
+        if number and number[1] != "1":
+            assert re.match(r"\d+\. | {4}", before), line
+        before = line
+
+
 def pages_of(nav: Any) -> Iterator[str]:
     """Every path of a navigation, sections included."""
     if isinstance(nav, str):
