@@ -64,12 +64,9 @@ def customer_event(customer_id: str, kind: str = "updated") -> Event:
     return Event(id_, customer_id, body, base64.b64encode(digest).decode())
 
 
-def send(url: str, event: Event, tries: int = 10) -> Answer:
-    """Send one event; as its sender would, again while the receiver says 503 or is not there."""
-    for _ in range(tries):
-        (answer,) = open_loop(url, [event], rate=1000)
-        if 0 < answer.status < 500:
-            break
+def send(url: str, event: Event) -> Answer:
+    """Send one event, again until it is answered 2xx: as Intuit would."""
+    (answer,) = open_loop(url, [event], rate=1000, until_taken=True)
     return answer
 
 
