@@ -105,7 +105,7 @@ audit: install-dev ## Look for known vulnerabilities of the locked packages
 bench: install-dev ## Run the benchmarks
 	@$(BIN)/python -m bench $(BENCH_ARGS)
 
-torture: install-dev ## Run every long test of reliability and print their table: five hours
+torture: install-dev ## Run every long test of reliability and print their table: seven hours
 	@$(BIN)/python -m bench.torture $(TORTURE_ARGS)
 
 plants: install-dev ## Plant bugs in a copy and see who catches them; PLANTS=consent, PLANTS_ARGS

@@ -80,6 +80,12 @@ PROOFS: Mapping[str, Proof] = {
         environment={"CONSENT_SEQUENCES": "750", "CONSENT_RANDOM": "1"},
         not_shown="acts that Mailchimp's documentation does not name",
     ),
+    "simulation": Proof(
+        tried="20,000 seeds of interleaved workers, people's acts, lost calls and crashes",
+        command=(*_PYTEST, "-n", "2", "-m", "endurance", f"{_INTEGRATION}test_simulation.py"),
+        environment={"SIMULATION_SEEDS": "20000"},
+        not_shown="undo, erasure and waiting plans at the same time as other workers",
+    ),
     "loss": Proof(
         tried="a week without webhooks, 10,080 shuffled events, clocks two days off, DST nights",
         command=(

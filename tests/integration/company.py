@@ -464,23 +464,23 @@ class Company:
     def calls(self, system: str) -> list[dict[str, Any]]:
         """Every call to a system since the journal was cleared, token calls left out."""
         base = self.quickbooks if system == "quickbooks" else self.mailchimp
-        calls = control(base, "GET", "journal")["calls"]
+        calls = self.control(base, "GET", "journal")["calls"]
         return [call for call in calls if call.get("kind") != "token"]
 
     def every_call(self, base: str) -> list[dict[str, Any]]:
         """Every call to a mock server since its journal was cleared, token calls included."""
-        return control(base, "GET", "journal")["calls"]
+        return self.control(base, "GET", "journal")["calls"]
 
     def clear_faults(self, base: str) -> None:
-        control(base, "DELETE", "faults")
+        self.control(base, "DELETE", "faults")
 
     def clear_journals(self) -> None:
         for base in (self.quickbooks, self.mailchimp):
-            control(base, "DELETE", "journal")
+            self.control(base, "DELETE", "journal")
 
     def fault(self, system: str, **rule: Any) -> None:
         base = self.quickbooks if system == "quickbooks" else self.mailchimp
-        control(base, "POST", "faults", rule)
+        self.control(base, "POST", "faults", rule)
 
     def audit(self) -> list[dict[str, Any]]:
         return list(trail.iter_entries(self.database.begin, vault=self.vault))

@@ -106,10 +106,11 @@ class Acts(World):
             self.touched.discard(email)  # Mailchimp archives none: left, and not tried again (A16b)
         self.company.person(email, action, **body)
         self.hidden.pop(email, None)
-        if email in self.fresh:
-            self.since_look.setdefault(email, self.model.words.get(email, ""))
-        if word in OPT_OUTS:
-            self.unseen.add(email)
+        for sight in self.sights:
+            if email in sight.fresh:
+                sight.since_look.setdefault(email, self.model.words.get(email, ""))
+            if word in OPT_OUTS:
+                sight.unseen.add(email)
         self.model.person_sets(email, word)
         if level(word):
             self.signed_up.add(email)

@@ -1,18 +1,15 @@
 """The connector inside a sequence: every call and commit is a boundary, every write is judged."""
 
 import itertools
-import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, ClassVar
 
 import msgspec
-from hypothesis import note
-from hypothesis.stateful import RuleBasedStateMachine
 from sqlalchemy import text
 
 from ml_connector.audit import trail
@@ -60,7 +57,23 @@ class Letter:
     notice: Notice | None = None
 
 
-class World(RuleBasedStateMachine):
+@dataclass
+class Sight:
+    """What one worker has seen since it began.
+
+    ``fresh``: word and move of each address as a single read showed them. ``since_look``: words that
+    a person replaced after such a read. ``unseen``: opt-outs that no read has shown. ``met``: what
+    the call under way meets. ``reading``: customers are read to decide on them.
+    """
+
+    fresh: dict[str, tuple[str | None, str | None]] = field(default_factory=dict)
+    since_look: dict[str, str] = field(default_factory=dict)
+    unseen: set[str] = field(default_factory=set)
+    met: dict[str, Held | None] = field(default_factory=dict)
+    reading: bool = True
+
+
+class World:
     """One company and one audience. ``open_company`` opens a fresh one."""
 
     open_company: Callable[[], Any]
@@ -111,6 +124,7 @@ class World(RuleBasedStateMachine):
         self.audited = 0
         self.seen: dict[str, int] = {}
         self.log: list[str] = []
+        self.hidden: dict[str, str] = {}
         self._plan([])
         self.watching = False
         self._watch_commits()
@@ -141,21 +155,14 @@ class World(RuleBasedStateMachine):
 
         database.begin = begin  # type: ignore[method-assign]
 
-    def teardown(self) -> None:
-        try:
-            if sys.exc_info()[0] is None and self.books:
-                self._end()
-        finally:
-            if isinstance(sys.exc_info()[1], AssertionError):
-                self.fired.setdefault("failed", self.fired["sequences"])
-            note("\n".join(self.log))
-            del self.company.database.begin
-            changes = self.servers.mailchimp.account.changes.listeners
-            changes.remove(self._mail_of_mailchimp)
-            self.servers.quickbooks.state.company.listeners.remove(self._mail_of_quickbooks)
-            for server in (self.servers.mailchimp, self.servers.quickbooks):
-                server.clock.source = time.time
-            self._context.__exit__(None, None, None)
+    def close(self) -> None:
+        """Take everything back that was hung into the servers."""
+        del self.company.database.begin
+        self.servers.mailchimp.account.changes.listeners.remove(self._mail_of_mailchimp)
+        self.servers.quickbooks.state.company.listeners.remove(self._mail_of_quickbooks)
+        for server in (self.servers.mailchimp, self.servers.quickbooks):
+            server.clock.source = time.time
+        self._context.__exit__(None, None, None)
 
     def _mail_of_mailchimp(self, change: Change) -> None:
         if change.member is not None and change.by != "api":
@@ -186,11 +193,8 @@ class World(RuleBasedStateMachine):
         self.planned = list(planned)
         self.counts: Counter[Disturbance] = Counter()
         self.calm = True
-        self.reading = True
-        self.fresh: dict[str, tuple[str | None, str | None]] = {}
-        self.unseen: set[str] = set()
-        self.since_look: dict[str, str] = {}
-        self.hidden: dict[str, str] = getattr(self, "hidden", {})
+        self.sight = Sight()
+        self.sights = [self.sight]
 
     def _boundary(self, call: Call | None, *, after: bool) -> None:
         if not self.watching:
@@ -223,8 +227,8 @@ class World(RuleBasedStateMachine):
         self.planned.remove(each)
         self.calm = False
         self.fired["inbox: inside a run"] += 1
-        ours = self.fresh, self.since_look, self.reading, self.met, self.company.current
-        self.fresh, self.since_look, self.reading = {}, {}, True
+        ours = self.sight, self.company.current
+        self.sight = Sight(unseen=self.sight.unseen)
         others, self.planned = self.planned, []
         self.log.append("  webhooks are processed {")
         try:
@@ -234,21 +238,21 @@ class World(RuleBasedStateMachine):
         finally:
             self.log.append("  }")
             self.planned = others
-            self.fresh, self.since_look, self.reading, self.met, self.company.current = ours
+            self.sight, self.company.current = ours
 
     def _before(self, call: Call) -> None:
         self._boundary(call, after=False)
         known = list(self.model.words)
-        self.met = {email: self.servers.held(email) for email in written_emails(call, known)}
+        self.sight.met = {email: self.servers.held(email) for email in written_emails(call, known)}
 
     def _after(self, call: Call, response: Response | None) -> None:
         told = "no response" if response is None else response.status
         self.log.append(
-            f"    {call.system} {call.method} {call.path[-60:]} {list(self.met)} {told}"
+            f"    {call.system} {call.method} {call.path[-60:]} {list(self.sight.met)} {told}"
         )
         if call.system == "mailchimp":
             self._judge(call, response)
-        elif response is not None and response.status == 200 and self.reading:
+        elif response is not None and response.status == 200 and self.sight.reading:
             self._customers_were_read(call, response)
         self._boundary(call, after=True)
 
@@ -288,7 +292,7 @@ class World(RuleBasedStateMachine):
 
     def _look(self, email: str) -> None:
         self.model.linked.add(email)
-        self.unseen.discard(email)
+        self.sight.unseen.discard(email)
         self.observations.observe(email, self.servers.held(email))
 
     def _look_at(self, handle: str) -> None:
@@ -302,8 +306,8 @@ class World(RuleBasedStateMachine):
             if self.servers.held(email) is not None:
                 self._look(email)
         for each in found:
-            self.fresh[each] = (words.get(each), self.model.moved_to.get(each))
-            self.since_look.pop(each, None)
+            self.sight.fresh[each] = (words.get(each), self.model.moved_to.get(each))
+            self.sight.since_look.pop(each, None)
 
     def _ceiling(self, email: str) -> int:
         """The most that a write may make of ``email``: by what is so, or by what it could know.
@@ -312,7 +316,7 @@ class World(RuleBasedStateMachine):
         run, any other opt-out as it was at the last read of its address.
         """
         known = self.model.snapshot()
-        for each, (word, moved_to) in self.fresh.items():
+        for each, (word, moved_to) in self.sight.fresh.items():
             if word is None:
                 known.words.pop(each, None)
             else:
@@ -322,7 +326,7 @@ class World(RuleBasedStateMachine):
         if email in self.model.words:
             known.words[email] = self.model.words[email]
         for customer in known.customers.values():
-            for source in self.unseen:
+            for source in self.sight.unseen:
                 customer.opt_outs.pop(source, None)
         return max(known.ceiling(email), self.model.ceiling(email))
 
@@ -350,7 +354,7 @@ class World(RuleBasedStateMachine):
 
     def _was_archived(self, email: str, before: str) -> None:
         """An opt-out between the read and the archive shows in no status: only a webhook tells."""
-        word = self.since_look.pop(email, None)
+        word = self.sight.since_look.pop(email, None)
         if word is None or before != "unsubscribed" or not level(word):
             return
         self.fired["opt-out hidden by an archive"] += 1
@@ -363,7 +367,7 @@ class World(RuleBasedStateMachine):
         if not applied or (response is not None and response.status >= 400):
             return
         request_id = (response.headers.get("x-request-id") if response else None) or ""
-        for email, before in self.met.items():
+        for email, before in self.sight.met.items():
             self.observations.meet(request_id, email, before)
             held = self.servers.held(email)
             if response is not None:
@@ -374,7 +378,9 @@ class World(RuleBasedStateMachine):
             if before is None or before.status == "archived":
                 self.arrived.add(email)
             if call.method != "DELETE" and not call.path.endswith("/tags"):
-                self.model.wrote(email, held.status, heard=response is not None, unseen=self.unseen)
+                self.model.wrote(
+                    email, held.status, heard=response is not None, unseen=self.sight.unseen
+                )
                 shown = self._shown_by(call)
                 self.edited[email] = self.edited.get(email, set()) - shown.get(email, set())
 
@@ -382,7 +388,11 @@ class World(RuleBasedStateMachine):
         """The merge fields that a write sends, by address."""
         body = call.body if isinstance(call.body, dict) else {}
         rows = body.get("members", [body])
-        emails = list(self.met) if call.handle else [each["email_address"].lower() for each in rows]
+        emails = (
+            list(self.sight.met)
+            if call.handle
+            else [each["email_address"].lower() for each in rows]
+        )
         return {
             email: set(row.get("merge_fields", {}))
             for email, row in zip(emails, rows, strict=False)
