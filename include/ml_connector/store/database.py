@@ -29,6 +29,21 @@ The column's type has to be given as ``int8``. psycopg would convert a datetime 
 clock as the column's default would make Postgres insert row by row."""
 
 
+PATIENT_CONNECTION = {
+    "connect_timeout": 5,
+    "keepalives_idle": 30,
+    "keepalives_interval": 10,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 60_000,
+}
+"""libpq's limits on a peer that no longer responds, in seconds (``tcp_user_timeout``: milliseconds).
+
+A connection into a black hole ends after a minute. The system's own limits are two hours for an
+idle connection and a quarter of an hour for a busy connection. Parameters in the URL take precedence.
+https://www.postgresql.org/docs/current/libpq-connect.html#LIBPQ-KEEPALIVES
+"""
+
+
 class Database:
     """Source of transactions. Create one instance per process; threads may share it."""
 
@@ -49,7 +64,11 @@ class Database:
             pool_pre_ping=True,
             hide_parameters=True,  # of statements in errors: they hold personal data
             connect_args={
-                "connect_timeout": 5,
+                **{
+                    name: value
+                    for name, value in PATIENT_CONNECTION.items()
+                    if name not in parsed.query
+                },
                 "application_name": "ml-connector",
                 # A prepared plan dates from when a table was small, and these tables grow. With
                 # one, a claim from 24,000 changes read a table 500 times (bench/diary.md).
@@ -114,6 +133,13 @@ _MEANINGS: list[tuple[tuple[type[Exception], ...], ConnectorError]] = [
         StorageError("the database's disk is full; nothing was lost, free space and retry"),
     ),
     (
+        (psycopg.errors.IdleInTransactionSessionTimeout,),
+        StorageError(
+            "the database ended an idle transaction, and the step stored nothing; raise"
+            " idle_in_transaction_session_timeout or retry"
+        ),
+    ),
+    (
         (psycopg.errors.ReadOnlySqlTransaction,),
         StorageError("the database is read-only; point ml_connector_db at the primary"),
     ),
@@ -144,6 +170,10 @@ def _translated(error: Exception) -> Exception:
     lost = isinstance(error, DBAPIError) and error.connection_invalidated
     if lost or isinstance(cause, psycopg.OperationalError):
         first = str(cause).strip().split("\n", 1)[0]
+        if "too many clients" in first or "remaining connection slots" in first:
+            return StorageError(
+                "the database has no free connection; raise max_connections or retry"
+            )
         return StorageError(f"the connector's database cannot be used: {first}")
     return error
 
