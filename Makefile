@@ -29,7 +29,7 @@ export ML_CONNECTOR_HOME ML_CONNECTOR_SYNCS ML_CONNECTOR_DAGS_FOLDER SYNC RUN_TI
 export PYTHONPATH := $(CURDIR)/include:$(CURDIR)/plugins:$(CURDIR)
 
 .DEFAULT_GOAL := help
-.PHONY: help install install-dev run init test test-unit test-airflow test-containers test-e2e test-endurance test-all lint docs schema reference lock audit bench torture plants distributed companies pictures clean
+.PHONY: help install install-dev run init test test-unit test-airflow test-containers test-e2e test-endurance test-all lint docs schema reference lock audit bench torture soak plants distributed companies pictures clean
 
 help: ## Show what can be made
 	@sed -n 's/^\([a-z0-9-]*\): .*## /\1\t/p' Makefile | expand -t 16
@@ -107,6 +107,9 @@ bench: install-dev ## Run the benchmarks
 
 torture: install-dev ## Run every long test of reliability and print their table: seven hours
 	@$(BIN)/python -m bench.torture $(TORTURE_ARGS)
+
+soak: install-dev ## Run mixed load for two hours, or SOAK_ARGS="--days 30", and see what grows
+	@$(BIN)/python -m bench.soak $(or $(SOAK_ARGS),--minutes 120)
 
 plants: install-dev ## Plant bugs in a copy and see who catches them; PLANTS=consent, PLANTS_ARGS
 	@$(BIN)/python -m tests.plants $(PLANTS) $(PLANTS_ARGS)

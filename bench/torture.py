@@ -115,6 +115,18 @@ PROOFS: Mapping[str, Proof] = {
         environment={"HYPOTHESIS_PROFILE": "many"},
         not_shown="Airflow's own routes, and what a proxy makes of odd requests",
     ),
+    "soak": Proof(
+        tried="20 minutes of daily runs, webhooks, write-back, token refreshes and console readers",
+        command=("-m", "bench.soak", "--minutes", "20"),
+        figures=(r"^(\d+ virtual days.*)$", r"^(all flat)$"),
+        not_shown="Airflow's own processes; weeks of real time",
+    ),
+    "month": Proof(
+        tried="30 virtual days with steady change: the last ten runs against the first ten",
+        command=("-m", "bench.soak", "--days", "30"),
+        figures=(r"^(\d+ virtual days.*)$", r"^(all flat)$"),
+        not_shown="a company that grows",
+    ),
     "plants": Proof(
         tried="each planted bug, and the tests that are meant to catch it",
         command=("-m", "tests.plants"),
