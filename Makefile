@@ -5,7 +5,8 @@
 #   make run REHEARSE=1       read both accounts, print what a sync would do, write nothing
 #   make run LIVED=1          the same with 5,000 customers, after a month of daily runs and webhooks
 #   make init                 ask what the settings of real accounts need, and write the file
-#   make run AIRFLOW_PORT=... QUICKBOOKS_PORT MAILCHIMP_PORT LOG_SERVER_PORT TRIGGERER_LOG_PORT
+#   make run AIRFLOW_PORT=18080  if 8080 is taken; also QUICKBOOKS_PORT (9410), MAILCHIMP_PORT (9420),
+#                             LOG_SERVER_PORT (8793) and TRIGGERER_LOG_PORT (8794)
 VENV ?= .venv
 PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3.11; do \
 	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null \
@@ -33,6 +34,7 @@ export PYTHONPATH := $(CURDIR)/include:$(CURDIR)/plugins:$(CURDIR)
 
 help: ## Show what can be made
 	@sed -n 's/^\([a-z0-9-]*\): .*## /\1\t/p' Makefile | expand -t 16
+	@echo; sed -n 's/^#   //p' Makefile
 
 install: ## Make the virtual environment with the locked requirements
 	@$(INSTALL)
