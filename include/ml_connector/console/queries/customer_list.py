@@ -46,7 +46,15 @@ _HELD = ", ".join(f"'{reason}'" for reason in (*FINAL_REFUSALS, UNDONE))
 RETRYABLE_CONTACT = f"""(coalesce(k.refused_reason, '') NOT IN ({_HELD})
     AND (k.refused_reason IS NOT NULL OR coalesce(k.parked_until > now(), false)))"""
 """Its write failed, or waits. Mailchimp does not refuse it permanently, and no undo wrote it."""
-RETRYABLE = f"({RETRYABLE_CONTACT} OR " + _BLOCK.format("('refused', 'parked')") + ")"
+# The first condition finds candidates, so that Postgres does not join every customer.
+RETRYABLE = f"""(c.customer_id = ANY(ARRAY(
+        SELECT own.customer_id FROM ml_connector.contacts k
+        JOIN ml_connector.customers own ON own.sync = k.sync AND own.email_key = k.email_key
+        WHERE k.sync = :sync AND {RETRYABLE_CONTACT}
+        UNION
+        SELECT b.customer_id FROM ml_connector.activity_blocks b
+        WHERE b.sync = :sync AND b.state IN ('refused', 'parked')))
+    AND ({RETRYABLE_CONTACT} OR {_BLOCK.format("('refused', 'parked')")}))"""  # noqa: S608 -- our own words
 """A customer whose contact or activity failed to be written, or waits until a time."""
 
 CHOICES: Mapping[str, Mapping[str, str]] = {
