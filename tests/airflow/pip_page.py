@@ -21,7 +21,7 @@ PAGE = ROOT / "docs/how-to/install/pip.md"
 FENCE = re.compile(r"^```(console|yaml)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 CONSTRAINTS = re.compile(r"https://\S+/constraints-(3\.[\d.]+)/constraints-3\.\d+\.txt")
 DATABASE = "postgresql://ml_connector:PASSWORD@postgres.example.internal:5432/ml_connector"
-INSTALL = "pip install ml-connector"
+INSTALL = "pip install dist/ml_connector-*.whl"
 FREEZE = "pip list --format freeze --disable-pip-version-check > {}"
 SETTINGS = (
     'mkdir -p "$AIRFLOW_HOME/config"\ncat > "$AIRFLOW_HOME/config/syncs.yaml" <<\'EOF\'\n{}EOF'
@@ -63,7 +63,7 @@ def environment(folder: Path) -> dict[str, str]:
     return kept | {
         "PATH": f"{python}:/usr/local/bin:/usr/bin:/bin",
         "PIP_CACHE_DIR": str(folder / "empty-cache"),
-        "PIP_FIND_LINKS": f"{folder} {os.environ.get('PIP_FIND_LINKS', '')}",
+        "PIP_FIND_LINKS": os.environ.get("PIP_FIND_LINKS", ""),
         "PIP_DISABLE_PIP_VERSION_CHECK": "1",
     }
 
@@ -72,10 +72,10 @@ def main() -> int:
     began = time.monotonic()
     with tempfile.TemporaryDirectory() as made, temporary() as postgres:
         folder = Path(made)
-        build(folder)
         database = postgres.create_database("connector").replace("+psycopg", "")
         reader = folder / "reader"
         reader.mkdir()
+        build(reader / "dist")
         done = subprocess.run(
             ["bash", "-c", typed(PAGE.read_text(encoding="utf-8"), database)],
             cwd=reader,
