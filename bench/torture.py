@@ -106,6 +106,11 @@ PROOFS: Mapping[str, Proof] = {
         ),
         not_shown="a machine that loses power: Postgres promises that, with fsync on",
     ),
+    "database": Proof(
+        tried="a full disk, a black hole, too many connections, transactions that the server ends",
+        command=(*_PYTEST, f"{_INTEGRATION}test_database_faults.py"),
+        not_shown="packets that are really dropped; a failover to a primary that lost a second",
+    ),
     "fuzz": Proof(
         tried="every route of the console, the JSON interface and the receiver asked for anything",
         command=(
