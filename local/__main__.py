@@ -33,8 +33,8 @@ def main() -> int:
         run.main(once=once)
     except KeyboardInterrupt:
         _say(console, "Interrupted.")
-        # Staying up ends only this way; before the first sync is done it is a failure.
-        return 0 if run and run.synced and not once else 1
+        # Staying up ends only this way, and so does the wait for accounts. Else a sync is lost.
+        return 0 if run and (run.waiting or (run.synced and not once)) else 1
     except LocalError as error:
         return _failed(console, str(error), error.log or (run and run.settings.logs))
     except Exception as error:  # noqa: BLE001 - the last resort: a sentence, not a traceback

@@ -66,6 +66,7 @@ class Run:
         self.database_url = ""
         self._airflow_url = ""
         self.synced = False
+        self.waiting = False
 
     def main(self, *, once: bool) -> None:
         """Do it all; with ``once`` return after the first sync, else stay until interrupted.
@@ -123,6 +124,8 @@ class Run:
             stack.callback(self._stop)
             self._prepare(postgres, secrets, once=True)
             command = [str(Path(sys.executable).with_name("ml-connector")), "init"]
+            if self.settings.sync_named:
+                command += ["--sync", self.settings.sync]
             environment = airflow.for_processes(self.variables)
             return subprocess.call(command, env=environment, cwd=REPOSITORY)  # noqa: S603 - ours
 
@@ -268,6 +271,7 @@ class Run:
             LocalError: A single run, which does not wait, cannot begin.
         """
         said = ""
+        self.waiting = not once
         while True:
             missing = accounts.missing(
                 self._airflow_url, syncs_file=self._syncs_file(), sync=self.settings.sync
@@ -280,6 +284,7 @@ class Run:
             if once and self.settings.open_question:
                 raise LocalError(self.settings.open_question)
             if not missing and not self.settings.open_question:
+                self.waiting = False
                 return
             if (line := self._what_is_left(missing, secrets)) != said:
                 self.progress.say(line)

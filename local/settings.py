@@ -35,8 +35,8 @@ OWN_SYNCS = "syncs.yaml"
 """The settings file that ``make init`` writes, next to ``.env``."""
 
 AUDIENCE = (
-    "the shipped settings name the sandbox's audience. Let `make init` ask and write the settings"
-    " file, or set MAILCHIMP_AUDIENCE_ID in .env, or ML_CONNECTOR_SYNCS to a settings file of yours"
+    "no audience is chosen. Next: Ctrl-C, then `make init`. (Or set MAILCHIMP_AUDIENCE_ID and"
+    " NEW_CONTACT_STATUS in .env.)"
 )
 
 # Any of these means real accounts. A refresh token and an API key connect them at the start;
@@ -96,6 +96,7 @@ class Settings:
         approve: Whether the first sync's plan is approved, whatever it is.
         dags_folder: Where Airflow looks for DAGs.
         public_url: The https address of a receiver that a tunnel leads to; empty without one.
+        sync_named: Whether ``SYNC`` names the sync.
         open_question: What a person has to choose before a sync can run; empty if nothing.
         forking: Whether Airflow's components are forks of one process, where the system allows it.
     """
@@ -114,6 +115,7 @@ class Settings:
     dags_folder: Path
     lived: bool = False
     public_url: str = ""
+    sync_named: bool = False
     open_question: str = ""
     forking: bool = True
 
@@ -164,8 +166,7 @@ def load(
         if choosing or own.is_file():
             syncs = str(own)
         else:
-            asked = ((AUDIENCE, audience), (CONSENT, status))
-            question = ". And ".join(each for each, answer in asked if not answer)
+            question = AUDIENCE if not audience else "" if status else CONSENT
     # Without tokens there is something to do first, and a choice may need a look at the account.
     if question and COMPANY[1] in given and API_KEY in given:
         raise LocalError(question)
@@ -188,6 +189,7 @@ def load(
         rehearse=given.get("REHEARSE", "0") != "0",
         dags_folder=Path(given.get("ML_CONNECTOR_DAGS_FOLDER", REPOSITORY / "dags")).resolve(),
         public_url=given.get("ML_CONNECTOR_PUBLIC_URL", ""),
+        sync_named="SYNC" in given,
         open_question=question,
         forking=given.get("ML_CONNECTOR_FORK", "1") != "0",
     )
@@ -226,6 +228,9 @@ def sandbox_credentials(ports: Ports) -> Credentials:
 def syncs_for_audience(text: str, sync: str, audience: str, status: str) -> str:
     """Return the settings file's text for real accounts: their audience, and the consent given."""
     settings = yaml.safe_load(text)
+    if sync not in settings["syncs"]:
+        has = ", ".join(settings["syncs"])
+        raise LocalError(f"no sync named {sync} in {SHIPPED_SYNCS}; it has: {has}")
     settings["syncs"][sync] |= {"audience_id": audience, "new_contact_status": status}
     return yaml.safe_dump(settings, sort_keys=False)
 

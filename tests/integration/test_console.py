@@ -476,7 +476,7 @@ def test_no_page_has_personal_data_in_an_address(full, visitor):
 def test_a_customers_page_says_why_the_contact_is_in_its_state(full, visitor):
     page = visitor.page(f"/main/customers/{full.ids['Amy']}")
     assert "It is a contact" in page
-    assert "The contact is unsubscribed: the person unsubscribed in Mailchimp on" in page
+    assert "Status: Unsubscribed. The person unsubscribed in Mailchimp on" in page
     assert "saying “Too many mails”" in page
 
 
@@ -486,7 +486,7 @@ def test_a_customers_page_says_why_the_contact_is_in_its_state(full, visitor):
         ("Di", "It is not a contact: the customer has no e-mail address in QuickBooks"),
         ("Ed", "It is not a contact: the customer is inactive in QuickBooks"),
         ("Cy", "is shown instead: several customers share the address"),
-        ("Bo", "The contact is subscribed: this sync created it on"),
+        ("Bo", "Status: Subscribed. This sync created it on"),
     ],
 )
 def test_it_says_why_in_every_other_case(full, visitor, name, said):
@@ -550,7 +550,7 @@ def test_a_customer_nobody_knows_is_not_there(visitor):
 
 def test_the_overview_says_that_the_sync_runs_and_what_needs_a_person(visitor):
     page = visitor.page("/main")
-    assert "The sync is running." in page
+    assert "The sync is on schedule." in page
     assert "1 webhook was dead-lettered" in page
     assert "Contacts of customers" in page
 
@@ -586,7 +586,7 @@ def test_an_audit_row_shows_before_and_after(full, visitor):
     row = next(each for each in full.audit() if each["action"] == "update")
     html = visitor.get(f"/main/audit/{row['id']}").text
     assert "<del>Amy</del>" in html
-    assert "Circumstances" in html
+    assert "Details" in html
 
 
 def test_an_audit_row_is_replayed_by_those_who_may(full):

@@ -70,9 +70,9 @@ def test_the_shell_wins_over_dotenv_and_empty_counts_as_not_set(tmp_path):
         (APPS | {"QUICKBOOKS_CLIENT_SECRET": ""}, "but QUICKBOOKS_CLIENT_SECRET missing"),
         (APPS | {"MAILCHIMP_CLIENT_SECRET": ""}, "but MAILCHIMP_CLIENT_SECRET missing"),
         (REAL | {"MAILCHIMP_API_KEY": ""}, r"MAILCHIMP_CLIENT_SECRET \(or MAILCHIMP_API_KEY\)"),
-        (REAL | {"MAILCHIMP_AUDIENCE_ID": ""}, "set MAILCHIMP_AUDIENCE_ID in .env"),
+        (REAL | {"MAILCHIMP_AUDIENCE_ID": ""}, "no audience is chosen"),
         (REAL | {"NEW_CONTACT_STATUS": ""}, "Set NEW_CONTACT_STATUS in .env to one of"),
-        (REAL | {"MAILCHIMP_AUDIENCE_ID": ""}, "Let `make init` ask"),
+        (REAL | {"MAILCHIMP_AUDIENCE_ID": ""}, "then `make init`"),
         (REAL | {"NEW_CONTACT_STATUS": ""}, "Or let `make init` ask"),
         (REAL | {"NEW_CONTACT_STATUS": "yes"}, "NEW_CONTACT_STATUS is 'yes'"),
     ],
@@ -86,7 +86,7 @@ def test_the_keys_of_both_apps_are_enough_to_start_and_connect(tmp_path):
     chosen = settings(tmp_path, **APPS)
     assert not chosen.sandbox
     assert chosen.credentials.mailchimp_client_secret == "secret"
-    assert "set MAILCHIMP_AUDIENCE_ID in .env" in chosen.open_question
+    assert "then `make init`" in chosen.open_question
     audience = {"MAILCHIMP_AUDIENCE_ID": "abc"}
     assert "what do new contacts agree to?" in settings(tmp_path, **APPS, **audience).open_question
     decided = settings(tmp_path, **APPS, **audience, NEW_CONTACT_STATUS="pending")
@@ -140,3 +140,13 @@ def test_a_file_that_was_written_by_answers_is_used(tmp_path):
     with pytest.raises(LocalError, match="both choose an audience"):
         settings(tmp_path, **REAL)
     assert settings(tmp_path).sandbox
+
+
+def test_a_sync_that_the_settings_lack_is_named_with_those_they_have():
+    with pytest.raises(LocalError, match=r"no sync named harbor in .*; it has: main"):
+        syncs_for_audience("syncs: {main: {}}", "harbor", "abc", "pending")
+
+
+def test_the_settings_know_whether_a_sync_was_named(tmp_path):
+    assert settings(tmp_path, SYNC="harbor").sync_named
+    assert not settings(tmp_path).sync_named

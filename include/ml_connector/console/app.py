@@ -223,11 +223,11 @@ class _Gatekeeper:
 
 _NEEDS = {
     Right.READ: "You may not see the DAG of this sync.",
-    Right.RUN: "This takes the right to start a run of the sync's DAG.",
-    Right.SETUP: "Setup takes the right to see Airflow's connections.",
-    Right.CONNECT: "This takes the right to edit Airflow's connections.",
+    Right.RUN: "You need permission to start runs of this DAG.",
+    Right.SETUP: "You need permission to see Airflow's connections.",
+    Right.CONNECT: "You need permission to edit Airflow's connections.",
 }
-_TITLES = {401: "Log in first", 403: "Not allowed", 404: "Nothing here", 405: "Not this way"}
+_TITLES = {401: "Log in first", 403: "Not allowed", 404: "Nothing here", 405: "Method not allowed"}
 
 
 async def _form(request: Request) -> dict[str, str]:

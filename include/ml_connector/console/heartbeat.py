@@ -86,7 +86,7 @@ def heartbeat(
         )
     return Heartbeat(
         state="running",
-        headline="The sync is running.",
+        headline="The sync is on schedule.",
         detail="Every run that was due has finished.",
         next_run=following,
     )

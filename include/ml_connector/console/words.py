@@ -24,7 +24,7 @@ STATUS_MEANS = {
     "subscribed": "gets the newsletter",
     "pending": "was asked to confirm and has not",
     "transactional": "gets transactional mail only, no newsletter",
-    "unsubscribed": "opted out; no write of ours may undo that",
+    "unsubscribed": "opted out; this sync never undoes that",
     "cleaned": "mail to this address does not arrive",
     "archived": "is out of the audience, its history is kept",
     "forgotten": "was deleted permanently; Mailchimp refuses the address from then on",
@@ -41,7 +41,7 @@ REASON = {
     "new_customer": "new customer",
     "fields_changed": "a mapped field changed in QuickBooks",
     "unchanged": "up to date",
-    "owner_changed": "the contact shows another customer now, who shares the address",
+    "owner_changed": "the contact now shows another customer with the same address",
     "adopted": "the address was in the audience already; its status was kept",
     "address_changed": "the customer's address changed in QuickBooks",
     "address_returned": "the customer returned to a former address",
@@ -60,20 +60,20 @@ REASON = {
     "creation_off": "it is not in the audience, and the settings create no contacts",
     "project": "it is a project, and projects are never contacts",
     "shared_address": "several customers share the address, and another one of them is shown",
-    "parked": "Mailchimp asked to wait with this address",
+    "parked": "Mailchimp asked to retry this address later",
     "opted_out_elsewhere": "the person opted out under a former address",
     "archived_by_marketer": "a user archived the contact in Mailchimp, and it stays archived",
     "forgotten": "the contact was deleted permanently in Mailchimp",
     "address_changed_in_mailchimp": "the person took another address in Mailchimp; "
-    "take it over in QuickBooks, or leave it",
+    "copy it to QuickBooks, or leave it",
     "owned_by_another_sync": "another sync had the contact first, so this one skips it",
     "left_to_another_sync": "no customer of this sync uses the address; another sync takes it over",
     "suppressed": "the person is never to be imported again",
-    "compliance": "Mailchimp refuses the address: its person unsubscribed, bounced or complained",
+    "compliance": "Mailchimp refuses the address: the person unsubscribed, bounced or complained",
     "fake_email": "Mailchimp rejected the address as fake or invalid",
     "member_exists": "the address was in the audience already",
-    "signup_throttled": "the person signed up to a lot of lists lately; tried again later",
-    "unanswered": "Mailchimp's response did not mention this contact; tried again later",
+    "signup_throttled": "the person signed up to a lot of lists lately; will be retried",
+    "unanswered": "Mailchimp's response did not mention this contact; will be retried",
     "undo": "a person undid a run",
     "undone": "a run was undone; written again when QuickBooks or the settings change",
     "changed_since": "it was changed since that run",
@@ -82,12 +82,17 @@ REASON = {
     "not_observed": "what it showed before was never read",
     "consent_would_rise": "taking it back would raise consent",
     "nothing_to_undo": "the run did not change it",
-    "undone_already": "it is as before the run",
+    "undone_already": "it is already as before the run",
     "failed_or_parked": "its write failed or is parked",
     "not_written_in_quickbooks": "QuickBooks refused its activity, or it is parked",
     "by_hand": "a person asked for it",
     "call_list": "a person asked for names, addresses and phone numbers",
 }
+BECAUSE = {
+    "new_customer": "the customer was new",
+    "invalid_email": "the customer's e-mail address in QuickBooks is invalid",
+}
+"""Reasons of a write as clauses, where the reason is a noun phrase."""
 DONE = {"create": "created", "restore": "restored", "archive": "archived"}
 CHANGE_STATE = {
     "pending": "waiting",
@@ -189,14 +194,31 @@ EVENT = {
     "bouncing": "Mail bounces for now",
     "bounced": "Mail bounced permanently",
 }
+HAPPENED = {
+    "subscribed": "The person subscribed in Mailchimp",
+    "pending": "The person asked to subscribe and had not confirmed yet",
+    "transactional": "The contact was set to transactional mail only in Mailchimp",
+    "unsubscribed": "The person unsubscribed in Mailchimp",
+    "cleaned": "Mail to it bounced permanently",
+    "complained": "The person reported a mail as spam",
+    "archived": "A user archived it in Mailchimp",
+    "forgotten": "A user deleted it permanently in Mailchimp",
+    "profile_changed": "The person changed their details in Mailchimp",
+    "address_changed": "The person changed their address in Mailchimp",
+    "engaged": "The person opened or clicked",
+    "quiet": "The person had not opened or clicked for 30 days",
+    "bouncing": "Mail to it bounced for now",
+    "bounced": "Mail to it bounced permanently",
+}
+"""Member events as the start of a sentence that ends with a date."""
 ENGAGEMENT = {
-    Engagement.ENGAGED.value: "Reads it",
-    Engagement.QUIET.value: "Has not read it lately",
+    Engagement.ENGAGED.value: "Opens or clicks",
+    Engagement.QUIET.value: "No opens lately",
     Engagement.NEVER_OPENED.value: "Never opened",
     Engagement.NEVER_MAILED.value: "Never mailed",
     Engagement.BOUNCING.value: "Mail bounces for now",
     Engagement.BOUNCED.value: "Mail bounced permanently",
-    Engagement.COMPLAINED.value: "Reported as spam",
+    Engagement.COMPLAINED.value: "Reported spam",
 }
 DECISION = {
     "contact": "Contact",
@@ -253,7 +275,7 @@ INBOX_REASON = {
     "no_email": "without an address",
     "no_sync": "it belongs to no sync",
     "not_found": "QuickBooks does not know the customer",
-    "lease_expired": "its worker ended before it, five times",
+    "lease_expired": "its worker stopped before finishing it, five times",
 }
 BLOCK = {
     "due": "waiting to be written",

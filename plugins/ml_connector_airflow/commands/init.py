@@ -42,7 +42,7 @@ QUICKBOOKS, MAILCHIMP = "quickbooks", "mailchimp"
 CONSENT = (
     ("subscribed", "every customer agreed to your newsletter; they are mailed from now on"),
     ("pending", "not all did: Mailchimp asks each by e-mail; those who confirm are mailed"),
-    ("transactional", "no newsletter: they are in the audience for order mail alone"),
+    ("transactional", "no newsletter: order mail only"),
 )
 _ENVIRONMENT = "AIRFLOW_CONN_"
 _DRAFT = {"audience_id": "none", "new_contact_status": "pending", "fields": {}}
@@ -262,7 +262,7 @@ class Initialiser:
     def _schedule(self, name: str, present: str) -> str:
         self._say(
             "When should it run? Cron, five fields: 0 4 * * * is every night at four;"
-            " */15 * * * * does without webhooks."
+            " */15 * * * * if you do not use webhooks."
         )
         while True:
             said = self.given.schedule or self._ask("Schedule", present)
@@ -309,7 +309,7 @@ class Initialiser:
         """Return the value of the option chosen by number, value or name."""
         self._say(question)
         for number, option in enumerate(options, start=1):
-            now = "  <- now" if option.value == default else ""
+            now = "  (default)" if option.value == default else ""
             self._say(f"  {number}  {option.label}{now}")
         numbers = {each.value: str(n) for n, each in enumerate(options, start=1)}
         while True:

@@ -116,7 +116,8 @@ def show_rehearsal(outcome: RunOutcome, sync_name: str) -> None:
     console.print("Neither account was written to: a rehearsal can only read. A run would do this:")
     for line in lines:
         console.print(f"  {line}", markup=False)
-    console.print(f"Contact by contact: plan {outcome.plan_id} in the console.")
+    where = f"plan {outcome.plan_id} in the console, while Airflow is up (`make run`)"
+    console.print(f"Contact by contact: {where}.")
 
 
 def _show_plan(console: Console, outcome: RunOutcome, sync_name: str, *, preview: bool) -> None:

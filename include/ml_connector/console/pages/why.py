@@ -26,8 +26,10 @@ def of_customer(
         said.append(f"It is not a contact: {words.reason(row.reason)}.")
     elif row.decision == "linked":
         said.append(f"Customer {row.linked_to} is shown instead: {words.reason(row.reason)}.")
+    elif row.reason == "unchanged":
+        said.append("It is a contact and up to date.")
     else:
-        said.append(f"It is a contact: {words.reason(row.reason)}.")
+        said.append(f"It is a contact. Last change: {words.reason(row.reason)}.")
     if contact is not None:
         said += of_contact(visit, connection, contact)
     elif row.decision == "contact":
@@ -38,20 +40,19 @@ def of_customer(
 def of_contact(visit: PageRequest, connection: Connection, contact: Row[Any]) -> list[str]:
     """Explain how a contact got its status, and what prevents us from writing to it."""
     status = contact.status
-    said = [
-        f"The contact is {words.STATUS.get(status, status).lower()}: {_because(visit, connection, contact)}."
-    ]
-    if contact.archived_by:
+    what, because = _because(visit, connection, contact)
+    said = [f"Status: {words.STATUS.get(status, status)}. {because}"]
+    if contact.archived_by and what == "unknown":
         who = "This sync" if contact.archived_by == "us" else "A user in Mailchimp"
         said.append(f"{who} archived it.")
     if contact.suppressed:
         said.append("The address is on the list of people never to import again.")
     if contact.alias_of is not None:
-        said.append("Its person took this address in Mailchimp; QuickBooks has the former one.")
+        said.append("The person took this address in Mailchimp; QuickBooks has the former one.")
     if contact.refused_reason:
         said.append(
             f"Mailchimp refused the last write: {words.reason(contact.refused_reason)}. "
-            "It is tried again when the customer changes."
+            "It is retried when the customer changes."
         )
     if contact.parked_until:
         local = contact.parked_until.astimezone(visit.zone)
@@ -61,21 +62,25 @@ def of_contact(visit: PageRequest, connection: Connection, contact: Row[Any]) ->
     return said
 
 
-def _because(visit: PageRequest, connection: Connection, contact: Row[Any]) -> str:
+def _because(visit: PageRequest, connection: Connection, contact: Row[Any]) -> tuple[str, str]:
+    """Return what caused the status (``event``, ``write`` or ``unknown``), and a whole sentence."""
     sync, key = visit.sync.name, bytes(contact.email_key)
     cause = customers.status_cause(connection, sync=sync, key=key, status=contact.status)
     if cause is None:
-        return f"it was so when the audience was first read; it {words.STATUS_MEANS.get(contact.status, '')}"
+        means = words.STATUS_MEANS.get(contact.status, "")
+        return "unknown", f"It was so when the audience was first read; it {means}."
     what, at, row = cause
     when = pattern_time(at.astimezone(visit.zone), "d MMM y")
     if what == "write":
         done = words.DONE.get(row.action, "wrote")
-        return f"this sync {done} it on {when}, because {words.reason(row.reason)}"
-    did = words.EVENT.get(row.kind, words.label(row.kind)).lower()
+        because = words.BECAUSE.get(row.reason) or words.reason(row.reason)
+        return what, f"This sync {done} it on {when}, because {because}."
+    did = words.HAPPENED.get(row.kind, f"Mailchimp reported {words.label(row.kind)}")
     detail: dict[str, Any] = {}
     if row.payload:
         identity = member_events.identity(sync, key, row.kind)
         detail = visit.services.vault.decrypt(row.payload, identity)
-    given = f", saying “{detail['reason']}”" if detail.get("reason") else ""
+    reason = str(detail.get("reason") or "")
+    given = f", saying “{reason}”" if reason and not reason.startswith("N/A") else ""
     seen = "reported by a webhook" if row.source == "webhook" else "seen when the audience was read"
-    return f"the person {did} in Mailchimp on {when}{given} ({seen})"
+    return what, f"{did} on {when}{given} ({seen})."
