@@ -763,7 +763,7 @@ SHOWN = {
     "groups": ({"Kind": "CustomerTypeRef"}, "Groups Kind from CustomerTypeRef"),
     "marketing_permissions": ({"Email": "order form"}, "permissions Email (order form)"),
     "language": ("Locale", "Language from Locale"),
-    "include": ({"customer_type": ["Retail"]}, "Only customer_type: Retail"),
+    "include": ({"customer_type": ["Retail"]}, "Only these customers customer_type: Retail"),
     "exclude": ({"currency": ["EUR", "USD"]}, "Excluded currency: EUR, USD"),
     "include_jobs": (False, "are skipped"),
     "on_inactive": ("tag", "gets the tag"),

@@ -280,7 +280,7 @@ INBOX_REASON = {
 BLOCK = {
     "due": "waiting to be written",
     "stale": "waiting to be read again: another user wrote the customer first",
-    "shown": "shown",
+    "shown": "written",
     "parked": "waiting for the next run",
     "refused": "refused by QuickBooks",
 }

@@ -126,13 +126,19 @@ def said_of(value: Any) -> str:
 def _event(event: MemberEvent, standing: ContactSummary) -> str:
     said = _EVENTS.get(event.kind, event.kind.replace("_", " "))
     detail = event.detail or {}
-    if detail.get("reason"):
-        return f"{said}: {detail['reason']}"
+    if reason := given_reason(detail):
+        return f"{said}: {reason}"
     if detail.get("fields"):
         return f"{said}: {changed_fields(detail, standing.names, values=standing.values)}"
     if detail.get("email"):
         return f"{said} to {detail['email']}"
     return said
+
+
+def given_reason(detail: Mapping[str, Any]) -> str:
+    """Return why a member left; empty without a reason. Mailchimp writes "N/A …" for none."""
+    reason = str(detail.get("reason") or "")
+    return "" if reason.startswith("N/A") else reason
 
 
 def changed_fields(detail: Mapping[str, Any], names: Mapping[str, str], *, values: bool) -> str:

@@ -3,7 +3,7 @@
 Reads both systems and stores nothing. The result is personal data.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any, NamedTuple, Self
@@ -11,11 +11,12 @@ from typing import Any, NamedTuple, Self
 from ml_connector.mailchimp.client import MailchimpClient
 from ml_connector.model import Member, MergeField
 from ml_connector.quickbooks.client import QuickBooksClient
+from ml_connector.rules.attributes import left_out
 from ml_connector.rules.countries import country_code
 from ml_connector.rules.edits import plan_adoption
 from ml_connector.rules.fields import Target, customer_from
 from ml_connector.rules.notes_block import said_of
-from ml_connector.settings import Sync
+from ml_connector.settings import CUSTOMER_TYPES, Sync
 
 READ = 100
 """Customers to choose from: one call."""
@@ -59,15 +60,11 @@ class Samples:
 
     @classmethod
     def read(cls, sync: Sync, quickbooks: QuickBooksClient, mailchimp: MailchimpClient) -> Self:
-        """Read a few active customers with an address, those with most attributes, and their members.
+        """Read a few customers that a sync makes contacts, those with most attributes, and members.
 
         Four to six calls. Raises as the clients do.
         """
-        found = [
-            (raw, customer.addresses[0])
-            for raw in quickbooks.some(READ)
-            if (customer := customer_from(raw, {})).active and customer.addresses
-        ]
+        found = list(future_contacts(quickbooks.some(READ), sync))
         found.sort(key=lambda each: -len(each[0]))
         members = []
         for raw, address in islice(found, SHOWN):
@@ -108,6 +105,35 @@ class Samples:
             status_after=before if member else sync.new_contact_status,
             fields=fields,
         )
+
+
+def future_contacts(
+    rows: Iterable[Mapping[str, Any]], sync: Sync
+) -> Iterator[tuple[Mapping[str, Any], str]]:
+    """Yield the customers that become contacts of their own, each with its address.
+
+    Skips inactive customers, jobs, projects, customers that the settings leave out, and those whose
+    address an earlier customer has. Rules on customer types are not applied: rows lack their names.
+    """
+    untyped = sync.model_copy(
+        update={
+            "include": {
+                key: each for key, each in sync.include.items() if key not in CUSTOMER_TYPES
+            },
+            "exclude": {
+                key: each for key, each in sync.exclude.items() if key not in CUSTOMER_TYPES
+            },
+        }
+    )
+    taken: set[str] = set()
+    for raw in rows:
+        customer = customer_from(raw, {}, left_out=left_out(raw, untyped, {}))
+        if not customer.active or not customer.addresses or customer.left_out:
+            continue
+        if customer.is_job or customer.is_project or customer.addresses[0] in taken:
+            continue
+        taken.add(customer.addresses[0])
+        yield raw, customer.addresses[0]
 
 
 def _note(tag: str, unfit: Mapping[str, str], kept: Mapping[str, str]) -> str:

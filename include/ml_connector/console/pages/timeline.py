@@ -8,7 +8,7 @@ from ml_connector.console import words
 from ml_connector.console.difference import Field, compare
 from ml_connector.console.queries.timeline import TimelineRow
 from ml_connector.display import counted
-from ml_connector.rules.notes_block import changed_fields
+from ml_connector.rules.notes_block import changed_fields, given_reason
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,13 +121,14 @@ def _called(happening: TimelineRow, reader: Reader) -> TimelineEntry:
 def _did(happening: TimelineRow, reader: Reader) -> TimelineEntry:
     row, detail = happening.row, happening.after or {}
     fields = changed_fields(detail, reader.names, values=True) if detail.get("fields") else ""
-    said = detail.get("reason") or fields or detail.get("email", "")
+    reason = given_reason(detail)
+    said = reason or fields or detail.get("email", "")
     return TimelineEntry(
         at=happening.at,
         kind="did",
         where="Member",
         title=words.EVENT.get(row["kind"], words.sentence(words.label(row["kind"]))),
-        why=f"“{said}”" if detail.get("reason") else said,
+        why=f"“{said}”" if reason else said,
         tone=words.tone(row["kind"]),
         facts=(
             ("", "reported by a webhook" if row["source"] == "webhook" else "seen in the audience"),

@@ -8,6 +8,7 @@ from ml_connector.console import words
 from ml_connector.console.queries import customers
 from ml_connector.console.visit import PageRequest
 from ml_connector.display import pattern_time
+from ml_connector.rules.notes_block import given_reason
 from ml_connector.store import member_events
 
 
@@ -80,7 +81,7 @@ def _because(visit: PageRequest, connection: Connection, contact: Row[Any]) -> t
     if row.payload:
         identity = member_events.identity(sync, key, row.kind)
         detail = visit.services.vault.decrypt(row.payload, identity)
-    reason = str(detail.get("reason") or "")
-    given = f", saying “{reason}”" if reason and not reason.startswith("N/A") else ""
+    reason = given_reason(detail)
+    given = f", saying “{reason}”" if reason else ""
     seen = "reported by a webhook" if row.source == "webhook" else "seen when the audience was read"
     return what, f"{did} on {when}{given} ({seen})."
