@@ -27,7 +27,7 @@ from tests.integration.simulation_sequence import (
 )
 from tests.integration.simulation_world import Simulation
 
-SEEDS = int(os.environ.get("SIMULATION_SEEDS", "160"))
+SEEDS = int(os.environ.get("SIMULATION_SEEDS", "200"))
 FIRST = int(os.environ.get("SIMULATION_FROM", "0"))
 PARTS = 4
 """Workers of a test run take a part each."""
@@ -108,7 +108,7 @@ def test_few_seeds_end_as_promised(play):
     check(play, range(6))
 
 
-@pytest.mark.endurance
+@pytest.mark.endurance(always=True)
 @pytest.mark.timeout(4 * 3600)
 @pytest.mark.parametrize("part", range(PARTS))
 def test_many_seeds_end_as_promised(play, part):
