@@ -202,9 +202,13 @@ def is_back(undoing: Undoing, member: Member) -> bool:
 
 
 def restored_status(undoing: Undoing, previous: str | None) -> Status:
-    """Return the status of a restore: what the contact had, or less if less is known since."""
+    """Return the status of a restore: what the contact had, or less if less is known since.
+
+    ``previous`` is ``archived`` of a contact that is restored already: that lowers nothing.
+    """
     had = undoing.status or Status.UNSUBSCRIBED
-    known = Status(previous) if previous in set(Status) else had
+    told = previous in set(Status) and previous != Status.ARCHIVED
+    known = Status(str(previous)) if told else had
     return min(had, known, key=lambda status: CONSENT_RANK[status])
 
 

@@ -33,7 +33,10 @@ class ContactNow(NamedTuple):
 
 
 class Verdict(NamedTuple):
-    """What an undo does about a contact: a change, or with ``state`` ``left`` the reason for none."""
+    """What an undo does about a contact: a change, or with ``state`` ``left`` the reason for none.
+
+    ``attempts``: calls of earlier attempts whose outcome is unknown.
+    """
 
     email_key: bytes
     customer_id: str | None
@@ -41,6 +44,7 @@ class Verdict(NamedTuple):
     reason: str
     status: str | None
     state: str
+    attempts: int = 0
 
 
 def find_runs(connection: Connection, *, run: str, sync: str | None) -> list[UndoneRun]:
@@ -130,9 +134,25 @@ def opted_out_since(
     return {bytes(key) for key in rows}
 
 
+def lost_restores(
+    connection: Connection, *, sync: str, run_id: str, keys: Collection[bytes]
+) -> dict[bytes, int]:
+    """Return the contacts that lost calls of an undo of this run may have restored, with how many."""
+    rows = connection.execute(
+        text("""SELECT c.email_key, max(c.attempts) FROM ml_connector.plans p
+                JOIN ml_connector.changes c ON c.plan_id = p.id
+                WHERE p.sync = :sync AND p.kind = 'undo' AND c.origin = :origin
+                  AND c.kind = 'restore' AND c.state IN ('pending', 'superseded')
+                  AND c.attempts > 0 AND c.email_key = ANY(:keys)
+                GROUP BY c.email_key"""),
+        {"sync": sync, "origin": UNDO + run_id, "keys": bytea_array(keys)},
+    ).all()
+    return {bytes(key): attempts for key, attempts in rows}
+
+
 _QUEUED = {
     "email_key": "bytea", "customer_id": "text", "kind": "text", "reason": "text",
-    "status": "text", "state": "text",
+    "status": "text", "state": "text", "attempts": "int4",
 }  # fmt: skip
 
 
@@ -144,9 +164,9 @@ def queue(
     connection.execute(
         text(f"""INSERT INTO ml_connector.changes
                         (plan_id, sync, shard, email_key, customer_id, kind, reason, status, state,
-                         decided_hash, origin, settled_at)
+                         decided_hash, origin, attempts, settled_at)
                  SELECT :plan_id, :sync, 0, v.email_key, v.customer_id, v.kind, v.reason, v.status,
-                        v.state, {CONTACT_FACTS}, :origin,
+                        v.state, {CONTACT_FACTS}, :origin, v.attempts,
                         CASE WHEN v.state = 'left' THEN clock_timestamp() END
                  FROM undo_verdicts v
                  LEFT JOIN ml_connector.contacts k ON k.sync = :sync AND k.email_key = v.email_key

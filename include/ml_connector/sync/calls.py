@@ -30,6 +30,7 @@ from ml_connector.model import (
     Status,
     Unreadable,
 )
+from ml_connector.rules.undo import same
 from ml_connector.sync.outcomes import CHANGED_SINCE, MOVED, ExtraCall, Outcome, Row
 from ml_connector.sync.permissions import Permissions
 
@@ -207,7 +208,7 @@ class ContactCalls:
                 return Outcome(row=row, refusal=_forgotten(row))
             if isinstance(found, Unreadable):
                 return Outcome(row=row, refusal=_unreadable(row, found))
-            if found.status is not Status.ARCHIVED and row.undo is not None:
+            if row.undo is not None and _changed(row, found):
                 return Outcome(row=row, refusal=_changed_since(row))
             if found.status is not Status.ARCHIVED:
                 return replace(self._patched(row), observed=found)
@@ -323,6 +324,23 @@ def _changed_since(row: Row) -> RowRefusal:
         code=CHANGED_SINCE,
         message="the contact was changed in Mailchimp since the run, so it stays unchanged",
     )
+
+
+def _shows(member: Member, write: MemberWrite) -> bool:
+    shown = member.merge_fields
+    return member.status is write.status and all(
+        same(shown.get(tag), value) for tag, value in write.merge_fields.items()
+    )
+
+
+def _changed(row: Row, found: Member) -> bool:
+    """Return whether somebody else restored a contact of an undo, or archived it again.
+
+    What an earlier attempt may have restored, and shows what it wrote, is ours (D7).
+    """
+    if found.status is Status.ARCHIVED:
+        return row.change.known_status != Status.ARCHIVED
+    return not row.change.attempts or not _shows(found, row.write)
 
 
 def _already_exists(outcome: Outcome) -> bool:

@@ -188,6 +188,7 @@ class _Plan:
             verdicts = judged(
                 scope,
                 connection,
+                self._undone.run_id,
                 {key: rows for key, rows in written.items() if key not in stays},
                 shown,
                 state="preview" if self._preview else "pending",
@@ -212,12 +213,13 @@ def undoing_by(
 def judged(
     scope: Scope,
     connection: Connection,
+    run_id: str,
     written: Mapping[bytes, Sequence[Written]],
     shown: Mapping[bytes, Member | Unreadable | None],
     *,
     state: str,
 ) -> list[Verdict]:
-    """Return what is to be done about contacts that a run has written, as they are now."""
+    """Return what is to be done about contacts that the run has written, as they are now."""
     now = undos.contacts_now(connection, sync=scope.name, keys=written.keys())
     undoing_of = undoing_by(scope, connection)
     wanted = {key: undoing_of(rows) for key, rows in written.items()}
@@ -228,10 +230,13 @@ def judged(
     ]
     opted_out = undos.opted_out_since(connection, sync=scope.name, restores=restores)
     foreign = _foreign(scope, connection, written.keys())
+    lost = undos.lost_restores(
+        connection, sync=scope.name, run_id=run_id, keys=[key for key, _ in restores]
+    )
     verdicts = []
     for key, undoing in wanted.items():
         contact, customer_id = now.get(key), written[key][-1].customer_id
-        why = _left_because(undoing, shown.get(key), contact)
+        why = _left_because(undoing, shown.get(key), contact, lost=key in lost)
         if why is None and key in opted_out:
             why = rules.OPTED_OUT
         if why is None and key in foreign:
@@ -249,13 +254,18 @@ def judged(
                 why or CHANGE_REASON,
                 None if why else status,
                 "left" if why else state,
+                lost.get(key, 0),
             )
         )
     return verdicts
 
 
 def _left_because(
-    undoing: Undoing | str, member: Member | Unreadable | None, contact: ContactNow | None
+    undoing: Undoing | str,
+    member: Member | Unreadable | None,
+    contact: ContactNow | None,
+    *,
+    lost: bool,
 ) -> str | None:
     if isinstance(undoing, str):
         return undoing
@@ -266,7 +276,8 @@ def _left_because(
     if not rules.still(undoing, member, archived_by_us=contact.archived_by == "us"):
         return rules.CHANGED
     back = rules.is_back(undoing, member)
-    if back and (contact.held or undoing.kind is not Kind.UPDATE):
+    ours = undoing.kind is Kind.UPDATE or lost  # if it is not held, the next run changes it anew
+    if back and (contact.held or not ours):
         return rules.ALREADY
     return None
 
@@ -322,7 +333,7 @@ def _recheck_page(scope: Scope, plan_id: int, run: WrittenBy, members: Sequence[
     with scope.database.begin(patient=True) as connection:
         waiting = undos.waiting(connection, plan_id=plan_id, sync=scope.name, keys=shown.keys())
         written = runs.rows_of(connection, run, keys=waiting.keys(), vault=vault)
-        verdicts = judged(scope, connection, written, shown, state="pending")
+        verdicts = judged(scope, connection, run.run_id, written, shown, state="pending")
         left = [each for each in verdicts if each.state == "left"]
         reasons = {waiting[each.email_key]: each.reason for each in left}
         undos.leave(connection, reasons=reasons)
