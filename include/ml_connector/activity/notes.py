@@ -55,11 +55,12 @@ def detach_item(attachment: tuple[str, str]) -> BatchItem:
 
 def iter_attached(
     client: QuickBooksClient, customer_id: str, markers: Markers
-) -> Iterator[tuple[str, str]]:
-    """Yield id and SyncToken of a customer's attached notes that start with our marker."""
+) -> Iterator[tuple[tuple[str, str], str]]:
+    """Yield a customer's attached notes that start with our marker: id and SyncToken, and the text."""
     for row in client.notes_of(customer_id):
-        if str(row.get("Note", "")).startswith(markers.first):
-            yield str(row["Id"]), str(row["SyncToken"])
+        text = str(row.get("Note", ""))
+        if text.startswith(markers.first):
+            yield (str(row["Id"]), str(row["SyncToken"])), text
 
 
 def write_items(

@@ -78,6 +78,8 @@ class _CustomerWrite:
     written: list[tuple[BatchItem, Result]] = field(default_factory=list)
     attachment: tuple[str, str] | None = None
     """Id and SyncToken of the note to write, empty for a new one. None if no note is wanted."""
+    note_shown: bool = False
+    """Whether a lost call of ours has written the note already."""
 
 
 class _Writer:
@@ -209,22 +211,23 @@ class _Writer:
         found = (due.attachment_id or "", due.attachment_token or "")
         mine = due.settled_at is not None and self._announced.get(due.customer_id) == due.settled_at
         if due.attaching and not due.attachment_id and not mine:
-            found = self._find_note(due.customer_id)
+            found, text = self._find_note(due.customer_id)
+            page.note_shown = text is not None and text == page.note
         if page.note is not None and not found[0] and not mine:
             self._announced[due.customer_id] = activity_queue.record_note_intent(
                 connection, sync=self._scope.name, customer_id=due.customer_id
             )
             return False
         page.attachment = found
-        if page.note is not None:
+        if page.note is not None and not page.note_shown:
             page.items.append(attach_item(due.customer_id, page.note, attachment=found))
-        elif found[0]:
+        elif page.note is None and found[0]:
             page.items.append(detach_item(found))
         return True
 
-    def _find_note(self, customer_id: str) -> tuple[str, str]:
+    def _find_note(self, customer_id: str) -> tuple[tuple[str, str], str | None]:
         markers = markers_of(self._scope, customer_id)
-        return next(iter_attached(self._client, customer_id, markers), ("", ""))
+        return next(iter_attached(self._client, customer_id, markers), (("", ""), None))
 
     # ── send and settle ───────────────────────────────────────────────────────────────────────────
 
@@ -263,9 +266,13 @@ class _Writer:
                 member_events.mark_written(
                     connection, sync=scope.name, keys=keys, until=page.due.claimed_at
                 )
-        written = intents.take_notes(
-            connection, [page.due.customer_id for page in pages], sync=scope.name
-        )
+        # Notes that conflicted are read again first: a lost call of ours may have written them.
+        known = [
+            page.due.customer_id
+            for page, outcome in zip(pages, outcomes, strict=True)
+            if outcome.state != "stale"
+        ]
+        written = intents.take_notes(connection, known, sync=scope.name)
         entries = [
             entry
             for page, outcome in zip(pages, outcomes, strict=True)
@@ -289,7 +296,7 @@ class _Writer:
                 settled,
                 attachment_id=found or None,
                 attachment_token=token or None,
-                attaching=due.attaching and page.note is not None,
+                attaching=due.attaching and page.note is not None and not page.note_shown,
             )
         for item, result in page.written:
             if item.operation == "delete" and isinstance(result, dict | RecordRefused):
@@ -354,17 +361,17 @@ class _Writer:
             intents.put_notes(at_once, notes, sync=self._scope.name)
 
     def _unknown_outcome(self, page: _CustomerWrite, intent: bytes | None) -> list[Entry]:
-        """Return the audit row of Notes that a lost call of ours wrote (D7).
+        """Return the audit rows of what a lost call of ours wrote: Notes, an attached note (D7).
 
         The worker died before it stored the response.
         """
-        if page.notes is not None or intent is None:
-            return []
-        if intent != self._scope.vault.fields_hash(page.customer.notes):
-            return []
-        customer = page.customer
-        item = notes_item(customer.id, customer.sync_token, customer.notes)
-        found = replace(page, notes=page.customer.notes, written=[(item, {})])
+        customer, items = page.customer, []
+        notes = page.notes is None and intent == self._scope.vault.fields_hash(customer.notes)
+        if notes:
+            items.append(notes_item(customer.id, customer.sync_token, customer.notes))
+        if page.note_shown and page.note is not None and page.attachment is not None:
+            items.append(attach_item(customer.id, page.note, attachment=page.attachment))
+        found = replace(page, notes=customer.notes, written=[(item, {}) for item in items])
         return [
             msgspec.structs.replace(entry, before=None)
             for entry in self._entries(found, self._kept(page.due, state="shown"), None)

@@ -245,7 +245,7 @@ class _Eraser:
                 items.append(notes_item(str(rows[0]["Id"]), str(rows[0]["SyncToken"]), wanted))
             if shown.attachment_id or shown.attaching:
                 attached = iter_attached(client, shown.customer_id, markers)
-                items += [detach_item(attachment) for attachment in attached]
+                items += [detach_item(attachment) for attachment, _ in attached]
             self._unknown_outcome(scope, shown, mark, {action_of(item) for item in items})
             if not items:
                 return
