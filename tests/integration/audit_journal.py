@@ -75,7 +75,7 @@ def assert_row_is_whole(row: Row, calls: list[Call]) -> None:
     if row["request_id"] is None:
         found = row["outcome"] == "applied" and row["action"] == "archive"
         refused_unsent = row["outcome"] == "failed" and row["action"] == "restore"
-        shown = row["outcome"] == "applied" and row["action"] == "write_notes"
+        shown = row["outcome"] == "applied" and row["action"] in ("write_notes", "attach_note")
         assert found or refused_unsent or shown, f"no request id: {row}"
         if found:
             mine = hashed(row["after"]["email"])
@@ -92,12 +92,24 @@ def succeeds(row: Row, call: Call, pair: Pair, made: dict[Pair, Call]) -> bool:
         return False
     if row["action"] == "write_notes":
         return pair[1] == f"customer {row['customer_id']}"
+    if row["action"] == "attach_note":
+        return pair[1] == f"note {row['customer_id']}"
     return row["action"] == "archive" and pair[1] == hashed(row["after"]["email"])
 
 
 def writes_of_records(calls: list[Call]) -> Counter[str]:
-    """How often each record was written, as far as anybody can tell."""
-    return Counter(pair[1] for call in calls if succeeded(call) for pair in pairs_of_call(call))
+    """How often each record was written, as far as anybody can tell.
+
+    QuickBooks applies a batch once however often it is sent under its request id, made of its content.
+    """
+    done: Counter[str] = Counter()
+    applied: list[Any] = []
+    for call in calls:
+        repeated_batch = call["system"] == "quickbooks" and call["body"] in applied
+        if succeeded(call) and not repeated_batch:
+            applied.append(call["body"])
+            done.update(pair[1] for pair in pairs_of_call(call))
+    return done
 
 
 def rows_of_records(rows: list[Row]) -> Counter[str]:

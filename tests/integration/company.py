@@ -268,6 +268,17 @@ class Company:
     ) -> Planned:
         """The tasks of the daily sync up to its plan."""
         self.fetch(scope, full_sync=full_sync, ids=ids)
+        return self.read_and_plan(scope, full_sync=full_sync, preview=preview, ids=ids)
+
+    def read_and_plan(
+        self,
+        scope: Scope,
+        *,
+        full_sync: bool = False,
+        preview: bool = False,
+        ids: Sequence[str] = (),
+    ) -> Planned:
+        """Read the audience, decide, and check the audience."""
         mailchimp = self.mailchimp_client(scope.calls)
         fetch_members(scope, mailchimp, full_sync=full_sync)
         planned = self.plan(scope, preview=preview, ids=ids)
