@@ -334,7 +334,7 @@ def _shows(member: Member, write: MemberWrite) -> bool:
 
 
 def _changed(row: Row, found: Member) -> bool:
-    """Return whether somebody else restored a contact of an undo, or archived it again.
+    """Return whether another hand restored a contact of an undo, or archived it again.
 
     What an earlier attempt may have restored, and shows what it wrote, is ours (D7).
     """

@@ -276,7 +276,7 @@ def _left_because(
     if not rules.still(undoing, member, archived_by_us=contact.archived_by == "us"):
         return rules.CHANGED
     back = rules.is_back(undoing, member)
-    ours = undoing.kind is Kind.UPDATE or lost  # if it is not held, the next run changes it anew
+    ours = undoing.kind is Kind.UPDATE or lost  # if it is not held, the next run changes it
     if back and (contact.held or not ours):
         return rules.ALREADY
     return None
