@@ -40,7 +40,8 @@ def main() -> None:
         parser.error(f"{', '.join(sorted(unknown))}: not one of {', '.join(PICTURES)}")
     if given.anew or _age() > FRESH:
         shutil.rmtree(HOME, ignore_errors=True)
-    FOLDER.mkdir(parents=True, exist_ok=True)
+    for folder in (FOLDER, HOME.parent):
+        folder.mkdir(parents=True, exist_ok=True)
     with (
         running(Machine(HOME), "LIVED=1", say=_say) as airflow,
         browsing(airflow, viewport=SIZE, color_scheme="light") as opened,
