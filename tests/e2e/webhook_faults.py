@@ -97,6 +97,8 @@ def parts_killed(airflow: Airflow, *, triggerers: int, schedulers: int) -> Seen:
             expected = {id_: f"Part {number} of {id_}" for id_ in ids}
             wait_for(lambda wanted=expected: not _not_carried(airflow, wanted), SETTLED)
             seen.seconds.append(time.monotonic() - again)
+        # What follows ends all sessions: a call whose response is not stored yet would be repeated.
+        wait_until_processed(airflow)
     seen.events = len(answers)
     seen.tries = sum(answer.tries for answer in answers)
     _check(airflow, seen, answers, expected)
@@ -195,10 +197,8 @@ def healthy(airflow: Airflow) -> bool:
         return False
 
 
-def _check(
-    airflow: Airflow, seen: Seen, answers: list[sender.Answer], expected: dict[str, str]
-) -> None:
-    """Wait until every event was processed, and compare both ends with what was sent."""
+def wait_until_processed(airflow: Airflow) -> None:
+    """Wait until no event is in work."""
     with psycopg.connect(airflow.database_url, autocommit=True) as connection:
 
         def at_rest() -> bool:
@@ -208,6 +208,14 @@ def _check(
             ).fetchone()
 
         wait_for(at_rest, SETTLED)
+
+
+def _check(
+    airflow: Airflow, seen: Seen, answers: list[sender.Answer], expected: dict[str, str]
+) -> None:
+    """Wait until every event was processed, and compare both ends with what was sent."""
+    wait_until_processed(airflow)
+    with psycopg.connect(airflow.database_url, autocommit=True) as connection:
         rows = connection.execute(
             "SELECT entity_id, count(*) FROM ml_connector.webhook_inbox GROUP BY entity_id"
         )
