@@ -100,6 +100,16 @@ def test_a_customer_created_during_a_full_load_keeps_its_contact(company, amy):
     assert company.decisions()[new][0] == "contact"
 
 
+def test_d10_a_load_has_who_was_created_meanwhile_though_quickbooks_clock_is_slow(company, amy):
+    company.quickbooks_control("PUT", "clock", {"offset_seconds": -30 * 60})
+    load = company.scope()
+    full = partial(company.fetch, load, full_sync=True)
+    with answered_late(company, "quickbooks", full, body="STARTPOSITION"):
+        new = company.customer("New", "new@overtaken.com")
+    company.plan(load)
+    assert company.decisions()[new][0] == "contact"
+
+
 def test_a_full_load_asks_for_those_it_did_not_list_before_they_count_as_gone(company, amy):
     gone = company.customer("Gone", "gone@overtaken.com")
     company.sync()
