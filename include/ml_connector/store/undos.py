@@ -138,6 +138,8 @@ def lost_restores(
     connection: Connection, *, sync: str, run_id: str, keys: Collection[bytes]
 ) -> dict[bytes, int]:
     """Return the contacts that lost calls of an undo of this run may have restored, with how many."""
+    if not keys:
+        return {}
     rows = connection.execute(
         text("""SELECT c.email_key, max(c.attempts) FROM ml_connector.plans p
                 JOIN ml_connector.changes c ON c.plan_id = p.id
