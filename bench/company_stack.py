@@ -16,7 +16,7 @@ import yaml
 
 from bench import processor
 from bench.company_mocks import Company
-from local.postgres import free_port
+from sandbox.ports import free_port
 from tests.e2e.compose import AIRFLOW, Stack
 from tests.e2e.distributed import keys, wait_for
 

@@ -21,7 +21,7 @@ import psycopg
 import requests
 
 from bench.table import Row
-from local.postgres import free_port
+from sandbox.ports import free_port
 from tests.e2e import sender
 from tests.e2e.airflow import Airflow, staying_up, wait_for
 

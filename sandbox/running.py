@@ -17,6 +17,7 @@ import uvicorn
 
 from sandbox.connections import TrackedProtocol
 from sandbox.control import ASGIApp
+from sandbox.ports import free_port
 
 START_SECONDS = 180.0
 """To make up a million customers takes more than 60 of them on a busy machine."""
@@ -130,8 +131,8 @@ def running_as_process(
     Raises:
         SandboxNotStartedError: the process ended, or was not ready in time.
     """
-    quickbooks_port = quickbooks_port or _free_port()
-    mailchimp_port = mailchimp_port or _free_port()
+    quickbooks_port = quickbooks_port or free_port()
+    mailchimp_port = mailchimp_port or free_port()
     command = [
         *(sys.executable, "-m", "sandbox", "--company", company),
         *("--quickbooks-port", str(quickbooks_port), "--mailchimp-port", str(mailchimp_port)),
@@ -148,11 +149,6 @@ def running_as_process(
                 process.wait(timeout=10)
             except subprocess.TimeoutExpired:
                 process.kill()
-
-
-def _free_port() -> int:
-    with bind("127.0.0.1", 0) as listener:
-        return int(listener.getsockname()[1])
 
 
 def _wait_until_ready(process: subprocess.Popen[bytes], urls: list[str]) -> None:

@@ -18,7 +18,8 @@ from pathlib import Path
 import psycopg
 import requests
 
-from local.postgres import free_port, temporary
+from local.postgres import temporary
+from sandbox.ports import free_port
 
 ROOT = Path(__file__).resolve().parents[2]
 BIN = Path(sys.executable).parent

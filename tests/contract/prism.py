@@ -11,7 +11,6 @@ schemas only: it is stateless, and answers 422 where Mailchimp answers 400.
 import contextlib
 import re
 import signal
-import socket
 import subprocess
 import time
 import urllib.error
@@ -20,6 +19,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from sandbox.ports import free_port
 from tests.contract.npm import installed
 
 HERE = Path(__file__).parent
@@ -74,7 +74,7 @@ def prism(target_url: str, log: Path) -> Iterator[Proxy]:
         PrismFailedError: it does not start.
     """
     binary = installed(".bin/prism")
-    port = _free_port()
+    port = free_port()
     command = [
         *(str(binary), "proxy", "-h", "127.0.0.1", "-p", str(port), "--errors"),
         *(str(SPEC), target_url),
@@ -99,9 +99,3 @@ def _wait_until_ready(process: "subprocess.Popen[bytes]", proxy: Proxy) -> None:
         if process.poll() is not None or time.monotonic() > deadline:
             raise PrismFailedError(f"Prism did not start: {proxy.log.read_text()[-500:]}")
         time.sleep(0.05)
-
-
-def _free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])

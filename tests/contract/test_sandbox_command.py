@@ -7,6 +7,7 @@ import sys
 import pytest
 import requests
 
+from sandbox.ports import PORTS, free_port
 from sandbox.running import SandboxNotStartedError, bind, running_as_process
 from tests.started import program
 
@@ -64,3 +65,9 @@ def test_a_process_that_cannot_start_is_told_at_once():
         running_as_process(quickbooks_port=taken.getsockname()[1]),
     ):
         pass
+
+
+def test_free_ports_are_given_once_and_from_below_those_of_outgoing_connections():
+    given = [free_port() for _ in range(500)]
+    assert len(set(given)) == 500
+    assert set(given) <= set(PORTS)

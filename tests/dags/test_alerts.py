@@ -2,7 +2,6 @@
 
 import json
 import os
-import socket
 import threading
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -26,6 +25,7 @@ from ml_connector.settings import home, load_alerts
 from ml_connector.store.database import Database
 from ml_connector.store.migrate import upgrade
 from ml_connector.vault import vault_from
+from sandbox.ports import free_port
 
 NOW = datetime(2026, 11, 1, tzinfo=UTC)
 SYNCS = """
@@ -176,9 +176,7 @@ class Mailbox(Message):
 @pytest.fixture
 def everybody(webhook, tmp_path, monkeypatch, url):
     slack, mailbox = Slack(), Mailbox()
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        mail_port = free.getsockname()[1]
+    mail_port = free_port()
     server = Controller(mailbox, hostname="127.0.0.1", port=mail_port)
     server.start()
     (tmp_path / "syncs.yaml").write_text(EVERYBODY)

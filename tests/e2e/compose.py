@@ -27,9 +27,10 @@ import yaml
 from local.airflow import for_processes
 from local.errors import LocalError
 from local.logs import last_words
-from local.postgres import EmbeddedPostgres, binaries, free_port
+from local.postgres import EmbeddedPostgres, binaries
 from local.processes import Component, Processes
 from ml_connector.vault import Vault
+from sandbox.ports import free_port
 
 ROOT = Path(__file__).resolve().parents[2]
 PATIENCE = 180.0  # seconds until everything is healthy

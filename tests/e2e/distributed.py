@@ -23,11 +23,11 @@ import yaml
 
 from local import summary, verify
 from local.client import AirflowApi
-from local.postgres import free_port
 from local.settings import SANDBOX_AUDIENCE, SHIPPED_SYNCS
 from ml_connector.audit import trail
 from ml_connector.store.database import Database
 from ml_connector.vault import Vault
+from sandbox.ports import free_port
 from tests.e2e.compose import AIRFLOW, Stack
 
 DAG = "sync_customers__main"

@@ -13,9 +13,9 @@ from pathlib import Path
 import psutil
 import pytest
 
-from local.postgres import free_port
 from local.settings import Ports
 from local.watchdog import Watchdog
+from sandbox.ports import free_port
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 PATIENCE = 240  # seconds; 40 is usual on 2 cores

@@ -1,16 +1,14 @@
 """D8: what is wrong with the connections, told in one sentence, before anything is written."""
 
-import socket
-
 import pytest
 
 from ml_connector.errors import ConnectorError
+from sandbox.ports import free_port
 from tests.integration.company import control
 
 
 def nobody() -> str:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return f"http://127.0.0.1:{listener.getsockname()[1]}"
+    return f"http://127.0.0.1:{free_port()}"
 
 
 WRONG = {

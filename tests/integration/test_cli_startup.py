@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from local.postgres import free_port
 from ml_connector import cli, settings
 from ml_connector_airflow.commands import server
+from sandbox.ports import free_port
 
 PLUGINS = Path(__file__).resolve().parents[2] / "plugins"
 HEAVY = ("airflow", "pandas", "sqlalchemy", "rich", "requests")

@@ -8,7 +8,7 @@ import pytest
 import requests
 from sqlalchemy import text
 
-from local.postgres import free_port
+from sandbox.ports import free_port
 from tests import forks
 from tests.integration.company import REALM, control
 

@@ -1,7 +1,6 @@
 """The weekly digest: counts beside last week's, in every channel, once a week."""
 
 import json
-import socket
 from datetime import UTC, date, datetime, timedelta
 from types import SimpleNamespace
 
@@ -10,6 +9,7 @@ from aiosmtpd.controller import Controller
 from sqlalchemy import text
 
 from ml_connector.alerts.digest import monday_of
+from sandbox.ports import free_port
 from tests.dags.test_alerts import Mailbox, Slack, Webhook
 from tests.integration.company import AUDIENCE
 from tests.integration.conftest import KEY
@@ -51,9 +51,7 @@ class Posts(Webhook):
 @pytest.fixture
 def channels(company, connected_environment, tmp_path, monkeypatch):
     slack, teams, webhook, mailbox = Slack(), Posts(), Posts(), Mailbox()
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     mail = Controller(mailbox, hostname="127.0.0.1", port=port)
     mail.start()
     hosts = [f"http://127.0.0.1:{each.server.server_port}" for each in (slack, teams, webhook)]

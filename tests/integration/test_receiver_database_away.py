@@ -17,7 +17,7 @@ import pytest
 import requests
 from sqlalchemy import create_engine, text
 
-from local.postgres import EmbeddedPostgres, free_port
+from local.postgres import EmbeddedPostgres
 from ml_connector.errors import StorageError
 from ml_connector.quickbooks import webhooks as quickbooks
 from ml_connector.store.migrate import upgrade
@@ -25,6 +25,7 @@ from ml_connector.webhooks.endpoint import PREFIX
 from ml_connector.webhooks.handlers import THREADS
 from ml_connector.webhooks.receiver.app import STATEMENT_SECONDS
 from ml_connector.webhooks.receiver.group_commit import PATIENCE
+from sandbox.ports import free_port
 from tests.integration.company import Company
 from tests.integration.receiving import TOKEN, at_length, cloud_event, form, serving
 from tests.started import program, wait_until_ready

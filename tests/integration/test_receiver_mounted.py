@@ -13,8 +13,8 @@ import pytest
 import requests
 from sqlalchemy import create_engine, text
 
-from local.postgres import free_port
 from ml_connector.quickbooks import webhooks as quickbooks
+from sandbox.ports import free_port
 from tests import forks
 from tests.integration.company import REALM
 from tests.integration.receiving import TOKEN, cloud_event

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import requests
 
-from local.postgres import free_port
+from sandbox.ports import free_port
 from tests import forks
 from tests.integration.receiving import TOKEN, cloud_event
 from tests.started import ended_with_the_block, wait_until_ready

@@ -3,7 +3,6 @@
 import base64
 import json
 import logging
-import socket
 import traceback
 from collections import Counter
 from collections.abc import Callable
@@ -27,6 +26,7 @@ from ml_connector.errors import (
 from ml_connector.quickbooks.client import QuickBooksClient
 from ml_connector.quickbooks.tokens import TokenManager
 from ml_connector.wire.transport import RequestsTransport
+from sandbox.ports import free_port
 from tests.integration.company import REALM, Company
 from tests.integration.token_worker import STRICT, Desk, attempt
 
@@ -61,8 +61,7 @@ def revoked(company: Company, _desk: Desk) -> None:
 
 
 def down(company: Company, _desk: Desk) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        company.quickbooks_api = f"http://127.0.0.1:{listener.getsockname()[1]}"
+    company.quickbooks_api = f"http://127.0.0.1:{free_port()}"
 
 
 def answering(times: int | None = None, **action: object) -> Callable[[Company, Desk], None]:

@@ -14,6 +14,7 @@ import requests
 
 from ml_connector.errors import ConnectorError, ResponseLost, SettingsError, Unavailable
 from ml_connector.wire.transport import MAX_BODY, Request, RequestsTransport, Response
+from sandbox.ports import free_port
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nX-Request-Id: 7\r\n\r\n{}"
 Behaviour = Callable[[socket.socket], None]
@@ -81,8 +82,7 @@ def test_a_redirect_is_not_followed():
 
 
 def test_nobody_listens_so_nothing_was_applied():
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port = listener.getsockname()[1]
+    port = free_port()
     error = failure(f"http://127.0.0.1:{port}/3.0")
     assert isinstance(error, Unavailable)
     assert error.message == (
