@@ -1,11 +1,11 @@
-"""Free TCP ports for servers that cannot be told 0, such as one started as a process."""
+"""Free TCP ports for servers that cannot take port 0, such as a separate process."""
 
 import contextlib
 import random
 import socket
 
 # Below what an operating system gives to outgoing connections and to servers that ask for port 0:
-# Linux from 32768 (net.ipv4.ip_local_port_range), others from 49152 (RFC 6335, section 6).
+# Linux from 32768 (net.ipv4.ip_local_port_range), elsewhere from 49152 (RFC 6335, section 6).
 PORTS = range(20_000, 32_000)
 
 _given: set[int] = set()
@@ -13,9 +13,9 @@ _chance = random.SystemRandom()  # tests seed the common one
 
 
 def free_port(host: str = "127.0.0.1") -> int:
-    """Return a port of `PORTS` on which nobody listens, never the same one twice in a process.
+    """Return a port of `PORTS` without a listener, never the same one twice in a process.
 
-    A port found by asking for 0 can go to somebody else's connection before the server listens.
+    A port found by asking for 0 can go to another connection before the server listens.
 
     Raises:
         OSError: no port is free.

@@ -44,7 +44,7 @@ _SYNC = """\
     mailchimp_conn_id: mailchimp_default
     # The audience that is written.
     audience_id: ""
-    # When a run starts: minute, hour, day, month, weekday. "*/15 * * * *" does without webhooks.
+    # When a run starts: minute, hour, day, month, weekday. "*/15 * * * *" if you do not use webhooks.
     schedule: "0 4 * * *"
     timezone: UTC
     # The status of a contact that we create. It states the legal basis for mailing:

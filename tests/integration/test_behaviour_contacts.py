@@ -325,7 +325,7 @@ def test_a25_partial_address_wipes_no_address_that_is_there(company, contract):
     left_out = [
         row["after"].get("left_out") for row in company.audit() if row["customer_id"] == ours
     ]
-    assert left_out[-1] == {"ADDRESS": "it lacks a postal code"}
+    assert left_out[-1] == {"ADDRESS": "no postal code"}
     company.edit(ours, BillAddr={})
     company.sync()
     assert company.fields("ours@finch.org") == {"FNAME": "Ours"}

@@ -94,7 +94,7 @@ def test_a46_the_question_says_what_the_plan_does(firm):
         "2 contacts changed",
         "2 customers already in the audience (1 subscribed, 1 unsubscribed)",
         "1 opt-out or bounce respected",
-        "1 customer left out: no email",
+        "1 customer without a contact: no e-mail address",
     ]
 
 
@@ -129,7 +129,7 @@ def test_e1_a_rehearsal_shows_what_would_be_overwritten_with_samples(firm):
     told = rehearsed(firm)
     place = told.index("First Name: 1 value overwritten")
     assert told[place + 1] == f"  customer {amy}: Amelia -> Amy"
-    assert "1 customer left out: no email" in told
+    assert "1 customer without a contact: no e-mail address" in told
 
 
 def test_e1_a_rehearsal_of_a_later_run_shows_old_and_new_values(firm):
@@ -138,7 +138,7 @@ def test_e1_a_rehearsal_of_a_later_run_shows_old_and_new_values(firm):
     firm.edit(cy, GivenName="Cyrus")
     told = rehearsed(firm)
     assert f"  customer {cy}: Cy -> Cyrus" in told
-    assert told.count("1 customer left out: no email") == 1
+    assert told.count("1 customer without a contact: no e-mail address") == 1
 
 
 def test_e1_a_first_run_after_a_rehearsal_does_what_the_rehearsal_said(firm):

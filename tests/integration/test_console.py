@@ -497,7 +497,7 @@ def test_the_timeline_tells_everything_newest_first(full, visitor):
     page = visitor.page(f"/main/customers/{full.ids['Amy']}")
     story = page[page.index("Timeline") :]
     told = [
-        "Reported: customer updated",
+        "QuickBooks Customer changed",
         "Write Notes done",
         "Update contact done",
         "Create contact done",

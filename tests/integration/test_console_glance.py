@@ -117,7 +117,7 @@ def test_an_inactive_customer_has_no_badge_twice(company):
     company.sync()
     found = Visitor(company, "viewer").post("/main/customers", {"wanted": "ed@birds-sanctuary.com"})
     badges = re.findall(r'class="badge[^"]*">([^<]*)<', found.text.partition("people")[2])
-    assert badges == ["inactive"]
+    assert badges == ["inactive in QuickBooks"]
 
 
 def test_one_day_of_data_is_told_in_figures_not_in_a_chart_of_one_point(company):

@@ -114,6 +114,6 @@ def test_a_value_that_does_not_fit_leaves_the_other_fields_and_gives_way_to_a_la
     }
     first = {"FNAME": ("GivenName",), "PHONE": ("PrimaryPhone.FreeFormNumber",)}
     values, unfit = merge_fields(raw, first, target)
-    assert (values, unfit) == ({"FNAME": "Amy"}, {"PHONE": "it is no US phone number"})
+    assert (values, unfit) == ({"FNAME": "Amy"}, {"PHONE": "not a US phone number"})
     both = {"PHONE": ("PrimaryPhone.FreeFormNumber", "Mobile.FreeFormNumber")}
     assert merge_fields(raw, both, target) == ({"PHONE": "(650) 555-3311"}, {})

@@ -1,9 +1,13 @@
 """Compare two states of a record, field by field and line by line, for display. Pure."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from difflib import SequenceMatcher
 from typing import Any
+
+from ml_connector.console import words
+from ml_connector.display import utc_minute
 
 MAX_LINES = 400
 """A long text shows at most this many lines of its difference."""
@@ -16,7 +20,27 @@ _LABELS = {
     "tags": "Tags",
     "interests": "Groups",
     "language": "Language",
+    "shown": "As Mailchimp shows it",
+    "left_out": "Not sent",
+    "kept": "Not overwritten",
+    "replaced": "Replaced value",
+    "attachment": "Attached note",
+    "observed_at": "Read from Mailchimp",
+    "not_observed": "Never read",
+    "linked_to": "Shown as customer",
+    "further_calls": "Further call",
 }
+_BY_MERGE_FIELD = ("merge_fields", "shown", "left_out", "kept", "replaced")
+"""Parts of a state that hold merge fields by their tag."""
+_MEANINGS: Mapping[str, Callable[[str], str]] = {
+    "status": lambda value: words.STATUS.get(value, value),
+    "decision": lambda value: words.DECISION.get(value, value),
+    "reason": words.reason,
+    "kept": words.reason,
+    "observed_at": lambda value: utc_minute(datetime.fromisoformat(value)),
+    "not_observed": lambda value: ", ".join(_label(each) for each in value.split(", ")),
+}
+"""How a value that is a name of ours is shown, by the part it is in."""
 _PARTS = {
     "addr1": "Street Address",
     "addr2": "Address Line 2",
@@ -59,7 +83,9 @@ def compare(before: Any, after: Any, names: Mapping[str, str] | None = None) -> 
     """
     if isinstance(before, dict) and isinstance(after, dict):
         after = {**{key: value for key, value in before.items() if key not in after}, **after}
-    old, new = dict(_flat(before)), dict(_flat(after))
+    old, new = (
+        {path: _meaning(path, value) for path, value in _flat(each)} for each in (before, after)
+    )
     fields = [
         _field(field_label(path, names or {}), old.get(path), new.get(path))
         for path in dict.fromkeys([*new, *old])
@@ -70,10 +96,21 @@ def compare(before: Any, after: Any, names: Mapping[str, str] | None = None) -> 
 def field_label(path: str, names: Mapping[str, str]) -> str:
     """Return the label of a field by its path in a record: ``First Name``, ``Address, City``."""
     first, *rest = path.split(".")
-    if first != "merge_fields" or not rest:
-        return ".".join([_LABELS.get(first, first), *rest])
+    if first not in _BY_MERGE_FIELD or not rest:
+        return ".".join([names.get(first) or _label(first), *rest])
     tag, *parts = rest
-    return ", ".join([names.get(tag, tag), *(_PARTS.get(part, part) for part in parts)])
+    label = ", ".join([names.get(tag, tag), *(_PARTS.get(part, part) for part in parts)])
+    return label if first == "merge_fields" else f"{label}: {words.clause(_label(first))}"
+
+
+def _label(name: str) -> str:
+    """Return the label of a part of a state. QuickBooks' attributes are their own labels."""
+    return _LABELS.get(name) or words.sentence(words.label(name))
+
+
+def _meaning(path: str, value: str) -> str:
+    meaning = _MEANINGS.get(path.partition(".")[0])
+    return meaning(value) if meaning else value
 
 
 def _field(name: str, before: str | None, after: str | None) -> Field:

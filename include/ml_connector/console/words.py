@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from ml_connector.model import Engagement
+from ml_connector.rules.reasons import short_reason
 
 STATUS = {
     "subscribed": "Subscribed",
@@ -87,6 +88,14 @@ REASON = {
     "not_written_in_quickbooks": "QuickBooks refused its activity, or it is parked",
     "by_hand": "a person asked for it",
     "call_list": "a person asked for names, addresses and phone numbers",
+    "changed_in_mailchimp": "a person changed it in Mailchimp",
+    "filled_before_the_sync": "it had a value before the sync",
+    "member_before_the_sync": "the member was in the audience before the sync",
+    "check": "`ml-connector check` ran",
+    "register_webhooks": "`ml-connector register-webhooks` ran",
+    "guard": "the plan was the sync's first, or larger than the guard allows",
+    "rate_limit": "there were too many requests",
+    "no_contact": "the customer has no contact",
 }
 BECAUSE = {
     "new_customer": "the customer was new",
@@ -277,6 +286,19 @@ INBOX_REASON = {
     "not_found": "QuickBooks does not know the customer",
     "lease_expired": "its worker stopped before finishing it, five times",
 }
+WEBHOOK = {
+    "customer.created": "Customer created",
+    "customer.updated": "Customer changed",
+    "customer.deleted": "Customer deleted",
+    "customer.merged": "Customers merged",
+    "subscribe": "Member subscribed",
+    "unsubscribe": "Member unsubscribed",
+    "profile": "Member's details changed",
+    "upemail": "Member's address changed",
+    "cleaned": "Mail to a member bounced permanently",
+    "campaign": "Campaign sent",
+}
+"""What a webhook event reports, by its kind."""
 BLOCK = {
     "due": "waiting to be written",
     "stale": "waiting to be read again: another user wrote the customer first",
@@ -353,14 +375,37 @@ def action(name: str) -> str:
     return ACTION.get(name) or sentence(label(name))
 
 
+def webhook(kind: str) -> str:
+    """Return what a webhook event of this kind reports."""
+    return WEBHOOK.get(kind) or sentence(label(kind.replace(".", " ")))
+
+
 def reason(name: str | None) -> str:
-    """Return the explanation of a reason."""
-    return REASON.get(name or "", label(name or "no reason was recorded"))
+    """Return the explanation of a reason. A webhook event or a member event is one too."""
+    if not name:
+        return "no reason was recorded"
+    event = WEBHOOK.get(name) or EVENT.get(name)
+    return REASON.get(name) or (clause(event) if event else label(name))
+
+
+def in_short(name: str | None) -> str:
+    """Return a reason in a few words."""
+    return short_reason(name or "no contact")
+
+
+def inbox_reason(name: str | None) -> str:
+    """Return why an event is in its state; empty without a reason."""
+    return INBOX_REASON.get(name, name) if name else ""
 
 
 def sentence(text: str) -> str:
     """Capitalise the first letter of a text."""
     return text[:1].upper() + text[1:]
+
+
+def clause(text: str) -> str:
+    """Write the first letter of a text small, so that a sentence can go on with it."""
+    return text[:1].lower() + text[1:]
 
 
 def tone(name: object) -> str:

@@ -27,10 +27,10 @@ _PARTS = {
 }
 _FURTHER_LINES = ("Line2", "Line3", "Line4", "Line5")
 _NEEDED = {
-    "addr1": ("street_address", "a street"),
-    "city": ("city", "a city"),
-    "state": ("country_area", "a state"),
-    "zip": ("postal_code", "a postal code"),
+    "addr1": ("street_address", "street"),
+    "city": ("city", "city"),
+    "state": ("country_area", "state"),
+    "zip": ("postal_code", "postal code"),
 }
 
 
@@ -48,7 +48,7 @@ def postal_address(parts: Mapping[str, Any], home: str = "") -> dict[str, str] |
         return None
     country = country_code(written) if written else home
     if country is None:
-        return Unfit("its country is unknown")
+        return Unfit("unknown country")
     if not found["addr1"]:
         found["addr1"], further = further, ""
     needed = _required(country or "US")
@@ -62,7 +62,7 @@ def postal_address(parts: Mapping[str, Any], home: str = "") -> dict[str, str] |
         "zip": found["zip"] or NO_POSTAL_CODE,
     }
     if lacking or not all(filled.values()):
-        return Unfit(f"it lacks {', '.join(lacking) or 'a street'}")
+        return Unfit(f"no {', no '.join(lacking or ['street'])}")
     if further:
         filled["addr2"] = further
     return filled | ({"country": country} if country else {})

@@ -35,17 +35,17 @@ def _phone(text: str, field: MergeField) -> str | Unfit:
         return text
     match = _US_PHONE.fullmatch(_PHONE_SIGNS.sub("", text))
     if match is None:
-        return Unfit("it is no US phone number")
+        return Unfit("not a US phone number")
     return f"({match[1]}) {match[2]}-{match[3]}"
 
 
 def _number(text: str, _: MergeField) -> str | Unfit:
-    return text if _NUMBER.fullmatch(text) else Unfit("it is no number")
+    return text if _NUMBER.fullmatch(text) else Unfit("not a number")
 
 
 def _date(text: str, field: MergeField) -> str | Unfit:
     day = _day(text, field.date_format)
-    return Unfit("it is no date") if day is None else day.isoformat()
+    return Unfit("not a date") if day is None else day.isoformat()
 
 
 def _birthday(text: str, field: MergeField) -> str | Unfit:
@@ -55,11 +55,11 @@ def _birthday(text: str, field: MergeField) -> str | Unfit:
     elif found := _day(text, ""):
         month, day = found.month, found.day
     else:
-        return Unfit("it is no day of the year")
+        return Unfit("not a day of the year")
     try:
         date(2024, month, day)  # a leap year
     except ValueError:
-        return Unfit("it is no day of the year")
+        return Unfit("not a day of the year")
     return f"{month:02}/{day:02}"
 
 
@@ -80,21 +80,21 @@ def _zip(text: str, _: MergeField) -> str | Unfit:
     return (
         text
         if re.fullmatch(r"\d{5}", text, re.ASCII)
-        else Unfit("it is no US zip code of five digits")
+        else Unfit("not a US ZIP code of five digits")
     )
 
 
 def _url(text: str, _: MergeField) -> str | Unfit:
     if re.fullmatch(r"https?://\S+", text, re.IGNORECASE):
         return text
-    return f"https://{text}" if _HOST.fullmatch(text) else Unfit("it is no web address")
+    return f"https://{text}" if _HOST.fullmatch(text) else Unfit("not a web address")
 
 
 def _choice(text: str, field: MergeField) -> str | Unfit:
     for choice in field.choices:
         if choice.strip().casefold() == text.casefold():
             return choice
-    return Unfit("it is none of the field's choices")
+    return Unfit("not one of the field's choices")
 
 
 _FITTERS: dict[str, Callable[[str, MergeField], str | Unfit]] = {

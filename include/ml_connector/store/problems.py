@@ -19,7 +19,7 @@ class UnfitCount(NamedTuple):
     def sentence(self, known: int) -> str:
         """Return the count in words; ``known`` is the number of customers."""
         some = f"{grouped(self.customers)} of {counted(known, 'customer')}"
-        return f"{self.field}: left out for {some}, {self.reason}"
+        return f"{self.field}: not sent for {some} ({self.reason})"
 
 
 def note(connection: Connection, *, sync: str, unfit: Mapping[str, Mapping[str, str]]) -> None:

@@ -14,6 +14,7 @@ from sqlalchemy import Connection
 
 from ml_connector.display import about_seconds, counted, grouped
 from ml_connector.model import Status
+from ml_connector.rules.reasons import short_reason
 from ml_connector.scope import Scope
 from ml_connector.store import approvals, customers, deciding, plans, problems
 from ml_connector.store.approvals import Size
@@ -83,7 +84,7 @@ class Forecast:
             yield each.sentence
             yield from (sample.sentence for sample in samples if sample.field == each.field)
         for _, reason, number in self.left_out:
-            yield f"{counted(number, 'customer')} left out: {reason.replace('_', ' ')}"
+            yield f"{counted(number, 'customer')} without a contact: {short_reason(reason)}"
         for unfit in self.unfit:
             yield unfit.sentence(self.customers)
         if self.not_ready:

@@ -167,7 +167,7 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
         """Why the row was refused, with the fields that were left out of it; None if it was not."""
         if self.refusal is None:
             return None
-        left_out = [f"{tag} was left out: {reason}" for tag, reason in self.row.unfit.items()]
+        left_out = [f"{tag} was not sent: {reason}" for tag, reason in self.row.unfit.items()]
         return "; ".join([self.refusal.message, *left_out])
 
     def written(self, now: datetime, vault: Vault) -> ContactState:

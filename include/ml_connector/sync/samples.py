@@ -138,5 +138,5 @@ def future_contacts(
 
 def _note(tag: str, unfit: Mapping[str, str], kept: Mapping[str, str]) -> str:
     if tag in unfit:
-        return f"left out: {unfit[tag]}"
+        return f"not sent: {unfit[tag]}"
     return "stays: it was there before" if tag in kept else ""

@@ -116,8 +116,10 @@ def show_rehearsal(outcome: RunOutcome, sync_name: str) -> None:
     console.print("Neither account was written to: a rehearsal can only read. A run would do this:")
     for line in lines:
         console.print(f"  {line}", markup=False)
-    where = f"plan {outcome.plan_id} in the console, while Airflow is up (`make run`)"
-    console.print(f"Contact by contact: {where}.")
+    console.print(
+        f"To see each contact, start Airflow (in a checkout: `make run`) and open plan"
+        f" {outcome.plan_id} on the console's Plans page."
+    )
 
 
 def _show_plan(console: Console, outcome: RunOutcome, sync_name: str, *, preview: bool) -> None:

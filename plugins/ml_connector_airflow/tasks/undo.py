@@ -127,7 +127,7 @@ def _lines(scope: Scope, plan_id: int, undone: UndoneRun) -> Iterator[str]:
         yield f"{number} {kind} {reason}: {state}"
     if not counted:
         yield "The run wrote nothing to this audience."
-    yield f"Every contact with its reason: plan {plan_id} in the console."
+    yield f"To see each contact and its reason, open plan {plan_id} on the console's Plans page."
 
 
 @contextmanager

@@ -48,21 +48,17 @@ def entry_of(happening: TimelineRow, reader: Reader) -> TimelineEntry:
 def _told(happening: TimelineRow, _reader: Reader) -> TimelineEntry:
     row = happening.row
     merged = row["deleted_id"]
-    title = f"Reported: {words.label(row['kind'].replace('.', ' '))}"
+    title = words.webhook(row["kind"])
     return TimelineEntry(
         at=happening.at,
         kind="told",
         where="QuickBooks",
         title=f"{title}, {merged} into {row['entity_id']}" if merged else title,
-        why=_inbox_reason(row["reason"]),
+        why=words.inbox_reason(row["reason"]),
         state=words.INBOX.get(row["state"], row["state"]),
         tone=words.tone(row["state"]),
         links=(("webhook event", f"/webhooks/{row['id']}"),),
     )
-
-
-def _inbox_reason(reason: str | None) -> str:
-    return words.INBOX_REASON.get(reason, reason) if reason else ""
 
 
 def _decided(happening: TimelineRow, reader: Reader) -> TimelineEntry:
@@ -98,12 +94,10 @@ def _called(happening: TimelineRow, reader: Reader) -> TimelineEntry:
         kind="called",
         where=system,
         title=words.action(row["action"]),
-        why=words.reason(row["reason"])
-        if row["reason"] in words.REASON
-        else words.EVENT.get(row["reason"], words.label(row["reason"])).lower(),
+        why=words.reason(row["reason"]),
         state=words.OUTCOME.get(row["outcome"], row["outcome"]),
         tone=words.tone(row["outcome"]),
-        error=row["error"] or "",
+        error=words.inbox_reason(row["error"]),
         facts=tuple(
             (name, value)
             for name, value in (
