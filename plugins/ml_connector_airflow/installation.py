@@ -1,6 +1,6 @@
-"""Check Airflow's side of an installation: the pools exist and the service DAGs are not paused."""
+"""Check Airflow's side of an installation: the pools exist and the DAGs are switched on."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from airflow.configuration import conf
 from airflow.models.dag import DagModel
@@ -19,8 +19,20 @@ POOLS = {
 """Slots and description of the pools that DAGs use in addition to the syncs' own pools."""
 OWN_POOL = (2, "Tasks of some syncs that talk to one system at the same time")
 """The same for a pool that a sync names, as docs/reference/configuration.md advises."""
-SERVICES = ("process_webhooks", "refresh_quickbooks_tokens", "verify_audit")
+SERVICES = (
+    "process_webhooks",
+    "refresh_quickbooks_tokens",
+    "replay_audit",
+    "undo_run",
+    "verify_audit",
+)
 """The DAGs that serve every sync. Airflow pauses a DAG that it has not seen before."""
+
+
+class Warned(str):
+    """The result of a check that passed and needs attention."""
+
+    __slots__ = ()
 
 
 def fernet_key() -> str:
@@ -58,19 +70,31 @@ def pools(syncs: Iterable[Sync], *, fix: bool = False) -> str:
     return f"{', '.join(needed)} are there" + (f", added {', '.join(missing)}" if missing else "")
 
 
-def paused_services() -> str:
-    """Report which of the DAGs that serve every sync are paused.
+def switched_on(dag_ids: Sequence[str], *, paused_means: str) -> str:
+    """Report whether DAGs are on; a warning names all that are paused, and one command for them.
 
     A paused DAG is not a failure: an upgrade or the setup may be in progress.
     """
+    paused = paused_among(dag_ids)
+    if paused is None:
+        return Warned("Airflow has not read them yet")
+    if not paused:
+        return f"{', '.join(dag_ids)}, not paused"
+    return Warned(f"paused, {paused_means}: {', '.join(paused)}. Run `{unpause_command(paused)}`")
+
+
+def paused_among(dag_ids: Sequence[str]) -> list[str] | None:
+    """Return which of these DAGs are paused; None if Airflow has read none of them."""
     with create_session() as session:
         known = session.execute(
-            select(DagModel.dag_id, DagModel.is_paused).where(DagModel.dag_id.in_(SERVICES))
+            select(DagModel.dag_id, DagModel.is_paused).where(DagModel.dag_id.in_(dag_ids))
         ).all()
-    if not known:
-        return "Airflow has not read them yet"
-    if paused := sorted(row.dag_id for row in known if row.is_paused):
-        return (
-            f"paused, so they do nothing: {', '.join(paused)} (`airflow dags unpause {paused[0]}`)"
-        )
-    return f"{', '.join(sorted(row.dag_id for row in known))} are not paused"
+    paused = {row.dag_id for row in known if row.is_paused}
+    return [each for each in dag_ids if each in paused] if known else None
+
+
+def unpause_command(dag_ids: Sequence[str]) -> str:
+    """Return the one command that switches these DAGs on."""
+    if len(dag_ids) == 1:
+        return f"airflow dags unpause {dag_ids[0]}"
+    return f'airflow dags unpause --yes --treat-dag-id-as-regex "^({"|".join(dag_ids)})$"'

@@ -105,7 +105,9 @@ def faults(reader: Path, printed: str) -> Iterator[str]:
     yield from (f"no DAG {dag_id}" for dag_id in sorted(DAG_IDS) if dag_id not in printed)
     told = {
         name: ok
-        for ok, name in re.findall(r"^(ok|FAILED) +((?:main: )?[^:]+): ", printed, re.MULTILINE)
+        for ok, name in re.findall(
+            r"^(ok|warn|FAILED) +((?:main: )?[^:]+): ", printed, re.MULTILINE
+        )
     }
     yield from (
         f"check: {name} is {told.get(name)}" for name, ok in CHECKED.items() if told.get(name) != ok

@@ -63,7 +63,7 @@ def test_pools_and_paused_dags_are_named_until_the_commands_of_the_page_were_giv
 
     first = typed(airflow_environment, "ml-connector check")
     assert "FAILED pools: missing: mailchimp_api, quickbooks_api, webhooks;" in first
-    assert "DAGs for every sync: Airflow has not read them yet" in first
+    assert "warn   DAGs for every sync: Airflow has not read them yet" in first
 
     fixed = typed(airflow_environment, "ml-connector check --fix")
     assert "webhooks are there, added mailchimp_api, quickbooks_api, webhooks" in fixed
@@ -71,12 +71,15 @@ def test_pools_and_paused_dags_are_named_until_the_commands_of_the_page_were_giv
     typed(airflow_environment, "airflow dags reserialize")
     then = typed(airflow_environment, "ml-connector check")
     assert "ok     pools: mailchimp_api, quickbooks_api, webhooks are there" in then
-    services = "process_webhooks, refresh_quickbooks_tokens, verify_audit"
-    assert f"DAGs for every sync: paused, so they do nothing: {services}" in then
+    services = "process_webhooks, refresh_quickbooks_tokens, replay_audit, undo_run, verify_audit"
+    assert "warn   DAGs for every sync: paused, so webhooks, tokens and alerts do not work" in then
+    assert f": {services}. Run `" in then
+    (command,) = re.findall(r"Run `(airflow dags unpause --yes .*)`$", then, re.MULTILINE)
 
-    typed(airflow_environment, unpause)
+    typed(airflow_environment, command)
     last = typed(airflow_environment, "ml-connector check")
-    assert f"ok     DAGs for every sync: {services} are not paused" in last
+    assert f"ok     DAGs for every sync: {services}, not paused" in last
+    assert set(re.findall(r"\w+", command)) == set(re.findall(r"\w+", unpause))
     listed = typed(
         airflow_environment, "airflow dags list --columns dag_id,is_paused --output plain"
     )
@@ -108,12 +111,13 @@ def test_check_tells_the_places_of_the_keys_and_warns_of_airflows_own_database(a
         typed(airflow_environment, f"airflow variables set {name} {KEY}")
     stored = typed(airflow_environment, "ml-connector check")
     assert f"{keys[0]} (MetastoreBackend), index key from Variable {keys[1]}" in stored
-    assert f"warning: Airflow's own database holds {keys[0]} and {keys[1]}, next to" in stored
+    assert f"Airflow's own database holds {keys[0]} and {keys[1]}, next to" in stored
+    assert "warn   keys: " in stored
     assert not Path(kept).exists()
     given = {"ML_CONNECTOR_ENCRYPTION_KEYS": KEY, "ML_CONNECTOR_INDEX_KEY": KEY}
     both = typed({**airflow_environment, **given}, "ml-connector check")
     assert "encryption keys from ML_CONNECTOR_ENCRYPTION_KEYS, index key from" in both
-    assert "warning: Airflow's own database holds" in both
+    assert "Airflow's own database holds" in both
     assert KEY not in said + stored + both
 
 

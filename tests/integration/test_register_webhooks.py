@@ -178,6 +178,14 @@ def test_check_tells_of_a_webhook_whose_deliveries_would_be_refused(environment,
     assert said == (
         "ok     main: webhooks: QuickBooks' verifier token is set; 1 registered at Mailchimp"
     )
+    books = json.loads(environment["AIRFLOW_CONN_QUICKBOOKS_DEFAULT"])
+    del books["extra"]["webhook_verifier_token"]
+    known = {
+        "AIRFLOW_CONN_MAILCHIMP_DEFAULT": json.dumps(known),
+        "AIRFLOW_CONN_QUICKBOOKS_DEFAULT": json.dumps(books),
+    }
+    said = checked(environment | known)
+    assert said.startswith("warn   main: webhooks: the connection quickbooks_default has no")
 
 
 def test_somebody_elses_webhook_is_left_alone(environment, company):

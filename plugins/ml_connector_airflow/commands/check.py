@@ -30,6 +30,7 @@ from ml_connector.webhooks.endpoint import PREFIX
 from ml_connector.webhooks.receiver.keys import MailchimpKey
 from ml_connector_airflow import installation
 from ml_connector_airflow.alerts.notifiers import require_packages
+from ml_connector_airflow.installation import Warned
 from ml_connector_airflow.key_places import keys_in_airflows_database
 from ml_connector_airflow.mounts.receiver import mailchimp_key
 from ml_connector_airflow.wiring import (
@@ -39,15 +40,22 @@ from ml_connector_airflow.wiring import (
     quickbooks_client,
 )
 
+OK, WARN, FAILED = "ok", "warn", "FAILED"
+
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """One check's result; ``settings``: the fix is a setting."""
+    """One check's result. ``result``: ok, warn or FAILED. ``settings``: the fix is a setting."""
 
-    ok: bool
+    result: str
     name: str
     message: str
     settings: bool = False
+
+    @property
+    def failed(self) -> bool:
+        """Return whether the check failed. A warning is no failure."""
+        return self.result == FAILED
 
 
 def run_checks(sync_name: str = "", *, fix: bool = False) -> Iterator[Line]:
@@ -57,11 +65,11 @@ def run_checks(sync_name: str = "", *, fix: bool = False) -> Iterator[Line]:
     except ConnectorError as error:
         yield _failed("settings", error)
         return
-    yield Line(True, "settings", f"{settings_place()}: {', '.join(sync.name for sync in syncs)}")
+    yield Line(OK, "settings", f"{settings_place()}: {', '.join(sync.name for sync in syncs)}")
     yield _tried("keys", _keys)
     yield _tried("Fernet key", installation.fernet_key)
     yield _tried("pools", lambda: installation.pools(syncs, fix=fix))
-    yield _tried("DAGs for every sync", installation.paused_services)
+    yield _tried("DAGs for every sync", _services)
     if (alerts := load_alerts()).recipients:
         yield _tried("alerts", lambda: require_packages(alerts))
     for sync in syncs:
@@ -79,10 +87,10 @@ def _keys() -> str:
     keys, index = find_keys(os.environ, home())
     told = f"encryption keys from {keys.place}, index key from {index.place}"
     if beside := keys_in_airflows_database():
-        told += (
-            f"; warning: Airflow's own database holds {' and '.join(beside)}, next to the token"
-            " that opens QuickBooks; use the environment, a file or a secrets backend, and delete"
-            " the Variables"
+        return Warned(
+            f"{told}. Airflow's own database holds {' and '.join(beside)}, next to the token that"
+            " opens QuickBooks. Use the environment, a file or a secrets backend, and delete the"
+            " Variables"
         )
     return told
 
@@ -90,6 +98,7 @@ def _keys() -> str:
 def _of_sync(scope: Scope, *, fix: bool) -> Iterator[Line]:
     checks: list[tuple[str, Callable[[], str]]] = [
         ("schedule", lambda: _schedule(scope)),
+        ("DAG", lambda: _dag(scope)),
         ("database", lambda: _database(scope)),
         ("erasures", lambda: _erasures(scope)),
         ("QuickBooks", lambda: _quickbooks(scope)),
@@ -108,13 +117,14 @@ def _of_sync(scope: Scope, *, fix: bool) -> Iterator[Line]:
 
 def _tried(name: str, check: Callable[[], str]) -> Line:
     try:
-        return Line(True, name, check())
+        said = check()
     except ConnectorError as error:
         return _failed(name, error)
+    return Line(WARN if isinstance(said, Warned) else OK, name, said)
 
 
 def _failed(name: str, error: ConnectorError) -> Line:
-    return Line(False, name, str(error), settings=isinstance(error, SettingsError))
+    return Line(FAILED, name, str(error), settings=isinstance(error, SettingsError))
 
 
 def _schedule(scope: Scope) -> str:
@@ -124,10 +134,20 @@ def _schedule(scope: Scope) -> str:
     if skipped is None:
         return told
     when = pattern_time(skipped, "HH:mm 'on' y-MM-dd")
-    return (
-        f"{told}; warning: the clocks skip {when}, and Airflow drops that"
-        " day's run. Choose another hour, like 0 4 * * *"
+    return Warned(
+        f"{told}. The clocks skip {when}, and Airflow drops that day's run. Choose another hour,"
+        " like 0 4 * * *"
     )
+
+
+def _services() -> str:
+    means = "so webhooks, tokens and alerts do not work"
+    return installation.switched_on(installation.SERVICES, paused_means=means)
+
+
+def _dag(scope: Scope) -> str:
+    dag_id = f"sync_customers__{scope.name}"
+    return installation.switched_on([dag_id], paused_means="so no run starts")
 
 
 def _database(scope: Scope) -> str:
@@ -142,10 +162,10 @@ def _erasures(scope: Scope) -> str:
         begun = erasure.unfinished(connection)
     if begun:
         raise ConnectorError(
-            f"{len(begun)} did not come to an end, the first begun at {utc_minute(begun[0])};"
-            " give `ml-connector forget` with the same address again"
+            f"{len(begun)} not finished, the first begun at {utc_minute(begun[0])}. Run"
+            " `ml-connector forget` with the same address again"
         )
-    return "none was left half done"
+    return "none is unfinished"
 
 
 def _quickbooks(scope: Scope) -> str:
@@ -169,13 +189,13 @@ def _audience(scope: Scope) -> str:
     found = mailchimp_client(scope).audience()
     members = member_count(found)
     names.store_audience(scope, name=str(found.get("name") or ""))
-    warning = ""
+    told = f"{found.get('name')!r}, {counted(members, 'member')}"
     if found.get("double_optin") and scope.sync.new_contact_status == "subscribed":
-        warning = (
-            "; it has double opt-in on, which new_contact_status: subscribed goes around "
-            "(use pending to have people confirm)"
+        return Warned(
+            f"{told}. Double opt-in is on, and new_contact_status: subscribed bypasses it. To have"
+            " people confirm, use pending"
         )
-    return f"{found.get('name')!r}, {counted(members, 'member')}{warning}"
+    return told
 
 
 def _permissions(scope: Scope) -> str:
@@ -184,7 +204,9 @@ def _permissions(scope: Scope) -> str:
     with scope.database.begin() as connection:
         warning = permissions.warning(scope.sync, connection)
     given = ", ".join(scope.sync.marketing_permissions)
-    return warning or (f"new contacts get {given}" if given else "the audience has no GDPR fields")
+    if warning:
+        return Warned(warning)
+    return f"new contacts get {given}" if given else "the audience has no GDPR fields"
 
 
 def _merge_fields(scope: Scope, *, fix: bool) -> str:
@@ -204,13 +226,9 @@ def _merge_fields(scope: Scope, *, fix: bool) -> str:
         unfit = problems.unfit_counts(connection, sync=scope.name)
         known = customers.count_known(connection, sync=scope.name)
         skipped = unreadable.counts(connection, sync=scope.name)
-    return "; ".join(
-        [
-            f"{', '.join(scope.sync.fields)} are there" + (f", added {added}" if added else ""),
-            *(each.sentence(known) for each in unfit),
-            *(each.sentence for each in skipped),
-        ]
-    )
+    there = f"{', '.join(scope.sync.fields)} are there" + (f", added {added}" if added else "")
+    notes = [*(each.sentence(known) for each in unfit), *(each.sentence for each in skipped)]
+    return Warned("; ".join([there, *notes])) if notes else there
 
 
 def _groups(scope: Scope, *, fix: bool) -> str:
@@ -240,9 +258,9 @@ def _contract(scope: Scope) -> str:
 
 
 def _webhooks(scope: Scope) -> str:
-    """Say whether webhooks are set up; raise if deliveries would be refused.
+    """Say whether webhooks are set up; raise if Mailchimp's deliveries would be refused.
 
-    None at all is no failure: the daily run finds what a webhook would report.
+    None at all is no failure: the next run finds what a webhook would report.
     """
     key = mailchimp_key(scope.sync)
     ours = [
@@ -255,18 +273,24 @@ def _webhooks(scope: Scope) -> str:
             raise SettingsError(f"Mailchimp's webhook {hook.get('id')} {wrong}")
     conn_id = scope.sync.quickbooks_conn_id
     extra = connection_named(conn_id, "").extra_dejson
+    token = bool(str(extra.get("webhook_verifier_token") or "").strip())
+    if not token and not ours:
+        return (
+            "not set up, which is fine: changes wait for the next run. `ml-connector"
+            " register-webhooks` sets them up"
+        )
     quickbooks = (
         "QuickBooks' verifier token is set"
-        if str(extra.get("webhook_verifier_token") or "").strip()
-        else f"no verifier token of QuickBooks in the connection {conn_id}, so its webhooks are"
-        " refused"
+        if token
+        else f"the connection {conn_id} has no verifier token, so QuickBooks' webhooks are refused"
     )
     mailchimp = (
         f"{len(ours)} registered at Mailchimp"
         if ours
-        else "none registered at Mailchimp (`ml-connector register-webhooks`)"
+        else "none registered at Mailchimp. Run `ml-connector register-webhooks`"
     )
-    return f"{quickbooks}; {mailchimp}"
+    told = f"{quickbooks}; {mailchimp}"
+    return told if token and ours else Warned(told)
 
 
 def _refused(hook: dict[str, Any], key: MailchimpKey) -> str | None:
