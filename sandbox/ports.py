@@ -4,7 +4,7 @@ import contextlib
 import random
 import socket
 
-# Below what an operating system gives to outgoing connections and to servers that ask for port 0:
+# Below the first port for outgoing connections and for servers that ask for port 0:
 # Linux from 32768 (net.ipv4.ip_local_port_range), elsewhere from 49152 (RFC 6335, section 6).
 PORTS = range(20_000, 32_000)
 
