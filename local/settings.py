@@ -19,7 +19,7 @@ SANDBOX_AUDIENCE = "a1b2c3d4e5"
 
 NO_AUDIENCE = "not-chosen"
 WEAKEST = "transactional"
-"""In the settings while nothing is chosen. No sync runs then, and no account has such an audience."""
+"""In the settings while something is left to choose. No sync runs then."""
 
 STATUSES = ("subscribed", "pending", "transactional")
 CONSENT = """what do new contacts agree to? Set NEW_CONTACT_STATUS in .env to one of
@@ -181,7 +181,7 @@ def load(
         sandbox=not real,
         sync=given.get("SYNC", "main"),
         syncs_file=(REPOSITORY / syncs).resolve() if syncs else SHIPPED_SYNCS,
-        audience=(audience or NO_AUDIENCE) if real and not syncs else None,
+        audience=(NO_AUDIENCE if question else audience) if real and not syncs else None,
         timeout=_seconds(given, "RUN_TIMEOUT", 600.0),
         new_contact_status=status or (WEAKEST if question else None),
         lived=lived,

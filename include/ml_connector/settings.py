@@ -138,6 +138,8 @@ class Tags(_Strict):
 
 SANDBOX_AUDIENCE = "a1b2c3d4e5"
 """The mock server's audience. It gets no mail, so its contacts need no legal basis."""
+NO_AUDIENCE = "not-chosen"
+"""In place of an audience's id while you have not chosen one. The sync waits until then."""
 
 
 class Sync(_Strict):
@@ -177,6 +179,11 @@ class Sync(_Strict):
     activity: Activity = Activity()
     guard: Guard = Guard()
     beside: dict[str, bool] = Field(default_factory=dict)
+
+    @property
+    def audience_chosen(self) -> bool:
+        """Return whether the settings name an audience."""
+        return self.audience_id != NO_AUDIENCE
 
     @property
     def edit_rules(self) -> dict[str, str]:

@@ -29,7 +29,8 @@ DESCRIPTIONS = {
     "mailchimp_pool": "the same for Mailchimp",
     "audience_id": (
         "the audience that is written. With another id nothing is done to the former "
-        "audience; the new one is read and planned as a first load"
+        "audience; the new one is read and planned as a first load. `not-chosen`: the sync "
+        "waits until you choose one, as `ml-connector init` does"
     ),
     "schedule": (
         "cron expression of five fields. A run covers the time between two schedule times and "

@@ -1,4 +1,4 @@
-"""A sync that has never run waits until both of its accounts are connected."""
+"""A sync that has never run waits for both of its accounts, and for the choice of an audience."""
 
 from ml_connector.errors import NotConnected
 from ml_connector.settings import Sync
@@ -7,6 +7,8 @@ from ml_connector.store.database import Database
 from ml_connector_airflow.token_variable import TokenVariable
 from ml_connector_airflow.typed import without_blanks
 from ml_connector_airflow.wiring import connection_named
+
+NO_CHOICE = "No audience is chosen. Run `ml-connector init`, or set audience_id in the settings."
 
 
 def missing_accounts(sync: Sync) -> list[str]:
@@ -32,11 +34,13 @@ def why_waiting(sync: Sync, database: Database) -> str:
     A sync that has run before does not wait: its lost account is an error.
     """
     missing = missing_accounts(sync)
-    if not missing:
+    if not missing and sync.audience_chosen:
         return ""
     with database.begin() as connection:
         if plans.has_finished(connection, sync=sync.name):
             return ""
+    if not missing:
+        return NO_CHOICE
     return (
         f"{' and '.join(missing)} {'are' if len(missing) > 1 else 'is'} not connected yet; use the"
         " console's Setup page or `ml-connector connect`"

@@ -28,7 +28,7 @@ from ml_connector.console.queries import customer_list
 from ml_connector.console.visit import Services, Started
 from ml_connector.console.words import STATUS, Fault, fault
 from ml_connector.errors import NeedsReauth
-from ml_connector.settings import Sync, Tags
+from ml_connector.settings import NO_AUDIENCE, Sync, Tags
 from ml_connector.store import approvals
 from ml_connector.sync import guard
 from ml_connector.sync.drift import Drift
@@ -63,6 +63,9 @@ class FakeOutside:
 
     def paused(self, sync):
         return False
+
+    def paused_dags(self, sync):
+        return []
 
     def apps(self, sync):
         return Apps("https://app.qbo.intuit.com", "https://us19.admin.mailchimp.com")
@@ -1014,7 +1017,7 @@ class Unconnected(FakeOutside):
 
     def token_ends(self, conn_id):
         said = "QuickBooks is not connected: there is no Variable q; run `ml-connector connect"
-        return TokenExpiry(problem=f"{said} quickbooks`")
+        return TokenExpiry(problem=f"{said} quickbooks`", connected=False)
 
     def key_problem(self, conn_id):
         return "Mailchimp is not connected: m has no password; run `ml-connector connect mailchimp`"
@@ -1024,8 +1027,80 @@ def test_a_new_sync_says_that_it_waits_for_both_accounts_with_both_buttons(compa
     html = Visitor(company, "admin", outside=Unconnected()).get("/main").text
     page = words_of(html)
     assert "The first sync waits until both accounts are connected." in page
-    assert page.count("QuickBooks is not connected") == 1
+    assert "QuickBooks and Mailchimp are not connected yet." in page
+    assert "Sync now" not in page
     assert html.count("/setup/connect/") == 2
+
+
+def steps_of(html: str) -> list[str]:
+    """The steps of the Setup page, one a line."""
+    (found,) = re.findall(r"<ol.*?</ol>", html, re.DOTALL)
+    return [words_of(each).strip() for each in found.split("</li>")[:-1]]
+
+
+def test_setup_begins_with_the_steps_and_shows_what_to_do_next_alone(company):
+    company.settings["audience_id"] = NO_AUDIENCE
+    html = Visitor(company, "admin", outside=Unconnected()).get("/main/setup").text
+    register = "Register the redirect address below with your Intuit app, then press the button."
+    assert steps_of(html) == [
+        f"Connect QuickBooks next {register} Connect QuickBooks",
+        "Connect Mailchimp",
+        "Choose the audience and the consent",
+        "Switch on the DAGs done None is paused.",
+        "Approve the first plan",
+        "Set up webhooks optional Without webhooks, changes wait for the next run.",
+    ]
+    page = words_of(html)
+    assert "Audience not chosen yet, connection mailchimp_default" in page
+    assert "New contacts not chosen yet" in page
+    assert "not-chosen" not in page
+    assert "no Variable" not in page
+    assert "/setup/audience" not in html
+    assert "/setup/samples" not in html
+
+
+class Off(FakeOutside):
+    """Both accounts are connected, and the sync's DAG is paused."""
+
+    def paused(self, sync):
+        return True
+
+    def paused_dags(self, sync):
+        return ["process_webhooks", "sync_customers__main"]
+
+
+def test_each_page_names_the_same_next_step_until_the_first_run(company):
+    company.settings["audience_id"] = NO_AUDIENCE
+    visitor = Visitor(company, "admin", outside=Off())
+    first, second, third, *_ = steps_of(visitor.get("/main/setup").text)
+    assert (first, second) == (
+        "Connect QuickBooks done Connected.",
+        "Connect Mailchimp done Connected.",
+    )
+    assert third.startswith("Choose the audience and the consent next Run `ml-connector init`.")
+    page = visitor.page("/main")
+    assert "Choose the audience and the consent of new contacts." in page
+    assert "stop `make run` and run `make init`" in page
+    assert "paused" not in page
+    assert "Sync now" not in page
+
+    company.settings["audience_id"] = "a7a7a7a7a7"
+    company.settings["new_contact_status"] = "pending"
+    *_, chosen, on, _, _ = steps_of(visitor.get("/main/setup").text)
+    assert chosen.endswith("done a7a7a7a7a7, new contacts: Pending.")
+    assert on.endswith("next Paused in Airflow: process_webhooks, sync_customers__main.")
+    page = visitor.page("/main")
+    assert "The sync is not switched on yet. Switch on its DAG sync_customers__main" in page
+    assert "Sync now" not in page
+
+    ready = Visitor(company, "admin")
+    *_, last, _ = steps_of(ready.get("/main/setup").text)
+    assert last.startswith("Approve the first plan next Press Sync now on the overview.")
+    assert "Press Sync now." in ready.page("/main")
+
+
+def test_a_sync_that_has_run_shows_no_steps(visitor):
+    assert "<ol" not in visitor.get("/main/setup").text
 
 
 class Refusing(FakeOutside):

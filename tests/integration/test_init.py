@@ -8,7 +8,7 @@ import pytest
 from sqlalchemy import text
 
 from ml_connector.errors import SettingsError, Unavailable
-from ml_connector.settings import load_syncs
+from ml_connector.settings import NO_AUDIENCE, load_syncs
 from ml_connector.sync.samples import SampleContact, SampleField
 from ml_connector_airflow.commands import init
 from ml_connector_airflow.commands.init import Given, Initialiser
@@ -171,6 +171,12 @@ def test_enter_chooses_no_audience_if_that_of_the_file_is_missing(asking, monkey
     chosen, _ = asking(accounts, yes=False)._audience("shop000001", "mailchimp_shop")
     assert chosen.id == "news000001"
     assert next(typed, None) is None
+
+
+def test_a_file_that_leaves_the_audience_open_is_no_missing_audience(asking, capsys):
+    chosen, _ = asking({"mailchimp_default": [NEWS]})._audience(NO_AUDIENCE, "")
+    assert chosen.id == "news000001"
+    assert "was not found" not in capsys.readouterr().out
 
 
 def test_the_connection_in_the_file_stays_if_several_reach_its_audience(asking):

@@ -1,10 +1,13 @@
 """A sync whose accounts nobody has connected yet: it waits, and nothing fails."""
 
 import json
+from unittest import mock
 
 import pytest
 from sqlalchemy import text
 
+from ml_connector.settings import NO_AUDIENCE
+from ml_connector_airflow import waiting
 from tests import forks
 from tests.integration.company import control
 
@@ -50,6 +53,17 @@ def test_the_command_says_what_a_sync_waits_for(unconnected):
     said = " ".join((done.stdout + done.stderr).split())
     assert done.returncode == 2
     assert "main waits: QuickBooks and Mailchimp are not connected yet" in said
+
+
+def test_a_sync_without_an_audience_waits_too(company):
+    company.settings["audience_id"] = NO_AUDIENCE
+    sync = company.sync_settings()
+    connected = mock.patch.object(waiting, "missing_accounts", return_value=[])
+    with connected:
+        assert waiting.why_waiting(sync, company.database) == waiting.NO_CHOICE
+        company.settings["audience_id"] = "a7a7a7a7a7"
+        company.settings["new_contact_status"] = "pending"
+        assert waiting.why_waiting(company.sync_settings(), company.database) == ""
 
 
 def test_check_names_the_command_for_each_account(unconnected):

@@ -3,7 +3,8 @@
 import pytest
 
 from local.errors import LocalError
-from local.settings import load, syncs_for_audience
+from local.settings import NO_AUDIENCE, load, syncs_for_audience
+from ml_connector.settings import NO_AUDIENCE as PRODUCT_NO_AUDIENCE
 
 REAL = {
     "QUICKBOOKS_CLIENT_ID": "id",
@@ -131,6 +132,14 @@ def test_to_choose_the_settings_takes_accounts_alone(tmp_path):
     assert chosen.syncs_file == tmp_path / "syncs.yaml"
     with pytest.raises(LocalError, match="asks real accounts"):
         load({"PATH": "/bin"}, dotenv=tmp_path / ".env", choosing=True)
+
+
+def test_while_something_is_left_to_choose_the_settings_name_no_audience(tmp_path):
+    open_settings = settings(tmp_path, **APPS, MAILCHIMP_AUDIENCE_ID="abc")
+    assert "what do new contacts agree to" in open_settings.open_question
+    assert open_settings.audience == NO_AUDIENCE == PRODUCT_NO_AUDIENCE
+    done = settings(tmp_path, **APPS, MAILCHIMP_AUDIENCE_ID="abc", NEW_CONTACT_STATUS="pending")
+    assert done.audience == "abc"
 
 
 def test_a_file_that_was_written_by_answers_is_used(tmp_path):

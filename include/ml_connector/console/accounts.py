@@ -1,7 +1,6 @@
 """Accounts that need their Connect button: one sentence each, the same on every page."""
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable
 
 from sqlalchemy import Connection
 
@@ -14,19 +13,42 @@ from ml_connector.quickbooks.webhooks import SYSTEM as QUICKBOOKS
 
 
 def refused_accounts(visit: PageRequest, connection: Connection) -> dict[str, str]:
-    """Return why an account of the sync has to be connected, by system; connected ones are absent.
-
-    A system that took our access away did so in a task, which raised an alert.
-    """
-    found = {
-        system: problem
-        for system, problem in _unconnected(visit).items()
-        if problem and words.fault(problem).connect
+    """Return why an account of the sync has to be connected, by system; connected ones are absent."""
+    unconnected = {
+        system: words.fault(problem).said
+        for system, problem in account_problems(visit).items()
+        if words.fault(problem).connect
     }
+    return unconnected | lost_accounts(visit, connection)
+
+
+def lost_accounts(visit: PageRequest, connection: Connection) -> dict[str, str]:
+    """Return why an account has to be connected again, by system.
+
+    The system took our access away in a task, which raised an alert.
+    """
     causes = _causes(visit)
     alerts = overview_queries.open_alerts_of(connection, causes=list(causes))
-    found |= {causes[cause]: message.partition(": ")[2] for cause, message in alerts.items()}
+    found = {causes[cause]: message.partition(": ")[2] for cause, message in alerts.items()}
     return {system: words.fault(problem).said for system, problem in found.items()}
+
+
+def account_problems(visit: PageRequest) -> dict[str, str]:
+    """Return why an account's token, key or connection is missing, by system."""
+    outside, sync = visit.services.outside, visit.sync
+    read: dict[str, Callable[[], str]] = {
+        QUICKBOOKS: lambda: outside.token_ends(sync.quickbooks_conn_id).problem,
+        MAILCHIMP: lambda: outside.key_problem(sync.mailchimp_conn_id),
+    }
+    found = {}
+    for system, problem_of in read.items():
+        try:
+            problem = problem_of()
+        except ConnectorError as error:  # the connection itself is missing
+            problem = str(error)
+        if problem:
+            found[system] = problem
+    return found
 
 
 def system_of(visit: PageRequest, cause: str) -> str:
@@ -39,14 +61,3 @@ def _causes(visit: PageRequest) -> dict[str, str]:
         f"needs_reauth:{visit.sync.mailchimp_conn_id}": MAILCHIMP,
         f"needs_reauth:{visit.sync.quickbooks_conn_id}": QUICKBOOKS,
     }
-
-
-def _unconnected(visit: PageRequest) -> Mapping[str, Any]:
-    outside, sync = visit.services.outside, visit.sync
-    try:
-        return {
-            QUICKBOOKS: outside.token_ends(sync.quickbooks_conn_id).problem,
-            MAILCHIMP: outside.key_problem(sync.mailchimp_conn_id),
-        }
-    except ConnectorError:  # a connection is missing altogether; Setup names it
-        return {}

@@ -9,6 +9,8 @@ from zoneinfo import ZoneInfo
 from croniter import croniter
 from sqlalchemy import Row
 
+from ml_connector.console import words
+from ml_connector.console.checklist import CHOOSE
 from ml_connector.display import counted, pattern_time
 from ml_connector.settings import Sync
 
@@ -21,7 +23,8 @@ class Heartbeat:
     """The health of a sync. ``state``: running, waiting, paused, failed, stopped or new.
 
     ``connect``: systems that have to be connected. ``next_run`` follows the schedule; None while the
-    sync is paused. ``plan``: the plan that waits for approval.
+    sync is paused. ``plan``: the plan that waits for approval. ``startable``: whether a run may be
+    started by hand: nothing has to be set up first.
     """
 
     state: str
@@ -30,6 +33,7 @@ class Heartbeat:
     next_run: datetime | None
     connect: tuple[str, ...] = ()
     plan: int | None = None
+    startable: bool = True
 
     def tone(self, *, attention: bool) -> str:
         """Return its colour. ``attention``: something else waits for a person."""
@@ -57,16 +61,18 @@ def heartbeat(
     local = now.astimezone(ZoneInfo(sync.timezone))
     following = croniter(sync.schedule, local).get_next(datetime)
     due = croniter(sync.schedule, local - GRACE).get_prev(datetime)
-    held = _held_by_person(
+    new = last_finished is None and last_state is None
+    setup = _setup(sync, refused or {}, paused=bool(paused)) if new else None
+    held = setup or _held_by_person(
         refused or {}, asking, following=following, paused=bool(paused), new=last_finished is None
     )
     if held is not None:
         return held
-    if last_finished is None and last_state is None:
+    if new:
         return Heartbeat(
             state="new",
             headline="The sync has not run yet.",
-            detail="Check the connections under Setup, then press Sync now.",
+            detail="Press Sync now. Nothing is written before you approve the first plan.",
             next_run=following,
         )
     if last_state == "failed":
@@ -89,6 +95,29 @@ def heartbeat(
         headline="The sync is on schedule.",
         detail="Every run that was due has finished.",
         next_run=following,
+    )
+
+
+def _setup(sync: Sync, refused: Mapping[str, str], *, paused: bool) -> Heartbeat | None:
+    """Return the step that comes next before a first run; None if all is set up."""
+    if refused:
+        systems = " and ".join(words.SYSTEM[system] for system in refused)
+        headline = f"{systems} {'are' if len(refused) > 1 else 'is'} not connected yet."
+        detail = "The first sync waits until both accounts are connected."
+    elif not sync.audience_chosen:
+        headline, detail = "Choose the audience and the consent of new contacts.", CHOOSE
+    elif paused:
+        headline = "The sync is not switched on yet."
+        detail = f"Switch on its DAG sync_customers__{sync.name} in Airflow. Its first plan waits for your approval."
+    else:
+        return None
+    return Heartbeat(
+        state="new",
+        headline=headline,
+        detail=detail,
+        next_run=None,
+        connect=tuple(refused),
+        startable=False,
     )
 
 

@@ -14,12 +14,16 @@ from ml_connector.wire.consent import Consent
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TokenExpiry:
-    """When a connection's tokens expire; None if unknown. ``problem``: why it has no tokens."""
+    """When a connection's tokens expire; None if unknown. ``problem``: why it has no tokens.
+
+    ``connected``: whether it has ever been connected.
+    """
 
     access: datetime | None = None
     refresh: datetime | None = None
     for_good: datetime | None = None
     problem: str = ""
+    connected: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,6 +60,10 @@ class Host(Protocol):
 
     def paused(self, sync: Sync) -> bool | None:
         """Return whether the sync's DAG is paused, None if Airflow does not know it."""
+        ...
+
+    def paused_dags(self, sync: Sync) -> Sequence[str] | None:
+        """Return which DAGs that the sync needs are paused; None if Airflow knows none of them."""
         ...
 
     def run_under_way(self, sync: Sync) -> RunUnderWay | None:

@@ -33,6 +33,7 @@ from ml_connector_airflow.alerts.notifiers import require_packages
 from ml_connector_airflow.installation import Warned
 from ml_connector_airflow.key_places import keys_in_airflows_database
 from ml_connector_airflow.mounts.receiver import mailchimp_key
+from ml_connector_airflow.waiting import NO_CHOICE
 from ml_connector_airflow.wiring import (
     connection_named,
     mailchimp_client,
@@ -186,6 +187,8 @@ def _mailchimp(scope: Scope) -> str:
 
 
 def _audience(scope: Scope) -> str:
+    if not scope.sync.audience_chosen:
+        raise SettingsError(NO_CHOICE)
     found = mailchimp_client(scope).audience()
     members = member_count(found)
     names.store_audience(scope, name=str(found.get("name") or ""))

@@ -24,7 +24,7 @@ from ml_connector.mailchimp.protocol import member_count
 from ml_connector.model import MergeField, RunContext
 from ml_connector.rules.proposal import proposed
 from ml_connector.scope import Scope
-from ml_connector.settings import SYNC_NAME, Sync, home, settings_file
+from ml_connector.settings import NO_AUDIENCE, SYNC_NAME, Sync, home, settings_file
 from ml_connector.settings_edit import SettingsEdit
 from ml_connector.settings_source import find_source
 from ml_connector.store.database import Database
@@ -45,7 +45,7 @@ CONSENT = (
     ("transactional", "no newsletter: order mail only"),
 )
 _ENVIRONMENT = "AIRFLOW_CONN_"
-_DRAFT = {"audience_id": "none", "new_contact_status": "pending", "fields": {}}
+_DRAFT = {"audience_id": NO_AUDIENCE, "new_contact_status": "pending", "fields": {}}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -171,6 +171,7 @@ class Initialiser:
         An audience in the file stays the default, or nothing is: an account that does not respond
         must not lead to another audience. Of several connections to it, the file's counts.
         """
+        present = "" if present == NO_AUDIENCE else present
         found: dict[str, AudienceChoice] = {}
         options: dict[str, Option] = {}
         silent = []

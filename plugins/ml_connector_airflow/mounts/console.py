@@ -53,6 +53,7 @@ from ml_connector.wire.consent import Consent
 from ml_connector_airflow import connecting
 from ml_connector_airflow.alerts.delivery import end_alert
 from ml_connector_airflow.hooks.mailchimp import MailchimpHook
+from ml_connector_airflow.installation import SERVICES, paused_among
 from ml_connector_airflow.mounts import triggering
 from ml_connector_airflow.mounts.receiver import load_keys
 from ml_connector_airflow.tasks.tokens import alert_reauth, needs_reauth
@@ -118,6 +119,10 @@ class AirflowServices:
             found: bool | None = session.scalar(query)
             return found
 
+    def paused_dags(self, sync: Sync) -> Sequence[str] | None:
+        """Return which DAGs that the sync needs are paused."""
+        return paused_among([*SERVICES, triggering.dag_of(sync)])
+
     def run_under_way(self, sync: Sync) -> RunUnderWay | None:
         """Return the run of the sync that is running or queued."""
         return triggering.run_under_way(sync)
@@ -144,6 +149,8 @@ class AirflowServices:
         """Return the expiry times in the token Variable, without the tokens."""
         try:
             token = TokenVariable(conn_id).load()
+        except NotConnected as error:
+            return TokenExpiry(problem=str(error), connected=False)
         except (NeedsReauth, SettingsError) as error:
             return TokenExpiry(problem=str(error))
         return TokenExpiry(
@@ -187,33 +194,39 @@ class AirflowServices:
             if not value
         ]
         if lacking == ["realm id"] and self.token_ends(conn_id).problem:
-            said = f"connection {conn_id}; connecting names the company"
-            return StatusLine(name="QuickBooks", said=said)
+            said = f"connection {conn_id}, the app's client id and secret are set"
+            return StatusLine(name="QuickBooks", said=said, ok=True)
         if lacking:
-            said = f"connection {conn_id} lacks {' and '.join(lacking)}"
-            return StatusLine(name="QuickBooks", said=said, ok=False, fix="Fill it in, or connect.")
+            said = f"connection {conn_id} has no {' and no '.join(lacking)}"
+            fix = "Connect QuickBooks, which fills it in."
+            if lacking != ["realm id"]:
+                fix = "Add it under Admin → Connections in Airflow."
+            return StatusLine(name="QuickBooks", said=said, ok=False, fix=fix)
         place = connection.host or "production"
         said = f"connection {conn_id}, company {realm}, at {place}"
         return StatusLine(name="QuickBooks", said=said, ok=True)
 
     def _token(self, conn_id: str) -> StatusLine:
-        ends = self.token_ends(conn_id)
+        ends, name = self.token_ends(conn_id), "QuickBooks token"
+        if not ends.connected:
+            return StatusLine(name=name, said="not connected yet", access=QUICKBOOKS)
         if ends.problem:
-            return StatusLine(name="Token", said=ends.problem, ok=False, access=QUICKBOOKS)
+            return StatusLine(name=name, said=ends.problem, ok=False, access=QUICKBOOKS)
         if ends.refresh is None:
-            said = "stored; the next refresh shows its end"
-            return StatusLine(name="Token", said=said, access=QUICKBOOKS)
+            said = "stored; the next refresh shows when it ends"
+            return StatusLine(name=name, said=said, access=QUICKBOOKS)
         said = f"stored; the refresh token ends on {utc_minute(ends.refresh)}"
         ok = ends.refresh > datetime.now(UTC)
-        return StatusLine(name="Token", said=said, ok=ok, access=QUICKBOOKS)
+        return StatusLine(name=name, said=said, ok=ok, access=QUICKBOOKS)
 
     def _mailchimp(self, conn_id: str) -> StatusLine:
         try:
             connection = connection_named(conn_id, "add one of type Mailchimp")
         except SettingsError as error:
             return StatusLine(name="Mailchimp", said=str(error), ok=False)
-        if problem := self.key_problem(conn_id):
-            return StatusLine(name="Mailchimp", said=problem, ok=False, access=MAILCHIMP)
+        if self.key_problem(conn_id):
+            said = "not connected yet"
+            return StatusLine(name="Mailchimp", said=said, access=MAILCHIMP)
         place = f", at {connection.host}" if connection.host else ""
         said = f"connection {conn_id}, token or key set{place}"
         return StatusLine(name="Mailchimp", said=said, ok=True, access=MAILCHIMP)
@@ -223,22 +236,24 @@ class AirflowServices:
         keys = load_keys()
         mailchimp = keys.mailchimp.get(sync.name)
         signed = bool(mailchimp and mailchimp.signing_secrets)
+        how = "The secret verifies deliveries" + (", and so does a signature." if signed else ".")
         return [
             StatusLine(
                 name="QuickBooks",
                 said=f"{base}{WEBHOOKS}/quickbooks",
-                ok=bool(keys.quickbooks),
-                fix=keys.fixes.get(QUICKBOOKS, "Verifier token is set."),
+                ok=bool(keys.quickbooks) or None,
+                fix="The verifier token is set."
+                if keys.quickbooks
+                else "Not set up. Register this address with your Intuit app, and copy the app's"
+                f" verifier token into the connection {sync.quickbooks_conn_id}.",
             ),
             StatusLine(
                 name="Mailchimp",
                 said=f"{base}{WEBHOOKS}/mailchimp/{sync.name}",
-                ok=bool(mailchimp and mailchimp.secrets),
-                fix=keys.fixes.get(
-                    sync.name,
-                    "Secret is set; deliveries are "
-                    + ("signed too." if signed else "not signed, only the secret verifies them."),
-                ),
+                ok=bool(mailchimp and mailchimp.secrets) or None,
+                fix=how
+                if mailchimp and mailchimp.secrets
+                else "Not set up. Run `ml-connector register-webhooks`.",
             ),
         ]
 
@@ -272,7 +287,7 @@ class AirflowServices:
                 name=str(found.get("name")),
                 said=counted(member_count(found), "member"),
                 ok=not double,
-                fix="It asks people to confirm, which new_contact_status: subscribed goes around."
+                fix="Double opt-in is on, and new_contact_status: subscribed bypasses it."
                 if double
                 else "",
             ),

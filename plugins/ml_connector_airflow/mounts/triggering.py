@@ -17,7 +17,7 @@ from ml_connector.console.outside import RunUnderWay
 from ml_connector.console.visit import Started
 from ml_connector.display import counted
 from ml_connector.settings import Sync
-from ml_connector_airflow.waiting import missing_accounts
+from ml_connector_airflow.waiting import NO_CHOICE, missing_accounts
 
 REPLAY, UNDO = "replay_audit", "undo_run"
 _ACTIVE = (DagRunState.RUNNING, DagRunState.QUEUED)
@@ -27,7 +27,7 @@ _AT_WORK = ("running", "queued", "deferred", "awaiting_input", "up_for_retry", "
 
 def start_sync(sync: Sync, *, preview: bool, actor: str) -> Started:
     """Start a run of a sync, or its preview, unless one is under way."""
-    if refused := _not_connected(sync):
+    if refused := _not_set_up(sync):
         return refused
     given = {"preview": True} if preview else {}
     said = "The preview has started. It writes nothing." if preview else "The sync has started."
@@ -36,7 +36,7 @@ def start_sync(sync: Sync, *, preview: bool, actor: str) -> Started:
 
 def sync_refusal(sync: Sync) -> Started | None:
     """Return why no run of a sync can be started; None if one can, or is under way."""
-    if refused := _not_connected(sync):
+    if refused := _not_set_up(sync):
         return refused
     dag_id = dag_of(sync)
     with create_session() as session:
@@ -44,12 +44,11 @@ def sync_refusal(sync: Sync) -> Started | None:
         return _refused_by(known, dag_id)
 
 
-def _not_connected(sync: Sync) -> Started | None:
-    missing = missing_accounts(sync)
-    if not missing:
-        return None
-    said = f"{missing[0]} is not connected yet; run `ml-connector connect {missing[0].lower()}`"
-    return Started(said=said, ok=False)
+def _not_set_up(sync: Sync) -> Started | None:
+    if missing := missing_accounts(sync):
+        said = f"{missing[0]} is not connected yet; run `ml-connector connect {missing[0].lower()}`"
+        return Started(said=said, ok=False)
+    return None if sync.audience_chosen else Started(said=NO_CHOICE, ok=False)
 
 
 def replay(sync: Sync, ids: list[int], *, actor: str) -> Started:  # noqa: ARG001 -- as asked for

@@ -9,8 +9,11 @@ from starlette.responses import RedirectResponse, Response
 
 from ml_connector.console import words
 from ml_connector.console.access import HEADERS
-from ml_connector.console.accounts import refused_accounts
+from ml_connector.console.accounts import account_problems, lost_accounts, refused_accounts
+from ml_connector.console.checklist import Step, checklist
 from ml_connector.console.outside import StatusLine
+from ml_connector.console.queries import overview as overview_queries
+from ml_connector.console.queries import plans as plan_queries
 from ml_connector.console.visit import PageRequest
 from ml_connector.errors import ConnectorError
 from ml_connector.mailchimp import authorize as mailchimp
@@ -38,12 +41,15 @@ def setup(visit: PageRequest) -> Response:
     with visit.services.database.begin() as connection:
         known = names.names_of(visit.sync, connection)
         fields = targets.field_names(visit.sync, connection)
+        new = overview_queries.last_finished(connection, sync=visit.sync.name) is None
+    webhooks = _tried(lambda: outside.webhooks(visit.sync, _public(visit)))
     return visit.page(
         "setup.html",
         names=known,
         field_names=fields,
-        connections=_connections(visit),
-        webhooks=_tried(lambda: outside.webhooks(visit.sync, _public(visit))),
+        steps=_steps(visit, known, webhooks) if new else [],
+        connections=_connections(visit, new=new),
+        webhooks=webhooks,
         redirects={system: _redirect(visit, system) for system in CONSENT_PAGES},
     )
 
@@ -162,11 +168,32 @@ def _conn_id(visit: PageRequest, system: str) -> str:
     return sync.quickbooks_conn_id if system == QUICKBOOKS else sync.mailchimp_conn_id
 
 
-def _connections(visit: PageRequest) -> list[StatusLine]:
-    """Return the connections' lines. A refused connection is not shown as good."""
-    lines = _tried(lambda: visit.services.outside.connections(visit.sync))
+def _steps(
+    visit: PageRequest, known: names.AccountNames, webhooks: Sequence[StatusLine]
+) -> list[Step]:
+    problems = {system: words.fault(said) for system, said in account_problems(visit).items()}
     with visit.services.database.begin() as connection:
-        refused = refused_accounts(visit, connection)
+        lost = lost_accounts(visit, connection)
+        asking = plan_queries.waiting_plans(connection, sync=visit.sync.name)
+    return checklist(
+        visit.sync,
+        names=known,
+        problems=problems | {system: words.Fault(said, system) for system, said in lost.items()},
+        paused=visit.services.outside.paused_dags(visit.sync),
+        asking=asking[0].id if asking else None,
+        webhooks=all(line.ok for line in webhooks),
+    )
+
+
+def _connections(visit: PageRequest, *, new: bool) -> list[StatusLine]:
+    """Return the connections' lines. A refused connection is not shown as good.
+
+    ``new``: before the first run, an account that is not connected yet is no fault.
+    """
+    lines = _tried(lambda: visit.services.outside.connections(visit.sync))
+    read = lost_accounts if new else refused_accounts
+    with visit.services.database.begin() as connection:
+        refused = read(visit, connection)
     return [
         replace(line, said=refused[line.access], ok=False, fix="")
         if line.access in refused
