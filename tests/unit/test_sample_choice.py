@@ -27,8 +27,19 @@ def test_samples_are_customers_that_become_contacts():
         raw(6),
         raw(7, "bo@example.com"),
     ]
-    sync = Sync.model_validate({"name": "main", **SYNC})
-    assert [each["Id"] for each, _ in future_contacts(rows, sync)] == ["1", "7"]
+    assert ids_of_samples(rows) == ["1", "3", "7"]
+    assert ids_of_samples(rows, include_jobs=False) == ["1", "7"]
+
+
+def test_a_project_is_no_sample_whatever_the_settings_say_of_jobs():
+    rows = [raw(1, "plan@example.com", Job=True, IsProject=True), raw(2, "plan@example.com")]
+    for jobs in (True, False):
+        assert ids_of_samples(rows, include_jobs=jobs) == ["2"]
+
+
+def ids_of_samples(rows, **given) -> list[str]:
+    sync = Sync.model_validate({"name": "main", **SYNC, **given})
+    return [each["Id"] for each, _ in future_contacts(rows, sync)]
 
 
 def test_mailchimps_word_for_no_reason_is_no_reason():

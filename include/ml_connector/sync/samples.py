@@ -112,8 +112,8 @@ def future_contacts(
 ) -> Iterator[tuple[Mapping[str, Any], str]]:
     """Yield the customers that become contacts of their own, each with its address.
 
-    Skips inactive customers, jobs, projects, customers that the settings leave out, and those whose
-    address an earlier customer has. Rules on customer types are not applied: rows lack their names.
+    Skips inactive customers, projects, customers that the settings leave out, jobs among them, and
+    those whose address an earlier customer has. Rules on customer types are not applied: rows lack their names.
     """
     untyped = sync.model_copy(
         update={
@@ -130,7 +130,9 @@ def future_contacts(
         customer = customer_from(raw, {}, left_out=left_out(raw, untyped, {}))
         if not customer.active or not customer.addresses or customer.left_out:
             continue
-        if customer.is_job or customer.is_project or customer.addresses[0] in taken:
+        if customer.is_project or (customer.is_job and not sync.include_jobs):
+            continue
+        if customer.addresses[0] in taken:
             continue
         taken.add(customer.addresses[0])
         yield raw, customer.addresses[0]
