@@ -496,6 +496,19 @@ def test_it_says_why_in_every_other_case(full, visitor, name, said):
     assert said in visitor.page(f"/main/customers/{full.ids[name]}")
 
 
+def test_it_says_who_archived_a_contact_that_we_wrote_if_no_event_tells(own):
+    """A write can meet a contact that was archived meanwhile: its response says so, no event does."""
+    with own.database.begin() as connection:
+        connection.execute(
+            text("""UPDATE ml_connector.contacts SET status = 'archived', archived_by = 'marketer'
+                    WHERE status = 'subscribed' AND owner = :id"""),
+            {"id": own.ids["Bo"]},
+        )
+    page = Visitor(own, "admin").page(f"/main/customers/{own.ids['Bo']}")
+    assert "Status: Archived. A user in Mailchimp archived it." in page
+    assert "This sync created it on" not in page
+
+
 def test_the_timeline_tells_everything_newest_first(full, visitor):
     page = visitor.page(f"/main/customers/{full.ids['Amy']}")
     story = page[page.index("Timeline") :]

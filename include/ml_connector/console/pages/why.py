@@ -41,11 +41,7 @@ def of_customer(
 def of_contact(visit: PageRequest, connection: Connection, contact: Row[Any]) -> list[str]:
     """Explain how a contact got its status, and what prevents us from writing to it."""
     status = contact.status
-    what, because = _because(visit, connection, contact)
-    said = [f"Status: {words.STATUS.get(status, status)}. {because}"]
-    if contact.archived_by and what == "unknown":
-        who = "This sync" if contact.archived_by == "us" else "A user in Mailchimp"
-        said.append(f"{who} archived it.")
+    said = [f"Status: {words.STATUS.get(status, status)}. {_because(visit, connection, contact)}"]
     if contact.suppressed:
         said.append("The address is on the list of people never to import again.")
     if contact.alias_of is not None:
@@ -63,19 +59,21 @@ def of_contact(visit: PageRequest, connection: Connection, contact: Row[Any]) ->
     return said
 
 
-def _because(visit: PageRequest, connection: Connection, contact: Row[Any]) -> tuple[str, str]:
-    """Return what caused the status (``event``, ``write`` or ``unknown``), and a whole sentence."""
+def _because(visit: PageRequest, connection: Connection, contact: Row[Any]) -> str:
+    """Return what caused the status, in whole sentences."""
     sync, key = visit.sync.name, bytes(contact.email_key)
     cause = customers.status_cause(connection, sync=sync, key=key, status=contact.status)
-    if cause is None:
-        means = words.STATUS_MEANS.get(contact.status, "")
-        return "unknown", f"It was so when the audience was first read; it {means}."
+    if cause is None or cause[0] == "former":
+        first = "It was so when the audience was first read. " if cause is None else ""
+        who = {"us": "This sync archived it. ", "marketer": "A user in Mailchimp archived it. "}
+        archived = who.get(contact.archived_by or "", "")
+        return f"{first}{archived}It {words.STATUS_MEANS.get(contact.status, '')}."
     what, at, row = cause
     when = pattern_time(at.astimezone(visit.zone), "d MMM y")
     if what == "write":
         done = words.DONE.get(row.action, "wrote")
         because = words.BECAUSE.get(row.reason) or words.reason(row.reason)
-        return what, f"This sync {done} it on {when}, because {because}."
+        return f"This sync {done} it on {when}, because {because}."
     did = words.HAPPENED.get(row.kind, f"Mailchimp reported {words.label(row.kind)}")
     detail: dict[str, Any] = {}
     if row.payload:
@@ -84,4 +82,4 @@ def _because(visit: PageRequest, connection: Connection, contact: Row[Any]) -> t
     reason = given_reason(detail)
     given = f", saying “{reason}”" if reason else ""
     seen = "reported by a webhook" if row.source == "webhook" else "seen when the audience was read"
-    return what, f"{did} on {when}{given} ({seen})."
+    return f"{did} on {when}{given} ({seen})."

@@ -192,10 +192,18 @@ def former_keys(connection: Connection, *, sync: str, customer_id: str) -> list[
     return [bytes(key) for key in rows]
 
 
+_LIVE = ("subscribed", "pending", "transactional", "unsubscribed")
+_GIVEN = {"create": _LIVE, "restore": _LIVE, "archive": ("archived",)}
+"""The statuses that a contact can have after a write of ours."""
+
+
 def status_cause(
     connection: Connection, *, sync: str, key: bytes, status: str
 ) -> tuple[str, datetime, Row[Any]] | None:
-    """Return the latest cause of a contact's status: ``("event" | "write", when, row)``."""
+    """Return the latest cause of a contact's status: ``("event" | "write", when, row)``.
+
+    ``former`` instead: our last write gave it another status, and nothing says what changed that.
+    """
     event = connection.execute(
         text("""SELECT id, kind, happened_at, seen_at, source, payload, email_key
                 FROM ml_connector.member_events
@@ -212,4 +220,6 @@ def status_cause(
     ).one_or_none()
     if event is not None and (write is None or event.seen_at >= write.at):
         return "event", event.happened_at, event
-    return None if write is None else ("write", write.at, write)
+    if write is None:
+        return None
+    return "write" if status in _GIVEN[write.action] else "former", write.at, write
