@@ -232,7 +232,7 @@ def test_b10_opens_clicks_and_soft_bounces_become_engagement_written_when_it_cha
     company.did(campaign, "amy@birds-sanctuary.com", "open")
     company.sync(full_sync=True)
     assert events(company) == [("engaged", "poll", "written")]
-    assert "Reads it, last opened 20" in notes(company, amy)
+    assert "Opens or clicks, last opened 20" in notes(company, amy)
     company.clear_journals()
     company.did(campaign, "amy@birds-sanctuary.com", "click", url="https://example.org")
     company.sync(full_sync=True)
@@ -240,7 +240,19 @@ def test_b10_opens_clicks_and_soft_bounces_become_engagement_written_when_it_cha
     company.pass_time(days=31)
     company.sync()
     assert [kind for kind, _, _ in events(company)] == ["engaged", "quiet"]
-    assert "Has not read it lately" in notes(company, amy)
+    assert "No opens lately" in notes(company, amy)
+
+
+def test_b10_a_block_with_words_of_a_former_version_stays_until_there_is_news(company, amy):
+    campaign = company.campaign()
+    company.did(campaign, "amy@birds-sanctuary.com", "open")
+    company.sync(full_sync=True)
+    former = notes(company, amy).replace("Opens or clicks", "Reads it")
+    company.edit(amy, Notes=former)
+    company.clear_journals()
+    company.sync(full_sync=True)
+    assert batches(company) == []
+    assert "Reads it" in notes(company, amy)
 
 
 def test_b10_a_soft_bounce_after_the_last_open_is_bouncing_and_an_open_ends_it(company, amy):
@@ -311,7 +323,7 @@ def test_b10_who_opened_before_the_reports_begin_is_quiet_by_mailchimps_rates(co
     company.did(company.campaign(), "amy@birds-sanctuary.com", "click")
     company.sync(full_sync=True)
     assert [kind for kind, _, _ in events(company)] == ["engaged"]
-    assert "Reads it, last clicked 20" in notes(company, amy)
+    assert "Opens or clicks, last clicked 20" in notes(company, amy)
 
 
 def test_b10_a_complaint_is_an_engagement_of_its_own(company, amy):

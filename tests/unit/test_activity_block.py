@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ml_connector.console import words
 from ml_connector.model import Engagement, MemberEvent, Status
 from ml_connector.rules.notes_block import (
     LONGEST,
@@ -261,8 +262,8 @@ def test_every_standing_has_a_line_that_says_it(status, engagement):
 @pytest.mark.parametrize(
     ("clicked", "engaged", "said"),
     [
-        (None, NOW, "Reads it, last opened 2026-03-01."),
-        (NOW, NOW, "Reads it, last clicked 2026-03-01."),
+        (None, NOW, "Opens or clicks, last opened 2026-03-01."),
+        (NOW, NOW, "Opens or clicks, last clicked 2026-03-01."),
         (NOW - timedelta(days=3), NOW, "last clicked 2026-02-26 and opened 2026-03-01."),
     ],
 )
@@ -271,6 +272,12 @@ def test_a_click_is_told_before_an_open(clicked, engaged, said):
         status=Status.SUBSCRIBED, engagement="engaged", last_clicked=clicked, last_engaged=engaged
     )
     assert render_lines(standing, ZoneInfo("UTC"))[0].endswith(said)
+
+
+@pytest.mark.parametrize("state", [Engagement.ENGAGED, Engagement.QUIET, Engagement.BOUNCING])
+def test_notes_and_the_console_have_the_same_words_for_engagement(state):
+    standing = ContactSummary(status=Status.SUBSCRIBED, engagement=state.value)
+    assert render_lines(standing, ZONE)[0].endswith(f". {words.ENGAGEMENT[state.value]}.")
 
 
 def test_dates_are_those_of_the_time_zone():

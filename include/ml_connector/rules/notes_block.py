@@ -47,8 +47,8 @@ _EVENTS = {
     "bounced": "mail bounced permanently",
 }
 _ENGAGEMENT = {
-    Engagement.ENGAGED.value: "Reads it",
-    Engagement.QUIET.value: "Has not read it lately",
+    Engagement.ENGAGED.value: "Opens or clicks",
+    Engagement.QUIET.value: "No opens lately",
     Engagement.BOUNCING.value: "Mail bounces for now",
 }
 """Nothing about a contact that was never mailed: the first campaign would change every customer.
