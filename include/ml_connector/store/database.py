@@ -41,6 +41,11 @@ PATIENT_CONNECTION = {
 A connection into a black hole ends after a minute. The system's own limits are two hours for an
 idle connection and a quarter of an hour for a busy connection. Parameters in the URL take precedence.
 https://www.postgresql.org/docs/current/libpq-connect.html#LIBPQ-KEEPALIVES
+
+``tcp_user_timeout`` also ends a COPY if the server takes in nothing for a minute: data then waits
+although the server's kernel responds. What fits into its buffers, megabytes, is not affected, nor
+is a wait for a response. The step is retried. A longer limit would replace that of keepalives, too,
+so a dead server would be noticed as late. https://man7.org/linux/man-pages/man7/tcp.7.html
 """
 
 
