@@ -112,10 +112,10 @@ PROOFS: Mapping[str, Proof] = {
         not_shown="packets that are really dropped; a failover to a primary that lost a second",
     ),
     "sweep": Proof(
-        tried="write-back, replay, undo, erasure, keys, migration: killed at every commit and call",
+        tried="runs, webhooks, write-back, replay, undo, erasure, keys, migration: killed anywhere",
         command=(*_PYTEST, "-m", "endurance", f"{_INTEGRATION}test_crash_points.py"),
         environment={"TORTURE": "1"},
-        not_shown="the daily run and webhooks, which die at one point each; two workers at once",
+        not_shown="two workers at once, which `simulation` shows; power cuts",
     ),
     "fuzz": Proof(
         tried="every route of the console, the JSON interface and the receiver asked for anything",

@@ -2,9 +2,9 @@
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
-from typing import Literal
+from typing import Any, Literal
 
 from sqlalchemy import text
 
@@ -19,12 +19,13 @@ from ml_connector.retention import maintain_audit
 from ml_connector.scope import Scope
 from ml_connector.store.migrate import upgrade
 from ml_connector.sync import guard
+from ml_connector.sync.planner import Planned
 from ml_connector.sync.undo import find_run, plan_undo
 from ml_connector.sync.undo import report as report_undo
 from ml_connector.sync.undo_push import write_undo
 from tests.integration.audit_journal import Row, assert_audit_matches_journal
 from tests.integration.company import Company
-from tests.integration.crash_points import Tasks
+from tests.integration.crash_points import Task, Tasks
 from tests.integration.receiving import cloud_event, form
 from tests.integration.releases import restore
 from tests.integration.test_audit_sealed import seal
@@ -114,15 +115,27 @@ def a_day(company: Company) -> None:
 def daily_run(company: Company) -> Tasks:
     """The tasks of ``dags/sync_customers.py``."""
     scope = _in_one_run(company)
+
+    def on_plan(step: Callable[[Scope, Planned], Any]) -> Task:
+        """A task on the plan of the run, which it finds by the run's id."""
+
+        def task() -> Any:
+            opened = scope()
+            return step(opened, replace(planned, plan_id=opened.plan_id()))
+
+        return task
+
     yield lambda: company.fetch(scope())
     planned = yield lambda: company.read_and_plan(scope())
-    yield lambda: guard.hold_plan(scope(), plan_id=planned.plan_id)
-    yield lambda: company.push(scope(), planned)
-    yield lambda: company.archive(scope(), planned)
+    yield on_plan(lambda opened, plan: guard.hold_plan(opened, plan_id=plan.plan_id))
+    yield on_plan(company.push)
+    yield on_plan(company.archive)
     yield from write_back(company, scope)
-    yield lambda: (
-        company.report(scope(), planned),
-        maintain_audit(company.database, company.vault),
+    yield on_plan(
+        lambda opened, plan: (
+            company.report(opened, plan),
+            maintain_audit(company.database, company.vault),
+        )
     )
 
 
@@ -315,7 +328,7 @@ PATHS = {
         meanwhile=Company.make_due,
         ends="next day",
         proof=told_by_record,
-        short="DELETE mailchimp",
+        short="POST mailchimp",
     ),
     "activity": Path(an_evening, activity, short="POST quickbooks"),
     "replay": Path(failures, replayed, ends="next day", short="POST mailchimp"),

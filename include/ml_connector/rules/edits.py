@@ -49,6 +49,24 @@ def differing(shown: Mapping[str, Any], sent: Mapping[str, Any]) -> list[str]:
     return [tag for tag in tags if not alike(shown.get(tag, ""), sent.get(tag, ""))]
 
 
+def explained_by_quickbooks(
+    shown: Mapping[str, Any],
+    *,
+    before: Mapping[str, Any],
+    sent: Mapping[str, Any],
+    wanted: Mapping[str, Any],
+) -> bool:
+    """Return whether a contact changed only to values that QuickBooks changed too.
+
+    ``before``: what the contact was known to show. ``sent``: QuickBooks' values that were last taken
+    into account. ``wanted``: its values now.
+    """
+    changed = differing(shown, before)
+    return bool(changed) and set(changed) <= {
+        tag for tag in differing(wanted, sent) if alike(shown.get(tag, ""), wanted.get(tag, ""))
+    }
+
+
 def sent_elsewhere(shown: Mapping[str, Any], others: Sequence[Mapping[str, Any]]) -> frozenset[str]:
     """Return the merge fields that show what other syncs sent: such a value is no person's (A39).
 

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import msgspec
 from sqlalchemy import Connection, text
 
-from ml_connector.model import Customer
+from ml_connector.model import Customer, MergeValue
 from ml_connector.store import problems, unreadable
 from ml_connector.store.database import (
     Columns,
@@ -290,6 +290,23 @@ def at(connection: Connection, *, sync: str, keys: Collection[bytes]) -> dict[st
         {"sync": sync, "keys": bytea_array(keys)},
     ).all()
     return {row.customer_id: bytes(row.email_key) for row in rows}
+
+
+def merge_fields_at(
+    connection: Connection, *, sync: str, keys: Collection[bytes], vault: Vault
+) -> dict[bytes, list[Mapping[str, MergeValue]]]:
+    """Return the merge fields that the customers at contacts are to show, by contact."""
+    there = at(connection, sync=sync, keys=keys)
+    rows = connection.execute(
+        text("""SELECT customer_id, payload FROM ml_connector.customers
+                WHERE sync = :sync AND customer_id = ANY(:ids)"""),
+        {"sync": sync, "ids": list(there)},
+    ).all()
+    found: dict[bytes, list[Mapping[str, MergeValue]]] = {}
+    for id_, payload in rows:
+        customer = decrypted(payload, sync=sync, customer_id=id_, vault=vault)
+        found.setdefault(there[id_], []).append(customer.merge_fields)
+    return found
 
 
 def any_at(connection: Connection, *, sync: str, keys: Collection[bytes]) -> set[bytes]:

@@ -17,6 +17,7 @@ from ml_connector.rules.edits import (
     CHANGED,
     alike,
     differing,
+    explained_by_quickbooks,
     plan_adoption,
     plan_update,
     sent_elsewhere,
@@ -24,7 +25,7 @@ from ml_connector.rules.edits import (
 from ml_connector.rules.notes_block import Suggestion
 from ml_connector.scope import Scope
 from ml_connector.settings import Sync
-from ml_connector.store import contacts, cursors, deciding, observations
+from ml_connector.store import contacts, cursors, customers, deciding, observations
 from ml_connector.store.claims import ClaimedChange, StartedArchive
 from ml_connector.store.database import lock_sync
 from ml_connector.store.observations import Observation
@@ -86,6 +87,34 @@ def profile_detail(
     if before is not None and tags and scope.sync.activity.values:
         detail["values"] = {tag: [before.get(tag, ""), shown.get(tag, "")] for tag in tags}
     return detail
+
+
+def unrecorded_writes(
+    scope: Scope, connection: Connection, members: Mapping[bytes, Member], known: Known
+) -> set[bytes]:
+    """Return the members whose changed fields show what QuickBooks changed since our last write.
+
+    That was our write, of which no record is left: the worker died, or a failover took the last
+    commits along.
+    """
+    if not members:
+        return set()
+    sync, vault = scope.name, scope.vault
+    wanted = customers.merge_fields_at(connection, sync=sync, keys=members, vault=vault)
+    return {
+        key
+        for key, member in members.items()
+        if (sent := known.sent.get(key)) is not None
+        and any(
+            explained_by_quickbooks(
+                observation_of(scope, member).merge_fields,
+                before=known.shown(key) or {},
+                sent=sent,
+                wanted=each,
+            )
+            for each in wanted.get(key, ())
+        )
+    }
 
 
 class Edit(NamedTuple):

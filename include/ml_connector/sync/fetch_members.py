@@ -292,7 +292,7 @@ def record_members(
         return 0
     return member_events.record(
         connection,
-        _events(scope, seen.transitions, by_key, known, unread),
+        _events(scope, connection, seen.transitions, by_key, known, unread),
         sync=scope.name,
         source=source,
         vault=scope.vault,
@@ -505,11 +505,14 @@ def _key(scope: Scope, address: str | None) -> bytes | None:
 
 def _events(
     scope: Scope,
+    connection: Connection,
     seen: Sequence[Transition],
     by_key: Mapping[bytes, Member],
     known: edits.Known,
     unread: Collection[str],
 ) -> list[MemberEvent]:
+    changed = [bytes(each.email_key) for each in seen if each.kind == "profile_changed"]
+    ours = edits.unrecorded_writes(scope, connection, {key: by_key[key] for key in changed}, known)
     return [
         MemberEvent(
             email_key=key,
@@ -521,6 +524,7 @@ def _events(
         )
         for each in seen
         for key in [bytes(each.email_key)]
+        if each.kind != "profile_changed" or key not in ours
     ]
 
 
