@@ -31,7 +31,7 @@ _PREFACE = """# Commands
 
 `.venv/bin/ml-connector`, in the folder of a checkout; `ml-connector`, where the package is installed. `ml-connector --version` prints its version.
 
-It uses the same connections as Airflow, so after a local start `make run` must be up in another terminal (it is what runs the database). If `AIRFLOW_HOME` or `AIRFLOW_CONN_ML_CONNECTOR_DB` is set, that is the Airflow it uses instead; an Airflow of another version stays unchanged.
+It uses Airflow's connections. In a checkout keep `make run` up in another terminal: it runs the database. If `AIRFLOW_HOME` or `AIRFLOW_CONN_ML_CONNECTOR_DB` is set, the command uses that Airflow instead. It changes no Airflow of another version.
 
 | exit code | means |
 |---|---|

@@ -215,7 +215,7 @@ class Run:
                 raise LocalError(
                     f"the company was interrupted: remove {self.settings.home}, then start again"
                 )
-            self.progress.say("the company lives on where it was stopped")
+            self.progress.say("the company goes on where it was stopped")
             return
         note.write_text("begun", "utf-8")
         log = (self.settings.logs / "lived.log").open("a", encoding="utf-8")
@@ -318,7 +318,7 @@ class Run:
         usage = summary.api_usage(self.database_url)
         began = time.monotonic()
         if self.settings.approve and self.sandbox and not self.settings.rehearse:
-            self.progress.say("the first plan is approved by itself: these are mock servers")
+            self.progress.say("the first plan is approved automatically: these are mock servers")
         FirstSync(
             api,
             self.settings,

@@ -26,7 +26,7 @@ CONSENT = """what do new contacts agree to? Set NEW_CONTACT_STATUS in .env to on
   subscribed     every customer agreed to your newsletter; they are mailed from now on
   pending        Mailchimp asks each of them by e-mail; those who confirm are mailed
   transactional  they are in the audience and get no newsletter
-Who opted out in Mailchimp stays opted out, whatever you choose.
+An opt-out in Mailchimp stays, whatever you choose.
 Or let `make init` ask: it lists your audiences, proposes a mapping and writes the settings file"""
 LIVED_HOME = ".state/lived"
 """The state folder of ``make run LIVED=1``: the sample company keeps the one above it."""

@@ -97,11 +97,11 @@ class FirstSync:
         self._shown[task.label] = task.state
         if task.state == "up_for_retry":
             reason = reason_in(self._log(run_id, task))
-            self._progress.say(f"  {task.label}: will be tried again, after {reason}")
+            self._progress.say(f"  {task.label}: will be retried, after {reason}")
         else:
             self._progress.say(f"  {task.label}: {task.state}")
         if task.state in ASKS_A_PERSON:
-            self._progress.say(f"  a person has to decide: {self._settings.ui}/required_actions")
+            self._progress.say(f"  your decision is needed: {self._settings.ui}/required_actions")
             self._asked = True
 
     def _failure(self, run_id: str) -> LocalError:

@@ -13,14 +13,14 @@ def register(app: typer.Typer) -> None:
 
 
 def sandbox(
-    quickbooks_port: Annotated[int, typer.Option(help="Port of the QuickBooks API")] = 9410,
-    mailchimp_port: Annotated[int, typer.Option(help="Port of the Mailchimp API")] = 9420,
-    host: Annotated[str, typer.Option(help="Address to listen on")] = "127.0.0.1",
+    quickbooks_port: Annotated[int, typer.Option(help="Port of the QuickBooks API.")] = 9410,
+    mailchimp_port: Annotated[int, typer.Option(help="Port of the Mailchimp API.")] = 9420,
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     company: Annotated[
-        str, typer.Option(help="QuickBooks customers: sample (29), empty, or a number to generate")
+        str, typer.Option(help="QuickBooks customers: sample (29), empty, or a number to generate.")
     ] = "sample",
     state: Annotated[
-        Path | None, typer.Option(help="File that keeps both systems' state between runs")
+        Path | None, typer.Option(help="File that keeps both systems' state between runs.")
     ] = None,
 ) -> None:
     """Run mock servers of the QuickBooks and Mailchimp APIs on this machine.

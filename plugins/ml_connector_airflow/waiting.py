@@ -8,7 +8,7 @@ from ml_connector_airflow.token_variable import TokenVariable
 from ml_connector_airflow.typed import without_blanks
 from ml_connector_airflow.wiring import connection_named
 
-NO_CHOICE = "No audience is chosen. Run `ml-connector init`, or set audience_id in the settings."
+NO_CHOICE = "no audience is chosen; run `ml-connector init`, or set audience_id in the settings"
 
 
 def missing_accounts(sync: Sync) -> list[str]:

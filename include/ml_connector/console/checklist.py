@@ -50,21 +50,20 @@ def checklist(
         _account("mailchimp", problems, ""),
         _step(
             "Choose the audience and the consent",
-            done=f"{chosen}." if sync.audience_chosen else "",
+            is_done=sync.audience_chosen,
+            done=f"{chosen}.",
             todo=CHOOSE,
         ),
         _step(
             "Switch on the DAGs",
-            done="None is paused." if paused == [] else "",
+            is_done=paused == [],
             todo="Airflow has not read them yet. `ml-connector dags` prints the file for its DAG folder."
             if paused is None
             else f"Paused in Airflow: {', '.join(paused)}.",
         ),
         Step(
-            name="Approve the first plan",
-            said="The plan waits for you."
-            if asking
-            else "Press Sync now on the overview. Nothing is written before you approve the plan.",
+            name="Approve the first plan" if sync.first_run == "ask" else "Run the first sync",
+            said="The plan waits for you." if asking else first_start(sync),
             state="later",
             path=f"/plans/{asking}" if asking else "",
         ),
@@ -73,21 +72,29 @@ def checklist(
     steps[at] = replace(steps[at], state="next")
     receiving = _step(
         "Set up webhooks",
-        done="Changes arrive within seconds." if webhooks else "",
+        is_done=webhooks,
+        done="Changes arrive within seconds.",
         todo="Without webhooks, changes wait for the next run.",
     )
     return [*steps, receiving if webhooks else replace(receiving, state="optional")]
 
 
-def _step(name: str, *, done: str, todo: str) -> Step:
-    return Step(name=name, said=done or todo, state="done" if done else "later")
+def first_start(sync: Sync) -> str:
+    """Return how the first run is started."""
+    asks = " Nothing is written before you approve the plan." if sync.first_run == "ask" else ""
+    return f"Press Sync now on the overview.{asks}"
+
+
+def _step(name: str, *, is_done: bool, todo: str, done: str = "") -> Step:
+    return Step(name=name, said=done if is_done else todo, state="done" if is_done else "later")
 
 
 def _account(system: str, problems: Mapping[str, words.Fault], connected_to: str) -> Step:
     fault = problems.get(system) or words.Fault("")
     step = _step(
         f"Connect {words.SYSTEM[system]}",
-        done="" if fault.said else f"{connected_to or 'Connected'}.",
+        is_done=not fault.said,
+        done=connected_to and f"{connected_to}.",
         todo=f"Register the redirect address below with your {_OWNERS[system]} app, then press the button."
         if fault.connect
         else f"{words.sentence(fault.said)}.",

@@ -10,7 +10,7 @@ from croniter import croniter
 from sqlalchemy import Row
 
 from ml_connector.console import words
-from ml_connector.console.checklist import CHOOSE
+from ml_connector.console.checklist import CHOOSE, first_start
 from ml_connector.display import counted, pattern_time
 from ml_connector.settings import Sync
 
@@ -72,7 +72,7 @@ def heartbeat(
         return Heartbeat(
             state="new",
             headline="The sync has not run yet.",
-            detail="Press Sync now. Nothing is written before you approve the first plan.",
+            detail=first_start(sync),
             next_run=following,
         )
     if last_state == "failed":
@@ -108,7 +108,7 @@ def _setup(sync: Sync, refused: Mapping[str, str], *, paused: bool) -> Heartbeat
         headline, detail = "Choose the audience and the consent of new contacts.", CHOOSE
     elif paused:
         headline = "The sync is not switched on yet."
-        detail = f"Switch on its DAG sync_customers__{sync.name} in Airflow. Its first plan waits for your approval."
+        detail = f"Switch on its DAG sync_customers__{sync.name} in Airflow."
     else:
         return None
     return Heartbeat(

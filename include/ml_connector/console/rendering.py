@@ -1,6 +1,7 @@
 """Template rendering, and the display of times, numbers and labels."""
 
 import json
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime, timedelta
 from functools import lru_cache
@@ -11,7 +12,7 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from ml_connector.console import words
 from ml_connector.display import counted, distance, exact_percent, grouped, pattern_time, percent
@@ -85,6 +86,14 @@ def as_json(value: Any) -> str:
     return json.dumps(value, default=str, ensure_ascii=False)
 
 
+_CODE = re.compile(r"`([^`]+)`")
+
+
+def as_code(text: str) -> Markup:
+    """Return a text with its commands, between backticks, as HTML's code. It is escaped."""
+    return Markup(_CODE.sub(r"<code>\1</code>", str(escape(text))))  # noqa: S704 -- escaped
+
+
 @lru_cache
 def environment() -> Environment:
     """Return the template environment. It escapes every value."""
@@ -95,7 +104,7 @@ def environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    made.filters |= {"grouped": grouped, "json": as_json, "groupby_day": by_day}
+    made.filters |= {"grouped": grouped, "json": as_json, "groupby_day": by_day, "code": as_code}
     made.globals |= {"version": version, "words": words, "percent": percent, "counted": counted}
     made.globals["exact_percent"] = exact_percent
     return made

@@ -26,11 +26,11 @@ STATUS_MEANS = {
     "pending": "was asked to confirm and has not",
     "transactional": "gets transactional mail only, no newsletter",
     "unsubscribed": "opted out; this sync never undoes that",
-    "cleaned": "mail to this address does not arrive",
+    "cleaned": "cannot be reached: mail to this address bounces",
     "archived": "is out of the audience, its history is kept",
     "forgotten": "was deleted permanently; Mailchimp refuses the address from then on",
     "absent": "is not in the audience",
-    "moved": "took another address in Mailchimp",
+    "moved": "has another address in Mailchimp now",
 }
 KIND = {
     "create": "Create contact",
@@ -65,7 +65,7 @@ REASON = {
     "opted_out_elsewhere": "the person opted out under a former address",
     "archived_by_marketer": "a user archived the contact in Mailchimp, and it stays archived",
     "forgotten": "the contact was deleted permanently in Mailchimp",
-    "address_changed_in_mailchimp": "the person took another address in Mailchimp; "
+    "address_changed_in_mailchimp": "the person changed their address in Mailchimp; "
     "copy it to QuickBooks, or leave it",
     "owned_by_another_sync": "another sync had the contact first, so this one skips it",
     "left_to_another_sync": "no customer of this sync uses the address; another sync takes it over",
@@ -73,7 +73,7 @@ REASON = {
     "compliance": "Mailchimp refuses the address: the person unsubscribed, bounced or complained",
     "fake_email": "Mailchimp rejected the address as fake or invalid",
     "member_exists": "the address was in the audience already",
-    "signup_throttled": "the person signed up to a lot of lists lately; will be retried",
+    "signup_throttled": "the person signed up to many lists lately; will be retried",
     "unanswered": "Mailchimp's response did not mention this contact; will be retried",
     "undo": "a person undid a run",
     "undone": "a run was undone; written again when QuickBooks or the settings change",

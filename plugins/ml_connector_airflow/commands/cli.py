@@ -11,14 +11,14 @@ from ml_connector_airflow.typed import parse_typed_head, parse_typed_time, requi
 
 Sync = Annotated[str, typer.Option("--sync", help="A sync's name in syncs.yaml.")]
 Verbose = Annotated[
-    bool, typer.Option("--verbose", help="Show Airflow's own log of a run in this process.")
+    bool, typer.Option("--verbose", help="Show Airflow's log, if this process runs the DAG.")
 ]
 
 _PREVIEW = {"full_sync": False, "preview": True, "customer_ids": []}
 
 
 def migrate() -> None:
-    """Create or update the connector's tables. Airflow's own are left to `airflow db migrate`."""
+    """Create or update the connector's tables. Airflow's own belong to `airflow db migrate`."""
     as_server(metadata=False)
     from ml_connector.store.migrate import upgrade
     from ml_connector_airflow.wiring import database_url
@@ -70,13 +70,13 @@ def sync(
         list[str] | None, typer.Option("--customer-id", help="Only this customer (repeatable).")
     ] = None,
     approve: Annotated[
-        bool, typer.Option("--approve", help="Approve the plan, a first or a large one too.")
+        bool, typer.Option("--approve", help="Approve the plan, even a first or a large one.")
     ] = False,
     verbose: Verbose = False,
 ) -> None:
     """Run the daily DAG once; exit 1 if it failed, 3 if the guard stopped it.
 
-    Airflow's scheduler runs it if it is at work on the DAG, otherwise this process does.
+    A live scheduler that serves the DAG runs it. Without one, this process does.
     """
     _known(sync_name)
     conf = {
@@ -114,20 +114,21 @@ def init(
         str, typer.Option("--consent", help="subscribed, pending or transactional.")
     ] = "",
     mapping: Annotated[
-        str, typer.Option("--mapping", help="keep the file's, or take the proposed one.")
+        str, typer.Option("--mapping", help="keep: the file's mapping. proposed: the proposed one.")
     ] = "",
     field: Annotated[
-        list[str] | None, typer.Option("--field", help="TAG=SOURCE, or TAG= (repeatable).")
+        list[str] | None,
+        typer.Option("--field", help="TAG=SOURCE; TAG= omits the field (repeatable)."),
     ] = None,
     tag: Annotated[
         list[str] | None, typer.Option("--tag", help="A tag of every contact (repeatable).")
     ] = None,
     schedule: Annotated[str, typer.Option("--schedule", help="Cron, five fields.")] = "",
-    timezone: Annotated[str, typer.Option("--timezone", help="As Europe/Berlin.")] = "",
+    timezone: Annotated[str, typer.Option("--timezone", help="A name like Europe/Berlin.")] = "",
     yes: Annotated[
         bool, typer.Option("--yes", help="Ask nothing: take values from the file or the defaults.")
     ] = False,
-    rehearsal: Annotated[bool, typer.Option(help="Rehearse in the end.")] = True,
+    rehearsal: Annotated[bool, typer.Option(help="Rehearse at the end.")] = True,
 ) -> None:
     """Ask what a settings file needs, write it with comments, and rehearse. Shows personal data."""
     if mapping not in ("", "keep", "proposed"):
@@ -187,20 +188,26 @@ def customers(
     *,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,
     as_csv: Annotated[bool, typer.Option("--csv", help="A CSV file.")] = False,
-    status: Annotated[str, typer.Option("--status", help="As subscribed or cleaned.")] = "",
+    status: Annotated[str, typer.Option("--status", help="Such as subscribed or cleaned.")] = "",
     engagement: Annotated[
-        str, typer.Option("--engagement", help="As never_opened or bounced.")
+        str, typer.Option("--engagement", help="Such as never_opened or bounced.")
     ] = "",
-    decision: Annotated[str, typer.Option("--decision", help="As contact or skipped.")] = "",
-    reason: Annotated[str, typer.Option("--reason", help="As invalid_email.")] = "",
-    quickbooks: Annotated[str, typer.Option("--quickbooks", help="As active or gone.")] = "",
-    audience: Annotated[str, typer.Option("--audience", help="in or out.")] = "",
-    waiting: Annotated[str, typer.Option("--waiting", help="As mailchimp or decision.")] = "",
-    unfit: Annotated[str, typer.Option("--unfit", help="A field not sent, or any.")] = "",
+    decision: Annotated[str, typer.Option("--decision", help="Such as contact or skipped.")] = "",
+    reason: Annotated[str, typer.Option("--reason", help="Such as invalid_email.")] = "",
+    quickbooks: Annotated[str, typer.Option("--quickbooks", help="Such as active or gone.")] = "",
+    audience: Annotated[
+        str, typer.Option("--audience", help="in: in the audience. out: not in it.")
+    ] = "",
+    waiting: Annotated[str, typer.Option("--waiting", help="Such as mailchimp or decision.")] = "",
+    unfit: Annotated[
+        str, typer.Option("--unfit", help="A merge field that was not sent, or any.")
+    ] = "",
     tag: Annotated[str, typer.Option("--tag", help="A tag of the contact.")] = "",
-    bounced_since: Annotated[str, typer.Option("--bounced-since", help="A day.")] = "",
-    unsubscribed_since: Annotated[str, typer.Option("--unsubscribed-since", help="A day.")] = "",
-    changed_since: Annotated[str, typer.Option("--changed-since", help="A day.")] = "",
+    bounced_since: Annotated[str, typer.Option("--bounced-since", help="YYYY-MM-DD.")] = "",
+    unsubscribed_since: Annotated[
+        str, typer.Option("--unsubscribed-since", help="YYYY-MM-DD.")
+    ] = "",
+    changed_since: Annotated[str, typer.Option("--changed-since", help="YYYY-MM-DD.")] = "",
 ) -> None:
     """List customers by the console's filters. CSV and JSON hold personal data and are audited."""
     _known(sync_name)
@@ -249,15 +256,17 @@ def audit(
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,
     sync_name: Annotated[str, typer.Option("--sync", help="Only this sync.")] = "",
     system: Annotated[str, typer.Option("--system", help="quickbooks or mailchimp.")] = "",
-    action: Annotated[str, typer.Option("--action", help="As create or write_notes.")] = "",
-    outcome: Annotated[str, typer.Option("--outcome", help="As applied or failed.")] = "",
-    reason: Annotated[str, typer.Option("--reason", help="As fields_changed.")] = "",
+    action: Annotated[str, typer.Option("--action", help="Such as create or write_notes.")] = "",
+    outcome: Annotated[str, typer.Option("--outcome", help="Such as applied or failed.")] = "",
+    reason: Annotated[str, typer.Option("--reason", help="Such as fields_changed.")] = "",
     customer_id: Annotated[str, typer.Option("--customer-id", help="A QuickBooks id.")] = "",
     email: Annotated[str, typer.Option("--email", help="Rows of an address.")] = "",
     run_id: Annotated[str, typer.Option("--run", help="Rows of a DAG run.")] = "",
     since: Annotated[str, typer.Option("--since", help="Written then or later.")] = "",
     until: Annotated[str, typer.Option("--until", help="Written before.")] = "",
-    limit: Annotated[int, typer.Option("--limit", min=0, help="Only the newest so many.")] = 0,
+    limit: Annotated[
+        int, typer.Option("--limit", min=0, help="Only the newest N rows; 0: all.")
+    ] = 0,
 ) -> None:
     """Print the audit trail, oldest first. It holds personal data."""
     if context.invoked_subcommand:
@@ -292,7 +301,7 @@ def audit_show(row_id: Annotated[int, typer.Argument(help="An audit row.")]) -> 
 def audit_verify(
     *,
     head: Annotated[
-        str, typer.Option("--head", help="A head noted earlier, which has to be in the chain.")
+        str, typer.Option("--head", help="A head you noted earlier. The chain must contain it.")
     ] = "",
 ) -> None:
     """Compare every row with its seal; name each altered row and exit 1."""
@@ -318,7 +327,7 @@ def replay(
     row_id: Annotated[
         list[int] | None, typer.Option("--id", help="An audit row (repeatable).")
     ] = None,
-    failed: Annotated[bool, typer.Option("--failed", help="All failed rows that fit.")] = False,
+    failed: Annotated[bool, typer.Option("--failed", help="All failed rows that match.")] = False,
     since: Annotated[str, typer.Option("--since", help="Written then or later.")] = "",
     until: Annotated[str, typer.Option("--until", help="Written before.")] = "",
     sync_name: Annotated[str, typer.Option("--sync", help="Only this sync.")] = "",
@@ -346,10 +355,11 @@ def undo(
     sync_name: Annotated[str, typer.Option("--sync", help="Only this sync.")] = "",
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Report, and write nothing.")] = False,
     approve: Annotated[
-        bool, typer.Option("--approve", help="Go on even if the undo is larger than the guard.")
+        bool,
+        typer.Option("--approve", help="Write even if the undo is larger than the guard allows."),
     ] = False,
 ) -> None:
-    """Write back what the contacts of a run showed before it; exit 3 if the guard stopped it."""
+    """Restore what a run's contacts showed before it; exit 3 if the guard stopped it."""
     _known(sync_name)
     as_server()
     from ml_connector_airflow.tasks import undo as undo_tasks
@@ -373,8 +383,8 @@ def process_webhooks() -> None:
 
 def receiver(
     *,
-    port: Annotated[int, typer.Option("--port", help="Where to listen.")] = 9440,
-    host: Annotated[str, typer.Option("--host", help="On which address.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option("--port", help="The port to listen on.")] = 9440,
+    host: Annotated[str, typer.Option("--host", help="The address to listen on.")] = "127.0.0.1",
 ) -> None:
     """Receive webhooks in this process, without Airflow's API server."""
     as_server(connector=False)  # it responds with 503 while its database is away
@@ -388,7 +398,9 @@ def register_webhooks(
     url: Annotated[str, typer.Option("--url", help="Where the vendors reach this host.")] = "",
     sync_name: Annotated[str, typer.Option("--sync", help="Only this sync.")] = "",
     show: Annotated[bool, typer.Option("--list", help="Show the audience's webhooks.")] = False,
-    remove: Annotated[bool, typer.Option("--remove", help="Remove ours.")] = False,
+    remove: Annotated[
+        bool, typer.Option("--remove", help="Remove the connector's webhooks.")
+    ] = False,
 ) -> None:
     """Create or repair Mailchimp's webhooks; print what to enter at Intuit."""
     from ml_connector.webhooks.endpoint import base_of
@@ -412,7 +424,9 @@ def connect_quickbooks(
     conn_id: Annotated[
         str, typer.Option("--conn-id", help="The Airflow connection.")
     ] = "quickbooks_default",
-    port: Annotated[int, typer.Option("--port", help="Where the redirect comes back.")] = 9430,
+    port: Annotated[
+        int, typer.Option("--port", help="The port that receives the redirect.")
+    ] = 9430,
     browser: Annotated[bool, typer.Option(help="Open Intuit's page in a browser.")] = True,
     wait: Annotated[int, typer.Option("--wait", help="Seconds to wait for you.")] = 600,
 ) -> None:
@@ -425,7 +439,9 @@ def connect_mailchimp(
     conn_id: Annotated[
         str, typer.Option("--conn-id", help="The Airflow connection.")
     ] = "mailchimp_default",
-    port: Annotated[int, typer.Option("--port", help="Where the redirect comes back.")] = 9430,
+    port: Annotated[
+        int, typer.Option("--port", help="The port that receives the redirect.")
+    ] = 9430,
     browser: Annotated[bool, typer.Option(help="Open Mailchimp's page in a browser.")] = True,
     wait: Annotated[int, typer.Option("--wait", help="Seconds to wait for you.")] = 600,
 ) -> None:
@@ -442,8 +458,10 @@ def _connect(system: str, conn_id: str, *, port: int, browser: bool, wait: int) 
     callback = Callback(page, port, state=state)
     redirect_uri = callback.redirect_uri
     url = connecting.consent_page(system, conn_id, redirect_uri=redirect_uri, state=state)
-    typer.echo(f"Redirect address, to be registered with your {page.owner} app: {redirect_uri}")
-    typer.echo(f"Open this page and {'choose the company' if page.names_company else 'say yes'}:")
+    typer.echo(f"Register this redirect address with your {page.owner} app: {redirect_uri}")
+    typer.echo(
+        f"Open this page and {'choose the company' if page.names_company else 'allow access'}:"
+    )
     typer.echo(url)
     if browser:
         typer.launch(url)

@@ -153,7 +153,7 @@ class Initialiser:
                 try:
                     found = quickbooks_client(scope).company().name
                 except ConnectorError as error:
-                    self._say(f"Connection {conn_id} is left out: {error}")
+                    self._say(f"Connection {conn_id} is skipped: {error}")
                     continue
             options.append(Option(conn_id, f"{found} (connection {conn_id})", found))
         if not options:
@@ -180,7 +180,7 @@ class Initialiser:
                 try:
                     listed = mailchimp_client(scope).audiences()
                 except ConnectorError as error:
-                    self._say(f"Connection {each} is left out: {error}")
+                    self._say(f"Connection {each} is skipped: {error}")
                     silent.append(each)
                     continue
             for audience in listed:
@@ -217,7 +217,7 @@ class Initialiser:
             )
         options = [Option(status, f"{status}: {said}") for status, said in CONSENT]
         return self._choose(
-            "What did your customers agree to? Who opted out in Mailchimp stays opted out.",
+            "What did your customers agree to? An opt-out in Mailchimp stays, whatever you choose.",
             options,
             given=self.given.consent,
             default=str(present or ""),
@@ -246,7 +246,7 @@ class Initialiser:
             self._show_mapping(draft, found)
             for contact in samples.shown(draft):
                 self._show_sample(contact)
-            said = self._ask("Change a field (TAG=SOURCE, TAG= to leave it out); Enter goes on", "")
+            said = self._ask("Change a field: TAG=SOURCE, or TAG= to omit it. Enter continues", "")
             if not said:
                 return {tag: _shortest(sources) for tag, sources in fields.items()}
             fields = _changed(fields, said)
@@ -279,7 +279,7 @@ class Initialiser:
     def _write(self, edit: SettingsEdit) -> None:
         changes = edit.diff()
         if not changes:
-            self._say(f"{edit.path} says all that already.")
+            self._say(f"{edit.path} has these settings already.")
             return
         edit.check()
         self.console.print(changes, markup=False)
@@ -330,12 +330,12 @@ class Initialiser:
                     f"{said or 'no input'!r} is none of: "
                     + ", ".join(each.name or each.value for each in options)
                 )
-            self._say("One of the numbers, please.")
+            self._say("Type one of the numbers or names.")
 
     def _show_mapping(self, sync: Sync, found: Sequence[MergeField]) -> None:
         table = Table("Merge field", "Tag", "From QuickBooks", box=None, title="Mapping")
         for each in found:
-            sources = " or ".join(sync.fields.get(each.tag, ())) or "left to you"
+            sources = " or ".join(sync.fields.get(each.tag, ())) or "not filled"
             table.add_row(each.name, each.tag, sources)
         self.console.print(table, markup=False)
         for _, problem in preflight.iter_problems(sync, list(found)):

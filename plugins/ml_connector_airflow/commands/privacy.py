@@ -20,7 +20,7 @@ def forget(
     address: Annotated[
         str,
         typer.Argument(
-            help="The e-mail address; - reads it from standard input, none asks for it."
+            help="The e-mail address. - reads it from standard input. Without it you are asked."
         ),
     ] = "",
     *,
@@ -50,7 +50,7 @@ def forget(
     if not yes and not typer.confirm("Erase this person? It cannot be undone"):
         typer.echo("Nothing was done.")
         sys.exit(DONE)
-    typer.echo("Erasing. If this fails or is stopped, give the same command again: it goes on.")
+    typer.echo("Erasing. If this fails or is stopped, run the same command again: it goes on.")
     done = privacy_tasks.forget(address, delete_contact=delete_contact)
     for line in privacy_tasks.erasure_report(done):
         typer.echo(line)
@@ -60,7 +60,7 @@ def forget(
 def rotate_keys(
     *,
     check: Annotated[
-        bool, typer.Option("--check", help="Only count what is under which key.")
+        bool, typer.Option("--check", help="Only count the values under each key.")
     ] = False,
 ) -> None:
     """Re-encrypt everything under the first key of the list, while syncs go on."""

@@ -15,6 +15,7 @@ from sqlalchemy import select
 
 from ml_connector.console.outside import RunUnderWay
 from ml_connector.console.visit import Started
+from ml_connector.console.words import sentence
 from ml_connector.display import counted
 from ml_connector.settings import Sync
 from ml_connector_airflow.waiting import NO_CHOICE, missing_accounts
@@ -48,7 +49,7 @@ def _not_set_up(sync: Sync) -> Started | None:
     if missing := missing_accounts(sync):
         said = f"{missing[0]} is not connected yet; run `ml-connector connect {missing[0].lower()}`"
         return Started(said=said, ok=False)
-    return None if sync.audience_chosen else Started(said=NO_CHOICE, ok=False)
+    return None if sync.audience_chosen else Started(said=f"{sentence(NO_CHOICE)}.", ok=False)
 
 
 def replay(sync: Sync, ids: list[int], *, actor: str) -> Started:  # noqa: ARG001 -- as asked for

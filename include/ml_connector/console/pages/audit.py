@@ -71,7 +71,10 @@ def entry(visit: PageRequest) -> Response:
     row = _row(visit)
     if row is None:
         return visit.page(
-            "message.html", status=404, title="No such row", said="The audit has no row of that id."
+            "message.html",
+            status=404,
+            title="No such row",
+            said="The audit has no row with this number.",
         )
     before, after = audit.decrypt_sides(row._asdict(), vault=visit.services.vault)
     with visit.services.database.begin() as connection:

@@ -71,7 +71,10 @@ def plan(visit: PageRequest) -> Response:
         row = _plan(visit, connection)
         if row is None:
             return visit.page(
-                "message.html", status=404, title="No such plan", said="There is none of that id."
+                "message.html",
+                status=404,
+                title="No such plan",
+                said="There is no plan with this number.",
             )
         rows = plans.changes(
             connection,
@@ -169,7 +172,10 @@ def download(visit: PageRequest) -> Response:
         row = _plan(visit, connection)
     if row is None:
         return visit.page(
-            "message.html", status=404, title="No such plan", said="There is none of that id."
+            "message.html",
+            status=404,
+            title="No such plan",
+            said="There is no plan with this number.",
         )
     rows = plans.iter_changes(visit.services.database.begin, plan_id=row.id)
     return StreamingResponse(

@@ -78,7 +78,10 @@ def event(visit: PageRequest) -> Response:
         people = _people(visit, connection, [row] if row is not None else [])
     if row is None:
         return visit.page(
-            "message.html", status=404, title="No such event", said="The inbox has none of that id."
+            "message.html",
+            status=404,
+            title="No such event",
+            said="The inbox has no event with this number.",
         )
     body = inbox_queries.event_body(row, vault=visit.services.vault)
     return visit.page(

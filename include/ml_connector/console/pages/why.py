@@ -45,7 +45,9 @@ def of_contact(visit: PageRequest, connection: Connection, contact: Row[Any]) ->
     if contact.suppressed:
         said.append("The address is on the list of people never to import again.")
     if contact.alias_of is not None:
-        said.append("The person took this address in Mailchimp; QuickBooks has the former one.")
+        said.append(
+            "The person changed to this address in Mailchimp; QuickBooks has the former one."
+        )
     if contact.refused_reason:
         said.append(
             f"Mailchimp refused the last write: {words.reason(contact.refused_reason)}. "
@@ -64,7 +66,7 @@ def _because(visit: PageRequest, connection: Connection, contact: Row[Any]) -> s
     sync, key = visit.sync.name, bytes(contact.email_key)
     cause = customers.status_cause(connection, sync=sync, key=key, status=contact.status)
     if cause is None or cause[0] == "former":
-        first = "It was so when the audience was first read. " if cause is None else ""
+        first = "It had this status when the audience was first read. " if cause is None else ""
         who = {"us": "This sync archived it. ", "marketer": "A user in Mailchimp archived it. "}
         archived = who.get(contact.archived_by or "", "")
         return f"{first}{archived}It {words.STATUS_MEANS.get(contact.status, '')}."
