@@ -295,8 +295,7 @@ class Run:
     def _what_is_left(self, missing: list[str], secrets: keys.Secrets) -> str:
         if not missing:
             return (
-                "both accounts are connected. Stop with Ctrl-C, choose, then start again:"
-                f" {self.settings.open_question}"
+                f"both accounts are connected. Stop with Ctrl-C, then {self.settings.open_question}"
             )
         page = f"{self.settings.ui}/ml-connector/console/{self.settings.sync}/setup"
         return (

@@ -22,7 +22,7 @@ WEAKEST = "transactional"
 """In the settings while something is left to choose. No sync runs then."""
 
 STATUSES = ("subscribed", "pending", "transactional")
-CONSENT = """what do new contacts agree to? Set NEW_CONTACT_STATUS in .env to one of
+CONSENT = """choose what new contacts agree to: set NEW_CONTACT_STATUS in .env to one of
   subscribed     every customer agreed to your newsletter; they are mailed from now on
   pending        Mailchimp asks each of them by e-mail; those who confirm are mailed
   transactional  they are in the audience and get no newsletter
@@ -34,10 +34,7 @@ LIVED_HOME = ".state/lived"
 OWN_SYNCS = "syncs.yaml"
 """The settings file that ``make init`` writes, next to ``.env``."""
 
-AUDIENCE = (
-    "no audience is chosen. Next: Ctrl-C, then `make init`. (Or set MAILCHIMP_AUDIENCE_ID and"
-    " NEW_CONTACT_STATUS in .env.)"
-)
+AUDIENCE = "choose an audience: run `make init`, or set MAILCHIMP_AUDIENCE_ID and NEW_CONTACT_STATUS in .env"
 
 # Any of these means real accounts. A refresh token and an API key connect them at the start;
 # without, a person connects them on the console's Setup page.

@@ -71,9 +71,8 @@ def test_the_shell_wins_over_dotenv_and_empty_counts_as_not_set(tmp_path):
         (APPS | {"QUICKBOOKS_CLIENT_SECRET": ""}, "but QUICKBOOKS_CLIENT_SECRET missing"),
         (APPS | {"MAILCHIMP_CLIENT_SECRET": ""}, "but MAILCHIMP_CLIENT_SECRET missing"),
         (REAL | {"MAILCHIMP_API_KEY": ""}, r"MAILCHIMP_CLIENT_SECRET \(or MAILCHIMP_API_KEY\)"),
-        (REAL | {"MAILCHIMP_AUDIENCE_ID": ""}, "no audience is chosen"),
-        (REAL | {"NEW_CONTACT_STATUS": ""}, "Set NEW_CONTACT_STATUS in .env to one of"),
-        (REAL | {"MAILCHIMP_AUDIENCE_ID": ""}, "then `make init`"),
+        (REAL | {"MAILCHIMP_AUDIENCE_ID": ""}, "choose an audience: run `make init`"),
+        (REAL | {"NEW_CONTACT_STATUS": ""}, "set NEW_CONTACT_STATUS in .env to one of"),
         (REAL | {"NEW_CONTACT_STATUS": ""}, "Or let `make init` ask"),
         (REAL | {"NEW_CONTACT_STATUS": "yes"}, "NEW_CONTACT_STATUS is 'yes'"),
     ],
@@ -87,9 +86,11 @@ def test_the_keys_of_both_apps_are_enough_to_start_and_connect(tmp_path):
     chosen = settings(tmp_path, **APPS)
     assert not chosen.sandbox
     assert chosen.credentials.mailchimp_client_secret == "secret"
-    assert "then `make init`" in chosen.open_question
+    assert "run `make init`" in chosen.open_question
     audience = {"MAILCHIMP_AUDIENCE_ID": "abc"}
-    assert "what do new contacts agree to?" in settings(tmp_path, **APPS, **audience).open_question
+    assert (
+        "choose what new contacts agree to" in settings(tmp_path, **APPS, **audience).open_question
+    )
     decided = settings(tmp_path, **APPS, **audience, NEW_CONTACT_STATUS="pending")
     assert decided.open_question == ""
 
@@ -136,7 +137,7 @@ def test_to_choose_the_settings_takes_accounts_alone(tmp_path):
 
 def test_while_something_is_left_to_choose_the_settings_name_no_audience(tmp_path):
     open_settings = settings(tmp_path, **APPS, MAILCHIMP_AUDIENCE_ID="abc")
-    assert "what do new contacts agree to" in open_settings.open_question
+    assert "choose what new contacts agree to" in open_settings.open_question
     assert open_settings.audience == NO_AUDIENCE == PRODUCT_NO_AUDIENCE
     done = settings(tmp_path, **APPS, MAILCHIMP_AUDIENCE_ID="abc", NEW_CONTACT_STATUS="pending")
     assert done.audience == "abc"

@@ -89,7 +89,7 @@ class Forecast:
             yield unfit.sentence(self.customers)
         if self.not_ready:
             yield self.not_ready
-        yield f"{counted(self.reads, 'call')} to QuickBooks so far"
+        yield f"{counted(self.reads, 'call')} to QuickBooks for this plan"
         fewest, most = self.seconds
         if most:
             yield f"Mailchimp takes about {about_seconds(fewest)} to {about_seconds(most)}"
