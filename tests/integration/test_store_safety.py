@@ -259,6 +259,7 @@ def test_a_migration_that_has_to_give_way_to_a_run_begins_again(company):
         "DROP TYPE ml_connector.key_span",
         "ALTER TABLE ml_connector.batch_intents DROP COLUMN batch_id",
         "DROP INDEX ml_connector.customers_listed, ml_connector.contacts_listed",
+        "DROP INDEX ml_connector.changes_sent_restores",
         "DROP INDEX ml_connector.member_events_seen",
         "CREATE INDEX member_events_newest ON ml_connector.member_events (sync, email_key, id)",
         """ALTER TABLE ml_connector.changes ADD CONSTRAINT changes_plan_id_fkey

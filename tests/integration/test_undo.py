@@ -3,7 +3,8 @@
 import pytest
 from sqlalchemy import text
 
-from ml_connector.errors import SettingsError
+from ml_connector.errors import RetryLater, SettingsError
+from ml_connector.store import undos
 from ml_connector.sync import guard
 from ml_connector.sync.undo import find_run, plan_undo
 from ml_connector.sync.undo_push import write_undo
@@ -343,3 +344,60 @@ def test_e3_a_creation_of_a_version_whose_audit_cannot_tell_it_from_a_met_member
     assert company.fields(BOB)["LNAME"] == "Ross"
     assert undo(company, created) == {"create not_observed left": 2}
     assert company.statuses() == {AMY: "subscribed", BOB: "subscribed"}
+
+
+def lost_restore(company: Company, when: str) -> str:
+    """Archive Amy, and lose the call that undoes it ``before`` or ``after`` it had its effect."""
+    run = last_run(company)
+    match = {"method": "P(UT|ATCH)"}
+    company.fault("mailchimp", match=match, times=4, action={"kind": "drop", "when": when})
+    with pytest.raises(RetryLater):
+        undo(company, run)
+    return run
+
+
+@pytest.fixture
+def archived(company) -> Company:
+    """Amy's customer became inactive, and the last run archived her."""
+    amy = company.customer("Amy", AMY, FamilyName="Amyson")
+    company.sync()
+    company.sync()
+    company.edit(amy, Active=False)
+    company.sync()
+    assert company.statuses()[AMY] == "archived"
+    return company
+
+
+@pytest.mark.parametrize(
+    ("when", "action", "kind"),
+    [("after", "profile", "profile_changed"), ("before", "subscribe", "subscribed")],
+)
+def test_e3_what_a_person_does_while_a_repeated_undo_waits_is_seen_as_theirs(
+    archived, when, action, kind
+):
+    run = lost_restore(archived, when)
+    more = {"merge_fields": {"LNAME": "Miller"}} if action == "profile" else {}
+    undo(archived, run, before_write=lambda: archived.person(AMY, action, **more))
+    with archived.database.begin() as connection:
+        kinds = connection.execute(text("SELECT kind FROM ml_connector.member_events")).scalars()
+        assert kind in list(kinds)
+        owner = connection.execute(text("SELECT owner FROM ml_connector.contacts")).scalar_one()
+    assert owner is None, "the contact is the person's"
+    shown = archived.members()[AMY]
+    assert shown["status"] == "subscribed"
+    assert action != "profile" or shown["merge_fields"]["LNAME"] == "Miller"
+
+
+def test_e3_a_restore_with_less_consent_whose_response_was_lost_is_held_by_the_next_undo(archived):
+    with archived.database.begin() as connection:
+        connection.execute(
+            text("UPDATE ml_connector.contacts SET previous_status = 'transactional'")
+        )
+    run = lost_restore(archived, "after")
+    assert undo(archived, run) == {"restore undo applied": 1}
+    with archived.database.begin() as connection:
+        keys = [archived.vault.email_key(AMY)]
+        lost = undos.lost_restores(connection, sync="main", run_id=run, keys=keys)
+    assert lost == {}, "the second undo has its outcome"
+    archived.sync(full_sync=True)
+    assert archived.statuses()[AMY] == "transactional"

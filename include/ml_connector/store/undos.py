@@ -33,10 +33,7 @@ class ContactNow(NamedTuple):
 
 
 class Verdict(NamedTuple):
-    """What an undo does about a contact: a change, or with ``state`` ``left`` the reason for none.
-
-    ``attempts``: calls of earlier attempts whose outcome is unknown.
-    """
+    """What an undo does about a contact: a change, or with ``state`` ``left`` the reason for none."""
 
     email_key: bytes
     customer_id: str | None
@@ -44,7 +41,6 @@ class Verdict(NamedTuple):
     reason: str
     status: str | None
     state: str
-    attempts: int = 0
 
 
 def find_runs(connection: Connection, *, run: str, sync: str | None) -> list[UndoneRun]:
@@ -136,25 +132,28 @@ def opted_out_since(
 
 def lost_restores(
     connection: Connection, *, sync: str, run_id: str, keys: Collection[bytes]
-) -> dict[bytes, int]:
-    """Return the contacts that lost calls of an undo of this run may have restored, with how many."""
+) -> dict[bytes, str | None]:
+    """Return the contacts that a lost call of an undo of this run may have restored, with the status.
+
+    The latest call counts: a later one whose outcome is stored settled it.
+    """
     if not keys:
         return {}
     rows = connection.execute(
-        text("""SELECT c.email_key, max(c.attempts) FROM ml_connector.plans p
-                JOIN ml_connector.changes c ON c.plan_id = p.id
-                WHERE p.sync = :sync AND p.kind = 'undo' AND c.origin = :origin
-                  AND c.kind = 'restore' AND c.state IN ('pending', 'superseded')
-                  AND c.attempts > 0 AND c.email_key = ANY(:keys)
-                GROUP BY c.email_key"""),
+        text("""SELECT k.key, sent.status FROM unnest(CAST(:keys AS bytea[])) AS k(key), LATERAL (
+                    SELECT status, state FROM ml_connector.changes
+                    WHERE sync = :sync AND email_key = k.key AND origin = :origin
+                      AND kind = 'restore' AND attempts > 0
+                    ORDER BY id DESC LIMIT 1) sent
+                WHERE sent.state IN ('pending', 'superseded')"""),
         {"sync": sync, "origin": UNDO + run_id, "keys": bytea_array(keys)},
     ).all()
-    return {bytes(key): attempts for key, attempts in rows}
+    return {bytes(key): status for key, status in rows}
 
 
 _QUEUED = {
     "email_key": "bytea", "customer_id": "text", "kind": "text", "reason": "text",
-    "status": "text", "state": "text", "attempts": "int4",
+    "status": "text", "state": "text",
 }  # fmt: skip
 
 
@@ -166,9 +165,9 @@ def queue(
     connection.execute(
         text(f"""INSERT INTO ml_connector.changes
                         (plan_id, sync, shard, email_key, customer_id, kind, reason, status, state,
-                         decided_hash, origin, attempts, settled_at)
+                         decided_hash, origin, settled_at)
                  SELECT :plan_id, :sync, 0, v.email_key, v.customer_id, v.kind, v.reason, v.status,
-                        v.state, {CONTACT_FACTS}, :origin, v.attempts,
+                        v.state, {CONTACT_FACTS}, :origin,
                         CASE WHEN v.state = 'left' THEN clock_timestamp() END
                  FROM undo_verdicts v
                  LEFT JOIN ml_connector.contacts k ON k.sync = :sync AND k.email_key = v.email_key

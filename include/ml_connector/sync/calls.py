@@ -208,7 +208,7 @@ class ContactCalls:
                 return Outcome(row=row, refusal=_forgotten(row))
             if isinstance(found, Unreadable):
                 return Outcome(row=row, refusal=_unreadable(row, found))
-            if row.undo is not None and _changed(row, found):
+            if row.undo is not None and _changed(row, found, lost=row.undo.lost):
                 return Outcome(row=row, refusal=_changed_since(row))
             if found.status is not Status.ARCHIVED:
                 return replace(self._patched(row), observed=found)
@@ -333,14 +333,14 @@ def _shows(member: Member, write: MemberWrite) -> bool:
     )
 
 
-def _changed(row: Row, found: Member) -> bool:
+def _changed(row: Row, found: Member, *, lost: bool) -> bool:
     """Return whether another hand restored a contact of an undo, or archived it again.
 
-    What an earlier attempt may have restored, and shows what it wrote, is ours (D7).
+    What a lost call may have restored, and shows what it wrote, is ours (D7).
     """
     if found.status is Status.ARCHIVED:
         return row.change.known_status != Status.ARCHIVED
-    return not row.change.attempts or not _shows(found, row.write)
+    return not lost or not _shows(found, row.write)
 
 
 def _already_exists(outcome: Outcome) -> bool:

@@ -48,12 +48,14 @@ class UndoneRow(msgspec.Struct, frozen=True):
     """What the store knows of a contact after an undo: its owner, the fields and tag from us.
 
     ``told``: QuickBooks' values last taken into account, of fields that show a person's value.
+    ``lost``: whether a call of the undo whose outcome is unknown may have restored it.
     """
 
     owner: str | None
     told: Mapping[str, Any] = {}
     filled: frozenset[str] = frozenset()
     tagged_inactive: bool = False
+    lost: bool = False
 
 
 class Row(msgspec.Struct, frozen=True):

@@ -10,6 +10,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from datetime import datetime
 from functools import partial
 
+import msgspec
 import structlog
 from sqlalchemy import Connection
 
@@ -234,7 +235,8 @@ def judged(
         connection, sync=scope.name, run_id=run_id, keys=[key for key, _ in restores]
     )
     verdicts = []
-    for key, undoing in wanted.items():
+    for key, found in wanted.items():
+        undoing = after_lost(found, lost[key]) if key in lost else found
         contact, customer_id = now.get(key), written[key][-1].customer_id
         why = _left_because(undoing, shown.get(key), contact, lost=key in lost)
         if why is None and key in opted_out:
@@ -254,10 +256,16 @@ def judged(
                 why or CHANGE_REASON,
                 None if why else status,
                 "left" if why else state,
-                lost.get(key, 0),
             )
         )
     return verdicts
+
+
+def after_lost(undoing: Undoing | str, status: str | None) -> Undoing | str:
+    """Return an undoing whose restore gives back at most the ``status`` that a lost call of it sent."""
+    if isinstance(undoing, str):
+        return undoing
+    return msgspec.structs.replace(undoing, status=rules.restored_status(undoing, status))
 
 
 def _left_because(

@@ -27,7 +27,7 @@ from ml_connector.sync.archive import archive_one, left_unread
 from ml_connector.sync.outcomes import CHANGED_SINCE, Outcome, Row, UndoneRow
 from ml_connector.sync.push import ROWS_A_CALL, THREADS, Pusher
 from ml_connector.sync.recovery import record_unknown_outcomes
-from ml_connector.sync.undo import left_entries, recheck, undoing_by, written_by
+from ml_connector.sync.undo import after_lost, left_entries, recheck, undoing_by, written_by
 
 
 @relaxed_gc()
@@ -85,16 +85,25 @@ class UndoPusher(Pusher):
 
     def _rows(self, connection: Connection, current: Sequence[ClaimedChange]) -> list[Row]:
         written = self.written(connection, current)
+        lost = undos.lost_restores(
+            connection,
+            sync=self._scope.name,
+            run_id=self.undone.run_id,
+            keys=[bytes(each.email_key) for each in current if each.kind == Kind.RESTORE],
+        )
         rows = []
         for change in current:
-            undoing = self.undoing_of(written.get(bytes(change.email_key)) or [_ERASED])
+            key = bytes(change.email_key)
+            undoing = self.undoing_of(written.get(key) or [_ERASED])
+            if key in lost:
+                undoing = after_lost(undoing, lost[key])
             if isinstance(undoing, str):
                 self._leave(connection, [change], undoing)
             else:
-                rows.append(self._undo_row(change, undoing))
+                rows.append(self._undo_row(change, undoing, lost=key in lost))
         return rows
 
-    def _undo_row(self, change: ClaimedChange, undoing: Undoing) -> Row:
+    def _undo_row(self, change: ClaimedChange, undoing: Undoing, *, lost: bool) -> Row:
         shown, seen = self._shown(change), edits.seen_by(self._scope, change)
         tags = _tag_work(self._scope, change, undoing, shown.get("tags", ()))
         status = None
@@ -115,6 +124,7 @@ class UndoPusher(Pusher):
             told=undoing.told,
             filled=_filled(change, undoing),
             tagged_inactive=inactive in {tag.casefold() for tag in tags.ours},
+            lost=lost,
         )
         past = shown.get("merge_fields", {})
         kept = {tag: past.get(tag, value) for tag, value in {**undoing.kept, **past}.items()}
