@@ -5,7 +5,7 @@ from collections import Counter
 from sqlalchemy import text
 
 from ml_connector.activity.queue import queue_activity
-from ml_connector.activity.writer import write_activity
+from ml_connector.activity.writer import TRIES, write_activity
 from ml_connector.quickbooks.protocol import BatchItem
 from tests.integration.test_behaviour_activity import batches, notes, reads, settle
 
@@ -138,6 +138,65 @@ def applied_without_a_word_of_it(company, refused: int) -> None:
     )
 
 
+def due(company) -> None:
+    with company.database.begin() as connection:
+        connection.execute(
+            text("UPDATE ml_connector.activity_blocks SET state = 'due', attempts = 0")
+        )
+
+
+def write(company) -> None:
+    write_activity(company.scope(), company.quickbooks_client(company.scope().calls))
+
+
+def test_a_note_that_a_person_saved_again_unchanged_gets_no_second_row(company):
+    (amy,) = people(company, 1)
+    company.settings["activity"] = {"write_to": "attachment"}
+    opt_out(company, 1)
+    company.sync()
+    (note,) = attached(company)
+    saved = {name: note[name] for name in ("Id", "SyncToken", "Note", "AttachableRef")}
+    item = BatchItem(b_id="0", payload=saved, operation="update", entity="Attachable")
+    company.quickbooks_client(company.scope().calls).write_batch([item], operation_id="saved")
+    due(company)
+    write(company)
+    assert states(company) == {amy: "shown"}
+    told = company.told(amy, "quickbooks")
+    assert told.count(("attach_note", "unsubscribed", "applied")) == 1
+    assert told.count(("attach_note", "unsubscribed", "conflict")) == 1
+
+
+def test_notes_to_which_a_person_gave_the_wanted_text_first_get_no_row_of_ours(company):
+    (amy,) = people(company, 1)
+    opt_out(company, 1)
+    company.sync()
+    block = notes(company, amy)
+    company.edit(amy, Notes="")
+    company.sync()
+    company.edit(amy, Notes=block)
+    due(company)
+    write(company)
+    assert (notes(company, amy), states(company)) == (block, {amy: "shown"})
+    told = company.told(amy, "quickbooks")
+    assert told.count(("write_notes", "unsubscribed", "applied")) == 1
+    assert told.count(("write_notes", "unsubscribed", "conflict")) == 1
+
+
+def test_notes_written_by_calls_without_a_clear_answer_have_their_row_after_parking(company):
+    (amy,) = people(company, 1)
+    opt_out(company, 1)
+    unclear = {"kind": "body", "body": {"BatchItemResponse": []}, "apply": True}
+    company.fault("quickbooks", match={"path": "/batch$"}, times=TRIES, action=unclear)
+    company.sync()
+    assert states(company) == {amy: "parked"}
+    company.sync()
+    due(company)
+    write(company)
+    assert states(company) == {amy: "shown"}
+    told = company.told(amy, "quickbooks")
+    assert told.count(("write_notes", "unsubscribed", "applied")) == 1
+
+
 def test_a_creation_that_got_no_clear_answer_is_looked_for_before_the_next_try(company):
     amy, ben = people(company, 2)
     company.settings["activity"] = {"write_to": "attachment"}
@@ -147,6 +206,8 @@ def test_a_creation_that_got_no_clear_answer_is_looked_for_before_the_next_try(c
     found = Counter(each["AttachableRef"][0]["EntityRef"]["value"] for each in attached(company))
     assert found == {amy: 1, ben: 1}
     assert states(company)[amy] == "shown"
+    told = company.told(amy, "quickbooks")
+    assert told.count(("attach_note", "unsubscribed", "applied")) == 1
 
 
 def test_a_customer_merged_away_meanwhile_is_left_and_ends_the_loop(company):

@@ -79,7 +79,9 @@ class _CustomerWrite:
     attachment: tuple[str, str] | None = None
     """Id and SyncToken of the note to write, empty for a new one. None if no note is wanted."""
     note_shown: bool = False
-    """Whether a lost call of ours has written the note already."""
+    """Whether the note was looked for, and shows the wanted text already."""
+    intent: bytes = b""
+    """Digests of the texts that an earlier call may have written, its outcome unknown."""
 
 
 class _Writer:
@@ -101,17 +103,18 @@ class _Writer:
             rows = self._claim(connection, "due", self._limit)
             pages = self._ready(connection, [due for due in rows if due.writable])
             left = [self._left(due) for due in rows if not due.writable]
-            self._intend(pages)
+            self._intend(connection, pages)
             try:
                 request_id = self._send(pages)
             except RecordRefused as error:
-                # QuickBooks refused the call as a whole. Halve it until the faulty customer is
-                # alone.
                 request_id = error.request_id
-                if len(pages) > 1:
-                    self._limit, pages = len(pages) // 2, []
                 for page in pages:
                     page.written = [(item, error) for item in page.items]
+                self._end_intents(connection, pages)
+                # QuickBooks refused the call as a whole. Halve it until the faulty customer is
+                # alone.
+                if len(pages) > 1:
+                    self._limit, pages = len(pages) // 2, []
             else:
                 self._limit = min(self._most, 2 * self._limit)
             self._settle(connection, pages, left, request_id)
@@ -266,19 +269,13 @@ class _Writer:
                 member_events.mark_written(
                     connection, sync=scope.name, keys=keys, until=page.due.claimed_at
                 )
-        # Notes that conflicted are read again first: a lost call of ours may have written them.
-        known = [
-            page.due.customer_id
-            for page, outcome in zip(pages, outcomes, strict=True)
-            if outcome.state != "stale"
-        ]
-        written = intents.take_notes(connection, known, sync=scope.name)
+        self._end_intents(connection, pages)
         entries = [
             entry
             for page, outcome in zip(pages, outcomes, strict=True)
             for entry in (
                 *self._entries(page, outcome, request_id),
-                *self._unknown_outcome(page, written.get(page.due.customer_id)),
+                *self._unknown_outcome(page),
             )
         ]
         trail.append(connection, entries, run=scope.run, vault=scope.vault)
@@ -353,24 +350,43 @@ class _Writer:
             attaching=due.attaching,
         )
 
-    def _intend(self, pages: Sequence[_CustomerWrite]) -> None:
-        """Commit the Notes about to be written. If found later, they are the connector's."""
+    def _intend(self, connection: Connection, pages: Sequence[_CustomerWrite]) -> None:
+        """Commit the texts about to be written. If a lost call wrote them, they are the connector's."""
+        ids = [page.due.customer_id for page in pages]
+        left = intents.left_notes(connection, ids, sync=self._scope.name)
+        for page in pages:
+            page.intent = left.get(page.due.customer_id, b"")
         digest = self._scope.vault.fields_hash
-        notes = {p.due.customer_id: digest(p.notes) for p in pages if p.notes is not None}
+        texts = {p.due.customer_id: digest(p.notes) + digest(p.note) for p in pages if p.items}
         with self._scope.database.begin() as at_once:
-            intents.put_notes(at_once, notes, sync=self._scope.name)
+            intents.put_notes(at_once, texts, sync=self._scope.name)
 
-    def _unknown_outcome(self, page: _CustomerWrite, intent: bytes | None) -> list[Entry]:
+    def _end_intents(self, connection: Connection, pages: Sequence[_CustomerWrite]) -> None:
+        """Delete the intents of calls whose outcome is known.
+
+        A refusal after a lost call is not known: that call may be what it conflicts with.
+        """
+        known = [
+            page.due.customer_id
+            for page in pages
+            if all(
+                isinstance(result, dict if page.intent else (dict, RecordRefused))
+                for _, result in page.written
+            )
+        ]
+        intents.end_notes(connection, known, sync=self._scope.name)
+
+    def _unknown_outcome(self, page: _CustomerWrite) -> list[Entry]:
         """Return the audit rows of what a lost call of ours wrote: Notes, an attached note (D7).
 
-        The worker died before it stored the response.
+        The worker died before it stored the response, or the response left this customer out.
         """
-        customer, items = page.customer, []
-        notes = page.notes is None and intent == self._scope.vault.fields_hash(customer.notes)
-        if notes:
+        customer, digest, items = page.customer, self._scope.vault.fields_hash, []
+        if page.notes is None and page.intent.startswith(digest(customer.notes)):
             items.append(notes_item(customer.id, customer.sync_token, customer.notes))
-        if page.note_shown and page.note is not None and page.attachment is not None:
-            items.append(attach_item(customer.id, page.note, attachment=page.attachment))
+        note = page.note or ""
+        if page.note_shown and page.attachment and page.intent.endswith(digest(note)):
+            items.append(attach_item(customer.id, note, attachment=page.attachment))
         found = replace(page, notes=customer.notes, written=[(item, {}) for item in items])
         return [
             msgspec.structs.replace(entry, before=None)

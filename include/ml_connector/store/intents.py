@@ -109,9 +109,9 @@ def take_batches(connection: Connection, *, sync: str) -> list[UnknownOutcome]:
 
 
 def put_notes(connection: Connection, digests: Mapping[str, bytes], *, sync: str) -> None:
-    """Record by customer the digest of the Notes about to be written. Commit before the call.
+    """Record by customer the digests of the texts about to be written. Commit before the call.
 
-    Notes do not show their author. Notes whose digest equals the intent's are our own write.
+    Texts do not show their author. What a lost call left and equals its digest is our own write.
     """
     if digests:
         connection.execute(
@@ -124,11 +124,20 @@ def put_notes(connection: Connection, digests: Mapping[str, bytes], *, sync: str
         )
 
 
-def take_notes(connection: Connection, ids: Collection[str], *, sync: str) -> dict[str, bytes]:
-    """Delete and return the intents of customers whose outcome is being stored."""
+def left_notes(connection: Connection, ids: Collection[str], *, sync: str) -> dict[str, bytes]:
+    """Return the intents that earlier calls about claimed customers left, their outcome unknown."""
     rows = connection.execute(
-        text("""DELETE FROM ml_connector.write_intents
-                WHERE sync = :sync AND customer_id = ANY(:ids) RETURNING customer_id, digest"""),
+        text("""SELECT customer_id, digest FROM ml_connector.write_intents
+                WHERE sync = :sync AND customer_id = ANY(:ids)"""),
         {"sync": sync, "ids": list(ids)},
     ).all()
     return {row.customer_id: bytes(row.digest) for row in rows}
+
+
+def end_notes(connection: Connection, ids: Collection[str], *, sync: str) -> None:
+    """Delete the intents of customers whose outcome is known."""
+    connection.execute(
+        text("""DELETE FROM ml_connector.write_intents
+                WHERE sync = :sync AND customer_id = ANY(:ids)"""),
+        {"sync": sync, "ids": list(ids)},
+    )
