@@ -330,7 +330,11 @@ class Run:
             self.database_url, sync=self.settings.sync, since=since, variables=self.variables
         ):
             summary.show_held(
-                self.progress.console, self.settings, held, password=secrets.admin_password
+                self.progress.console,
+                self.settings,
+                held,
+                password=secrets.admin_password,
+                staying=not once,
             )
             return
         seconds = time.monotonic() - began

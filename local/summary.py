@@ -148,17 +148,27 @@ def _report(url: str, *, sync: str, plan_id: int, variables: Mapping[str, str]) 
     return told
 
 
-def show_held(console: Console, settings: Settings, plan: HeldPlan, *, password: str) -> None:
-    """Print what a plan would do, where to look at it and how to approve it."""
+def show_held(
+    console: Console, settings: Settings, plan: HeldPlan, *, password: str, staying: bool
+) -> None:
+    """Print what a plan would do, where to look at it and how to approve it.
+
+    With ``staying`` Airflow stays up and the plan waits. Otherwise a later run makes a new one.
+    """
     page = f"{settings.ui}/ml-connector/console/{settings.sync}/plans/{plan.id}"
     lines = [
         "",
         f"Nothing was written: {plan.why or 'this was a rehearsal, which can only read'}.",
         "A run would do this:",
         *(f"  {sentence}" for sentence in plan.sentences),
-        f"Contact by contact: {page} while `make run` is up (user {ADMIN}, password {password})",
-        "To write it: make run ONCE=1" + (" APPROVE=1" if plan.why or not settings.sandbox else ""),
     ]
+    login = f"(user {ADMIN}, password {password})"
+    if staying:
+        lines.append(f"The plan waits for you. Approve or reject it: {page} {login}")
+    else:
+        lines.append(f"Contact by contact: {page} while `make run` is up {login}")
+        approve = " APPROVE=1" if plan.why or not settings.sandbox else ""
+        lines.append(f"To write it: make run ONCE=1{approve}")
     for line in lines:
         console.print(line, markup=False, highlight=False, soft_wrap=True)
 
