@@ -32,7 +32,7 @@ def test_a_run_is_undone_and_previewed_from_its_plans_page(company, plan_id):
     user = Visitor(company, "user", undo=start)
     page = user.page(f"/main/plans/{plan_id}")
     assert "Undo this run" in page
-    assert "archives 1 and restores 0" in page
+    assert "It archives 1 contact. Contacts that changed since" in page
     assert "The undo has started." in user.post(f"/main/plans/{plan_id}/undo?preview=1").text
     answer = user.post(f"/main/plans/{plan_id}/undo").text
     assert 'href="/dags/undo_run/runs/r"' in answer

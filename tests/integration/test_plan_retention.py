@@ -125,3 +125,13 @@ def test_the_plans_of_another_sync_are_left_to_its_own_runs(company):
     ended(company, "2026-01-01T00:00:00Z")
     assert drop_old_plans(company.database, sync="other", now=NOW, keep_months=1) == 0
     assert counted(company, "plans") == 2
+
+
+def test_plans_are_numbered_one_after_another_however_many_tasks_ask_for_theirs(company):
+    with company.database.begin() as connection:
+        first = [plans.open_plan(connection, sync="main", run_id="first") for _ in range(3)]
+        again = plans.open_plan(connection, sync="main", run_id="first", kind="preview")
+        second = plans.open_plan(connection, sync="main", run_id="second")
+        kinds = connection.execute(text("SELECT kind FROM ml_connector.plans ORDER BY id"))
+        assert list(kinds.scalars()) == ["preview", "sync"]
+    assert {*first, again} == {second - 1}

@@ -14,12 +14,19 @@ def open_plan(connection: Connection, *, sync: str, run_id: str, kind: str | Non
 
     ``kind`` is ``sync`` unless a task sets another one (``preview``).
     """
+    # Every task of a run asks. An insert that finds the plan there would use up a number each time.
     return int(
         connection.execute(
-            text("""INSERT INTO ml_connector.plans (sync, run_id, kind)
-                    VALUES (:sync, :run_id, coalesce(CAST(:kind AS text), 'sync'))
-                    ON CONFLICT (sync, run_id) DO UPDATE
-                    SET kind = coalesce(CAST(:kind AS text), plans.kind) RETURNING id"""),
+            text("""WITH known AS (
+                        UPDATE ml_connector.plans SET kind = coalesce(CAST(:kind AS text), kind)
+                        WHERE sync = :sync AND run_id = :run_id RETURNING id),
+                    made AS (
+                        INSERT INTO ml_connector.plans (sync, run_id, kind)
+                        SELECT :sync, :run_id, coalesce(CAST(:kind AS text), 'sync')
+                        WHERE NOT EXISTS (SELECT FROM known)
+                        ON CONFLICT (sync, run_id) DO UPDATE
+                        SET kind = coalesce(CAST(:kind AS text), plans.kind) RETURNING id)
+                    SELECT id FROM known UNION ALL SELECT id FROM made"""),
             {"sync": sync, "run_id": run_id, "kind": kind},
         ).scalar_one()
     )

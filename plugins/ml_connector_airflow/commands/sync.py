@@ -141,7 +141,7 @@ def _show_plan(console: Console, outcome: RunOutcome, sync_name: str, *, preview
     if rows:
         console.print(table)
     elif outcome.succeeded:
-        console.print("Nothing to change.")
+        console.print("No contact to change.")
     notes = expected if preview else [each.sentence(known) for each in unfit]
     for sentence in (*notes, *(count.sentence for count in skipped)):
         console.print(sentence)

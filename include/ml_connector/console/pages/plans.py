@@ -15,6 +15,7 @@ from ml_connector.console.pages.runs import run_card
 from ml_connector.console.queries import plans
 from ml_connector.console.sheet import iter_csv
 from ml_connector.console.visit import PageRequest, number
+from ml_connector.display import counted
 from ml_connector.model import ChangeState, Kind
 from ml_connector.scope import Scope
 from ml_connector.store import changes, contacts, customers, undos
@@ -102,7 +103,7 @@ def plan(visit: PageRequest) -> Response:
         warning=warning,
         undone=undone,
         question=_question(visit, row),
-        undoes=_undoes(visit, row, counts),
+        undoing=_undoing(visit, row, counts),
         kind=kind,
         state=state,
         newer=page[-1].id if len(rows) > len(page) else 0,
@@ -153,17 +154,24 @@ def undo(visit: PageRequest) -> Response:
     return visit.told(started)
 
 
-def _undoes(
+def _undoing(
     visit: PageRequest, row: Row[Any], counts: Sequence[tuple[str, str, str, int]]
-) -> dict[str, int]:
-    """Return how many contacts an undo would write back, archive and restore, by change."""
+) -> list[str]:
+    """Return what an undo would do, a phrase for each kind of change: ``archives 3 contacts``."""
     if visit.services.undo is None or row.kind not in UNDOABLE:
-        return {}
+        return []
     found: Counter[str] = Counter()
     for kind, _, state, contacts_of in counts:
         if state == ChangeState.APPLIED:
             found[_BACK[Kind(kind)]] += contacts_of
-    return dict(found)
+    phrases = {
+        "update": "writes former values back to",
+        "archive": "archives",
+        "restore": "restores",
+    }
+    return [
+        f"{said} {counted(found[kind], 'contact')}" for kind, said in phrases.items() if found[kind]
+    ]
 
 
 def download(visit: PageRequest) -> Response:
