@@ -52,3 +52,12 @@ def test_the_undos_own_page_names_the_run_and_lists_what_it_left(company, plan_i
     assert "it was changed since that run" in page
     assert "unchanged" in page
     assert "Undo this run" not in page, "a preview wrote nothing"
+
+
+def test_the_page_of_an_undone_run_names_the_undo(company, plan_id):
+    user = Visitor(company, "user", undo=lambda *_, **__: Started(said=""))
+    run = last_run(company)
+    undo(company, run, preview=True)
+    assert "Undone by" not in user.page(f"/main/plans/{plan_id}")
+    undo(company, run)
+    assert f"Undone by plan {newest_plan(company)}" in user.page(f"/main/plans/{plan_id}")

@@ -76,6 +76,17 @@ def run_of_plan(connection: Connection, *, plan_id: int) -> UndoneRun | None:
     return None if row is None else UndoneRun(*row)
 
 
+def plan_that_undid(connection: Connection, *, plan_id: int) -> int | None:
+    """Return the newest finished plan that undoes a plan's run; None if there is none."""
+    found: int | None = connection.execute(
+        text("""SELECT max(id) FROM ml_connector.plans
+                WHERE kind = 'undo' AND state = 'finished'
+                  AND CAST(counts ->> 'undoes' AS bigint) = :plan_id"""),
+        {"plan_id": plan_id},
+    ).scalar_one()
+    return found
+
+
 def former_plans(connection: Connection, *, plan_id: int, undone: UndoneRun) -> list[int]:
     """Return earlier plans that undo the same run and did not come to their end."""
     rows = connection.execute(

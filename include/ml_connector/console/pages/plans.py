@@ -89,6 +89,7 @@ def plan(visit: PageRequest) -> Response:
         warning = permissions.warning(visit.sync, connection)
         refused = refused_accounts(visit, connection)
         undone = undos.run_of_plan(connection, plan_id=row.id)
+        undone_by = undos.plan_that_undid(connection, plan_id=row.id)
         expected = forecast.shown(row.counts.get("forecast"))
         overwritten = _overwritten(visit, connection, row, expected)
     page = rows[: plans.PAGE]
@@ -102,6 +103,7 @@ def plan(visit: PageRequest) -> Response:
         counts=counts,
         warning=warning,
         undone=undone,
+        undone_by=undone_by,
         question=_question(visit, row),
         undoing=_undoing(visit, row, counts),
         kind=kind,
