@@ -28,10 +28,13 @@ def preview_erasure(address: str, *, delete_contact: bool) -> Iterator[str]:
     with closing(Database(database_url(), connections=2)) as database:
         person = erasing.person_to_erase(database, _vault(), address)
     ids = ", ".join(f"{each.sync} {each.customer_id}" for each in person.customers)
-    yield f"QuickBooks customers: {ids or 'none'}. They stay in QuickBooks, without our lines."
+    stay = " They stay in QuickBooks, without our lines." if ids else ""
+    yield f"QuickBooks customers: {ids or 'none'}.{stay}"
     yield f"Addresses of this person: {len(person.keys)}, suppressed permanently."
     end = "deleted permanently" if delete_contact else "archived"
     yield f"Mailchimp: the contact is {end}, in the audiences of {', '.join(load_syncs())}."
+    if not delete_contact:
+        yield "Mailchimp archives no pending or cleaned contact: these need --delete-contact."
     yield "Here: everything about this person is destroyed, but for a keyed hash of each address."
 
 
@@ -57,7 +60,7 @@ def erasure_report(done: Forgotten) -> Iterator[str]:
     """Yield what an erasure did."""
     contacts = ", ".join(f"{number} {what}" for what, number in sorted(done.contacts.items()))
     done_so_far = "Erased." if done.finished else "Erased here and where it could be reached."
-    yield f"{done_so_far} Mailchimp: {contacts or 'nothing to do'}; QuickBooks: {done.blocks} cleared."
+    yield f"{done_so_far} Mailchimp: {contacts or 'no contact erased'}; QuickBooks: {done.blocks} cleared."
     if done.finished:
         yield f"The proof is in the audit, cause erasure:{done.erasure}."
     else:
