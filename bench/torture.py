@@ -109,7 +109,12 @@ PROOFS: Mapping[str, Proof] = {
     "database": Proof(
         tried="a full disk, a black hole, too many connections, transactions that the server ends",
         command=(*_PYTEST, f"{_INTEGRATION}test_database_faults.py"),
-        not_shown="packets that are really dropped; a failover to a primary that lost a second",
+        not_shown="packets that are really dropped",
+    ),
+    "failover": Proof(
+        tried="a standby that lacks the last second takes over, after and in the middle of work",
+        command=(*_PYTEST, f"{_INTEGRATION}test_failover.py"),
+        not_shown="a standby that is hours behind; two primaries at once",
     ),
     "sweep": Proof(
         tried="runs, webhooks, write-back, replay, undo, erasure, keys, migration: killed anywhere",
