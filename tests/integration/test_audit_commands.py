@@ -15,7 +15,7 @@ def test_a_failed_row_is_replayed_sealed_and_verified_and_a_fault_is_named(compa
     company.mailchimp_control("PUT", "settings", {"throttled": []})
     assert run("replay")[0] == 2
     code, said = run("replay", "--failed", "--dry-run")
-    assert (code, "1 main create new_customer parked" in said) == (0, True), said
+    assert (code, "1 row: main create new_customer parked" in said) == (0, True), said
     assert company.statuses() == {}
     code, said = run("replay", "--failed", "--sync", "main")
     assert (code, "written to Mailchimp: applied 1" in said) == (0, True), said
@@ -52,5 +52,5 @@ def test_the_trail_is_filtered_listed_and_a_row_is_shown_with_its_difference(com
     code, said = run("audit", "show", str(line["id"]))
     assert code == 0, said
     assert re.search(r"^~ +FNAME +Amy +Amelie", said, re.MULTILINE), said
-    assert run("audit", "--outcome", "parked")[1].strip().endswith("No row fits.")
+    assert run("audit", "--outcome", "parked")[1].strip().endswith("No row matches.")
     assert run("audit", "show", "99999")[0] == 2

@@ -63,7 +63,7 @@ def show_rows(chosen: Filter, *, sync: str, limit: int, as_json: bool) -> None:
             entry["error"] or "",
         )
         table.add_row(*(Text(cell) for cell in cells))
-    _console().print(table if table.row_count else "No row fits.")
+    _console().print(table if table.row_count else "No row matches.")
 
 
 def show_row(row_id: int) -> None:

@@ -12,6 +12,7 @@ from airflow.sdk import get_current_context
 
 from ml_connector.audit import trail
 from ml_connector.audit.trail import AuditRow, Selection
+from ml_connector.display import counted
 from ml_connector.errors import ConnectorError, NeedsReauth, values_withheld
 from ml_connector.model import RunContext
 from ml_connector.replay import replay as evaluate
@@ -73,9 +74,9 @@ def replay_now(chosen: Selection, *, dry_run: bool) -> Iterator[str]:
     with closing(Database(database_url(), connections=2)) as database:
         rows = _rows(database, chosen)
     for what, number in _counted(rows).items():
-        yield f"{number} {what}"
+        yield f"{counted(number, 'row')}: {what}"
     if not rows:
-        yield "No row fits."
+        yield "No row matches."
     if dry_run or not rows:
         return
     context = RunContext(
@@ -86,7 +87,7 @@ def replay_now(chosen: Selection, *, dry_run: bool) -> Iterator[str]:
     )
     for sync, of in _by_sync(rows).items():
         done = _replay(sync, [row.id for row in of], context)
-        yield f"{sync}: rows {_told(done['rows'])}; {done['customers']} customers read"
+        yield f"{sync}: rows {_told(done['rows'])}; {counted(done['customers'], 'customer')} read"
         yield f"{sync}: written to Mailchimp: {_told(done['written'])}"
         yield f"{sync}: written to QuickBooks: {_told(done['written_back'])}"
     yield f"Sealed {seal()['rows']} rows of the audit."
