@@ -37,6 +37,10 @@ class Status(StrEnum):
     """Ours: the member took another address in Mailchimp (``contacts.alias_of`` of that contact)."""
 
 
+UNARCHIVABLE = (Status.PENDING, Status.CLEANED)
+"""Statuses of members that Mailchimp does not archive: 405 "Can not archive a contact that is…"."""
+CANNOT_ARCHIVE = "cannot_archive_"
+"""The reason why such a contact stays, before its status."""
 CONSENT_RANK = {
     Status.SUBSCRIBED: 3,
     Status.PENDING: 2,

@@ -160,6 +160,18 @@ def test_e3_created_contacts_are_archived_and_lose_our_tags(company):
     assert_audit_matches_journal(company, rows=[])
 
 
+@pytest.mark.parametrize("preview", [True, False])
+def test_e3_created_contacts_that_mailchimp_does_not_archive_stay_and_are_listed(company, preview):
+    company.customer("Amy", AMY)
+    company.settings["new_contact_status"] = "pending"
+    company.sync()
+    run = last_run(company)
+    company.clear_journals()
+    assert undo(company, run, preview=preview) == {"archive cannot_archive_pending left": 1}
+    assert company.statuses() == {AMY: "pending"}
+    assert company.writes() == []
+
+
 def test_e3_the_undo_of_a_creation_is_undone_with_the_status_it_had(company):
     company.settings["new_contact_status"] = "transactional"
     company.customer("Amy", AMY)

@@ -75,6 +75,8 @@ REASON = {
     "member_exists": "the address was in the audience already",
     "signup_throttled": "the person signed up to many lists lately; will be retried",
     "unanswered": "Mailchimp's response did not mention this contact; will be retried",
+    "cannot_archive_pending": "Mailchimp does not archive pending contacts",
+    "cannot_archive_cleaned": "Mailchimp does not archive cleaned contacts",
     "undo": "a person undid a run",
     "undone": "a run was undone; written again when QuickBooks or the settings change",
     "changed_since": "it was changed since that run",

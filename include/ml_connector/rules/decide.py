@@ -17,7 +17,7 @@ from typing import NamedTuple
 import msgspec
 import pandas as pd
 
-from ml_connector.model import CONSENT_RANK, Kind, Policy, Status
+from ml_connector.model import CANNOT_ARCHIVE, CONSENT_RANK, UNARCHIVABLE, Kind, Policy, Status
 
 
 class CustomerRow(msgspec.Struct, frozen=True):
@@ -85,7 +85,6 @@ _FINAL = (
 # on if the customer takes another address.
 _ARRIVED = ("archived_by_marketer", "forgotten", "address_changed_in_mailchimp")
 NOT_IN_AUDIENCE = (Status.ARCHIVED, Status.FORGOTTEN, Status.ABSENT, Status.MOVED)
-_UNARCHIVABLE = (Status.PENDING, Status.CLEANED)
 
 
 class Rule(NamedTuple):
@@ -402,7 +401,7 @@ def _unowned(
         **dict(people[people.standing != "ok"][["email_key", "standing"]].to_numpy()),
     }
     rows = rows.assign(reason=[why.get(key, "no_customer") for key in rows.email_key])
-    impossible = rows.status.isin(_UNARCHIVABLE)
+    impossible = rows.status.isin(UNARCHIVABLE)
     due = rows[~impossible]
     archives = pd.DataFrame(
         {
@@ -417,7 +416,7 @@ def _unowned(
         columns=CHANGE_COLUMNS,
     )
     stay = rows[impossible]
-    return archives, stay.assign(why="cannot_archive_" + stay.status)[RETAINED_COLUMNS]
+    return archives, stay.assign(why=CANNOT_ARCHIVE + stay.status)[RETAINED_COLUMNS]
 
 
 def _shared(

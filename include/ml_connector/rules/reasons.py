@@ -30,6 +30,8 @@ _SHORT = {
     "merge_fields": "refused by Mailchimp: a merge field",
     "signup_throttled": "signed up to many lists lately",
     "unanswered": "not mentioned in Mailchimp's response",
+    "cannot_archive_pending": "pending, which Mailchimp does not archive",
+    "cannot_archive_cleaned": "cleaned, which Mailchimp does not archive",
     "undone": "undone run",
 }
 

@@ -20,7 +20,7 @@ from ml_connector.audit.trail import Entry
 from ml_connector.errors import SettingsError
 from ml_connector.mailchimp.client import MailchimpClient
 from ml_connector.mailchimp.protocol import MAX_COUNT
-from ml_connector.model import Kind, Member, Unreadable, page_of
+from ml_connector.model import CANNOT_ARCHIVE, UNARCHIVABLE, Kind, Member, Unreadable, page_of
 from ml_connector.rules import undo as rules
 from ml_connector.rules.addresses import normal_form
 from ml_connector.rules.undo import Undoing, Written
@@ -283,11 +283,11 @@ def _left_because(
         return rules.GONE
     if not rules.still(undoing, member, archived_by_us=contact.archived_by == "us"):
         return rules.CHANGED
-    back = rules.is_back(undoing, member)
+    if undoing.kind is Kind.ARCHIVE and member.status in UNARCHIVABLE:
+        return CANNOT_ARCHIVE + member.status
     ours = undoing.kind is Kind.UPDATE or lost  # if it is not held, the next run changes it
-    if back and (contact.held or not ours):
-        return rules.ALREADY
-    return None
+    done = rules.is_back(undoing, member) and (contact.held or not ours)
+    return rules.ALREADY if done else None
 
 
 def _status(undoing: Undoing, contact: ContactNow | None) -> str | None:
