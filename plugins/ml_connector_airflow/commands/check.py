@@ -192,7 +192,7 @@ def _audience(scope: Scope) -> str:
     found = mailchimp_client(scope).audience()
     members = member_count(found)
     names.store_audience(scope, name=str(found.get("name") or ""))
-    told = f"{found.get('name')!r}, {counted(members, 'member')}"
+    told = f"{found.get('name')!r}, {counted(members, 'subscribed member')}"
     if found.get("double_optin") and scope.sync.new_contact_status == "subscribed":
         return Warned(
             f"{told}. Double opt-in is on, and new_contact_status: subscribed bypasses it. To have"

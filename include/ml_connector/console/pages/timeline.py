@@ -88,7 +88,7 @@ def _decided(happening: TimelineRow, reader: Reader) -> TimelineEntry:
 def _called(happening: TimelineRow, reader: Reader) -> TimelineEntry:
     row = happening.row
     system = words.SYSTEM.get(row["system"], row["system"])
-    tries = counted(row["attempts"], "try", "tries")
+    tries = counted(row["attempts"], "try", "tries") if row["attempts"] else ""
     return TimelineEntry(
         at=happening.at,
         kind="called",
