@@ -15,6 +15,10 @@ def test_a_preview_shows_the_plan_and_a_sync_carries_it_out(company, run):
     code, said = run("sync")
     assert (code, "new_customer" in said) == (0, True), said
     assert company.statuses() == {AMY: "subscribed"}
+    assert "refused" not in said
+    company.customer("Fake", "fake@fake-domain.org")
+    code, said = run("sync")
+    assert (code, "Mailchimp refused 1 contact. `ml-connector audit" in said) == (0, True), said
 
 
 def rewrite(environment, old: str, new: str) -> None:

@@ -17,6 +17,7 @@ from rich.table import Table
 
 from ml_connector.display import counted, grouped
 from ml_connector.errors import SettingsError
+from ml_connector.model import ChangeState
 from ml_connector.scope import Scope
 from ml_connector.settings import load_sync
 from ml_connector.store import changes, customers, plans, problems, unreadable
@@ -142,6 +143,14 @@ def _show_plan(console: Console, outcome: RunOutcome, sync_name: str, *, preview
         console.print(table)
     elif outcome.succeeded:
         console.print("No contact to change.")
+    if failed := sum(number for *_, state, number in rows if state == ChangeState.FAILED):
+        console.print(
+            f"Mailchimp refused {counted(failed, 'contact')}. `ml-connector audit --sync {sync_name}"
+            " --outcome failed` says why. Fix the customer in QuickBooks, and the next run tries"
+            f" again; or run `ml-connector replay --failed --sync {sync_name}`.",
+            style="bold yellow",
+            soft_wrap=True,
+        )
     notes = expected if preview else [each.sentence(known) for each in unfit]
     for sentence in (*notes, *(count.sentence for count in skipped)):
         console.print(sentence)
