@@ -288,6 +288,14 @@ def test_every_customer_of_the_window_comes_once_whatever_the_ties(
     assert sorted(expected) == sorted(ids)
 
 
+@pytest.mark.parametrize("number", [10, 11, 20, 21])
+def test_a_long_second_comes_whole_however_full_its_last_page_is(number: int) -> None:
+    times = {str(n): START for n in range(number)}
+    company = Company(times, START + timedelta(days=1))
+    ids = [id_ for page in read(company, 10, None, company.now) for id_ in page]
+    assert sorted(ids) == sorted(times)
+
+
 @given(seconds=clusters, size=st.integers(2, 9), data=st.data())
 def test_no_customer_is_missed_while_others_are_being_updated(
     seconds: list[int], size: int, data: st.DataObject
