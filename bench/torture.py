@@ -190,7 +190,7 @@ def run(name: str) -> bool:
     minutes = (time.monotonic() - begun) / 60
     kept = known() | {
         name: {
-            "result": f"{'' if held else 'FAILED: '}{result}, {minutes:.0f} minutes",
+            "result": f"{'' if held else 'FAILED: '}{result}, {minutes:.0f} min",
             "date": f"{datetime.now(UTC):%Y-%m-%d}",
         }
     }
