@@ -35,7 +35,7 @@ class Operations(Acts):
             self._daily_run([])
 
     def _stop_reading(self) -> None:
-        """From here on customers are read for their Notes, and nothing else of them is kept."""
+        """From here on customers are read to write to them, unless they are read again by id."""
         self.sight.reading = False
 
     def _nobody_is_mailed_more_than_allowed(self) -> None:
