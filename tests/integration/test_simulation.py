@@ -40,8 +40,10 @@ CAUGHT = [
     # Two workers refresh the token, and one is interrupted before its call.
     "0:refresh:1 0:refresh:2 4:switch:0",
     # The write-back reads a customer again that has moved, and a replay creates its new contact.
-    "0:books:835 0:books:468 0:person:778 0:receive:133 0:run:357 0:replay:662 1:process:397"
-    " 6:switch:37 12:books:621 21:books:597",
+    (
+        "0:books:835 0:books:468 0:person:778 0:receive:133 0:run:357 0:replay:662 1:process:397"
+        " 6:switch:37 12:books:621 21:books:597"
+    ),
 ]
 
 Play = Callable[[list[Event]], tuple[Simulation, str]]
