@@ -32,20 +32,13 @@ from local.sandbox import Sandbox
 from local.settings import REPOSITORY, SHIPPED_SYNCS, Settings, syncs_for_audience
 from local.sync import FirstSync
 from local.webhooks import Registration
+from ml_connector_airflow.dag_ids import SERVICES
 
 # DAG files are parsed while the fork server imports what the API server needs. The triggerer is not
 # needed for the first tasks, so it does not take part in the rush for the two cores.
 FIRST = ("dag-processor", "scheduler")
 API_SERVER = ("api-server",)
 LATER = ("triggerer",)
-# What else runs when the product stays up.
-SERVICES = (
-    "process_webhooks",
-    "refresh_quickbooks_tokens",
-    "replay_audit",
-    "undo_run",
-    "verify_audit",
-)
 POLL = 0.5  # seconds
 SAVING = 30.0  # seconds; the mock servers write thousands of customers and members as they end
 START_TIMEOUT = 180.0  # seconds; 20 is usual on 2 cores

@@ -19,14 +19,6 @@ POOLS = {
 """Slots and description of the pools that DAGs use in addition to the syncs' own pools."""
 OWN_POOL = (2, "Tasks of some syncs that talk to one system at the same time")
 """The same for a pool that a sync names, as docs/reference/configuration.md advises."""
-SERVICES = (
-    "process_webhooks",
-    "refresh_quickbooks_tokens",
-    "replay_audit",
-    "undo_run",
-    "verify_audit",
-)
-"""The DAGs that serve every sync. Airflow pauses a DAG that it has not seen before."""
 
 
 class Warned(str):

@@ -1,15 +1,16 @@
 """A sync whose accounts nobody has connected yet: it waits, and nothing fails."""
 
 import json
-from unittest import mock
+import re
+from pathlib import Path
 
 import pytest
 from sqlalchemy import text
 
 from ml_connector.settings import NO_AUDIENCE
-from ml_connector_airflow import waiting
+from ml_connector_airflow.waiting import NO_CHOICE
 from tests import forks
-from tests.integration.company import control
+from tests.integration.company import AUDIENCE, control
 
 
 @pytest.fixture
@@ -55,15 +56,15 @@ def test_the_command_says_what_a_sync_waits_for(unconnected):
     assert "main waits: QuickBooks and Mailchimp are not connected yet" in said
 
 
-def test_a_sync_without_an_audience_waits_too(company):
-    company.settings["audience_id"] = NO_AUDIENCE
-    sync = company.sync_settings()
-    connected = mock.patch.object(waiting, "missing_accounts", return_value=[])
-    with connected:
-        assert waiting.why_waiting(sync, company.database) == waiting.NO_CHOICE
-        company.settings["audience_id"] = "a7a7a7a7a7"
-        company.settings["new_contact_status"] = "pending"
-        assert waiting.why_waiting(company.sync_settings(), company.database) == ""
+def test_a_sync_without_an_audience_waits_too(company, run, connected_environment):
+    file = Path(connected_environment["ML_CONNECTOR_SYNCS"])
+    unchosen = file.read_text().replace(AUDIENCE, NO_AUDIENCE)
+    file.write_text(re.sub("# new_contact_status: *", "new_contact_status: pending", unchosen))
+    company.customer("Amy", "amy@finch.org")
+    code, said = run("sync")
+    assert code == 2
+    assert f"main waits: {NO_CHOICE}" in " ".join(said.split()), said
+    assert company.statuses() == {}
 
 
 def test_check_names_the_command_for_each_account(unconnected):

@@ -30,6 +30,7 @@ from ml_connector.webhooks.endpoint import PREFIX
 from ml_connector.webhooks.receiver.keys import MailchimpKey
 from ml_connector_airflow import installation
 from ml_connector_airflow.alerts.notifiers import require_packages
+from ml_connector_airflow.dag_ids import SERVICES
 from ml_connector_airflow.installation import Warned
 from ml_connector_airflow.key_places import keys_in_airflows_database
 from ml_connector_airflow.mounts.receiver import mailchimp_key
@@ -143,7 +144,7 @@ def _schedule(scope: Scope) -> str:
 
 def _services() -> str:
     means = "so webhooks, tokens and alerts do not work"
-    return installation.switched_on(installation.SERVICES, paused_means=means)
+    return installation.switched_on(SERVICES, paused_means=means)
 
 
 def _dag(scope: Scope) -> str:

@@ -52,8 +52,9 @@ from ml_connector.webhooks.endpoint import public_base
 from ml_connector.wire.consent import Consent
 from ml_connector_airflow import connecting
 from ml_connector_airflow.alerts.delivery import end_alert
+from ml_connector_airflow.dag_ids import SERVICES
 from ml_connector_airflow.hooks.mailchimp import MailchimpHook
-from ml_connector_airflow.installation import SERVICES, paused_among
+from ml_connector_airflow.installation import paused_among
 from ml_connector_airflow.mounts import triggering
 from ml_connector_airflow.mounts.receiver import load_keys
 from ml_connector_airflow.tasks.tokens import alert_reauth, needs_reauth
